@@ -10,7 +10,7 @@ from uuid import UUID
 from usage_explore import config
 from usage_explore.db import engine as db_engine
 from usage_explore.db.schema import events_table
-from usage_explore.extract.connection import Resources
+from usage_explore.extract.connection import resources
 from usage_explore.extract.engine import Extracts
 from usage_explore.store import Store
 
@@ -59,7 +59,7 @@ def opened(settings: config.Settings) -> Store:
         extracts=Extracts(
             home=settings.home,
             url=url,
-            resources=Resources(memory=settings.extract_memory, threads=settings.extract_threads),
+            resources=resources(settings),
         ),
         long_statement_timeout=settings.long_statement_timeout,
         names_table=settings.names_table,

@@ -32,9 +32,6 @@ _MAX_RETRY_SECONDS = 60.0
 _WAIT_SECONDS = 600.0
 """Seconds that a refresh waits for another process that refreshes the same extract."""
 
-_MAX_ROWS_BUILT_UNASKED = 1_000_000
-"""Events in a table of another server up to which `load` makes a first extract."""
-
 _BUILDS_ANEW = "queries read the events until `usage-explore extract` has built it anew"
 
 _MAX_DIFFERENCES = 20
@@ -90,27 +87,19 @@ def refresh_extract(connection: Connection, settings: Settings) -> None:
     import psycopg
 
     from usage_explore.extract import manifest as files
+    from usage_explore.extract.background import long_build
     from usage_explore.extract.connection import ExtractError
     from usage_explore.extract.folder import ExtractBusy
 
     connection.commit()
     try:
         for target in _targets(connection, settings):
-            if files.read(target.folder) is not None or _is_soon_built(connection, settings):
+            if files.read(target.folder) is not None or long_build(connection, settings) is None:
                 _say(_refreshed(connection, settings, target))
     except (psycopg.Error, DatabaseError, ExtractBusy, ExtractError) as error:
         words = " ".join(str(error).split())
         say(f"The extract is not up to date, so queries read more events: {words}", err=True)
         say("Go on with: usage-explore extract", err=True)
-
-
-def _is_soon_built(connection: Connection, settings: Settings) -> bool:
-    """Whether a first build is quick enough to start without being wanted."""
-    from usage_explore.db.catalog import relation
-
-    with connection.transaction():
-        found = relation(connection, settings.table)
-    return settings.database_url is None or (found is not None and found.rows < _MAX_ROWS_BUILT_UNASKED)
 
 
 def _refresh(connection: Connection, settings: Settings) -> None:
@@ -288,16 +277,12 @@ def _refresh_every(pause: timedelta) -> None:
 
 def _targets(connection: Connection, settings: Settings, *, gone: bool = False) -> list[Target]:
     """The extracts of the organization in the settings, or of all; with `gone`, also those without events any more."""
-    from usage_explore import config
     from usage_explore.db.catalog import organizations
     from usage_explore.db.schema import events_table
-    from usage_explore.extract import folder
-    from usage_explore.extract.connection import Resources
-    from usage_explore.extract.refresh import Target
+    from usage_explore.extract import background
 
-    table = events_table(settings.table)
-    source = folder.source(connection, config.database_url(settings), table)
-    found = set(organizations(connection, table))
+    source = background.source(connection, settings)
+    found = set(organizations(connection, events_table(settings.table)))
     connection.commit()
     if gone:
         found |= set(_held(source, settings))
@@ -305,15 +290,7 @@ def _targets(connection: Connection, settings: Settings, *, gone: bool = False) 
         if settings.organization_id not in found:
             raise ScopeError.refusing(settings.organization_id)
         found = {settings.organization_id}
-    return [
-        Target(
-            table=table,
-            organization_id=owner,
-            folder=source.folder(settings.home, owner),
-            resources=Resources(memory=settings.extract_memory, threads=settings.extract_threads),
-        )
-        for owner in sorted(found)
-    ]
+    return [background.target(source, settings, owner) for owner in sorted(found)]
 
 
 def _held(source: Source, settings: Settings) -> Iterator[UUID]:

@@ -25,7 +25,8 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.schema import events_table
 from usage_explore.errors import UsageExploreError
 from usage_explore.extract import folder, manifest
-from usage_explore.extract.connection import Resources
+from usage_explore.extract.connection import resources
+from usage_explore.extract.folder import Source
 from usage_explore.extract.manifest import instant, micros
 from usage_explore.extract.refresh import Target, refresh
 from usage_explore.sql.identifiers import identifier
@@ -51,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A first build that has to be started: about so many events, bytes of files and seconds."""
+    """A first build of an extract that the user has to start: the approximate number of events in the table."""
 
     events: int
 
@@ -66,20 +67,23 @@ class Offer:
         return timedelta(seconds=max(1, self.events // _EVENTS_PER_SECOND))
 
 
-def target(connection: ddl.Connection, settings: Settings, organization_id: UUID) -> Target:
-    """The extract of an organization under these settings. The connection must not be in a transaction."""
-    table = events_table(settings.table)
-    source = folder.source(connection, config.database_url(settings), table)
+def source(connection: ddl.Connection, settings: Settings) -> Source:
+    """The events table as the connection's role sees it. The connection must not be in a transaction."""
+    return folder.source(connection, config.database_url(settings), events_table(settings.table))
+
+
+def target(source: Source, settings: Settings, organization_id: UUID) -> Target:
+    """The extract of an organization under these settings."""
     return Target(
-        table=table,
+        table=events_table(settings.table),
         organization_id=organization_id,
         folder=source.folder(settings.home, organization_id),
-        resources=Resources(memory=settings.extract_memory, threads=settings.extract_threads),
+        resources=resources(settings),
     )
 
 
-def is_soon_built(connection: ddl.Connection, settings: Settings) -> int | None:
-    """None if a first build is quick enough to start unasked, else about how many events the table has."""
+def long_build(connection: ddl.Connection, settings: Settings) -> int | None:
+    """About how many events the table has, None if a first build is quick enough to start unasked."""
     with connection.transaction():
         found = relation(connection, settings.table)
     rows = found.rows if found is not None else 0
@@ -136,7 +140,7 @@ class Background:
 
     def _refresh(self, organization_id: UUID, *, start: bool) -> None:
         with closing(ddl.connect(config.database_url(self._settings))) as connection:
-            wanted = target(connection, self._settings, organization_id)
+            wanted = target(source(connection, self._settings), self._settings, organization_id)
             if not start and not self._is_due(connection, wanted):
                 return
             refresh(
@@ -149,7 +153,7 @@ class Background:
     def _is_due(self, connection: ddl.Connection, wanted: Target) -> bool:
         held = manifest.read(wanted.folder)
         if held is None:
-            rows = is_soon_built(connection, self._settings)
+            rows = long_build(connection, self._settings)
             if rows is not None:
                 self._offers[wanted.organization_id] = Offer(rows)
             return rows is None
@@ -177,9 +181,10 @@ def refresh_after_load(connection: ddl.Connection, settings: Settings, organizat
     """
     connection.commit()
     try:
+        seen = source(connection, settings)
         for organization_id in organizations:
-            wanted = target(connection, settings, organization_id)
-            if manifest.read(wanted.folder) is not None or is_soon_built(connection, settings) is None:
+            wanted = target(seen, settings, organization_id)
+            if manifest.read(wanted.folder) is not None or long_build(connection, settings) is None:
                 refresh(
                     connection, wanted, settle=settings.settle_time, timeout=settings.long_statement_timeout, wait=60.0
                 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from usage_explore.config import Settings
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import validators
 
@@ -21,6 +22,11 @@ class Resources:
 
     memory: int
     threads: int
+
+
+def resources(settings: Settings) -> Resources:
+    """What DuckDB may use under these settings."""
+    return Resources(memory=settings.extract_memory, threads=settings.extract_threads)
 
 
 def connect(folder: Path, resources: Resources, temporary: Path) -> duckdb.DuckDBPyConnection:
