@@ -17,9 +17,9 @@ from usage_explore.decimals import Number, exact_sum
 from usage_explore.errors import NotExact
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
-from usage_explore.extract.manifest import HOUR, Layout, Segment, instant, micros
-from usage_explore.extract.routing import Held, Paths
-from usage_explore.extract.statement import Scan, Statement, Tail
+from usage_explore.extract.manifest import HOUR, Layout, Segment, micros
+from usage_explore.extract.routing import Held, Paths, scale_of
+from usage_explore.extract.statement import Measure, Scan, Statement
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
 from usage_explore.query.queries import LeaderboardQuery
@@ -114,38 +114,26 @@ def _from_extract(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
 def _keys(paths: Paths, held: Held, query: LeaderboardQuery) -> tuple[list[str], int]:
     """Dimension keys that the query's events may have, and the number of those beyond the limit."""
     keys = {key for scan in held.scans(query, "none", None) for key in scan.keys}
-    late = paths.table.c.ingested_at >= instant(held.watermark)
-    has_tail = _has_tail(held, query)
-    if has_tail:
-        keys |= {*paths.connection.execute(filters.further_keys(paths.table, query, late, sorted(keys))).scalars()}
+    late = paths.late(held, query, [KEYS])
+    if late is not None:
+        keys |= {*paths.connection.execute(filters.further_keys(late, query, sorted(keys))).scalars()}
     keys -= {""}  # which no query can name
     if len(keys) <= MAX_LEADERBOARD_DIMENSIONS:
         return sorted(keys), 0
-    selected = aggregation.sums(paths.table, query, late, KEYS)
-    counts = {row.key: row.events for row in paths.connection.execute(selected)} if has_tail else {}
-    pieces = Tail(keys=list(counts), events=list(counts.values()))
-    counted = paths.run(held, *statement.choices(query, held.scans(query, KEYS, None), pieces, KEYS, None))
+    tail = paths.tail(held, query, Measure(group=KEYS))
+    counted = paths.run(held, *statement.choices(query, held.scans(query, KEYS, None), tail, KEYS, None))
     kept = [key for key, _ in counted[:MAX_LEADERBOARD_DIMENSIONS]]
     return kept, max(len(counted) - MAX_LEADERBOARD_DIMENSIONS, 0)
 
 
-def _has_tail(held: Held, query: LeaderboardQuery) -> bool:
-    return query.as_of is None or query.as_of >= instant(held.watermark)
-
-
 def _tail(paths: Paths, held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> tuple[list[Any], int]:
     """(board, key, events, quantity) of what was ingested at the watermark or later, and the quantities' scale."""
-    if not _has_tail(held, query):
+    late = paths.late(held, query, groups)
+    if late is None:
         return [], 0
-    late = paths.table.c.ingested_at >= instant(held.watermark)
     quantity = query.metric == "sum_quantity"
-    selected = aggregation.sums_of_groups(paths.table, query, late, groups, quantity=quantity)
-    rows = list(paths.connection.execute(selected))
-    if not quantity:
-        return rows, 0
-    if not all(row.quantity.is_finite() for row in rows):
-        raise ExtractUnusable("some quantities are no numbers")
-    return rows, max((-int(row.quantity.as_tuple().exponent) for row in rows), default=0)
+    rows = list(paths.connection.execute(aggregation.sums_of_groups(late, query, groups, quantity=quantity)))
+    return rows, scale_of(row.quantity for row in rows) if quantity else 0
 
 
 def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterator[tuple[Scan, list[int]]]:

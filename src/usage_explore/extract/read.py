@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
-from usage_explore.extract.manifest import IDS, SLOT, instant, micros
+from usage_explore.extract.manifest import IDS, SLOT, micros
 from usage_explore.extract.routing import Held, Paths
 from usage_explore.extract.statement import Scan, Span, Statement
 from usage_explore.query.queries import EventQuery, Position
@@ -213,19 +213,17 @@ class ExtractReader:
 
     def _tail(self, held: Held) -> tuple[pa.Table, list[int]]:
         """What was ingested at the watermark or later, decimals as text, and the timestamps, negative."""
-        watermark = instant(held.watermark)
-        tables, times, after = [arrow.from_rows([], self.columns)], list[int](), self.after
-        while self.query.as_of is None or self.query.as_of >= watermark:
-            page = filters.page(self.paths.table, self.query, _PAGE_EVENTS, after)
-            late = page.where(self.paths.table.c.ingested_at >= watermark)
-            rows: list[Any] = list(self.paths.connection.execute(statements.texts(late, as_csv=self.as_csv)))
-            if not rows:
-                break
-            if len(times) + len(rows) > _MAX_TAIL_EVENTS:
-                raise ExtractUnusable(f"more than {_MAX_TAIL_EVENTS:,} events arrived since its refresh")
+        tables, times = [arrow.from_rows([], self.columns)], list[int]()
+        late = self.paths.late(held, self.query, self.columns)
+        if late is None:
+            return tables[0], times
+        page = filters.page(late, self.query, _MAX_TAIL_EVENTS + 1, self.after)
+        selected = statements.texts(page, as_csv=self.as_csv).execution_options(yield_per=_PAGE_EVENTS)
+        for rows in self.paths.connection.execute(selected).partitions():
             tables.append(arrow.from_rows([row[2:] for row in rows], self.columns))
             times += [-micros(row.at) for row in rows]
-            after = Position(rows[-1].at, rows[-1].row_id)
+        if len(times) > _MAX_TAIL_EVENTS:
+            raise ExtractUnusable(f"more than {_MAX_TAIL_EVENTS:,} events arrived since its refresh")
         return pa.concat_tables(tables[1:] or tables), times
 
 

@@ -11,12 +11,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import BigInteger, Connection, Double, Interval, Select, Table, Text, extract, func, select, true
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Double,
+    FromClause,
+    Interval,
+    Select,
+    Table,
+    Text,
+    extract,
+    func,
+    select,
+    true,
+)
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
@@ -139,7 +153,7 @@ class Paths:
         try:
             held = self.held(query)
             scans = held.scans(query, "none", None)
-            tail = self._tail(held, query, Measure())
+            tail = self.tail(held, query, Measure())
             return int(self.run(held, *statement.count(query, scans, tail))[0][0])
         except ExtractUnusable:
             return int(self.connection.execute(filters.count(self.table, query)).scalar_one())
@@ -151,7 +165,7 @@ class Paths:
         try:
             held = self.held(query)
             scans = held.scans(query, group, None)
-            tail = self._tail(held, query, Measure(group=group))
+            tail = self.tail(held, query, Measure(group=group))
             return [
                 (value, int(number))
                 for value, number in self.run(held, *statement.choices(query, scans, tail, group, most))
@@ -167,7 +181,7 @@ class Paths:
             held = self.held(query)
             measure = Measure(group=query.group_by, edges=edges, metrics=True, quantity=True)
             scans = held.scans(query, query.group_by, edges, metrics=True)
-            tail = self._tail(held, query, measure)
+            tail = self.tail(held, query, measure)
             measure = replace(measure, scale=_scale(scans, tail))
             rows = self.run(held, *statement.metric_series(query, scans, tail, measure))
         except ExtractUnusable:
@@ -238,7 +252,7 @@ class Paths:
         by_metric = not aggregation.has_metric_keys(query)
         measure = Measure(group=query.group_by, edges=edges, metrics=by_metric, quantity=query.metric == "sum_quantity")
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
-        tail = self._tail(held, query, measure)
+        tail = self.tail(held, query, measure)
         measure = replace(measure, scale=_scale(scans, tail))
         rows = self.run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
         return [_Row(*row) for row in rows]
@@ -248,24 +262,17 @@ class Paths:
         assert self.extracts is not None  # noqa: S101 - `held` raises without
         return self.extracts.run(text, parameters, held.timeout)
 
-    def _tail(self, held: Held, query: Query, measure: Measure) -> Tail:
+    def tail(self, held: Held, query: Query, measure: Measure) -> Tail:
         """The sums of what was ingested at the watermark or later.
 
         Raises `ExtractUnusable` for a damaged file, and for a sum that is no number.
         """
         self.check(held, query)
-        watermark = instant(held.watermark)
-        if query.as_of is not None and query.as_of < watermark:
+        late = self.late(held, query, [measure.group])
+        if late is None:
             return Tail()
-        tail = aggregation.ingested_since(
-            self.table,
-            query,
-            watermark,
-            statement.named_groups(query, measure.group) - {aggregation.KEYS},
-            keys=measure.group == aggregation.KEYS,
-        )
         selected = aggregation.sums(
-            tail,
+            late,
             query,
             true(),
             measure.group,
@@ -275,16 +282,25 @@ class Paths:
         )
         rows = [row for row in self.connection.execute(selected) if row.events]
         quantities = [row.quantity for row in rows] if measure.quantity else []
-        if not all(quantity.is_finite() for quantity in quantities):
-            raise ExtractUnusable("some quantities are no numbers")
         return Tail(
             buckets=[row.bucket for row in rows] if measure.edges is not None else (),
             keys=[row.key for row in rows] if measure.grouped else (),
             metric_keys=[row.metric_key for row in rows] if measure.metrics else (),
             events=[row.events for row in rows],
             quantities=list(statement.texts(quantities)),
-            scale=max((-int(quantity.as_tuple().exponent) for quantity in quantities), default=0),
+            scale=scale_of(quantities),
         )
+
+    def late(self, held: Held, query: Query, groups: Iterable[str]) -> FromClause | None:
+        """The events ingested at the watermark or later, as a source with the columns that the groups need.
+
+        None if the query's `as_of` excludes them all.
+        """
+        watermark = instant(held.watermark)
+        if query.as_of is not None and query.as_of < watermark:
+            return None
+        named = {*groups} | statement.named_groups(query, "none")
+        return aggregation.ingested_since(self.table, query, watermark, named)
 
     def check(self, held: Held, query: Query) -> None:
         """Check the files that the query may read. Raises `ExtractUnusable` for a damaged one."""
@@ -305,6 +321,16 @@ def _state(table: Table) -> Select[Any]:
         is_table.label("is_table"),
         extract("epoch", timeout).cast(Double).label("timeout_seconds"),
     )
+
+
+def scale_of(sums: Iterable[Decimal]) -> int:
+    """The digits after the point that sums need. Raises `ExtractUnusable` for one that is no number."""
+    scale = 0
+    for total in sums:
+        if not total.is_finite():
+            raise ExtractUnusable("some quantities are no numbers")
+        scale = max(scale, -int(total.as_tuple().exponent))
+    return scale
 
 
 def _scale(scans: Sequence[Scan], tail: Tail) -> int:

@@ -153,7 +153,7 @@ def array(values: Iterable[Any], kind: TypeEngine[Any]) -> ColumnElement[Any]:
     return literal(list(values), ARRAY(kind)).cast(ARRAY(kind))
 
 
-def page(table: Table, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
+def page(table: FromClause, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
     """Up to `rows` events after a position, newest first; None for all.
 
     The position is the only upper bound of the time: beside a later one PostgreSQL begins to read the index at that.
@@ -245,14 +245,14 @@ def object_keys(table: FromClause) -> Any:
     return func.jsonb_each_text(_objects(table)).table_valued("key", "value").render_derived(name="keys")
 
 
-def further_keys(table: Table, query: Query, condition: ColumnElement[bool], known: Iterable[str]) -> Select[str]:
-    """The dimension keys beside the known ones of the query's events that also satisfy a condition."""
+def further_keys(table: FromClause, query: Query, known: Iterable[str]) -> Select[str]:
+    """The dimension keys beside the known ones of the query's events."""
     further = _objects(table).op("-", return_type=JSONB())(array(known, Text()))
     keys = func.jsonb_object_keys(further).table_valued("key").render_derived(name="keys")
     return (
         select(keys.c.key)
         .join_from(table, keys, true())
-        .where(*conditions(table, query), condition, further != literal("{}").cast(JSONB))
+        .where(*conditions(table, query), further != literal("{}").cast(JSONB))
         .distinct()
     )
 
@@ -333,11 +333,11 @@ def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElemen
     return column == values[0] if len(values) == 1 else column == any_(array(values, column.type))
 
 
-def _keyset(table: Table) -> Any:
+def _keyset(table: FromClause) -> Any:
     return tuple_(table.c.timestamp, table.c.id)
 
 
-def _bound(table: Table, position: Position) -> Any:
+def _bound(table: FromClause, position: Position) -> Any:
     return tuple_(literal(position.timestamp, table.c.timestamp.type), literal(position.id, table.c.id.type))
 
 
