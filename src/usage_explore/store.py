@@ -169,8 +169,12 @@ class Store:
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
             rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
-            since = None if after else self._paths(connection, _now(connection)).exists_since(query)
-            hinted = () if after else self._hint(connection, query, empty=not rows, exists_since=since)
+            hinted: tuple[str, ...] = ()
+            if after is None:
+                since = None
+                if query.occurred_after is not None:  # only a window can begin before the first event
+                    since = self._paths(connection, _now(connection)).exists_since(query)
+                hinted = self._hint(connection, query, empty=not rows, exists_since=since)
             events = [_event(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
         return self._page(query, events, names, hinted)

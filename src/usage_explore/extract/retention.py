@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore.extract.manifest import Manifest, instant, micros
+from usage_explore.extract.manifest import Manifest, micros
 from usage_explore.query.base import Query, Windowed
 from usage_explore.query.queries import EventQuery
 from usage_explore.sql import filters
@@ -37,27 +37,33 @@ def exists_since(
 
     `first` is that time where it is known already.
     """
-    since: datetime | None = None
-    if isinstance(query, Windowed):
-        since = query.span[0]
-    elif isinstance(query, EventQuery):
-        since = query.occurred_after
+    since = window_start(query)
     if since is None:
         return None
-    horizon = _policy(connection, table)
-    removed = horizon is not None and since < now - horizon
-    if not removed and extract is None:
+    age = _policy(connection, table)
+    by_policy = age is not None and since < now - age
+    if not by_policy and extract is None:
         return None
     if first is None:
         everything = EventQuery(organization_id=query.organization_id)
         first = connection.execute(filters.first(table, everything)).scalar_one()
-    if not removed and extract is not None:
-        oldest = min((segment.first for segment in extract.segments), default=None)
-        behind = [bound for bound in (oldest, extract.removed_before) if bound is not None]
-        if first is None or not any(bound < micros(first) or bound == extract.removed_before for bound in behind):
-            return None
-    boundary = first if first is not None else instant(extract.removed_before or micros(now)) if extract else now
-    return boundary if since < boundary else None
+    if first is None:
+        return now if by_policy else None
+    if not by_policy and not (extract and _had_older(extract, first)):
+        return None
+    return first if since < first else None
+
+
+def window_start(query: Query) -> datetime | None:
+    """The start of the query's window, None if it is open."""
+    if isinstance(query, Windowed):
+        return query.span[0]
+    return query.occurred_after if isinstance(query, EventQuery) else None
+
+
+def _had_older(extract: Manifest, first: datetime) -> bool:
+    """Whether the extract has, or had, events older than the table's first one."""
+    return extract.removed_before is not None or any(segment.first < micros(first) for segment in extract.segments)
 
 
 def sentence(boundary: datetime) -> str:

@@ -141,6 +141,8 @@ class Paths:
 
     def exists_since(self, query: Query) -> datetime | None:
         """The time of the first event, if older ones were removed and the query's window begins before; else None."""
+        if retention.window_start(query) is None:
+            return None
         try:
             held = self.held(query)
         except ExtractUnusable:
