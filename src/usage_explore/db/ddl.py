@@ -376,11 +376,3 @@ def distribute(connection: Connection, name: sql.Identifier) -> None:
     connection.execute(
         "SELECT create_distributed_table(%s::regclass, %s)", [name.as_string(connection), DISTRIBUTION_COLUMN]
     )
-
-
-def distribute_beside(connection: Connection, name: sql.Identifier, other: sql.Identifier) -> None:
-    """Distribute a table by organization like the other: an organization's rows of both are on one worker."""
-    connection.execute(
-        "SELECT create_distributed_table(%s::regclass, %s, colocate_with => %s)",
-        [name.as_string(connection), DISTRIBUTION_COLUMN, other.as_string(connection)],
-    )
