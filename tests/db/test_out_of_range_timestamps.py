@@ -82,7 +82,7 @@ def test_no_answer_changes_for_rows_that_no_question_reaches(
         if extracted:
             first = extracts.build(events_database_url, tmp_path)
             again = extracts.build(events_database_url, tmp_path)
-            assert [report.mended for report in again.values()] == [0] * len(first)
+            assert [report.corrected for report in again.values()] == [0] * len(first)
             answer = own.aggregate(AggregateQuery(**WHOLE))
             assert answer.served.path == "extract", answer.served.because
         assert (doors(own, tmp_path), over_http(client)) == expected

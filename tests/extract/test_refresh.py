@@ -68,10 +68,10 @@ def test_what_changed_in_the_last_days_is_read_again(built: Extract, statement: 
     built.execute(statement)
     assert built.verify().differences
     report = built.refresh(LATER)
-    assert report.mended
+    assert report.corrected
     built.check()
     assert built.verify().differences == ()
-    assert built.refresh(LATER).mended == 0
+    assert built.refresh(LATER).corrected == 0
 
 
 def test_rows_that_appear_behind_the_watermark_are_read(built: Extract) -> None:

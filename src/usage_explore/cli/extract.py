@@ -131,8 +131,8 @@ def _say(report: Report) -> None:
         say(f"No extract of organization {manifest.organization_id}: {manifest.unfit}", err=True)
     if report.rebuilt:
         say(f"The extract was built anew: {report.rebuilt}.", err=True)
-    if report.mended:
-        hours = counted(report.mended, "hour of ingestion or day", "hours of ingestion or days")
+    if report.corrected:
+        hours = counted(report.corrected, "hour of ingestion or day", "hours of ingestion or days")
         say(f"Changed behind the watermark, and read again: {hours}.")
     if report.safe and (report.safe.until is None or report.safe.since is not None):
         say(report.safe, err=True)

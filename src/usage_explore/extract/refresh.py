@@ -71,15 +71,16 @@ class Target:
 class Report:
     """What a refresh did.
 
-    `rows` rows were read anew in `steps` steps. `mended` hours of ingestion and days had changed behind the watermark
-    and were read again. `rebuilt` says why the extract was built from nothing, blank if it was not; a first build has
+    `rows` is the number of rows read from the database, `steps` the number of snapshots for those after the watermark.
+    `corrected` is the number of hours of ingestion, and of days, that had changed behind the watermark and were read
+    again. `rebuilt` says why the extract was built from nothing, blank if it was not; a first build has
     no reason. `safe` is the watermark that was aimed at; None where nothing was read.
     """
 
     manifest: Manifest
     rows: int = 0
     steps: int = 0
-    mended: int = 0
+    corrected: int = 0
     rebuilt: str = ""
     safe: watermark.Safe | None = None
 
@@ -148,7 +149,7 @@ class _Writer:
         self.timeout, self.progress = timeout, progress
         self.folder = target.folder
         self.events = Events(connection, target.table, target.organization_id)
-        self.rows = self.steps = self.mended = 0
+        self.rows = self.steps = self.corrected = 0
         self.keys: list[str] = []
 
     def refresh(self, settle: timedelta, again: bool) -> Report:
@@ -165,14 +166,16 @@ class _Writer:
         try:
             self.take_keys(held)
             if held.watermark is not None:
-                held = self.mend(held, done)
+                held = self.correct(held, done)
             if safe.until is not None:
                 held = self.advance(held, files.micros(safe.until))
             held = self.put(held, self.compacted(held), refreshed=now)
         except Unfit as error:
             held = self.leave_out(held, error, now)
         changes.forget(self.folder, done)
-        return Report(manifest=held, rows=self.rows, steps=self.steps, mended=self.mended, rebuilt=rebuilt, safe=safe)
+        return Report(
+            manifest=held, rows=self.rows, steps=self.steps, corrected=self.corrected, rebuilt=rebuilt, safe=safe
+        )
 
     def leave_out(self, held: Manifest, error: Unfit, now: int) -> Manifest:
         """Answer from the events from now on, and say why."""
@@ -311,7 +314,7 @@ class _Writer:
             frequent = segments.frequent_keys(self.engine, self.folder, newest, MIN_KEY_SHARE)
             self.keys += [key for key in frequent if key not in self.keys][: MAX_COLUMNS_OF_KEYS - len(self.keys)]
 
-    def mend(self, held: Manifest, announced: Sequence[Change]) -> Manifest:
+    def correct(self, held: Manifest, announced: Sequence[Change]) -> Manifest:
         """Read again what changed behind the watermark.
 
         That is what loads have announced, hours of the last days, and all days if the oldest one changed.
@@ -328,7 +331,7 @@ class _Writer:
             if hours:
                 held = self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
             held, days = self.follow_removal(held)
-        self.mended += len(hours) + len(days)
+        self.corrected += len(hours) + len(days)
         return held
 
     def follow_removal(self, held: Manifest) -> tuple[Manifest, list[int]]:

@@ -87,7 +87,7 @@ def has_metric_keys(query: AggregateQuery) -> bool:
 
 
 def _metrics(query: AggregateQuery, points: CTE, slots: CTE) -> ColumnElement[int]:
-    """The number of metrics: from the points if they tell it, else from the slots."""
+    """The number of different metrics: of the points if their keys or the filter fix the metric, else of the slots."""
     if query.group_by == "metric_key":
         metric_keys = select(points.c.key).distinct()
     elif has_metric_keys(query):
