@@ -41,7 +41,8 @@ def hour(at: datetime) -> datetime:
 
 def target(connection: ddl.Connection, url: str, home: Path, organization_id: UUID) -> Target:
     """The extract of an organization below a data folder."""
-    return background.target(connection, config.settings(database_url=url, home=home), organization_id)
+    settings = config.settings(database_url=url, home=home)
+    return background.target(background.source(connection, settings), settings, organization_id)
 
 
 def refresh(connection: ddl.Connection, wanted: Target, until: datetime) -> Report:
