@@ -6,8 +6,10 @@ import html
 import io
 import itertools
 import json
+import math
 import random
 import re
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -451,6 +453,24 @@ def test_sixteen_keys_have_sixteen_colours_and_the_rest_is_muted() -> None:
     assert found[60] == style.LIGHT.other
 
 
+def test_two_keys_that_change_places_keep_their_colours() -> None:
+    keys = [f"model-{n}" for n in range(8)]
+    forth = answer([("value", key) for key in keys])
+    back = answer([("value", key) for key in reversed(keys)])
+    assert [charts.colors(forth)[n] for n in range(8)] == [charts.colors(back)[7 - n] for n in range(8)]
+
+
+def test_frequent_values_keep_their_colours_after_any_filter() -> None:
+    frequent = [f"model-{n}" for n in range(16)]
+    whole = charts.colors(answer([("value", key) for key in frequent]), frequent=frequent)
+    assert len(set(whole.values())) == 16
+    for start in range(16):
+        kept = [frequent[(start + step) % 16] for step in (0, 3, 7)]
+        shown = charts.colors(answer([("value", key) for key in [*kept, "rare"]]), frequent=frequent)
+        assert [shown[place] for place in range(3)] == [whole[frequent.index(key)] for key in kept]
+        assert shown[3] not in {shown[place] for place in range(3)}
+
+
 def _linear(color: str) -> np.ndarray[Any, Any]:
     channels = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
@@ -512,6 +532,56 @@ def test_the_hues_are_told_apart_by_every_eye(shown: style.Palette, sight: str) 
     seen = {color: _oklab(SIGHT[sight] @ _linear(color)) for color in (*shown.hues, shown.other)}
     for one, two in itertools.combinations(seen, 2):
         assert np.linalg.norm(seen[one] - seen[two]) >= 0.075, (one, two)
+
+
+def _ciede2000(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> float:
+    """The difference of two linear sRGB colours, by CIE 142-2001 for D65."""
+    lab = []
+    for linear in (one, two):
+        xyz = np.array(
+            [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+        ) @ np.clip(linear, 0, 1)
+        ratio = xyz / np.array([0.95047, 1, 1.08883])
+        x, y, z = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+        lab.append((116 * y - 16, 500 * (x - y), 200 * (y - z)))
+    (l1, a1, b1), (l2, a2, b2) = lab
+    mean_chroma = (math.hypot(a1, b1) + math.hypot(a2, b2)) / 2
+    stretch = 1.5 - 0.5 * math.sqrt(mean_chroma**7 / (mean_chroma**7 + 25**7))
+    c1, c2 = math.hypot(a1 * stretch, b1), math.hypot(a2 * stretch, b2)
+    h1, h2 = (math.degrees(math.atan2(b, a * stretch)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    turn = (h2 - h1 + 180) % 360 - 180
+    hue, chroma, light = (h1 + turn / 2) % 360, (c1 + c2) / 2, (l1 + l2) / 2
+    waves = [(0.17, 1, -30), (-0.24, 2, 0), (-0.32, 3, 6), (0.2, 4, -63)]
+    t = 1 - sum(height * math.cos(math.radians(times * hue + shift)) for height, times, shift in waves)
+    by_light = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / math.sqrt(20 + (light - 50) ** 2))
+    by_chroma = (c2 - c1) / (1 + 0.045 * chroma)
+    by_hue = 2 * math.sqrt(c1 * c2) * math.sin(math.radians(turn / 2)) / (1 + 0.015 * chroma * t)
+    rotation = 2 * math.sqrt(chroma**7 / (chroma**7 + 25**7))
+    rotation *= math.sin(math.radians(60 * math.exp(-(((hue - 275) / 25) ** 2))))
+    return math.sqrt(by_light**2 + by_chroma**2 + by_hue**2 - rotation * by_chroma * by_hue)
+
+
+def test_the_colour_difference_is_that_of_published_pairs() -> None:
+    # sRGB primaries, whose CIEDE2000 differences are published
+    red, green, blue, black, white = (_linear(c) for c in ("#ff0000", "#00ff00", "#0000ff", "#000000", "#ffffff"))
+    assert _ciede2000(black, white) == pytest.approx(100, abs=0.01)
+    assert _ciede2000(red, green) == pytest.approx(86.61, abs=0.02)
+    assert _ciede2000(blue, green) == pytest.approx(83.19, abs=0.02)
+    assert _ciede2000(red, blue) == pytest.approx(52.88, abs=0.02)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("shown", PALETTES, ids=["light", "dark"])
+def test_the_nearest_hues_are_twelve_apart_for_every_eye(shown: style.Palette, sight: str) -> None:
+    seen = {color: SIGHT[sight] @ _linear(color) for color in (*shown.hues, shown.other)}
+    for one, two in itertools.combinations(seen, 2):
+        assert _ciede2000(seen[one], seen[two]) >= 12, (one, two)
+
+
+def test_the_grounds_of_charts_are_those_of_the_pages() -> None:
+    theme = tomllib.loads((Path(style.__file__).parents[1] / "app/.streamlit/config.toml").read_text())["theme"]
+    assert theme["light"]["backgroundColor"] == style.LIGHT.background
+    assert theme["dark"]["backgroundColor"] == style.DARK.background
 
 
 # --- selections ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -65,7 +65,7 @@ LIGHT = Palette(
     text="#1f2430",
     soft="#5f6675",
     grid="#e7e9ee",
-    hues=("#1489fa", "#864f17", "#0b9261", "#a21559", "#4b2a9e", "#116e89", "#8a7300", "#e94c5c"),
+    hues=("#0a8aff", "#7e5525", "#1b9161", "#940249", "#4529ae", "#2d647f", "#897b00", "#ff3a64"),
     shades=("#0b4b8a", "#a8825c", "#065035", "#c7739b", "#937fc5", "#093d4b", "#4c3f00", "#802a33"),
     muted="#707a8c",
     other="#8a8f98",
@@ -78,7 +78,7 @@ DARK = Palette(
     text="#eceef2",
     soft="#a3aab8",
     grid="#262b36",
-    hues=("#4f8df6", "#f2994a", "#4cc38a", "#d699d3", "#7f5adc", "#6fe0ee", "#ecd06a", "#e0544a"),
+    hues=("#5784ff", "#f2994a", "#5ec197", "#c396cf", "#694dc8", "#88eef8", "#ffe586", "#e0544a"),
     shades=("#a7c6fa", "#926035", "#32785a", "#826084", "#bfacee", "#468994", "#8f8047", "#f0aaa4"),
     muted="#8b95a7",
     other="#8a8f98",
@@ -91,11 +91,15 @@ def theme(dark: bool) -> Palette:
     return DARK if dark else LIGHT
 
 
-def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
+def colors(
+    answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None, frequent: Sequence[str] = ()
+) -> dict[int, str]:
     """The colour of every series of the aggregate, `#rrggbb` by the series' index.
 
-    The hash of a key selects its hue; if a larger series has that, it gets the next free one. `own` are given colours
-    of some series, by index, which no other key gets.
+    `frequent` are the values that the group has in all of the organization's events, most frequent first: the first 16
+    have their colours whatever the chart shows, so that a filter changes none. The hash of another key selects its
+    hue; if a series of the chart has that, it gets the next free one. `own` are given colours of some series, by
+    index, which no other key gets.
     """
     own = own or {}
     chosen = theme(dark)
@@ -105,32 +109,46 @@ def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | N
     keys = [
         series.key or "" for index, series in enumerate(answer.series) if series.kind == "value" and index not in own
     ]
-    slots = iter(_slots(keys, taken))
+    slots = _slots(keys, taken, frequent[: len(wheel)])
     result = {}
     for index, series in enumerate(answer.series):
         if index in own:
             result[index] = own[index]
         elif series.kind == "value":
-            slot = next(slots)
+            slot = slots[series.key or ""]
             result[index] = wheel[slot] if slot < len(wheel) else chosen.muted
         else:
             result[index] = fixed[series.kind]
     return result
 
 
-def _slots(keys: Iterable[str], taken: Set[int]) -> list[int]:
-    """An index in hues and shades for each key, other than `taken`: the first free one from the hash of the key on."""
+def _slots(keys: Sequence[str], taken: Set[int], frequent: Sequence[str]) -> dict[str, int]:
+    """An index in hues and shades for each key, other than `taken`."""
+    reserved = _placed(frequent, set())
+    fixed = {key: reserved[key] for key in keys if key in reserved and reserved[key] not in taken}
+    return fixed | _placed([key for key in keys if key not in fixed], {*taken, *fixed.values()})
+
+
+def _placed(keys: Sequence[str], used: Set[int]) -> dict[str, int]:
+    """The first index for each key, from the hash of the key on, that is not used.
+
+    The first eight keys share the hues and the next eight the shades, each in code-point order, so that two keys that
+    change places in a ranking keep their colours.
+    """
     size = len(LIGHT.hues)
-    used = {*taken}
-    result = []
+    used = {*used}
+    result: dict[str, int] = {}
+    waiting = list(keys)
     turn = 0
-    for key in keys:
-        preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
-        while all(turn + step in used for step in range(size)):
-            turn += size
-        slot = next(place for step in range(size) if (place := turn + (preferred + step) % size) not in used)
-        used.add(slot)
-        result.append(slot)
+    while waiting:
+        free = [turn + step for step in range(size) if turn + step not in used]
+        for key in sorted(waiting[: len(free)]):
+            preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
+            slot = next(place for step in range(size) if (place := turn + (preferred + step) % size) not in used)
+            used.add(slot)
+            result[key] = slot
+        waiting = waiting[len(free) :]
+        turn += size
     return result
 
 
