@@ -78,7 +78,7 @@ class DatabaseError(UsageExploreError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database does not answer, the connection broke, or the server lacks resources.
+    """The database does not answer or refuses the connection, the connection broke, or the server lacks resources.
 
     `public` is the message without addresses and paths, for users of the API and the app.
     """

@@ -415,7 +415,8 @@ CHECK = Check(
         "high": f"a spike of {HIGH_SPIKE_RATIO:g} times the expected or more that adds {HIGH_SPIKE_SHARE:.0%} to the"
         f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST:.0%} or less that takes"
         f" {HIGH_DROP_SHARE:.0%} of it, if it is at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all"
-        f" customers; a spike only of usage on at least {REGULAR:.0%} of the other days",
+        f" customers; a spike only of usage on at least {REGULAR:.0%} of the other days; of fewer than"
+        f" {MIN_QUANTITY_EVENTS} events a day, or hour, by the number of events alone",
         "medium": f"another incident of at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all customers",
     },
     unit="series",
