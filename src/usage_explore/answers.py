@@ -14,7 +14,7 @@ from usage_explore.decimals import Number, plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params, validators
-from usage_explore.query.base import Query, parsed_instant
+from usage_explore.query.base import EventFilters, Query, parsed_instant
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
@@ -429,7 +429,7 @@ class Leaderboards:
 def _filters(query: Query) -> dict[str, list[str]]:
     """The filter parameters, each with its values."""
     filters: dict[str, list[str]] = {}
-    others = set(type(query).model_fields) - set(Query.model_fields) | {"as_of", "organization_id"}
+    others = set(type(query).model_fields) - set(EventFilters.model_fields) | {"as_of", "organization_id"}
     for name, value in url_params.values(query):
         if name not in others:
             filters.setdefault(name, []).append(value)

@@ -1,8 +1,8 @@
 """How an answer compares with the period before it.
 
-- A whole calendar month is compared with the month before.
+- A whole calendar month is compared with the month before, a whole quarter with the quarter before.
 - A window that begins at local midnight is compared with as many local days before it, so that both cover the same
-  hours of the day. An unfinished last day counts: `-7d/d` at 05:37 is eight days, compared with the eight days before.
+  hours of the day. An unfinished last day counts: `-6d/d` at 05:37 is seven days, compared with the seven days before.
 - Any other window is compared with the same duration before it.
 
 If the current window is unfinished, both are cut at the same elapsed time, at most the whole earlier period, and
@@ -127,12 +127,15 @@ def _zero(query: AggregateQuery) -> Number:
 
 
 def _name(query: AggregateQuery) -> str:
-    """The name of the earlier period: "February 2026", "the 7 days before", "the 12 hours before"."""
+    """The name of the earlier period: "February 2026", "Q2 2026", "the 7 days before", "the 12 hours before"."""
     since, until = query.span
     earlier, _ = buckets.previous(since, until, query.zone)
     if buckets.whole_month(since, until, query.zone):
         return f"{earlier.astimezone(query.zone):%B %Y}"
     if earlier == since - (until - since):
         return f"the {duration(until - since)} before"
+    if quarter := buckets.whole_quarter(since, until, query.zone):
+        before = buckets.local_date(earlier, query.zone)
+        return f"Q{(quarter.month - 1) // 3 or 4} {before.year}"
     days = buckets.local_date(since, query.zone) - buckets.local_date(earlier, query.zone)
     return f"the {counted(days.days, 'day')} before"

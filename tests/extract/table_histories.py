@@ -33,6 +33,7 @@ TABLE = events_table()
 WIDEST = Decimal("12345678901234567890.5")
 """Beside 15 decimal places of others, which 38 digits can hold."""
 
+BOUNDS = ("ingested_after", "ingested_before", "quantity_min", "quantity_max")
 TIMEOUT = timedelta(minutes=1)
 
 
@@ -188,7 +189,7 @@ class History:
 
     def query(self) -> AggregateQuery:
         draw = self.draw
-        bucket = draw.choice(["hour", "day", "day", "day", "week"])
+        bucket = draw.choice(["hour", "day", "day", "day", "week", "month"])
         since = self.edge(self.clock - timedelta(seconds=draw.randrange(12 * 86_400)))
         until = self.edge(since + draw.choice([2 * HOUR, DAY, 4 * DAY, 15 * DAY]) + timedelta(minutes=17))
         until = max(until, since + INSTANT)
@@ -221,9 +222,32 @@ class History:
                 ]
             )
         if draw.random() < 0.4:
+            asked |= self.own_values()
+        if draw.random() < 0.4:
             known = draw.choice(self.rows).ingested_at + draw.choice([timedelta(0), -INSTANT])
             asked["as_of"] = draw.choice([known, self.edge(known), since, until])
         return AggregateQuery(**asked)
+
+    def own_values(self) -> dict[str, Any]:
+        """A filter on what is single events' own."""
+        draw = self.draw
+        some = [draw.choice(self.rows) for _ in range(draw.choice([1, 2, 60]))]
+        least, most = sorted(
+            draw.choice([*(row.quantity for row in some), Decimal("0.00000001"), Decimal("1e50")]) for _ in "ab"
+        )
+        arrived = sorted({self.edge(draw.choice(some).ingested_at) for _ in "ab"})
+        return draw.choice(
+            [
+                {"id": [row.id for row in some]},
+                {"idempotency_key": [row.idempotency_key for row in some]},
+                {"quantity_min": least},
+                {"quantity_max": most},
+                {"quantity_min": least, "quantity_max": most},
+                {"ingested_after": arrived[0]},
+                {"ingested_before": arrived[-1]},
+                {"ingested_after": arrived[0], "ingested_before": arrived[-1] + INSTANT},
+            ]
+        )
 
 
 class Answers:
@@ -262,6 +286,9 @@ def matching(query: AggregateQuery, held: list[Row]) -> list[Row]:
             ("metric_key", query.metric_key),
             ("wallet_currency", query.wallet_currency),
             ("missing", query.missing),
+            ("id", query.id),
+            ("idempotency_key", query.idempotency_key),
+            *((name, [str(getattr(query, name))]) for name in BOUNDS if getattr(query, name) is not None),
             ("customer_id", [str(query.customer_id)] if query.customer_id else []),
             *((f"dim:{key}", values) for key, values in query.dimensions),
             *((f"not:{name}", values) for name, values in query.exclude),

@@ -16,7 +16,7 @@ from usage_explore.query import buckets
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 
-BUCKETS: list[Bucket] = ["hour", "day", "week"]
+BUCKETS: list[Bucket] = ["hour", "day", "week", "month"]
 
 
 @given(

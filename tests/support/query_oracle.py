@@ -57,6 +57,14 @@ def predicate(params: Iterable[tuple[str, list[str]]]) -> Callable[[Row], bool]:
             tests += [lambda row, group=group: group_text(row, group) is None for group in values]
         elif name == "not:missing":
             tests += [lambda row, group=group: group_text(row, group) is not None for group in values]
+        elif name == "ingested_after":
+            tests.append(lambda row, edge=values[0]: row.ingested_at >= datetime.fromisoformat(edge))
+        elif name == "ingested_before":
+            tests.append(lambda row, edge=values[0]: row.ingested_at < datetime.fromisoformat(edge))
+        elif name == "quantity_min":
+            tests.append(lambda row, bound=Decimal(values[0]): row.quantity >= bound)
+        elif name == "quantity_max":
+            tests.append(lambda row, bound=Decimal(values[0]): row.quantity <= bound)
         elif name.startswith("not:"):
             tests.append(lambda row, group=name[4:], values=values: group_text(row, group) not in values)
         else:
@@ -67,10 +75,11 @@ def predicate(params: Iterable[tuple[str, list[str]]]) -> Callable[[Row], bool]:
 def edges(since: datetime, until: datetime, bucket: str, zone: ZoneInfo) -> list[datetime]:
     """Bucket edges by walking through time a quarter of an hour at a step and watching the wall clock."""
     found: list[datetime] = []
-    instant = since.replace(minute=0, second=0, microsecond=0) - timedelta(days=9)
+    margin = timedelta(days=65 if bucket == "month" else 9)
+    instant = since.replace(minute=0, second=0, microsecond=0) - margin
     reached = date.min
     phase = None
-    while instant < until + timedelta(days=9):
+    while instant < until + margin:
         local = instant.astimezone(zone)
         offset = local.utcoffset()
         assert offset is not None
@@ -80,13 +89,14 @@ def edges(since: datetime, until: datetime, bucket: str, zone: ZoneInfo) -> list
             phase = offset % timedelta(hours=1)
         else:
             if local.date() > reached:
-                monday_passed = any(
-                    date.fromordinal(day).weekday() == 0
-                    for day in range(
-                        max(reached.toordinal(), local.date().toordinal() - 8) + 1, local.date().toordinal() + 1
-                    )
-                )
-                if bucket == "day" or monday_passed:
+                first, last = max(reached.toordinal(), local.date().toordinal() - 8), local.date().toordinal()
+                passed = [date.fromordinal(day) for day in range(first + 1, last + 1)]
+                opens = {
+                    "day": True,
+                    "week": any(day.weekday() == 0 for day in passed),
+                    "month": any(day.day == 1 for day in passed),
+                }
+                if opens[bucket]:
                     found.append(instant)
                 reached = local.date()
         instant += QUARTER

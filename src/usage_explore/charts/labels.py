@@ -71,6 +71,8 @@ def bucket_label(answer: AggregateData, point: Point) -> str:
         words = f"{_day(start)}, {wall:%H:%M}–{end:%H:%M}" + (f" (UTC{start.isoformat()[-6:]})" if ambiguous else "")
     elif answer.query.bucket == "day":
         words = _day(start)
+    elif answer.query.bucket == "month":
+        words = f"{start:%B %Y}"
     else:
         words = f"Week of {_day(start)}"
     return f"{words}, {answer.query.timezone}"

@@ -236,16 +236,17 @@ def tick_labels(answer: AggregateData) -> dict[int, list[str]]:
     """At most `MAX_TICKS` ticks: the lines of text by the instant in milliseconds.
 
     A second line, with the day or the year, is left out if it is that of the tick before. The tick of an hour is at its
-    start, that of a day or a week in its middle.
+    start, that of a day, a week or a month in its middle.
     """
     starts = [edge.astimezone(answer.query.zone) for edge in answer.edges[:-1]]
     chosen = _chosen(starts, answer.query.bucket)
     by_hour = answer.query.bucket == "hour" and any(start.hour for start in chosen)
+    by_month = answer.query.bucket == "month"
     ends = {millis(start): millis(end) for start, end in pairwise(answer.edges)}
     ticks: dict[int, list[str]] = {}
     above = ""
     for start in chosen:
-        first = f"{start:%H:%M}" if by_hour else f"{start.day} {start:%b}"
+        first = f"{start:%H:%M}" if by_hour else f"{start:%b}" if by_month else f"{start.day} {start:%b}"
         second = f"{start.day} {start:%b %Y}" if by_hour else f"{start:%Y}"
         position = millis(start)
         if answer.query.bucket != "hour":
@@ -273,6 +274,10 @@ def _chosen(starts: list[datetime], bucket: str) -> list[datetime]:
 
 def _rules(bucket: str) -> Iterator[_Rule]:
     if bucket == "week":
+        return
+    if bucket == "month":
+        for months in (2, 3, 6, 12, 24, 60, 120):
+            yield partial(_every_month_of_years, months)
         return
     if bucket == "hour":
         for hours in (1, 2, 3, 6, 12):
@@ -312,6 +317,11 @@ def _every_days(days: int, start: datetime) -> bool:
 
 def _monday(start: datetime) -> bool:
     return start.weekday() == 0
+
+
+def _every_month_of_years(months: int, start: datetime) -> bool:
+    """Every so many months, counted from the year 0, so that steps of years fall on round ones."""
+    return (start.year * 12 + start.month - 1) % months == 0
 
 
 def _every_months(months: int, start: datetime) -> bool:

@@ -40,7 +40,7 @@ from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
-from usage_explore.query.base import Query, Windowed
+from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.types import Series, Served, series
 from usage_explore.sql import aggregate as aggregation
@@ -296,10 +296,12 @@ class Paths:
     def late(self, held: Held, query: Query, groups: Iterable[str]) -> FromClause | None:
         """The events ingested at the watermark or later, as a source with the columns that the groups need.
 
-        None if the query's `as_of` excludes them all.
+        None if the query's `as_of` or `ingested_before` excludes them all.
         """
         watermark = instant(held.watermark)
         if query.as_of is not None and query.as_of < watermark:
+            return None
+        if isinstance(query, EventFilters) and query.ingested_before and query.ingested_before <= watermark:
             return None
         named = {*groups} | statement.named_groups(query, "none")
         return aggregation.ingested_since(self.table, query, watermark, named)

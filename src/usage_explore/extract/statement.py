@@ -14,17 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from itertools import groupby, pairwise
 from typing import Any
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import HOUR, SLOT, Layout, Segment, micros
-from usage_explore.query.base import Query
+from usage_explore.extract.manifest import HOUR, IDS, SLOT, Layout, Segment, micros
+from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group
-from usage_explore.query.limits import MAX_POINTS
+from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.aggregate import KEYS
+
+_EXACT = Context(prec=3 * MAX_DECIMAL_DIGITS)
 
 _MAX_LISTED_VALUES = 50
 """Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
@@ -99,8 +101,13 @@ def scans(
     has_hours = whole.since is None or whole.until is None or whole.since < whole.until
     needed = set(named)
     parts: list[tuple[Segment, Span, bool, int | None]] = []
+    arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
         if as_of is not None and segment.first_ingested > as_of:
+            continue
+        if arrived.until is not None and segment.first_ingested >= arrived.until:
+            continue
+        if arrived.since is not None and segment.last_ingested < arrived.since:
             continue
         bound = as_of if as_of is not None and segment.last_ingested > as_of else None
         columns = {segment.layout.column(name) for name in needed}
@@ -154,9 +161,13 @@ def overlaps(segment: Segment, span: Span) -> bool:
 
 
 def named_groups(query: Query, group: str) -> set[str]:
-    """The groups that a query filters by, and a group, without `none`."""
+    """The groups and other columns that a query filters by, and a group, without `none`."""
     named = {group, *query.missing}
     named |= {name for name in (*ID_COLUMNS, *TEXT_COLUMNS) if getattr(query, name)}
+    if isinstance(query, EventFilters):
+        named |= {name for name in ("id", "idempotency_key") if getattr(query, name)}
+        named |= {"quantity"} if query.quantity_min is not None or query.quantity_max is not None else set()
+        named |= {"ingested_at"} if query.ingested_after or query.ingested_before else set()
     named |= {dimension_group(key) for key, _ in query.dimensions}
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
@@ -221,7 +232,7 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
         return expression(statement, scan, group)
 
     def any_of(group: str, values: Sequence[str]) -> str:
-        type_ = "UUID" if group in ID_COLUMNS else "VARCHAR"
+        type_ = "UUID" if group in IDS else "VARCHAR"
         if len(values) == 1:
             return f"{column(group)} = {statement.bind(values[0], type_)}"
         if len(values) <= _MAX_LISTED_VALUES:
@@ -230,6 +241,10 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
 
     result += [any_of(name, [str(value)]) for name in ID_COLUMNS if (value := getattr(query, name)) is not None]
     result += [any_of(name, values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    if isinstance(query, EventFilters):
+        result += [any_of(name, values) for name in ("id", "idempotency_key") if (values := getattr(query, name))]
+        result += arrival(query).conditions("ing")
+        result += _quantities(statement, scan, query)
     result += [any_of(dimension_group(key), values) for key, values in query.dimensions]
     result += [f"{column(group)} IS NULL" for group in query.missing]
     for name, values in query.exclude:
@@ -245,6 +260,30 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
         result += scan.span.conditions("ts")
     if scan.as_of is not None:
         result.append(f"ing <= {scan.as_of}")
+    return result
+
+
+def arrival(query: EventFilters) -> Span:
+    """The span of `ingested_at` that a query filters by."""
+    after, before = query.ingested_after, query.ingested_before
+    return Span(None if after is None else micros(after), None if before is None else micros(before))
+
+
+def _quantities(statement: Statement, scan: Scan, query: EventFilters) -> list[str]:
+    """The bounds of the quantity as decimals of the column's scale: least is rounded up, most down, which is exact."""
+    result = []
+    for operator, bound, rounding in (
+        (">=", query.quantity_min, ROUND_CEILING),
+        ("<=", query.quantity_max, ROUND_FLOOR),
+    ):
+        if bound is None:
+            continue
+        scale = scan.layout.quantity[1]
+        rounded = bound.quantize(Decimal(1).scaleb(-scale), rounding, _EXACT)
+        if rounded.adjusted() + 1 > 38 - scale:  # beyond every value of the column
+            result.append("true" if (bound < 0) == (operator == ">=") else "false")
+        else:
+            result.append(f"quantity {operator} {statement.bind(format(rounded, 'f'), f'DECIMAL(38, {scale})')}")
     return result
 
 

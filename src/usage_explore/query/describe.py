@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from usage_explore.decimals import Number
-from usage_explore.formatting import data_value, date_and_time, printable, span, without_fractions
-from usage_explore.query.base import Query, Windowed, expect
-from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group
+from usage_explore.formatting import data_value, date_and_time, exact, printable, span, without_fractions
+from usage_explore.query import buckets
+from usage_explore.query.base import EventFilters, Query, Windowed, expect
+from usage_explore.query.filters import DIMENSION, GROUPS, Texts, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
 _KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
@@ -59,6 +60,9 @@ def filter_words(query: Query) -> list[str]:
         f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}"
         for name, value in columns
     ]
+    if isinstance(query, EventFilters):
+        words += [f"{name} is {_any_of(values)}" for name, values in own_values(query)]
+        words += own_bounds(query)
     words += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
     words += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
@@ -69,21 +73,61 @@ def filter_words(query: Query) -> list[str]:
     return words
 
 
+def own_values(query: EventFilters) -> list[tuple[str, Texts]]:
+    """The filters on ids and idempotency keys: (name in words, values)."""
+    named = (("id", query.id), ("idempotency key", query.idempotency_key))
+    return [(name, values) for name, values in named if values]
+
+
+def own_bounds(query: EventFilters) -> list[str]:
+    """The filters on arrival and quantity in words: "quantity at least 5", "arrived before 1 Oct 2026 00:00"."""
+    zone = query.zone if isinstance(query, Windowed) else UTC
+    after, before = (
+        edge and date_and_time(edge.astimezone(zone)) for edge in (query.ingested_after, query.ingested_before)
+    )
+    suffix = "" if isinstance(query, Windowed) else " UTC"
+    words = [f"arrived {word} {edge}{suffix}" for word, edge in (("from", after), ("before", before)) if edge]
+    least, most = query.quantity_min, query.quantity_max
+    words += [f"quantity at least {exact(least)}"] if least is not None else []
+    return words + ([f"quantity at most {exact(most)}"] if most is not None else [])
+
+
 def window_words(query: Windowed) -> str:
     """The window in words: "1–30 Sep 2026", "last 30 days", "this month"."""
     if query.window:
-        return query.window.replace("_", " ")
+        return window_name(query.window)
     since, until = query.since, query.until
     if isinstance(since, datetime) and isinstance(until, datetime):
         return span(since.astimezone(query.zone), until.astimezone(query.zone))
     if isinstance(since, str) and until == "now" and since.startswith("-"):
-        distance = since.partition("/")[0]
-        number, unit = distance[1:-1], {"h": "hour", "d": "day", "w": "week"}[distance[-1]]
-        return f"last {unit}" if number == "1" else f"last {number} {unit}s"
+        return _last(since)
     written = [
         date_and_time(end.astimezone(query.zone)) if isinstance(end, datetime) else str(end) for end in (since, until)
     ]
     return f"{written[0]} to {written[1]}"
+
+
+def window_name(window: str) -> str:
+    """A calendar window in words: "this quarter", "September 2026"."""
+    if window in buckets.CALENDAR_WINDOWS:
+        return window.replace("_", " ")
+    return f"{buckets.month_of(window):%B %Y}"
+
+
+def _last(since: str) -> str:
+    """The window from a relative time to now.
+
+    >>> _last("-30d"), _last("-29d/d"), _last("-29d/w")
+    ('last 30 days', 'last 30 days', 'last 30 days in whole weeks')
+    """
+    distance, _, rounding = since.partition("/")
+    letter, number = distance[-1], int(distance[1:-1])
+    if rounding == letter or (letter == "d" and rounding in ("w", "M")):
+        number += 1  # the hour, day or week that now is in counts, too
+    unit = {"h": "hour", "d": "day", "w": "week"}[letter]
+    words = f"last {unit}" if number == 1 else f"last {number} {unit}s"
+    whole = {"h": "hours", "d": "days", "w": "weeks", "M": "months"}.get(rounding, "")
+    return f"{words} in whole {whole}" if whole and rounding != letter else words
 
 
 def file_dates(query: Windowed) -> str:

@@ -23,8 +23,8 @@ from pydantic import BeforeValidator, Field
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
-from usage_explore.query.base import Query, Windowed, optional_instant
-from usage_explore.query.buckets import Bucket
+from usage_explore.query.base import EventFilters, Windowed, optional_instant
+from usage_explore.query.buckets import BUCKETS, Bucket
 from usage_explore.query.filters import GROUPS, group
 from usage_explore.query.limits import MAX_LEADERS, MAX_TOP
 from usage_explore.query.url_params import InPython
@@ -42,7 +42,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class EventQuery(Query):
+class EventQuery(EventFilters):
     """Raw events, newest first: ordered by `timestamp` and `id`, both descending.
 
     `EventQuery(metric_key="tokens_in", dimensions={"model": "large"}, limit=100)`. Raises `QueryError` with all
@@ -94,7 +94,7 @@ class EventQuery(Query):
         return faults
 
 
-class AggregateQuery(Windowed):
+class AggregateQuery(Windowed, EventFilters):
     """Usage over time: a metric per bucket of `[since, until)` and group; the largest series, and the rest as Other.
 
     `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. The window may be
@@ -103,8 +103,8 @@ class AggregateQuery(Windowed):
 
     VIEW = ("chart", "series", "span")
 
-    bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=("hour", "day", "week")))] = Field(
-        "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
+    bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=BUCKETS))] = Field(
+        "day", description="Bucket size; weeks are ISO weeks, starting on Monday, months those of the calendar."
     )
     metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
         "count", description="The measure: the number of events, or the exact sum of their quantity."
@@ -126,7 +126,7 @@ class AggregateQuery(Windowed):
         return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
 
 
-class LeaderboardQuery(Windowed):
+class LeaderboardQuery(Windowed, EventFilters):
     """The largest values of every column and dimension in `[since, until)`: `LeaderboardQuery(window="last_month")`.
 
     The window may be relative; it has no buckets, so it is never shortened. Raises `QueryError` with all faults

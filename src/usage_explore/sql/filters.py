@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Numeric,
     Row,
     Select,
     Table,
@@ -47,7 +49,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
 from usage_explore.errors import ScopeError
-from usage_explore.query.base import Query, Windowed
+from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.query.validators import EARLIEST, LATEST
@@ -73,6 +75,9 @@ _RESOLUTION = timedelta(microseconds=1)
 _INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
 """Parameters that an index serves in page order, or that exclude hardly any events."""
 
+LOOKED_UP = ("id", "idempotency_key")
+"""Parameters whose events are few and found by an index of their own, so that no scan in page order is tried."""
+
 _Rows = Sequence[Row[Any]]
 
 
@@ -89,7 +94,10 @@ def _without_window(table: FromClause, query: Query) -> list[ColumnElement[bool]
     result = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
         result += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
-    result += within_bounds(c.ingested_at)
+    if isinstance(query, EventFilters):
+        result += within_bounds(c.ingested_at, query.ingested_after, query.ingested_before)
+    else:
+        result += within_bounds(c.ingested_at)
     if query.as_of is not None:
         result.append(c.ingested_at <= query.as_of)
     return result
@@ -127,6 +135,8 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[C
             owner = column(name)
             result.append(owner == (value if isinstance(owner.type, Uuid) else str(value)))
     result += [_any_of(column(name), values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    if isinstance(query, EventFilters):
+        result += _own_filters(column, query)
     result += [_any_of(column(dimension_group(key)), values) for key, values in query.dimensions]
     result += [column(group).is_(None) for group in query.missing]
     for name, values in query.exclude:
@@ -135,6 +145,18 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[C
         else:
             excluded = column(name)
             result.append(or_(excluded.is_(None), excluded != all_(array(values, excluded.type))))
+    return result
+
+
+def _own_filters(column: Callable[[str], ColumnElement[Any]], query: EventFilters) -> list[ColumnElement[bool]]:
+    """The filters on ids, idempotency keys and quantities. NaN, which PostgreSQL orders last, is in no range."""
+    result = [_any_of(column(name), values) for name in LOOKED_UP if (values := getattr(query, name))]
+    least, most = query.quantity_min, query.quantity_max
+    if least is not None:
+        quantity = column("quantity")
+        result += [quantity >= least, quantity < literal(Decimal("NaN"), Numeric)]
+    if most is not None:
+        result.append(column("quantity") <= most)
     return result
 
 
@@ -365,7 +387,7 @@ def _rows(
     if not given.keys() - {*_INDEXED, "limit", "cursor"}:
         return connection.execute(statement(query, rows)).all()
     plain = EventQuery(**{name: value for name, value in given.items() if name in _INDEXED})
-    for scanned in (FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS):
+    for scanned in () if given.keys() & {*LOOKED_UP} else (FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS):
         scan = statement(plain, scanned).subquery("scan")
         passing = select(scan).where(*filters(partial(expression, scan), query))
         page_rows = connection.execute(_ordered(passing, scan, newest_first).limit(rows)).all()
