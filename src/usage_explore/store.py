@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, Table
 from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
 from usage_explore.console import progress_bar
+from usage_explore.db import catalog
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.names import Directory, Entry, of_organizations
@@ -168,7 +169,8 @@ class Store:
         requested = expect(EventQuery, EventQuery() if query is None else query)
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
-            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
+            times = self._times(connection, query)
+            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after, times)
             hinted: tuple[str, ...] = ()
             if after is None:
                 since = None
@@ -188,7 +190,8 @@ class Store:
             return None
         after = decode_cursor(query.cursor, query)
         with self._transaction(query) as (connection, query):
-            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after)
+            times = self._times(connection, query)
+            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after, times)
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
         # the last row before the previous page
@@ -199,7 +202,7 @@ class Store:
         """The number of events of the query, on all pages."""
         with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
             paths = self._paths(connection, _now(connection))
-            events = paths.count(scoped)
+            events = paths.count(scoped, indexed=self._is_indexed(connection, scoped))
             self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
             return events
 
@@ -568,6 +571,25 @@ class Store:
         after = _position(query)
         pages = EventPages(connection, self.table, query, after, as_csv)
         return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
+
+    def _times(self, connection: Connection, query: EventQuery) -> list[datetime] | None:
+        """The times of the events of ids or idempotency keys, where the extract finds them faster than the table."""
+        looked_up = any(getattr(query, name) for name in filters.LOOKED_UP)
+        if not looked_up or self._is_indexed(connection, query):
+            return None
+        return self._paths(connection, _now(connection)).times(query)
+
+    def _is_indexed(self, connection: Connection, query: EventQuery) -> bool:
+        """Whether an index finds the query's ids or idempotency keys; looked up once per connection and table."""
+        columns = tuple(name for name in filters.LOOKED_UP if getattr(query, name))
+        driver = connection.connection.driver_connection
+        if not columns or not isinstance(driver, psycopg.Connection):
+            return False
+        known: dict[tuple[str, ...], bool] = connection.info.setdefault("finds", {})
+        key = (self.table.fullname, *columns)
+        if key not in known:
+            known[key] = catalog.finds(driver, self.table.fullname, columns)
+        return known[key]
 
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)

@@ -17,6 +17,7 @@ from usage_explore.app.explore_result import chart, ranking
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
 from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.filters import (
+    calendar_input,
     chips,
     dimension_hints,
     group_label,
@@ -34,6 +35,7 @@ from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_pre
 from usage_explore.charts import labels
 from usage_explore.comparison import Comparison
 from usage_explore.names import Names
+from usage_explore.query.buckets import BUCKETS
 from usage_explore.query.describe import describe, file_dates, group_name, measure_name
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import METRICS
@@ -160,7 +162,7 @@ def _controls(view: ExploreView, source: Source) -> None:
         key = follow("bucket", query.bucket)
         st.segmented_control(
             "per",
-            ("hour", "day", "week"),
+            BUCKETS,
             key=key,
             required=True,
             on_change=changed(key, view, lambda picked: view.with_query(with_bucket(query, picked))),
@@ -172,6 +174,9 @@ def _controls(view: ExploreView, source: Source) -> None:
             "preset",
             lambda name: view.with_query(with_preset(query, name, source.now)),
             view,
+        )
+        calendar_input(
+            "or", PRESETS, view, source, "calendar", lambda name: view.with_query(query.replace(window=name))
         )
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):

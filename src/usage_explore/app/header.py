@@ -83,7 +83,7 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
         after, before = view.query.occurred_after, view.query.occurred_before
         window = {"since": after, "until": before or "now"} if after and (before or after < now) else None
         shared = {**query.shared_with(Period), "timezone": view.timezone}
-        explore = AggregateQuery(**shared, **(window or {"since": "-30d/d"}), group_by="metric_key")
+        explore = AggregateQuery(**shared, **(window or {"since": "-29d/d"}), group_by="metric_key")
         return ExploreView(explore), view, ValidateView(Period(**shared, **(window or {"window": "last_month"})))
     since, until = view.query.resolve(now).span
     is_live = view.query.until == "now" and not view.query.window

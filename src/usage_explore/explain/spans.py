@@ -17,8 +17,9 @@ from usage_explore.query.base import parsed_instant
 from usage_explore.query.queries import AggregateQuery
 
 Baseline = Literal["week", "before"]
-"""`week`: the same hours of the same weekdays one week before. `before`: the bucket before a bucket, the month or quarter
-before a whole one, as many local days before a window that begins at local midnight, else the same duration before."""
+"""`week`: the same hours of the same weekdays one week before. `before`: the bucket before a bucket, the month or
+quarter before a whole one, as many local days before a window that begins at local midnight, else the same
+duration before."""
 
 _WEEK, _MICROSECOND = timedelta(weeks=1), timedelta(microseconds=1)
 

@@ -51,6 +51,9 @@ _RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
 _NO_TIMEOUT = timedelta(days=1)
 
+_MAX_TIMES = 2_000
+"""Different times of the events of a key that the database is given to find them by; more are read by its own plan."""
+
 _MIN_FLOAT = 1e-150
 """What the events' path takes for 0 in a float, too."""
 
@@ -150,9 +153,26 @@ class Paths:
         first = None if held.first is None else instant(held.first)
         return retention.exists_since(self.connection, self.table, query, self.now, held.manifest, first)
 
-    def count(self, query: EventQuery) -> int:
-        """The number of events of a query."""
+    def times(self, query: EventQuery) -> list[datetime] | None:
+        """The times of the events of a few ids or idempotency keys; None if there are many, or no extract."""
         try:
+            held = self.held(query)
+            self.check(held, query)
+            scans = held.scans(query, "none", None)
+            selected = statement.times(query, scans, _MAX_TIMES + 1)
+            found = {instant(time_) for (time_,) in self.run(held, *selected)} if scans else set()
+        except ExtractUnusable:
+            return None
+        if (late := self.late(held, query, [])) is not None:
+            newest = select(late.c.timestamp).where(*filters.conditions(late, query)).distinct().limit(_MAX_TIMES + 1)
+            found |= {*self.connection.execute(newest).scalars()}
+        return sorted(found) if len(found) <= _MAX_TIMES else None
+
+    def count(self, query: EventQuery, *, indexed: bool = False) -> int:
+        """The number of events of a query; of the database's alone where an index finds them."""
+        try:
+            if indexed:
+                raise ExtractUnusable("an index finds the events")
             held = self.held(query)
             scans = held.scans(query, "none", None)
             tail = self.tail(held, query, Measure())

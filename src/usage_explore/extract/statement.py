@@ -21,7 +21,7 @@ from typing import Any
 from usage_explore.extract.connection import quoted
 from usage_explore.extract.manifest import HOUR, IDS, SLOT, Layout, Segment, micros
 from usage_explore.query.base import EventFilters, Query
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
 from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.aggregate import KEYS
@@ -165,7 +165,7 @@ def named_groups(query: Query, group: str) -> set[str]:
     named = {group, *query.missing}
     named |= {name for name in (*ID_COLUMNS, *TEXT_COLUMNS) if getattr(query, name)}
     if isinstance(query, EventFilters):
-        named |= {name for name in ("id", "idempotency_key") if getattr(query, name)}
+        named |= {name for name in LOOKED_UP if getattr(query, name)}
         named |= {"quantity"} if query.quantity_min is not None or query.quantity_max is not None else set()
         named |= {"ingested_at"} if query.ingested_after or query.ingested_before else set()
     named |= {dimension_group(key) for key, _ in query.dimensions}
@@ -242,7 +242,7 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
     result += [any_of(name, [str(value)]) for name in ID_COLUMNS if (value := getattr(query, name)) is not None]
     result += [any_of(name, values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
     if isinstance(query, EventFilters):
-        result += [any_of(name, values) for name in ("id", "idempotency_key") if (values := getattr(query, name))]
+        result += [any_of(name, values) for name in LOOKED_UP if (values := getattr(query, name))]
         result += arrival(query).conditions("ing")
         result += _quantities(statement, scan, query)
     result += [any_of(dimension_group(key), values) for key, values in query.dimensions]
@@ -477,6 +477,16 @@ def count(query: Query, scanned: Sequence[Scan], tail: Tail) -> tuple[str, list[
     return f"SELECT coalesce(sum(events), 0) FROM ({pieces(statement, query, scanned, tail, Measure())})", (
         statement.parameters
     )
+
+
+def times(query: Query, scanned: Sequence[Scan], most: int) -> tuple[str, list[Any]]:
+    """The distinct times of the events, in microseconds, at most `most`."""
+    statement = Statement()
+    parts = []
+    for scan in scanned:
+        where = " AND ".join(conditions(statement, scan, query)) or "true"
+        parts.append(f"SELECT ts FROM {source(scan)} WHERE {where}")
+    return f"SELECT DISTINCT ts FROM ({' UNION ALL '.join(parts)}) LIMIT {most}", statement.parameters
 
 
 def texts(values: Iterable[Decimal]) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from usage_explore.decimals import Number
 from usage_explore.formatting import data_value, date_and_time, exact, printable, span, without_fractions
 from usage_explore.query import buckets
 from usage_explore.query.base import EventFilters, Query, Windowed, expect
-from usage_explore.query.filters import DIMENSION, GROUPS, Texts, dimension_group
+from usage_explore.query.filters import DIMENSION, GROUPS, LOOKED_UP, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
 _KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
@@ -53,16 +53,17 @@ def group_name(group: str) -> str:
     return _KEYED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
 
 
-def filter_words(query: Query) -> list[str]:
-    """The filters in words, such as "model is large or small"."""
+def filter_words(query: Query, zone: tzinfo | None = None) -> list[str]:
+    """The filters in words, such as "model is large or small"; times are on the clock of `own_bounds`."""
     columns = ((name, value) for name in GROUPS if (value := getattr(query, name)))
     words = [
         f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}"
         for name, value in columns
     ]
     if isinstance(query, EventFilters):
-        words += [f"{name} is {_any_of(values)}" for name, values in own_values(query)]
-        words += own_bounds(query)
+        named = ((group_name(name), getattr(query, name)) for name in LOOKED_UP)
+        words += [f"{name} is {_any_of(values)}" for name, values in named if values]
+        words += own_bounds(query, zone).values()
     words += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
     words += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
@@ -73,23 +74,21 @@ def filter_words(query: Query) -> list[str]:
     return words
 
 
-def own_values(query: EventFilters) -> list[tuple[str, Texts]]:
-    """The filters on ids and idempotency keys: (name in words, values)."""
-    named = (("id", query.id), ("idempotency key", query.idempotency_key))
-    return [(name, values) for name, values in named if values]
+def own_bounds(query: EventFilters, zone: tzinfo | None = None) -> dict[str, str]:
+    """The filters on arrival and quantity in words, by parameter: "quantity at least 5", "arrived before 1 Oct 2026".
 
-
-def own_bounds(query: EventFilters) -> list[str]:
-    """The filters on arrival and quantity in words: "quantity at least 5", "arrived before 1 Oct 2026 00:00"."""
-    zone = query.zone if isinstance(query, Windowed) else UTC
-    after, before = (
-        edge and date_and_time(edge.astimezone(zone)) for edge in (query.ingested_after, query.ingested_before)
-    )
-    suffix = "" if isinstance(query, Windowed) else " UTC"
-    words = [f"arrived {word} {edge}{suffix}" for word, edge in (("from", after), ("before", before)) if edge]
-    least, most = query.quantity_min, query.quantity_max
-    words += [f"quantity at least {exact(least)}"] if least is not None else []
-    return words + ([f"quantity at most {exact(most)}"] if most is not None else [])
+    Times are on the clock of `zone`, by default that of the query, else of UTC.
+    """
+    clock = zone or (query.zone if isinstance(query, Windowed) else UTC)
+    suffix = "" if zone or isinstance(query, Windowed) else " UTC"
+    words = {}
+    for name, word in (("ingested_after", "from"), ("ingested_before", "before")):
+        if edge := getattr(query, name):
+            words[name] = f"arrived {word} {date_and_time(edge.astimezone(clock))}{suffix}"
+    for name, word in (("quantity_min", "at least"), ("quantity_max", "at most")):
+        if (bound := getattr(query, name)) is not None:
+            words[name] = f"quantity {word} {exact(bound)}"
+    return words
 
 
 def window_words(query: Windowed) -> str:

@@ -29,6 +29,9 @@ TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency")
 GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)
 """Columns that can be grouped by, beside `dim:<key>`."""
 
+LOOKED_UP = ("id", "idempotency_key")
+"""Columns that can be filtered by but not grouped by: each value has few events, found by an index of its own."""
+
 DIMENSION = "dim:"
 """Prefix of a dimension's key as a group and as a parameter."""
 

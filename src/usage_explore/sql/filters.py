@@ -50,7 +50,7 @@ from sqlalchemy.types import TypeEngine
 
 from usage_explore.errors import ScopeError
 from usage_explore.query.base import EventFilters, Query, Windowed
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.identifiers import quoted
@@ -74,10 +74,6 @@ _RESOLUTION = timedelta(microseconds=1)
 
 _INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
 """Parameters that an index serves in page order, or that exclude hardly any events."""
-
-LOOKED_UP = ("id", "idempotency_key")
-"""Parameters whose events are few and found by an index of their own, so that no scan in page order is tried."""
-
 _Rows = Sequence[Row[Any]]
 
 
@@ -175,8 +171,14 @@ def array(values: Iterable[Any], kind: TypeEngine[Any]) -> ColumnElement[Any]:
     return literal(list(values), ARRAY(kind)).cast(ARRAY(kind))
 
 
-def page(table: FromClause, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
-    """Up to `rows` events after a position, newest first; None for all.
+def page(
+    table: FromClause,
+    query: EventQuery,
+    rows: int | None,
+    after: Position | None = None,
+    times: Sequence[datetime] | None = None,
+) -> Select[Any]:
+    """Up to `rows` events after a position, newest first; None for all. `times` are all that the events may have.
 
     The position is the only upper bound of the time: beside a later one PostgreSQL begins to read the index at that.
     """
@@ -185,12 +187,16 @@ def page(table: FromClause, query: EventQuery, rows: int | None, after: Position
     if after is not None:
         until = min(until or LATEST, min(after.timestamp, LATEST) + _RESOLUTION)
     statement = select(table).where(*_without_window(table, query), *within_bounds(c.timestamp, since, until))
+    if times is not None:
+        statement = statement.where(_one_of(c.timestamp, times))
     if after is not None:
         statement = statement.where(_keyset(table) < _bound(table, after))
     return statement.order_by(c.timestamp.desc(), c.id.desc()).limit(rows)
 
 
-def page_before(table: Table, query: EventQuery, rows: int | None, before: Position) -> Select[Any]:
+def page_before(
+    table: Table, query: EventQuery, rows: int | None, before: Position, times: Sequence[datetime] | None = None
+) -> Select[Any]:
     """Up to `rows` events at or before a position, nearest first, which is oldest first; None for all.
 
     The position is the only lower bound of the time, as the upper one of `page`.
@@ -198,6 +204,8 @@ def page_before(table: Table, query: EventQuery, rows: int | None, before: Posit
     c = table.c
     since, until = _window(query)
     bounds = within_bounds(c.timestamp, max(since or EARLIEST, before.timestamp), until)
+    if times is not None:
+        bounds.append(_one_of(c.timestamp, times))
     return (
         select(table)
         .where(*_without_window(table, query), *bounds)
@@ -355,6 +363,10 @@ def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElemen
     return column == values[0] if len(values) == 1 else column == any_(array(values, column.type))
 
 
+def _one_of(instant: ColumnElement[datetime], times: Sequence[datetime]) -> ColumnElement[bool]:
+    return instant == any_(array(times, instant.type))
+
+
 def _keyset(table: FromClause) -> Any:
     return tuple_(table.c.timestamp, table.c.id)
 
@@ -364,15 +376,29 @@ def _bound(table: FromClause, position: Position) -> Any:
 
 
 def rows_after(
-    connection: Connection, table: Table, query: EventQuery, rows: int, after: Position | None = None
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    rows: int,
+    after: Position | None = None,
+    times: Sequence[datetime] | None = None,
 ) -> _Rows:
-    """Up to `rows` events after a position, newest first."""
-    return _rows(connection, query, rows, lambda query, limit: page(table, query, limit, after), newest_first=True)
+    """Up to `rows` events after a position, newest first; `times` are all that the events may have."""
+    statement = partial(page, table, after=after, times=times)
+    return _rows(connection, query, rows, lambda query, limit: statement(query, limit), newest_first=True)
 
 
-def rows_before(connection: Connection, table: Table, query: EventQuery, rows: int, before: Position) -> _Rows:
-    """Up to `rows` events at or before a position, nearest first, which is oldest first."""
-    return _rows(connection, query, rows, lambda query, limit: page_before(table, query, limit, before))
+def rows_before(
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    rows: int,
+    before: Position,
+    times: Sequence[datetime] | None = None,
+) -> _Rows:
+    """Up to `rows` events at or before a position, nearest first, which is oldest first; `times` as in `rows_after`."""
+    statement = partial(page_before, table, before=before, times=times)
+    return _rows(connection, query, rows, lambda query, limit: statement(query, limit))
 
 
 def _rows(
