@@ -34,7 +34,7 @@ from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, is_csv
 from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
-from usage_explore.extract.leaderboards import leaderboards
+from usage_explore.extract.leaderboards import Match, leaderboards, matches
 from usage_explore.extract.read import ExtractReader
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
@@ -50,7 +50,7 @@ from usage_explore.query.queries import (
     encode_cursor,
 )
 from usage_explore.results import arrow
-from usage_explore.results.types import Choice, Event, Served, event_ids, named_boards, named_events, named_series
+from usage_explore.results.types import Choice, Event, Hit, Served, event_ids, named_boards, named_events, named_series
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -462,6 +462,46 @@ class Store:
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
             effective, _ = _in_effect(scoped, _now(connection))
             return statements.to_sql(aggregation.aggregate(self.table, effective))
+
+    def search(self, text: str, within: LeaderboardQuery | AggregateQuery | None = None, most: int = 5) -> list[Hit]:
+        """Where a text occurs: as an event's id, an idempotency key, in a name or external id, or in a value.
+
+        Ids of events and idempotency keys are found whole, among events of any time; names, external ids and values of
+        columns and dimensions by any part, in any case, at most `most` of each, with their number of events in the
+        window and filters of `within` (default: the last 30 days). Names come with 0 events, too.
+        Raises `QueryError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.search("claude", AggregateQuery(window="2026-09"))  # doctest: +SKIP
+        """
+        try:
+            wanted = validators.text(text.strip() if isinstance(text, str) else text)
+        except ValueError as error:
+            raise QueryError([Fault("text", str(error))]) from None
+        given = LeaderboardQuery() if within is None else within
+        if isinstance(given, AggregateQuery):
+            given = LeaderboardQuery(**given.shared_with(LeaderboardQuery) | {"metric": None, "top": None})
+        query = expect(LeaderboardQuery, given).replace(metric="count", top=most)
+        with self._transaction(query, snapshot=True) as (connection, scoped):
+            paths = self._paths(connection, _now(connection))
+            resolved, directory = scoped.resolve(paths.now), self._directory(connection, scoped)
+            hits = [self._looked_up(paths, resolved, name, wanted) for name in filters.LOOKED_UP]
+            entries = directory.search(wanted, None, most)
+            ids = [(f"{entry.kind}_id", str(entry.id)) for entry in entries]
+            found = matches(paths, resolved, Match(wanted, tuple(id_ for _, id_ in ids)))
+            counts = {(group, key): events for group, keys in found.items() for key, events in keys}
+            named = dict.fromkeys([*(pair for pair in ids if pair[0] in filters.ID_COLUMNS), *counts])
+            names = directory.names(pair for pair in named if pair[0] in filters.ID_COLUMNS)
+        values = [Hit(group, key, counts.get((group, key), 0), names.name(group, key)) for group, key in named]
+        return [hit for hit in hits if hit] + values
+
+    def _looked_up(self, paths: Paths, query: LeaderboardQuery, name: str, text: str) -> Hit | None:
+        """The events of an id or idempotency key, None without any."""
+        try:
+            lookup = EventQuery(organization_id=query.organization_id, as_of=query.as_of, **{name: [text]})
+        except QueryError:  # a text that is no UUID
+            return None
+        events = paths.count(lookup, indexed=self._is_indexed(paths.connection, lookup))
+        return Hit(name, getattr(lookup, name)[0], events) if events else None
 
     def metric_keys(self, within: Query | None = None) -> list[Choice]:
         """The metric keys of the events of `within` (default: all events), most frequent first."""

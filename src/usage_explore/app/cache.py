@@ -30,8 +30,8 @@ from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period
-from usage_explore.results.types import Choice
+from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
+from usage_explore.results.types import Choice, Hit
 from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Query)
@@ -42,7 +42,9 @@ MAX_SEARCH_HITS = 20
 """Names that a search in a picker returns."""
 
 _MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
-_KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys((AggregateQuery, EventQuery, Period), repr)
+_KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
+    (AggregateQuery, EventQuery, LeaderboardQuery, Period), repr
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,10 @@ class Source:
     def search(self, column: str, text: str) -> tuple[Entry, ...]:
         """The first customers, products or subscriptions with the text in their name or id; up to a minute old."""
         return _search(self.store, self.store.organization_id, column, text)
+
+    def find(self, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
+        """Where a text occurs; up to a minute old."""
+        return _find(self.store, self.store.organization_id, text, within.resolve(self.now))
 
     def values(self, group: str, within: Query) -> tuple[Choice, ...]:
         """The values of a group among the events of a query; up to ten minutes old."""
@@ -154,7 +160,7 @@ def renew() -> None:
 def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
-    for cached in (_sql, _organization_names, _names, _search, _dimension_keys, _values):
+    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _values):
         cached.clear()
 
 
@@ -180,6 +186,12 @@ def _names(_store: Store, organization_id: UUID | None, ids: tuple[tuple[str, st
 def _search(_store: Store, organization_id: UUID | None, column: str, text: str) -> tuple[Entry, ...]:
     with logged_work("search names", organization_id):
         return tuple(_store.search_names(text, column, MAX_SEARCH_HITS))
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner="Searching", hash_funcs=_KEYS)
+def _find(_store: Store, organization_id: UUID | None, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
+    with logged_work("search", organization_id, within):
+        return tuple(_store.search(text, within))
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)

@@ -18,6 +18,7 @@ from usage_explore.app.navigation import Pages, View, changed, follow, forget_ol
 from usage_explore.app.page_state import EventsView, ExploreView, LoadView, Pairs, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
+from usage_explore.app.search_box import search_box
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -59,6 +60,7 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
             width="content",
             help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
         )
+        search_box(pages, view, source)
         with st.popover("Share", icon=":material/share:"):
             _share(pinned(), source.store.app_url)
         sign_in.account()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -82,6 +83,41 @@ def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
     return Boards(boards, whole, sum(row.members for row in metrics), omitted, served)
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What `matches` looks for in keys: a text in any case, or one of some ids."""
+
+    text: str
+    ids: tuple[str, ...] = ()
+
+
+def matches(paths: Paths, query: LeaderboardQuery, match: Match) -> dict[str, list[tuple[str, int]]]:
+    """The keys of every column and dimension that match, with their number of events: the `top` largest of each.
+
+    Groups without one are left out. Raises `DatabaseError`.
+    """
+    try:
+        rows, _ = _from_extract(paths, query, match)
+    except ExtractUnusable:
+        rows = _matching_events(paths, query, match)
+    found = {
+        group: [(row.key, int(row.total)) for row in of_group if row.kind == "value" and row.key is not None]
+        for group, of_group in rows.items()
+    }
+    return {group: of_group for group, of_group in found.items() if of_group}
+
+
+def _matching_events(paths: Paths, query: LeaderboardQuery, match: Match) -> _Rows:
+    keys = [row.value for row in paths.connection.execute(filters.dimension_keys(paths.table, query))]
+    groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_LEADERBOARD_DIMENSIONS])]
+    rows: _Rows = {group: [] for group in groups}
+    selected = aggregation.matching_sums(paths.table, query, groups, match.text, match.ids)
+    for board, key, events in paths.connection.execute(selected):
+        if len(rows[groups[board]]) < query.top:
+            rows[groups[board]].append(_Row("value", key, events, 1))
+    return rows
+
+
 def _from_events(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
     keys = [row.value for row in paths.connection.execute(filters.dimension_keys(paths.table, query))]
     groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_LEADERBOARD_DIMENSIONS])]
@@ -92,7 +128,7 @@ def _from_events(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
     return rows, max(len(keys) - MAX_LEADERBOARD_DIMENSIONS, 0)
 
 
-def _from_extract(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
+def _from_extract(paths: Paths, query: LeaderboardQuery, match: Match | None = None) -> tuple[_Rows, int]:
     held = paths.held(query)
     paths.check(held, query)
     keys, omitted = _keys(paths, held, query)
@@ -102,7 +138,9 @@ def _from_extract(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
     scale = max(scale, *(scan.layout.quantity[1] for scan, _ in scanned), 0)
     rows: _Rows = {group: [] for group in groups}
     present: defaultdict[str, int] = defaultdict(int)
-    for board, kind, key, total, members, events in paths.run(held, *_statement(query, groups, scanned, tail, scale)):
+    for board, kind, key, total, members, events in paths.run(
+        held, *_statement(query, groups, scanned, tail, scale, match)
+    ):
         number = int(total) if query.metric == "count" else total
         rows[groups[board]].append(_Row(kind, key, number, members))
         present[groups[board]] += int(events or 0)
@@ -164,8 +202,12 @@ def _statement(
     scanned: Sequence[tuple[Scan, list[int]]],
     tail: Sequence[Any],
     scale: int,
+    match: Match | None,
 ) -> tuple[str, list[Any]]:
-    """Columns: `board`, `kind`, `key`, `total`, `members`, `present` (events that have a value); by rank."""
+    """Columns: `board`, `kind`, `key`, `total`, `members`, `present` (events that have a value); by rank.
+
+    With a `match` only of the keys that match it.
+    """
     made = Statement()
     quantity = query.metric == "sum_quantity"
     parts = [_piece(made, query, scan, groups, chosen, scale if quantity else None) for scan, chosen in scanned]
@@ -180,9 +222,14 @@ def _statement(
             lists.append(f"unnest({texts})::DECIMAL(38, {scale}) AS quantity")
         parts.append(f"SELECT {', '.join(lists)}")
     value = "sum(quantity)" if quantity else "sum(events)"
+    where = ""
+    if match is not None:
+        text_, ids = made.bind(match.text.lower(), "VARCHAR"), made.bind(list(match.ids), "VARCHAR[]")
+        where = f"WHERE contains(lower(key), {text_}) OR list_contains({ids}, key)"
     text = f"""
 WITH sums AS (
-    SELECT board, key, sum(events) AS events, {value} AS value FROM ({" UNION ALL ".join(parts)}) GROUP BY board, key
+    SELECT board, key, sum(events) AS events, {value} AS value FROM ({" UNION ALL ".join(parts)}) {where}
+    GROUP BY board, key
 ),
 ranked AS (
     SELECT board, key, events, value,

@@ -120,6 +120,20 @@ class Leader:
 
 
 @dataclass(frozen=True, slots=True)
+class Hit:
+    """Where a searched text occurs: a value of `group`, its name if it is a named id, and its number of events.
+
+    `group` is `id`, `idempotency_key`, a column that can be grouped by, or `dim:<key>`. Events of an id or a key are of
+    any time, those of other values in the searched window.
+    """
+
+    group: str
+    value: str
+    events: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Leaderboard:
     """The largest values of a `group`, a column or `dim:<key>`, by total, ranked and folded like series.
 

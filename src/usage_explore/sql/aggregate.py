@@ -32,10 +32,12 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    any_,
     case,
     func,
     literal,
     null,
+    or_,
     select,
     true,
     union_all,
@@ -48,7 +50,7 @@ from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
-from usage_explore.sql.filters import conditions, expression, object_keys, scope, within_bounds
+from usage_explore.sql.filters import array, conditions, expression, object_keys, scope, within_bounds
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
@@ -158,6 +160,17 @@ def sums_of_groups(table: FromClause, query: Query, groups: Sequence[str], *, qu
             select(literal(index, Integer).label("board"), key.label("key"), *measured).group_by(key)
             for index, key in enumerate(rows.c[label.name] for label in keys)
         )
+    )
+
+
+def matching_sums(table: FromClause, query: Query, groups: Sequence[str], text: str, ids: Sequence[str]) -> Select[Any]:
+    """`sums_of_groups` of the keys that have the text in any case, or are one of the ids, most frequent first."""
+    found = sums_of_groups(table, query, groups, quantity=False).subquery("found")
+    key = found.c.key
+    return (
+        select(found.c.board, key, found.c.events)
+        .where(or_(func.strpos(func.lower(key), text.lower()) > 0, key == any_(array(ids, Text()))))
+        .order_by(found.c.board, found.c.events.desc(), key.collate("C"))
     )
 
 
