@@ -60,11 +60,15 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
     page = settled(visit(address("", **LINK)))
     choice(page, "7 d").click()
     settled(page)
-    assert parameters(page)["since"] == ["-7d/d"]
+    assert parameters(page)["since"] == ["-6d/d"]
     choice(page, "hour").click()
     settled(page)
-    assert parameters(page)["since"] == ["-7d/h"]
-    choice(page, "Last month").click()
+    assert parameters(page)["since"] == ["-6d/d"]
+    choice(page, "week").click()
+    settled(page)
+    assert parameters(page)["since"] == ["-6d/w"]
+    page.get_by_role("combobox", name="or all of").click()
+    page.get_by_role("option", name="Last month").click()
     settled(page)
     assert parameters(page)["window"] == ["last_month"]
     assert "since" not in parameters(page)

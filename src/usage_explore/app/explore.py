@@ -176,7 +176,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             view,
         )
         calendar_input(
-            "or", PRESETS, view, source, "calendar", lambda name: view.with_query(query.replace(window=name))
+            "or all of", PRESETS, view, source, "calendar", lambda name: view.with_query(query.replace(window=name))
         )
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):

@@ -170,7 +170,7 @@ def calendar_input(
         filter_mode="contains",
         placeholder="Week, month, quarter",
         on_change=changed(key, view, lambda name: with_window(name) if name else view),
-        width=190,
+        width=180,
     )
 
 

@@ -36,11 +36,11 @@ PRESETS = {
     "7d": "7 d",
     "30d": "30 d",
     "90d": "90 d",
-    "this_month": "This month",
-    "last_month": "Last month",
     "custom": "Custom",
 }
-"""The windows that the Explore page offers, with their labels: today and the days before it, or hours likewise."""
+"""The windows that the Explore page offers, with their labels: today and the days before it, or hours likewise.
+
+Calendar windows have a box of their own."""
 
 _PRESET_DAYS = {"7d": 7, "30d": 30, "90d": 90}
 

@@ -59,9 +59,10 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
             f" subscriptions; values of every column and dimension, {when}."
         )
         return
-    st.caption(f"Events are counted of {when}, without filters; those of an id or key are of any time.")
-    for number, hit in enumerate(hits):
-        _result(pages, view, source, hit, number)
+    st.caption(f"Events of {when}, without filters; of an id or key, of any time. A click filters by it.")
+    with st.container(gap=None):
+        for number, hit in enumerate(hits):
+            _result(pages, view, source, hit, number)
 
 
 def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> None:

@@ -90,10 +90,7 @@ def _without_window(table: FromClause, query: Query) -> list[ColumnElement[bool]
     result = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
         result += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
-    if isinstance(query, EventFilters):
-        result += within_bounds(c.ingested_at, query.ingested_after, query.ingested_before)
-    else:
-        result += within_bounds(c.ingested_at)
+    result += within_bounds(c.ingested_at)
     if query.as_of is not None:
         result.append(c.ingested_at <= query.as_of)
     return result
@@ -124,7 +121,7 @@ def scope(organization: ColumnElement[UUID], query: Query) -> ColumnElement[bool
 
 
 def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[ColumnElement[bool]]:
-    """The query's filters without its times; `column` gives the SQL column of a group."""
+    """The query's filters without its window and `as_of`; `column` gives the SQL column of a group or other column."""
     result: list[ColumnElement[bool]] = []
     for name in ID_COLUMNS:
         if (value := getattr(query, name)) is not None:
@@ -145,8 +142,12 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[C
 
 
 def _own_filters(column: Callable[[str], ColumnElement[Any]], query: EventFilters) -> list[ColumnElement[bool]]:
-    """The filters on ids, idempotency keys and quantities. NaN, which PostgreSQL orders last, is in no range."""
+    """The filters on ids, keys, arrival and quantities. NaN, which PostgreSQL orders last, is in no range."""
     result = [_any_of(column(name), values) for name in LOOKED_UP if (values := getattr(query, name))]
+    if query.ingested_after is not None:
+        result.append(column("ingested_at") >= query.ingested_after)
+    if query.ingested_before is not None:
+        result.append(column("ingested_at") < query.ingested_before)
     least, most = query.quantity_min, query.quantity_max
     if least is not None:
         quantity = column("quantity")
