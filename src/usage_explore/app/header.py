@@ -34,6 +34,7 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         links = [linked.to_params() for linked in linked_views(view, source.now)]
         page_links(pages, links, LoadView(view.query.organization_id))
+        search_box(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
             st.badge(
@@ -60,7 +61,6 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
             width="content",
             help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
         )
-        search_box(pages, view, source)
         with st.popover("Share", icon=":material/share:"):
             _share(pinned(), source.store.app_url)
         sign_in.account()

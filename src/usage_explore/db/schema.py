@@ -12,8 +12,8 @@ The columns are those of the documented API's event. The indexes, with the bytes
     metric          7   │ order of the paging index
     price           7   ┘
     dimensions     10   the same for any dimension, with `@>`
-    id             32   ┐ the event of an id, the copies of an idempotency key: hash indexes, which take keys of any
-    key            32   ┘ length; TimescaleDB makes Bloom filters of them in the columnstore
+    id             37   ┐ the event of an id, the copies of an idempotency key: hash indexes, which take keys of any
+    key            37   ┘ length
 
 The four small ones have no time: their keys repeat, so PostgreSQL stores each once with a list of rows. With the time
 they would be six to seven times as large. None has the organization first and then another column than a time:
@@ -181,8 +181,8 @@ INDEX_BYTES = {
     "product": 7,
     "metric": 7,
     "price": 7,
-    "id": 32,
-    "key": 32,
+    "id": 37,
+    "key": 37,
     "dimensions": 10,
 }
 """Approximate size of each index in bytes per event, by the last word of its name."""
