@@ -16,7 +16,7 @@ import pytest
 from starlette.requests import Request
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, raw
+from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking, raw
 from support.query_oracle import Row
 from usage_explore import Store, connect
 from usage_explore.access.logs import JsonLines
@@ -71,6 +71,12 @@ def test_all_faults_are_reported_together(client: httpx.Client) -> None:
         (EVENTS, "chart=bars", "chart", "unknown"),
         (AGGREGATE, "since=now&until=-1d", "", "window"),
         (AGGREGATE, "window=this_month&since=-1d", "since", "window"),
+        (AGGREGATE, "window=2026-13", "window", "01 to 12"),
+        (AGGREGATE, "quantity_min=2&quantity_max=1", "quantity_min", "is more than quantity_max"),
+        (LEADERBOARDS, "quantity_min=2&quantity_max=1", "quantity_max", "is less than quantity_min"),
+        (EVENTS, "id=abc", "id", "UUID"),
+        (EVENTS, "idempotency_key=", "idempotency_key", "empty=idempotency_key"),
+        (EVENTS, "ingested_after=2026-02-01T00:00:00Z&ingested_before=2026-01-01T00:00:00Z", "ingested_before", "swap"),
         (AGGREGATE, "group_by=dim:", "group_by", "dim:model"),
         (AGGREGATE, "top=-1", "top", "0 to 1000"),
         (AGGREGATE, "timezone=Mars", "timezone", "IANA"),
