@@ -351,10 +351,21 @@ def test_an_hour_that_comes_twice_says_which() -> None:
     assert "Sun 25 Oct 2026, 03:00–04:00, Europe/Berlin" in texts
 
 
-@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+@pytest.mark.parametrize("bucket", ["hour", "day", "week", "month"])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Pacific/Apia"])
 def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
-    for hours in (1, 5, 24, 40, 24 * 3, 24 * 8, 24 * 31, 24 * 92, 24 * 400):
+    for hours in (
+        1,
+        5,
+        24,
+        40,
+        24 * 3,
+        24 * 8,
+        24 * 31,
+        24 * 92,
+        24 * 400,
+        *((24 * 3_000, 24 * 15_000) if bucket == "month" else ()),
+    ):
         since = (NOW - timedelta(hours=hours)).isoformat()
         asked = answer([], since, bucket=bucket, timezone=zone)
         found = style.tick_labels(asked)
@@ -364,7 +375,17 @@ def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
         assert style.millis(asked.edges[0]) <= min(found) < style.millis(asked.edges[-1])
         for place, lines in found.items():
             wall = datetime.fromtimestamp(place / 1000, UTC).astimezone(ZoneInfo(zone))
-            assert lines[0] in (f"{wall:%H:%M}", f"{wall.day} {wall:%b}") or bucket == "week"
+            assert lines[0] in (f"{wall:%H:%M}", f"{wall.day} {wall:%b}", f"{wall:%b}") or bucket == "week"
+
+
+def test_a_month_is_named_in_tooltip_and_tick() -> None:
+    asked = answer([], "2026-08-01T00:00:00Z", bucket="month")
+    texts = [
+        labels.bucket_label(asked, point)
+        for point in answer(ALL, "2026-08-01T00:00:00Z", bucket="month").series[0].points
+    ]
+    assert texts == ["August 2026, UTC", "September 2026, UTC", "October 2026, UTC", "November 2026, UTC"]
+    assert list(style.tick_labels(asked).values()) == [["Aug", "2026"], ["Sep"], ["Oct"], ["Nov"]]
 
 
 def test_many_bars_become_areas_and_say_so() -> None:
