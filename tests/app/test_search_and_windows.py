@@ -85,16 +85,10 @@ def test_the_calendar_offers_the_months_with_events_and_writes_the_link(explore:
     assert app.query_params["window"] == "2026-09"
     assert "since" not in app.query_params
     assert app.session_state["preset"] is None
-    assert any(
-        "September 2026" in each.value or "1–30 Sep 2026" in each.value for each in app.markdown + app.subheader
-    ) or charts(app)
+    assert len(app.get("vega_lite_chart")) == 1
     app.button_group(key="bucket").select("month").run()
     assert app.query_params["window"] == "2026-09"
     assert app.query_params["bucket"] == "month"
-
-
-def charts(app: AppTest) -> int:
-    return len(app.get("vega_lite_chart"))
 
 
 def test_filters_on_own_values_are_chips_that_a_click_removes(explore: Open, store: Store) -> None:
