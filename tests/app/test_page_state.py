@@ -163,7 +163,7 @@ def test_what_is_picked_survives_where_it_still_means_something(picked, span, ch
 
 def test_all_faults_of_a_link_are_told_at_once() -> None:
     with pytest.raises(QueryError) as raised:
-        ExploreView.from_params((("bucket", "month"), ("chart", "pie"), ("series", "value"), ("span", "x/y")))
+        ExploreView.from_params((("bucket", "year"), ("chart", "pie"), ("series", "value"), ("span", "x/y")))
     assert {fault.parameter for fault in raised.value.faults} == {"bucket", "chart", "series", "span"}
 
 

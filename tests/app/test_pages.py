@@ -82,7 +82,7 @@ def test_a_chip_removes_its_filter(explore: Open) -> None:
 
 
 def test_every_fault_of_a_bad_link_is_told_and_nothing_is_shown(explore: Open) -> None:
-    app = explore(organization_id=ACME, custmer_id="x", bucket="month", chart="pie", span="yesterday")
+    app = explore(organization_id=ACME, custmer_id="x", bucket="year", chart="pie", span="yesterday")
     told = app.error[0].value.replace("\\", "")
     for fault in ("custmer_id**: unknown parameter, did you mean customer_id?", "bucket**", "chart**", "span**"):
         assert fault in told

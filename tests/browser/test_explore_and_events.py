@@ -398,7 +398,7 @@ def test_a_database_that_is_away_is_noticed_and_so_is_its_return(visit: Visit, s
 
 
 def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) -> None:
-    page = settled(visit(address("", **LINK, custmer_id="x", bucket="month")))
+    page = settled(visit(address("", **LINK, custmer_id="x", bucket="year")))
     for words_ in ("did you mean customer_id?", "'month' is not one of hour, day, week"):
         expect(page.locator(ALERT)).to_contain_text(words_)
     expect(page.locator(CHART)).to_have_count(0)
