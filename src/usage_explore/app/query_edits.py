@@ -12,7 +12,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
+from usage_explore.query.filters import CURRENCY, DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
@@ -135,6 +135,14 @@ def without_group(query: _Q, group: str) -> _Q:
         if item.group == group:
             query = without_filter(query, item)
     return query
+
+
+def in_currency(query: AggregateQuery, currency: str | None) -> AggregateQuery:
+    """The query with only the costs in one currency, None for those without one."""
+    query = without_group(query, CURRENCY)
+    if currency is None:
+        return with_filter(query, Filter(CURRENCY, "is missing"))
+    return with_filter(query, Filter(CURRENCY, "is", (currency,)))
 
 
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
