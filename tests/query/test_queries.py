@@ -173,7 +173,7 @@ FAULTS = {
     r"metric_key=a\x": "metric_key: has a lone backslash",
     "metric_key=a%5C": "metric_key: has a lone backslash",
     "price_key=": "price_key: is blank; give a value, leave the parameter out, or write empty=price_key",
-    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency, external_cost_currency",
+    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency, external_cost",
     "price_key=a%00b": "price_key: contains a NUL",
     "dim:=x": "dim:: names no dimension",
     "missing=": "missing: is blank",

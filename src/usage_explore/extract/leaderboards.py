@@ -219,7 +219,7 @@ def _piece(
         for index, name in zip(chosen, names, strict=True)
     ]
     where = " AND ".join(statement.conditions(made, scan, query)) or "true"
-    measures = [*(["events"] if scan.summary else []), *statement.columns_of(SUMS[query.metric], scan)]
+    measures = [*(["events"] if scan.summary else []), *_columns(SUMS[query.metric], scan)]
     # a bit of `grouping` is 0 for the column that a set groups by, the first column's bit is the highest
     all_bits = (1 << len(names)) - 1
     cases = " ".join(
@@ -233,3 +233,10 @@ def _piece(
         f" FROM (SELECT {', '.join([*columns, *measures])} FROM {statement.source(scan)} WHERE {where})"
         f" GROUP BY GROUPING SETS ({', '.join(f'({name})' for name in names)})"
     )
+
+
+def _columns(sums: Sequence[str], scan: Scan) -> list[str]:
+    """The columns that `statement.sum_of` reads."""
+    read = {"quantity": ["quantity"], "cost": ["external_cost_amount"]}
+    read["costed_quantity"] = ["costed_quantity"] if scan.summary else ["quantity", "external_cost_amount"]
+    return list(dict.fromkeys(column for name in sums for column in read[name]))

@@ -256,8 +256,7 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
 class Measure:
     """What pieces have beside `events`: buckets of `edges`, a key of `group`, the metric key, and `sums`.
 
-    `sums` are names of `queries.SUMS`, `scales` the digits after the point of each of them, in order. `costed`, the
-    number of events with a cost, is there if it is wanted.
+    `sums` are names of `queries.SUMS`, `scales` their digits after the point; `costed` counts events with a cost.
     """
 
     group: str = "none"
@@ -325,13 +324,6 @@ def sum_of(name: str, scan: Scan) -> str:
     return {"quantity": "sum(quantity)", "cost": "sum(external_cost_amount)"}[name]
 
 
-def columns_of(sums: Iterable[str], scan: Scan) -> list[str]:
-    """The columns that `sum_of` reads."""
-    read = {"quantity": ["quantity"], "cost": ["external_cost_amount"]}
-    read["costed_quantity"] = ["costed_quantity"] if scan.summary else ["quantity", "external_cost_amount"]
-    return list(dict.fromkeys(column for name in sums for column in read[name]))
-
-
 def scale(name: str, scanned: Iterable[Scan], tail: Mapping[str, int]) -> int:
     """The digits after the point of a sum over scans and a tail, whose own are given by the sum's name."""
     scales = (scan.layout.cost[1] if name == "cost" else scan.layout.quantity[1] for scan in scanned)
@@ -384,22 +376,24 @@ def aggregate(
     """
     statement = Statement()
     size = len(query.edges()) - 1
-    # each sum by its name in points and cells, in series and the list of points, and its zero
-    added = [("value", "total", "points"), ("divisor", "total_divisor", "divisors")]
-    columns = list(zip(added, measure.measured or [("events", "HUGEINT")], strict=False))
-    point_sums = ", ".join(f"coalesce(sum({name}), 0::{type_}) AS {value}" for (value, _, _), (name, type_) in columns)
-    cell_sums = ", ".join(f"sum({value}) AS {value}" for (value, _, _), _ in columns)
-    key_totals = ", ".join(f"sum({value}) AS {whole}" for (value, whole, _), _ in columns)
-    series_totals = ", ".join(f"sum({whole}) AS {whole}" for (_, whole, _), _ in columns)
-    all_totals = ", ".join(
-        f"coalesce(sum({value}), 0::{type_}) AS {whole}" for (value, whole, _), (_, type_) in columns
-    )
-    lists = ", ".join(
-        f"list(coalesce(cells.{value}, 0::{type_}) ORDER BY number) AS {points}"
-        for (value, _, points), (_, type_) in columns
-    )
-    values = ", ".join(value for (value, _, _), _ in columns)
-    divisors = ", total_divisor, divisors" if len(columns) > 1 else ""
+    parts = [
+        {"name": name, "zero": f"0::{type_}", "value": value, "total": total, "list": points}
+        for (name, type_), (value, total, points) in zip(
+            measure.measured or [("events", "HUGEINT")],
+            (("value", "total", "points"), ("divisor", "total_divisor", "divisors")),
+            strict=False,
+        )
+    ]
+
+    def sums(template: str) -> str:
+        """The template for each sum, by its name in pieces, in points (`value`), in series (`total`) and as a list."""
+        return ", ".join(template.format(**part) for part in parts)
+
+    divisors = ", total_divisor, divisors" if len(parts) > 1 else ""
+    added = sums("coalesce(sum({name}), {zero}) AS {value}")
+    of_key, of_series = sums("sum({value}) AS {total}"), sums("sum({total}) AS {total}")
+    of_cell, of_all = sums("sum({value}) AS {value}"), sums("coalesce(sum({value}), {zero}) AS {total}")
+    lists = sums("list(coalesce(cells.{value}, {zero}) ORDER BY number) AS {list}")
     key = ", key" if measure.grouped else ""
     if metric_keys:
         metrics = "(SELECT count(DISTINCT metric_key) FROM pieces)"
@@ -413,25 +407,25 @@ def aggregate(
         folded = f"position > {top}" if top else "false"
         position = f"least({rank}, {top + 1})" if top else rank
         series = f"""
-ranked AS MATERIALIZED (SELECT key, {key_totals}, {position} AS position FROM points GROUP BY key),
+ranked AS MATERIALIZED (SELECT key, {of_key}, {position} AS position FROM points GROUP BY key),
 series AS MATERIALIZED (
     SELECT position, CASE WHEN {folded} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
-           CASE WHEN NOT ({folded}) THEN max(key) END AS key, {series_totals}, count(key) AS members
+           CASE WHEN NOT ({folded}) THEN max(key) END AS key, {of_series}, count(key) AS members
     FROM ranked GROUP BY position
 ),
 cells AS (
-    SELECT position, bucket, {cell_sums} FROM points JOIN ranked ON points.key IS NOT DISTINCT FROM ranked.key
+    SELECT position, bucket, {of_cell} FROM points JOIN ranked ON points.key IS NOT DISTINCT FROM ranked.key
     GROUP BY position, bucket
 ),"""
     else:
         series = f"""
 series AS MATERIALIZED (
-    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {all_totals}, 1 AS members FROM points
+    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {of_all}, 1 AS members FROM points
 ),
-cells AS (SELECT 1 AS position, bucket, {values} FROM points),"""
+cells AS (SELECT 1 AS position, bucket, {sums("{value}")} FROM points),"""
     text = f"""
 WITH pieces AS MATERIALIZED ({pieces(statement, query, scanned, tail, measure)}),
-points AS MATERIALIZED (SELECT bucket{key}, {point_sums} FROM pieces GROUP BY ALL),{series}
+points AS MATERIALIZED (SELECT bucket{key}, {added} FROM pieces GROUP BY ALL),{series}
 counted AS (SELECT count(*) AS series_count FROM series),
 filled AS (
     SELECT series.position, {lists}
