@@ -267,5 +267,5 @@ def test_odd_costs_are_an_error_and_long_ones_come_from_the_events(both: Both) -
 
 def test_costs_in_words() -> None:
     query = AggregateQuery(**WINDOW, metric="unit_cost", external_cost_currency="USD")
-    assert describe(query) == "Unit cost in USD per day, 1–3 Oct 2026, UTC, cost currency is USD"
+    assert describe(query) == "Unit cost in USD per day, 1–3 Oct 2026, UTC"
     assert describe(query.replace(external_cost_currency=None, metric="sum_cost")) == "Cost per day, 1–3 Oct 2026, UTC"

@@ -62,13 +62,13 @@ def draw(pages: Pages) -> None:
         known_at=source.now,
         pinned=lambda: view.replace(query=source.pinned(view.query)),
     )
-    _controls(view, source, costs)
+    _controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         chips(view, source)
         _chart_kind(view)
     notice()
-    if sentence_on_currency := _only_in(view.query, costs):
-        st.caption(markdown.plain(sentence_on_currency))
+    if len(costs) > 1:
+        _currency(view, costs)
     with shown():
         dimension_hints(view.query, source)
         _answer(pages, view, source)
@@ -108,6 +108,27 @@ def _only_in(query: AggregateQuery, costs: tuple[CurrencyCost, ...]) -> str | No
     others = formatting.listed(formatting.data_value(cost.currency) for at, cost in enumerate(costs) if at != place)
     name = formatting.data_value(costs[place].currency)
     return f"Only costs in {name}{most}. Other costs are in {others}: amounts in different currencies do not add up."
+
+
+def _currency(view: ExploreView, costs: tuple[CurrencyCost, ...]) -> None:
+    """The currency to choose, and the ones that are left out."""
+    query = view.query
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="costs"):
+        key = follow("currency", _chosen(query, costs))
+        st.selectbox(
+            "Currency",
+            range(len(costs)),
+            key=key,
+            format_func=lambda place: formatting.data_value(costs[place].currency),
+            on_change=changed(
+                key, view, lambda place: view.with_query(query_edits.in_currency(query, costs[place].currency))
+            ),
+            label_visibility="collapsed",
+            placeholder="Currency",
+            width=110,
+        )
+        if others := _only_in(query, costs):
+            st.caption(markdown.plain(others), width="content")
 
 
 def _metrics(query: AggregateQuery, source: Source) -> list[str]:
@@ -175,7 +196,7 @@ def _nothing(pages: Pages, view: ExploreView, source: Source, names: Names) -> N
         reset_button(view)
 
 
-def _controls(view: ExploreView, source: Source, costs: tuple[CurrencyCost, ...]) -> None:
+def _controls(view: ExploreView, source: Source) -> None:
     """The controls read as a sentence: show events by model, top 8 series, per day, for 30 d."""
     query = view.query
     with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="controls"):
@@ -188,20 +209,6 @@ def _controls(view: ExploreView, source: Source, costs: tuple[CurrencyCost, ...]
             required=True,
             on_change=changed(key, view, lambda picked: view.with_query(query.replace(metric=picked))),
         )
-        if len(costs) > 1:
-            key = follow("currency", _chosen(query, costs))
-            st.selectbox(
-                "in",
-                range(len(costs)),
-                key=key,
-                format_func=lambda place: formatting.data_value(costs[place].currency),
-                on_change=changed(
-                    key, view, lambda place: view.with_query(query_edits.in_currency(query, costs[place].currency))
-                ),
-                width=110,
-                placeholder="Currency",
-                help="Amounts in different currencies do not add up; to see all of them group by cost currency.",
-            )
         key = follow("group_by", query.group_by)
         st.selectbox(
             "by",

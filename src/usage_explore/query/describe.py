@@ -33,7 +33,8 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
             parts = ["Events, newest first", shown(_occurred(query))]
         case _:
             parts = ["Events"]
-    parts += filter_words(query)
+    named = isinstance(query, AggregateQuery) and _in_currency(query)
+    parts += filter_words(query.replace(external_cost_currency=None) if named else query)
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
         parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
