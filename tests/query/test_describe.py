@@ -12,6 +12,9 @@ SENTENCES = {
     "": "Events per day, last 30 days, UTC",
     "metric=sum_quantity&group_by=dim:model&since=2026-09-01T00:00:00%2B02:00&until=2026-10-01T00:00:00%2B02:00"
     "&timezone=Europe/Berlin": "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin",
+    "metric=unit_cost&external_cost_currency=USD": "Unit cost in USD per day, last 30 days, UTC",
+    "metric=sum_cost&group_by=external_cost_currency": "Cost per day by cost currency, last 30 days, UTC",
+    "external_cost_currency=USD": "Events per day, last 30 days, UTC, cost currency is USD",
     "bucket=hour&since=-24h/h": "Events per hour, last 24 hours, UTC",
     "bucket=week&since=-1w": "Events per week, last week, UTC",
     "window=last_month&group_by=customer_id": "Events per day by customer, last month, UTC",

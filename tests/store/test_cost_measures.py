@@ -24,7 +24,6 @@ from usage_explore.comparison import compare
 from usage_explore.db import ddl
 from usage_explore.decimals import unit_cost
 from usage_explore.errors import NotExact
-from usage_explore.query.describe import describe
 from usage_explore.results import frames
 
 DAY = timedelta(days=1)
@@ -263,9 +262,3 @@ def test_odd_costs_are_an_error_and_long_ones_come_from_the_events(both: Both) -
         with pytest.raises(NotExact, match="costs are NaN"):
             both.fast.aggregate(query.replace(metric=metric))
     assert both.fast.aggregate(query.replace(metric="count")).total == 3
-
-
-def test_costs_in_words() -> None:
-    query = AggregateQuery(**WINDOW, metric="unit_cost", external_cost_currency="USD")
-    assert describe(query) == "Unit cost in USD per day, 1–3 Oct 2026, UTC"
-    assert describe(query.replace(external_cost_currency=None, metric="sum_cost")) == "Cost per day, 1–3 Oct 2026, UTC"

@@ -208,6 +208,8 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         fits, total_column = False, grid.numbers(total_heading, totals, formatting.short)
     if not fits and total_column.shown:  # without it the digits themselves are on screen
         total_column.config["help"] = "Long totals are rounded here; a copy has every digit"
+    if answer.query.metric in RATIOS:
+        total_column.config["help"] = "Cost divided by quantity, of the whole window; the rows are ranked by cost"
     others += total_column.width
     name_width = max(_MIN_NAME_PIXELS, whole_name)
     button = st.column_config.ButtonColumn(
