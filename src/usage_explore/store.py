@@ -40,6 +40,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import (
+    COST_METRICS,
     AggregateQuery,
     EventQuery,
     LeaderboardQuery,
@@ -68,6 +69,9 @@ _MAX_CHOICES = 100_000
 
 _MAX_READ_EVENTS = 10_000_000
 """Events that `Store.read` keeps in memory, about 500 bytes each."""
+
+NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)"
+"""The hint of an answer whose costs are 0, and unit costs None, because no event has one."""
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
@@ -282,6 +286,10 @@ class Store:
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             empty = not has_keys or not metrics
             hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
+        if self.hints and resolved.metric in COST_METRICS and metrics and not currencies:
+            hinted = (*hinted, NO_COSTS)
+            if self.warns:
+                hints.warn(NO_COSTS)
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),

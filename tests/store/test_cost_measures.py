@@ -250,6 +250,17 @@ def test_a_change_of_cost_is_explained_one_of_a_ratio_is_refused(both: Both) -> 
         both.fast.explain(query, baseline="before")
 
 
+def test_no_cost_at_all_is_hinted_at(both: Both) -> None:
+    both.add(costed(None, "1", 0))
+    both.refresh()
+    for metric, value in (("sum_cost", Decimal(0)), ("unit_cost", None)):
+        with pytest.warns(match="none of the query's events has a cost"):
+            answer = both.fast.aggregate(AggregateQuery(**WINDOW, metric=metric))
+        assert [answer.total, *values(answer.series[0])] == [value] * 4
+        assert answer.hints == ("metric: none of the query's events has a cost (external_cost_amount)",)
+    assert not both.fast.aggregate(AggregateQuery(**WINDOW)).hints
+
+
 def test_odd_costs_are_an_error_and_long_ones_come_from_the_events(both: Both) -> None:
     both.add(costed("1e-20", "1", 0), costed("1e25", "1", 1))
     both.refresh()

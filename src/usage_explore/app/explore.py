@@ -199,7 +199,7 @@ def _nothing(pages: Pages, view: ExploreView, source: Source, names: Names) -> N
 def _controls(view: ExploreView, source: Source) -> None:
     """The controls read as a sentence: show events by model, top 8 series, per day, for 30 d."""
     query = view.query
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="controls"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="small", key="controls"):
         key = follow("metric", query.metric)
         st.segmented_control(
             "Show",
@@ -216,7 +216,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             key=key,
             format_func=group_label,
             on_change=changed(key, view, lambda picked: view.with_query(query.replace(group_by=picked))),
-            width=170,
+            width=150,
         )
         if query.group_by != "none":
             key = follow("top", query.top)
@@ -321,7 +321,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         headline_number("–", comparison, "A change needs an earlier period that lies wholly within the events.")
         return
     total = comparison.total
-    if not total.before:
+    if total.now is None or not total.before:
         value = "new" if total.now else "–"
     elif total.now == total.before:
         value = "no change"
