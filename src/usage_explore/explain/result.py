@@ -370,6 +370,7 @@ class Explanation:
             "query": dict_of(self.query.to_params()),
             "before": _span(self.before),
             "after": _span(self.after),
+            "currency": self.currency,
             "expected": None if self.expected is None else plain(self.expected),
             "total": numbers_dict(self.total),
             "cells": [cell.to_dict() for cell in self.cells],
