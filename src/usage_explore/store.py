@@ -41,6 +41,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import (
+    COST_METRICS,
     AggregateQuery,
     EventQuery,
     LeaderboardQuery,
@@ -50,6 +51,7 @@ from usage_explore.query.queries import (
     encode_cursor,
 )
 from usage_explore.results import arrow
+from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Event, Hit, Served, event_ids, named_boards, named_events, named_series
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
@@ -68,6 +70,9 @@ _MAX_CHOICES = 100_000
 
 _MAX_READ_EVENTS = 10_000_000
 """Events that `Store.read` keeps in memory, about 500 bytes each."""
+
+NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)"
+"""The hint of an answer whose costs are 0, and unit costs None, because no event has one."""
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
@@ -271,19 +276,23 @@ class Store:
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """Usage over time.
 
-        Raises `QueryError` for an empty window and for an answer of more than 200,000 points, `NotExact` for a sum of
-        NaN or infinite quantities, `ScopeError`, `DatabaseError`.
+        Raises `QueryError` for an empty window, for an answer of more than 200,000 points and for costs in several
+        currencies, `NotExact` for a sum of NaN or infinite quantities or costs, `ScopeError`, `DatabaseError`.
         """
         requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
             now = _now(connection)
             resolved, capped = _in_effect(scoped, now)
-            series, metrics, served = self._paths(connection, now).aggregate(resolved)
+            series, metrics, currencies, served = self._paths(connection, now).aggregate(resolved)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
-            empty = not has_keys or not any(item.total for item in series)
+            empty = not has_keys or not metrics
             hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
+        if self.hints and resolved.metric in COST_METRICS and metrics and not currencies:
+            hinted = (*hinted, NO_COSTS)
+            if self.warns:
+                hints.warn(NO_COSTS)
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),
@@ -292,11 +301,22 @@ class Store:
             now=now,
             capped=capped,
             metrics=metrics,
+            currencies=currencies,
             app_url=self.app_url,
             served=served,
             store=self,
             hints=hinted,
         )
+
+    def currencies(self, within: Query | None = None) -> list[CurrencyCost]:
+        """The currencies of the costs of the events of `within` (default: all events), that of most events first.
+
+        A cost without a currency has the currency None; a sum is NaN or infinite if a cost is.
+        """
+        requested = expect(Query, EventQuery() if within is None else within)
+        with self._transaction(requested, snapshot=True) as (connection, scoped):
+            now = _now(connection)
+            return self._paths(connection, now).costs(scoped.resolve(now))
 
     def leaderboards(
         self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
@@ -304,8 +324,9 @@ class Store:
         """The `top` largest values of every column and dimension, by default 5, with their shares of the total.
 
         Of an `AggregateQuery` the filters, window, `as_of` and metric count; its window is not shortened, so
-        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, `NotExact` for a sum of
-        NaN or infinite quantities, `ScopeError`, `DatabaseError`.
+        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, for costs in several
+        currencies and for unit costs too, which do not add up; `NotExact` for a sum of NaN or infinite quantities or
+        costs, `ScopeError`, `DatabaseError`.
 
         >>> store.leaderboards(AggregateQuery(dimensions={"region": "eu-west"}), top=3).frame  # doctest: +SKIP
         """
@@ -319,7 +340,7 @@ class Store:
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
             now = _now(connection)
             resolved = scoped.resolve(now)
-            boards, total, metrics, omitted, served = leaderboards(self._paths(connection, now), resolved)
+            boards, total, metrics, omitted, currencies, served = leaderboards(self._paths(connection, now), resolved)
             ids = (
                 (board.group, leader.key)
                 for board in boards
@@ -334,6 +355,7 @@ class Store:
             boards=named_boards(boards, names),
             total=total,
             metrics=metrics,
+            currencies=currencies,
             omitted=omitted,
             now=now,
             served=served,
@@ -398,8 +420,8 @@ class Store:
         `since` and `until` replace those of the query. It is compared with an `expected` number, else with another
         window. `baseline` is "week", the same hours one week before, the default for a bucket of an hour or a day;
         "before", the default else, the bucket, month, local days or duration right before; or any (since, until).
-        An unfinished window is compared with equally much elapsed time. Raises `QueryError`, `NotExact`, `ScopeError`,
-        `DatabaseError`.
+        An unfinished window is compared with equally much elapsed time. Raises `QueryError`, for costs in several
+        currencies and for unit costs too, whose change is no sum; `NotExact`, `ScopeError`, `DatabaseError`.
         """
         from usage_explore.explain.run import explain, number
 

@@ -89,7 +89,7 @@ def test_the_parameters_are_the_declared_fields(
 
 def test_many_values_and_free_names(document: dict[str, Any]) -> None:
     found = parameters(document, EVENTS)
-    for name in ("metric_key", "price_key", "wallet_currency", "missing"):
+    for name in ("metric_key", "price_key", "wallet_currency", "external_cost_currency", "missing"):
         assert (found[name]["schema"]["type"], found[name]["explode"]) == ("array", True)
     for name, good, bad in (
         ("dim", {"dim:model": "large", "dim:a b": ""}, {"model": "large"}),
@@ -172,6 +172,9 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("EventPage", f"{EVENTS}?limit=100"),
         ("Aggregate", f"{AGGREGATE}?{window}&group_by=dim:model&top=2&as_of=2026-11-20T00:00:00Z"),
         ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_quantity&missing=dim:region"),
+        ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_cost&external_cost_currency=USD"),
+        ("Aggregate", f"{AGGREGATE}?{window}&metric=unit_cost&group_by=external_cost_currency"),
+        ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_cost"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&as_of=2026-11-20T00:00:00Z"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
         ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),

@@ -205,6 +205,39 @@ def test_no_exact_sum(events_database_url: str, events_connection: ddl.Connectio
         assert client.get(EVENTS).json()["data"][0]["quantity"] == "Infinity"
 
 
+def test_costs_in_several_currencies(
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
+) -> None:
+    made = [
+        replace(
+            own[0],
+            id=uuid4(),
+            external_cost_amount=Decimal(amount),
+            external_cost_currency=currency,
+            quantity=Decimal(4),
+        )
+        for amount, currency in (("1.50", "USD"), ("2", "EUR"), ("0.25", "USD"))
+    ]
+    generated_events.insert(events_connection, made)
+    since, until = (f"{own[0].timestamp + timedelta(days=days):%Y-%m-%dT00:00:00Z}" for days in (0, 1))
+    window = f"since={since}&until={until}"
+    with connect(events_database_url) as store, asking(store) as client:
+        for path in (AGGREGATE, PICTURE, LEADERBOARDS):
+            found = faults(client.get(f"{path}?{window}&metric=sum_cost"))
+            assert "USD (2 events) and EUR (1 event); choose one" in found["external_cost_currency"]
+        assert "not one of" in faults(client.get(f"{LEADERBOARDS}?{window}&metric=unit_cost"))["metric"]
+        assert set(faults(client.get(f"{AGGREGATE}?{window}&external_cost_currencies=USD"))) == {
+            "external_cost_currencies"
+        }
+        answer = client.get(f"{AGGREGATE}?{window}&metric=unit_cost&external_cost_currency=USD").json()
+        assert (answer["currency"], answer["filters"]) == ("USD", {"external_cost_currency": ["USD"]})
+        assert answer["series"][0]["total"] == "0.21875"
+        grouped = client.get(f"{AGGREGATE}?{window}&metric=sum_cost&group_by=external_cost_currency").json()
+        assert grouped["currency"] is None
+        assert [(series["key"], series["total"]) for series in grouped["series"]][:2] == [("EUR", "2"), ("USD", "1.75")]
+        assert client.get(f"{PICTURE}?{window}&metric=sum_cost&group_by=external_cost_currency").status_code == 200
+
+
 def test_a_fault_of_ours_shows_nothing_of_it(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     def scope(*_: object) -> Store:
         raise RuntimeError("the secret inside")

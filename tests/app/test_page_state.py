@@ -26,7 +26,9 @@ ID = "0a0a0a0a-0000-4000-8000-000000000001"
 NOW = datetime(2026, 9, 30, 14, 5, tzinfo=UTC)
 keys = st.text(min_size=1, max_size=8).filter(lambda text: "\0" not in text and text.isprintable())
 values = st.lists(keys, min_size=1, max_size=3, unique=True).map(lambda found: tuple(sorted(found)))
-groups = st.sampled_from(["metric_key", "price_key", "wallet_currency"]) | keys.map("dim:{}".format)
+groups = st.sampled_from(["metric_key", "price_key", "wallet_currency", "external_cost_currency"]) | keys.map(
+    "dim:{}".format
+)
 filters = st.one_of(
     st.builds(Filter, groups, st.sampled_from(["is", "is not"]), values),
     st.builds(Filter, groups, st.sampled_from(["is missing", "is not missing"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import io
 import itertools
@@ -27,11 +28,11 @@ import vl_convert
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.charts import expected, labels, layers, style
-from usage_explore.decimals import exact_sum, plain
+from usage_explore.decimals import exact_sum, plain, unit_cost
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.results.types import Point, Series, SeriesKind, Served
+from usage_explore.results.types import Point, Ratio, Series, SeriesKind, Served
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
 KINDS: tuple[charts.SeriesKind, ...] = ("bars", "lines", "area")
@@ -97,6 +98,28 @@ def answer(
     )
 
 
+def costs(keys: list[tuple[SeriesKind, str | None]], metric: str, *currencies: str | None) -> Aggregate:
+    """The answer as costs; unit costs have gaps in every third bucket, and none at all without a currency."""
+    made = answer(keys, metric=metric)
+    if metric == "unit_cost":
+        made = dataclasses.replace(
+            made,
+            series=tuple(_with_ratios(series, currencies) for series in made.series),
+        )
+    return dataclasses.replace(made, currencies=currencies)
+
+
+def _with_ratios(series: Series, currencies: tuple[str | None, ...]) -> Series:
+    points = []
+    for index, point in enumerate(series.points):
+        gap = index % 3 == 1 or not currencies
+        ratio = Ratio(Decimal(point.value or 0), Decimal(0 if gap else 4))
+        points.append(dataclasses.replace(point, value=unit_cost(*ratio), ratio=ratio))
+    ratios = [point.ratio for point in points if point.ratio]
+    whole = Ratio(sum((each.cost for each in ratios), Decimal(0)), sum((each.quantity for each in ratios), Decimal(0)))
+    return dataclasses.replace(series, points=tuple(points), total=unit_cost(*whole), ratio=whole)
+
+
 CASES: dict[str, Callable[[], Aggregate]] = {
     "none": lambda: answer(ALL, metric="count", value=lambda _, index: index * 7),
     "every kind of series": lambda: answer(EVERY),
@@ -124,6 +147,11 @@ CASES: dict[str, Callable[[], Aggregate]] = {
     "weeks": lambda: answer(EVERY, "2026-08-01T00:00:00Z", bucket="week", timezone="Asia/Kathmandu"),
     "two years of weeks": lambda: answer(EVERY, "2024-11-01T00:00:00Z", bucket="week"),
     "capped hours": lambda: answer(EVERY, "2026-07-28T14:00:00Z", bucket="hour", capped=True),
+    "costs by currency": lambda: costs(EVERY, "sum_cost", "EUR", "USD", None),
+    "unit costs": lambda: costs(EVERY, "unit_cost", "USD"),
+    "more unit costs than can be drawn": lambda: costs(MANY, "unit_cost", "USD"),
+    "one unit cost": lambda: costs(ALL, "unit_cost", None),
+    "unit costs of nothing": lambda: costs(EVERY, "unit_cost"),
     "enormous": lambda: answer(ALL, value=lambda _, index: f"{index - 3}e280"),
     "tiny": lambda: answer(ALL, value=lambda _, index: f"{index}e-30"),
 }
@@ -140,6 +168,46 @@ def data(spec: dict[str, Any], name: str) -> list[dict[str, Any]]:
         if layer.get("data", {}).get("name") == name and "values" in layer["data"]:
             return list(json.loads(layer["data"]["values"]))
     return []
+
+
+def test_unit_costs_are_lines_with_gaps_never_stacked() -> None:
+    found = CASES["unit costs"]()
+    spec = charts.chart(found).to_dict()
+    assert "Drawn as lines, because unit costs do not add up" in json.dumps(spec["title"])
+    rows = [row for row in data(spec, "points") if row["series"] == "gpt-x"]
+    values = {row["middle"]: row["high"] for row in rows}
+    first = found.series[0]
+    for point in first.points:
+        middle = (style.millis(point.start) + style.millis(point.end)) // 2
+        assert values.get(middle) == (None if point.value is None else float(point.value))
+    assert {row["low"] for row in rows} == {0.0}
+    assert None in values.values()
+    totals = labels.bucket_totals(found)
+    assert totals[1] is None
+    assert totals[0] == unit_cost(
+        sum((s.points[0].ratio.cost for s in found.series if s.points[0].ratio), Decimal(0)), Decimal(4 * len(EVERY))
+    )
+    assert "Unit cost in USD" in json.dumps(spec)
+    many = charts.chart(CASES["more unit costs than can be drawn"]()).to_dict()
+    assert max(row["high"] or 0 for row in data(many, "points")) <= 9_000_000 / 4  # a mean, not a sum
+    summary = labels.summary(found)
+    assert "of the total" not in summary
+    assert "that of the largest cost gpt-x" in summary
+
+
+def test_costs_in_several_currencies_are_lines_without_a_total() -> None:
+    found = CASES["costs by currency"]()
+    spec = charts.chart(found, kind="area").to_dict()
+    assert "costs in several currencies do not add up" in json.dumps(spec["title"])
+    assert found.total is None
+    assert set(labels.bucket_totals(found)) == {None}
+    assert "Total –" in labels.summary(found)
+
+
+def test_no_costs_are_said_to_be_none() -> None:
+    found = CASES["unit costs of nothing"]()
+    assert "None of these events has a cost" in labels.summary(found)
+    assert "None of these events has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
 
 
 @pytest.mark.usefixtures("validated_charts")
@@ -209,6 +277,18 @@ def test_the_browsers_zone_has_no_say() -> None:
     assert "time" not in json.dumps(spec["layer"][0]["encoding"])
 
 
+def whole(points: list[Point], asked: Aggregate) -> int | Decimal | None:
+    """The sum of points, of unit costs the ratio of sums, and nothing of several currencies."""
+    if len(asked.currencies) > 1:
+        return None
+    if asked.query.metric == "unit_cost":
+        pairs = [point.ratio for point in points if point.ratio is not None]
+        assert len(pairs) == len(points)
+        quantity = sum(pair.quantity for pair in pairs)
+        return unit_cost(sum((pair.cost for pair in pairs), Decimal(0)), Decimal(quantity))
+    return exact_sum((point.number for point in points), points[0].number * 0)
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ("no events", "zero events")])
 def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
     asked = CASES[case]()
@@ -223,10 +303,10 @@ def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
             assert point.start >= NOW
             assert not any(column)
             continue
-        assert row["total"] == formatting.exact(exact_sum(column, column[0] * 0))
+        assert row["total"] == formatting.exact(whole([series.points[index] for series in asked.series], asked))
         assert [row[f"v{place}"] for place in range(len(shown))] == [formatting.exact(x.values[index]) for x in shown]
-        told = [x.values[index] for x in shown + hidden]
-        assert exact_sum(told, column[0] * 0) == exact_sum(column, column[0] * 0)
+        told = [x.points[index] for x in shown + hidden]
+        assert whole(told, asked) == whole([series.points[index] for series in asked.series], asked)
         assert (row["state"] == "complete") is point.complete
 
 

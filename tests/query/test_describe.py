@@ -24,6 +24,9 @@ SENTENCES = {
     "ingested_after=2026-09-30T22:00:00Z&ingested_before=2026-10-01T22:00:00Z&timezone=Europe/Berlin": (
         "Events per day, last 30 days, Europe/Berlin, arrived from 1 Oct 2026 00:00, arrived before 2 Oct 2026 00:00"
     ),
+    "metric=unit_cost&external_cost_currency=USD": "Unit cost in USD per day, last 30 days, UTC",
+    "metric=sum_cost&group_by=external_cost_currency": "Cost per day by cost currency, last 30 days, UTC",
+    "external_cost_currency=USD": "Events per day, last 30 days, UTC, cost currency is USD",
     "bucket=week&since=-1w": "Events per week, last week, UTC",
     "window=last_month&group_by=customer_id": "Events per day by customer, last month, UTC",
     "since=2026-12-31T00:00:00Z&until=2027-01-02T00:00:00Z": "Events per day, 31 Dec 2026 – 1 Jan 2027, UTC",

@@ -38,6 +38,7 @@ shared: dict[str, st.SearchStrategy[Any]] = {
     "metric_key": some_words,
     "price_key": some_words,
     "wallet_currency": some_words,
+    "external_cost_currency": some_words,
     "dimensions": st.dictionaries(
         words, st.lists(st.one_of(words, st.just("")), min_size=1, max_size=3), min_size=1, max_size=3
     ),
@@ -58,7 +59,7 @@ aggregate_queries = st.fixed_dictionaries(
     optional={
         **shared,
         "bucket": st.sampled_from(["hour", "day", "week"]),
-        "metric": st.sampled_from(["count", "sum_quantity"]),
+        "metric": st.sampled_from(["count", "sum_quantity", "sum_cost", "unit_cost"]),
         "since": st.one_of(
             moments.filter(lambda m: m.year < 2190), st.sampled_from(["-30d", "-7d/d", "-1w/w", "now/d", "-36h"])
         ),
@@ -138,7 +139,7 @@ def test_a_blank_value_is_the_empty_string_for_dimensions_only() -> None:
     assert EventQuery.from_params("not:dim:model").exclude == (("dim:model", ("",)),)
 
 
-@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency"])
+@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency", "external_cost_currency"])
 def test_the_empty_text_of_a_column_is_written_by_name(name: str) -> None:
     query = EventQuery(**{name: ["", "a"], "exclude": {name: [""]}})
     assert query.to_params() == (("empty", name), (name, "a"), ("not:empty", name))
@@ -172,7 +173,7 @@ FAULTS = {
     r"metric_key=a\x": "metric_key: has a lone backslash",
     "metric_key=a%5C": "metric_key: has a lone backslash",
     "price_key=": "price_key: is blank; give a value, leave the parameter out, or write empty=price_key",
-    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency",
+    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency, external_cost",
     "price_key=a%00b": "price_key: contains a NUL",
     "dim:=x": "dim:: names no dimension",
     "missing=": "missing: is blank",
@@ -218,7 +219,7 @@ FAULTS = {
 AGGREGATE_FAULTS = {
     "bucket=days": "bucket: 'days' is not one of hour, day, week, month, did you mean day?",
     "bucket=DAY": "bucket: 'DAY' is not one of",
-    "metric=sum": "metric: 'sum' is not one of count, sum_quantity",
+    "metric=sum": "metric: 'sum' is not one of count, sum_quantity, sum_cost, unit_cost",
     "group_by=model": "group_by: 'model' is not one of",
     "group_by=dim:": "group_by: names no dimension",
     "group_by=": "group_by: is blank",

@@ -129,6 +129,7 @@ _DECIMAL: Schema = {
     "description": "An exact decimal, written plainly.",
     "examples": ["2.5"],
 }
+_NO_RATIO: Schema = {"type": "null", "description": "A unit cost without a quantity to divide by."}
 _STORED_DECIMAL: Schema = {
     "type": "string",
     "pattern": f"^({_PLAIN}|NaN|-?Infinity)$",
@@ -168,7 +169,7 @@ def components() -> dict[str, Schema]:
         "Point": _object(
             start={**_INSTANT, "description": "Start of the whole bucket, never clipped."},
             end={**_INSTANT, "description": "End of the whole bucket, never clipped."},
-            value={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]},
+            value={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL, _NO_RATIO]},
             complete={
                 "type": "boolean",
                 "description": "False if the bucket is cut by the window or still filling.",
@@ -179,7 +180,7 @@ def components() -> dict[str, Schema]:
             kind={"type": "string", "enum": list(get_args(SeriesKind))},
             label={"type": "string"},
             name=_nullable({"type": "string", "description": f"{_NAME} Only with `group_by` of an id."}),
-            total={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]},
+            total={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL, _NO_RATIO]},
             points={"type": "array", "items": ref("Point")},
         ),
         "Aggregate": _aggregate(),
@@ -224,6 +225,11 @@ _ECHO: dict[str, Schema] = {
         "type": "integer",
         "minimum": 0,
         "description": "Number of different metrics in the sum: a sum over several has no unit.",
+    },
+    "currency": {
+        "type": ["string", "null"],
+        "description": "Currency of a cost; null for other measures, for costs without a currency, and with"
+        " `group_by=external_cost_currency` for several, where `key` has it.",
     },
     "filters": {
         "type": "object",

@@ -31,6 +31,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
+from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Hit
 from usage_explore.store import Store
 
@@ -104,6 +105,10 @@ class Source:
         """Where a text occurs; up to a minute old."""
         return _find(self.store, self.store.organization_id, text, within.resolve(self.now))
 
+    def currencies(self, within: Query) -> tuple[CurrencyCost, ...]:
+        """The currencies of the costs of the events of a query, that of most events first; up to ten minutes old."""
+        return _currencies(self.store, self.store.organization_id, within)
+
     def values(self, group: str, within: Query) -> tuple[Choice, ...]:
         """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
@@ -160,7 +165,7 @@ def renew() -> None:
 def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
-    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _values):
+    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _currencies, _values):
         cached.clear()
 
 
@@ -252,6 +257,12 @@ def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, .
 def _values(_store: Store, organization_id: UUID | None, group: str, within: Query) -> tuple[Choice, ...]:
     with logged_work("values", organization_id, within, group=group):
         return tuple(_store.values(group, within))
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _currencies(_store: Store, organization_id: UUID | None, within: Query) -> tuple[CurrencyCost, ...]:
+    with logged_work("currencies", organization_id, within):
+        return tuple(_store.currencies(within))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.buckets import ROUNDING, Bucket
 from usage_explore.query.describe import group_name, own_bounds
 from usage_explore.query.filters import (
+    CURRENCY,
     DIMENSION,
     ID_COLUMNS,
     LOOKED_UP,
@@ -157,6 +158,14 @@ def without_group(query: _Q, group: str) -> _Q:
         if item.group == group:
             query = without_filter(query, item)
     return query
+
+
+def in_currency(query: AggregateQuery, currency: str | None) -> AggregateQuery:
+    """The query with only the costs in one currency, None for those without one."""
+    query = without_group(query, CURRENCY)
+    if currency is None:
+        return with_filter(query, Filter(CURRENCY, "is missing"))
+    return with_filter(query, Filter(CURRENCY, "is", (currency,)))
 
 
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import altair as alt
 
 from usage_explore.charts.labels import unit, wrapped
+from usage_explore.query.queries import COST_METRICS
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData
@@ -185,7 +186,10 @@ def time_axis(answer: AggregateData) -> dict[str, Any]:
 
 def value_axis(answer: AggregateData) -> dict[str, Any]:
     """The arguments of `alt.Y` for the values."""
-    axis = alt.Axis(title=unit(answer), labelExpr=SHORT_NUMBER, tickCount=5)
+    title = unit(answer)
+    if answer.query.metric in COST_METRICS:
+        title = f"{title[0].upper()}{title[1:]}"
+    axis = alt.Axis(title=title, labelExpr=SHORT_NUMBER, tickCount=5)
     if answer.query.metric == "count":
         axis.tickMinStep = 1
     return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}

@@ -129,6 +129,11 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     )
     price_key: _texts = Field((), description="Any of these price keys; repeatable.", examples=["tokens"])
     wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
+    external_cost_currency: _texts = Field(
+        (),
+        description="Any of these currencies of the cost, as exact text; repeatable.",
+        examples=["USD"],
+    )
     dimensions: _dimensions = Field(
         (),
         description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable.",

@@ -9,10 +9,10 @@ from usage_explore.decimals import Number
 from usage_explore.formatting import data_value, date_and_time, exact, printable, span, without_fractions
 from usage_explore.query import buckets
 from usage_explore.query.base import EventFilters, Query, Windowed, expect
-from usage_explore.query.filters import DIMENSION, GROUPS, LOOKED_UP, dimension_group
-from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
+from usage_explore.query.filters import CURRENCY, DIMENSION, GROUPS, LOOKED_UP, dimension_group
+from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery
 
-_KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
+_NAMED_GROUPS = {"metric_key": "metric", "price_key": "price", CURRENCY: "cost currency"}
 
 
 def describe(query: Query, *, whole_seconds: bool = False) -> str:
@@ -24,7 +24,7 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
     shown: Callable[[str], str] = without_fractions if whole_seconds else str
     match query:
         case AggregateQuery():
-            words = f"{METRICS[query.metric].capitalize()} per {query.bucket}"
+            words = f"{METRICS[query.metric].capitalize()}{_in_currency(query)} per {query.bucket}"
             if query.group_by != "none":
                 words += f" by {group_name(query.group_by)}"
             parts = [words, shown(window_words(query)), query.timezone]
@@ -34,14 +34,21 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
             parts = ["Events, newest first", shown(_occurred(query))]
         case _:
             parts = ["Events"]
-    parts += filter_words(query)
+    named = isinstance(query, AggregateQuery) and _in_currency(query)
+    parts += filter_words(query.replace(external_cost_currency=None) if named else query)
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
         parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
 
 
-def measure_name(metric: str, value: Number) -> str:
+def _in_currency(query: AggregateQuery) -> str:
+    """The currency of a cost, if the query filters to one: " in USD"."""
+    named = query.external_cost_currency
+    return f" in {data_value(named[0])}" if query.metric in COST_METRICS and len(named) == 1 else ""
+
+
+def measure_name(metric: str, value: Number | None) -> str:
     """The name of a measure after its value: `event` after 1, else `events`; `quantity`."""
     return "event" if metric == "count" and value == 1 else METRICS[metric]
 
@@ -50,7 +57,7 @@ def group_name(group: str) -> str:
     """The name of a group in text: model for `dim:model`, customer for `customer_id`, metric for `metric_key`."""
     if group.startswith(DIMENSION):
         return printable(group.removeprefix(DIMENSION))
-    return _KEYED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
+    return _NAMED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
 
 
 def filter_words(query: Query, zone: tzinfo | None = None) -> list[str]:

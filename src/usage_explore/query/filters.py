@@ -23,7 +23,10 @@ Exclusions = tuple[tuple[str, Texts], ...]
 ID_COLUMNS = ("customer_id", "product_id", "subscription_id")
 """UUID columns that can be filtered and grouped by."""
 
-TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency")
+CURRENCY = "external_cost_currency"
+"""The column with the currency of an event's cost, as exact text: `usd` and `USD` are two currencies."""
+
+TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency", CURRENCY)
 """Text columns that can be filtered and grouped by."""
 
 GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)

@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
@@ -29,10 +29,34 @@ from usage_explore.query.filters import GROUPS, group
 from usage_explore.query.limits import MAX_LEADERS, MAX_TOP
 from usage_explore.query.url_params import InPython
 
-Metric = Literal["count", "sum_quantity"]
+SumMetric = Literal["count", "sum_quantity", "sum_cost"]
+Metric = Literal[SumMetric, "unit_cost"]
 
-METRICS: dict[str, str] = {"count": "events", "sum_quantity": "quantity"}
+METRICS: dict[str, str] = {
+    "count": "events",
+    "sum_quantity": "quantity",
+    "sum_cost": "cost",
+    "unit_cost": "unit cost",
+}
 """The measures, and their names in `describe`."""
+
+SUMS: dict[str, tuple[str, ...]] = {
+    "count": (),
+    "sum_quantity": ("quantity",),
+    "sum_cost": ("cost",),
+    "unit_cost": ("cost", "costed_quantity"),
+}
+"""The exact sums of which each measure is made, beside the number of events; by the first one series are ranked.
+
+`cost` is that of `external_cost_amount`, 0 without an amount, `costed_quantity` that of the quantity of events with an
+amount; `unit_cost` is the ratio of the two.
+"""
+
+RATIOS = ("unit_cost",)
+"""Measures that are ratios of sums: those of several series do not add up."""
+
+COST_METRICS = ("sum_cost", "unit_cost")
+"""Measures in the currency of `external_cost_currency`, of which an answer has one."""
 
 _CURSOR_VERSION = 1
 _CURSOR_LAYOUT = struct.Struct(">Bq16s8s")
@@ -107,7 +131,10 @@ class AggregateQuery(Windowed, EventFilters):
         "day", description="Bucket size; weeks are ISO weeks, starting on Monday, months those of the calendar."
     )
     metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
-        "count", description="The measure: the number of events, or the exact sum of their quantity."
+        "count",
+        description="The measure: the number of events; the exact sum of their quantity; that of their "
+        "`external_cost_amount`, in one currency; or unit_cost, that sum divided by the quantity of the events that "
+        "have a cost, rounded half-even to 12 significant digits, null where that quantity is 0.",
     )
     group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
         "none",
@@ -133,8 +160,10 @@ class LeaderboardQuery(Windowed, EventFilters):
     together.
     """
 
-    metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
-        "count", description="The measure: the number of events, or the exact sum of their quantity."
+    metric: Annotated[SumMetric, BeforeValidator(partial(validators.choice, allowed=get_args(SumMetric)))] = Field(
+        "count",
+        description="The measure: the number of events, or the exact sum of their quantity, or of their "
+        "`external_cost_amount`, in one currency.",
     )
     top: Annotated[int, BeforeValidator(partial(validators.integer, low=1, high=MAX_LEADERS))] = Field(
         5, ge=1, le=MAX_LEADERS, description="Largest values to keep of each column and dimension; the rest is Other."

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from usage_explore.decimals import plain
+from usage_explore.decimals import Number, plain
 from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 
@@ -179,19 +179,24 @@ def totals(answer: AggregateData) -> pd.DataFrame:
     """One row per series, by rank: its `label` (index), `kind` and `total` (str, written plainly)."""
     index = pd.Index(labels(answer), dtype="str", name=answer.query.group_by)
     kinds = [series.kind for series in answer.series]
-    return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
+    return pd.DataFrame({"kind": kinds, "total": [_plain(series.total) for series in answer.series]}, index=index)
+
+
+def _plain(value: Number | None) -> str | None:
+    return None if value is None else plain(value)
 
 
 def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
     """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, all text quoted.
 
+    A unit cost without a value is empty.
     `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
     """
     frame = aggregate(answer)
     texts = {
         "start": [start.isoformat() for start in frame["start"]],
         "end": [end.isoformat() for end in frame["end"]],
-        "value": [plain(value) for value in frame["value"]],
+        "value": [_plain(value) for value in frame["value"]],
     }
     return csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 
@@ -207,7 +212,7 @@ def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
 
 
 def to_parquet(answer: AggregateData) -> bytes:
-    """The answer's frame as Parquet: times timestamp[us, zone], counts int64, sums decimal128(38, s)."""
+    """The answer's frame as Parquet: times timestamp[us, zone], counts int64, else decimal128(38, s), also null."""
     frame = aggregate(answer)
     table = pa.Table.from_pandas(frame.drop(columns="value"), preserve_index=False)
     if answer.query.metric == "count":
@@ -258,11 +263,12 @@ def integer_digits(value: int | Decimal) -> int:
     return max(value.adjusted() + 1, 0) if value.is_finite() and value else 0
 
 
-def decimal_array(values: Iterable[Decimal]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
-    """Finite decimals as an exact column, and its field, named `value`."""
+def decimal_array(values: Iterable[Decimal | None]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
+    """Finite decimals and None as an exact column, and its field, named `value`."""
     values = list(values)
-    texts = [plain(value) for value in values]
-    scale = max((len(text.partition(".")[2]) for text in texts), default=0)
-    field = DecimalSpan(scale, max(map(integer_digits, values), default=0)).field("value")
+    texts = [_plain(value) for value in values]
+    scale = max((len(text.partition(".")[2]) for text in texts if text), default=0)
+    digits = (integer_digits(value) for value in values if value is not None)
+    field = DecimalSpan(scale, max(digits, default=0)).field("value")
     array = pa.array(texts, pa.string())
     return array.cast(field.type), field
