@@ -58,6 +58,16 @@ def test_every_command_has_help() -> None:
         assert command.help
 
 
+def test_help_needs_no_data_frames_and_no_database_driver() -> None:
+    code = (
+        "import sys; from usage_explore.cli.main import main; main(['doctor', '--help'], standalone_mode=False);"
+        " print('loaded:', *sorted({'duckdb', 'numpy', 'pandas', 'psycopg', 'pyarrow', 'sqlalchemy'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage:")
+    assert done.stdout.endswith("\nloaded:\n")
+
+
 def test_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output.startswith("usage-explore, version ")
 
