@@ -12,7 +12,6 @@ from decimal import Decimal
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -21,6 +20,8 @@ from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from usage_explore.results.types import AggregateData, Event, Leaderboard
 
 _TIMES = ("timestamp", "ingested_at")
@@ -33,6 +34,8 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
 
     If an id has a name, the columns of `NAME_COLUMNS` (str) follow.
     """
+    import pandas as pd
+
     from usage_explore.results.types import Event
 
     columns: dict[str, Any] = {}
@@ -56,6 +59,8 @@ def with_names(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
     """The frame with a column of names (str) after each column of ids of which one has a name."""
     if not names:
         return frame
+    import pandas as pd
+
     columns: dict[str, Any] = {}
     headings = {column: heading for heading, column in NAME_COLUMNS.items()}
     for column in frame.columns:
@@ -98,6 +103,8 @@ def spellings(answer: AggregateData) -> list[str]:
 
 def pivot(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket and one column per series; see `Aggregate.pivot`."""
+    import pandas as pd
+
     starts = _times(answer.edges[:-1], answer)
     return pd.DataFrame(_columns(answer, labels(answer)), index=pd.Index(starts, name="start")).rename_axis(
         columns=answer.query.group_by
@@ -106,6 +113,8 @@ def pivot(answer: AggregateData) -> pd.DataFrame:
 
 def wide(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket, with its edges as columns; see `Aggregate.wide`."""
+    import pandas as pd
+
     since, until = answer.query.span
     edges = {
         "start": _times(answer.edges[:-1], answer),
@@ -120,6 +129,8 @@ def wide(answer: AggregateData) -> pd.DataFrame:
 
 def plot(answer: AggregateData) -> pd.DataFrame:
     """The answer's frame for plotting libraries; see `Aggregate.plot_frame`."""
+    import pandas as pd
+
     frame = aggregate(answer)
     for name in ("start", "end"):
         frame[name] = frame[name].dt.tz_localize(None)
@@ -129,10 +140,14 @@ def plot(answer: AggregateData) -> pd.DataFrame:
 
 
 def _times(instants: Sequence[datetime], answer: AggregateData) -> pd.Series[Any]:
+    import pandas as pd
+
     return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
 
 
 def _columns(answer: AggregateData, series_labels: list[str]) -> dict[str, Any]:
+    import pandas as pd
+
     number = "int64" if answer.query.metric == "count" else "object"
     return {
         label: pd.Series([point.value for point in series.points], dtype=number).to_numpy()
@@ -142,6 +157,8 @@ def _columns(answer: AggregateData, series_labels: list[str]) -> dict[str, Any]:
 
 def aggregate(answer: AggregateData) -> pd.DataFrame:
     """One row per series and bucket; see `Aggregate.frame`."""
+    import pandas as pd
+
     zone = answer.query.zone
     cells = [(series, point) for series in answer.series for point in series.points]
     point_labels = [label for label, series in zip(labels(answer), answer.series, strict=True) for _ in series.points]
@@ -160,6 +177,8 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
 
 def leaderboards(boards: Sequence[Leaderboard], metric: str, names: Names) -> pd.DataFrame:
     """One row per leaderboard and value; see `Leaderboards.frame`."""
+    import pandas as pd
+
     rows = [(board.group, leader) for board in boards for leader in board.leaders]
     number = "int64" if metric == "count" else "object"
     shown = [(names.known(group, leader.key) if leader.key else None) or leader.label for group, leader in rows]
@@ -177,6 +196,8 @@ def leaderboards(boards: Sequence[Leaderboard], metric: str, names: Names) -> pd
 
 def totals(answer: AggregateData) -> pd.DataFrame:
     """One row per series, by rank: its `label` (index), `kind` and `total` (str, written plainly)."""
+    import pandas as pd
+
     index = pd.Index(labels(answer), dtype="str", name=answer.query.group_by)
     kinds = [series.kind for series in answer.series]
     return pd.DataFrame({"kind": kinds, "total": [_plain(series.total) for series in answer.series]}, index=index)
