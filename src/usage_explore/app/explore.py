@@ -32,13 +32,12 @@ from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
 from usage_explore.charts import labels
-from usage_explore.comparison import Comparison
 from usage_explore.names import Names
 from usage_explore.query.describe import describe, file_dates, group_name, measure_name
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import METRICS
 from usage_explore.results import frames
-from usage_explore.results.types import Series
+from usage_explore.results.types import Comparison, Series
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
 _TAB_NAMES = ("Events behind this", "Data", "Code", "Download")

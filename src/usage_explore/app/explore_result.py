@@ -23,12 +23,11 @@ from usage_explore.app.page_state import ChartKind, ExploreView, Span
 from usage_explore.app.problems import sentence
 from usage_explore.charts.labels import names
 from usage_explore.charts.style import millis
-from usage_explore.comparison import Comparison
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results import frames
-from usage_explore.results.types import Point, Series, SeriesKind
+from usage_explore.results.types import Comparison, Point, Series, SeriesKind
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""

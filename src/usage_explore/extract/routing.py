@@ -122,18 +122,22 @@ class Paths:
     extracts: Extracts | None
     _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
-    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Served]:
+    def aggregate(
+        self, query: AggregateQuery, kept: Sequence[str | None] | None = None
+    ) -> tuple[tuple[Series, ...], int, Served]:
         """The series of a resolved query, the number of metrics that they add up, and the path.
+
+        With `kept`, the series are those keys (None for missing) that have events, and Other.
 
         Raises `QueryError`, `NotExact`.
         """
         began = time.perf_counter()
         because = None
         try:
-            rows: Sequence[Any] = self._from_extract(query)
+            rows: Sequence[Any] = self._from_extract(query, kept)
         except ExtractUnusable as error:
             because = str(error)
-            rows = self.connection.execute(aggregation.aggregate(self.table, query)).all()
+            rows = self.connection.execute(aggregation.aggregate(self.table, query, kept)).all()
         since = self.exists_since(query)
         result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now), since)
         took = timedelta(seconds=time.perf_counter() - began)
@@ -248,7 +252,7 @@ class Paths:
             sources[key] = folder.source(driver, self.extracts.url, self.table)
         return sources[key]
 
-    def _from_extract(self, query: AggregateQuery) -> list[_Row]:
+    def _from_extract(self, query: AggregateQuery, kept: Sequence[str | None] | None) -> list[_Row]:
         held = self.held(query)
         edges = query.edges()
         by_metric = not aggregation.has_metric_keys(query)
@@ -256,7 +260,8 @@ class Paths:
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
         tail = self.tail(held, query, measure)
         measure = replace(measure, scale=_scale(scans, tail))
-        rows = self.run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
+        text, parameters = statement.aggregate(query, scans, tail, measure, metric_keys=by_metric, kept=kept)
+        rows = self.run(held, text, parameters)
         return [_Row(*row) for row in rows]
 
     def run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:

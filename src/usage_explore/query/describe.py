@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from usage_explore.decimals import Number
 from usage_explore.formatting import data_value, date_and_time, printable, span, without_fractions
+from usage_explore.query import validators
 from usage_explore.query.base import Query, Windowed, expect
 from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
@@ -23,7 +24,9 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
     shown: Callable[[str], str] = without_fractions if whole_seconds else str
     match query:
         case AggregateQuery():
-            words = f"{METRICS[query.metric].capitalize()} per {query.bucket}"
+            measure = METRICS[query.metric]
+            words = f"Running total of {measure}" if query.cumulative else measure.capitalize()
+            words += f" per {query.bucket}"
             if query.group_by != "none":
                 words += f" by {group_name(query.group_by)}"
             parts = [words, shown(window_words(query)), query.timezone]
@@ -34,10 +37,22 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
         case _:
             parts = ["Events"]
     parts += filter_words(query)
+    if isinstance(query, AggregateQuery):
+        parts.append(shown(_compared(query)))
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
         parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
+
+
+def _compared(query: AggregateQuery) -> str:
+    if query.compare is None:
+        return ""
+    named = {"previous": "the period before", "year": "the year before"}
+    if query.compare in named:
+        return f"compared with {named[query.compare]}"
+    since, until = (validators.instant(edge).astimezone(query.zone) for edge in query.compare.split("/"))
+    return f"compared with {span(since, until)}"
 
 
 def measure_name(metric: str, value: Number) -> str:

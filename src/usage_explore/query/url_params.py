@@ -192,6 +192,8 @@ def link(app_url: str, page: str, query: BaseModel) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return rfc3339(value) if isinstance(value, datetime) else str(value)
 
 

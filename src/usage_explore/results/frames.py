@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 from decimal import Decimal
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -121,14 +120,16 @@ def wide(answer: AggregateData) -> pd.DataFrame:
 def plot(answer: AggregateData) -> pd.DataFrame:
     """The answer's frame for plotting libraries; see `Aggregate.plot_frame`."""
     frame = aggregate(answer)
-    for name in ("start", "end"):
-        frame[name] = frame[name].dt.tz_localize(None)
+    for name in ("start", "end", "earlier_start"):
+        if name in frame:
+            frame[name] = frame[name].dt.tz_localize(None)
     frame["label"] = pd.Categorical(frame["label"], categories=labels(answer), ordered=True)
-    frame["value"] = frame["value"].astype("float64")
+    for name in _numbers(frame):
+        frame[name] = frame[name].astype("float64")
     return frame
 
 
-def _times(instants: Sequence[datetime], answer: AggregateData) -> pd.Series[Any]:
+def _times(instants: Sequence[Any], answer: AggregateData) -> pd.Series[Any]:
     return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
 
 
@@ -155,6 +156,15 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
         "label": pd.Series(point_labels, dtype="str"),
         "value": pd.Series([point.value for _, point in cells], dtype=number),
     }
+    if answer.comparison is not None:
+        number = "Int64" if answer.query.metric == "count" else "object"
+        compared = answer.comparison.series[: len(answer.series)]
+        others = [point for series in compared for point in series.points]
+        columns |= {
+            "earlier_start": _times([getattr(point, "start", None) for point in others], answer),
+            "earlier": pd.Series([getattr(point, "before", None) for point in others], dtype=number),
+            "change": pd.Series([getattr(point, "absolute", None) for point in others], dtype=number),
+        }
     return pd.DataFrame(columns)
 
 
@@ -188,11 +198,13 @@ def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
     `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
     """
     frame = aggregate(answer)
-    texts = {
+    texts: dict[str, list[str | None]] = {
         "start": [start.isoformat() for start in frame["start"]],
         "end": [end.isoformat() for end in frame["end"]],
-        "value": [plain(value) for value in frame["value"]],
+        **{name: [None if pd.isna(value) else plain(value) for value in frame[name]] for name in _numbers(frame)},
     }
+    if "earlier_start" in frame:
+        texts["earlier_start"] = [None if pd.isna(start) else start.isoformat() for start in frame["earlier_start"]]
     return csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 
 
@@ -206,15 +218,22 @@ def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
     return buffer.getvalue()
 
 
+def _numbers(frame: pd.DataFrame) -> list[str]:
+    """The columns of counts or sums."""
+    return [name for name in ("value", "earlier", "change") if name in frame]
+
+
 def to_parquet(answer: AggregateData) -> bytes:
     """The answer's frame as Parquet: times timestamp[us, zone], counts int64, sums decimal128(38, s)."""
     frame = aggregate(answer)
-    table = pa.Table.from_pandas(frame.drop(columns="value"), preserve_index=False)
-    if answer.query.metric == "count":
-        table = table.append_column("value", pa.array(frame["value"], pa.int64()))
-    else:
-        values, field = decimal_array(frame["value"])
-        table = table.append_column(field, values)
+    table = pa.Table.from_pandas(frame.drop(columns=_numbers(frame)), preserve_index=False)
+    for name in _numbers(frame):
+        values = [None if pd.isna(value) else value for value in frame[name]]
+        if answer.query.metric == "count":
+            table = table.append_column(name, pa.array(values, pa.int64()))
+        else:
+            column, field = decimal_array(values, name)
+            table = table.append_column(field, column)
     buffer = BytesIO()
     parquet.write_table(table, buffer)
     return buffer.getvalue()
@@ -258,11 +277,12 @@ def integer_digits(value: int | Decimal) -> int:
     return max(value.adjusted() + 1, 0) if value.is_finite() and value else 0
 
 
-def decimal_array(values: Iterable[Decimal]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
-    """Finite decimals as an exact column, and its field, named `value`."""
+def decimal_array(values: Iterable[Decimal | None], name: str = "value") -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
+    """Finite decimals as an exact column, and its field."""
     values = list(values)
-    texts = [plain(value) for value in values]
-    scale = max((len(text.partition(".")[2]) for text in texts), default=0)
-    field = DecimalSpan(scale, max(map(integer_digits, values), default=0)).field("value")
+    texts = [None if value is None else plain(value) for value in values]
+    scale = max((len(text.partition(".")[2]) for text in texts if text), default=0)
+    integers = max((integer_digits(value) for value in values if value is not None), default=0)
+    field = DecimalSpan(scale, integers).field(name)
     array = pa.array(texts, pa.string())
     return array.cast(field.type), field
