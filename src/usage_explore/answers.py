@@ -199,7 +199,7 @@ class Aggregate(AggregateData):
         Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, distinct:
         "Other (folded)" beside a value "Other"; the name of an id that has one), `value` (int64 for counts, `Decimal`
         objects for sums). If compared, also `earlier_start` (datetime64[us, zone]), where the bucket of the other
-        period starts, its value `earlier`, and `change`, the value's part of equally much elapsed time less `earlier` (Int64
+        period starts, its value `earlier`, and `change`, the value of equally much elapsed time less `earlier` (Int64
         for counts, `Decimal` objects for sums); without a counterpart NaT, and NA or None. What only the other period
         has is in `comparison`.
         """

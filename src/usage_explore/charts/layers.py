@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -17,10 +17,11 @@ import altair as alt
 from usage_explore.charts import labels
 from usage_explore.charts.style import SHORT_NUMBER, Palette, millis
 from usage_explore.decimals import Number, exact_sum
-from usage_explore.formatting import exact
+from usage_explore.formatting import NO_VALUE, exact
+from usage_explore.results.types import Change
 
 if TYPE_CHECKING:
-    from usage_explore.results.types import AggregateData
+    from usage_explore.results.types import AggregateData, Comparison
 
 MAX_SPACED_BUCKETS = 60
 """Buckets up to which bars have gaps and lines have dots."""
@@ -79,7 +80,7 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
         up = down = 0.0
         for line in drawn:
             value = line.values[index]
-            if labels.has_not_begun(answer, point, value):
+            if labels.has_not_begun(answer, index, value):
                 continue
             size = float(value)
             base = 0.0
@@ -140,7 +141,9 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
     shown, hidden = split_tooltip(drawn)
     result = []
     for index, (point, total) in enumerate(zip(answer.series[0].points, labels.bucket_totals(answer), strict=True)):
-        if labels.has_not_begun(answer, point, total) and not any(line.values[index] for line in drawn):
+        if labels.has_not_begun(answer, index, total) and (
+            answer.query.cumulative or not any(line.values[index] for line in drawn)
+        ):
             continue
         row: Row = {
             "start": millis(point.start),
@@ -153,8 +156,57 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
         }
         if hidden:
             row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
+        if answer.comparison:
+            row |= _compared(answer, answer.comparison, index, shown)
         result.append(row)
     return result
+
+
+def _compared(answer: AggregateData, compared: Comparison, index: int, shown: tuple[Line, ...]) -> Row:
+    """The texts of a bucket's counterpart: when it is, and the change of all series and of each that is shown."""
+    counterparts = [series.points[index] for series in compared.series]
+    points = [point for point in counterparts if point is not None]
+    if not points:
+        return {"before_when": "no counterpart", "change": NO_VALUE}
+    zero = compared.total.before * 0
+    whole = Change(
+        exact_sum((point.now for point in points), zero), exact_sum((point.before for point in points), zero)
+    )
+    return {
+        "before_when": labels.bucket_label(answer, points[0]),
+        "change": labels.change_words(whole),
+        **{
+            f"v{place}": f"{exact(line.values[index])} ({labels.change_words(point)})"
+            for place, line in enumerate(shown)
+            if len(shown) > 1 and line.position >= 0 and (point := counterparts[line.position]) is not None
+        },
+    }
+
+
+def earlier(answer: AggregateData, compared: Comparison, drawn: tuple[Line, ...], kind: str) -> list[Row]:
+    """The other period's line: of all series together, or of each one if they are drawn as `lines`.
+
+    Steps along the edges of the answer's buckets for bars and running totals, else points in their middles. `run`
+    differs between parts without a gap.
+    """
+    if kind == "lines":
+        lines_of = [(line.name, [compared.series[line.position]]) for line in drawn if line.position >= 0]
+    else:
+        lines_of = [("", list(compared.series))]
+    steps = kind == "bars" or answer.query.cumulative
+    result: list[Row] = []
+    for name, several in lines_of:
+        run = 0
+        for index, (start, end) in enumerate(pairwise(answer.edges)):
+            points = [point for series in several if (point := series.points[index]) is not None]
+            if not points:
+                run += 1
+                continue
+            value = float(exact_sum((point.before for point in points), 0))
+            middle = (millis(start) + millis(end)) // 2
+            at = (millis(start), millis(end)) if steps else (middle,)
+            result += [{"middle": moment, "high": value, "series": name, "run": run} for moment in at]
+    return [{**row, "order": order} for order, row in enumerate(result)]
 
 
 def split_tooltip(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
@@ -188,7 +240,10 @@ def _sums(several: list[Line]) -> tuple[Number, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """What all layers have in common: the palette, the colour of each series by name, the axes, the legend."""
+    """What all layers have in common: the palette, the colour of each series by name, the axes, the legend.
+
+    `steps` draws lines and areas as steps, `compared` adds the other period to tooltips.
+    """
 
     palette: Palette
     colors: dict[str, str]
@@ -198,6 +253,8 @@ class Canvas:
     y: dict[str, Any]
     legend: alt.Legend | None
     interactive: bool
+    steps: bool = False
+    compared: bool = False
 
     def place(self, field: str = "start") -> alt.X:
         """The time axis on a field."""
@@ -244,6 +301,10 @@ class Canvas:
             return {}
         return {"opacity": alt.OpacityValue(0.12, condition={"param": "legend", "value": 1})}
 
+    def shape_of_line(self) -> dict[str, Any]:
+        """The argument of a mark for lines and areas."""
+        return {"interpolate": "step"} if self.steps else {}
+
     def _scale(self, values: list[Any]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
 
@@ -270,7 +331,7 @@ def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A transparent band per bucket, with the exact value of every series in its tooltip."""
     band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
     encoded: alt.Chart = band.encode(
-        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines), description=_SPOKEN_BUCKET
+        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines, canvas.compared), description=_SPOKEN_BUCKET
     )
     return encoded
 
@@ -339,12 +400,18 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_area(aria=False).encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
-        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1, aria=False).encode(**shared),
-        end.mark_area(aria=False).encode(
+        whole.mark_area(aria=False, **canvas.shape_of_line()).encode(
+            **shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()
+        ),
+        whole.transform_filter(canvas.is_missing())
+        .mark_line(strokeWidth=1, aria=False, **canvas.shape_of_line())
+        .encode(**shared),
+        end.mark_area(aria=False, **canvas.shape_of_line()).encode(
             **shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()
         ),
-        end.mark_line(strokeWidth=1.5, strokeDash=_DASH, aria=False).encode(**shared, detail=alt.Detail("run:N")),
+        end.mark_line(strokeWidth=1.5, strokeDash=_DASH, aria=False, **canvas.shape_of_line()).encode(
+            **shared, detail=alt.Detail("run:N")
+        ),
     ]
 
 
@@ -368,9 +435,28 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_line(strokeWidth=width, strokeJoin="round", aria=False).encode(**shared, strokeDash=dashes),
-        end.mark_line(strokeWidth=width, strokeDash=[4, 4], aria=False).encode(**shared, detail=alt.Detail("run:N")),
+        whole.mark_line(strokeWidth=width, strokeJoin="round", aria=False, **canvas.shape_of_line()).encode(
+            **shared, strokeDash=dashes
+        ),
+        end.mark_line(strokeWidth=width, strokeDash=[4, 4], aria=False, **canvas.shape_of_line()).encode(
+            **shared, detail=alt.Detail("run:N")
+        ),
     ]
+
+
+def outline(canvas: Canvas, rows: list[Row], kind: str) -> alt.Chart:
+    """The other period as a thin line, aligned by bucket; in the colours of the series if they are `lines`."""
+    base = alt.Chart(inline(rows, "earlier"))
+    line = base.mark_line(strokeWidth=1.25, strokeJoin="miter", strokeOpacity=0.85, aria=False)
+    ink: dict[str, Any] = {"color": canvas.color()} if kind == "lines" else {"color": alt.value(canvas.palette.text)}
+    encoded: alt.Chart = line.encode(
+        x=canvas.place("middle"),
+        y=canvas.value(),
+        order=alt.Order("order:Q"),
+        detail=[alt.Detail("run:N"), alt.Detail("series:N")],
+        **ink,
+    )
+    return encoded
 
 
 def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
@@ -394,12 +480,12 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
         alt.Chart(alt.NamedData(name="points"))
         .transform_lookup(
             lookup="start",
-            from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas.lines)),
+            from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas)),
         )
         .encode(
             color=canvas.color(),
             y=canvas.value(),
-            tooltip=tooltip(canvas.lines),
+            tooltip=tooltip(canvas.lines, canvas.compared),
             description=_spoken_point(canvas.lines),
         )
     )
@@ -418,7 +504,7 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
             x=canvas.place(),
             x2=alt.X2("end:Q"),
             color=canvas.color(),
-            tooltip=tooltip(canvas.lines),
+            tooltip=tooltip(canvas.lines, canvas.compared),
             description=_SPOKEN_BUCKET,
         ),
         canvas,
@@ -432,8 +518,8 @@ def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
     return encoded
 
 
-def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
-    """The tooltip of a bucket: its time, its state, the total, and every series."""
+def tooltip(drawn: tuple[Line, ...], compared: bool) -> list[alt.Tooltip]:
+    """The tooltip of a bucket: its time, its state, the total, every series, and the bucket it is compared with."""
     shown, hidden = split_tooltip(drawn)
     entries = [alt.Tooltip("when:N", title="title"), alt.Tooltip("state:N", title="State")]
     if len(drawn) > 1 or drawn[0].kind != "all":
@@ -441,6 +527,8 @@ def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
     entries += [alt.Tooltip(f"v{index}:N", title=_property(line.name)) for index, line in enumerate(shown)]
     if hidden:
         entries.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
+    if compared:
+        entries += [alt.Tooltip("before_when:N", title="Compared with"), alt.Tooltip("change:N", title="Change")]
     return entries
 
 
@@ -472,5 +560,5 @@ def _property(name: str) -> str:
     return "\u2060" + _ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], name)
 
 
-def _fields(drawn: tuple[Line, ...]) -> list[str]:
-    return [tip.shorthand.partition(":")[0] for tip in tooltip(drawn)]
+def _fields(canvas: Canvas) -> list[str]:
+    return [tip.shorthand.partition(":")[0] for tip in tooltip(canvas.lines, canvas.compared)]

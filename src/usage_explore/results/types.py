@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
@@ -328,6 +329,18 @@ class AggregateData:
     def closed_until(self) -> datetime:
         """The end of the last bucket that can be complete: the database's now, or an earlier `as_of`."""
         return min(self.now, self.query.as_of or self.now)
+
+    @cached_property
+    def begun(self) -> int:
+        """The number of buckets up to the last one that has begun; of running totals, or in which one changes."""
+        result = sum(edge < self.closed_until for edge in self.edges[:-1])
+        before = [series.points[result - 1].value if result else series.total * 0 for series in self.series]
+        for index in range(result, len(self.edges) - 1):
+            values = [series.points[index].value for series in self.series]
+            if values != before:
+                result = index + 1
+            before = values
+        return result
 
 
 def json_value(value: Any) -> Any:
