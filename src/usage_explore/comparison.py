@@ -44,7 +44,7 @@ def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
         query = answer.query.replace(compare="previous")
         if answer.closed_until <= query.span[0]:
             return "nothing to compare: the window has not begun"
-        if _span(query)[0] < validators.EARLIEST:
+        if other_span(query)[0] < validators.EARLIEST:
             return f"not compared with {_name(query)}: it reaches before 1970"
         try:
             result = store.compare(answer)
@@ -60,7 +60,7 @@ def compared(paths: Paths, query: AggregateQuery, series: Sequence[Series], clos
 
     Raises `QueryError` for a period that begins before 1970 or has more than `MAX_AGGREGATE_BUCKETS`, `NotExact`.
     """
-    (since, until), (other_since, other_until) = query.span, _span(query)
+    (since, until), (other_since, other_until) = query.span, other_span(query)
     if other_since < validators.EARLIEST:
         raise QueryError([Fault("compare", "reaches before 1970-01-01; compare with a later period")])
     name = _name(query)
@@ -161,7 +161,7 @@ def _changes(
     return tuple(result)
 
 
-def _span(query: AggregateQuery) -> tuple[datetime, datetime]:
+def other_span(query: AggregateQuery) -> tuple[datetime, datetime]:
     """The other window of a resolved query, before unfinished time is cut."""
     since, until = query.span
     if query.compare == "previous":
@@ -175,7 +175,7 @@ def _span(query: AggregateQuery) -> tuple[datetime, datetime]:
 def _name(query: AggregateQuery) -> str:
     """The name of the other period: "February 2026", "the 7 days before", "the 12 hours before", "1–7 Sep 2025"."""
     (since, until), zone = query.span, query.zone
-    other_since, other_until = _span(query)
+    other_since, other_until = other_span(query)
     if buckets.whole_month(other_since, other_until, zone):
         return f"{other_since.astimezone(zone):%B %Y}"
     if query.compare != "previous" or buckets.whole_month(since, until, zone):

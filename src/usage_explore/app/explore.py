@@ -13,6 +13,7 @@ from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
+from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
 from usage_explore.app.explore_result import chart, ranking
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
 from usage_explore.app.extracts import keep_fresh
@@ -60,6 +61,7 @@ def draw(pages: Pages) -> None:
     _controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         chips(view, source)
+        running_total_input(view)
         _chart_kind(view)
     notice()
     with shown():
@@ -172,6 +174,8 @@ def _controls(view: ExploreView, source: Source) -> None:
             lambda name: view.with_query(with_preset(query, name, source.now)),
             view,
         )
+        compare_input(view, source)
+    custom_period_inputs(view, source)
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):
             window_inputs(
@@ -246,7 +250,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     )
     headline_number(
         _large(value),
-        comparison.label,
+        f"{comparison.label}, {formatting.typographic(formatting.signed_short(total.absolute))}",
         formatting.typographic(
             f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}."
         ),
@@ -317,7 +321,8 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
     # counted last, as counting may take longer than the rows
     zone = answer.query.zone
     of = f"{labels.names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
-    span = formatting.span(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
+    edges = (query.occurred_after or since, query.occurred_before or until)  # of a running total from the start on
+    span = formatting.span(*(edge.astimezone(zone) for edge in edges))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
     sentence = markdown.plain(f"{of}{span}, {answer.query.timezone}{more}")
     heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
@@ -351,6 +356,11 @@ def _data(answer: Aggregate) -> None:
     columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}
     value = METRICS[answer.query.metric].capitalize()
     columns[value] = grid.numbers(value, [point.value for _, _, point in rows])
+    if answer.comparison:
+        compared = answer.comparison.series[: len(answer.series)]
+        points = [point for series in compared for point in series.points][: len(rows)]
+        columns["Before"] = grid.numbers("Before", [None if point is None else point.before for point in points])
+        columns["Change"] = grid.numbers("Change", [None if point is None else point.absolute for point in points])
     columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, _, point in rows])
     grid.draw(columns, height=420, alt="The chart's numbers, exact")
 

@@ -196,7 +196,16 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         ),
     }
     labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
-    others = _SQUARE_PIXELS + sum(column.width for column in ratios.values()) + _BORDER_PIXELS
+    difference = {}
+    if answer.comparison:
+        changes = [series.absolute for series in answer.comparison.series[: len(answer.series)]]
+        difference = {"difference": grid.numbers("Difference", changes, formatting.signed_short)}
+    others = (
+        _SQUARE_PIXELS
+        + sum(column.width for column in difference.values())
+        + sum(column.width for column in ratios.values())
+        + _BORDER_PIXELS
+    )
     total_column = grid.numbers("Total", totals, formatting.exact if fits else formatting.short)
     whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
     if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
@@ -220,6 +229,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
         "name": grid.Column(pd.Series(labels, dtype="object"), button),
         "total": total_column,
+        **difference,
         **ratios,
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
     }
@@ -263,5 +273,5 @@ def _changes(answer: Aggregate, comparison: Comparison | str) -> list[float | No
         return [None] * len(answer.series)
     return [
         None if not (series.before or series.now) else inf if series.ratio is None else float(series.ratio)
-        for series in comparison.series
+        for series in comparison.series[: len(answer.series)]
     ]
