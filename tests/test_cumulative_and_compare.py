@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import itertools
+import json
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from pyarrow import parquet
 
 from support import extracts, generated_events, query_oracle
 from support.database_servers import fresh_database
-from support.query_oracle import EXACT, Row
-from usage_explore import AggregateQuery, Store, connect
+from support.query_oracle import EXACT, Row, utc
+from usage_explore import AggregateQuery, QueryError, Store, charts, connect, describe
+from usage_explore.answers import Aggregate
+from usage_explore.charts import labels
 from usage_explore.db import ddl
+from usage_explore.results import frames
+from usage_explore.results.types import Change, Comparison
 
 DAY = timedelta(days=1)
 
@@ -228,3 +237,206 @@ def sum_of(values: Any) -> Decimal:
     for value in values:
         total = EXACT.add(total, value)
     return total
+
+
+@pytest.fixture
+def hourly(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> Iterator[Store]:
+    """One event every hour from 10 January 2025 12:00 to 1 June 2026, quantity 1, known when it occurred."""
+    start = utc(2025, 1, 10, 12)
+    instants = [start + timedelta(hours=number) for number in range((utc(2026, 6, 1) - start) // timedelta(hours=1))]
+    changes = {"metric_key": "a", "dimensions": "{}", "quantity": Decimal(1)}
+    events = [
+        dataclasses.replace(own[0], id=uuid4(), timestamp=instant, ingested_at=instant, **changes)
+        for instant in instants
+    ]
+    generated_events.insert(events_connection, events)
+    with connect(events_database_url) as opened:
+        yield opened
+
+
+def compared(store: Store, **parameters: Any) -> tuple[Aggregate, Comparison]:
+    """An answer and its comparison."""
+    answer = store.aggregate(AggregateQuery(**parameters))
+    assert answer.comparison is not None
+    return answer, answer.comparison
+
+
+@pytest.mark.parametrize(
+    ("timezone", "window", "compare", "other"),
+    [
+        # whole months: the calendar month before, and that of the year before, the longer one first
+        ("UTC", ("2026-03-01", "2026-04-01"), "previous", ("2026-02-01", "2026-03-01")),
+        ("Europe/Berlin", ("2026-03-01", "2026-04-01"), "year", ("2025-03-01", "2025-04-01")),
+        ("UTC", ("2026-02-01", "2026-03-01"), "year", ("2025-02-01", "2025-03-01")),
+        # a quarter: as many months before
+        ("Europe/Berlin", ("2026-04-01", "2026-07-01"), "previous", ("2026-01-01", "2026-04-01")),
+        ("UTC", ("2026-01-01", "2026-04-01"), "year", ("2025-01-01", "2025-04-01")),
+        # days: a Monday is compared with a Monday
+        ("Europe/Berlin", ("2026-03-23", "2026-03-30"), "previous", ("2026-03-16", "2026-03-23")),
+        ("Europe/Berlin", ("2026-03-23", "2026-03-30"), "year", ("2025-03-24", "2025-03-31")),
+        # the night in which Havana's clock shows midnight twice
+        ("America/Havana", ("2025-11-01", "2025-11-03"), "previous", ("2025-10-30", "2025-11-01")),
+    ],
+)
+def test_the_other_period_follows_the_zone_s_calendar(
+    hourly: Store, timezone: str, window: tuple[str, str], compare: str, other: tuple[str, str]
+) -> None:
+    _, found = compared(
+        hourly, since=window[0], until=window[1], timezone=timezone, compare=compare, as_of=utc(2026, 12, 1)
+    )
+    zone = ZoneInfo(timezone)
+    named = AggregateQuery(since=other[0], until=other[1], timezone=timezone).span
+    assert (found.since.astimezone(zone), found.until.astimezone(zone)) == named
+    assert found.total.before == hourly.aggregate(AggregateQuery(since=named[0], until=named[1])).total
+
+
+def test_a_longer_month_has_days_without_a_counterpart(hourly: Store) -> None:
+    answer, found = compared(hourly, since="2026-03-01", until="2026-04-01", compare="previous")
+    (series,) = found.series
+    assert [point is None for point in series.points] == [False] * 28 + [True] * 3
+    assert (series.now, series.before, found.total.absolute) == (31 * 24, 28 * 24, 3 * 24)
+    frame = answer.frame
+    assert list(frame.columns[-3:]) == ["earlier_start", "earlier", "change"]
+    assert [str(frame[name].dtype) for name in frame.columns[-3:]] == ["datetime64[us, UTC]", "Int64", "Int64"]
+    assert frame["earlier"].isna().tolist() == [False] * 28 + [True] * 3
+    lines = frames.to_csv(answer).decode().splitlines()
+    assert lines[1].endswith(',24,"2026-02-01T00:00:00+00:00",24,0') or lines[1].endswith(
+        ',"24","2026-02-01T00:00:00+00:00","24","0"'
+    )
+    assert lines[-1].endswith(",,,")
+    table = parquet.read_table(io.BytesIO(frames.to_parquet(answer)))
+    assert table.column("earlier").to_pylist() == [24] * 28 + [None] * 3
+
+
+def test_month_to_date_is_compared_with_as_much_of_the_month_before(hourly: Store) -> None:
+    known = utc(2026, 3, 11, 11, 30)
+    answer, found = compared(
+        hourly, since="2026-03-01", until="2026-04-01", as_of=known, compare="previous", cumulative=True
+    )
+    (series,), (change,) = answer.series, found.series
+    assert (found.since, found.until, found.now_until) == (utc(2026, 2, 1), utc(2026, 2, 11, 11, 30), known)
+    assert [point.value for point in series.points] == [min(24 * day, 252) for day in range(1, 32)]
+    assert series.total == 252
+    assert [point and (point.now, point.before) for point in change.points] == [
+        (min(24 * day, 252),) * 2 if day <= 11 else None for day in range(1, 32)
+    ]
+    assert change.points[10] is not None
+    assert not change.points[10].complete
+    assert found.label == "vs February 2026, each up to 10 days 11 hours in"
+    # on the chart a running total ends with the last bucket that has begun
+    assert [labels.has_not_begun(answer, index, 252) for index in range(31)] == [False] * 11 + [True] * 20
+
+
+def test_a_month_beyond_the_end_of_the_one_before_is_cut(hourly: Store) -> None:
+    _, found = compared(
+        hourly, since="2026-03-01", until="2026-04-01", as_of=utc(2026, 3, 31, 5), compare="previous", bucket="week"
+    )
+    assert (found.until, found.now_until) == (utc(2026, 3, 1), utc(2026, 3, 29))
+    assert found.total == Change(28 * 24, 28 * 24)
+    # the week of the cut: both values are those before it
+    assert sum(point.now for point in found.series[0].points if point) == 28 * 24
+
+
+def test_a_period_before_the_first_event_is_partial_and_its_buckets_are_absent(hourly: Store) -> None:
+    answer, found = compared(hourly, since="2025-01-13", until="2025-01-17", compare="previous")
+    assert found.partial
+    assert found.first_event == utc(2025, 1, 10, 12)
+    assert found.label == "vs the 4 days before (partial: events begin on 10 Jan 2025 12:00)"
+    assert [point and point.before for point in found.series[0].points] == [None, 12, 24, 24]
+    assert [point and point.complete for point in found.series[0].points] == [None, False, True, True]
+    body = answer.to_dict()["comparison"]
+    assert body["partial"] is True
+    assert body["series"][0]["points"][0] is None
+    assert body["series"][0]["points"][1]["change"] == 12
+    assert body["series"][0]["points"][1]["change_ratio"] == "1"
+    _, whole = compared(hourly, since="2025-01-15", until="2025-01-17", compare="previous")
+    assert not whole.partial
+    # what was known then decides
+    _, known = compared(hourly, since="2025-01-15", until="2025-01-17", compare="previous", as_of=utc(2025, 1, 10, 11))
+    assert known.partial
+    assert known.first_event is None
+    assert known.total == Change(0, 0)
+    assert known.total.ratio is None
+
+
+def test_a_window_that_has_not_begun_has_nothing_to_compare(hourly: Store) -> None:
+    _, found = compared(
+        hourly, since="2150-01-01", until="2150-02-01", compare="2026-01-01T00:00:00Z/2026-02-01T00:00:00Z"
+    )
+    assert not found.has_begun
+    assert found.total == Change(0, 0)
+    assert {point for series in found.series for point in series.points} == {None}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"since": "1970-01-02", "until": "1970-01-05", "compare": "previous"}, "compare: reaches before 1970-01-01"),
+        (
+            {"since": "2026-01-02", "until": "2026-01-05", "bucket": "hour"}
+            | {"compare": "2025-01-01T00:00:00Z/2026-01-01T00:00:00Z"},
+            "compare: covers more than 2,400 hours; shorten it, or use a larger bucket",
+        ),
+    ],
+)
+def test_a_period_that_cannot_be_compared_is_an_error(hourly: Store, parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        hourly.aggregate(AggregateQuery(**parameters))
+
+
+def test_the_rows_behind_a_running_total_begin_with_the_window(store: Store) -> None:
+    since, until = utc(2026, 3, 27, 5), utc(2026, 3, 31, 7)
+    query = AggregateQuery(
+        since=since, until=until, timezone="Europe/Berlin", cumulative=True, group_by="dim:model", top=2
+    )
+    answer = store.aggregate(query)
+    assert [series.kind for series in answer.series][-1] == "other"
+    for series in answer.series:
+        for point in series.points:
+            behind = answer.events_at(series, point.start, point.end)
+            assert store.count(behind) == point.value
+            assert (behind.occurred_after, behind.occurred_before) == (since, min(point.end, until))
+
+
+def test_the_parameters_are_the_same_in_links_and_python() -> None:
+    query = AggregateQuery(cumulative=True, compare=(utc(2026, 1, 1), utc(2026, 2, 1)))
+    assert query.compare == "2026-01-01T00:00:00Z/2026-02-01T00:00:00Z"
+    assert AggregateQuery.from_params(query.query_string()) == query
+    assert AggregateQuery.from_params("cumulative=false&compare=year").compare == "year"
+    assert describe(query) == ("Running total of events per day, last 30 days, UTC, compared with 1–31 Jan 2026")
+    for value, message in (
+        ("yesterday", "is not one of previous, year"),
+        ("2026-01-01T00:00:00Z/", "is blank"),
+        ("2026-02-01T00:00:00Z/2026-01-01T00:00:00Z", "has a since that is not before its until"),
+        ("2026-01-01/2026-02-01", "is not RFC 3339"),
+        (("a", "b", "c"), "is not previous, year or two times"),
+        (7, "is not previous, year or two times"),
+    ):
+        with pytest.raises(QueryError, match=f"^compare: .*{message}"):
+            AggregateQuery(compare=value)
+    with pytest.raises(QueryError, match=r"^cumulative: 'yes' is not one of true, false"):
+        AggregateQuery(cumulative="yes")
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "area"])
+def test_the_chart_has_the_other_period_as_a_thin_line(hourly: Store, kind: Any, validated_charts: None) -> None:
+    answer, _ = compared(hourly, since="2026-03-01", until="2026-04-01", compare="previous")
+    spec = answer.chart(kind=kind).to_dict()
+    (line,) = [layer for layer in spec["layer"] if layer.get("data", {}).get("name") == "earlier"]
+    rows = json.loads(line["data"]["values"])
+    edges = [round(edge.timestamp() * 1000) for edge in answer.edges]
+    if kind == "bars":
+        assert {row["middle"] for row in rows} == set(edges[:29])
+    else:
+        assert [row["middle"] for row in rows] == [sum(pair) // 2 for pair in itertools.pairwise(edges[:29])]
+    assert {row["high"] for row in rows} == {24.0}
+    assert "Thin line: February 2026." in " ".join(spec["title"]["subtitle"])
+    assert "vs February 2026: 672 before, +72 (+10.7 %)" in spec["description"]
+    (bands,) = [layer for layer in spec["layer"] if layer.get("data", {}).get("name") == "buckets"]
+    first, *_, last = json.loads(bands["data"]["values"])
+    assert first["before_when"] == "Sun 1 Feb 2026, UTC"
+    assert first["change"] == "24 before, 0 (0 %)"
+    assert last["before_when"] == "no counterpart"
+    assert charts.image(answer.chart(kind=kind, interactive=False), "svg")
+    running = hourly.aggregate(answer.query.replace(cumulative=True)).chart(kind=kind).to_dict()
+    assert any("running total" in str(layer["encoding"].get("y", {})) for layer in running["layer"])

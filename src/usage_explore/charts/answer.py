@@ -61,9 +61,9 @@ def chart(
 
     Interactive, it has three selections: `pick` (a click: fields `start` in milliseconds and `position`, the
     series' index or -1), `brush` (an interval of time) and `legend` (a click there highlights a series); read them
-    with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them and for running totals; areas become lines
-    where a value is negative; the subtitle says so. The period of the query's `compare` is a thin line, of all series
-    together or, if they are drawn as lines, of each one.
+    with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
+    value is negative; the subtitle says so. Running totals are drawn in steps without gaps. The period of the query's
+    `compare` is a thin line, of all series together or, if they are drawn as lines, of each one.
 
     `colors` (#rrggbb) and `names` replace those of some series, by their label in `answer.frame`:
     `colors={"large": "#1489fa"}, names={"large": "Large model"}`. `chart + mark(time, text)` shows a moment, and charts
@@ -174,16 +174,15 @@ def _fitting(kind: Kind, drawn: tuple[layers.Line, ...], answer: AggregateData) 
     negative = any(value < 0 for line in drawn for value in line.values)
     buckets = len(answer.edges) - 1
     marks = sum(1 for line in drawn for value in line.values if value)
-    if kind == "bars" and answer.query.cumulative:
-        kind = "lines" if negative else "area"
-        notes.append("A running total is drawn in steps")
-    elif kind == "bars" and marks > MAX_MARKS:
+    if kind == "area" and answer.query.cumulative:
+        kind = "bars"  # the same steps, with the edges of the buckets
+    if kind == "bars" and marks > MAX_MARKS:
         kind = "lines" if negative else "area"
         notes.append(f"Drawn as {'lines' if negative else 'areas'}, because {marks:,} bars are too many to distinguish")
     elif kind == "area" and negative:
         kind = "lines"
         notes.append("Drawn as lines, because areas cannot stack negative values")
-    if kind == "area" and buckets < 2:
+    elif kind == "area" and buckets < 2:
         kind = "bars"
     if drawn and len(drawn) < len(answer.series):
         one = sum(line.position < 0 for line in drawn)

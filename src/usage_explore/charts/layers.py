@@ -364,8 +364,19 @@ def by_state(rows: Iterable[Row], complete: alt.Chart, unfinished: alt.Chart) ->
 
 
 def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
-    """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline."""
-    gap = 1.0 if canvas.buckets <= MAX_SPACED_BUCKETS else 0.25 if canvas.buckets <= 4 * MAX_SPACED_BUCKETS else 0.0
+    """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline.
+
+    As `steps` they have no gaps.
+    """
+    gap = (
+        0.0
+        if canvas.steps
+        else 1.0
+        if canvas.buckets <= MAX_SPACED_BUCKETS
+        else 0.25
+        if canvas.buckets <= 4 * MAX_SPACED_BUCKETS
+        else 0.0
+    )
     base = alt.Chart(alt.NamedData(name="points")).encode(
         x=canvas.place(),
         x2=alt.X2("end:Q"),
