@@ -184,6 +184,23 @@ def test_the_extract_s_comparison_is_the_oracle_s(extract_store: Store, fitting:
     assert extract_store.aggregate(query).served.because is None
 
 
+@pytest.mark.parametrize("top", range(7))
+def test_a_window_is_no_different_from_itself(store: Store, extract_store: Store, top: int) -> None:
+    """Whichever values are kept or folded, among them the missing one and the empty text."""
+    since, until = utc(2026, 3, 1), utc(2026, 4, 15)
+    query = AggregateQuery(since=since, until=until, bucket="week", top=top, compare=(since, until))
+    for group in ("dim:model", "dim:region", "wallet_currency"):
+        for metric in ("count", "sum_quantity"):
+            for one in (store, extract_store):
+                answer, found = compared(one, **query.replace(group_by=group, metric=metric).given())
+                assert [(item.kind, item.key) for item in found.series] == [
+                    (item.kind, item.key) for item in answer.series
+                ]
+                for series, change in zip(answer.series, found.series, strict=True):
+                    assert (change.now, change.before) == (series.total, series.total)
+                    assert [point and point.before for point in change.points] == [p.value for p in series.points]
+
+
 def check(store: Store, query: AggregateQuery, own: list[Row], chosen: dict[str, list[str]]) -> None:
     """The answer and its comparison agree with the oracle, to the last digit."""
     answer = store.aggregate(query)
@@ -422,7 +439,7 @@ def test_the_parameters_are_the_same_in_links_and_python() -> None:
 def test_the_chart_has_the_other_period_as_a_thin_line(hourly: Store, kind: Any, validated_charts: None) -> None:
     answer, _ = compared(hourly, since="2026-03-01", until="2026-04-01", compare="previous")
     spec = answer.chart(kind=kind).to_dict()
-    (line,) = [layer for layer in spec["layer"] if layer.get("data", {}).get("name") == "earlier"]
+    (line, *_) = [layer for layer in spec["layer"] if layer.get("data", {}).get("name") == "earlier"]
     rows = json.loads(line["data"]["values"])
     edges = [round(edge.timestamp() * 1000) for edge in answer.edges]
     if kind == "bars":

@@ -13,7 +13,12 @@ from usage_explore.app.navigation import changed, follow
 from usage_explore.app.page_state import ExploreView
 from usage_explore.comparison import other_span
 
-_PERIODS = {"off": "nothing", "previous": "period before", "year": "year before", "custom": "custom"}
+_PERIODS = {
+    "off": "not compared",
+    "previous": "vs period before",
+    "year": "vs year before",
+    "custom": "vs custom period",
+}
 """The periods to compare with, and their labels."""
 
 
@@ -35,9 +40,8 @@ def compare_input(view: ExploreView, source: Source) -> None:
         key=key,
         format_func=_PERIODS.__getitem__,
         on_change=changed(key, view, picked),
-        width=150,
-        help="The other period is the thin line in the chart. Without one, the headline has the change since the "
-        "period before.",
+        width=180,
+        label_visibility="collapsed",
     )
 
 

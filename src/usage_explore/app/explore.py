@@ -61,8 +61,10 @@ def draw(pages: Pages) -> None:
     _controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         chips(view, source)
+        compare_input(view, source)
         running_total_input(view)
         _chart_kind(view)
+    custom_period_inputs(view, source)
     notice()
     with shown():
         dimension_hints(view.query, source)
@@ -174,8 +176,6 @@ def _controls(view: ExploreView, source: Source) -> None:
             lambda name: view.with_query(with_preset(query, name, source.now)),
             view,
         )
-        compare_input(view, source)
-    custom_period_inputs(view, source)
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):
             window_inputs(

@@ -229,8 +229,9 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
         "name": grid.Column(pd.Series(labels, dtype="object"), button),
         "total": total_column,
+        "share": ratios["share"],
         **difference,
-        **ratios,
+        "change": ratios["change"],
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
     }
     shapeless = others + name_width

@@ -130,7 +130,7 @@ def _drawn(
         shapes += layers.dots(canvas, dotted)
     clickable = len(points) <= MAX_MARKS
     if answer.comparison and (rows := layers.earlier(answer, answer.comparison, drawn, actual)):
-        shapes.append(layers.outline(canvas, rows, actual))
+        shapes += layers.outline(canvas, rows, actual)
     # the points are sent once: with the first layer that names them
     shapes[0].data = layers.inline(layers.slim(points, clickable=clickable), "points")
     key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *shapes]

@@ -455,19 +455,21 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     ]
 
 
-def outline(canvas: Canvas, rows: list[Row], kind: str) -> alt.Chart:
-    """The other period as a thin line, aligned by bucket; in the colours of the series if they are `lines`."""
-    base = alt.Chart(inline(rows, "earlier"))
-    line = base.mark_line(strokeWidth=1.25, strokeJoin="miter", strokeOpacity=0.85, aria=False)
-    ink: dict[str, Any] = {"color": canvas.color()} if kind == "lines" else {"color": alt.value(canvas.palette.text)}
-    encoded: alt.Chart = line.encode(
+def outline(canvas: Canvas, rows: list[Row], kind: str) -> list[alt.Chart]:
+    """The other period as a thin line, aligned by bucket; in the colours of the series if they are `lines`.
+
+    Over filled marks it has a halo of the background, which shows it on every colour.
+    """
+    base = alt.Chart(inline(rows, "earlier")).encode(
         x=canvas.place("middle"),
         y=canvas.value(),
         order=alt.Order("order:Q"),
         detail=[alt.Detail("run:N"), alt.Detail("series:N")],
-        **ink,
     )
-    return encoded
+    if kind == "lines":
+        return [base.mark_line(strokeWidth=1, strokeOpacity=0.6, aria=False).encode(color=canvas.color())]
+    inks = (3.5, canvas.palette.background), (1.5, canvas.palette.text)
+    return [base.mark_line(strokeWidth=width, stroke=ink, aria=False) for width, ink in inks]
 
 
 def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:

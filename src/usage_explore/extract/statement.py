@@ -370,8 +370,9 @@ def aggregate(
         position = f"least({rank}, {top + 1})" if top else rank
         if kept is not None:
             top = len(kept)
-            missing = kept.index(None) + 1 if None in kept else top + 1
-            keys = statement.bind([key or "" for key in kept], "VARCHAR[]")
+            values = [key for key in kept if key is not None]  # a bound list has no NULL
+            missing = top if None in kept else top + 1
+            keys = statement.bind(values, "VARCHAR[]")
             at = f"list_position({keys}, key::VARCHAR)"
             position = f"CASE WHEN key IS NULL THEN {missing} ELSE coalesce({at}, {top + 1}) END"
             folded = f"position > {top}"
