@@ -146,6 +146,8 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("EventPage", f"{EVENTS}?limit=100"),
         ("Aggregate", f"{AGGREGATE}?{window}&group_by=dim:model&top=2&as_of=2026-11-20T00:00:00Z"),
         ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_quantity&missing=dim:region"),
+        ("Aggregate", f"{AGGREGATE}?{window}&group_by=customer_id&compare=previous&cumulative=true"),
+        ("Aggregate", f"{AGGREGATE}?since=2150-01-01T00:00:00Z&until=2150-02-01T00:00:00Z&compare=year"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&as_of=2026-11-20T00:00:00Z"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
         ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),
