@@ -290,7 +290,10 @@ class Store:
             series, metrics, served = paths.aggregate(resolved)
             comparison = None
             if resolved.compare is not None:
+                began = time.perf_counter()
                 comparison = compared(paths, resolved, series, min(now, resolved.as_of or now))
+                took = served.took + timedelta(seconds=time.perf_counter() - began)
+                served = dataclasses.replace(served, took=took)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
@@ -319,6 +322,8 @@ class Store:
 
         Raises `QueryError` for a period before 1970 or of more than 2,400 buckets, `ScopeError`, `DatabaseError`.
         """
+        if not isinstance(answer, Aggregate):
+            raise QueryError([Fault("answer", f"{validators.shorten(answer)} is not an answer of store.aggregate")])
         query = answer.query.replace(compare=answer.query.compare or "previous")
         with self._transaction(query, snapshot=True) as (connection, scoped):
             paths = self._paths(connection, _now(connection))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import altair as alt
 
-from usage_explore.charts import labels, layers, style
+from usage_explore.charts import compared, labels, layers, style
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import DARK, Palette, millis, theme
 from usage_explore.decimals import rfc3339
@@ -107,7 +107,7 @@ def _drawn(
     drawn = layers.lines(answer, series_names)
     actual, notes = _fitting(kind, drawn, answer)
     points = layers.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
-    bands = layers.buckets(answer, drawn)
+    bands = compared.with_texts(answer, layers.buckets(answer, drawn), drawn)
     canvas = layers.Canvas(
         palette=look,
         colors={line.name: by_position.get(line.position, look.muted) for line in drawn},
@@ -129,8 +129,8 @@ def _drawn(
     if actual != "bars" and dotted:
         shapes += layers.dots(canvas, dotted)
     clickable = len(points) <= MAX_MARKS
-    if answer.comparison and (rows := layers.earlier(answer, answer.comparison, drawn, actual)):
-        shapes += layers.outline(canvas, rows, actual)
+    if answer.comparison and (rows := compared.earlier(answer, answer.comparison, drawn, actual)):
+        shapes += compared.outline(canvas, rows, actual)
     # the points are sent once: with the first layer that names them
     shapes[0].data = layers.inline(layers.slim(points, clickable=clickable), "points")
     key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *shapes]

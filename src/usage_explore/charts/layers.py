@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -17,11 +17,10 @@ import altair as alt
 from usage_explore.charts import labels
 from usage_explore.charts.style import SHORT_NUMBER, Palette, millis
 from usage_explore.decimals import Number, exact_sum
-from usage_explore.formatting import NO_VALUE, exact
-from usage_explore.results.types import Change
+from usage_explore.formatting import exact
 
 if TYPE_CHECKING:
-    from usage_explore.results.types import AggregateData, Comparison
+    from usage_explore.results.types import AggregateData
 
 MAX_SPACED_BUCKETS = 60
 """Buckets up to which bars have gaps and lines have dots."""
@@ -156,57 +155,8 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
         }
         if hidden:
             row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
-        if answer.comparison:
-            row |= _compared(answer, answer.comparison, index, shown)
         result.append(row)
     return result
-
-
-def _compared(answer: AggregateData, compared: Comparison, index: int, shown: tuple[Line, ...]) -> Row:
-    """The texts of a bucket's counterpart: when it is, and the change of all series and of each that is shown."""
-    counterparts = [series.points[index] for series in compared.series]
-    points = [point for point in counterparts if point is not None]
-    if not points:
-        return {"before_when": "no counterpart", "change": NO_VALUE}
-    zero = compared.total.before * 0
-    whole = Change(
-        exact_sum((point.now for point in points), zero), exact_sum((point.before for point in points), zero)
-    )
-    return {
-        "before_when": labels.bucket_label(answer, points[0]),
-        "change": labels.change_words(whole),
-        **{
-            f"v{place}": f"{exact(line.values[index])} ({labels.change_words(point)})"
-            for place, line in enumerate(shown)
-            if len(shown) > 1 and line.position >= 0 and (point := counterparts[line.position]) is not None
-        },
-    }
-
-
-def earlier(answer: AggregateData, compared: Comparison, drawn: tuple[Line, ...], kind: str) -> list[Row]:
-    """The other period's line: of all series together, or of each one if they are drawn as `lines`.
-
-    Steps along the edges of the answer's buckets for bars and running totals, else points in their middles. `run`
-    differs between parts without a gap.
-    """
-    if kind == "lines":
-        lines_of = [(line.name, [compared.series[line.position]]) for line in drawn if line.position >= 0]
-    else:
-        lines_of = [("", list(compared.series))]
-    steps = kind == "bars" or answer.query.cumulative
-    result: list[Row] = []
-    for name, several in lines_of:
-        run = 0
-        for index, (start, end) in enumerate(pairwise(answer.edges)):
-            points = [point for series in several if (point := series.points[index]) is not None]
-            if not points:
-                run += 1
-                continue
-            value = float(exact_sum((point.before for point in points), 0))
-            middle = (millis(start) + millis(end)) // 2
-            at = (millis(start), millis(end)) if steps else (middle,)
-            result += [{"middle": moment, "high": value, "series": name, "run": run} for moment in at]
-    return [{**row, "order": order} for order, row in enumerate(result)]
 
 
 def split_tooltip(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
@@ -453,23 +403,6 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
             **shared, detail=alt.Detail("run:N")
         ),
     ]
-
-
-def outline(canvas: Canvas, rows: list[Row], kind: str) -> list[alt.Chart]:
-    """The other period as a thin line, aligned by bucket; in the colours of the series if they are `lines`.
-
-    Over filled marks it has a halo of the background, which shows it on every colour.
-    """
-    base = alt.Chart(inline(rows, "earlier")).encode(
-        x=canvas.place("middle"),
-        y=canvas.value(),
-        order=alt.Order("order:Q"),
-        detail=[alt.Detail("run:N"), alt.Detail("series:N")],
-    )
-    if kind == "lines":
-        return [base.mark_line(strokeWidth=1, strokeOpacity=0.6, aria=False).encode(color=canvas.color())]
-    inks = (3.5, canvas.palette.background), (1.5, canvas.palette.text)
-    return [base.mark_line(strokeWidth=width, stroke=ink, aria=False) for width, ink in inks]
 
 
 def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
