@@ -15,8 +15,9 @@ import pytest
 from support import generated_events
 from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, Store, connect
-from usage_explore.comparison import Change, Comparison, compare
+from usage_explore.comparison import compare
 from usage_explore.db import ddl
+from usage_explore.results.types import Change, Comparison
 
 HOUR = timedelta(hours=1)
 
@@ -85,7 +86,7 @@ def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store
     assert isinstance(found, Comparison)
     assert (found.since, found.until) == (utc(2026, 2, 20), utc(2026, 3, 2))
     assert found.label == "vs the 10 days before"
-    assert [change.before for change in found.series] == [31]
+    assert [(change.label, change.now, change.before) for change in found.series] == [("a", 40, 31), ("Other", 0, 9)]
     assert found.total == Change(40, 40)
 
 

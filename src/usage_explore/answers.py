@@ -21,7 +21,7 @@ from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQ
 from usage_explore.query.url_params import link
 from usage_explore.results import arrow, frames
 from usage_explore.results.currencies import Currencies
-from usage_explore.results.types import AggregateData, Event, Leaderboard, Series, Served, json_value
+from usage_explore.results.types import AggregateData, Comparison, Event, Leaderboard, Series, Served, json_value
 
 if TYPE_CHECKING:
     import altair as alt
@@ -186,7 +186,9 @@ class Aggregate(AggregateData):
     divide by. `metrics` is the number of different metrics in the sum: a sum of tokens and seconds has no unit.
     `currency` is that of a cost, None for several and without one (`currencies`). `served` says whether the extract or
     the events were read, and how long it took. `hints` are sentences on what is probably a mistake in the query, such
-    as a window without any events; Python warned of them.
+    as a window without any events; Python warned of them. With
+    `cumulative` each point is the running total since the window's start, also in buckets that have not begun; totals
+    are unchanged. With `compare` the other period is in `comparison`.
     """
 
     app_url: str
@@ -199,7 +201,10 @@ class Aggregate(AggregateData):
 
         Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, distinct:
         "Other (folded)" beside a value "Other"; the name of an id that has one), `value` (int64 for counts, `Decimal`
-        objects for sums; for unit costs None, too).
+        objects for sums; for unit costs None, too). If compared, also `earlier_start` (datetime64[us, zone]), where the
+        bucket of the other period starts, its value `earlier`, and `change`, the value of equally much elapsed time
+        less `earlier` (Int64 for counts, else `Decimal` objects); without a counterpart NaT, and NA or None. What only
+        the other period has is in `comparison`.
         """
         return frames.aggregate(self)
 
@@ -268,6 +273,8 @@ class Aggregate(AggregateData):
     def events_at(self, series: Series, start: datetime | None = None, end: datetime | None = None) -> EventQuery:
         """The query for the events behind a series, in the buckets from `start` to `end`, by default in all.
 
+        Of a cumulative answer they begin at the window's start, as its running totals do.
+
         Their number is exactly the count of the points. Raises `QueryError` for a naive time, for anything but a
         series, and for a key that is longer than a value may be.
         """
@@ -275,12 +282,13 @@ class Aggregate(AggregateData):
             raise QueryError(
                 [Fault("series", f"{validators.shorten(series)} is not a series; take one of answer.series")]
             )
-        since, until = self.query.span
         start, end = (
             None if edge is None else parsed_instant(name, edge) for name, edge in (("start", start), ("end", end))
         )
         shared = self.query.shared_with(EventQuery)
-        after, before = max(since, start or since), min(until, end or until)
+        since, until = self.query.span
+        after = since if self.query.cumulative else max(since, start or since)
+        before = min(until, end or until)
         return EventQuery(**{**shared, **self._behind(series), "occurred_after": after, "occurred_before": before})
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,6 +303,8 @@ class Aggregate(AggregateData):
             "until": rfc3339(until),
             "timezone": query.timezone,
             "top": query.top,
+            "cumulative": query.cumulative,
+            "compare": query.compare,
             "as_of": rfc3339(query.as_of) if query.as_of else None,
             "capped": self.capped,
             "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
@@ -302,6 +312,7 @@ class Aggregate(AggregateData):
             "currency": self.currency,
             "filters": _filters(query),
             "series": [self._series_dict(series) for series in self.series],
+            "comparison": self.comparison.to_dict() if self.comparison else None,
             "hints": list(self.hints),
         }
 
@@ -449,12 +460,16 @@ def _filters(query: Query) -> dict[str, list[str]]:
 
 
 class AggregateSource(Protocol):
-    """The part of the store that comparisons and reports need."""
+    """The part of the store that reports need."""
 
     def aggregate(self, query: AggregateQuery, /) -> Aggregate:
         """An answer."""
         ...
 
-    def first_event(self, as_of: datetime | None, /) -> datetime | None:
-        """The time of the organization's first event."""
+
+class ComparisonSource(Protocol):
+    """The part of the store that a comparison needs."""
+
+    def compare(self, answer: Aggregate, /) -> Comparison:
+        """The answer compared with the period before."""
         ...

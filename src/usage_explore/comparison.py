@@ -1,144 +1,209 @@
-"""How an answer compares with the period before it.
+"""How an answer compares with another period.
 
-- A whole calendar month is compared with the month before, a whole quarter with the quarter before.
-- A window that begins at local midnight is compared with as many local days before it, so that both cover the same
-  hours of the day. An unfinished last day counts: `-6d/d` at 05:37 is seven days, compared with the seven days before.
-- Any other window is compared with the same duration before it.
+- `previous`: as many calendar months before whole ones, as many local days before a window that begins at local
+  midnight, so that both cover the same hours of the day, and else the same duration before. An unfinished last day
+  counts: `-6d/d` at 05:37 is seven days, compared with the seven days before.
+- `year`: the same months of the year before for whole calendar months, else the same window 364 days before, so that
+  weekdays agree.
+- Two instants: that window.
 
-If the current window is unfinished, both are cut at the same elapsed time, at most the whole earlier period, and
-the label says so: from the 29th of March on, the first 28 days are compared with February. A period that begins before
-the organization's first event is not compared, because its total is not that of a whole period.
+If either period is unfinished, both are cut at the same elapsed time, at most the whole shorter period, and the label
+says so: from the 29th of March on, the first 28 days are compared with February. Buckets are aligned by their position.
+A bucket has no counterpart if the other period has fewer, if it lies beyond the cut, or before the organization's first
+event.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import datetime, timedelta
+from functools import cached_property
 
-from usage_explore.answers import Aggregate, AggregateSource
-from usage_explore.decimals import Number, difference, ratio
-from usage_explore.errors import QueryError
-from usage_explore.formatting import counted, data_value, date_and_time, duration
+from usage_explore.answers import Aggregate, ComparisonSource
+from usage_explore.decimals import Number
+from usage_explore.errors import Fault, QueryError
+from usage_explore.extract.routing import Paths
+from usage_explore.formatting import counted, data_value, date_and_time, duration, span
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import CURRENCY
-from usage_explore.query.queries import COST_METRICS, AggregateQuery
-from usage_explore.results.types import Series, SeriesKind, combined
+from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.results.currencies import Currencies
+from usage_explore.results.types import Change, Comparison, PointChange, Series, SeriesChange, combined
+from usage_explore.sql import filters
 
-_Totals = dict[tuple[SeriesKind, str | None], Series]
 
+def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
+    """The answer's comparison, by default with the period before, else the reason why there is none, in words.
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A total now and before, None of a unit cost without a value, and of costs in several currencies.
-
-    `ratio` is (now - before) / |before|, None where there was nothing before.
+    Without `compare` in its query, an answer is not compared if the earlier period begins before 1970 or before the
+    organization's first event (of those known at `as_of`). Raises `DatabaseError`.
     """
+    result = answer.comparison
+    if result is None:
+        query = answer.query.replace(compare="previous")
+        if answer.closed_until <= query.span[0]:
+            return "nothing to compare: the window has not begun"
+        if other_span(query)[0] < validators.EARLIEST:
+            return f"not compared with {_name(query)}: it reaches before 1970"
+        try:
+            result = store.compare(answer)
+        except QueryError as error:
+            if any(fault.parameter == CURRENCY for fault in error.faults):
+                return f"not compared with {_name(query)}: its costs are in other currencies"
+            return f"not compared with {_name(query)}: too many buckets or series"
+        if result.partial:
+            return f"not compared with {_name(query)}: {_beginning(query, result.first_event)}"
+    return result if result.has_begun else "nothing to compare: the window has not begun"
 
-    now: Number | None
-    before: Number | None
 
-    @property
-    def ratio(self) -> Decimal | None:
-        """By how much of the earlier total the later one differs: 0.081 is 8.1 % more."""
-        if self.now is None or not self.before:
-            return None
-        return _change(Decimal(self.now), Decimal(self.before))
+def compared(
+    paths: Paths, query: AggregateQuery, series: Sequence[Series], currencies: Currencies, closed_until: datetime
+) -> Comparison:
+    """The comparison of a resolved query's series with the period of its `compare`.
 
-
-def _change(now: Decimal, before: Decimal) -> Decimal:
-    return ratio(difference(now, before), before.copy_abs())
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The change of the whole and of each series, in the answer's order; `label` names the other period.
-
-    The other period is `[since, until)`. Of the answer's own window the part before `now_until` is compared.
+    Raises `QueryError` for a period that begins before 1970 or has more than `MAX_AGGREGATE_BUCKETS`, and for costs in
+    other `currencies` than the query's, `NotExact`.
     """
-
-    label: str
-    since: datetime
-    until: datetime
-    now_until: datetime
-    total: Change
-    series: tuple[Change, ...]
-
-
-def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
-    """The answer beside the period before it, else the reason why it is not compared, in words.
-
-    It is not when the window has not begun, when the earlier period reaches before 1970 or before the organization's
-    first event (of those known at `as_of`), when it holds more keys than an answer may, and when its costs are in other
-    currencies. Raises `DatabaseError`.
-    """
-    query, zone = answer.query, answer.query.zone
-    since, until = query.span
-    before_since, before_until = buckets.previous(since, until, zone)
-    if answer.closed_until <= since:
-        return "nothing to compare: the window has not begun"
+    (since, until), (other_since, other_until) = query.span, other_span(query)
+    if other_since < validators.EARLIEST:
+        raise QueryError([Fault("compare", "reaches before 1970-01-01; compare with a later period")])
     name = _name(query)
-    if before_since < validators.EARLIEST:
-        return f"not compared with {name}: it reaches before 1970"
-    first = store.first_event(query.as_of)
-    if first is None or before_since < first:
-        return f"not compared with {name}: " + (
-            f"events begin on {date_and_time(first.astimezone(zone))}" if first else "no events"
-        )
-    now_until = min(until, answer.closed_until)
     label = f"vs {name}"
-    if now_until < buckets.whole_days(since, until, zone)[1]:
-        elapsed = min(now_until - since, before_until - before_since)
-        now_until, before_until = since + elapsed, before_since + elapsed
-        if name != f"the {duration(elapsed)} before":
+    end = buckets.whole_days(since, until, query.zone)[1] if query.compare == "previous" else until
+    now_until, before_until = min(until, closed_until), min(other_until, closed_until)
+    if now_until < end or before_until < other_until:
+        elapsed = max(min(now_until - since, before_until - other_since), timedelta(0))
+        now_until, before_until = since + elapsed, other_since + elapsed
+        if elapsed and name != f"the {duration(elapsed)} before":
             label += f", each up to {duration(elapsed)} in"
-    try:
-        earlier = _whole(store, query, before_since, before_until)
-        later = answer if now_until == until else _whole(store, query, since, now_until)
-    except QueryError as error:
-        if any(fault.parameter == CURRENCY for fault in error.faults):
-            return f"not compared with {name}: its costs are in several currencies"
-        return f"not compared with {name}: too many series"
-    if query.group_by != CURRENCY and earlier.currencies and later.currencies not in ((), earlier.currencies):
-        return f"not compared with {name}: its costs are in {data_value(earlier.currencies[0])}"
-    then, now = _by_key(earlier), _by_key(later)
+    everything = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
+    first: datetime | None = paths.connection.execute(filters.first(paths.table, everything)).scalar_one()
+    if partial := first is None or other_since < first:
+        label += f" (partial: {_beginning(query, first)})"
+    now, before = _Side(query, (), (), ()), _Side(query, (), (), ())
+    if other_since < before_until:
+        kept = None if query.group_by == "none" else [item.key for item in series if item.kind != "other"]
+        before = _read(paths, query.replace(since=other_since, until=before_until), kept)
+        _check_currency(query, currencies, before.currencies)
+        now = _Side(query, series, query.edges(), currencies)
+        if now_until < until:
+            now = _read(paths, query.replace(until=now_until), kept)
     return Comparison(
         label=label,
-        since=before_since,
+        since=other_since,
         until=before_until,
         now_until=now_until,
-        total=Change(later.total, earlier.total),
-        series=tuple(Change(_of(series, answer, now), _of(series, answer, then)) for series in answer.series),
+        partial=partial,
+        first_event=first,
+        total=Change(now.total, before.total),
+        series=_changes(query, series, now, before, first),
     )
 
 
-def _whole(store: AggregateSource, query: AggregateQuery, since: datetime, until: datetime) -> Aggregate:
-    return store.aggregate(query.replace(since=since, until=until, bucket="week", top=0))
+@dataclass(frozen=True)
+class _Side:
+    """The series of one of two periods, and the edges of its buckets, without any if it has not begun."""
+
+    query: AggregateQuery
+    series: Sequence[Series]
+    edges: tuple[datetime, ...]
+    currencies: Currencies
+
+    @property
+    def nothing(self) -> Number | None:
+        """The value without events: 0, or None of a unit cost."""
+        return combined((), self.query.metric)
+
+    @property
+    def total(self) -> Number | None:
+        """All series as one; None of costs in several currencies."""
+        return None if len(self.currencies) > 1 else combined(self.series, self.query.metric)
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str | None], Series]:
+        return {(item.kind, item.key): item for item in self.series}
+
+    def has(self, kind: str, key: str | None) -> bool:
+        """Whether a series has events."""
+        return (kind, key) in self._by_key
+
+    def values(self, kind: str, key: str | None) -> tuple[Number | None, list[Number | None]]:
+        """The total and the values of a series, `nothing` if it has no events."""
+        item = self._by_key.get((kind, key))
+        if item is None:
+            return self.nothing, [self.nothing] * (len(self.edges) - 1)
+        return item.total, [point.value for point in item.points]
 
 
-def _by_key(answer: Aggregate) -> _Totals:
-    return {(series.kind, series.key): series for series in answer.series}
+def _read(paths: Paths, query: AggregateQuery, kept: Sequence[str | None] | None) -> _Side:
+    edges = query.edges()
+    if edges[0] > query.span[0]:
+        message = f"covers more than {MAX_AGGREGATE_BUCKETS:,} {query.bucket}s; shorten it, or use a larger bucket"
+        raise QueryError([Fault("compare", message)])
+    series, _, currencies, _ = paths.aggregate(query, kept)
+    return _Side(query, series, edges, currencies)
 
 
-def _of(series: Series, answer: Aggregate, totals: _Totals) -> Number | None:
-    keys = {(series.kind, series.key)}
-    if series.kind == "other" and ("other", None) not in totals:
-        keys = totals.keys() - {(other.kind, other.key) for other in answer.series}
-    if answer.query.metric in COST_METRICS and answer.query.group_by == CURRENCY and len(keys) > 1:
-        return None  # they do not add up
-    return combined((total for key, total in totals.items() if key in keys), answer.query.metric)
+def _check_currency(query: AggregateQuery, now: Currencies, before: Currencies) -> None:
+    """Raises `QueryError` if the costs of the two periods are in different currencies, which cannot be compared."""
+    if query.group_by != CURRENCY and before and now not in ((), before):
+        ours, theirs = (data_value(currency[0] or "(missing)") for currency in (now, before))
+        message = f"the costs of the other period are in {theirs}, those of the window in {ours}"
+        raise QueryError([Fault(CURRENCY, f"{message}; filter to one currency, or group by {CURRENCY}")])
+
+
+def _changes(
+    query: AggregateQuery, series: Sequence[Series], now: _Side, before: _Side, first: datetime | None
+) -> tuple[SeriesChange, ...]:
+    """The changes of the answer's series, then of Other if only the other period has it."""
+    result = []
+    items = [(item.kind, item.key, item.name) for item in series]
+    if before.has("other", None) and "other" not in (item.kind for item in series):
+        items.append(("other", None, None))
+    for kind, key, name in items:
+        now_total, now_values = now.values(kind, key)
+        before_total, before_values = before.values(kind, key)
+        points: list[PointChange | None] = []
+        for index in range(len(query.edges()) - 1):
+            start, end = before.edges[index : index + 2] if index < len(before_values) else (None, None)
+            if index >= len(now_values) or start is None or end is None or first is None or end <= first:
+                points.append(None)
+                continue
+            since, until = before.query.span
+            complete = max(since, first) <= start and end <= until
+            points.append(PointChange(now_values[index], before_values[index], start, end, complete))
+        result.append(SeriesChange(now_total, before_total, kind, key, tuple(points), name))
+    return tuple(result)
+
+
+def other_span(query: AggregateQuery) -> tuple[datetime, datetime]:
+    """The other window of a resolved query, before unfinished time is cut."""
+    since, until = query.span
+    if query.compare == "previous":
+        return buckets.previous(since, until, query.zone)
+    if query.compare == "year":
+        return buckets.year_before(since, until, query.zone)
+    other_since, other_until = map(validators.instant, str(query.compare).split("/"))
+    return other_since, other_until
 
 
 def _name(query: AggregateQuery) -> str:
-    """The name of the earlier period: "February 2026", "Q2 2026", "the 7 days before", "the 12 hours before"."""
-    since, until = query.span
-    earlier, _ = buckets.previous(since, until, query.zone)
-    if buckets.whole_month(since, until, query.zone):
-        return f"{earlier.astimezone(query.zone):%B %Y}"
-    if earlier == since - (until - since):
+    """The name of the other period: "February 2026", "Q2 2026", "the 7 days before", "1–7 Sep 2025"."""
+    (since, until), zone = query.span, query.zone
+    other_since, other_until = other_span(query)
+    if buckets.whole_month(other_since, other_until, zone):
+        return f"{other_since.astimezone(zone):%B %Y}"
+    if quarter := buckets.whole_quarter(other_since, other_until, zone):
+        return f"Q{quarter.month // 3 + 1} {quarter.year}"
+    if query.compare != "previous" or buckets.whole_month(since, until, zone):
+        return span(other_since.astimezone(zone), other_until.astimezone(zone))
+    if other_since == since - (until - since):
         return f"the {duration(until - since)} before"
-    if quarter := buckets.whole_quarter(since, until, query.zone):
-        before = buckets.local_date(earlier, query.zone)
-        return f"Q{(quarter.month - 1) // 3 or 4} {before.year}"
-    days = buckets.local_date(since, query.zone) - buckets.local_date(earlier, query.zone)
+    days = buckets.local_date(since, zone) - buckets.local_date(other_since, zone)
     return f"the {counted(days.days, 'day')} before"
+
+
+def _beginning(query: AggregateQuery, first: datetime | None) -> str:
+    return f"events begin on {date_and_time(first.astimezone(query.zone))}" if first else "no events"

@@ -67,6 +67,11 @@ def signed(value: Number) -> str:
     return f"+{exact(value)}" if value > 0 else exact(value)
 
 
+def signed_short(value: Number | None) -> str:
+    """`short` with its sign: `+84.2 k`; `0` without."""
+    return f"+{short(value)}" if value is not None and value > 0 else short(value)
+
+
 def short(value: Number | None) -> str:
     """About four digits: `12.48 M`, `84.2 k`, `9,871`, `0.0312`; `1.234E+21` beyond the named units; `–` for None."""
     if value is None:

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
+from usage_explore.comparison import compared
 from usage_explore.console import progress_bar
 from usage_explore.db import catalog
 from usage_explore.db import engine as db_engine
@@ -52,7 +53,17 @@ from usage_explore.query.queries import (
 )
 from usage_explore.results import arrow
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Choice, Event, Hit, Served, event_ids, named_boards, named_events, named_series
+from usage_explore.results.types import (
+    Choice,
+    Comparison,
+    Event,
+    Hit,
+    Served,
+    event_ids,
+    named_boards,
+    named_events,
+    named_series,
+)
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -276,19 +287,30 @@ class Store:
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """Usage over time.
 
-        Raises `QueryError` for an empty window, for an answer of more than 200,000 points and for costs in several
-        currencies, `NotExact` for a sum of NaN or infinite quantities or costs, `ScopeError`, `DatabaseError`.
+        Raises `QueryError` for an empty window, for an answer of more than 200,000 points, for costs in several
+        currencies, and for a `compare` with a period before 1970 or of more than 2,400 buckets, `NotExact` for a sum of
+        NaN or infinite quantities or costs, `ScopeError`, `DatabaseError`.
         """
         requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
             now = _now(connection)
             resolved, capped = _in_effect(scoped, now)
-            series, metrics, currencies, served = self._paths(connection, now).aggregate(resolved)
+            paths = self._paths(connection, now)
+            series, metrics, currencies, served = paths.aggregate(resolved)
+            comparison = None
+            if resolved.compare is not None:
+                began = time.perf_counter()
+                comparison = compared(paths, resolved, series, currencies, min(now, resolved.as_of or now))
+                took = served.took + timedelta(seconds=time.perf_counter() - began)
+                served = dataclasses.replace(served, took=took)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             empty = not has_keys or not metrics
             hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
+        if comparison is not None:
+            named = named_series(comparison.series, resolved, names)
+            comparison = dataclasses.replace(comparison, series=named)
         if self.hints and resolved.metric in COST_METRICS and metrics and not currencies:
             hinted = (*hinted, NO_COSTS)
             if self.warns:
@@ -296,6 +318,7 @@ class Store:
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),
+            comparison=comparison,
             names=names,
             edges=resolved.edges(),
             now=now,
@@ -317,6 +340,19 @@ class Store:
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             return self._paths(connection, now).costs(scoped.resolve(now))
+
+    def compare(self, answer: Aggregate) -> Comparison:
+        """The answer compared with its query's `compare`, by default with the period before, read now.
+
+        Raises `QueryError` for a period before 1970 or of more than 2,400 buckets, and for costs in other
+        currencies, `ScopeError`, `DatabaseError`.
+        """
+        if not isinstance(answer, Aggregate):
+            raise QueryError([Fault("answer", f"{validators.shorten(answer)} is not an answer of store.aggregate")])
+        query = answer.query.replace(compare=answer.query.compare or "previous")
+        with self._transaction(query, snapshot=True) as (connection, scoped):
+            paths = self._paths(connection, _now(connection))
+            return compared(paths, scoped, answer.series, answer.currencies, answer.closed_until)
 
     def leaderboards(
         self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
@@ -483,7 +519,10 @@ class Store:
                 after = _position(scoped)
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
             effective, _ = _in_effect(scoped, _now(connection))
-            return statements.to_sql(aggregation.aggregate(self.table, effective))
+            text = statements.to_sql(aggregation.aggregate(self.table, effective))
+            return (
+                f"-- points per bucket, before they are added up (cumulative)\n{text}" if effective.cumulative else text
+            )
 
     def search(self, text: str, within: LeaderboardQuery | AggregateQuery | None = None, most: int = 5) -> list[Hit]:
         """Where a text occurs: as an event's id, an idempotency key, in a name or external id, or in a value.

@@ -50,6 +50,8 @@ def test_a_page_is_the_packages_page(
     top=st.integers(0, 5),
     scene=st.sampled_from(generated_events.SCENES),
     as_of=st.none() | st.just(utc(2026, 6, 3)),
+    cumulative=st.booleans(),
+    compare=st.sampled_from([None, "previous", "year", "2026-03-01T00:00:00Z/2026-03-04T00:00:00Z"]),
 )
 def test_an_aggregate_is_the_packages_aggregate(
     client: httpx.Client, store: Store, chosen: dict[str, list[str]], scene: tuple[str, datetime], **rest: Any
@@ -137,6 +139,7 @@ def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client
     assert set(answer) == {
         *("bucket", "group_by", "metric", "since", "until", "series"),
         *("timezone", "top", "as_of", "capped", "exists_since", "metrics", "filters", "hints"),
+        *("cumulative", "compare", "comparison"),
     }
     assert (answer["bucket"], answer["group_by"], answer["metric"]) == ("day", "none", "count")
     assert (answer["timezone"], answer["top"], answer["as_of"], answer["capped"]) == ("UTC", 3, None, False)
@@ -150,6 +153,24 @@ def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client
     assert set(point) == {"start", "end", "value", "complete"}
     assert point["complete"] is False
     assert datetime.fromisoformat(point["end"]) > datetime.now(UTC)
+
+
+def test_a_comparison_is_in_the_answer_and_in_the_csv(client: httpx.Client) -> None:
+    window = "since=2026-03-28T00:00:00Z&until=2026-03-31T00:00:00Z&metric=sum_quantity"
+    answer = got(client, AGGREGATE, f"{window}&compare=2026-03-25T00:00:00Z/2026-03-27T00:00:00Z&cumulative=true")
+    assert (answer["cumulative"], answer["compare"]) == (True, "2026-03-25T00:00:00Z/2026-03-27T00:00:00Z")
+    found = answer["comparison"]
+    assert (found["since"], found["until"]) == ("2026-03-25T00:00:00Z", "2026-03-27T00:00:00Z")
+    (series,), (change,) = answer["series"], found["series"]
+    assert change["points"][2] is None
+    for point, other in zip(series["points"][:2], change["points"], strict=False):
+        assert Fraction(point["value"]) - Fraction(other["value"]) == Fraction(other["change"])
+    assert Fraction(series["total"]) - Fraction(change["total"]) == Fraction(change["change"])
+    assert series["points"][-1]["value"] == series["total"]
+    lines = client.get(f"{AGGREGATE}?{window}&compare=previous", headers={"Accept": "text/csv"}).text.splitlines()
+    assert lines[0].endswith('"value","earlier_start","earlier","change"')
+    refused = client.get(f"{AGGREGATE}?{window}&compare=yesterday&cumulative=1").json()
+    assert {error["parameter"] for error in refused["errors"]} == {"compare", "cumulative"}
 
 
 def test_a_capped_window_says_so(client: httpx.Client) -> None:

@@ -175,6 +175,8 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_cost&external_cost_currency=USD"),
         ("Aggregate", f"{AGGREGATE}?{window}&metric=unit_cost&group_by=external_cost_currency"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_cost"),
+        ("Aggregate", f"{AGGREGATE}?{window}&group_by=customer_id&compare=previous&cumulative=true"),
+        ("Aggregate", f"{AGGREGATE}?since=2150-01-01T00:00:00Z&until=2150-02-01T00:00:00Z&compare=year"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&as_of=2026-11-20T00:00:00Z"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
         ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),

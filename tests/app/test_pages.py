@@ -344,6 +344,29 @@ def test_a_period_that_begins_before_the_first_event_is_not_compared(explore: Op
     assert changes.notna().all()
 
 
+def test_a_comparison_and_a_running_total_are_in_the_link_and_on_the_page(explore: Open, store: Store) -> None:
+    link = {**LINK, "since": "2026-09-20T00:00:00Z", "cumulative": "true"}
+    app = explore(**link)
+    assert app.selectbox(key="compare").value == "off"
+    assert app.toggle(key="cumulative").value is True
+    app.selectbox(key="compare").set_value("previous").run()
+    assert not app.exception
+    assert app.query_params["compare"] == "previous"
+    answer = store.aggregate(AggregateQuery(**link, compare="previous"))
+    assert answer.comparison is not None
+    change = formatting.typographic(formatting.signed_short(answer.comparison.total.absolute))
+    assert f"vs the 9 days before, {change}" in text(app)
+    (ranking,) = (frame.value for frame in app.dataframe if "difference" in frame.value)
+    differences = [series.absolute for series in answer.comparison.series[: len(answer.series)]]
+    assert ranking["difference"].tolist() == differences
+    app.selectbox(key="compare").set_value("custom").run()
+    assert app.query_params["compare"] == "2026-09-11T00:00:00Z/2026-09-20T00:00:00Z"
+    app.toggle(key="cumulative").set_value(False).run()
+    assert "cumulative" not in app.query_params
+    app.selectbox(key="compare").set_value("off").run()
+    assert "compare" not in app.query_params
+
+
 def test_a_sum_over_several_metrics_says_how_many_it_adds(explore: Open, store: Store) -> None:
     summed = {**LINK, "metric": "sum_quantity"}
     answer = store.aggregate(AggregateQuery(**summed))

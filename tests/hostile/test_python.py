@@ -198,6 +198,7 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "mark": lambda thing: charts.mark(thing, "x"),
         "mark text": lambda thing: charts.mark(moment, thing),
         "first_event": store.first_event,
+        "compare": store.compare,
         "resolve": page.query.resolve,
         "resolve relative": AggregateQuery().resolve,
         "is_settled": store.is_settled,

@@ -92,8 +92,8 @@ def test_the_explore_notebook_answers_on_demo_data(
     for cell in shown.cells:
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr" or "export" in output["text"], output["text"]
-    checks = outputs(shown, "exact") + outputs(shown, "filters") + outputs(shown, "zones")
-    assert checks.count(": True") + checks.count(":  True") == 4
+    checks = "".join(outputs(shown, name) for name in ("exact", "compare", "filters", "zones"))
+    assert checks.count(": True") + checks.count(":  True") == 5
     assert "False" not in checks
     assert "No events in this window" not in outputs(shown, "chart")
     assert "application/vnd.jupyter.widget-view+json" in str(

@@ -11,8 +11,9 @@ import pytest
 from support.demo_database import ACME
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import summary
-from usage_explore.comparison import Change, compare
+from usage_explore.comparison import compare
 from usage_explore.query.queries import Period
+from usage_explore.results.types import Change
 from usage_explore.validation import Validation, report
 
 CONTEXTS = {

@@ -33,6 +33,7 @@ _TEXT: Schema = {"type": "string", "minLength": 1}
 _MANY: Schema = {"type": "array", "minItems": 1}
 _DIMENSION = f"{DIMENSION}.+"
 _GROUP = "|".join((*GROUPS, _DIMENSION))
+_INSTANT_TEXT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 _RELATIVE = r"^(now|-[1-9][0-9]{0,5}[hdw])(/[hdwM])?$"
 _MONTH = "(19[7-9][0-9]|2[01][0-9]{2})-(0[1-9]|1[0-2])"
 _NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
@@ -43,6 +44,10 @@ _SCHEMAS: dict[str, Schema] = {
     "quantity_max": {"type": "string", "pattern": _NUMBER},
     "missing": {**_MANY, "items": {"type": "string", "pattern": f"^({_GROUP})$"}},
     "group_by": {"type": "string", "pattern": f"^(none|{_GROUP})$"},
+    "compare": {
+        "type": "string",
+        "anyOf": [{"enum": ["previous", "year"]}, {"pattern": f"^{_INSTANT_TEXT}/{_INSTANT_TEXT}$"}],
+    },
     "dimensions": {
         "type": "object",
         "patternProperties": {f"^{_DIMENSION}$": {"type": "string"}},
@@ -184,6 +189,7 @@ def components() -> dict[str, Schema]:
             points={"type": "array", "items": ref("Point")},
         ),
         "Aggregate": _aggregate(),
+        "Comparison": _comparison(),
         "Leaderboards": _leaderboards(),
         "Problem": _problem(),
         "State": _object(state={"type": "string", "enum": ["ok"]}),
@@ -291,7 +297,57 @@ def _aggregate() -> Schema:
             "description": f"Whether `since` was moved to stay within {limits.MAX_AGGREGATE_BUCKETS:,} buckets.",
         },
         **_ECHO,
+        cumulative={"type": "boolean", "description": "Whether points are running totals since the window's start."},
+        compare=_nullable(_SCHEMAS["compare"]),
         series={"type": "array", "items": ref("Series")},
+        comparison={"anyOf": [ref("Comparison"), {"type": "null"}], "description": "Null without `compare`."},
+    )
+
+
+def _comparison() -> Schema:
+    number = {"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]}
+    changes: dict[str, Schema] = {
+        "change": {
+            **number,
+            "description": "The answer's value of equally much elapsed time, less the other period's.",
+        },
+        "change_ratio": _nullable(
+            {**_DECIMAL, "description": "`change` per absolute value of the other period, to 28 digits; null of 0."}
+        ),
+    }
+    point = _object(
+        start=_INSTANT,
+        end=_INSTANT,
+        value={**number, "description": "Of the other period."},
+        **changes,
+        complete={"type": "boolean", "description": "False if the bucket is cut by the other period's window."},
+    )
+    total = {**number, "description": "Of the other period."}
+    series = _object(
+        key=_nullable({"type": "string", "description": "The value; null unless `kind` is `value`."}),
+        kind={"type": "string", "enum": list(get_args(SeriesKind))},
+        label={"type": "string"},
+        name=_nullable({"type": "string", "description": f"{_NAME} Only with `group_by` of an id."}),
+        total=total,
+        **changes,
+        points={
+            "type": "array",
+            "items": {"anyOf": [point, {"type": "null"}]},
+            "description": "By the position of the answer's buckets; null without a counterpart.",
+        },
+    )
+    return _object(
+        since=_INSTANT,
+        until={**_INSTANT, "description": "End of the part that is compared: cut if either period is unfinished."},
+        current_until={**_INSTANT, "description": "End of the part of the answer's window that is compared."},
+        partial={"type": "boolean", "description": "Whether it begins before the organization's first event."},
+        total=total,
+        **changes,
+        series={
+            "type": "array",
+            "items": series,
+            "description": "Those of the answer, then `other` if only the other period has more values.",
+        },
     )
 
 

@@ -22,7 +22,7 @@ import streamlit as st
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.app import sign_in
-from usage_explore.comparison import Comparison, compare
+from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.errors import ScopeError
@@ -32,7 +32,7 @@ from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Choice, Hit
+from usage_explore.results.types import Choice, Comparison, Hit
 from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Query)

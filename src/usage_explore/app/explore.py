@@ -13,6 +13,7 @@ from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
+from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
 from usage_explore.app.explore_result import chart, ranking
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
 from usage_explore.app.extracts import keep_fresh
@@ -33,7 +34,6 @@ from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
 from usage_explore.charts import labels
-from usage_explore.comparison import Comparison
 from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.errors import DatabaseError, UsageExploreError
 from usage_explore.names import Names
@@ -43,7 +43,7 @@ from usage_explore.query.filters import CURRENCY, DIMENSION
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS, AggregateQuery, EventQuery
 from usage_explore.results import frames
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Series
+from usage_explore.results.types import Comparison, Series
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
 _TAB_NAMES = ("Events behind this", "Data", "Code", "Download")
@@ -67,7 +67,10 @@ def draw(pages: Pages) -> None:
     _controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         chips(view, source)
+        compare_input(view, source)
+        running_total_input(view)
         _chart_kind(view)
+    custom_period_inputs(view, source)
     notice()
     if len(costs) > 1:
         _currency(view, costs)
@@ -342,7 +345,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     )
     headline_number(
         _large(value),
-        comparison.label,
+        f"{comparison.label}, {formatting.typographic(formatting.signed_short(total.absolute))}",
         formatting.typographic(
             f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}."
             if answer.query.metric in COST_METRICS
@@ -415,7 +418,8 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
     # counted last, as counting may take longer than the rows
     zone = answer.query.zone
     of = f"{labels.names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
-    span = formatting.span(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
+    edges = (query.occurred_after or since, query.occurred_before or until)  # of a running total from the start on
+    span = formatting.span(*(edge.astimezone(zone) for edge in edges))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
     sentence = markdown.plain(f"{of}{span}, {answer.query.timezone}{more}")
     heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
@@ -450,6 +454,11 @@ def _data(answer: Aggregate) -> None:
     value = labels.unit(answer)
     value = f"{value[0].upper()}{value[1:]}"
     columns[value] = grid.numbers(value, [point.value for _, _, point in rows])
+    if answer.comparison:
+        compared = answer.comparison.series[: len(answer.series)]
+        points = [point for series in compared for point in series.points][: len(rows)]
+        columns["Before"] = grid.numbers("Before", [None if point is None else point.before for point in points])
+        columns["Change"] = grid.numbers("Change", [None if point is None else point.absolute for point in points])
     columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, _, point in rows])
     grid.draw(columns, height=420, alt="The chart's numbers, exact")
 

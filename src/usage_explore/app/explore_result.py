@@ -23,12 +23,11 @@ from usage_explore.app.page_state import ChartKind, ExploreView, Span
 from usage_explore.app.problems import sentence
 from usage_explore.charts.labels import names
 from usage_explore.charts.style import millis
-from usage_explore.comparison import Comparison
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
-from usage_explore.results.types import Point, Series, SeriesKind
+from usage_explore.results.types import Comparison, Point, Series, SeriesKind
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""
@@ -201,7 +200,16 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         ),
     }
     labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
-    others = _SQUARE_PIXELS + sum(column.width for column in ratios.values()) + _BORDER_PIXELS
+    difference = {}
+    if answer.comparison:
+        changes = [series.absolute for series in answer.comparison.series[: len(answer.series)]]
+        difference = {"difference": grid.numbers("Difference", changes, formatting.signed_short)}
+    others = (
+        _SQUARE_PIXELS
+        + sum(column.width for column in difference.values())
+        + sum(column.width for column in ratios.values())
+        + _BORDER_PIXELS
+    )
     total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
     if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
@@ -227,7 +235,9 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
         "name": grid.Column(pd.Series(labels, dtype="object"), button),
         "total": total_column,
-        **ratios,
+        "share": ratios["share"],
+        **difference,
+        "change": ratios["change"],
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
     }
     shapeless = others + name_width
@@ -274,5 +284,5 @@ def _changes(answer: Aggregate, comparison: Comparison | str) -> list[float | No
         else inf
         if series.ratio is None
         else float(series.ratio)
-        for series in comparison.series
+        for series in comparison.series[: len(answer.series)]
     ]

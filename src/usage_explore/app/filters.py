@@ -221,7 +221,7 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
     within = query_edits.without_group(view.query, group)
     if isinstance(within, AggregateQuery):
         # these parameters do not change which events match
-        within = within.replace(bucket=None, metric=None, group_by=None, top=None)
+        within = within.replace(bucket=None, metric=None, group_by=None, top=None, cumulative=None, compare=None)
     elif isinstance(within, EventQuery):
         within = within.replace(cursor=None, limit=None)
     else:

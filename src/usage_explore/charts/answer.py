@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import altair as alt
 
-from usage_explore.charts import labels, layers, style
+from usage_explore.charts import compared, labels, layers, style
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import DARK, Palette, millis, theme
 from usage_explore.decimals import rfc3339
@@ -63,7 +63,8 @@ def chart(
     Interactive, it has three selections: `pick` (a click: fields `start` in milliseconds and `position`, the
     series' index or -1), `brush` (an interval of time) and `legend` (a click there highlights a series); read them
     with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
-    value is negative; the subtitle says so.
+    value is negative; the subtitle says so. Running totals are drawn in steps without gaps. The period of the query's
+    `compare` is a thin line, of all series together or, if they are drawn as lines, of each one.
 
     `colors` (#rrggbb) and `names` replace those of some series, by their label in `answer.frame`:
     `colors={"large": "#1489fa"}, names={"large": "Large model"}`. `chart + mark(time, text)` shows a moment, and charts
@@ -107,7 +108,7 @@ def _drawn(
     drawn = layers.lines(answer, series_names)
     actual, notes = _fitting(kind, drawn, answer)
     points = layers.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
-    bands = layers.buckets(answer, drawn)
+    bands = compared.with_texts(answer, layers.buckets(answer, drawn), drawn)
     canvas = layers.Canvas(
         palette=look,
         colors={line.name: by_position.get(line.position, look.muted) for line in drawn},
@@ -117,6 +118,8 @@ def _drawn(
         y=style.value_axis(answer),
         legend=_legend(answer, height),
         interactive=interactive,
+        steps=answer.query.cumulative,
+        compared=answer.comparison is not None,
     )
     shapes = {
         "bars": lambda: layers.bars(canvas, points),
@@ -129,6 +132,8 @@ def _drawn(
     if actual != "bars" and dotted:
         shapes += layers.dots(canvas, dotted)
     clickable = len(points) <= MAX_MARKS
+    if answer.comparison and (rows := compared.earlier(answer, answer.comparison, drawn, actual)):
+        shapes += compared.outline(canvas, rows, actual)
     # the points are sent once: with the first layer that names them
     shapes[0].data = layers.inline(layers.slim(points, clickable=clickable), "points")
     key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *shapes]
@@ -172,6 +177,8 @@ def _fitting(kind: Kind, drawn: tuple[layers.Line, ...], answer: AggregateData) 
     negative = any(value < 0 for line in drawn for value in line.values if value is not None)
     buckets = len(answer.edges) - 1
     marks = sum(1 for line in drawn for value in line.values if value)
+    if kind == "area" and answer.query.cumulative:
+        kind = "bars"  # the same steps, with the edges of the buckets
     if kind != "lines" and len(drawn) > 1 and not answer.adds_up:
         kind = "lines"
         what = "unit costs" if answer.query.metric in RATIOS else "costs in several currencies"

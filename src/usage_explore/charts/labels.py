@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.decimals import Number, decimal_context
-from usage_explore.formatting import data_value, date, exact, percent
+from usage_explore.formatting import change as relative
+from usage_explore.formatting import data_value, date, exact, percent, signed
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS
 
 if TYPE_CHECKING:
-    from usage_explore.results.types import AggregateData, Point, Series
+    from usage_explore.results.types import AggregateData, Change, Point, PointChange, Series
 
 DRAWABLE = Decimal("1e-290"), Decimal("1e290")
 """Least and largest absolute value that charts can draw: floats hold none beyond."""
@@ -38,7 +39,12 @@ def wrapped(text: str, max_characters: int, max_lines: int | None = None) -> lis
 
 
 def unit(answer: AggregateData) -> str:
-    """The unit of the values: events, quantity, or cost in USD."""
+    """The unit of the values: events, quantity, or cost in USD; their running total."""
+    words = _unit(answer)
+    return f"{words}, running total" if answer.query.cumulative else words
+
+
+def _unit(answer: AggregateData) -> str:
     query = answer.query
     name = METRICS[query.metric]
     if answer.currency is not None:
@@ -66,7 +72,7 @@ def names(answer: AggregateData) -> tuple[str, ...]:
     return tuple(result)
 
 
-def bucket_label(answer: AggregateData, point: Point) -> str:
+def bucket_label(answer: AggregateData, point: Point | PointChange) -> str:
     """The bucket in the question's zone: "Sun 25 Oct 2026, 02:00–03:00 (UTC+01:00), Europe/Berlin"."""
     zone = answer.query.zone
     start = point.start.astimezone(zone)
@@ -129,6 +135,8 @@ def notes(answer: AggregateData) -> list[str]:
         result.append(note)
     if unfinished(answer):
         result.append("Pale and dashed: unfinished")
+    if answer.comparison and answer.comparison.has_begun:
+        result.append(f"Thin line: {answer.comparison.label.removeprefix('vs ')}")
     return result
 
 
@@ -138,8 +146,8 @@ def unfinished(answer: AggregateData) -> list[Point]:
         return []
     return [
         point
-        for point, total in zip(answer.series[0].points, bucket_totals(answer), strict=True)
-        if not point.complete and not has_not_begun(answer, point, total)
+        for index, (point, total) in enumerate(zip(answer.series[0].points, bucket_totals(answer), strict=True))
+        if not point.complete and not has_not_begun(answer, index, total)
     ]
 
 
@@ -158,8 +166,10 @@ def undrawable(answer: AggregateData) -> str | None:
     """The reason why the values cannot be drawn, with a hint; None if they can."""
     if answer.query.metric == "count":
         return None
-    points = (point for series in answer.series for point in series.points)
-    values = (Decimal(point.value).copy_abs() for point in points if point.value is not None)
+    drawn = [point.value for series in answer.series for point in series.points]
+    if answer.comparison:
+        drawn += [point.before for series in answer.comparison.series for point in series.points if point]
+    values = (Decimal(value).copy_abs() for value in drawn if value is not None)
     largest = max(values, default=Decimal(0))
     least, most = DRAWABLE
     if not largest or least <= largest <= most:
@@ -178,17 +188,21 @@ def summary(answer: AggregateData) -> str:
         parts.append(note)
     if is_empty(answer):
         return ". ".join([*parts, NO_EVENTS]) + "."
-    parts.append(f"Total {exact(answer.total)} {unit(answer)}" + (f", {answer.adds}" if answer.adds else ""))
+    parts.append(
+        f"Total {exact(answer.total)} {METRICS[answer.query.metric]}" + (f", {answer.adds}" if answer.adds else "")
+    )
     if answer.query.group_by != "none":
         parts.append(_largest(answer))
     totals = bucket_totals(answer)
+    if compared := answer.comparison:
+        parts.append(f"{compared.label}: {change_words(compared.total)}")
     points = answer.series[0].points
     values = [(value, -index) for index, value in enumerate(totals) if value is not None]
-    if values:
+    if not values:
+        parts += [note for note in [no_costs_note(answer)] if note]
+    elif not answer.query.cumulative:  # the peak of a running total says nothing
         value, place = max(values)
         parts.append(f"Peak {exact(value)} in {bucket_label(answer, points[-place])}")
-    elif note := no_costs_note(answer):
-        parts.append(note)
     if open_buckets := unfinished(answer):
         parts.append("Unfinished: " + "; ".join(_unfinished(answer, point) for point in open_buckets))
     return ". ".join(parts) + "."
@@ -199,9 +213,22 @@ def bucket_totals(answer: AggregateData) -> list[Number | None]:
     return [answer.add(column) for column in zip(*(series.points for series in answer.series), strict=True)]
 
 
-def has_not_begun(answer: AggregateData, point: Point, value: Number | None) -> bool:
-    """Whether the bucket has not begun and has no value: it is not drawn, rather than drawn as zero."""
-    return not value and point.start >= answer.closed_until
+def has_not_begun(answer: AggregateData, index: int, value: Number | None) -> bool:
+    """Whether a bucket has not begun and has no value: it is not drawn, rather than drawn as zero.
+
+    A running total has its last value for ever: it ends with the last bucket that has begun or has events.
+    """
+    if answer.query.cumulative:
+        return index >= answer.begun
+    return not value and answer.edges[index] >= answer.closed_until
+
+
+def change_words(change: Change) -> str:
+    """A change in words: "1,200 before, +300 (+25.0 %)"."""
+    words = f"{exact(change.before)} before"
+    if change.absolute is not None:
+        words += f", {signed(change.absolute)}"
+    return words if change.ratio is None else f"{words} ({relative(change.ratio)})"
 
 
 def _largest(answer: AggregateData) -> str:

@@ -86,7 +86,7 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
         up = down = 0.0
         for line in drawn:
             value = line.values[index]
-            if labels.has_not_begun(answer, point, value):
+            if labels.has_not_begun(answer, index, value):
                 continue
             if value is None and stack:
                 continue
@@ -150,7 +150,9 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
     shown, hidden = split_tooltip(drawn)
     result = []
     for index, (point, total) in enumerate(zip(answer.series[0].points, labels.bucket_totals(answer), strict=True)):
-        if labels.has_not_begun(answer, point, total) and not any(line.values[index] for line in drawn):
+        if labels.has_not_begun(answer, index, total) and (
+            answer.query.cumulative or not any(line.values[index] for line in drawn)
+        ):
             continue
         row: Row = {
             "start": millis(point.start),
@@ -198,7 +200,10 @@ def _as_one(answer: AggregateData, several: list[Line]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """What all layers have in common: the palette, the colour of each series by name, the axes, the legend."""
+    """What all layers have in common: the palette, the colour of each series by name, the axes, the legend.
+
+    `steps` draws lines and areas as steps, `compared` adds the other period to tooltips.
+    """
 
     palette: Palette
     colors: dict[str, str]
@@ -208,6 +213,8 @@ class Canvas:
     y: dict[str, Any]
     legend: alt.Legend | None
     interactive: bool
+    steps: bool = False
+    compared: bool = False
 
     def place(self, field: str = "start") -> alt.X:
         """The time axis on a field."""
@@ -254,6 +261,10 @@ class Canvas:
             return {}
         return {"opacity": alt.OpacityValue(0.12, condition={"param": "legend", "value": 1})}
 
+    def shape_of_line(self) -> dict[str, Any]:
+        """The argument of a mark for lines and areas."""
+        return {"interpolate": "step"} if self.steps else {}
+
     def _scale(self, values: list[Any]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
 
@@ -280,7 +291,7 @@ def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A transparent band per bucket, with the exact value of every series in its tooltip."""
     band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
     encoded: alt.Chart = band.encode(
-        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines), description=_SPOKEN_BUCKET
+        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines, canvas.compared), description=_SPOKEN_BUCKET
     )
     return encoded
 
@@ -313,8 +324,19 @@ def by_state(rows: Iterable[Row], complete: alt.Chart, unfinished: alt.Chart) ->
 
 
 def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
-    """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline."""
-    gap = 1.0 if canvas.buckets <= MAX_SPACED_BUCKETS else 0.25 if canvas.buckets <= 4 * MAX_SPACED_BUCKETS else 0.0
+    """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline.
+
+    As `steps` they have no gaps.
+    """
+    gap = (
+        0.0
+        if canvas.steps
+        else 1.0
+        if canvas.buckets <= MAX_SPACED_BUCKETS
+        else 0.25
+        if canvas.buckets <= 4 * MAX_SPACED_BUCKETS
+        else 0.0
+    )
     base = alt.Chart(alt.NamedData(name="points")).encode(
         x=canvas.place(),
         x2=alt.X2("end:Q"),
@@ -349,12 +371,18 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_area(aria=False).encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
-        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1, aria=False).encode(**shared),
-        end.mark_area(aria=False).encode(
+        whole.mark_area(aria=False, **canvas.shape_of_line()).encode(
+            **shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()
+        ),
+        whole.transform_filter(canvas.is_missing())
+        .mark_line(strokeWidth=1, aria=False, **canvas.shape_of_line())
+        .encode(**shared),
+        end.mark_area(aria=False, **canvas.shape_of_line()).encode(
             **shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()
         ),
-        end.mark_line(strokeWidth=1.5, strokeDash=_DASH, aria=False).encode(**shared, detail=alt.Detail("run:N")),
+        end.mark_line(strokeWidth=1.5, strokeDash=_DASH, aria=False, **canvas.shape_of_line()).encode(
+            **shared, detail=alt.Detail("run:N")
+        ),
     ]
 
 
@@ -378,8 +406,12 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_line(strokeWidth=width, strokeJoin="round", aria=False).encode(**shared, strokeDash=dashes),
-        end.mark_line(strokeWidth=width, strokeDash=[4, 4], aria=False).encode(**shared, detail=alt.Detail("run:N")),
+        whole.mark_line(strokeWidth=width, strokeJoin="round", aria=False, **canvas.shape_of_line()).encode(
+            **shared, strokeDash=dashes
+        ),
+        end.mark_line(strokeWidth=width, strokeDash=[4, 4], aria=False, **canvas.shape_of_line()).encode(
+            **shared, detail=alt.Detail("run:N")
+        ),
     ]
 
 
@@ -404,12 +436,12 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
         alt.Chart(alt.NamedData(name="points"))
         .transform_lookup(
             lookup="start",
-            from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas.lines)),
+            from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas)),
         )
         .encode(
             color=canvas.color(),
             y=canvas.value(),
-            tooltip=tooltip(canvas.lines),
+            tooltip=tooltip(canvas.lines, canvas.compared),
             description=_spoken_point(canvas.lines),
         )
     )
@@ -428,7 +460,7 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
             x=canvas.place(),
             x2=alt.X2("end:Q"),
             color=canvas.color(),
-            tooltip=tooltip(canvas.lines),
+            tooltip=tooltip(canvas.lines, canvas.compared),
             description=_SPOKEN_BUCKET,
         ),
         canvas,
@@ -442,8 +474,8 @@ def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
     return encoded
 
 
-def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
-    """The tooltip of a bucket: its time, its state, the total, and every series."""
+def tooltip(drawn: tuple[Line, ...], compared: bool) -> list[alt.Tooltip]:
+    """The tooltip of a bucket: its time, its state, the total, every series, and the bucket it is compared with."""
     shown, hidden = split_tooltip(drawn)
     entries = [alt.Tooltip("when:N", title="title"), alt.Tooltip("state:N", title="State")]
     if len(drawn) > 1 or drawn[0].kind != "all":
@@ -451,6 +483,8 @@ def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
     entries += [alt.Tooltip(f"v{index}:N", title=_property(line.name)) for index, line in enumerate(shown)]
     if hidden:
         entries.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
+    if compared:
+        entries += [alt.Tooltip("before_when:N", title="Compared with"), alt.Tooltip("change:N", title="Change")]
     return entries
 
 
@@ -482,5 +516,5 @@ def _property(name: str) -> str:
     return "\u2060" + _ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], name)
 
 
-def _fields(drawn: tuple[Line, ...]) -> list[str]:
-    return [tip.shorthand.partition(":")[0] for tip in tooltip(drawn)]
+def _fields(canvas: Canvas) -> list[str]:
+    return [tip.shorthand.partition(":")[0] for tip in tooltip(canvas.lines, canvas.compared)]

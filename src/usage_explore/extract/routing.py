@@ -129,8 +129,12 @@ class Paths:
     extracts: Extracts | None
     _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
-    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Currencies, Served]:
+    def aggregate(
+        self, query: AggregateQuery, kept: Sequence[str | None] | None = None
+    ) -> tuple[tuple[Series, ...], int, Currencies, Served]:
         """The series of a resolved query, the number of metrics that they add up, the currencies, and the path.
+
+        With `kept`, the series are those keys (None for missing) that have events, and Other.
 
         Raises `QueryError`, for costs in several currencies too, and `NotExact`.
         """
@@ -140,10 +144,10 @@ class Paths:
         if query.group_by != CURRENCY:
             check_currencies(costs)
         try:
-            rows: Sequence[Any] = self._from_extract(query)
+            rows: Sequence[Any] = self._from_extract(query, kept)
         except ExtractUnusable as error:
             because = str(error)
-            rows = self.connection.execute(aggregation.aggregate(self.table, query)).all()
+            rows = self.connection.execute(aggregation.aggregate(self.table, query, kept)).all()
         since = self.exists_since(query)
         result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now), since)
         if query.group_by == CURRENCY:
@@ -290,7 +294,7 @@ class Paths:
             sources[key] = folder.source(driver, self.extracts.url, self.table)
         return sources[key]
 
-    def _from_extract(self, query: AggregateQuery) -> list[_Row]:
+    def _from_extract(self, query: AggregateQuery, kept: Sequence[str | None] | None) -> list[_Row]:
         held = self.held(query)
         edges = query.edges()
         by_metric = not aggregation.has_metric_keys(query)
@@ -298,7 +302,8 @@ class Paths:
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
         tail = self.tail(held, query, measure)
         measure = _scaled(measure, scans, tail)
-        rows = self.run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
+        text, parameters = statement.aggregate(query, scans, tail, measure, metric_keys=by_metric, kept=kept)
+        rows = self.run(held, text, parameters)
         return [_Row(*row) for row in rows]
 
     def run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:

@@ -405,11 +405,18 @@ def _unnested(statement: Statement, values: Sequence[Any], type_: str, name: str
 
 
 def aggregate(
-    query: AggregateQuery, scanned: Sequence[Scan], tail: Tail, measure: Measure, *, metric_keys: bool
+    query: AggregateQuery,
+    scanned: Sequence[Scan],
+    tail: Tail,
+    measure: Measure,
+    *,
+    metric_keys: bool,
+    kept: Sequence[str | None] | None = None,
 ) -> tuple[str, list[Any]]:
     """The statement of a resolved query, and its parameters.
 
-    `metric_keys`: the pieces have metric keys, whose number is counted; else it is 1 or 0, or that of the keys.
+    `metric_keys`: the pieces have metric keys, whose number is counted; else it is 1 or 0, or that of the keys. `kept`:
+    the keys of the series (None for missing) beside Other, by default the `top` largest.
     Columns: `series_count`, `metrics`, then NULL or `kind`, `key`, `total`, `members`, `points` list; of a ratio, whose
     `total` and `points` are the dividends, also `total_divisor` and `divisors` list; by rank.
     """
@@ -445,6 +452,14 @@ def aggregate(
         rank = "row_number() OVER (ORDER BY sum(value) DESC, key IS NULL, key)"
         folded = f"position > {top}" if top else "false"
         position = f"least({rank}, {top + 1})" if top else rank
+        if kept is not None:
+            top = len(kept)
+            values = [key for key in kept if key is not None]  # a bound list has no NULL
+            missing = top if None in kept else top + 1
+            keys = statement.bind(values, "VARCHAR[]")
+            at = f"list_position({keys}, key::VARCHAR)"
+            position = f"CASE WHEN key IS NULL THEN {missing} ELSE coalesce({at}, {top + 1}) END"
+            folded = f"position > {top}"
         series = f"""
 ranked AS MATERIALIZED (SELECT key, {of_key}, {position} AS position FROM points GROUP BY key),
 series AS MATERIALIZED (

@@ -30,6 +30,7 @@ BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 
 _HOUR = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
+_YEAR_OF_WEEKS = 364  # days
 
 CALENDAR_WINDOWS = ("this_week", "last_week", "this_month", "last_month", "this_quarter", "last_quarter")
 """The windows that have a name, beside any month such as `2026-09`. Weeks are ISO weeks."""
@@ -158,18 +159,45 @@ def whole_days(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[dateti
 def previous(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """The whole window to compare with, which ends at `since`.
 
-    The calendar month before a whole month, the quarter before a whole quarter, as many local days before `whole_days`,
-    else the same duration before. It is longer than `[since, until)` if that ends within a day: the caller cuts both to
-    the same elapsed time.
+    As many calendar months before whole ones, as many local days before `whole_days`, else the same duration before. It
+    is longer than `[since, until)` if that ends within a day: the caller cuts both to the same elapsed time.
     """
-    for unit in ("month", "quarter"):
-        first = _whole(since, until, zone, unit)
-        if first is not None:
-            return day_start(_first_day(first - timedelta(days=1), unit), zone), since
+    months = _whole_months(since, until, zone)
+    if months:
+        return day_start(_months_after(local_date(since, zone), -months), zone), since
     if since != floor(since, "day", zone):
         return since - (until - since), since
     days = local_date(until - _MICROSECOND, zone) - local_date(since, zone) + timedelta(days=1)
     return day_start(local_date(since, zone) - days, zone), since
+
+
+def year_before(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The same window one year earlier, on the zone's clock.
+
+    Whole calendar months: the same months of the year before. Else 364 days earlier, so that weekdays agree.
+    """
+    months = _whole_months(since, until, zone)
+    if months:
+        first = _months_after(local_date(since, zone), -12)
+        return day_start(first, zone), day_start(_months_after(first, months), zone)
+    return _days_before(since, _YEAR_OF_WEEKS, zone), _days_before(until, _YEAR_OF_WEEKS, zone)
+
+
+def _days_before(instant: datetime, days: int, zone: ZoneInfo) -> datetime:
+    """The same time on the zone's clock whole days before; a day's first instant stays one."""
+    day, back = local_date(instant, zone), timedelta(days=days)
+    if instant == day_start(day, zone):
+        return day_start(day - back, zone)
+    local = instant.astimezone(zone)
+    return (local.replace(tzinfo=None) - back).replace(tzinfo=zone, fold=local.fold).astimezone(UTC)
+
+
+def _whole_months(since: datetime, until: datetime, zone: ZoneInfo) -> int:
+    """The number of local calendar months that `[since, until)` is exactly, 0 if it is not."""
+    first, last = local_date(since, zone), local_date(until, zone)
+    if first.day != 1 or last.day != 1 or since != day_start(first, zone) or until != day_start(last, zone):
+        return 0
+    return (last.year - first.year) * 12 + last.month - first.month
 
 
 def _months_after(first: date, months: int) -> date:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from usage_explore.decimals import Number
 from usage_explore.formatting import data_value, date_and_time, exact, printable, span, without_fractions
-from usage_explore.query import buckets
+from usage_explore.query import buckets, validators
 from usage_explore.query.base import EventFilters, Query, Windowed, expect
 from usage_explore.query.filters import CURRENCY, DIMENSION, GROUPS, LOOKED_UP, dimension_group
 from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery
@@ -24,7 +24,9 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
     shown: Callable[[str], str] = without_fractions if whole_seconds else str
     match query:
         case AggregateQuery():
-            words = f"{METRICS[query.metric].capitalize()}{_in_currency(query)} per {query.bucket}"
+            measure = METRICS[query.metric]
+            words = f"Running total of {measure}" if query.cumulative else measure.capitalize()
+            words += f"{_in_currency(query)} per {query.bucket}"
             if query.group_by != "none":
                 words += f" by {group_name(query.group_by)}"
             parts = [words, shown(window_words(query)), query.timezone]
@@ -36,6 +38,8 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
             parts = ["Events"]
     named = isinstance(query, AggregateQuery) and _in_currency(query)
     parts += filter_words(query.replace(external_cost_currency=None) if named else query)
+    if isinstance(query, AggregateQuery):
+        parts.append(shown(_compared(query)))
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
         parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
@@ -46,6 +50,16 @@ def _in_currency(query: AggregateQuery) -> str:
     """The currency of a cost, if the query filters to one: " in USD"."""
     named = query.external_cost_currency
     return f" in {data_value(named[0])}" if query.metric in COST_METRICS and len(named) == 1 else ""
+
+
+def _compared(query: AggregateQuery) -> str:
+    if query.compare is None:
+        return ""
+    named = {"previous": "the period before", "year": "the year before"}
+    if query.compare in named:
+        return f"compared with {named[query.compare]}"
+    since, until = (validators.instant(edge).astimezone(query.zone) for edge in query.compare.split("/"))
+    return f"compared with {span(since, until)}"
 
 
 def measure_name(metric: str, value: Number | None) -> str:

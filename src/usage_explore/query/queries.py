@@ -144,6 +144,22 @@ class AggregateQuery(Windowed, EventFilters):
     top: Annotated[int, BeforeValidator(partial(validators.integer, low=0, high=MAX_TOP))] = Field(
         8, ge=0, le=MAX_TOP, description="Largest series to keep; the rest folds into Other. 0 keeps all."
     )
+    cumulative: Annotated[bool, BeforeValidator(validators.boolean)] = Field(
+        False, description="Whether each point is the running total since the window's start; totals are the same."
+    )
+    compare: Annotated[
+        str | None,
+        BeforeValidator(validators.compared_period),
+        InPython(
+            'Another period to compare with: "previous", "year" (52 weeks earlier; for whole calendar months the same '
+            "months of the year before), or a pair (since, until)."
+        ),
+    ] = Field(
+        None,
+        description="Another period to compare with: `previous`, `year` (52 weeks earlier; for whole calendar months "
+        "the same months of the year before), or `<since>/<until>` in RFC 3339.",
+        examples=["previous", "year", "2026-08-01T00:00:00Z/2026-09-01T00:00:00Z"],
+    )
 
     def edges(self) -> tuple[datetime, ...]:
         """The bucket edges of a resolved query, at most 2,401, counted back from `until`."""

@@ -197,6 +197,8 @@ def link(app_url: str, page: str, query: BaseModel) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, Decimal):
         return plain(value)
     return rfc3339(value) if isinstance(value, datetime) else str(value)

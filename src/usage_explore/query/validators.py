@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -18,7 +18,7 @@ from typing import SupportsIndex
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from usage_explore.decimals import plain
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, cut
 from usage_explore.query.buckets import CALENDAR_WINDOWS
 from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_VALUE_BYTES
@@ -173,6 +173,27 @@ def calendar_window(value: object) -> str:
     if not EARLIEST.year <= int(year) < LATEST.year:
         raise ValueError(f"{shorten(word)} lies outside 1970-01 to 2199-12")
     return word
+
+
+def boolean(value: object) -> bool:
+    """True or False, from itself or the texts `true` and `false`."""
+    return value if isinstance(value, bool) else choice(value, ("true", "false")) == "true"
+
+
+def compared_period(value: object) -> str:
+    """`previous`, `year`, or the two instants of `<since>/<until>`, which may also be a pair, in UTC."""
+    if isinstance(value, str) and "/" not in value:
+        try:
+            return choice(value, ("previous", "year"))
+        except ValueError as error:
+            raise ValueError(f"{error}; or write two times as <since>/<until>") from None
+    parts = value.split("/") if isinstance(value, str) else value
+    if not isinstance(parts, Sequence) or len(parts) != 2:
+        raise ValueError(f"{shorten(value)} is not previous, year or two times as <since>/<until>")
+    since, until = map(instant, parts)
+    if since >= until:
+        raise ValueError("has a since that is not before its until; swap them")
+    return f"{rfc3339(since)}/{rfc3339(until)}"
 
 
 def zone_name(value: object) -> str:

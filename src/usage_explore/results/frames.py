@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 from decimal import Decimal
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -132,14 +131,16 @@ def plot(answer: AggregateData) -> pd.DataFrame:
     import pandas as pd
 
     frame = aggregate(answer)
-    for name in ("start", "end"):
-        frame[name] = frame[name].dt.tz_localize(None)
+    for name in ("start", "end", "earlier_start"):
+        if name in frame:
+            frame[name] = frame[name].dt.tz_localize(None)
     frame["label"] = pd.Categorical(frame["label"], categories=labels(answer), ordered=True)
-    frame["value"] = frame["value"].astype("float64")
+    for name in _numbers(frame):
+        frame[name] = frame[name].astype("float64")
     return frame
 
 
-def _times(instants: Sequence[datetime], answer: AggregateData) -> pd.Series[Any]:
+def _times(instants: Sequence[Any], answer: AggregateData) -> pd.Series[Any]:
     import pandas as pd
 
     return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
@@ -172,6 +173,15 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
         "label": pd.Series(point_labels, dtype="str"),
         "value": pd.Series([point.value for _, point in cells], dtype=number),
     }
+    if answer.comparison is not None:
+        number = "Int64" if answer.query.metric == "count" else "object"
+        compared = answer.comparison.series[: len(answer.series)]
+        others = [point for series in compared for point in series.points]
+        columns |= {
+            "earlier_start": _times([getattr(point, "start", None) for point in others], answer),
+            "earlier": pd.Series([getattr(point, "before", None) for point in others], dtype=number),
+            "change": pd.Series([getattr(point, "absolute", None) for point in others], dtype=number),
+        }
     return pd.DataFrame(columns)
 
 
@@ -203,6 +213,13 @@ def totals(answer: AggregateData) -> pd.DataFrame:
     return pd.DataFrame({"kind": kinds, "total": [_plain(series.total) for series in answer.series]}, index=index)
 
 
+def _known(values: Iterable[Any]) -> list[Any]:
+    """The values with None for NA and NaT."""
+    import pandas as pd
+
+    return [None if pd.isna(value) else value for value in values]
+
+
 def _plain(value: Number | None) -> str | None:
     return None if value is None else plain(value)
 
@@ -214,11 +231,13 @@ def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
     `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
     """
     frame = aggregate(answer)
-    texts = {
+    texts: dict[str, list[str | None]] = {
         "start": [start.isoformat() for start in frame["start"]],
         "end": [end.isoformat() for end in frame["end"]],
-        "value": [_plain(value) for value in frame["value"]],
+        **{name: [_plain(value) for value in _known(frame[name])] for name in _numbers(frame)},
     }
+    if "earlier_start" in frame:
+        texts["earlier_start"] = [start and start.isoformat() for start in _known(frame["earlier_start"])]
     return csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 
 
@@ -232,15 +251,22 @@ def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
     return buffer.getvalue()
 
 
+def _numbers(frame: pd.DataFrame) -> list[str]:
+    """The columns of counts or sums."""
+    return [name for name in ("value", "earlier", "change") if name in frame]
+
+
 def to_parquet(answer: AggregateData) -> bytes:
     """The answer's frame as Parquet: times timestamp[us, zone], counts int64, else decimal128(38, s), also null."""
     frame = aggregate(answer)
-    table = pa.Table.from_pandas(frame.drop(columns="value"), preserve_index=False)
-    if answer.query.metric == "count":
-        table = table.append_column("value", pa.array(frame["value"], pa.int64()))
-    else:
-        values, field = decimal_array(frame["value"])
-        table = table.append_column(field, values)
+    table = pa.Table.from_pandas(frame.drop(columns=_numbers(frame)), preserve_index=False)
+    for name in _numbers(frame):
+        values = _known(frame[name])
+        if answer.query.metric == "count":
+            table = table.append_column(name, pa.array(values, pa.int64()))
+        else:
+            column, field = decimal_array(values, name)
+            table = table.append_column(field, column)
     buffer = BytesIO()
     parquet.write_table(table, buffer)
     return buffer.getvalue()
@@ -284,12 +310,12 @@ def integer_digits(value: int | Decimal) -> int:
     return max(value.adjusted() + 1, 0) if value.is_finite() and value else 0
 
 
-def decimal_array(values: Iterable[Decimal | None]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
-    """Finite decimals and None as an exact column, and its field, named `value`."""
+def decimal_array(values: Iterable[Decimal | None], name: str = "value") -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
+    """Finite decimals and None as an exact column, and its field."""
     values = list(values)
     texts = [_plain(value) for value in values]
     scale = max((len(text.partition(".")[2]) for text in texts if text), default=0)
     digits = (integer_digits(value) for value in values if value is not None)
-    field = DecimalSpan(scale, max(digits, default=0)).field("value")
+    field = DecimalSpan(scale, max(digits, default=0)).field(name)
     array = pa.array(texts, pa.string())
     return array.cast(field.type), field

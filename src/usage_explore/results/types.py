@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, Self, cast
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
-from usage_explore.decimals import Number, exact_sum, plain, rfc3339, total, unit_cost
+from usage_explore.decimals import Number, difference, exact_sum, plain, ratio, rfc3339, total, unit_cost
 from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.names import NAME_COLUMNS, NO_NAMES, Names
 from usage_explore.query.filters import ID_COLUMNS
@@ -129,6 +131,119 @@ def _label(kind: SeriesKind, key: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A value `now`, and `before` in the period that it is compared with.
+
+    None is a unit cost without a quantity to divide by, and the total of costs in several currencies.
+    """
+
+    now: Number | None
+    before: Number | None
+
+    @property
+    def absolute(self) -> Number | None:
+        """`now - before`, None without one of them."""
+        return None if self.now is None or self.before is None else difference(self.now, self.before)
+
+    @property
+    def ratio(self) -> Decimal | None:
+        """(now - before) / |before| to 28 digits: 0.081 is 8.1 % more. None where there was nothing before."""
+        absolute = self.absolute
+        return ratio(absolute, Decimal(self.before).copy_abs()) if self.before and absolute is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class PointChange(Change):
+    """The bucket `[start, end)` of the other period, and its value `before`; `now` is that of the answer's bucket.
+
+    Both are of equally much elapsed time. `complete` is False if the bucket is cut by the other period's window.
+    """
+
+    start: datetime
+    end: datetime
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesChange(Change):
+    """The totals of a series, and its buckets by their position; None where the other period has no counterpart."""
+
+    kind: SeriesKind
+    key: str | None
+    points: tuple[PointChange | None, ...] = field(repr=False)
+    name: str | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The name of the series, as in `Series`."""
+        return _label(self.kind, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An answer beside another period `[since, until)`: the change of the whole, and of each of the answer's series.
+
+    `label` names the other period: "vs February 2026". Of the answer's window the part before `now_until` is compared:
+    if either period is unfinished, both are cut at the same elapsed time, and without any `until` equals `since`.
+    `series` are those of the answer, in its order; one more, "other", follows if the other period has values that the
+    answer has not, so that sums are exact. `partial`: the other period begins before the organization's first event,
+    `first_event`, of those known at `as_of`, so its numbers are not those of a whole period.
+    """
+
+    label: str
+    since: datetime
+    until: datetime
+    now_until: datetime
+    partial: bool
+    first_event: datetime | None
+    total: Change
+    series: tuple[SeriesChange, ...]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is any time to compare."""
+        return self.since < self.until
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as the API returns it in JSON."""
+        return {
+            "since": rfc3339(self.since),
+            "until": rfc3339(self.until),
+            "current_until": rfc3339(self.now_until),
+            "partial": self.partial,
+            **_change_dict("total", self.total),
+            "series": [
+                {
+                    "key": series.key,
+                    "kind": series.kind,
+                    "label": series.label,
+                    "name": series.name,
+                    **_change_dict("total", series),
+                    "points": [
+                        point
+                        and {
+                            "start": rfc3339(point.start),
+                            "end": rfc3339(point.end),
+                            **_change_dict("value", point),
+                            "complete": point.complete,
+                        }
+                        for point in series.points
+                    ],
+                }
+                for series in self.series
+            ],
+        }
+
+
+def _change_dict(name: str, change: Change) -> dict[str, Any]:
+    return {
+        name: json_value(change.before),
+        "change": json_value(change.absolute),
+        "change_ratio": json_value(change.ratio),
+    }
+
+
+@dataclass(frozen=True, slots=True)
 class Leader:
     """A row of a leaderboard: a value, the events without one ("missing"), or all that follow ("other").
 
@@ -231,7 +346,8 @@ class AggregateData:
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums and ratios `Decimal`. `metrics` is the number of different metrics in
     the sum.
-    `names` has the names of the ids in its series and filters. `currencies` are those of the events that have a cost,
+    `names` has the names of the ids in its series and filters, `comparison` the other period of
+    the query's `compare`. `currencies` are those of the events that have a cost,
     None for a cost without a currency, if a cost is measured: several only if the query groups by them.
     """
 
@@ -244,6 +360,7 @@ class AggregateData:
     served: Served = field(compare=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False, kw_only=True)
     currencies: tuple[str | None, ...] = field(default=(), kw_only=True)
+    comparison: Comparison | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def total(self) -> Number | None:
@@ -286,6 +403,19 @@ class AggregateData:
     def closed_until(self) -> datetime:
         """The end of the last bucket that can be complete: the database's now, or an earlier `as_of`."""
         return min(self.now, self.query.as_of or self.now)
+
+    @cached_property
+    def begun(self) -> int:
+        """The number of buckets up to the last one that has begun; of running totals, or in which one changes."""
+        result = sum(edge < self.closed_until for edge in self.edges[:-1])
+        nothing = combined((), self.query.metric)
+        before = [series.points[result - 1].value if result else nothing for series in self.series]
+        for index in range(result, len(self.edges) - 1):
+            values = [series.points[index].value for series in self.series]
+            if values != before:
+                result = index + 1
+            before = values
+        return result
 
 
 def json_value(value: Any) -> Any:
@@ -375,9 +505,11 @@ def series(
         sums = (row.total, *row.points, *((row.divisor, *divisors) if divided else ()))
         if query.metric != "count" and not all(value.is_finite() for value in sums):
             raise NotExact.not_finite()
-        ratios = [
-            Ratio(cost, quantity) if divided else None for cost, quantity in zip(row.points, divisors, strict=True)
-        ]
+        values, parts = list(row.points), list(divisors)
+        if query.cumulative:
+            values = list(accumulate(values, _plus))
+            parts = list(accumulate(parts, _plus)) if divided else parts
+        ratios = [Ratio(cost, quantity) if divided else None for cost, quantity in zip(values, parts, strict=True)]
         points = tuple(
             Point(
                 start=start,
@@ -386,12 +518,19 @@ def series(
                 complete=start >= since and end <= until and end <= closed_until,
                 ratio=ratio,
             )
-            for start, end, value, ratio in zip(edges, edges[1:], row.points, ratios, strict=False)
+            for start, end, value, ratio in zip(edges, edges[1:], values, ratios, strict=False)
         )
         whole = Ratio(row.total, row.divisor) if divided else None
         total_value = _unit_cost(whole) if whole else row.total
         result.append(Series(row.kind, row.key, total_value, row.members, points, ratio=whole))
     return tuple(result)
+
+
+def _plus(total: Number, value: Number) -> Number:
+    return exact_sum((value,), total)
+
+
+_S = TypeVar("_S", Series, SeriesChange)
 
 
 def event_ids(events: Iterable[Event]) -> Iterator[tuple[str, UUID]]:
@@ -425,7 +564,7 @@ def named_boards(boards: Iterable[Leaderboard], names: Names) -> tuple[Leaderboa
     )
 
 
-def named_series(series: tuple[Series, ...], query: AggregateQuery, names: Names) -> tuple[Series, ...]:
+def named_series(series: tuple[_S, ...], query: AggregateQuery, names: Names) -> tuple[_S, ...]:
     """The series with their names."""
     if not names or query.group_by not in ID_COLUMNS:
         return series

@@ -253,8 +253,8 @@ def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Co
     return timestamp
 
 
-def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
-    """The statement of a resolved query.
+def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | None = None) -> Select[Any]:
+    """The statement of a resolved query; its series are the `kept` keys (None for missing) and Other, if given.
 
     Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (the number of different metrics), then NULL or
     `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
@@ -269,7 +269,7 @@ def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
     points = source.points
 
     if grouped:
-        ranked, series = _ranked(points, query.top)
+        ranked, series = _ranked(points, query.top, kept)
         same_key = and_(
             func.coalesce(points.c.key, "") == func.coalesce(ranked.c.key, ""),
             points.c.key.is_(None) == ranked.c.key.is_(None),
@@ -337,13 +337,17 @@ def _totals(points: Any, *, empty: bool = False) -> list[Label[Any]]:
     return [(func.coalesce(added, 0) if empty else added).label(name) for name, added in sums.items()]
 
 
-def _ranked(points: Any, top: int) -> tuple[Any, Any]:
+def _ranked(points: Any, top: int, kept: Sequence[str | None] | None = None) -> tuple[Any, Any]:
     total = func.sum(points.c.value)
     rank = func.row_number().over(order_by=[total.desc(), points.c.key.is_(None), points.c.key.collate("C")])
     position = func.least(rank, top + 1) if top else rank
+    if kept is not None:  # array_position finds NULL, too
+        top = len(kept)
+        position = func.coalesce(func.array_position(literal(list(kept), ARRAY(Text)), points.c.key), top + 1)
     totals = _totals(points)
     ranked = select(points.c.key, *totals, position.label("position")).group_by(points.c.key).cte("ranked")
-    folded: ColumnElement[bool] = ranked.c.position > top if top else literal(False)
+    folds = bool(top) or kept is not None
+    folded: ColumnElement[bool] = ranked.c.position > top if folds else literal(False)
     only = func.max(ranked.c.key.collate("C"))
     series = (
         select(
