@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal, localcontext
@@ -222,15 +223,58 @@ def test_a_comparison_is_a_ratio_of_the_other_periods_sums_in_the_same_currency(
     assert [(change.now, change.before) for change in found.series] == [(9, 3), (3, Decimal("0.75"))]
     both.add(costed("1", "1", 1, "EUR", metric_key="a", ingested_at=LATER))
     assert compare(both.fast, both.fast.aggregate(query)) == (
-        "not compared with the 1 day before: its costs are in several currencies"
+        "not compared with the 1 day before: its costs are in other currencies"
     )
     only = query.replace(metric="sum_cost", metric_key="b")
     both.add(costed("1", "1", 0, "EUR", metric_key="b", ingested_at=LATER))
     later = only.replace(since=FIRST + DAY, until=FIRST + 2 * DAY)
     both.add(costed("1", "1", -1, metric_key="old", ingested_at=LATER))
     assert compare(both.fast, both.fast.aggregate(later)) == (
-        "not compared with the 1 day before: its costs are in EUR"
+        "not compared with the 1 day before: its costs are in other currencies"
     )
+
+
+def test_a_running_unit_cost_divides_the_running_sums_and_is_compared(both: Both) -> None:
+    both.add(
+        costed("1", "1", 0, metric_key="a"),
+        costed("3", "2", 1, metric_key="a"),
+        costed("9", "1", 2, metric_key="a"),
+        costed("5", "1", 3, metric_key="b"),
+    )
+    both.refresh()
+    query = AggregateQuery(since=FIRST + 2 * DAY, until=FIRST + 4 * DAY, metric="unit_cost", cumulative=True)
+    for store in (both.fast, both.raw):
+        answer = store.aggregate(query.replace(compare="previous"))
+        assert [point.value for point in answer.series[0].points] == [9, 7]  # 9 / 1, 14 / 2
+        found = answer.comparison
+        assert found is not None
+        assert (found.total.now, found.total.before) == (7, Decimal("1.33333333333"))  # 4 / 3
+        points = found.series[0].points
+        assert [point and point.before for point in points] == [1, Decimal("1.33333333333")]
+        assert [point and point.absolute for point in points] == [8, Decimal("5.66666666667")]
+        by_metric = store.aggregate(query.replace(compare="previous", group_by="metric_key")).comparison
+        assert by_metric is not None
+        assert [(change.key, change.now, change.before) for change in by_metric.series] == [
+            ("a", 9, Decimal("1.33333333333")),
+            ("b", 5, None),
+        ]
+        assert by_metric.series[1].absolute is None
+        assert by_metric.series[1].ratio is None
+        assert "null" in json.dumps(by_metric.to_dict()["series"][1]["change"])
+        answer.chart()
+        assert b"1.33333333333" in frames.to_csv(answer)
+
+
+def test_costs_in_another_currency_are_not_compared(both: Both) -> None:
+    both.add(costed("1", "1", 0, "EUR"), costed("3", "2", 1), costed("3", "2", 1, "EUR", metric_key="b"))
+    query = AggregateQuery(since=FIRST + DAY, until=FIRST + 2 * DAY, metric="sum_cost", compare="previous")
+    for store in (both.fast, both.raw):
+        with pytest.raises(QueryError, match="the costs of the other period are in EUR, those of the window in USD"):
+            store.aggregate(query.replace(exclude={"metric_key": ["b"]}))
+        grouped = store.aggregate(query.replace(group_by="external_cost_currency")).comparison
+        assert grouped is not None
+        assert grouped.total.absolute is None
+        assert {change.key: (change.now, change.before) for change in grouped.series} == {"USD": (3, 0), "EUR": (3, 1)}
 
 
 def test_a_change_of_cost_is_explained_one_of_a_ratio_is_refused(both: Both) -> None:
