@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import arrow
 from usage_explore.results.arrow import DECIMALS, NamesOf
 from usage_explore.results.frames import DecimalSpan, integer_digits
+from usage_explore.results.whole_file import whole_file
 from usage_explore.sql import export as statements
 from usage_explore.sql import filters
 
@@ -195,30 +195,6 @@ def _suffix(path: Path) -> str:
             f"path: {validators.shorten(path.name)} ends neither in .csv nor in .parquet; name the format that way"
         )
     return suffix
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that is renamed to it at the end, or deleted on an error.
-
-    Raises `ConfigurationError` if it cannot be created or renamed.
-    """
-    try:
-        part = path.with_name(f".{path.name}.{token_hex(4)}")
-        part.touch(exist_ok=False)
-    except OSError as error:
-        raise ConfigurationError(
-            f"path: {validators.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
-        ) from None
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"path: {validators.shorten(str(path), 200)} could not be written: {error.strerror}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _writer(path: Path, schema: pa.Schema, as_csv: bool) -> AbstractContextManager[_Writer]:
