@@ -104,7 +104,7 @@ def pivot(answer: AggregateData) -> pd.DataFrame:
     )
 
 
-def wide(answer: AggregateData) -> pd.DataFrame:
+def wide_frame(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket, with its edges as columns; see `Aggregate.wide`."""
     since, until = answer.query.span
     edges = {
@@ -182,18 +182,24 @@ def totals(answer: AggregateData) -> pd.DataFrame:
     return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
 
 
-def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
+def to_csv(answer: AggregateData, *, wide: bool = False, escape_formulas: bool = False) -> bytes:
     """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, all text quoted.
 
-    `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
+    `wide` writes a row per bucket and a column per series, see `Aggregate.wide`. `escape_formulas` puts an apostrophe
+    before text that a spreadsheet would run, headings included; see `formulas`.
     """
-    frame = aggregate(answer)
-    texts = {
-        "start": [start.isoformat() for start in frame["start"]],
-        "end": [end.isoformat() for end in frame["end"]],
-        "value": [plain(value) for value in frame["value"]],
-    }
-    return csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
+    frame = wide_frame(answer) if wide else aggregate(answer)
+    numbers = {*frame.columns} - {"start", "end", "complete"} if wide else {"value"}
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        heading = formulas.escaped(name) if escape_formulas else name
+        if name in ("start", "end"):
+            columns[heading] = [edge.isoformat() for edge in frame[name]]
+        elif name in numbers:
+            columns[heading] = [None if pd.isna(value) else plain(value) for value in frame[name]]
+        else:
+            columns[heading] = frame[name]
+    return csv_bytes(columns, escape_formulas)
 
 
 def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
