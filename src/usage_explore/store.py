@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pyarrow as pa
@@ -29,8 +30,8 @@ from usage_explore.db.names import Directory, Entry, of_organizations
 from usage_explore.db.schema import names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
-from usage_explore.errors import Fault, QueryError, ScopeError
-from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, is_csv
+from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeError
+from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
 from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.leaderboards import leaderboards
@@ -39,6 +40,7 @@ from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
+from usage_explore.query.describe import describe
 from usage_explore.query.queries import (
     AggregateQuery,
     EventQuery,
@@ -48,8 +50,10 @@ from usage_explore.query.queries import (
     decode_cursor,
     encode_cursor,
 )
+from usage_explore.query.url_params import link
 from usage_explore.results import arrow
 from usage_explore.results.types import Choice, Event, Served, event_ids, named_boards, named_events, named_series
+from usage_explore.results.workbook import About, query_facts
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -410,25 +414,34 @@ class Store:
             return dataclasses.replace(explanation, names=names)
 
     def export(
-        self, query: EventQuery, path: Path | str, progress: bool | Progress = True, *, escape_formulas: bool = False
+        self,
+        query: EventQuery,
+        path: Path | str,
+        progress: bool | Progress = True,
+        *,
+        escape_formulas: bool = False,
+        timezone: str | None = None,
     ) -> ExportReport:
-        """Write every event of the query to a `.csv` or `.parquet` file, newest first, in bounded memory.
+        """Write every event of the query to a `.csv`, `.parquet` or `.xlsx` file, newest first, in bounded memory.
 
         All pages are written, from its cursor on if it has one. `progress` shows a bar, or is called with (written,
-        total). `escape_formulas`, for `.csv`, puts an apostrophe before text that a spreadsheet would run. The file
-        gets its name when it is complete. Raises `ConfigurationError` for a path that cannot be written, `QueryError`,
-        `ScopeError`, `DatabaseError`.
+        total). `escape_formulas`, for `.csv`, puts an apostrophe before text that a spreadsheet would run. `timezone`,
+        for `.xlsx`, is the clock of its times, by default UTC; such a file has at most 50,000 events, and a sheet on
+        the query. The file gets its name when it is complete. Raises `ConfigurationError` for a path that cannot be
+        written, `QueryError`, `ScopeError`, `DatabaseError`.
         """
         transaction = self._transaction(expect(EventQuery, query), snapshot=True)
-        as_csv = is_csv(path)
+        kind = file_kind(path)
+        zone = _zone(timezone, kind)
         with (
             progress_bar("export", "events", shown=bool(progress) and not callable(progress)) as show,
             transaction as (connection, scoped),
         ):
             report = progress if callable(progress) else show
             names_of = self._directory(connection, scoped).reader()
-            reader = self._reader(connection, scoped, as_csv=as_csv)
-            written = export(reader, path, report, escape_formulas, names_of)
+            reader = self._reader(connection, scoped, as_csv=kind == ".csv")
+            about = self._about(connection, scoped, zone) if kind == ".xlsx" else None
+            written = export(reader, path, report, escape_formulas, names_of, about)
             since = reader.paths.exists_since(scoped)
             self._hint(connection, scoped, empty=not written.events, exists_since=since)
             return written
@@ -569,6 +582,15 @@ class Store:
         pages = EventPages(connection, self.table, query, after, as_csv)
         return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
 
+    def _about(self, connection: Connection, query: EventQuery, zone: ZoneInfo) -> About:
+        """The sheet "Query" of a workbook of events."""
+        organization = str(query.organization_id)
+        names = self._directory(connection, query).names([("organization_id", organization)])
+        as_of = query.as_of or _now(connection)
+        facts = query_facts(query, names.full("organization", organization), as_of, names, zone)
+        words = names.in_text(describe(query.replace(as_of=None)), ids=True)
+        return About(zone, [("Query", words), *facts, ("Link", link(self.app_url, "events", query))])
+
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)
 
@@ -581,6 +603,17 @@ class Store:
         return EventPage(
             query=query, events=named_events(events, names), cursor=following, store=self, names=names, hints=hinted
         )
+
+
+def _zone(timezone: str | None, kind: str) -> ZoneInfo:
+    if timezone is None:
+        return ZoneInfo("UTC")
+    if kind != ".xlsx":
+        raise ConfigurationError(f"timezone: is for .xlsx; leave it out for {kind}, whose times are in UTC")
+    try:
+        return ZoneInfo(validators.zone_name(timezone))
+    except ValueError as error:
+        raise QueryError([Fault("timezone", str(error))]) from None
 
 
 def _position(query: EventQuery) -> Position | None:

@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.decimals import Number, decimal_context, exact_sum
-from usage_explore.formatting import date, exact, percent
+from usage_explore.formatting import date, date_and_time, exact, percent, printable, shortened
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS
+from usage_explore.query.url_params import filter_values
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Point, Series
@@ -20,6 +21,9 @@ DRAWABLE = Decimal("1e-290"), Decimal("1e290")
 """Least and largest absolute value that charts can draw: floats hold none beyond."""
 
 NO_EVENTS = "No events in this window"
+
+_MAX_FILTER_CHARACTERS = 300
+"""Characters of the filters in a caption."""
 
 _MAX_LIVE_AGE = timedelta(minutes=1)
 """A window that ends at most this long before now is live: the app rounds now down to the minute."""
@@ -101,6 +105,15 @@ def cap_note(answer: AggregateData) -> str | None:
     if not answer.capped:
         return None
     return f"Window shortened to the last {len(answer.edges) - 1:,} {answer.query.bucket}s"
+
+
+def caption(answer: AggregateData, organization: str) -> str:
+    """The organization, all filters and the time of the numbers, for a picture that leaves the app."""
+    zone, query = answer.query.zone, answer.query
+    filters = "; ".join(f"{name}={value}" for name, value in filter_values(query))
+    known = date_and_time((query.as_of or answer.now).astimezone(zone).replace(microsecond=0))
+    parts = [organization, answer.names.in_text(shortened(filters, _MAX_FILTER_CHARACTERS)) or "no filters"]
+    return " · ".join([*map(printable, parts), f"as of {known}, {query.timezone}"])
 
 
 def notes(answer: AggregateData) -> list[str]:

@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from zoneinfo import ZoneInfo
 
-from usage_explore.decimals import Number, plain
+from usage_explore.decimals import Number, plain, rfc3339
 from usage_explore.formatting import counted, zoned
 from usage_explore.query import url_params
 from usage_explore.query.base import Query
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS
-from usage_explore.results import frames
+from usage_explore.results import arrow, frames
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from usage_explore.names import Names
     from usage_explore.results.types import AggregateData
 
@@ -60,6 +62,9 @@ class Column:
     heading: str
     kind: Literal["text", "number", "time", "date", "flag"] = "text"
     width: int = 0
+
+
+_QUERY_COLUMNS = (Column("", width=16), Column("", width=_MAX_WIDTH))
 
 
 @dataclass(slots=True)
@@ -213,7 +218,7 @@ def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization
         width = min(max((len(label) for label in spellings), default=0) + 2, _MAX_WIDTH)
         series_columns = [Column("series", width=width), Column("kind"), Column("key")]
         long = book.sheet(LONG, [*columns, *series_columns, Column(unit, "number", 20)])
-        about = book.sheet(QUERY, [Column("", width=16), Column("", width=_MAX_WIDTH)], heading=False)
+        about = book.sheet(QUERY, _QUERY_COLUMNS, heading=False)
         buckets = [
             [start, end, *([zoned(start, query.zone)[-6:]] if offset else [])]
             for start, end in zip(answer.edges, answer.edges[1:], strict=False)
@@ -239,7 +244,7 @@ def aggregate_facts(answer: AggregateData, organization: str) -> Facts:
     query = answer.query
     facts: list[tuple[str, str | Number | None]] = [
         ("Query", answer.names.in_text(describe(query.replace(as_of=None)), ids=True)),
-        *query_facts(query, organization, query.as_of or answer.now, answer.names),
+        *query_facts(query, organization, query.as_of or answer.now, answer.names, query.zone),
         ("Since", zoned(query.span[0], query.zone)),
         ("Until", zoned(query.span[1], query.zone)),
         ("Total", answer.total),
@@ -252,9 +257,52 @@ def aggregate_facts(answer: AggregateData, organization: str) -> Facts:
     return facts
 
 
-def query_facts(query: Query, organization: str, as_of: datetime, names: Names) -> Facts:
+@dataclass(frozen=True, slots=True)
+class About:
+    """The zone of a workbook's times, and the rows of its sheet "Query"."""
+
+    zone: ZoneInfo
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class EventSheet:
+    """The sheet "Events": the columns of an export, and after each time its exact text in UTC."""
+
+    sheet: Sheet
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write the events of a typed table."""
+        columns: list[Iterable[Any]] = []
+        for name in table.column_names:
+            values = table[name].to_pylist()
+            if name in arrow.DECIMALS:  # text where decimal128 does not hold all of them
+                values = [None if value is None else Decimal(value) for value in values]
+            columns.append(values)
+            if name in arrow.TIMES:
+                columns.append([None if value is None else rfc3339(value) for value in values])
+        for row in zip(*columns, strict=True):
+            self.sheet.append(row)
+
+
+@contextmanager
+def event_writer(target: Path, schema: pa.Schema, about: About) -> Iterator[EventSheet]:
+    """The writer of a workbook with the sheets "Events" and "Query", saved at the end of the block."""
+    columns: list[Column] = []
+    for name in schema.names:
+        if name in arrow.TIMES:
+            columns += [Column(f"{name} ({about.zone.key})", "time", 24), Column(f"{name}, exact (UTC)", width=28)]
+        else:
+            columns.append(Column(name, "number" if name in arrow.DECIMALS else "text", 18))
+    with writing(target, about.zone) as book:
+        events = book.sheet(EVENTS, columns)
+        query = book.sheet(QUERY, _QUERY_COLUMNS, heading=False)
+        yield EventSheet(events)
+        book.query(query, [*about.facts, ("Events", events.rows)])
+
+
+def query_facts(query: Query, organization: str, as_of: datetime, names: Names, zone: ZoneInfo) -> Facts:
     """The organization, the time as of which the numbers are, and each parameter that is not a default."""
-    zone: ZoneInfo = getattr(query, "zone", ZoneInfo("UTC"))
     parameters = [
         (name, names.full(name, value) if name.endswith("_id") else value)
         for name, value in url_params.values(query)
