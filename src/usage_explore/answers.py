@@ -61,8 +61,8 @@ class PinSource(Protocol):
         """The query with the latest settled arrival as `as_of`."""
         ...
 
-    def organization_names(self) -> Names:
-        """The own names of the organizations."""
+    def organization_name(self, query: Query, /) -> str:
+        """The name and id of the query's organization."""
         ...
 
 
@@ -258,8 +258,7 @@ class Aggregate(AggregateData):
 
         Reading the name runs a statement, once. Raises `DatabaseError`.
         """
-        names = self.names if self.store is None else self.store.organization_names()
-        return names.full("organization", str(self.query.organization_id))
+        return str(self.query.organization_id) if self.store is None else self.store.organization_name(self.query)
 
     def to_csv(self, path: Path | str, *, wide: bool = False, escape_formulas: bool = False) -> None:
         """Write `frame`, or with `wide` the columns of `wide()`, to a CSV file with exact decimals.

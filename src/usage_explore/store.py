@@ -145,6 +145,11 @@ class Store:
             visible = self._scope.organizations(connection, self.table)
             return of_organizations(connection, names_table(self.names_table, self.table), visible)
 
+    def organization_name(self, query: Query) -> str:
+        """The name and id of the query's organization, "Acme (1a2b3c4d-…)"; the id alone without a name."""
+        with self._transaction(expect(Query, query)) as (connection, scoped):
+            return self._organization_name(connection, scoped)
+
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of some (column, id) of the organization, such as ("customer_id", event.customer_id)."""
         with self._transaction(EventQuery()) as (connection, scoped):
@@ -582,12 +587,15 @@ class Store:
         pages = EventPages(connection, self.table, query, after, as_csv)
         return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
 
+    def _organization_name(self, connection: Connection, query: Query) -> str:
+        id_ = str(query.organization_id)
+        return self._directory(connection, query).names([("organization_id", id_)]).full("organization", id_)
+
     def _about(self, connection: Connection, query: EventQuery, zone: ZoneInfo) -> About:
         """The sheet "Query" of a workbook of events."""
-        organization = str(query.organization_id)
-        names = self._directory(connection, query).names([("organization_id", organization)])
+        names = self._directory(connection, query).names(())
         as_of = query.as_of or _now(connection)
-        facts = query_facts(query, names.full("organization", organization), as_of, names, zone)
+        facts = query_facts(query, self._organization_name(connection, query), as_of, names, zone)
         words = names.in_text(describe(query.replace(as_of=None)), ids=True)
         return About(zone, [("Query", words), *facts, ("Link", link(self.app_url, "events", query))])
 

@@ -69,7 +69,7 @@ def download_buttons(files: Iterable[Download], name: str, key: str) -> None:
             label,
             content,
             f"{name}.{suffix}",
-            _MEDIA_TYPES[suffix],
+            _MEDIA_TYPES[suffix.rpartition(".")[2]],
             key=f"{key} {suffix}",
             on_click="ignore",
             icon=":material/download:",

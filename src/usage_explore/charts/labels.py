@@ -21,6 +21,7 @@ DRAWABLE = Decimal("1e-290"), Decimal("1e290")
 """Least and largest absolute value that charts can draw: floats hold none beyond."""
 
 NO_EVENTS = "No events in this window"
+LOOK_NOTE = "Pale and dashed: unfinished"
 
 _MAX_FILTER_CHARACTERS = 300
 """Characters of the filters in a caption."""
@@ -124,7 +125,7 @@ def notes(answer: AggregateData) -> list[str]:
     if answer.adds:
         result.append(f"{answer.adds[0].upper()}{answer.adds[1:]}")
     if unfinished(answer):
-        result.append("Pale and dashed: unfinished")
+        result.append(LOOK_NOTE)
     return result
 
 
