@@ -59,8 +59,10 @@ from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from usage_explore.explain import Baseline, Explanation
-    from usage_explore.validation.check import Validation
+    from usage_explore.validation.check import Finding, Validation
     from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
 
@@ -387,6 +389,25 @@ class Store:
             )
             names = self._directory(connection, scoped).names(validation.ids())
             return dataclasses.replace(validation, names=names)
+
+    def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
+        """The superfluous events of a finding of the check `duplicates`, each beside the event that counts.
+
+        They are all of its customer, metrics, time and kind: a few may belong to another finding in the same time.
+        Columns: `idempotency_key` (str), then with `kept_` and `copy_` before them `id`, `customer_id`, `metric_key`
+        (str), `timestamp`, `ingested_at` (datetime64[us, UTC]), `quantity`, `external_cost_amount` (`Decimal` or None),
+        `external_cost_currency` (str). At most 100,000 pairs, in order of the copies.
+        Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.validation.checks import duplicates
+        from usage_explore.validation.handover import MAX_PAIRS, pair_frame
+
+        if finding.check != duplicates.NAME:
+            raise QueryError([Fault("finding", f"is of the check {finding.check}; pairs are of {duplicates.NAME}")])
+        timeout = self.long_statement_timeout
+        with self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped):
+            rows = connection.execute(duplicates.pairs(self.table, scoped, finding, MAX_PAIRS)).all()
+        return pair_frame(rows, duplicates.PAIR_COLUMNS)
 
     @decimal_context()
     def explain(
