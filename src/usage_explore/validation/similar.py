@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.decimals import total
-from usage_explore.formatting import counted, listed
+from usage_explore.formatting import MAX_LISTED, counted, listed
 from usage_explore.names import Names
 from usage_explore.validation.check import Finding, Severity
 
@@ -74,35 +74,39 @@ class Similar:
         return {currency: total(amounts) for currency, amounts in costs.items()}
 
     def sentence(self, title: str, names: Names, *, ids: bool = False) -> str:
-        """The finding's sentence; of several `Silence: 14 findings on 12 customers, Acme, Birch and 10 more.`"""
+        """The finding's sentence; of several "Silence: 14 findings on 12 customers: Acme, Birch and 10 more.".
+
+        With `ids` every customer is named, with its whole id.
+        """
         if self.is_one:
             return names.in_text(self.first.sentence, ids=ids)
         shown = names.full if ids else names.label
-        customers = {shown("customer", finding.customer_id) for finding in self.findings if finding.customer_id}
-        metrics = {finding.metric_key for finding in self.findings if finding.metric_key is not None}
-        of = f", of {listed(metrics)}" if metrics else ""
+        customers = list(dict.fromkeys(str(finding.customer_id) for finding in self.findings))
+        labels = [shown("customer", customer) for customer in customers]
+        metrics = {finding.metric_key for finding in self.findings}
+        of = "" if None in metrics else f", of {listed(filter(None, metrics))}"
+        who = ", ".join(labels) if ids or len(labels) <= MAX_LISTED else _more(labels)
         number = counted(len(self.findings), "finding")
-        return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {listed(customers, len(customers) if ids else 3)}."
+        return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {who}."
+
+
+def _more(labels: Sequence[str]) -> str:
+    return f"{', '.join(labels[:MAX_LISTED])} and {len(labels) - MAX_LISTED:,} more"
 
 
 def similar(findings: Sequence[Finding], apart: Iterable[Finding] = ()) -> tuple[Similar, ...]:
     """The findings with `MIN_SIMILAR` or more of one kind as one, in the place of the first; never those in `apart`.
 
-    Findings are of one kind if check and severity are the same, and all have a customer, and all or none a metric.
+    Findings are of one kind if check and severity are the same, and each is on one customer.
     """
     alone = {id(finding) for finding in apart}
     kinds: dict[object, list[Finding]] = {}
     for finding in findings:
         is_alone = id(finding) in alone or finding.customer_id is None or finding.is_general
-        key: object = id(finding) if is_alone else (finding.check, finding.severity, finding.metric_key is None)
+        key: object = id(finding) if is_alone else (finding.check, finding.severity)
         kinds.setdefault(key, []).append(finding)
-    result: list[Similar] = []
-    seen: set[int] = set()
-    for finding in findings:
-        members = next(members for members in kinds.values() if finding in members)
-        if len(members) < MIN_SIMILAR:
-            result.append(Similar((finding,)))
-        elif id(members) not in seen:
-            seen.add(id(members))
-            result.append(Similar(tuple(members)))
-    return tuple(result)
+    place = {id(finding): index for index, finding in enumerate(findings)}
+    result = []
+    for members in kinds.values():
+        result += [Similar(tuple(members))] if len(members) >= MIN_SIMILAR else [Similar((one,)) for one in members]
+    return tuple(sorted(result, key=lambda item: place[id(item.first)]))
