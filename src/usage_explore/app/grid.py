@@ -94,7 +94,9 @@ def numbers(
 
 def money(label: str, amounts: Sequence[Decimal | None]) -> Column:
     """Amounts of one currency, shown to the cent; a copy has every digit."""
-    column = numbers(label, amounts, formatting.cents, help="To the cent; a copy has every digit.")
+    column = numbers(
+        label, amounts, lambda amount: formatting.cents(Decimal(amount)), help="To the cent; a copy has every digit."
+    )
     if column.shown is None:  # text, because of digits that a double does not hold
         column = replace(column, shown=lambda text: formatting.cents(Decimal(text)))
     return column

@@ -41,6 +41,6 @@ def pairs_download(source: Source, validation: Validation, finding: Finding) -> 
         key="finding_pairs",
         on_click="ignore",
         icon=":material/download:",
-        help="Each copy beside the event of its key that counts: ids, times, quantity and cost, exact; formulas escaped. "
+        help="Each copy beside the event of its key that counts: ids, times, quantity and cost, exact. "
         f"At most {counted(handover.MAX_PAIRS, 'pair')}.",
     )
