@@ -42,8 +42,9 @@ _NEEDS = {
 }
 """What a check needs to run, by `Check.needs`."""
 
-_ROW_HEIGHT, _MAX_FULL_HEIGHT_ROWS = 54, 12  # pixels of a row with two lines of text
-_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 560, 900  # pixels of a longer list, alone and beside an open finding
+_ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
+_MAX_FULL_HEIGHT_ROWS = 12
+_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 760, 900  # pixels of a longer list, alone and beside an open finding
 
 
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
