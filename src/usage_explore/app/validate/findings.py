@@ -173,20 +173,18 @@ def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str,
     }
     if beside:
         return columns
-    columns |= {
-        "Affected of": grid.texts(
-            "Affected of", [item.first.share_of or None if item.is_one else None for item in listed]
-        ),
-        "Check": grid.texts("Check", titles),
-        "Events": grid.numbers("Events", [item.events for item in listed]),
-        "Quantity": grid.numbers("Quantity", [item.quantity for item in listed]),
-    }
+    columns["Events"] = grid.numbers("Events", [item.events for item in listed])
     costs = [item.amounts for item in listed]
     for currency in sorted(
         {currency for cost in costs for currency in cost}
     ):  # costs in different currencies are never added
         heading = f"Cost, {named_value(currency)}"
         columns[heading] = grid.money(heading, [cost.get(currency) for cost in costs])
+    columns["Quantity"] = grid.numbers("Quantity", [item.quantity for item in listed])
+    columns["Affected of"] = grid.texts(
+        "Affected of", [(item.is_one and item.first.share_of) or None for item in listed]
+    )
+    columns["Check"] = grid.texts("Check", titles)
     return columns
 
 

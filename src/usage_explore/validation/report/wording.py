@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -42,10 +42,10 @@ _MAX_DAILY = 1_000
 _SECOND = timedelta(seconds=1)
 
 
-def amounts(by_currency: Iterable[tuple[str | None, Decimal]]) -> str:
-    """`12.5 EUR, 3 USD`."""
+def amounts(by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[[Decimal], str] = exact) -> str:
+    """`12.5 EUR, 3 USD`, with the amounts as `number` writes them."""
     return ", ".join(
-        f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
+        f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
     )
 
 
