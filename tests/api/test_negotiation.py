@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, timedelta
 from pathlib import Path
 
 import httpx
+import openpyxl
 import pytest
 
 from support import generated_events
@@ -20,6 +22,7 @@ from usage_explore.results import frames
 
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
 JSON, CSV = "application/json", "text/csv"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,25 @@ def test_an_aggregate_as_csv_is_its_frame(client: httpx.Client, store: Store) ->
     answer = client.get(f"{AGGREGATE}?{query}", headers={"Accept": CSV})
     assert answer.content == frames.to_csv(store.aggregate(AggregateQuery.from_params(query)))
     assert len(list(csv.DictReader(io.StringIO(answer.text)))) > 100
+
+
+def test_an_aggregate_as_excel_has_its_numbers(client: httpx.Client, store: Store) -> None:
+    query = f"{WINDOW}&group_by=metric_key&timezone=Europe/Berlin&bucket=week"
+    answer = client.get(f"{AGGREGATE}?{query}", headers={"Accept": XLSX})
+    assert answer.headers["content-type"] == XLSX
+    book = openpyxl.load_workbook(io.BytesIO(answer.content))
+    expected = store.aggregate(AggregateQuery.from_params(query))
+    values = [row[-1] for row in book["Long"].iter_rows(min_row=2, values_only=True)]
+    assert values == [point.value for series in expected.series for point in series.points]
+    assert client.get(f"{AGGREGATE}?{query}&escape_formulas=true", headers={"Accept": XLSX}).status_code == 400
+
+
+def test_a_picture_says_whose_and_as_of_when(client: httpx.Client, store: Store) -> None:
+    as_of = "2026-10-20T00:00:00Z"
+    svg = client.get(f"{AGGREGATE}.svg?{WINDOW}&as_of={as_of}&metric_key=tokens_in").text
+    assert str(store.organization_id) in svg
+    assert "metric_key=tokens_in" in svg
+    assert "as of 20 Oct 2026 00:00, UTC" in re.sub(r"<[^>]*>", " ", svg)
 
 
 @pytest.mark.parametrize("chart", ["bars", "lines", "area"])
