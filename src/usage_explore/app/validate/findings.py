@@ -43,6 +43,9 @@ _NEEDS = {
 """What a check needs to run, by `Check.needs`."""
 
 _ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
+_FINDING, _FINDING_BESIDE = (560, 260), (310, 125)
+"""Width in pixels of the column of sentences, and characters that three lines of it hold; alone, and beside one."""
+
 _MAX_FULL_HEIGHT_ROWS = 12
 _SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 760, 900  # pixels of a longer list, alone and beside an open finding
 
@@ -155,6 +158,7 @@ def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str,
     copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
     brief = [item.sentence(title, names) for item, title in zip(listed, titles, strict=True)]
     shown = dict(zip(copied, brief, strict=True))
+    pixels, most = _FINDING_BESIDE if beside else _FINDING
     columns = {
         grid.RANK: grid.ranks(len(listed)),
         "Severity": grid.texts("Severity", [item.severity for item in listed], _severity, width=90),
@@ -167,8 +171,8 @@ def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str,
         "Finding": grid.texts(
             "Finding",
             copied,
-            lambda text: formatting.short_ids(shown.get(text, text)),
-            width=440 if beside else 560,
+            lambda text: formatting.cut(formatting.short_ids(shown.get(text, text)), most),
+            width=pixels,
         ),
     }
     if beside:
