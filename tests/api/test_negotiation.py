@@ -22,6 +22,7 @@ from usage_explore.results import frames
 
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
 JSON, CSV = "application/json", "text/csv"
+AS_OF = "as_of=2026-10-20T00:00:00Z"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -97,8 +98,7 @@ def test_an_aggregate_as_excel_has_its_numbers(client: httpx.Client, store: Stor
 
 
 def test_a_picture_says_whose_and_as_of_when(client: httpx.Client, store: Store) -> None:
-    as_of = "2026-10-20T00:00:00Z"
-    svg = client.get(f"{AGGREGATE}.svg?{WINDOW}&as_of={as_of}&metric_key=tokens_in").text
+    svg = client.get(f"{AGGREGATE}.svg?{WINDOW}&{AS_OF}&metric_key=tokens_in").text
     assert str(store.organization_id) in svg
     assert "metric_key=tokens_in" in svg
     assert "as of 20 Oct 2026 00:00, UTC" in re.sub(r"<[^>]*>", " ", svg)
@@ -119,7 +119,7 @@ def test_a_link_can_be_a_picture(client: httpx.Client, chart: str, theme: str) -
 
 
 def test_long_answers_are_compressed_for_those_who_take_it(client: httpx.Client) -> None:
-    for path in (f"{EVENTS}?limit=100", f"{AGGREGATE}?{WINDOW}", f"{AGGREGATE}.svg?{WINDOW}", EXPORT):
+    for path in (f"{EVENTS}?limit=100", f"{AGGREGATE}?{WINDOW}", f"{AGGREGATE}.svg?{WINDOW}&{AS_OF}", EXPORT):
         plain = client.get(path, headers={"Accept-Encoding": "identity"})
         packed = client.get(path, headers={"Accept-Encoding": "gzip"})
         assert "content-encoding" not in plain.headers
