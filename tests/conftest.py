@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from support import generated_events
 from support.database_servers import forgo_durability, fresh_database, kind, remove_server, short_folder
 from support.demo_database import demo_database
 from support.query_oracle import Row
+from support.reused_databases import ReusedDatabases
 from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect
 from usage_explore.db import ddl, embedded
@@ -131,10 +133,16 @@ def _template(server_url: str) -> Iterator[str]:
         yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]
 
 
+@pytest.fixture(scope="session")
+def _events_databases(server_url: str, _template: str) -> Iterator[ReusedDatabases]:
+    with contextlib.closing(ReusedDatabases(server_url, _template)) as databases:
+        yield databases
+
+
 @pytest.fixture
-def events_database_url(server_url: str, _template: str) -> Iterator[str]:
-    """A fresh database with the empty events table and its indexes, dropped afterwards."""
-    with fresh_database(server_url, _template) as url:
+def events_database_url(_events_databases: ReusedDatabases) -> Iterator[str]:
+    """A database with the empty events table and its indexes, which is no other test's meanwhile."""
+    with _events_databases.one() as url:
         yield url
 
 

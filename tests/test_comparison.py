@@ -201,6 +201,15 @@ def test_a_live_window_is_compared_with_as_long_a_one(hourly: Store, since: str,
     assert found.total == Change((found.until - found.since) // HOUR, (found.until - found.since) // HOUR)
 
 
+def test_a_quarter_is_compared_with_the_quarter_before(daily: Store) -> None:
+    for month, label, days, before in ((1, "vs Q4 2025", 90, 92), (7, "vs Q2 2026", 92, 91)):
+        query = AggregateQuery(window="this_quarter").resolve(utc(2026, month, 20))
+        found = compare(daily, daily.aggregate(query))
+        assert isinstance(found, Comparison)
+        assert found.label == label
+        assert found.total == Change(4 * days, 4 * before)
+
+
 def test_this_month_is_cut_where_now_is(hourly: Store) -> None:
     query = AggregateQuery(window="this_month", timezone="Europe/Berlin")
     now = utc(2026, 3, 31, 20)

@@ -16,12 +16,13 @@ from usage_explore.decimals import Number, plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params, validators
-from usage_explore.query.base import Query, parsed_instant
+from usage_explore.query.base import EventFilters, Query, parsed_instant
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.query.url_params import link
 from usage_explore.results import arrow, frames, workbook
+from usage_explore.results.currencies import Currencies
 from usage_explore.results.types import AggregateData, Event, Leaderboard, Series, Served, json_value
 from usage_explore.results.whole_file import whole_file
 
@@ -188,10 +189,11 @@ class Aggregate(AggregateData):
     """Usage over time: the answer to an `AggregateQuery`, exact to the last digit.
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
-    the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum: a
-    sum of tokens and seconds has no unit. `served` says whether the extract or the events were read, and how long it
-    took. `hints` are sentences on what is probably a mistake in the query, such as a window without any events; Python
-    warned of them.
+    the database's clock. Counts are `int`, sums and unit costs `Decimal`, None where a unit cost has no quantity to
+    divide by. `metrics` is the number of different metrics in the sum: a sum of tokens and seconds has no unit.
+    `currency` is that of a cost, None for several and without one (`currencies`). `served` says whether the extract or
+    the events were read, and how long it took. `hints` are sentences on what is probably a mistake in the query, such
+    as a window without any events; Python warned of them.
     """
 
     app_url: str
@@ -204,7 +206,7 @@ class Aggregate(AggregateData):
 
         Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, distinct:
         "Other (folded)" beside a value "Other"; the name of an id that has one), `value` (int64 for counts, `Decimal`
-        objects for sums).
+        objects for sums; for unit costs None, too).
         """
         return frames.aggregate(self)
 
@@ -241,7 +243,9 @@ class Aggregate(AggregateData):
     def __repr__(self) -> str:
         size = f"{len(self.series):,} series × {len(self.edges) - 1:,} buckets"
         adds = f", {self.adds}" if self.adds else ""
-        return f"<Aggregate: {size}, total {plain(self.total)}{adds}; {self.names.in_text(describe(self.query))}>"
+        total = "none" if self.total is None else plain(self.total)
+        unit = f" {self.currency}" if self.currency else ""
+        return f"<Aggregate: {size}, total {total}{unit}{adds}; {self.names.in_text(describe(self.query))}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
@@ -344,6 +348,7 @@ class Aggregate(AggregateData):
             "capped": self.capped,
             "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
             "metrics": self.metrics,
+            "currency": self.currency,
             "filters": _filters(query),
             "series": [self._series_dict(series) for series in self.series],
             "hints": list(self.hints),
@@ -406,6 +411,12 @@ class Leaderboards:
     served: Served = field(compare=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     hints: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    currencies: Currencies = ()
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of the costs; None for other measures, and without one."""
+        return self.currencies[0] if self.currencies else None
 
     def __getitem__(self, group: str) -> Leaderboard:
         """The leaderboard of a group such as `customer_id` or `dim:model`. Raises `KeyError`."""
@@ -450,6 +461,7 @@ class Leaderboards:
             "total": json_value(self.total),
             "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
             "metrics": self.metrics,
+            "currency": self.currency,
             "omitted": self.omitted,
             "filters": _filters(query),
             "leaderboards": [
@@ -478,7 +490,7 @@ class Leaderboards:
 def _filters(query: Query) -> dict[str, list[str]]:
     """The filter parameters, each with its values."""
     filters: dict[str, list[str]] = {}
-    others = set(type(query).model_fields) - set(Query.model_fields) | {"as_of", "organization_id"}
+    others = set(type(query).model_fields) - set(EventFilters.model_fields) | {"as_of", "organization_id"}
     for name, value in url_params.values(query):
         if name not in others:
             filters.setdefault(name, []).append(value)

@@ -24,7 +24,11 @@ from typing import Any
 
 Number = int | Decimal
 
+UNIT_COST_DIGITS = 12
+"""Significant digits of a unit cost."""
+
 _PLACEHOLDER = re.compile(r'"\\u0000(\d+)\\u0000"')
+_UNIT_COST = Context(prec=UNIT_COST_DIGITS, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # opposite infinities sum to NaN, as in SQL
 
 
@@ -77,6 +81,15 @@ def decimal_context() -> Iterator[None]:
 def ratio(part: Number, whole: Number) -> Decimal:
     """`part / whole` to 28 digits."""
     return Decimal(part) / Decimal(whole)
+
+
+def unit_cost(cost: Decimal, quantity: Decimal) -> Decimal | None:
+    """`cost / quantity`, rounded half-even to 12 significant digits; None for a quantity of 0.
+
+    >>> unit_cost(Decimal(2), Decimal(3)), unit_cost(Decimal(2), Decimal(0))
+    (Decimal('0.666666666667'), None)
+    """
+    return _UNIT_COST.add(_UNIT_COST.divide(cost, quantity), 0) if quantity else None  # no -0
 
 
 def rfc3339(instant: datetime) -> str:

@@ -78,7 +78,7 @@ class DatabaseError(UsageExploreError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database does not answer, the connection broke, or the server lacks resources.
+    """The database does not answer or refuses the connection, the connection broke, or the server lacks resources.
 
     `public` is the message without addresses and paths, for users of the API and the app.
     """
@@ -106,13 +106,14 @@ class TableMismatch(DatabaseError):
 
 
 class NotExact(DatabaseError):
-    """A sum would include NaN or infinite quantities, or exceed what the database can hold: no exact answer exists."""
+    """A sum would include NaN or infinite quantities or costs, or exceed what the database can hold."""
 
     @classmethod
     def not_finite(cls) -> NotExact:
-        """The error for quantities that are NaN or infinite."""
+        """The error for quantities or costs that are NaN or infinite."""
         return cls(
-            "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
+            "Some quantities or costs are NaN or infinite, so they have no exact sum; "
+            "`usage-explore doctor` names them. "
             "Counting (metric=count) still works."
         )
 

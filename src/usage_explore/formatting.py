@@ -41,12 +41,14 @@ _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def exact(value: Number) -> str:
-    """The number to the last digit, thousands separated by commas; NaN and infinities by their names.
+def exact(value: Number | None) -> str:
+    """The number to the last digit, thousands separated by commas; NaN and infinities by their names; `–` for None.
 
     >>> exact(-1234567), exact(Decimal("12480000.50"))
     ('-1,234,567', '12,480,000.5')
     """
+    if value is None:
+        return NO_VALUE
     if isinstance(value, Decimal) and not value.is_finite():
         return str(value)
     whole, point, fraction = plain(value).partition(".")
@@ -82,8 +84,10 @@ def signed(value: Number) -> str:
     return f"+{exact(value)}" if value > 0 else exact(value)
 
 
-def short(value: Number) -> str:
-    """About four digits: `12.48 M`, `84.2 k`, `9,871`, `0.0312`; `1.234E+21` beyond the named units."""
+def short(value: Number | None) -> str:
+    """About four digits: `12.48 M`, `84.2 k`, `9,871`, `0.0312`; `1.234E+21` beyond the named units; `–` for None."""
+    if value is None:
+        return NO_VALUE
     number = Decimal(value)
     size = _FOUR_DIGITS.plus(number).adjusted() if number else 0  # 999,960 is 1 M: rounding decides the unit
     if not _MIN_EXPONENT < size < _MAX_EXPONENT:

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, Table
 from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
 from usage_explore.console import progress_bar
+from usage_explore.db import catalog
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.names import Directory, Entry, of_organizations
@@ -34,7 +35,7 @@ from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeErr
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
 from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
-from usage_explore.extract.leaderboards import leaderboards
+from usage_explore.extract.leaderboards import Match, leaderboards, matches
 from usage_explore.extract.read import ExtractReader
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
@@ -42,6 +43,7 @@ from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import (
+    COST_METRICS,
     AggregateQuery,
     EventQuery,
     LeaderboardQuery,
@@ -52,7 +54,8 @@ from usage_explore.query.queries import (
 )
 from usage_explore.query.url_params import link
 from usage_explore.results import arrow
-from usage_explore.results.types import Choice, Event, Served, event_ids, named_boards, named_events, named_series
+from usage_explore.results.currencies import CurrencyCost
+from usage_explore.results.types import Choice, Event, Hit, Served, event_ids, named_boards, named_events, named_series
 from usage_explore.results.workbook import About, query_facts
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
@@ -73,6 +76,9 @@ _MAX_CHOICES = 100_000
 
 _MAX_READ_EVENTS = 10_000_000
 """Events that `Store.read` keeps in memory, about 500 bytes each."""
+
+NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)"
+"""The hint of an answer whose costs are 0, and unit costs None, because no event has one."""
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
@@ -179,7 +185,8 @@ class Store:
         requested = expect(EventQuery, EventQuery() if query is None else query)
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
-            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
+            times = self._times(connection, query)
+            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after, times)
             hinted: tuple[str, ...] = ()
             if after is None:
                 since = None
@@ -199,7 +206,8 @@ class Store:
             return None
         after = decode_cursor(query.cursor, query)
         with self._transaction(query) as (connection, query):
-            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after)
+            times = self._times(connection, query)
+            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after, times)
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
         # the last row before the previous page
@@ -210,7 +218,7 @@ class Store:
         """The number of events of the query, on all pages."""
         with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
             paths = self._paths(connection, _now(connection))
-            events = paths.count(scoped)
+            events = paths.count(scoped, indexed=self._is_indexed(connection, scoped))
             self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
             return events
 
@@ -279,19 +287,23 @@ class Store:
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """Usage over time.
 
-        Raises `QueryError` for an empty window and for an answer of more than 200,000 points, `NotExact` for a sum of
-        NaN or infinite quantities, `ScopeError`, `DatabaseError`.
+        Raises `QueryError` for an empty window, for an answer of more than 200,000 points and for costs in several
+        currencies, `NotExact` for a sum of NaN or infinite quantities or costs, `ScopeError`, `DatabaseError`.
         """
         requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
             now = _now(connection)
             resolved, capped = _in_effect(scoped, now)
-            series, metrics, served = self._paths(connection, now).aggregate(resolved)
+            series, metrics, currencies, served = self._paths(connection, now).aggregate(resolved)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
-            empty = not has_keys or not any(item.total for item in series)
+            empty = not has_keys or not metrics
             hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
+        if self.hints and resolved.metric in COST_METRICS and metrics and not currencies:
+            hinted = (*hinted, NO_COSTS)
+            if self.warns:
+                hints.warn(NO_COSTS)
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),
@@ -300,11 +312,22 @@ class Store:
             now=now,
             capped=capped,
             metrics=metrics,
+            currencies=currencies,
             app_url=self.app_url,
             served=served,
             store=self,
             hints=hinted,
         )
+
+    def currencies(self, within: Query | None = None) -> list[CurrencyCost]:
+        """The currencies of the costs of the events of `within` (default: all events), that of most events first.
+
+        A cost without a currency has the currency None; a sum is NaN or infinite if a cost is.
+        """
+        requested = expect(Query, EventQuery() if within is None else within)
+        with self._transaction(requested, snapshot=True) as (connection, scoped):
+            now = _now(connection)
+            return self._paths(connection, now).costs(scoped.resolve(now))
 
     def leaderboards(
         self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
@@ -312,8 +335,9 @@ class Store:
         """The `top` largest values of every column and dimension, by default 5, with their shares of the total.
 
         Of an `AggregateQuery` the filters, window, `as_of` and metric count; its window is not shortened, so
-        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, `NotExact` for a sum of
-        NaN or infinite quantities, `ScopeError`, `DatabaseError`.
+        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, for costs in several
+        currencies and for unit costs too, which do not add up; `NotExact` for a sum of NaN or infinite quantities or
+        costs, `ScopeError`, `DatabaseError`.
 
         >>> store.leaderboards(AggregateQuery(dimensions={"region": "eu-west"}), top=3).frame  # doctest: +SKIP
         """
@@ -327,7 +351,7 @@ class Store:
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
             now = _now(connection)
             resolved = scoped.resolve(now)
-            boards, total, metrics, omitted, served = leaderboards(self._paths(connection, now), resolved)
+            boards, total, metrics, omitted, currencies, served = leaderboards(self._paths(connection, now), resolved)
             ids = (
                 (board.group, leader.key)
                 for board in boards
@@ -342,6 +366,7 @@ class Store:
             boards=named_boards(boards, names),
             total=total,
             metrics=metrics,
+            currencies=currencies,
             omitted=omitted,
             now=now,
             served=served,
@@ -425,8 +450,8 @@ class Store:
         `since` and `until` replace those of the query. It is compared with an `expected` number, else with another
         window. `baseline` is "week", the same hours one week before, the default for a bucket of an hour or a day;
         "before", the default else, the bucket, month, local days or duration right before; or any (since, until).
-        An unfinished window is compared with equally much elapsed time. Raises `QueryError`, `NotExact`, `ScopeError`,
-        `DatabaseError`.
+        An unfinished window is compared with equally much elapsed time. Raises `QueryError`, for costs in several
+        currencies and for unit costs too, whose change is no sum; `NotExact`, `ScopeError`, `DatabaseError`.
         """
         from usage_explore.explain.run import explain, number
 
@@ -498,6 +523,46 @@ class Store:
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
             effective, _ = _in_effect(scoped, _now(connection))
             return statements.to_sql(aggregation.aggregate(self.table, effective))
+
+    def search(self, text: str, within: LeaderboardQuery | AggregateQuery | None = None, most: int = 5) -> list[Hit]:
+        """Where a text occurs: as an event's id, an idempotency key, in a name or external id, or in a value.
+
+        Ids of events and idempotency keys are found whole, among events of any time; names, external ids and values of
+        columns and dimensions by any part, in any case, at most `most` of each, with their number of events in the
+        window and filters of `within` (default: the last 30 days). Names come with 0 events, too.
+        Raises `QueryError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.search("claude", AggregateQuery(window="2026-09"))  # doctest: +SKIP
+        """
+        try:
+            wanted = validators.text(text.strip() if isinstance(text, str) else text)
+        except ValueError as error:
+            raise QueryError([Fault("text", str(error))]) from None
+        given = LeaderboardQuery() if within is None else within
+        if isinstance(given, AggregateQuery):
+            given = LeaderboardQuery(**given.shared_with(LeaderboardQuery) | {"metric": None, "top": None})
+        query = expect(LeaderboardQuery, given).replace(metric="count", top=most)
+        with self._transaction(query, snapshot=True) as (connection, scoped):
+            paths = self._paths(connection, _now(connection))
+            resolved, directory = scoped.resolve(paths.now), self._directory(connection, scoped)
+            hits = [self._looked_up(paths, resolved, name, wanted) for name in filters.LOOKED_UP]
+            entries = directory.search(wanted, None, most)
+            ids = [(f"{entry.kind}_id", str(entry.id)) for entry in entries]
+            found = matches(paths, resolved, Match(wanted, tuple(id_ for _, id_ in ids)))
+            counts = {(group, key): events for group, keys in found.items() for key, events in keys}
+            named = dict.fromkeys([*(pair for pair in ids if pair[0] in filters.ID_COLUMNS), *counts])
+            names = directory.names(pair for pair in named if pair[0] in filters.ID_COLUMNS)
+        values = [Hit(group, key, counts.get((group, key), 0), names.name(group, key)) for group, key in named]
+        return [hit for hit in hits if hit] + values
+
+    def _looked_up(self, paths: Paths, query: LeaderboardQuery, name: str, text: str) -> Hit | None:
+        """The events of an id or idempotency key, None without any."""
+        try:
+            lookup = EventQuery(organization_id=query.organization_id, as_of=query.as_of, **{name: [text]})
+        except QueryError:  # a text that is no UUID
+            return None
+        events = paths.count(lookup, indexed=self._is_indexed(paths.connection, lookup))
+        return Hit(name, getattr(lookup, name)[0], events) if events else None
 
     def metric_keys(self, within: Query | None = None) -> list[Choice]:
         """The metric keys of the events of `within` (default: all events), most frequent first."""
@@ -619,6 +684,25 @@ class Store:
         facts = query_facts(query, self._organization_name(connection, query), as_of, names, zone)
         words = names.in_text(describe(query.replace(as_of=None)), ids=True)
         return About(zone, [("Query", words), *facts, ("Link", link(self.app_url, "events", query))])
+
+    def _times(self, connection: Connection, query: EventQuery) -> list[datetime] | None:
+        """The times of the events of ids or idempotency keys, where the extract finds them faster than the table."""
+        looked_up = any(getattr(query, name) for name in filters.LOOKED_UP)
+        if not looked_up or self._is_indexed(connection, query):
+            return None
+        return self._paths(connection, _now(connection)).times(query)
+
+    def _is_indexed(self, connection: Connection, query: EventQuery) -> bool:
+        """Whether an index finds the query's ids or idempotency keys; looked up once per connection and table."""
+        columns = tuple(name for name in filters.LOOKED_UP if getattr(query, name))
+        driver = connection.connection.driver_connection
+        if not columns or not isinstance(driver, psycopg.Connection):
+            return False
+        known: dict[tuple[str, ...], bool] = connection.info.setdefault("finds", {})
+        key = (self.table.fullname, *columns)
+        if key not in known:
+            known[key] = catalog.finds(driver, self.table.fullname, columns)
+        return known[key]
 
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)

@@ -15,7 +15,7 @@ from usage_explore.results import frames
 MAX_SERIES = 5
 """Series that the text lists, besides Other."""
 
-Selection = tuple[str, Number]
+Selection = tuple[str, Number | None]
 """A selection in words, "model large, 3 Sep 2026", and its exact total."""
 
 
@@ -45,8 +45,12 @@ def lines(*paragraphs: Iterable[str]) -> str:
     return "\n\n".join("\n".join(written) for paragraph in paragraphs if (written := list(paragraph)))
 
 
-def _measured(answer: Aggregate, value: Number) -> str:
-    return f"{exact(value)} {measure_name(answer.query.metric, value)}"
+def _measured(answer: Aggregate, value: Number | None) -> str:
+    """`1,234.5 quantity`; a unit cost may have no value, and costs in several currencies have no sum."""
+    if value is None:
+        return f"no {labels.unit(answer)}"
+    counts = answer.query.metric == "count"
+    return f"{exact(value)} {measure_name(answer.query.metric, value) if counts else labels.unit(answer)}"
 
 
 def _change(answer: Aggregate, comparison: Comparison | str) -> str:
@@ -54,30 +58,42 @@ def _change(answer: Aggregate, comparison: Comparison | str) -> str:
         return f"Change: {comparison}"
     zone = answer.query.zone
     before = span(comparison.since.astimezone(zone), comparison.until.astimezone(zone))
-    return f"Change: {_changed(comparison.total)} {comparison.label} ({before}: {exact(comparison.total.before)})"
+    earlier = _measured(answer, comparison.total.before)
+    return f"Change: {_changed(comparison.total)} {comparison.label} ({before}: {earlier})"
 
 
 def _changed(total: Change) -> str:
     """`+8.1 % (+92,345)`."""
+    if total.now is None or total.before is None:
+        return "not known"
     if total.now == total.before:
         return "none"
     return f"{change(total.ratio)} ({signed(difference(total.now, total.before))})"
+
+
+def _share(answer: Aggregate, part: Number | None) -> str:
+    """The share of the total in words; nothing for ratios, which do not add up."""
+    if part is None or answer.total is None or not answer.adds_up:
+        return ""
+    return f", {percent(part, answer.total)} of the total"
 
 
 def _largest(answer: Aggregate, comparison: Comparison | str) -> Iterator[str]:
     number = sum(series.members for series in answer.series)
     yield f"Largest of {counted(number, 'value')} of {group_name(answer.query.group_by)}:"
     ranked = list(zip(frames.spellings(answer), answer.series, strict=True))
-    kept = [index for index, (_, series) in enumerate(ranked) if series.kind != "other"]
-    for index in kept[:MAX_SERIES]:
+    kept = [index for index, (_, series) in enumerate(ranked) if series.kind != "other"][:MAX_SERIES]
+    for index in kept:
         name, series = ranked[index]
         moved = "" if isinstance(comparison, str) else f", change {_changed(comparison.series[index])}"
-        share = percent(series.total, answer.total)
-        yield f"- {name}: {_measured(answer, series.total)}, {share} of the total{moved}"
-    rest = [series for index, (_, series) in enumerate(ranked) if index not in kept[:MAX_SERIES]]
+        yield f"- {name}: {_measured(answer, series.total)}{_share(answer, series.total)}{moved}"
+    rest = [series for index, (_, series) in enumerate(ranked) if index not in kept]
     if rest:
+        others = counted(sum(series.members for series in rest), "other")
+        if answer.total is None or not answer.adds_up:
+            yield f"- {others}"
+            return
         total = answer.total
-        for _, series in (ranked[index] for index in kept[:MAX_SERIES]):
-            total = difference(total, series.total)
-        members = counted(sum(series.members for series in rest), "other")
-        yield f"- {members}: {_measured(answer, total)}, {percent(total, answer.total)} of the total"
+        for index in kept:
+            total = difference(total, ranked[index][1].total or 0)
+        yield f"- {others}: {_measured(answer, total)}{_share(answer, total)}"

@@ -44,7 +44,7 @@ def test_a_page_is_the_packages_page(
 @few
 @given(
     chosen=filters(),
-    bucket=st.sampled_from(["hour", "day", "week"]),
+    bucket=st.sampled_from(["hour", "day", "week", "month"]),
     metric=st.sampled_from(["count", "sum_quantity"]),
     group_by=st.sampled_from(["none", "metric_key", "dim:model", "customer_id", "wallet_currency"]),
     top=st.integers(0, 5),

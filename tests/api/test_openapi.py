@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking
-from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Store
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store
 from usage_explore.api import openapi
 from usage_explore.api.endpoints import Csv, View
-from usage_explore.query import validators
+from usage_explore.query import buckets, validators
 from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
 
@@ -89,7 +89,7 @@ def test_the_parameters_are_the_declared_fields(
 
 def test_many_values_and_free_names(document: dict[str, Any]) -> None:
     found = parameters(document, EVENTS)
-    for name in ("metric_key", "price_key", "wallet_currency", "missing"):
+    for name in ("metric_key", "price_key", "wallet_currency", "external_cost_currency", "missing"):
         assert (found[name]["schema"]["type"], found[name]["explode"]) == ("array", True)
     for name, good, bad in (
         ("dim", {"dim:model": "large", "dim:a b": ""}, {"model": "large"}),
@@ -104,7 +104,7 @@ def test_many_values_and_free_names(document: dict[str, Any]) -> None:
 
 
 @given(
-    st.from_regex(r"(now|-\d{0,7}[hdwm]?)(/[hdwm])?", fullmatch=True)
+    st.from_regex(r"(now|-\d{0,7}[hdwm]?)(/[hdwmM])?", fullmatch=True)
     | st.sampled_from(["now/d", "-1h/h", "+1d", "-0d", "-30d/d/d", "NOW"])
 )
 def test_the_document_takes_the_relative_times_that_are_read(text: str) -> None:
@@ -115,6 +115,32 @@ def test_the_document_takes_the_relative_times_that_are_read(text: str) -> None:
     except ValueError:
         known = False
     assert jsonschema.Draft202012Validator(pattern).is_valid(text) == known
+
+
+@given(
+    st.from_regex(r"(19[67]|2[012][09])\d-\d{1,2}", fullmatch=True)
+    | st.sampled_from([*buckets.CALENDAR_WINDOWS, "next_week", "this_year", "2026", "2026-09-01", ""])
+)
+def test_the_document_takes_the_windows_that_are_read(text: str) -> None:
+    (schema,) = (each["schema"] for each in openapi.parameters(LeaderboardQuery) if each["name"] == "window")
+    assert jsonschema.Draft202012Validator(schema).is_valid(text) == accepts(LeaderboardQuery, window=text)
+
+
+@given(
+    st.from_regex(r"[+-]?\d{0,3}\.?\d{0,3}(e\d)?", fullmatch=True) | st.sampled_from(["NaN", "1,5", "-0", "Infinity"])
+)
+def test_the_document_takes_the_decimals_that_are_read(text: str) -> None:
+    (schema,) = (each["schema"] for each in openapi.parameters(EventQuery) if each["name"] == "quantity_max")
+    text = "".join(letter for letter in text if letter.isascii())
+    assert jsonschema.Draft202012Validator(schema).is_valid(text) == accepts(EventQuery, quantity_max=text)
+
+
+def accepts(model: type[Query], **given: str) -> bool:
+    try:
+        model(**given)
+    except QueryError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("group", ["none", *GROUPS, "dim:model", "dim:a b", "dim:", "Model", "metric", ""])
@@ -146,6 +172,9 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("EventPage", f"{EVENTS}?limit=100"),
         ("Aggregate", f"{AGGREGATE}?{window}&group_by=dim:model&top=2&as_of=2026-11-20T00:00:00Z"),
         ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_quantity&missing=dim:region"),
+        ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_cost&external_cost_currency=USD"),
+        ("Aggregate", f"{AGGREGATE}?{window}&metric=unit_cost&group_by=external_cost_currency"),
+        ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_cost"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&as_of=2026-11-20T00:00:00Z"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
         ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),

@@ -16,7 +16,7 @@ import pytest
 from starlette.requests import Request
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, raw
+from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking, raw
 from support.query_oracle import Row
 from usage_explore import Store, connect
 from usage_explore.access.logs import JsonLines
@@ -71,6 +71,12 @@ def test_all_faults_are_reported_together(client: httpx.Client) -> None:
         (EVENTS, "chart=bars", "chart", "unknown"),
         (AGGREGATE, "since=now&until=-1d", "", "window"),
         (AGGREGATE, "window=this_month&since=-1d", "since", "window"),
+        (AGGREGATE, "window=2026-13", "window", "01 to 12"),
+        (AGGREGATE, "quantity_min=2&quantity_max=1", "quantity_min", "is more than quantity_max"),
+        (LEADERBOARDS, "quantity_min=2&quantity_max=1", "quantity_max", "is less than quantity_min"),
+        (EVENTS, "id=abc", "id", "UUID"),
+        (EVENTS, "idempotency_key=", "idempotency_key", "empty=idempotency_key"),
+        (EVENTS, "ingested_after=2026-02-01T00:00:00Z&ingested_before=2026-01-01T00:00:00Z", "ingested_before", "swap"),
         (AGGREGATE, "group_by=dim:", "group_by", "dim:model"),
         (AGGREGATE, "top=-1", "top", "0 to 1000"),
         (AGGREGATE, "timezone=Mars", "timezone", "IANA"),
@@ -197,6 +203,39 @@ def test_no_exact_sum(events_database_url: str, events_connection: ddl.Connectio
             problem(client.get(f"{path}?{window}&metric=sum_quantity"), 409, "not-exact")
         assert client.get(f"{AGGREGATE}?{window}").status_code == 200
         assert client.get(EVENTS).json()["data"][0]["quantity"] == "Infinity"
+
+
+def test_costs_in_several_currencies(
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
+) -> None:
+    made = [
+        replace(
+            own[0],
+            id=uuid4(),
+            external_cost_amount=Decimal(amount),
+            external_cost_currency=currency,
+            quantity=Decimal(4),
+        )
+        for amount, currency in (("1.50", "USD"), ("2", "EUR"), ("0.25", "USD"))
+    ]
+    generated_events.insert(events_connection, made)
+    since, until = (f"{own[0].timestamp + timedelta(days=days):%Y-%m-%dT00:00:00Z}" for days in (0, 1))
+    window = f"since={since}&until={until}"
+    with connect(events_database_url) as store, asking(store) as client:
+        for path in (AGGREGATE, PICTURE, LEADERBOARDS):
+            found = faults(client.get(f"{path}?{window}&metric=sum_cost"))
+            assert "USD (2 events) and EUR (1 event); choose one" in found["external_cost_currency"]
+        assert "not one of" in faults(client.get(f"{LEADERBOARDS}?{window}&metric=unit_cost"))["metric"]
+        assert set(faults(client.get(f"{AGGREGATE}?{window}&external_cost_currencies=USD"))) == {
+            "external_cost_currencies"
+        }
+        answer = client.get(f"{AGGREGATE}?{window}&metric=unit_cost&external_cost_currency=USD").json()
+        assert (answer["currency"], answer["filters"]) == ("USD", {"external_cost_currency": ["USD"]})
+        assert answer["series"][0]["total"] == "0.21875"
+        grouped = client.get(f"{AGGREGATE}?{window}&metric=sum_cost&group_by=external_cost_currency").json()
+        assert grouped["currency"] is None
+        assert [(series["key"], series["total"]) for series in grouped["series"]][:2] == [("EUR", "2"), ("USD", "1.75")]
+        assert client.get(f"{PICTURE}?{window}&metric=sum_cost&group_by=external_cost_currency").status_code == 200
 
 
 def test_a_fault_of_ours_shows_nothing_of_it(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,14 +18,17 @@ from usage_explore.app.header import linked_views
 from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.app.query_edits import Filter
 from usage_explore.decimals import json_text
-from usage_explore.query.describe import file_dates
+from usage_explore.query import buckets
+from usage_explore.query.describe import file_dates, window_words
 from usage_explore.query.queries import Period
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"
 NOW = datetime(2026, 9, 30, 14, 5, tzinfo=UTC)
 keys = st.text(min_size=1, max_size=8).filter(lambda text: "\0" not in text and text.isprintable())
 values = st.lists(keys, min_size=1, max_size=3, unique=True).map(lambda found: tuple(sorted(found)))
-groups = st.sampled_from(["metric_key", "price_key", "wallet_currency"]) | keys.map("dim:{}".format)
+groups = st.sampled_from(["metric_key", "price_key", "wallet_currency", "external_cost_currency"]) | keys.map(
+    "dim:{}".format
+)
 filters = st.one_of(
     st.builds(Filter, groups, st.sampled_from(["is", "is not"]), values),
     st.builds(Filter, groups, st.sampled_from(["is missing", "is not missing"])),
@@ -66,7 +69,7 @@ def test_every_filter_has_a_chip_that_removes_it(several) -> None:
     assert query_edits.without_filters(query) == EventQuery(organization_id=ID)
 
 
-@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+@pytest.mark.parametrize("bucket", buckets.BUCKETS)
 @pytest.mark.parametrize("name", [name for name in query_edits.PRESETS if name != "custom"])
 def test_a_preset_begins_on_a_bucket_edge_and_keeps_doing_so(name: str, bucket: str) -> None:
     query = query_edits.with_preset(AggregateQuery(timezone="Asia/Kathmandu"), name, NOW)
@@ -78,6 +81,35 @@ def test_a_preset_begins_on_a_bucket_edge_and_keeps_doing_so(name: str, bucket: 
         assert resolved.edges()[0] == resolved.since
 
 
+@pytest.mark.parametrize(("name", "bucket", "bars"), [("24h", "hour", 24), ("7d", "day", 7), ("30d", "day", 30)])
+def test_a_preset_draws_as_many_bars_as_its_label_says(name: str, bucket: str, bars: int) -> None:
+    query = query_edits.with_preset(AggregateQuery(bucket=bucket, timezone="Asia/Kathmandu"), name, NOW)
+    assert len(query.resolve(NOW).edges()) - 1 == bars
+    assert query_edits.PRESETS[name].partition(" ")[0] == str(bars)
+    assert window_words(query) == f"last {bars} {bucket}s"
+
+
+@pytest.mark.parametrize("window", [*buckets.CALENDAR_WINDOWS, "2026-09"])
+def test_a_calendar_window_survives_another_bucket(window: str) -> None:
+    query = AggregateQuery(window=window)
+    assert query_edits.with_bucket(query, "month") == query.replace(bucket="month")
+    assert query_edits.preset(query) == (window if window in query_edits.PRESETS else None)
+
+
+def test_bounds_are_chips_in_words_on_the_clock_of_the_page() -> None:
+    query = EventQuery(ingested_after="2026-09-30T22:00:00Z", quantity_min="0.50", idempotency_key="k", id=ID)
+    chips = query_edits.filters(query, ZoneInfo("Europe/Berlin"))
+    assert [str(chip) for chip in chips] == [
+        f"id is {ID[:8]}…",
+        "idempotency key is k",
+        "arrived from 1 Oct 2026 00:00",
+        "quantity at least 0.5",
+    ]
+    for chip in chips:
+        query = query_edits.without_filter(query, chip)
+    assert query == EventQuery()
+
+
 def test_custom_starts_from_the_window_that_is_shown() -> None:
     query = AggregateQuery(since="-7d/d", timezone="Europe/Berlin")
     custom = query_edits.with_preset(query, "custom", NOW)
@@ -86,7 +118,7 @@ def test_custom_starts_from_the_window_that_is_shown() -> None:
 
 
 def test_a_link_that_names_an_organization_at_most_is_the_start_page_and_others_are_taken_at_their_word() -> None:
-    start = AggregateQuery(since="-30d/d", group_by="metric_key")
+    start = AggregateQuery(since="-29d/d", group_by="metric_key")
     organization = (("organization_id", ID),)
     assert ExploreView.from_params(()).query == start
     assert ExploreView.from_params(organization).query == start.replace(organization_id=ID)
@@ -133,7 +165,7 @@ def test_what_is_picked_survives_where_it_still_means_something(picked, span, ch
 
 def test_all_faults_of_a_link_are_told_at_once() -> None:
     with pytest.raises(QueryError) as raised:
-        ExploreView.from_params((("bucket", "month"), ("chart", "pie"), ("series", "value"), ("span", "x/y")))
+        ExploreView.from_params((("bucket", "year"), ("chart", "pie"), ("series", "value"), ("span", "x/y")))
     assert {fault.parameter for fault in raised.value.faults} == {"bucket", "chart", "series", "span"}
 
 

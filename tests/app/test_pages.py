@@ -82,7 +82,7 @@ def test_a_chip_removes_its_filter(explore: Open) -> None:
 
 
 def test_every_fault_of_a_bad_link_is_told_and_nothing_is_shown(explore: Open) -> None:
-    app = explore(organization_id=ACME, custmer_id="x", bucket="month", chart="pie", span="yesterday")
+    app = explore(organization_id=ACME, custmer_id="x", bucket="year", chart="pie", span="yesterday")
     told = app.error[0].value.replace("\\", "")
     for fault in ("custmer_id**: unknown parameter, did you mean customer_id?", "bucket**", "chart**", "span**"):
         assert fault in told
@@ -351,6 +351,42 @@ def test_a_sum_over_several_metrics_says_how_many_it_adds(explore: Open, store: 
     assert f":small[:gray[quantity, adds {answer.metrics} metrics]]" in text(explore(**summed))
     assert ":small[:gray[quantity]]" in text(explore(**summed, metric_key="tokens_in"))
     assert "adds" not in text(explore(**LINK))
+
+
+def test_costs_are_shown_in_one_currency_that_the_page_names(explore: Open, store: Store) -> None:
+    costs = store.currencies(AggregateQuery(**LINK))
+    assert len(costs) > 1
+    most, other = costs[0].currency, costs[1].currency
+    assert most
+    assert other
+    answer = store.aggregate(AggregateQuery(**LINK, metric="sum_cost", external_cost_currency=most))
+    app = explore(**LINK, metric="sum_cost")
+    assert charts(app) == 1
+    assert formatting.short(answer.total) in text(app)
+    assert f":small[:gray[cost in {most}]]" in text(app)
+    others = sorted(cost.currency or "" for cost in costs[1:])
+    left_out = f"Other costs are in {formatting.listed(others)}"
+    assert f"Only costs in {most}, the currency of most events. {left_out}" in text(app)
+    assert app.button(key="chip external_cost_currency is").label == f"cost currency is {most}"
+    app.selectbox(key="currency").set_value(1).run()
+    assert app.query_params["external_cost_currency"] == other
+    other_answer = store.aggregate(AggregateQuery(**LINK, metric="sum_cost", external_cost_currency=other))
+    assert formatting.short(other_answer.total) in text(app)
+    assert f"Only costs in {other}. Other costs are in" in text(app)
+    app.segmented_control(key="metric").set_value("unit_cost").run()
+    ratio = store.aggregate(AggregateQuery(**LINK, metric="unit_cost", external_cost_currency=other))
+    assert f":small[:gray[unit cost in {other}, adds" in text(app)
+    assert formatting.short(ratio.total) in text(app)
+    (table,) = (frame.value for frame in app.dataframe if "share" in frame.value)
+    assert table["share"].isna().all()
+    assert table["total"].notna().any()
+
+
+def test_costs_by_currency_have_no_total(explore: Open) -> None:
+    app = explore(**{**LINK, "group_by": "external_cost_currency"}, metric="sum_cost")
+    assert charts(app) == 1
+    assert "– :small[:gray[cost in" in text(app)
+    assert "currency" not in {box.key for box in app.selectbox}
 
 
 def test_every_time_on_the_page_is_on_its_clock(explore: Open, store: Store) -> None:

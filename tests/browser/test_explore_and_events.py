@@ -62,11 +62,15 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
     page = settled(visit(address("", **LINK)))
     choice(page, "7 d").click()
     settled(page)
-    assert parameters(page)["since"] == ["-7d/d"]
+    assert parameters(page)["since"] == ["-6d/d"]
     choice(page, "hour").click()
     settled(page)
-    assert parameters(page)["since"] == ["-7d/h"]
-    choice(page, "Last month").click()
+    assert parameters(page)["since"] == ["-6d/d"]
+    choice(page, "week").click()
+    settled(page)
+    assert parameters(page)["since"] == ["-6d/w"]
+    page.get_by_role("combobox", name="or all of").click()
+    page.get_by_role("option", name="Last month").click()
     settled(page)
     assert parameters(page)["window"] == ["last_month"]
     assert "since" not in parameters(page)
@@ -413,7 +417,7 @@ def test_a_database_that_is_away_is_noticed_and_so_is_its_return(visit: Visit, s
 
 
 def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) -> None:
-    page = settled(visit(address("", **LINK, custmer_id="x", bucket="month")))
+    page = settled(visit(address("", **LINK, custmer_id="x", bucket="year")))
     for words_ in ("did you mean customer_id?", "'month' is not one of hour, day, week"):
         expect(page.locator(ALERT)).to_contain_text(words_)
     expect(page.locator(CHART)).to_have_count(0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import io
 import itertools
 import json
+import math
 import random
 import re
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -25,11 +28,11 @@ import vl_convert
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.charts import expected, labels, layers, style
-from usage_explore.decimals import exact_sum, plain
+from usage_explore.decimals import exact_sum, plain, unit_cost
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.results.types import Point, Series, SeriesKind, Served
+from usage_explore.results.types import Point, Ratio, Series, SeriesKind, Served
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
 KINDS: tuple[charts.SeriesKind, ...] = ("bars", "lines", "area")
@@ -95,6 +98,28 @@ def answer(
     )
 
 
+def costs(keys: list[tuple[SeriesKind, str | None]], metric: str, *currencies: str | None) -> Aggregate:
+    """The answer as costs; unit costs have gaps in every third bucket, and none at all without a currency."""
+    made = answer(keys, metric=metric)
+    if metric == "unit_cost":
+        made = dataclasses.replace(
+            made,
+            series=tuple(_with_ratios(series, currencies) for series in made.series),
+        )
+    return dataclasses.replace(made, currencies=currencies)
+
+
+def _with_ratios(series: Series, currencies: tuple[str | None, ...]) -> Series:
+    points = []
+    for index, point in enumerate(series.points):
+        gap = index % 3 == 1 or not currencies
+        ratio = Ratio(Decimal(point.value or 0), Decimal(0 if gap else 4))
+        points.append(dataclasses.replace(point, value=unit_cost(*ratio), ratio=ratio))
+    ratios = [point.ratio for point in points if point.ratio]
+    whole = Ratio(sum((each.cost for each in ratios), Decimal(0)), sum((each.quantity for each in ratios), Decimal(0)))
+    return dataclasses.replace(series, points=tuple(points), total=unit_cost(*whole), ratio=whole)
+
+
 CASES: dict[str, Callable[[], Aggregate]] = {
     "none": lambda: answer(ALL, metric="count", value=lambda _, index: index * 7),
     "every kind of series": lambda: answer(EVERY),
@@ -122,6 +147,11 @@ CASES: dict[str, Callable[[], Aggregate]] = {
     "weeks": lambda: answer(EVERY, "2026-08-01T00:00:00Z", bucket="week", timezone="Asia/Kathmandu"),
     "two years of weeks": lambda: answer(EVERY, "2024-11-01T00:00:00Z", bucket="week"),
     "capped hours": lambda: answer(EVERY, "2026-07-28T14:00:00Z", bucket="hour", capped=True),
+    "costs by currency": lambda: costs(EVERY, "sum_cost", "EUR", "USD", None),
+    "unit costs": lambda: costs(EVERY, "unit_cost", "USD"),
+    "more unit costs than can be drawn": lambda: costs(MANY, "unit_cost", "USD"),
+    "one unit cost": lambda: costs(ALL, "unit_cost", None),
+    "unit costs of nothing": lambda: costs(EVERY, "unit_cost"),
     "enormous": lambda: answer(ALL, value=lambda _, index: f"{index - 3}e280"),
     "tiny": lambda: answer(ALL, value=lambda _, index: f"{index}e-30"),
 }
@@ -138,6 +168,46 @@ def data(spec: dict[str, Any], name: str) -> list[dict[str, Any]]:
         if layer.get("data", {}).get("name") == name and "values" in layer["data"]:
             return list(json.loads(layer["data"]["values"]))
     return []
+
+
+def test_unit_costs_are_lines_with_gaps_never_stacked() -> None:
+    found = CASES["unit costs"]()
+    spec = charts.chart(found).to_dict()
+    assert "Drawn as lines, because unit costs do not add up" in json.dumps(spec["title"])
+    rows = [row for row in data(spec, "points") if row["series"] == "gpt-x"]
+    values = {row["middle"]: row["high"] for row in rows}
+    first = found.series[0]
+    for point in first.points:
+        middle = (style.millis(point.start) + style.millis(point.end)) // 2
+        assert values.get(middle) == (None if point.value is None else float(point.value))
+    assert {row["low"] for row in rows} == {0.0}
+    assert None in values.values()
+    totals = labels.bucket_totals(found)
+    assert totals[1] is None
+    assert totals[0] == unit_cost(
+        sum((s.points[0].ratio.cost for s in found.series if s.points[0].ratio), Decimal(0)), Decimal(4 * len(EVERY))
+    )
+    assert "Unit cost in USD" in json.dumps(spec)
+    many = charts.chart(CASES["more unit costs than can be drawn"]()).to_dict()
+    assert max(row["high"] or 0 for row in data(many, "points")) <= 9_000_000 / 4  # a mean, not a sum
+    summary = labels.summary(found)
+    assert "of the total" not in summary
+    assert "that of the largest cost gpt-x" in summary
+
+
+def test_costs_in_several_currencies_are_lines_without_a_total() -> None:
+    found = CASES["costs by currency"]()
+    spec = charts.chart(found, kind="area").to_dict()
+    assert "costs in several currencies do not add up" in json.dumps(spec["title"])
+    assert found.total is None
+    assert set(labels.bucket_totals(found)) == {None}
+    assert "Total –" in labels.summary(found)
+
+
+def test_no_costs_are_said_to_be_none() -> None:
+    found = CASES["unit costs of nothing"]()
+    assert "None of these events has a cost" in labels.summary(found)
+    assert "None of these events has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
 
 
 @pytest.mark.usefixtures("validated_charts")
@@ -207,6 +277,18 @@ def test_the_browsers_zone_has_no_say() -> None:
     assert "time" not in json.dumps(spec["layer"][0]["encoding"])
 
 
+def whole(points: list[Point], asked: Aggregate) -> int | Decimal | None:
+    """The sum of points, of unit costs the ratio of sums, and nothing of several currencies."""
+    if len(asked.currencies) > 1:
+        return None
+    if asked.query.metric == "unit_cost":
+        pairs = [point.ratio for point in points if point.ratio is not None]
+        assert len(pairs) == len(points)
+        quantity = sum(pair.quantity for pair in pairs)
+        return unit_cost(sum((pair.cost for pair in pairs), Decimal(0)), Decimal(quantity))
+    return exact_sum((point.number for point in points), points[0].number * 0)
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case not in ("no events", "zero events")])
 def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
     asked = CASES[case]()
@@ -221,10 +303,10 @@ def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
             assert point.start >= NOW
             assert not any(column)
             continue
-        assert row["total"] == formatting.exact(exact_sum(column, column[0] * 0))
+        assert row["total"] == formatting.exact(whole([series.points[index] for series in asked.series], asked))
         assert [row[f"v{place}"] for place in range(len(shown))] == [formatting.exact(x.values[index]) for x in shown]
-        told = [x.values[index] for x in shown + hidden]
-        assert exact_sum(told, column[0] * 0) == exact_sum(column, column[0] * 0)
+        told = [x.points[index] for x in shown + hidden]
+        assert whole(told, asked) == whole([series.points[index] for series in asked.series], asked)
         assert (row["state"] == "complete") is point.complete
 
 
@@ -349,10 +431,21 @@ def test_an_hour_that_comes_twice_says_which() -> None:
     assert "Sun 25 Oct 2026, 03:00–04:00, Europe/Berlin" in texts
 
 
-@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+@pytest.mark.parametrize("bucket", ["hour", "day", "week", "month"])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Pacific/Apia"])
 def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
-    for hours in (1, 5, 24, 40, 24 * 3, 24 * 8, 24 * 31, 24 * 92, 24 * 400):
+    for hours in (
+        1,
+        5,
+        24,
+        40,
+        24 * 3,
+        24 * 8,
+        24 * 31,
+        24 * 92,
+        24 * 400,
+        *((24 * 3_000, 24 * 15_000) if bucket == "month" else ()),
+    ):
         since = (NOW - timedelta(hours=hours)).isoformat()
         asked = answer([], since, bucket=bucket, timezone=zone)
         found = style.tick_labels(asked)
@@ -362,7 +455,17 @@ def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
         assert style.millis(asked.edges[0]) <= min(found) < style.millis(asked.edges[-1])
         for place, lines in found.items():
             wall = datetime.fromtimestamp(place / 1000, UTC).astimezone(ZoneInfo(zone))
-            assert lines[0] in (f"{wall:%H:%M}", f"{wall.day} {wall:%b}") or bucket == "week"
+            assert lines[0] in (f"{wall:%H:%M}", f"{wall.day} {wall:%b}", f"{wall:%b}") or bucket == "week"
+
+
+def test_a_month_is_named_in_tooltip_and_tick() -> None:
+    asked = answer([], "2026-08-01T00:00:00Z", bucket="month")
+    texts = [
+        labels.bucket_label(asked, point)
+        for point in answer(ALL, "2026-08-01T00:00:00Z", bucket="month").series[0].points
+    ]
+    assert texts == ["August 2026, UTC", "September 2026, UTC", "October 2026, UTC", "November 2026, UTC"]
+    assert list(style.tick_labels(asked).values()) == [["Aug", "2026"], ["Sep"], ["Oct"], ["Nov"]]
 
 
 def test_many_bars_become_areas_and_say_so() -> None:
@@ -451,6 +554,24 @@ def test_sixteen_keys_have_sixteen_colours_and_the_rest_is_muted() -> None:
     assert found[60] == style.LIGHT.other
 
 
+def test_two_keys_that_change_places_keep_their_colours() -> None:
+    keys = [f"model-{n}" for n in range(8)]
+    forth = answer([("value", key) for key in keys])
+    back = answer([("value", key) for key in reversed(keys)])
+    assert [charts.colors(forth)[n] for n in range(8)] == [charts.colors(back)[7 - n] for n in range(8)]
+
+
+def test_frequent_values_keep_their_colours_after_any_filter() -> None:
+    frequent = [f"model-{n}" for n in range(16)]
+    whole = charts.colors(answer([("value", key) for key in frequent]), frequent=frequent)
+    assert len(set(whole.values())) == 16
+    for start in range(16):
+        kept = [frequent[(start + step) % 16] for step in (0, 3, 7)]
+        shown = charts.colors(answer([("value", key) for key in [*kept, "rare"]]), frequent=frequent)
+        assert [shown[place] for place in range(3)] == [whole[frequent.index(key)] for key in kept]
+        assert shown[3] not in {shown[place] for place in range(3)}
+
+
 def _linear(color: str) -> np.ndarray[Any, Any]:
     channels = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
@@ -512,6 +633,56 @@ def test_the_hues_are_told_apart_by_every_eye(shown: style.Palette, sight: str) 
     seen = {color: _oklab(SIGHT[sight] @ _linear(color)) for color in (*shown.hues, shown.other)}
     for one, two in itertools.combinations(seen, 2):
         assert np.linalg.norm(seen[one] - seen[two]) >= 0.075, (one, two)
+
+
+def _ciede2000(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> float:
+    """The difference of two linear sRGB colours, by CIE 142-2001 for D65."""
+    lab = []
+    for linear in (one, two):
+        xyz = np.array(
+            [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+        ) @ np.clip(linear, 0, 1)
+        ratio = xyz / np.array([0.95047, 1, 1.08883])
+        x, y, z = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+        lab.append((116 * y - 16, 500 * (x - y), 200 * (y - z)))
+    (l1, a1, b1), (l2, a2, b2) = lab
+    mean_chroma = (math.hypot(a1, b1) + math.hypot(a2, b2)) / 2
+    stretch = 1.5 - 0.5 * math.sqrt(mean_chroma**7 / (mean_chroma**7 + 25**7))
+    c1, c2 = math.hypot(a1 * stretch, b1), math.hypot(a2 * stretch, b2)
+    h1, h2 = (math.degrees(math.atan2(b, a * stretch)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    turn = (h2 - h1 + 180) % 360 - 180
+    hue, chroma, light = (h1 + turn / 2) % 360, (c1 + c2) / 2, (l1 + l2) / 2
+    waves = [(0.17, 1, -30), (-0.24, 2, 0), (-0.32, 3, 6), (0.2, 4, -63)]
+    t = 1 - sum(height * math.cos(math.radians(times * hue + shift)) for height, times, shift in waves)
+    by_light = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / math.sqrt(20 + (light - 50) ** 2))
+    by_chroma = (c2 - c1) / (1 + 0.045 * chroma)
+    by_hue = 2 * math.sqrt(c1 * c2) * math.sin(math.radians(turn / 2)) / (1 + 0.015 * chroma * t)
+    rotation = 2 * math.sqrt(chroma**7 / (chroma**7 + 25**7))
+    rotation *= math.sin(math.radians(60 * math.exp(-(((hue - 275) / 25) ** 2))))
+    return math.sqrt(by_light**2 + by_chroma**2 + by_hue**2 - rotation * by_chroma * by_hue)
+
+
+def test_the_colour_difference_is_that_of_published_pairs() -> None:
+    # sRGB primaries, whose CIEDE2000 differences are published
+    red, green, blue, black, white = (_linear(c) for c in ("#ff0000", "#00ff00", "#0000ff", "#000000", "#ffffff"))
+    assert _ciede2000(black, white) == pytest.approx(100, abs=0.01)
+    assert _ciede2000(red, green) == pytest.approx(86.61, abs=0.02)
+    assert _ciede2000(blue, green) == pytest.approx(83.19, abs=0.02)
+    assert _ciede2000(red, blue) == pytest.approx(52.88, abs=0.02)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("shown", PALETTES, ids=["light", "dark"])
+def test_the_nearest_hues_are_twelve_apart_for_every_eye(shown: style.Palette, sight: str) -> None:
+    seen = {color: SIGHT[sight] @ _linear(color) for color in (*shown.hues, shown.other)}
+    for one, two in itertools.combinations(seen, 2):
+        assert _ciede2000(seen[one], seen[two]) >= 12, (one, two)
+
+
+def test_the_grounds_of_charts_are_those_of_the_pages() -> None:
+    theme = tomllib.loads((Path(style.__file__).parents[1] / "app/.streamlit/config.toml").read_text())["theme"]
+    assert theme["light"]["backgroundColor"] == style.LIGHT.background
+    assert theme["dark"]["backgroundColor"] == style.DARK.background
 
 
 # --- selections ------------------------------------------------------------------------------------------------

@@ -58,6 +58,24 @@ def test_every_command_has_help() -> None:
         assert command.help
 
 
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        (
+            "from usage_explore.cli.main import main; main(['doctor', '--help'], standalone_mode=False)",
+            {"duckdb", "numpy", "pandas", "psycopg", "pyarrow", "sqlalchemy"},
+        ),
+        ("import usage_explore.cli.uvicorn_server", {"altair", "pandas", "streamlit"}),
+    ],
+    ids=["help", "the API"],
+)
+def test_what_a_start_does_not_wait_for(code: str, heavy: set[str]) -> None:
+    """Help needs no driver and no data frames, the API charts and data frames only when it is asked for them."""
+    code += f"; import sys; print('loaded:', *sorted({heavy!r} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded:"
+
+
 def test_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output.startswith("usage-explore, version ")
 

@@ -139,7 +139,7 @@ def test_column_that_could_be_null_is_a_warning_and_null_a_fault(
     assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
 
 
-@pytest.mark.parametrize("name", ["page", "customer", "cover"])
+@pytest.mark.parametrize("name", ["page", "customer", "cover", "key", "id"])
 def test_missing_index_is_a_warning_whose_cure_cures(filled: str, events_connection: ddl.Connection, name: str) -> None:
     events_connection.execute(f"DROP INDEX usage_events_{name}")
     events_connection.commit()
@@ -151,6 +151,17 @@ def test_missing_index_is_a_warning_whose_cure_cures(filled: str, events_connect
     events_connection.autocommit = True
     events_connection.execute(found[0].fix)
     assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
+
+
+@pytest.mark.parametrize(
+    "columns", ["(idempotency_key)", "(organization_id, idempotency_key)", "USING hash (idempotency_key)"]
+)
+def test_any_index_that_finds_a_key_serves(filled: str, events_connection: ddl.Connection, columns: str) -> None:
+    events_connection.execute("DROP INDEX usage_events_key")
+    events_connection.execute(f"CREATE INDEX own ON usage_events {columns}".encode())
+    events_connection.commit()
+    found = examine(filled, "usage_events", TIMEOUT)
+    assert any(finding.message == "own serves finding the copies of an idempotency key" for finding in found)
 
 
 def test_index_of_the_other_direction_serves_too(filled: str, events_connection: ddl.Connection) -> None:

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from support import generated_events, query_oracle
 from support.query_oracle import Row, utc
-from usage_explore import AggregateQuery, connect
+from usage_explore import AggregateQuery, QueryError, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.extract import folder, refresh, watermark
 from usage_explore.extract.connection import Resources
 from usage_explore.load import load_files
+from usage_explore.query.filters import CURRENCY
 
 START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
@@ -33,6 +36,7 @@ TABLE = events_table()
 WIDEST = Decimal("12345678901234567890.5")
 """Beside 15 decimal places of others, which 38 digits can hold."""
 
+BOUNDS = ("ingested_after", "ingested_before", "quantity_min", "quantity_max")
 TIMEOUT = timedelta(minutes=1)
 
 
@@ -86,7 +90,15 @@ class History:
 
     def backdate(self) -> None:
         """A file brings events that say they were ingested long ago; the extract takes them over at once or later."""
-        made = [dataclasses.replace(row, ingested_at=self.earlier()) for row in self.new(self.draw.randint(1, 20))]
+        made = [
+            # a load writes currencies in capitals, and no text for an empty one
+            dataclasses.replace(
+                row,
+                ingested_at=self.earlier(),
+                external_cost_currency=(row.external_cost_currency or "").strip().upper() or None,
+            )
+            for row in self.new(self.draw.randint(1, 20))
+        ]
         path = self.home / f"{uuid.uuid4().hex}.csv"
         path.write_text(_csv(made))
         (report,) = load_files(self.connection, TABLE, [path], home=self.home)
@@ -164,10 +176,20 @@ class History:
                 tick = self.edge(tick)
             row = generated_events._row(self.draw, tick)
             quantity = min(row.quantity, WIDEST)
-            made.append(dataclasses.replace(row, ingested_at=self.arrival(), quantity=quantity))
+            cost = {} if self.draw.random() < 0.3 else self.cost()
+            made.append(dataclasses.replace(row, ingested_at=self.arrival(), quantity=quantity, **cost))
             if self.draw.random() < 0.1:
                 made.append(dataclasses.replace(made[-1], id=uuid.UUID(int=self.draw.getrandbits(128))))
         return made
+
+    def cost(self) -> dict[str, Any]:
+        """A cost, now and then without a currency; or a currency without a cost."""
+        amount = Decimal(self.draw.choice(["0.25", "3", "-1.5", "0", "0.000001", "19.99", "12345678901234.5"]))
+        currency = self.draw.choice(["USD"] * 6 + ["EUR", "EUR", "usd", "USD ", "", None])
+        return {
+            "external_cost_amount": amount if self.draw.random() < 0.9 else None,
+            "external_cost_currency": currency,
+        }
 
     def append(self, made: list[Row]) -> None:
         generated_events.insert(self.connection, made)
@@ -188,7 +210,7 @@ class History:
 
     def query(self) -> AggregateQuery:
         draw = self.draw
-        bucket = draw.choice(["hour", "day", "day", "day", "week"])
+        bucket = draw.choice(["hour", "day", "day", "day", "week", "month"])
         since = self.edge(self.clock - timedelta(seconds=draw.randrange(12 * 86_400)))
         until = self.edge(since + draw.choice([2 * HOUR, DAY, 4 * DAY, 15 * DAY]) + timedelta(minutes=17))
         until = max(until, since + INSTANT)
@@ -199,9 +221,11 @@ class History:
             "until": until,
             "bucket": bucket,
             "timezone": draw.choice(ZONES),
-            "metric": draw.choice(["count", "sum_quantity"]),
+            "metric": draw.choice(["count", "sum_quantity", "sum_cost", "unit_cost"]),
             "top": draw.choice([0, 1, 2, 8]),
-            "group_by": draw.choice(["none", "metric_key", "customer_id", "product_id", "dim:model", "dim:region"]),
+            "group_by": draw.choice(
+                ["none", "metric_key", "customer_id", "product_id", "dim:model", "dim:region", "external_cost_currency"]
+            ),
             **draw.choice(
                 [
                     {},
@@ -220,10 +244,43 @@ class History:
                     {"wallet_currency": ["EUR"]},
                 ]
             )
+        if draw.random() < 0.8 and asked["metric"] in ("sum_cost", "unit_cost"):
+            asked |= draw.choice(
+                [
+                    *[{"external_cost_currency": ["USD"]}] * 4,
+                    {"external_cost_currency": ["EUR", "USD"]},
+                    {"missing": ["external_cost_currency"]},
+                    {"external_cost_currency": [""]},
+                    {"exclude": {"external_cost_currency": ["EUR", "usd", "USD ", ""], "missing": [CURRENCY]}},
+                ]
+            )
+        if draw.random() < 0.4:
+            asked |= self.own_values()
         if draw.random() < 0.4:
             known = draw.choice(self.rows).ingested_at + draw.choice([timedelta(0), -INSTANT])
             asked["as_of"] = draw.choice([known, self.edge(known), since, until])
         return AggregateQuery(**asked)
+
+    def own_values(self) -> dict[str, Any]:
+        """A filter on what is single events' own."""
+        draw = self.draw
+        some = [draw.choice(self.rows) for _ in range(draw.choice([1, 2, 60]))]
+        least, most = sorted(
+            draw.choice([*(row.quantity for row in some), Decimal("0.00000001"), Decimal("1e50")]) for _ in "ab"
+        )
+        arrived = sorted({self.edge(draw.choice(some).ingested_at) for _ in "ab"})
+        return draw.choice(
+            [
+                {"id": [row.id for row in some]},
+                {"idempotency_key": [row.idempotency_key for row in some]},
+                {"quantity_min": least},
+                {"quantity_max": most},
+                {"quantity_min": least, "quantity_max": most},
+                {"ingested_after": arrived[0]},
+                {"ingested_before": arrived[-1]},
+                {"ingested_after": arrived[0], "ingested_before": arrived[-1] + INSTANT},
+            ]
+        )
 
 
 class Answers:
@@ -234,13 +291,29 @@ class Answers:
         self.fast = self.store.scoped(generated_events.ORGANIZATION)
         self.raw = dataclasses.replace(self.fast, extracts=None)
         self.paths: Counter[str] = Counter()
+        self.refused = 0
 
     def close(self) -> None:
         self.store.close()
 
     def check(self, query: AggregateQuery, held: list[Row]) -> None:
-        """All three agree to the last digit."""
+        """All three agree to the last digit, or that costs in several currencies do not add up."""
+        within = [row for row in matching(query, held) if query.span[0] <= row.timestamp < query.span[1]]
+        found = query_oracle.currencies(within) if query.metric in ("sum_cost", "unit_cost") else set()
+        if len(found) > 1 and (query.group_by != CURRENCY or folds_several(query, held, found)):
+            self.refused += 1
+            for store in (self.fast, self.raw):
+                with pytest.raises(QueryError) as refused:
+                    store.aggregate(query)
+                (fault,) = refused.value.faults
+                assert fault.parameter == ("top" if query.group_by == CURRENCY else CURRENCY)
+                assert f"{len(found)} currencies" in fault.message or fault.parameter == "top"
+            return
         fast, raw = self.fast.aggregate(query), self.raw.aggregate(query)
+        assert set(fast.currencies) == set(raw.currencies) == found, query
+        assert fast.total == raw.total, query
+        if query.group_by == "none" or len(found) > 1:
+            assert fast.total == (None if len(found) > 1 else fast.series[0].total)
         assert fast.served is not None
         assert raw.served is not None
         assert raw.served.path == "events"
@@ -253,6 +326,13 @@ class Answers:
         assert fast.metrics == raw.metrics == query_oracle.metrics(matching(query, held), *query.span), query
 
 
+def folds_several(query: AggregateQuery, held: list[Row], found: set[str | None]) -> bool:
+    """Whether Other would hold several of the currencies, of series ranked by cost."""
+    series = expected(query, held, utc(2200, 1, 1))
+    kept = {item["key"] for item in series if item["kind"] != "other"}
+    return len(found - kept) > 1
+
+
 def matching(query: AggregateQuery, held: list[Row]) -> list[Row]:
     """The rows that pass the question's filters and were known at its `as_of`, in any window."""
     known = query.as_of
@@ -261,7 +341,11 @@ def matching(query: AggregateQuery, held: list[Row]) -> list[Row]:
         for name, values in [
             ("metric_key", query.metric_key),
             ("wallet_currency", query.wallet_currency),
+            (CURRENCY, query.external_cost_currency),
             ("missing", query.missing),
+            ("id", query.id),
+            ("idempotency_key", query.idempotency_key),
+            *((name, [str(getattr(query, name))]) for name in BOUNDS if getattr(query, name) is not None),
             ("customer_id", [str(query.customer_id)] if query.customer_id else []),
             *((f"dim:{key}", values) for key, values in query.dimensions),
             *((f"not:{name}", values) for name, values in query.exclude),
@@ -301,8 +385,11 @@ def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict
 
 
 def _plain(series: Any) -> dict[str, Any]:
-    points = [(point.start, point.end, Decimal(point.value), point.complete) for point in series.points]
-    return {"kind": series.kind, "key": series.key, "total": Decimal(series.total), "points": points}
+    def number(value: Any) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+    points = [(point.start, point.end, number(point.value), point.complete) for point in series.points]
+    return {"kind": series.kind, "key": series.key, "total": number(series.total), "points": points}
 
 
 def _said(answer: Any) -> list[Any]:

@@ -27,6 +27,7 @@ def test_extract_events_and_oracle_agree(
         assert not report.manifest.unfit
         for _ in range(60):
             answers.check(history.query(), history.rows)
+        assert answers.refused
         assert answers.paths["extract"] > 0.6 * answers.paths.total(), answers.paths
     finally:
         answers.close()

@@ -50,7 +50,12 @@ def expected_boards(query: AggregateQuery, held: list[Row], top: int) -> dict[st
     """Per group: (kind, key, total, share, members) by rank."""
     since, until = query.span
     rows = [row for row in matching(query, held) if since <= row.timestamp < until]
-    amounts = [Decimal(1) if query.metric == "count" else row.quantity for row in rows]
+    measured = {
+        "count": lambda row: Decimal(1),
+        "sum_quantity": lambda row: row.quantity,
+        "sum_cost": lambda row: row.external_cost_amount or Decimal(0),
+    }
+    amounts = [measured[query.metric](row) for row in rows]
     whole = sum(map(Fraction, amounts), Fraction(0))
     boards: dict[str, list[tuple[Any, ...]]] = {}
     for group in (*GROUPS, "dim:model", "dim:region"):
@@ -82,6 +87,12 @@ def test_leaderboards(events_database_url: str, tmp_path: Path, seed: int, monke
         paths = set()
         for number in range(12):
             query, top = made.query(), made.draw.choice([1, 2, 5])
+            if query.metric == "unit_cost":
+                with pytest.raises(QueryError, match="unit_cost"):
+                    answers.fast.leaderboards(query, top)
+                query = query.replace(metric="sum_cost")
+            if query.metric == "sum_cost":
+                query = query.replace(missing=None, external_cost_currency="USD")
             fast, raw = answers.fast.leaderboards(query, top), answers.raw.leaderboards(query, top)
             assert (fast.boards, fast.total, fast.metrics) == (raw.boards, raw.total, raw.metrics), query
             found = {

@@ -200,8 +200,8 @@ def test_an_open_order_of_day_and_month_is_a_problem(tmp_path):
     assert found.events == 0
 
 
-def shown_by_command(path):
-    result = CliRunner().invoke(main, ["load", "--check", "--", str(path)])
+def shown_by_command(path, *options):
+    result = CliRunner().invoke(main, ["load", "--check", *options, "--", str(path)])
     return result.exit_code, result.stdout
 
 
@@ -220,6 +220,69 @@ def test_a_command_that_fails_is_not_recommended(tmp_path, rows, says, is_offere
     assert "Load it with" not in shown
     assert says in shown
     assert (f"Or leave 1 rejected row out:\n  usage-explore load {path} --skip-bad" in shown) is is_offered
+
+
+def test_reading_stops_at_10_000_rejected_rows_as_loading_does(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text("customer_id,metric_key,quantity,timestamp\n" + f"c,m,1,{TIME}\n" + f"c,m,x,{TIME}\n" * 10_500)
+    found = check_file(path)
+    assert (found.read, found.events, found.rejected, found.is_cut) == (10_001, 1, 10_000, True)
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "The rest of the file is not read after 10,000 rejected rows" in shown
+    assert "Or leave all rejected rows out:" in shown
+    code, shown = shown_by_command(path, "--skip-bad")
+    assert code == 0
+    assert "10,501 rows, 1 event, 10,500 rejected" in shown
+    assert "not read" not in shown
+    assert f"Load it without 10,500 rejected rows with:\n  usage-explore load {path} --skip-bad\n" in shown
+
+
+def test_no_load_is_recommended_without_the_rows_that_skip_bad_would_leave_out(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text(f"customer_id,metric_key,quantity,timestamp\nc,m,x,{TIME}\n")
+    code, shown = shown_by_command(path, "--skip-bad")
+    assert code == 1
+    assert "none becomes an event" in shown
+    assert "Load it" not in shown
+
+
+def test_a_file_without_events_is_said_to_add_nothing(tmp_path, load):
+    header = "customer_id,metric_key,quantity,timestamp\n"
+    for text, says in (
+        (header, "Loading it would add nothing: the file has no rows.\n"),
+        ("customer_id,timestamp,calls\n" + f"c,{TIME},0\n" * 2, "its rows become no event.\n"),
+    ):
+        path = load.file("file.csv", text)
+        options = ("--measure", "calls") if "calls" in text else ()
+        code, shown = shown_by_command(path, *options)
+        report = load(path, measures=["calls"] if options else [])
+        assert (code, report.loaded, report.rejected) == (0, 0, 0)
+        assert shown.endswith(says)
+        assert "Load it" not in shown
+
+
+def test_a_list_without_records_has_no_columns(tmp_path, load):
+    path = load.file("file.json", "[]")
+    assert "the file has no columns\n" in shown_by_command(path)[1]
+    with pytest.raises(LoadError, match="the file has no columns; --check"):
+        load(path)
+
+
+def test_numbers_are_written_without_an_exponent_and_long_ones_short(tmp_path):
+    rows = f"c,m,1E-7,{TIME},1E2,USD\nc,n,1E400,{TIME},2.50,USD\n"
+    shown = str(
+        check(
+            tmp_path,
+            "customer_id,metric_key,quantity,timestamp,external_cost_amount,external_cost_currency\n" + rows,
+        )
+    )
+    lines = {
+        line.split()[-3]: line.split() for line in shown.splitlines() if line.endswith("USD") and TIME[:10] in line
+    }
+    assert {quantity: line[-2] for quantity, line in lines.items()} == {"0.0000001": "100", "1.000E+400": "2.5"}
+    assert "  n: 1.000E+400 in 1 event\n" in shown
+    assert "  cost: 102.5 USD\n" in shown
 
 
 def test_missing_columns_are_an_exit_code(tmp_path):

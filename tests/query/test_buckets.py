@@ -16,7 +16,7 @@ from usage_explore.query import buckets
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 
-BUCKETS: list[Bucket] = ["hour", "day", "week"]
+BUCKETS: list[Bucket] = ["hour", "day", "week", "month"]
 
 
 @given(
@@ -81,3 +81,25 @@ def test_the_cap_counts_back_from_the_last_bucket() -> None:
     assert found[0] == utc(2026, 1, 1) - timedelta(days=2_400)
     exactly = buckets.edges(found[0], found[-1], "day", ZoneInfo("UTC"))
     assert exactly == found
+
+
+@pytest.mark.parametrize(
+    ("zone", "since", "until", "before"),
+    [
+        ("UTC", utc(2026, 7, 1), utc(2026, 10, 1), utc(2026, 4, 1)),
+        ("Europe/Berlin", utc(2025, 12, 31, 23), utc(2026, 3, 31, 22), utc(2025, 9, 30, 22)),
+        ("UTC", utc(2026, 3, 1), utc(2026, 4, 1), utc(2026, 2, 1)),
+        ("Europe/Berlin", utc(2026, 10, 18, 22), utc(2026, 10, 25, 23), utc(2026, 10, 11, 22)),
+        ("UTC", utc(2026, 6, 1), utc(2026, 9, 1), utc(2026, 3, 1)),  # three months, but no quarter: as many days
+    ],
+)
+def test_a_quarter_follows_a_quarter_and_a_week_a_week(
+    zone: str, since: datetime, until: datetime, before: datetime
+) -> None:
+    assert buckets.previous(since, until, ZoneInfo(zone)) == (before, since)
+
+
+def test_months_are_capped_like_other_buckets() -> None:
+    found = buckets.edges(utc(1970, 1, 1), utc(2200, 1, 1), "month", ZoneInfo("UTC"))
+    assert len(found) == MAX_AGGREGATE_BUCKETS + 1
+    assert (found[0], found[-1]) == (utc(2000, 1, 1), utc(2200, 1, 1))

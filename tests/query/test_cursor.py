@@ -71,6 +71,12 @@ def test_a_cursor_has_one_spelling(tail: str) -> None:
         {"exclude": {"metric_key": "y"}},
         {"as_of": utc(2026, 1, 1)},
         {"occurred_after": utc(2026, 1, 1)},
+        {"id": UUID(int=7)},
+        {"idempotency_key": "k"},
+        {"ingested_after": utc(2026, 1, 1)},
+        {"ingested_before": utc(2026, 1, 1)},
+        {"quantity_min": 1},
+        {"quantity_max": 1},
     ],
 )
 def test_a_cursor_belongs_to_its_filters(change: dict[str, object]) -> None:

@@ -38,6 +38,7 @@ shared: dict[str, st.SearchStrategy[Any]] = {
     "metric_key": some_words,
     "price_key": some_words,
     "wallet_currency": some_words,
+    "external_cost_currency": some_words,
     "dimensions": st.dictionaries(
         words, st.lists(st.one_of(words, st.just("")), min_size=1, max_size=3), min_size=1, max_size=3
     ),
@@ -58,7 +59,7 @@ aggregate_queries = st.fixed_dictionaries(
     optional={
         **shared,
         "bucket": st.sampled_from(["hour", "day", "week"]),
-        "metric": st.sampled_from(["count", "sum_quantity"]),
+        "metric": st.sampled_from(["count", "sum_quantity", "sum_cost", "unit_cost"]),
         "since": st.one_of(
             moments.filter(lambda m: m.year < 2190), st.sampled_from(["-30d", "-7d/d", "-1w/w", "now/d", "-36h"])
         ),
@@ -138,7 +139,7 @@ def test_a_blank_value_is_the_empty_string_for_dimensions_only() -> None:
     assert EventQuery.from_params("not:dim:model").exclude == (("dim:model", ("",)),)
 
 
-@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency"])
+@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency", "external_cost_currency"])
 def test_the_empty_text_of_a_column_is_written_by_name(name: str) -> None:
     query = EventQuery(**{name: ["", "a"], "exclude": {name: [""]}})
     assert query.to_params() == (("empty", name), (name, "a"), ("not:empty", name))
@@ -172,12 +173,26 @@ FAULTS = {
     r"metric_key=a\x": "metric_key: has a lone backslash",
     "metric_key=a%5C": "metric_key: has a lone backslash",
     "price_key=": "price_key: is blank; give a value, leave the parameter out, or write empty=price_key",
-    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency",
+    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency, external_cost",
     "price_key=a%00b": "price_key: contains a NUL",
     "dim:=x": "dim:: names no dimension",
     "missing=": "missing: is blank",
     "missing=quantity": "missing: 'quantity' is not one of",
     "missing=dim:": "missing: names no dimension",
+    "id=3": "id: '3' is not a UUID",
+    "id=": "id: is blank",
+    "not:id=3": "not:id: unknown parameter",
+    "idempotency_key=": "write empty=idempotency_key for the empty text",
+    "not:empty=idempotency_key": "not:empty: 'idempotency_key' is not one of metric_key, price_key, wallet_currency",
+    "ingested_after=2026-09-01": "ingested_after: '2026-09-01' is not RFC 3339",
+    "ingested_after=2026-09-02T00:00:00Z&ingested_before=2026-09-02T00:00:00Z": "ingested_before: is not after",
+    "quantity_min=1e3": "quantity_min: '1e3' is not a decimal such as 2.5",
+    "quantity_min=1,5": "quantity_min: '1,5' is not a decimal such as 2.5",
+    "quantity_max=NaN": "quantity_max: 'NaN' is not a decimal such as 2.5",
+    "quantity_max=٣": "quantity_max: '٣' is not a decimal",
+    f"quantity_max={'9' * 1001}": "quantity_max: has more than 1,000 digits",
+    "quantity_min=2&quantity_max=1.99": "quantity_max: is less than quantity_min",
+    "quantity_min=2&quantity_min=2": "quantity_min: is given more than once",
     "not:limit=3": "not:limit: unknown parameter",
     "not:custmer_id=3": "not:custmer_id: unknown parameter, did you mean customer_id?",
     "not:customer_id=3": "not:customer_id: '3' is not a UUID",
@@ -202,9 +217,9 @@ FAULTS = {
     "since%FF=1": "is not valid percent-encoded UTF-8",
 }
 AGGREGATE_FAULTS = {
-    "bucket=days": "bucket: 'days' is not one of hour, day, week, did you mean day?",
+    "bucket=days": "bucket: 'days' is not one of hour, day, week, month, did you mean day?",
     "bucket=DAY": "bucket: 'DAY' is not one of",
-    "metric=sum": "metric: 'sum' is not one of count, sum_quantity",
+    "metric=sum": "metric: 'sum' is not one of count, sum_quantity, sum_cost, unit_cost",
     "group_by=model": "group_by: 'model' is not one of",
     "group_by=dim:": "group_by: names no dimension",
     "group_by=": "group_by: is blank",
@@ -217,7 +232,14 @@ AGGREGATE_FAULTS = {
     "since=30d": "since: '30d' is not a relative time",
     "until=tomorrow": "until: 'tomorrow' is not RFC 3339",
     "since=2026-09-02T00:00:00Z&until=2026-09-01T00:00:00Z": "until: is not after since",
-    "window=this_week": "window: 'this_week' is not one of this_month, last_month",
+    "window=last_weak": "last_quarter, did you mean last_week?; or a month such as 2026-09",
+    "window=2026-9": "window: '2026-9' is not a month with two digits; write 2026-09",
+    "window=2026-13": "window: '2026-13' is not a month: after the year come 01 to 12, as in 2026-09",
+    "window=2026-00": "window: '2026-00' is not a month",
+    "window=1969-12": "window: '1969-12' lies outside 1970-01 to 2199-12",
+    "window=2200-01": "window: '2200-01' lies outside 1970-01 to 2199-12",
+    "window=2026-09&until=now": "until: cannot be combined with window",
+    "since=-30d/m": "with /h, /d, /w or /M to round down",
     "window=this_month&since=-30d": "since: cannot be combined with window",
     "window=this_month&until=now": "until: cannot be combined with window",
     "cursor=x": "cursor: unknown parameter",
@@ -365,6 +387,15 @@ NOW = utc(2026, 11, 22, 14, 5)
         ("since=now/d&until=now", utc(2026, 11, 22), NOW),
         ("window=this_month&timezone=Asia/Kathmandu", utc(2026, 10, 31, 18, 15), utc(2026, 11, 30, 18, 15)),
         ("window=last_month&timezone=Europe/Berlin", utc(2026, 9, 30, 22), utc(2026, 10, 31, 23)),
+        ("window=2026-03&timezone=Europe/Berlin", utc(2026, 2, 28, 23), utc(2026, 3, 31, 22)),
+        ("window=2026-12&timezone=Asia/Kathmandu", utc(2026, 11, 30, 18, 15), utc(2026, 12, 31, 18, 15)),
+        ("window=1970-01&timezone=Asia/Kathmandu", utc(1970, 1, 1), utc(1970, 1, 31, 18, 30)),
+        ("window=2199-12&timezone=America/Havana", utc(2199, 12, 1, 5), utc(2200, 1, 1)),
+        ("window=this_week&timezone=Asia/Kathmandu", utc(2026, 11, 15, 18, 15), utc(2026, 11, 22, 18, 15)),
+        ("window=last_week", utc(2026, 11, 9), utc(2026, 11, 16)),
+        ("window=this_quarter&timezone=Europe/Berlin", utc(2026, 9, 30, 22), utc(2026, 12, 31, 23)),
+        ("window=last_quarter&timezone=America/Havana", utc(2026, 7, 1, 4), utc(2026, 10, 1, 4)),
+        ("since=-29d/M&bucket=month", utc(2026, 10, 1), NOW),
     ],
 )
 def test_a_window_resolves_in_its_zone(params: str, since: datetime, until: datetime) -> None:

@@ -45,7 +45,7 @@ def windows(draw: st.DrawFn) -> tuple[str, datetime, datetime]:
 @ours
 @given(
     window=windows(),
-    bucket=st.sampled_from(["hour", "day", "week"]),
+    bucket=st.sampled_from(["hour", "day", "week", "month"]),
     metric=st.sampled_from(["count", "sum_quantity"]),
     group_by=groups,
     top=st.integers(0, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import warnings
@@ -149,6 +150,31 @@ def test_a_part_of_values_says_which(store: Store) -> None:
     for ask in asked(store, dimensions={"region": "berlin"})[:3]:
         with pytest.warns(HintWarning, match=f"dim:region: {NONE} 'berlin', did you mean Berlin, DE"):
             assert ask() == 0
+
+
+def test_a_hint_offers_whole_values_alone(events_database_url: str, generated: list[Row]) -> None:
+    """A value that the sentence cuts or escapes is no value of the dimension: its text finds nothing."""
+    own = [row for row in generated if row.organization_id == generated_events.ORGANIZATION]
+    regions = [f"region-{number:03}" for number in range(20)]
+    rows = [
+        replace(row, dimensions=json.dumps({"regions": value, "path": path}))
+        for row, value, path in zip(
+            own, [regions, {"eu": "west"}, "north"], ["eu\\west\n1", "eu west", "x"], strict=False
+        )
+    ]
+    with ddl.connect(events_database_url) as connection:
+        generated_events.insert(connection, rows)
+    with connect(events_database_url, generated_events.ORGANIZATION) as store:
+        for key, value, says in (
+            ("regions", "region-00", ", only longer values contain it"),
+            ("regions", "west", ', did you mean {"eu": "west"}?'),
+            ("path", "west", ", did you mean eu west?"),
+            ("path", "st\n1", ", only longer values contain it"),
+        ):
+            with pytest.warns(HintWarning) as warned:
+                assert not store.count(EventQuery(dimensions={key: value}))
+            assert [str(one.message).endswith(says) for one in warned] == [True]
+        assert store.count(EventQuery(dimensions={"regions": '{"eu": "west"}'})) == 1
 
 
 @pytest.mark.parametrize(

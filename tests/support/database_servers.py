@@ -61,10 +61,10 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
     workers = _workers(server_url)
     for node in (*workers, server_url):
         _create(node, name, "template0" if workers else template)
-    url = _at(server_url, name)
+    url = at(server_url, name)
     try:
         if workers:
-            _join(url, [_at(worker, name) for worker in workers])
+            _join(url, [at(worker, name) for worker in workers])
             if template != "template0":
                 with ddl.connect(url) as connection:
                     ddl.ensure_schema(connection, DEFAULT_TABLE, StorageOptions(distribute=True))
@@ -87,7 +87,8 @@ def _create(node: str, name: str, template: str) -> None:
                     raise
 
 
-def _at(server_url: str, database: str) -> str:
+def at(server_url: str, database: str) -> str:
+    """The URL of a database on the server."""
     parts = urlsplit(server_url)
     return urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{database}"))
 

@@ -19,7 +19,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from usage_explore import charts
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.api import problems, service
 from usage_explore.api.problems import Problem, ProblemType
@@ -264,6 +263,8 @@ class Endpoints:
         negotiated(request, media_type)
         query, view = parse(AggregateQuery, View, pairs(request))
 
+        from usage_explore import charts
+
         def work(store: Store) -> tuple[Aggregate, bool, str]:
             pinned = is_pinned(store, query)
             answer = store.aggregate(query)
@@ -300,6 +301,8 @@ def _parse_for(model: type[_Q], request: Request, media_type: str) -> tuple[_Q, 
 
 
 def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"], caption: str) -> bytes:
+    from usage_explore import charts
+
     points = _points(answer)
     if points > MAX_PICTURE_POINTS:
         message = f"the picture would have {points:,} points, more than {MAX_PICTURE_POINTS:,}; keep fewer series"

@@ -20,7 +20,8 @@ from usage_explore.api.responses import CSV, JSON
 from usage_explore.db.schema import events_table
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import limits
-from usage_explore.query.filters import DIMENSION, EMPTY, GROUPS, TEXT_COLUMNS
+from usage_explore.query.buckets import CALENDAR_WINDOWS
+from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, GROUPS, TEXT_COLUMNS
 from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
 from usage_explore.query.url_params import NOT
 from usage_explore.results.types import SeriesKind
@@ -32,8 +33,14 @@ _TEXT: Schema = {"type": "string", "minLength": 1}
 _MANY: Schema = {"type": "array", "minItems": 1}
 _DIMENSION = f"{DIMENSION}.+"
 _GROUP = "|".join((*GROUPS, _DIMENSION))
-_RELATIVE = r"^(now|-[1-9][0-9]{0,5}[hdw])(/[hdw])?$"
+_RELATIVE = r"^(now|-[1-9][0-9]{0,5}[hdw])(/[hdwM])?$"
+_MONTH = "(19[7-9][0-9]|2[01][0-9]{2})-(0[1-9]|1[0-2])"
+_NUMBER = r"^-?[0-9]+(\.[0-9]+)?$"
 _SCHEMAS: dict[str, Schema] = {
+    "id": {**_MANY, "items": {"type": "string", "format": "uuid"}},
+    "window": {"type": "string", "pattern": f"^({'|'.join(CALENDAR_WINDOWS)}|{_MONTH})$"},
+    "quantity_min": {"type": "string", "pattern": _NUMBER},
+    "quantity_max": {"type": "string", "pattern": _NUMBER},
     "missing": {**_MANY, "items": {"type": "string", "pattern": f"^({_GROUP})$"}},
     "group_by": {"type": "string", "pattern": f"^(none|{_GROUP})$"},
     "dimensions": {
@@ -56,7 +63,7 @@ _EMPTY_PARAMETER: Schema = {
     "in": "query",
     "required": False,
     "description": "The empty text as one of the values of this column; `price_key=` without a value is an error.",
-    "schema": {**_MANY, "items": {"type": "string", "enum": list(TEXT_COLUMNS)}, "examples": [["price_key"]]},
+    "schema": {**_MANY, "items": {"type": "string", "enum": list(EMPTY_COLUMNS)}, "examples": [["price_key"]]},
     "style": "form",
     "explode": True,
 }
@@ -122,6 +129,7 @@ _DECIMAL: Schema = {
     "description": "An exact decimal, written plainly.",
     "examples": ["2.5"],
 }
+_NO_RATIO: Schema = {"type": "null", "description": "A unit cost without a quantity to divide by."}
 _STORED_DECIMAL: Schema = {
     "type": "string",
     "pattern": f"^({_PLAIN}|NaN|-?Infinity)$",
@@ -161,7 +169,7 @@ def components() -> dict[str, Schema]:
         "Point": _object(
             start={**_INSTANT, "description": "Start of the whole bucket, never clipped."},
             end={**_INSTANT, "description": "End of the whole bucket, never clipped."},
-            value={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]},
+            value={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL, _NO_RATIO]},
             complete={
                 "type": "boolean",
                 "description": "False if the bucket is cut by the window or still filling.",
@@ -172,7 +180,7 @@ def components() -> dict[str, Schema]:
             kind={"type": "string", "enum": list(get_args(SeriesKind))},
             label={"type": "string"},
             name=_nullable({"type": "string", "description": f"{_NAME} Only with `group_by` of an id."}),
-            total={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]},
+            total={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL, _NO_RATIO]},
             points={"type": "array", "items": ref("Point")},
         ),
         "Aggregate": _aggregate(),
@@ -217,6 +225,11 @@ _ECHO: dict[str, Schema] = {
         "type": "integer",
         "minimum": 0,
         "description": "Number of different metrics in the sum: a sum over several has no unit.",
+    },
+    "currency": {
+        "type": ["string", "null"],
+        "description": "Currency of a cost; null for other measures, for costs without a currency, and with"
+        " `group_by=external_cost_currency` for several, where `key` has it.",
     },
     "filters": {
         "type": "object",

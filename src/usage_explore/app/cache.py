@@ -30,8 +30,9 @@ from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period
-from usage_explore.results.types import Choice
+from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
+from usage_explore.results.currencies import CurrencyCost
+from usage_explore.results.types import Choice, Hit
 from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Query)
@@ -42,7 +43,9 @@ MAX_SEARCH_HITS = 20
 """Names that a search in a picker returns."""
 
 _MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
-_KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys((AggregateQuery, EventQuery, Period), repr)
+_KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
+    (AggregateQuery, EventQuery, LeaderboardQuery, Period), repr
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,14 @@ class Source:
         """The first customers, products or subscriptions with the text in their name or id; up to a minute old."""
         return _search(self.store, self.store.organization_id, column, text)
 
+    def find(self, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
+        """Where a text occurs; up to a minute old."""
+        return _find(self.store, self.store.organization_id, text, within.resolve(self.now))
+
+    def currencies(self, within: Query) -> tuple[CurrencyCost, ...]:
+        """The currencies of the costs of the events of a query, that of most events first; up to ten minutes old."""
+        return _currencies(self.store, self.store.organization_id, within)
+
     def values(self, group: str, within: Query) -> tuple[Choice, ...]:
         """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
@@ -156,7 +167,7 @@ def renew() -> None:
 def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
-    for cached in (_sql, _organization_names, _names, _search, _dimension_keys, _values):
+    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _currencies, _values):
         cached.clear()
 
 
@@ -182,6 +193,12 @@ def _names(_store: Store, organization_id: UUID | None, ids: tuple[tuple[str, st
 def _search(_store: Store, organization_id: UUID | None, column: str, text: str) -> tuple[Entry, ...]:
     with logged_work("search names", organization_id):
         return tuple(_store.search_names(text, column, MAX_SEARCH_HITS))
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner="Searching", hash_funcs=_KEYS)
+def _find(_store: Store, organization_id: UUID | None, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
+    with logged_work("search", organization_id, within):
+        return tuple(_store.search(text, within))
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)
@@ -242,6 +259,12 @@ def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, .
 def _values(_store: Store, organization_id: UUID | None, group: str, within: Query) -> tuple[Choice, ...]:
     with logged_work("values", organization_id, within, group=group):
         return tuple(_store.values(group, within))
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _currencies(_store: Store, organization_id: UUID | None, within: Query) -> tuple[CurrencyCost, ...]:
+    with logged_work("currencies", organization_id, within):
+        return tuple(_store.currencies(within))
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def _sentence(view: EventsView) -> str:
     elif after or before:
         edge = after or before
         window = f"{'from' if after else 'before'} {formatting.timestamp(edge, zone) if edge else ''}, {view.timezone}"
-    return ", ".join(part for part in ("newest first", window, *filter_words(query)) if part)
+    return ", ".join(part for part in ("newest first", window, *filter_words(query, zone)) if part)
 
 
 def _before(page: EventPage) -> str | None:

@@ -17,6 +17,7 @@ from usage_explore.app.explore_result import chart, ranking
 from usage_explore.app.exports import snippets
 from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.filters import (
+    calendar_input,
     chips,
     dimension_hints,
     group_label,
@@ -33,11 +34,15 @@ from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
 from usage_explore.charts import labels
 from usage_explore.comparison import Comparison
+from usage_explore.decimals import UNIT_COST_DIGITS
+from usage_explore.errors import DatabaseError, UsageExploreError
 from usage_explore.names import Names
+from usage_explore.query.buckets import BUCKETS
 from usage_explore.query.describe import describe, group_name, measure_name
-from usage_explore.query.filters import DIMENSION
-from usage_explore.query.queries import METRICS
+from usage_explore.query.filters import CURRENCY, DIMENSION
+from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS, AggregateQuery, EventQuery
 from usage_explore.results import frames
+from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Series
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
@@ -51,6 +56,7 @@ def draw(pages: Pages) -> None:
     if opened is None:
         return
     view, source = opened
+    view, costs = _in_one_currency(view, source)
     header(
         pages,
         view,
@@ -63,9 +69,77 @@ def draw(pages: Pages) -> None:
         chips(view, source)
         _chart_kind(view)
     notice()
+    if len(costs) > 1:
+        _currency(view, costs)
     with shown():
         dimension_hints(view.query, source)
         _answer(pages, view, source)
+
+
+def _in_one_currency(view: ExploreView, source: Source) -> tuple[ExploreView, tuple[CurrencyCost, ...]]:
+    """The view of a cost in one currency, that of most events if the query chooses none; and the ones to choose from.
+
+    None are to choose from if no cost is measured, or if the query groups by currency.
+    """
+    query = view.query
+    if query.metric not in COST_METRICS or query.group_by == CURRENCY:
+        return view, ()
+    within = query_edits.without_group(query, CURRENCY).replace(bucket=None, metric=None, group_by=None, top=None)
+    try:
+        costs = source.currencies(within.resolve(source.now))
+    except UsageExploreError:  # the answer will say it
+        return view, ()
+    if len(costs) > 1 and query_edits.without_group(query, CURRENCY) == query:
+        view = view.with_query(query_edits.in_currency(query, costs[0].currency))
+    return view, costs
+
+
+def _chosen(query: AggregateQuery, costs: tuple[CurrencyCost, ...]) -> int | None:
+    """The index of the currency that the query filters to."""
+    named: tuple[str | None, ...] = (None,) if CURRENCY in query.missing else query.external_cost_currency
+    places = [place for place, cost in enumerate(costs) if cost.currency in named]
+    return places[0] if len(places) == 1 else None
+
+
+def _only_in(query: AggregateQuery, costs: tuple[CurrencyCost, ...]) -> str | None:
+    """Which costs are left out, in a sentence, if there are several currencies."""
+    place = _chosen(query, costs)
+    if place is None or len(costs) < 2:
+        return None
+    most = "" if place else ", the currency of most events"
+    others = formatting.listed(formatting.data_value(cost.currency) for at, cost in enumerate(costs) if at != place)
+    name = formatting.data_value(costs[place].currency)
+    return f"Only costs in {name}{most}. Other costs are in {others}: amounts in different currencies do not add up."
+
+
+def _currency(view: ExploreView, costs: tuple[CurrencyCost, ...]) -> None:
+    """The currency to choose, and the ones that are left out."""
+    query = view.query
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="costs"):
+        key = follow("currency", _chosen(query, costs))
+        st.selectbox(
+            "Currency",
+            range(len(costs)),
+            key=key,
+            format_func=lambda place: formatting.data_value(costs[place].currency),
+            on_change=changed(
+                key, view, lambda place: view.with_query(query_edits.in_currency(query, costs[place].currency))
+            ),
+            label_visibility="collapsed",
+            placeholder="Currency",
+            width=110,
+        )
+        if others := _only_in(query, costs):
+            st.caption(markdown.plain(others), width="content")
+
+
+def _metrics(query: AggregateQuery, source: Source) -> list[str]:
+    """The measures to choose from: costs if some event has one."""
+    try:
+        has_costs = bool(source.currencies(EventQuery()))
+    except DatabaseError:  # such as a timeout
+        has_costs = True
+    return [metric for metric in METRICS if has_costs or metric not in COST_METRICS or metric == query.metric]
 
 
 def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
@@ -127,11 +201,11 @@ def _nothing(pages: Pages, view: ExploreView, source: Source, names: Names) -> N
 def _controls(view: ExploreView, source: Source) -> None:
     """The controls read as a sentence: show events by model, top 8 series, per day, for 30 d."""
     query = view.query
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="controls"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="small", key="controls"):
         key = follow("metric", query.metric)
         st.segmented_control(
             "Show",
-            tuple(METRICS),
+            _metrics(query, source),
             key=key,
             format_func=METRICS.__getitem__,
             required=True,
@@ -144,7 +218,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             key=key,
             format_func=group_label,
             on_change=changed(key, view, lambda picked: view.with_query(query.replace(group_by=picked))),
-            width=170,
+            width=150,
         )
         if query.group_by != "none":
             key = follow("top", query.top)
@@ -160,7 +234,7 @@ def _controls(view: ExploreView, source: Source) -> None:
         key = follow("bucket", query.bucket)
         st.segmented_control(
             "per",
-            ("hour", "day", "week"),
+            BUCKETS,
             key=key,
             required=True,
             on_change=changed(key, view, lambda picked: view.with_query(with_bucket(query, picked))),
@@ -172,6 +246,9 @@ def _controls(view: ExploreView, source: Source) -> None:
             "preset",
             lambda name: view.with_query(with_preset(query, name, source.now)),
             view,
+        )
+        calendar_input(
+            "or all of", PRESETS, view, source, "calendar", lambda name: view.with_query(query.replace(window=name))
         )
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):
@@ -197,9 +274,9 @@ def _chart_kind(view: ExploreView) -> None:
 
 def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """The headline numbers, exact in their tooltips. A `comparison` as text is the reason why there is none."""
-    unit = measure_name(answer.query.metric, answer.total)
+    unit = _unit(answer)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        exactly = formatting.typographic(f"Exactly {formatting.exact(answer.total)} {unit}.")
+        exactly = formatting.typographic(_exactly(answer, unit))
         if answer.adds:
             exactly += " Quantities of different metrics have no common unit: filter to one metric, or group by metric."
         headline_number(
@@ -211,6 +288,24 @@ def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
         if answer.query.group_by != "none":
             _series(answer)
         _served(answer)
+
+
+def _unit(answer: Aggregate) -> str:
+    metric = answer.query.metric
+    return labels.unit(answer) if metric in COST_METRICS else measure_name(metric, answer.total)
+
+
+def _exactly(answer: Aggregate, unit: str) -> str:
+    """The total with every digit, and what it is."""
+    if len(answer.currencies) > 1:
+        return "Amounts in different currencies do not add up."
+    number = formatting.exact(answer.total)
+    if answer.query.metric not in COST_METRICS:
+        return f"Exactly {number} {unit}."
+    if answer.query.metric not in RATIOS:
+        return f"Exactly {number}, {unit}."
+    meaning = f"the cost divided by the quantity of the events that have a cost, to {UNIT_COST_DIGITS} digits."
+    return f"{number}, {unit}: {meaning}" if answer.total is not None else f"No quantity to divide by: {meaning}"
 
 
 def _large(value: str) -> str:
@@ -231,7 +326,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         headline_number("–", comparison, "A change needs an earlier period that lies wholly within the events.")
         return
     total = comparison.total
-    if not total.before:
+    if total.now is None or not total.before:
         value = "new" if total.now else "–"
     elif total.now == total.before:
         value = "no change"
@@ -249,7 +344,9 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         _large(value),
         comparison.label,
         formatting.typographic(
-            f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}."
+            f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}."
+            if answer.query.metric in COST_METRICS
+            else f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}."
         ),
     )
 
@@ -351,7 +448,8 @@ def _data(answer: Aggregate) -> None:
         "Kind": [series.kind for _, series, _ in rows],
     }
     columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}
-    value = METRICS[answer.query.metric].capitalize()
+    value = labels.unit(answer)
+    value = f"{value[0].upper()}{value[1:]}"
     columns[value] = grid.numbers(value, [point.value for _, _, point in rows])
     columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, _, point in rows])
     grid.draw(columns, height=420, alt="The chart's numbers, exact")

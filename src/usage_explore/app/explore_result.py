@@ -26,7 +26,7 @@ from usage_explore.charts.style import millis
 from usage_explore.comparison import Comparison
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
 from usage_explore.results.types import Point, Series, SeriesKind
 
@@ -150,8 +150,9 @@ def _marks(selection: dict[str, Any]) -> tuple[list[Any], list[int]]:
 def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow: Callable[[Series], None]) -> None:
     """Draw the ranking; `narrow` is called with the series whose name was clicked."""
     colours = charts.colors(answer, dark)
-    total = answer.total
+    total = answer.total if answer.adds_up else None
     totals = [series.total for series in answer.series]
+    total_heading = "Unit cost" if answer.query.metric in RATIOS else "Total"
     fits = all(len(formatting.exact(series_total)) <= _MAX_EXACT_DIGITS for series_total in totals)
     name = group_name(answer.query.group_by)
     if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case
@@ -183,7 +184,10 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
     ratios = {
         "share": grid.ratios(
             "Share",
-            [float(Decimal(part) / Decimal(total)) if total > 0 else None for part in totals],
+            [
+                float(Decimal(part) / Decimal(total)) if part is not None and total and total > 0 else None
+                for part in totals
+            ],
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
             help="Copied as a ratio",
         ),
@@ -198,12 +202,14 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
     }
     labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
     others = _SQUARE_PIXELS + sum(column.width for column in ratios.values()) + _BORDER_PIXELS
-    total_column = grid.numbers("Total", totals, formatting.exact if fits else formatting.short)
+    total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
     if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
-        fits, total_column = False, grid.numbers("Total", totals, formatting.short)
+        fits, total_column = False, grid.numbers(total_heading, totals, formatting.short)
     if not fits and total_column.shown:  # without it the digits themselves are on screen
         total_column.config["help"] = "Long totals are rounded here; a copy has every digit"
+    if answer.query.metric in RATIOS:
+        total_column.config["help"] = "Cost divided by quantity, of the whole window; the rows are ranked by cost"
     others += total_column.width
     name_width = max(_MIN_NAME_PIXELS, whole_name)
     button = st.column_config.ButtonColumn(
@@ -231,7 +237,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         columns,
         inks={"series": [colours[index] for index in range(len(totals))]},
         height="auto" if len(answer.series) <= 10 else 390,
-        alt=f"{name} ranked by total",
+        alt=f"{name} ranked by {'cost' if answer.query.metric in RATIOS else 'total'}",
     )
 
 
@@ -252,9 +258,9 @@ def _begun(answer: Aggregate, series: Series) -> Sequence[Point]:
 
 
 def _shape(points: Sequence[Point]) -> list[float]:
-    """The newest values relative to their largest absolute value."""
-    values = [float(point.value) for point in points[-_MAX_SHAPE_POINTS:]]
-    largest = max(map(abs, values)) or 1.0
+    """The newest values relative to their largest absolute value, without gaps."""
+    values = [float(point.value) for point in points[-_MAX_SHAPE_POINTS:] if point.value is not None]
+    largest = max(map(abs, values), default=0.0) or 1.0
     return [value / largest for value in values]
 
 
@@ -263,6 +269,10 @@ def _changes(answer: Aggregate, comparison: Comparison | str) -> list[float | No
     if isinstance(comparison, str):
         return [None] * len(answer.series)
     return [
-        None if not (series.before or series.now) else inf if series.ratio is None else float(series.ratio)
+        None
+        if series.now is None or not (series.before or series.now)
+        else inf
+        if series.ratio is None
+        else float(series.ratio)
         for series in comparison.series
     ]

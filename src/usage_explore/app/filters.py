@@ -20,9 +20,10 @@ from usage_explore.app.page_state import ExploreView, ValidateView
 from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.errors import QueryError
 from usage_explore.names import Names, kind_of
-from usage_explore.query import validators
+from usage_explore.query import buckets, validators
 from usage_explore.query.base import Query
-from usage_explore.query.describe import group_name
+from usage_explore.query.buckets import CALENDAR_WINDOWS
+from usage_explore.query.describe import group_name, window_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery
 
@@ -38,7 +39,7 @@ def chips(view: View, source: Source) -> None:
     """Draw a chip per filter, removed by a click, then the picker, a reset, and hints about misspelt dimensions."""
     query, names = view.query, source.names(view.query)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
-        shown = query_edits.filters(query)
+        shown = query_edits.filters(query, ZoneInfo(view.timezone))
         for item in shown:
             st.button(
                 markdown.plain(item.text(names)),
@@ -139,6 +140,37 @@ def preset_input(
         format_func=presets.__getitem__,
         wrap=True,
         on_change=changed(key, view, lambda name: with_preset(name) if name else view),
+    )
+
+
+def calendar_input(
+    label: str,
+    offered: Mapping[str, str],
+    view: ExploreView | ValidateView,
+    source: Source,
+    key: str,
+    with_window: Callable[[str], View],
+) -> None:
+    """Draw the calendar windows that are not `offered` as presets: weeks, quarters, and the months with events."""
+    zone, current = view.query.zone, view.query.window
+    named = [name for name in CALENDAR_WINDOWS if name not in offered]
+    months: list[str] = []
+    if extent := source.extent():
+        first, last = (buckets.local_date(moment, zone) for moment in extent)
+        numbers = range(last.year * 12 + last.month - 1, first.year * 12 + first.month - 2, -1)
+        months = [f"{number // 12}-{number % 12 + 1:02}" for number in numbers]
+    picked = current if current not in offered else None
+    key = follow(key, picked)
+    st.selectbox(
+        label,
+        tuple(dict.fromkeys((*named, *months, *([picked] if picked else [])))),
+        index=None,
+        key=key,
+        format_func=lambda name: window_name(name).capitalize(),
+        filter_mode="contains",
+        placeholder="Week, month, quarter",
+        on_change=changed(key, view, lambda name: with_window(name) if name else view),
+        width=180,
     )
 
 

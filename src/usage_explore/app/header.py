@@ -18,6 +18,7 @@ from usage_explore.app.navigation import Pages, View, changed, follow, forget_ol
 from usage_explore.app.page_state import EventsView, ExploreView, LoadView, Pairs, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
+from usage_explore.app.search_box import search_box
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -33,6 +34,7 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         links = [linked.to_params() for linked in linked_views(view, source.now)]
         page_links(pages, links, LoadView(view.query.organization_id))
+        search_box(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
             st.badge(
@@ -83,7 +85,7 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
         after, before = view.query.occurred_after, view.query.occurred_before
         window = {"since": after, "until": before or "now"} if after and (before or after < now) else None
         shared = {**query.shared_with(Period), "timezone": view.timezone}
-        explore = AggregateQuery(**shared, **(window or {"since": "-30d/d"}), group_by="metric_key")
+        explore = AggregateQuery(**shared, **(window or {"since": "-29d/d"}), group_by="metric_key")
         return ExploreView(explore), view, ValidateView(Period(**shared, **(window or {"window": "last_month"})))
     since, until = view.query.resolve(now).span
     is_live = view.query.until == "now" and not view.query.window

@@ -17,7 +17,8 @@ _ICON = (
 
 # Streamlit's colours of these elements, which no theme option sets, are below a contrast of 4.5:1 in one of the themes.
 # The space in the header is empty at the end of a line: at the start of the next one it would indent the time zone.
-# A phone has no room for the name beside the four links, nor for the time and Share beside a wide time zone.
+# A phone has no room for the name and the word Search beside the four links, nor for the time and Share beside a wide
+# time zone.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
 _STYLE = """<style>
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
@@ -26,6 +27,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; margin-left: -1rem; }}
 @media (max-width: 480px) {{
   .st-key-header > :first-child {{ display: none; }}
+  .st-key-search button p {{ font-size: 0; }}
   .st-key-header > :has([data-testid="stSelectbox"]) ~ :has([data-testid="stSelectbox"]),
   .st-key-header > :has([data-testid="stSelectbox"]) ~ * [data-testid="stSelectbox"] {{
     width: 9rem !important; max-width: 9rem; flex-basis: 9rem;

@@ -71,7 +71,7 @@ def _bad_link(error: QueryError) -> None:
 def _unavailable(error: DatabaseUnavailable) -> None:
     text = str(error) if sign_in.is_alone() else error.public
     st.error(
-        f"{markdown.prose(text)}\n\nNothing is shown until it answers again; this page looks every "
+        f"{markdown.prose(text)}\n\nNothing is shown until the database can be read; this page looks every "
         f"{_RETRY_SECONDS} seconds and continues by itself.",
         icon=":material/cloud_off:",
     )

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, TypeVar
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
-from usage_explore.query.base import Query
-from usage_explore.query.describe import group_name
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
+from usage_explore.query.base import EventFilters, Query
+from usage_explore.query.buckets import ROUNDING, Bucket
+from usage_explore.query.describe import group_name, own_bounds
+from usage_explore.query.filters import (
+    CURRENCY,
+    DIMENSION,
+    ID_COLUMNS,
+    LOOKED_UP,
+    TEXT_COLUMNS,
+    dimension_group,
+    dimension_key,
+)
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.url_params import to_pairs
 from usage_explore.results.types import Series
 
 _Q = TypeVar("_Q", bound=Query)
@@ -27,11 +37,13 @@ PRESETS = {
     "7d": "7 d",
     "30d": "30 d",
     "90d": "90 d",
-    "this_month": "This month",
-    "last_month": "Last month",
     "custom": "Custom",
 }
-"""The windows that the Explore page offers, with their labels."""
+"""The windows that the Explore page offers, with their labels: today and the days before it, or hours likewise.
+
+Calendar windows have a box of their own."""
+
+_PRESET_DAYS = {"7d": 7, "30d": 30, "90d": 90}
 
 
 _MAX_CHIP_CHARACTERS, _MAX_CHIP_VALUES = 40, 2
@@ -39,17 +51,23 @@ _MAX_CHIP_CHARACTERS, _MAX_CHIP_VALUES = 40, 2
 
 @dataclass(frozen=True)
 class Filter:
-    """One filter of a query: a group, a test, and the values of the tests "is" and "is not"."""
+    """One filter of a query: a group, a test, and the values of the tests "is" and "is not".
+
+    A bound, such as `quantity_min`, is a group of its own with its `words`.
+    """
 
     group: str
     test: Test
     values: tuple[str, ...] = ()
+    words: str = ""
 
     def __str__(self) -> str:
         return self.text(NO_NAMES)
 
     def text(self, names: Names) -> str:
         """The filter in a chip: "customer is Acme", "model is large, small and 3 more"."""
+        if self.words:
+            return self.words
         name = group_name(self.group)
         if not self.values:
             return f"{name} {self.test}"
@@ -62,6 +80,8 @@ def short_value(group: str, value: str, names: Names = NO_NAMES) -> str:
     """A value in a chip: an id's name or first eight digits, the empty text as (empty), at most 40 characters."""
     if group in ID_COLUMNS:
         return names.label(group, value)
+    if group == "id":
+        return formatting.short_ids(value)
     return named_value(formatting.cut(value, _MAX_CHIP_CHARACTERS))
 
 
@@ -70,13 +90,16 @@ def named_value(value: str) -> str:
     return f'"{value}"' if value == "(empty)" else value or "(empty)"
 
 
-def filters(query: Query) -> list[Filter]:
-    """Every filter of the query, in the order of `describe`."""
+def filters(query: Query, zone: tzinfo | None = None) -> list[Filter]:
+    """Every filter of the query, in the order of `describe`; times are on the clock of `zone`."""
     result = []
-    for name in (*ID_COLUMNS, *TEXT_COLUMNS):
+    for name in (*ID_COLUMNS, *TEXT_COLUMNS, *(LOOKED_UP if isinstance(query, EventFilters) else ())):
         value = getattr(query, name)
         if value:
             result.append(Filter(name, "is", value if isinstance(value, tuple) else (str(value),)))
+    if isinstance(query, EventFilters):
+        bounds = dict(to_pairs(query))
+        result += [Filter(name, "is", (bounds[name],), words) for name, words in own_bounds(query, zone).items()]
     result += [Filter(dimension_group(key), "is", values) for key, values in query.dimensions]
     result += [Filter(group, "is missing") for group in query.missing]
     for name, values in query.exclude:
@@ -137,6 +160,14 @@ def without_group(query: _Q, group: str) -> _Q:
     return query
 
 
+def in_currency(query: AggregateQuery, currency: str | None) -> AggregateQuery:
+    """The query with only the costs in one currency, None for those without one."""
+    query = without_group(query, CURRENCY)
+    if currency is None:
+        return with_filter(query, Filter(CURRENCY, "is missing"))
+    return with_filter(query, Filter(CURRENCY, "is", (currency,)))
+
+
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
     """The query filtered to the events of one series, which may be Other; its window stays relative if it is."""
     behind = answer.events_at(series)
@@ -147,14 +178,20 @@ def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> Aggreg
 
 
 def preset(query: AggregateQuery) -> str | None:
-    """The preset of the query's window; None for a relative window that is not in `PRESETS`."""
+    """The preset of the query's window; None for another calendar window, and a relative one not in `PRESETS`."""
     if query.window:
-        return query.window
+        return query.window if query.window in PRESETS else None
     if isinstance(query.since, datetime) or isinstance(query.until, datetime):
         return "custom"
-    name, _, rounding = str(query.since).removeprefix("-").partition("/")
-    fits = rounding in ("", query.bucket[0]) and query.until == "now"
-    return name if name in PRESETS and fits else None
+    sinces = {_since(name, query.bucket): name for name in ("24h", *_PRESET_DAYS)}
+    return sinces.get(str(query.since)) if query.until == "now" else None
+
+
+def _since(name: str, bucket: Bucket) -> str:
+    """The start of a preset's window, on a bucket edge: 7 days with today begin with the day 6 days ago."""
+    if name == "24h":
+        return f"-23h/{ROUNDING[bucket]}"
+    return f"-{_PRESET_DAYS[name] - 1}d/{ROUNDING['day' if bucket == 'hour' else bucket]}"
 
 
 def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQuery:
@@ -162,11 +199,11 @@ def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQue
     if name == "custom":
         since, until = query.resolve(now).span
         return query.replace(window=None, since=since, until=until)
-    if name in ("this_month", "last_month"):
+    if name != "24h" and name not in _PRESET_DAYS:
         return query.replace(window=name)
     if name == "24h" and query.bucket != "hour":
         query = query.replace(bucket="hour")
-    return query.replace(window=None, since=f"-{name}/{query.bucket[0]}", until=None)
+    return query.replace(window=None, since=_since(name, query.bucket), until=None)
 
 
 def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> AggregateQuery:
@@ -178,9 +215,9 @@ def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> Aggre
     return query.replace(window=None, since=since, until=until, bucket=bucket)
 
 
-def with_bucket(query: AggregateQuery, bucket: str) -> AggregateQuery:
+def with_bucket(query: AggregateQuery, bucket: Bucket) -> AggregateQuery:
     """The query in another bucket; a relative window still starts at a bucket edge."""
     name = preset(query)
-    if name in (None, "custom", "this_month", "last_month"):
+    if name is None or name == "custom" or query.window:
         return query.replace(bucket=bucket)
-    return query.replace(bucket=bucket, since=f"-{name}/{bucket[0]}")
+    return query.replace(bucket=bucket, since=_since(name, bucket))

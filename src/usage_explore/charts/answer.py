@@ -24,6 +24,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import parsed_instant
 from usage_explore.query.describe import describe
+from usage_explore.query.queries import RATIOS
 from usage_explore.results import frames
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _drawn(
         "lines": lambda: layers.curves(canvas, layers.ends(points)),
         "area": lambda: layers.areas(canvas, layers.ends(points)),
     }[actual]()
-    dotted = points if actual == "lines" and canvas.buckets <= layers.MAX_SPACED_BUCKETS else layers.lonely(points)
+    dotted = layers.lonely(points)
+    if actual == "lines" and canvas.buckets <= layers.MAX_SPACED_BUCKETS:
+        dotted = [row for row in points if row["high"] is not None]
     if actual != "bars" and dotted:
         shapes += layers.dots(canvas, dotted)
     clickable = len(points) <= MAX_MARKS
@@ -168,10 +171,14 @@ def _future(answer: AggregateData, canvas: layers.Canvas, bands: list[layers.Row
 def _fitting(kind: Kind, drawn: tuple[layers.Line, ...], answer: AggregateData) -> tuple[Kind, list[str]]:
     """The kind that can show these values, and notes on why it is not the requested one."""
     notes = []
-    negative = any(value < 0 for line in drawn for value in line.values)
+    negative = any(value < 0 for line in drawn for value in line.values if value is not None)
     buckets = len(answer.edges) - 1
     marks = sum(1 for line in drawn for value in line.values if value)
-    if kind == "bars" and marks > MAX_MARKS:
+    if kind != "lines" and len(drawn) > 1 and not answer.adds_up:
+        kind = "lines"
+        what = "unit costs" if answer.query.metric in RATIOS else "costs in several currencies"
+        notes.append(f"Drawn as lines, because {what} do not add up")
+    elif kind == "bars" and marks > MAX_MARKS:
         kind = "lines" if negative else "area"
         notes.append(f"Drawn as {'lines' if negative else 'areas'}, because {marks:,} bars are too many to distinguish")
     elif kind == "area" and negative:

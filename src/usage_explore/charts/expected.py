@@ -84,7 +84,7 @@ def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Exp
     points = answer.series[0].points if answer.series else ()
     totals = labels.bucket_totals(answer) if answer.series else []
     for place, (point, total, (start, end)) in enumerate(zip(points, totals, pairwise(answer.edges), strict=True)):
-        if labels.has_not_begun(answer, point, total):
+        if total is None or labels.has_not_begun(answer, point, total):
             continue
         row: dict[str, Any] = {
             "start": millis(start),

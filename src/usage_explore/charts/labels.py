@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from usage_explore.decimals import Number, decimal_context, exact_sum
-from usage_explore.formatting import date, date_and_time, exact, percent, printable, shortened
+from usage_explore.decimals import Number, decimal_context
+from usage_explore.formatting import data_value, date, date_and_time, exact, percent, printable, shortened
 from usage_explore.query.describe import describe
-from usage_explore.query.queries import METRICS
+from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS
 from usage_explore.query.url_params import filter_values
 
 if TYPE_CHECKING:
@@ -43,8 +43,14 @@ def wrapped(text: str, max_characters: int, max_lines: int | None = None) -> lis
 
 
 def unit(answer: AggregateData) -> str:
-    """The unit of the values: events, or quantity."""
-    return METRICS[answer.query.metric]
+    """The unit of the values: events, quantity, or cost in USD."""
+    query = answer.query
+    name = METRICS[query.metric]
+    if answer.currency is not None:
+        return f"{name} in {data_value(answer.currency)}"
+    if query.metric in COST_METRICS and len(answer.currencies) > 1:
+        return f"{name} in {len(answer.currencies):,} currencies"
+    return f"{name}, without a currency" if answer.currencies else name
 
 
 def names(answer: AggregateData) -> tuple[str, ...]:
@@ -76,6 +82,8 @@ def bucket_label(answer: AggregateData, point: Point) -> str:
         words = f"{_day(start)}, {wall:%H:%M}–{end:%H:%M}" + (f" (UTC{start.isoformat()[-6:]})" if ambiguous else "")
     elif answer.query.bucket == "day":
         words = _day(start)
+    elif answer.query.bucket == "month":
+        words = f"{start:%B %Y}"
     else:
         words = f"Week of {_day(start)}"
     return f"{words}, {answer.query.timezone}"
@@ -117,6 +125,13 @@ def caption(answer: AggregateData, organization: str) -> str:
     return " · ".join([*map(printable, parts), f"as of {known}, {query.timezone}"])
 
 
+def no_costs_note(answer: AggregateData) -> str | None:
+    """The note that no event has a cost, if a cost is measured."""
+    if answer.query.metric not in COST_METRICS or answer.currencies or not answer.metrics:
+        return None
+    return "None of these events has a cost"
+
+
 def notes(answer: AggregateData) -> list[str]:
     """Notes on how to read the chart: the cap of the window, added metrics, and the look of unfinished buckets."""
     result = [note] if (note := cap_note(answer)) else []
@@ -124,6 +139,8 @@ def notes(answer: AggregateData) -> list[str]:
         result.append(f"Events before {_day(removed.astimezone(answer.query.zone))} have been removed")
     if answer.adds:
         result.append(f"{answer.adds[0].upper()}{answer.adds[1:]}")
+    if note := no_costs_note(answer):
+        result.append(note)
     if unfinished(answer):
         result.append(LOOK_NOTE)
     return result
@@ -155,7 +172,8 @@ def undrawable(answer: AggregateData) -> str | None:
     """The reason why the values cannot be drawn, with a hint; None if they can."""
     if answer.query.metric == "count":
         return None
-    values = (Decimal(point.value).copy_abs() for series in answer.series for point in series.points)
+    points = (point for series in answer.series for point in series.points)
+    values = (Decimal(point.value).copy_abs() for point in points if point.value is not None)
     largest = max(values, default=Decimal(0))
     least, most = DRAWABLE
     if not largest or least <= largest <= most:
@@ -179,21 +197,23 @@ def summary(answer: AggregateData) -> str:
         parts.append(_largest(answer))
     totals = bucket_totals(answer)
     points = answer.series[0].points
-    peak = max(range(len(points)), key=lambda index: (totals[index], -index))
-    parts.append(f"Peak {exact(totals[peak])} in {bucket_label(answer, points[peak])}")
+    values = [(value, -index) for index, value in enumerate(totals) if value is not None]
+    if values:
+        value, place = max(values)
+        parts.append(f"Peak {exact(value)} in {bucket_label(answer, points[-place])}")
+    elif note := no_costs_note(answer):
+        parts.append(note)
     if open_buckets := unfinished(answer):
         parts.append("Unfinished: " + "; ".join(_unfinished(answer, point) for point in open_buckets))
     return ". ".join(parts) + "."
 
 
-def bucket_totals(answer: AggregateData) -> list[Number]:
-    """The exact sum over the series, bucket by bucket."""
-    zero: Number = answer.total * 0
-    columns = zip(*(series.points for series in answer.series), strict=True)
-    return [exact_sum((point.value for point in column), zero) for column in columns]
+def bucket_totals(answer: AggregateData) -> list[Number | None]:
+    """The series as one, bucket by bucket; see `AggregateData.add`."""
+    return [answer.add(column) for column in zip(*(series.points for series in answer.series), strict=True)]
 
 
-def has_not_begun(answer: AggregateData, point: Point, value: Number) -> bool:
+def has_not_begun(answer: AggregateData, point: Point, value: Number | None) -> bool:
     """Whether the bucket has not begun and has no value: it is not drawn, rather than drawn as zero."""
     return not value and point.start >= answer.closed_until
 
@@ -201,9 +221,11 @@ def has_not_begun(answer: AggregateData, point: Point, value: Number) -> bool:
 def _largest(answer: AggregateData) -> str:
     kept: list[tuple[str, Series]] = list(zip(names(answer), answer.series, strict=True))
     name, first = kept[0]
-    words = f"{len(kept)} series, largest {name} with {exact(first.total)}"
-    if answer.total > 0 and all(series.total >= 0 for series in answer.series):
-        words += f" ({percent(first.total, answer.total)} of the total)"
+    largest = "that of the largest cost" if answer.query.metric in RATIOS else "largest"
+    words = f"{len(kept)} series, {largest} {name} with {exact(first.total)}"
+    total = answer.total if answer.adds_up else None
+    if total is not None and total > 0 and all(series.number >= 0 for series in answer.series):
+        words += f" ({percent(first.number, total)} of the total)"
     if answer.folded:
         words += f", {answer.folded:,} folded into Other"
     return words

@@ -16,8 +16,9 @@ import altair as alt
 
 from usage_explore.charts import labels
 from usage_explore.charts.style import SHORT_NUMBER, Palette, millis
-from usage_explore.decimals import Number, exact_sum
+from usage_explore.decimals import Number
 from usage_explore.formatting import exact
+from usage_explore.results.types import Point, merged
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData
@@ -52,13 +53,18 @@ class Line:
     name: str
     kind: str
     position: int
-    values: tuple[Number, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def values(self) -> tuple[Number | None, ...]:
+        """The value in each bucket; None is a gap."""
+        return tuple(point.value for point in self.points)
 
 
 def lines(answer: AggregateData, names: Sequence[str]) -> tuple[Line, ...]:
     """The series in drawing order; beyond `MAX_DRAWN_SERIES` the smallest ones as one line, before Other."""
     result = [
-        Line(name, series.kind, position, tuple(point.value for point in series.points))
+        Line(name, series.kind, position, series.points)
         for position, (name, series) in enumerate(zip(names, answer.series, strict=True))
     ]
     if len(result) <= MAX_DRAWN_SERIES:
@@ -66,22 +72,25 @@ def lines(answer: AggregateData, names: Sequence[str]) -> tuple[Line, ...]:
     other = [line for line in result if line.kind == "other"]
     kept = result[: MAX_DRAWN_SERIES - 1 - len(other)]
     rest = result[len(kept) : len(result) - len(other)]
-    return (*kept, Line(f"{len(rest):,} more series", "rest", -1, _sums(rest)), *other)
+    return (*kept, Line(f"{len(rest):,} more series", "rest", -1, _as_one(answer, rest)), *other)
 
 
 def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zeros: bool) -> list[Row]:
     """One row per point: `low` and `high` on the value axis; stacked, negatives go down from zero.
 
-    Points of buckets that have not begun and hold nothing are left out, zeros too unless `zeros`.
+    Points of buckets that have not begun and hold nothing are left out, zeros too unless `zeros`. A point without a
+    value, of a unit cost, has the `high` None if it is not stacked, which is a gap in a line; else it is left out.
     """
-    result = []
+    result: list[Row] = []
     for index, point in enumerate(answer.series[0].points):
         up = down = 0.0
         for line in drawn:
             value = line.values[index]
             if labels.has_not_begun(answer, point, value):
                 continue
-            size = float(value)
+            if value is None and stack:
+                continue
+            size = float(value or 0)
             base = 0.0
             if stack:
                 base = down if size < 0 else up
@@ -89,7 +98,7 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
                     down += size
                 else:
                     up += size
-            if value or zeros:
+            if value or value is None or zeros:
                 result.append(
                     {
                         "start": millis(point.start),
@@ -99,7 +108,7 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
                         "series": line.name,
                         "position": line.position,
                         "low": base,
-                        "high": base + size,
+                        "high": None if value is None else base + size,
                         "complete": point.complete,
                     }
                 )
@@ -132,6 +141,7 @@ def ends(points: list[Row]) -> list[Row]:
 
 def lonely(points: list[Row]) -> list[Row]:
     """The points without a neighbour in their series, which are in no line."""
+    points = [row for row in points if row["high"] is not None]
     return [row for rows in _by_series(points) for place, row in enumerate(rows) if not _neighbours(rows, place)]
 
 
@@ -152,7 +162,7 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
             **{f"v{place}": exact(line.values[index]) for place, line in enumerate(shown)},
         }
         if hidden:
-            row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
+            row["hidden"] = exact(answer.add(line.points[index] for line in hidden))
         result.append(row)
     return result
 
@@ -181,9 +191,9 @@ def _neighbours(rows: list[Row], place: int) -> list[Row]:
     ]
 
 
-def _sums(several: list[Line]) -> tuple[Number, ...]:
-    zero = several[0].values[0] * 0
-    return tuple(exact_sum(column, zero) for column in zip(*(line.values for line in several), strict=True))
+def _as_one(answer: AggregateData, several: list[Line]) -> tuple[Point, ...]:
+    columns = zip(*(line.points for line in several), strict=True)
+    return tuple(merged(column, answer.add(column)) for column in columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

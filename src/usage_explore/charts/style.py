@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import altair as alt
 
 from usage_explore.charts.labels import unit, wrapped
+from usage_explore.query.queries import COST_METRICS
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData
@@ -65,7 +66,7 @@ LIGHT = Palette(
     text="#1f2430",
     soft="#5f6675",
     grid="#e7e9ee",
-    hues=("#1489fa", "#864f17", "#0b9261", "#a21559", "#4b2a9e", "#116e89", "#8a7300", "#e94c5c"),
+    hues=("#0a8aff", "#7e5525", "#1b9161", "#940249", "#4529ae", "#2d647f", "#897b00", "#ff3a64"),
     shades=("#0b4b8a", "#a8825c", "#065035", "#c7739b", "#937fc5", "#093d4b", "#4c3f00", "#802a33"),
     muted="#707a8c",
     other="#8a8f98",
@@ -78,7 +79,7 @@ DARK = Palette(
     text="#eceef2",
     soft="#a3aab8",
     grid="#262b36",
-    hues=("#4f8df6", "#f2994a", "#4cc38a", "#d699d3", "#7f5adc", "#6fe0ee", "#ecd06a", "#e0544a"),
+    hues=("#5784ff", "#f2994a", "#5ec197", "#c396cf", "#694dc8", "#88eef8", "#ffe586", "#e0544a"),
     shades=("#a7c6fa", "#926035", "#32785a", "#826084", "#bfacee", "#468994", "#8f8047", "#f0aaa4"),
     muted="#8b95a7",
     other="#8a8f98",
@@ -91,11 +92,15 @@ def theme(dark: bool) -> Palette:
     return DARK if dark else LIGHT
 
 
-def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
+def colors(
+    answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None, frequent: Sequence[str] = ()
+) -> dict[int, str]:
     """The colour of every series of the aggregate, `#rrggbb` by the series' index.
 
-    The hash of a key selects its hue; if a larger series has that, it gets the next free one. `own` are given colours
-    of some series, by index, which no other key gets.
+    `frequent` are the values that the group has in all of the organization's events, most frequent first: the first 16
+    have their colours whatever the chart shows, so that a filter changes none. The hash of another key selects its
+    hue; if a series of the chart has that, it gets the next free one. `own` are given colours of some series, by
+    index, which no other key gets.
     """
     own = own or {}
     chosen = theme(dark)
@@ -105,32 +110,46 @@ def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | N
     keys = [
         series.key or "" for index, series in enumerate(answer.series) if series.kind == "value" and index not in own
     ]
-    slots = iter(_slots(keys, taken))
+    slots = _slots(keys, taken, frequent[: len(wheel)])
     result = {}
     for index, series in enumerate(answer.series):
         if index in own:
             result[index] = own[index]
         elif series.kind == "value":
-            slot = next(slots)
+            slot = slots[series.key or ""]
             result[index] = wheel[slot] if slot < len(wheel) else chosen.muted
         else:
             result[index] = fixed[series.kind]
     return result
 
 
-def _slots(keys: Iterable[str], taken: Set[int]) -> list[int]:
-    """An index in hues and shades for each key, other than `taken`: the first free one from the hash of the key on."""
+def _slots(keys: Sequence[str], taken: Set[int], frequent: Sequence[str]) -> dict[str, int]:
+    """An index in hues and shades for each key, other than `taken`."""
+    reserved = _placed(frequent, set())
+    fixed = {key: reserved[key] for key in keys if key in reserved and reserved[key] not in taken}
+    return fixed | _placed([key for key in keys if key not in fixed], {*taken, *fixed.values()})
+
+
+def _placed(keys: Sequence[str], used: Set[int]) -> dict[str, int]:
+    """The first index for each key, from the hash of the key on, that is not used.
+
+    The first eight keys share the hues and the next eight the shades, each in code-point order, so that two keys that
+    change places in a ranking keep their colours.
+    """
     size = len(LIGHT.hues)
-    used = {*taken}
-    result = []
+    used = {*used}
+    result: dict[str, int] = {}
+    waiting = list(keys)
     turn = 0
-    for key in keys:
-        preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
-        while all(turn + step in used for step in range(size)):
-            turn += size
-        slot = next(place for step in range(size) if (place := turn + (preferred + step) % size) not in used)
-        used.add(slot)
-        result.append(slot)
+    while waiting:
+        free = [turn + step for step in range(size) if turn + step not in used]
+        for key in sorted(waiting[: len(free)]):
+            preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
+            slot = next(place for step in range(size) if (place := turn + (preferred + step) % size) not in used)
+            used.add(slot)
+            result[key] = slot
+        waiting = waiting[len(free) :]
+        turn += size
     return result
 
 
@@ -168,7 +187,10 @@ def time_axis(answer: AggregateData) -> dict[str, Any]:
 
 def value_axis(answer: AggregateData) -> dict[str, Any]:
     """The arguments of `alt.Y` for the values."""
-    axis = alt.Axis(title=unit(answer), labelExpr=SHORT_NUMBER, tickCount=5)
+    title = unit(answer)
+    if answer.query.metric in COST_METRICS:
+        title = f"{title[0].upper()}{title[1:]}"
+    axis = alt.Axis(title=title, labelExpr=SHORT_NUMBER, tickCount=5)
     if answer.query.metric == "count":
         axis.tickMinStep = 1
     return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
@@ -219,16 +241,17 @@ def tick_labels(answer: AggregateData) -> dict[int, list[str]]:
     """At most `MAX_TICKS` ticks: the lines of text by the instant in milliseconds.
 
     A second line, with the day or the year, is left out if it is that of the tick before. The tick of an hour is at its
-    start, that of a day or a week in its middle.
+    start, that of a day, a week or a month in its middle.
     """
     starts = [edge.astimezone(answer.query.zone) for edge in answer.edges[:-1]]
     chosen = _chosen(starts, answer.query.bucket)
     by_hour = answer.query.bucket == "hour" and any(start.hour for start in chosen)
+    by_month = answer.query.bucket == "month"
     ends = {millis(start): millis(end) for start, end in pairwise(answer.edges)}
     ticks: dict[int, list[str]] = {}
     above = ""
     for start in chosen:
-        first = f"{start:%H:%M}" if by_hour else f"{start.day} {start:%b}"
+        first = f"{start:%H:%M}" if by_hour else f"{start:%b}" if by_month else f"{start.day} {start:%b}"
         second = f"{start.day} {start:%b %Y}" if by_hour else f"{start:%Y}"
         position = millis(start)
         if answer.query.bucket != "hour":
@@ -256,6 +279,10 @@ def _chosen(starts: list[datetime], bucket: str) -> list[datetime]:
 
 def _rules(bucket: str) -> Iterator[_Rule]:
     if bucket == "week":
+        return
+    if bucket == "month":
+        for months in (2, 3, 6, 12, 24, 60, 120):
+            yield partial(_every_month_of_years, months)
         return
     if bucket == "hour":
         for hours in (1, 2, 3, 6, 12):
@@ -295,6 +322,11 @@ def _every_days(days: int, start: datetime) -> bool:
 
 def _monday(start: datetime) -> bool:
     return start.weekday() == 0
+
+
+def _every_month_of_years(months: int, start: datetime) -> bool:
+    """Every so many months, counted from the year 0, so that steps of years fall on round ones."""
+    return (start.year * 12 + start.month - 1) % months == 0
 
 
 def _every_months(months: int, start: datetime) -> bool:

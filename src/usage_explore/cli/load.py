@@ -135,7 +135,7 @@ def _list_presets(ctx: click.Context, parameter: click.Parameter, value: bool) -
     "Loading",
     "--check",
     is_flag=True,
-    help="Change nothing; show mapping, rows as events, totals, faults (exit 1 for rejected rows). No database.",
+    help="Change nothing; show mapping, rows as events, totals, faults (exit 1 if it would be refused). No database.",
 )
 @_option("Loading", "--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
 @_option(
@@ -165,7 +165,7 @@ def load(
     options = _options(**given)
     paths = _expanded(files)
     if check:
-        _check(paths, options)
+        _check(paths, options, skip_bad)
         return
     from usage_explore.db.schema import events_table
     from usage_explore.load import app_links, load_files
@@ -232,7 +232,7 @@ def _expanded(files: tuple[str, ...]) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def _check(paths: list[Path], options: dict[str, Any]) -> None:
+def _check(paths: list[Path], options: dict[str, Any], skip_bad: bool) -> None:
     from usage_explore.load import LoadOptions, check_file
 
     given = LoadOptions(**options)
@@ -240,7 +240,7 @@ def _check(paths: list[Path], options: dict[str, Any]) -> None:
     for number, path in enumerate(paths):
         if number:
             click.echo()
-        checked = check_file(path, given)
+        checked = check_file(path, given, skip_bad=skip_bad)
         say(checked)
         is_loadable &= checked.is_loadable
     if not is_loadable:

@@ -47,6 +47,8 @@ class Group(click.Group):
                 return super().invoke(ctx)
             except UsageExploreError as error:
                 _fail(str(error), 2 if isinstance(error, QueryError) else 1)
+            except (click.ClickException, click.exceptions.Exit, click.Abort):
+                raise  # such as --help, which needs no database driver
             except Exception as error:
                 import psycopg
 

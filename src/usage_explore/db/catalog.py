@@ -244,6 +244,8 @@ class ExistingIndex:
         """Whether a forward or backward scan can replace one of the wanted index."""
         options = wanted.dialect_options["postgresql"]
         keys = tuple(_column(expression) for expression in wanted.expressions)
+        if options["using"] == "hash":
+            return self.finds(keys[0])
         included = options["include"] or ()
         # The first key is always compared for equality, so its direction is free.
         one_way = included or len(set(self.descending[1 : len(keys)])) <= 1
@@ -254,6 +256,23 @@ class ExistingIndex:
             and one_way
             and self.columns.issuperset(included)
         )
+
+    def finds(self, column: str) -> bool:
+        """Whether it finds an organization's rows with one value of the column: a hash index, or a B-tree for it."""
+        leading = self.keys[1:2] if self.method == "btree" and self.keys[0] == "organization_id" else self.keys[:1]
+        return self.whole and self.method in ("hash", "btree") and leading == (column,)
+
+
+def finds(connection: psycopg.Connection[tuple[Any, ...]], table_name: str, columns: Iterable[str]) -> bool:
+    """Whether an index finds the rows with one value of any of the columns, however many rows the table has.
+
+    False for a view, whose tables' indexes are not looked at, and for a hypertable: its columnstore has no such index.
+    """
+    current = relation(connection, table_name)
+    if current is None or current.hypertable:
+        return False
+    existing = existing_indexes(connection, current)
+    return any(index.finds(column) for column in columns for index in existing)
 
 
 def existing_indexes(connection: psycopg.Connection[tuple[Any, ...]], current: Relation) -> list[ExistingIndex]:

@@ -59,7 +59,6 @@ _MISMATCH = (
 _UNAVAILABLE = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CrashShutdown,
-    psycopg.errors.CannotConnectNow,
     psycopg.errors.IdleSessionTimeout,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
@@ -67,6 +66,34 @@ _TOO_MANY_CONNECTIONS = re.compile(
     "too many (clients|connections)|connection slots are reserved|no more connections allowed"
 )
 """Messages of PostgreSQL and pgbouncer when they refuse a connection: libpq gives no SQLSTATE then."""
+
+_SETTING = "--database-url or USAGE_EXPLORE_DATABASE_URL"
+_REFUSALS = (
+    (
+        r'database ".*" does not exist|no such database',
+        f"The server answers: create the database there, or name another one in {_SETTING}",
+    ),
+    (
+        r'role ".*" does not exist|no such user',
+        f"The server answers: create the role there, or name another one in {_SETTING}",
+    ),
+    (
+        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
+        "Let this host, role and database in there, or name others in " + _SETTING,
+    ),
+    (
+        r"no password supplied|password authentication failed|authentication failed",
+        f"Correct role and password in {_SETTING}",
+    ),
+    (r"not permitted to log in", "Let it: ALTER ROLE … LOGIN"),
+    (r"permission denied for database", "Let this role in: GRANT CONNECT ON DATABASE … TO …"),
+)
+"""Messages of servers that refuse a connection for its parameters, and what to do about each."""
+
+_NOT_YET = re.compile(r"the database system is |not yet accepting connections")
+"""Messages of a server that starts, recovers or shuts down."""
+
+_REFUSED_PUBLIC = "The database refuses the connection of this service; its administrator has to correct the settings."
 
 
 def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] | None = None) -> Engine:
@@ -253,6 +280,8 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
                 "add a filter, or ask the administrator for more.",
                 "The statement needs more room than the database server gives it; narrow the window or add a filter.",
             )
+        case psycopg.errors.CannotConnectNow():
+            return _not_yet(message)
         case psycopg.errors.TooManyConnections():
             return _too_many_connections(message)
         case psycopg.DataError() if not error.sqlstate:
@@ -267,12 +296,33 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
             )
     if broken and _TOO_MANY_CONNECTIONS.search(message):
         return _too_many_connections(message)
+    if broken and (refusal := _refusal(message)):
+        return refusal
     state = error.sqlstate or ""
     if broken or isinstance(error, _UNAVAILABLE) or state.startswith("08"):
         return DatabaseUnavailable(f"The database does not answer: {message}")
     if not state:
         return DatabaseError(f"The statement could not be sent to the database: {message}")
     return DatabaseError(f"The database refused the statement: {message}")
+
+
+def _refusal(message: str) -> DatabaseUnavailable | None:
+    """The error for a server that answers and refuses the connection; None where none answered."""
+    refused = "FATAL:" in message
+    if refused and _NOT_YET.search(message):
+        return _not_yet(message)
+    for pattern, fix in _REFUSALS:
+        if re.search(pattern, message):
+            return DatabaseUnavailable(f"The database refuses the connection: {message}. {fix}.", _REFUSED_PUBLIC)
+    return DatabaseUnavailable(f"The database refuses the connection: {message}", _REFUSED_PUBLIC) if refused else None
+
+
+def _not_yet(message: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"The database takes no connections at the moment, while it starts, recovers or shuts down: {message}."
+        " Try again shortly.",
+        "The database is starting, recovering or shutting down; try again shortly.",
+    )
 
 
 def server_message(error: psycopg.Error) -> str:

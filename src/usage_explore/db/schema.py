@@ -12,6 +12,8 @@ The columns are those of the documented API's event. The indexes, with the bytes
     metric          7   │ order of the paging index
     price           7   ┘
     dimensions     10   the same for any dimension, with `@>`
+    id             37   ┐ the event of an id, the copies of an idempotency key: hash indexes, which take keys of any
+    key            37   ┘ length
 
 The four small ones have no time: their keys repeat, so PostgreSQL stores each once with a list of rows. With the time
 they would be six to seven times as large. None has the organization first and then another column than a time:
@@ -151,6 +153,8 @@ def indexes(table: Table) -> tuple[Index, ...]:
         index("product", c.product_id, c.organization_id),
         index("metric", c.metric_key, c.organization_id),
         index("price", c.price_key, c.organization_id),
+        index("id", c.id, postgresql_using="hash"),
+        index("key", c.idempotency_key, postgresql_using="hash"),
         index("dimensions", c.dimensions, postgresql_using="gin", postgresql_ops={"dimensions": "jsonb_path_ops"}),
     )
 
@@ -177,6 +181,8 @@ INDEX_BYTES = {
     "product": 7,
     "metric": 7,
     "price": 7,
+    "id": 37,
+    "key": 37,
     "dimensions": 10,
 }
 """Approximate size of each index in bytes per event, by the last word of its name."""

@@ -98,7 +98,9 @@ def _billed(store: Store, period: Period) -> list[_Line]:
             top=0,
             as_of=min(known, default=None),
         )
-        lines += [_line(str(series.key), metric.key, Decimal(series.total)) for series in store.aggregate(query).series]
+        lines += [
+            _line(str(series.key), metric.key, Decimal(series.number)) for series in store.aggregate(query).series
+        ]
     return lines
 
 

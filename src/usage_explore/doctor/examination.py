@@ -18,6 +18,7 @@ from usage_explore import config
 from usage_explore.db import timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.ddl import Connection
+from usage_explore.db.engine import translated
 from usage_explore.db.names import is_readable
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
@@ -164,14 +165,14 @@ def _run(check: _Check, connection: Connection, examined: Relation) -> list[Find
 
 def _unreachable(error: psycopg.Error) -> Finding:
     """The finding for a connection that could not be made."""
-    words = " ".join(str(error).split())
+    words = str(translated(error, broken=True))
     fix = "Check the address, the password and that the server runs: --database-url or USAGE_EXPLORE_DATABASE_URL."
     if "unsupported startup parameter" in words:
         fix = (
             "The pooler refuses connection options: add `ignore_startup_parameters = options` to pgbouncer.ini,"
             " or go round it."
         )
-    return Finding("server", "fault", f"does not answer: {words}", fix)
+    return Finding("server", "fault", words[0].lower() + words[1:], fix)
 
 
 def _version(connection: Connection) -> list[Finding]:

@@ -157,6 +157,8 @@ _PURPOSE = {
     "product": "the events of a product that has few",
     "metric": "the events of a metric that has few",
     "price": "the events of a price that has few",
+    "id": "finding an event by its id",
+    "key": "finding the copies of an idempotency key",
     "dimensions": "the events of a dimension's value that has few",
 }
 

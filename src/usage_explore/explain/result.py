@@ -275,8 +275,8 @@ class Explanation:
     `query` is the query as it took effect, over the window explained, `after`; `before` is the window it is compared
     with. Against an `expected` number, the amount of a part before is its share of that number, in proportion to its
     amount in the window before. The contributions of `cells`, ranked by size, and of `rest` add up to the total's
-    exactly. `groups` are the groups searched, `notes` the limits of the search, in sentences; `names` has the names of
-    the ids in cells and filters.
+    exactly. `currency` is that of a cost, None for other measures and without one. `groups` are the groups searched,
+    `notes` the limits of the search, in sentences; `names` has the names of the ids in cells and filters.
     """
 
     query: AggregateQuery
@@ -289,6 +289,7 @@ class Explanation:
     groups: tuple[str, ...]
     notes: tuple[str, ...]
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
+    currency: str | None = None
 
     @property
     def change(self) -> Number:
@@ -299,7 +300,7 @@ class Explanation:
     @decimal_context()
     def sentence(self) -> str:
         """The change and the parts that account for it, in one sentence."""
-        unit = measure_name(self.query.metric, self.total.after)
+        unit = self.currency or measure_name(self.query.metric, self.total.after)
         now, then = exact(self.total.after), exact(self.total.before)
         against = f"{then} expected" if self.expected is not None else f"{then} {words(self.before, self.query)}"
         change = f"{now} {unit} {words(self.after, self.query)} against {against}"
@@ -369,6 +370,7 @@ class Explanation:
             "query": dict_of(self.query.to_params()),
             "before": _span(self.before),
             "after": _span(self.after),
+            "currency": self.currency,
             "expected": None if self.expected is None else plain(self.expected),
             "total": numbers_dict(self.total),
             "cells": [cell.to_dict() for cell in self.cells],

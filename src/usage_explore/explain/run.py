@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import starmap
 from typing import Any
 from uuid import UUID
 
@@ -45,7 +46,9 @@ from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
 from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery, EventQuery
+from usage_explore.results.currencies import CurrencyCost, check_currencies, in_order
+from usage_explore.sql.aggregate import currencies, total_of
 from usage_explore.sql.filters import conditions, expression, object_keys
 from usage_explore.sql.filters import first as first_event
 
@@ -87,10 +90,13 @@ def explain(
     expected: Decimal | None,
 ) -> Explanation:
     """The change in a bucket of the resolved query, or in its whole window. See `Store.explain`."""
+    if query.metric in RATIOS:
+        raise QueryError([Fault("metric", f"{query.metric} is a ratio, whose change has no parts; use sum_cost")])
     windows = spans(query, now, bucket, baseline)
     sides = [
         query.replace(since=span.since, until=span.until, group_by="none") for span in (windows.before, windows.after)
     ]
+    currency = _currency(connection, table, sides) if query.metric in COST_METRICS else None
     events = connection.execute(_count_statement(table, sides)).scalar_one()
     share = 1
     while events > share * SAMPLE_EVENTS:
@@ -119,7 +125,19 @@ def explain(
         rest=parts.rest,
         groups=values.groups,
         notes=tuple(notes),
+        currency=currency,
     )
+
+
+def _currency(connection: Connection, table: Table, sides: Sequence[AggregateQuery]) -> str | None:
+    """The currency of the costs of both windows. Raises `QueryError` for several."""
+    found: dict[str | None, CurrencyCost] = {}
+    for side in sides:
+        for cost in starmap(CurrencyCost, connection.execute(currencies(table, side))):
+            known = found.get(cost.currency, CurrencyCost(cost.currency, 0, Decimal(0)))
+            found[cost.currency] = cost._replace(events=cost.events + known.events)
+    check_currencies(in_order(found.values()))
+    return next(iter(found), None)
 
 
 def _values(
@@ -273,7 +291,8 @@ def _cells_statement(
 
 
 def _measured(table: Table, query: AggregateQuery) -> ColumnElement[Any]:
-    return func.count() if query.metric == "count" else func.sum(table.c.quantity).cast(Numeric)
+    measure = total_of(table, query.metric)
+    return measure if query.metric == "count" else measure.cast(Numeric)
 
 
 def _sampled(table: Table, share: int) -> list[ColumnElement[bool]]:

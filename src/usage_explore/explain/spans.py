@@ -17,8 +17,9 @@ from usage_explore.query.base import parsed_instant
 from usage_explore.query.queries import AggregateQuery
 
 Baseline = Literal["week", "before"]
-"""`week`: the same hours of the same weekdays one week before. `before`: the bucket before a bucket, the month before a
-month, as many local days before a window that begins at local midnight, else the same duration before."""
+"""`week`: the same hours of the same weekdays one week before. `before`: the bucket before a bucket, the month or
+quarter before a whole one, as many local days before a window that begins at local midnight, else the same
+duration before."""
 
 _WEEK, _MICROSECOND = timedelta(weeks=1), timedelta(microseconds=1)
 
@@ -103,7 +104,7 @@ def _given(baseline: tuple[datetime, ...]) -> Span:
 def _before(query: AggregateQuery, whole: Span, baseline: object, *, is_bucket: bool) -> Span:
     """The whole window to compare with. Raises `QueryError` for an unknown `baseline` and for one that overlaps."""
     if baseline is None:
-        baseline = "week" if is_bucket and query.bucket != "week" else "before"
+        baseline = "week" if is_bucket and query.bucket in ("hour", "day") else "before"
     try:
         kind = validators.choice(baseline, ("week", "before"))
     except ValueError as error:

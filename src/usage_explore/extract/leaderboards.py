@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from usage_explore.extract.routing import Held, Paths, scale_of
 from usage_explore.extract.statement import Measure, Scan, Statement
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
-from usage_explore.query.queries import LeaderboardQuery
+from usage_explore.query.queries import COST_METRICS, SUMS, LeaderboardQuery
+from usage_explore.results.currencies import Currencies, check_currencies
 from usage_explore.results.types import Leaderboard, SeriesKind, Served, leader
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
@@ -33,13 +35,14 @@ class Boards(NamedTuple):
     """The leaderboards of a query: columns first, then dimensions, those of most events first.
 
     `total` is the query's, `metrics` the number of different metrics in it, `omitted` the number of dimension keys
-    beyond `MAX_LEADERBOARD_DIMENSIONS`.
+    beyond `MAX_LEADERBOARD_DIMENSIONS`, `currencies` that of a cost.
     """
 
     boards: tuple[Leaderboard, ...]
     total: Number
     metrics: int
     omitted: int
+    currencies: Currencies
     served: Served
 
 
@@ -55,9 +58,11 @@ _Rows = dict[str, list[_Row]]
 
 
 def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
-    """The leaderboards of a resolved query. Raises `NotExact`, `DatabaseError`."""
+    """The leaderboards of a resolved query. Raises `QueryError` for several currencies, `NotExact`, `DatabaseError`."""
     began = time.perf_counter()
     because = None
+    costs = paths.costs(query) if query.metric in COST_METRICS else []
+    check_currencies(costs)
     try:
         rows, omitted = _from_extract(paths, query)
     except ExtractUnusable as error:
@@ -66,7 +71,7 @@ def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
     since = paths.exists_since(query)
     served = Served(because, timedelta(seconds=time.perf_counter() - began), since)
     totals = [row.total for of_group in rows.values() for row in of_group]
-    if query.metric == "sum_quantity" and not all(total.is_finite() for total in totals if not isinstance(total, int)):
+    if query.metric != "count" and not all(total.is_finite() for total in totals if not isinstance(total, int)):
         raise NotExact.not_finite()
     metrics = rows["metric_key"]  # which every event has
     zero: Number = 0 if query.metric == "count" else Decimal(0)
@@ -79,7 +84,43 @@ def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
         )
         for group, of_group in rows.items()
     )
-    return Boards(boards, whole, sum(row.members for row in metrics), omitted, served)
+    currencies = tuple(cost.currency for cost in costs)
+    return Boards(boards, whole, sum(row.members for row in metrics), omitted, currencies, served)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What `matches` looks for in keys: a text in any case, or one of some ids."""
+
+    text: str
+    ids: tuple[str, ...] = ()
+
+
+def matches(paths: Paths, query: LeaderboardQuery, match: Match) -> dict[str, list[tuple[str, int]]]:
+    """The keys of every column and dimension that match, with their number of events: the `top` largest of each.
+
+    Groups without one are left out. Raises `DatabaseError`.
+    """
+    try:
+        rows, _ = _from_extract(paths, query, match)
+    except ExtractUnusable:
+        rows = _matching_events(paths, query, match)
+    found = {
+        group: [(row.key, int(row.total)) for row in of_group if row.kind == "value" and row.key is not None]
+        for group, of_group in rows.items()
+    }
+    return {group: of_group for group, of_group in found.items() if of_group}
+
+
+def _matching_events(paths: Paths, query: LeaderboardQuery, match: Match) -> _Rows:
+    keys = [row.value for row in paths.connection.execute(filters.dimension_keys(paths.table, query))]
+    groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_LEADERBOARD_DIMENSIONS])]
+    rows: _Rows = {group: [] for group in groups}
+    selected = aggregation.matching_sums(paths.table, query, groups, match.text, match.ids)
+    for board, key, events in paths.connection.execute(selected):
+        if len(rows[groups[board]]) < query.top:
+            rows[groups[board]].append(_Row("value", key, events, 1))
+    return rows
 
 
 def _from_events(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
@@ -92,17 +133,20 @@ def _from_events(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
     return rows, max(len(keys) - MAX_LEADERBOARD_DIMENSIONS, 0)
 
 
-def _from_extract(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
+def _from_extract(paths: Paths, query: LeaderboardQuery, match: Match | None = None) -> tuple[_Rows, int]:
     held = paths.held(query)
     paths.check(held, query)
     keys, omitted = _keys(paths, held, query)
     groups = [*GROUPS, *(DIMENSION + key for key in keys)]
     scanned = list(_scans(held, query, groups))
     tail, scale = _tail(paths, held, query, groups)
-    scale = max(scale, *(scan.layout.quantity[1] for scan, _ in scanned), 0)
+    if sum_ := _sum(query):
+        scale = statement.scale(sum_, (scan for scan, _ in scanned), {sum_: scale})
     rows: _Rows = {group: [] for group in groups}
     present: defaultdict[str, int] = defaultdict(int)
-    for board, kind, key, total, members, events in paths.run(held, *_statement(query, groups, scanned, tail, scale)):
+    for board, kind, key, total, members, events in paths.run(
+        held, *_statement(query, groups, scanned, tail, scale, match)
+    ):
         number = int(total) if query.metric == "count" else total
         rows[groups[board]].append(_Row(kind, key, number, members))
         present[groups[board]] += int(events or 0)
@@ -127,13 +171,18 @@ def _keys(paths: Paths, held: Held, query: LeaderboardQuery) -> tuple[list[str],
 
 
 def _tail(paths: Paths, held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> tuple[list[Any], int]:
-    """(board, key, events, quantity) of what was ingested at the watermark or later, and the quantities' scale."""
+    """(board, key, events, sum) of what was ingested at the watermark or later, and the sums' scale."""
     late = paths.late(held, query, groups)
     if late is None:
         return [], 0
-    quantity = query.metric == "sum_quantity"
-    rows = list(paths.connection.execute(aggregation.sums_of_groups(late, query, groups, quantity=quantity)))
-    return rows, scale_of(row.quantity for row in rows) if quantity else 0
+    sums = SUMS[query.metric]
+    rows = list(paths.connection.execute(aggregation.sums_of_groups(late, query, groups, sums)))
+    return rows, scale_of(getattr(row, name) for row in rows for name in sums)
+
+
+def _sum(query: LeaderboardQuery) -> str | None:
+    """The sum that is ranked, None for counts."""
+    return next(iter(SUMS[query.metric]), None)
 
 
 def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterator[tuple[Scan, list[int]]]:
@@ -164,25 +213,34 @@ def _statement(
     scanned: Sequence[tuple[Scan, list[int]]],
     tail: Sequence[Any],
     scale: int,
+    match: Match | None,
 ) -> tuple[str, list[Any]]:
-    """Columns: `board`, `kind`, `key`, `total`, `members`, `present` (events that have a value); by rank."""
+    """Columns: `board`, `kind`, `key`, `total`, `members`, `present` (events that have a value); by rank.
+
+    With a `match` only of the keys that match it.
+    """
     made = Statement()
-    quantity = query.metric == "sum_quantity"
-    parts = [_piece(made, query, scan, groups, chosen, scale if quantity else None) for scan, chosen in scanned]
+    sum_ = _sum(query)
+    parts = [_piece(made, query, scan, groups, chosen, scale) for scan, chosen in scanned]
     if tail or not parts:
         lists = [
             f"unnest({made.bind([row.board for row in tail], 'BIGINT[]')}) AS board",
             f"unnest({made.bind([row.key for row in tail], 'VARCHAR[]')}) AS key",
             f"unnest({made.bind([row.events for row in tail], 'HUGEINT[]')}) AS events",
         ]
-        if quantity:
-            texts = made.bind(list(statement.texts(row.quantity for row in tail)), "VARCHAR[]")
-            lists.append(f"unnest({texts})::DECIMAL(38, {scale}) AS quantity")
+        if sum_:
+            texts = made.bind(list(statement.texts(getattr(row, sum_) for row in tail)), "VARCHAR[]")
+            lists.append(f"unnest({texts})::DECIMAL(38, {scale}) AS {sum_}")
         parts.append(f"SELECT {', '.join(lists)}")
-    value = "sum(quantity)" if quantity else "sum(events)"
+    value = f"coalesce(sum({sum_}), 0::DECIMAL(38, {scale}))" if sum_ else "sum(events)"
+    where = ""
+    if match is not None:
+        text_, ids = made.bind(match.text.lower(), "VARCHAR"), made.bind(list(match.ids), "VARCHAR[]")
+        where = f"WHERE contains(lower(key), {text_}) OR list_contains({ids}, key)"
     text = f"""
 WITH sums AS (
-    SELECT board, key, sum(events) AS events, {value} AS value FROM ({" UNION ALL ".join(parts)}) GROUP BY board, key
+    SELECT board, key, sum(events) AS events, {value} AS value FROM ({" UNION ALL ".join(parts)}) {where}
+    GROUP BY board, key
 ),
 ranked AS (
     SELECT board, key, events, value,
@@ -199,7 +257,7 @@ ORDER BY board, rank"""
 
 
 def _piece(
-    made: Statement, query: LeaderboardQuery, scan: Scan, groups: Sequence[str], chosen: list[int], scale: int | None
+    made: Statement, query: LeaderboardQuery, scan: Scan, groups: Sequence[str], chosen: list[int], scale: int
 ) -> str:
     """The sums of one scan by each of the chosen groups."""
     names = [f"g{index}" for index in chosen]
@@ -208,18 +266,24 @@ def _piece(
         for index, name in zip(chosen, names, strict=True)
     ]
     where = " AND ".join(statement.conditions(made, scan, query)) or "true"
-    measures = [*(["events"] if scan.summary else []), *(["quantity"] if scale is not None else [])]
+    measures = [*(["events"] if scan.summary else []), *_columns(SUMS[query.metric], scan)]
     # a bit of `grouping` is 0 for the column that a set groups by, the first column's bit is the highest
     all_bits = (1 << len(names)) - 1
     cases = " ".join(
         f"WHEN {all_bits ^ (1 << (len(names) - 1 - place))} THEN {index}" for place, index in enumerate(chosen)
     )
     sums = [f"{'sum(events)' if scan.summary else 'count(*)'}::HUGEINT AS events"]
-    if scale is not None:
-        sums.append(f"sum(quantity)::DECIMAL(38, {scale}) AS quantity")
+    sums += [f"{statement.sum_of(name, scan)}::DECIMAL(38, {scale}) AS {name}" for name in SUMS[query.metric]]
     return (
         f"SELECT CASE grouping({', '.join(names)}) {cases} END::BIGINT AS board,"
         f" coalesce({', '.join(f'{name}::VARCHAR' for name in names)}) AS key, {', '.join(sums)}"
         f" FROM (SELECT {', '.join([*columns, *measures])} FROM {statement.source(scan)} WHERE {where})"
         f" GROUP BY GROUPING SETS ({', '.join(f'({name})' for name in names)})"
     )
+
+
+def _columns(sums: Sequence[str], scan: Scan) -> list[str]:
+    """The columns that `statement.sum_of` reads."""
+    read = {"quantity": ["quantity"], "cost": ["external_cost_amount"]}
+    read["costed_quantity"] = ["costed_quantity"] if scan.summary else ["quantity", "external_cost_amount"]
+    return list(dict.fromkeys(column for name in sums for column in read[name]))

@@ -40,8 +40,10 @@ from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
-from usage_explore.query.base import Query, Windowed
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.base import EventFilters, Query, Windowed
+from usage_explore.query.filters import CURRENCY
+from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
+from usage_explore.results.currencies import Currencies, CurrencyCost, check_currencies, check_folded, in_order
 from usage_explore.results.types import Series, Served, series
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
@@ -50,6 +52,9 @@ from usage_explore.sql.identifiers import quoted
 _RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
 _NO_TIMEOUT = timedelta(days=1)
+
+_MAX_TIMES = 2_000
+"""Different times of the events of a key that the database is given to find them by; more are read by its own plan."""
 
 _MIN_FLOAT = 1e-150
 """What the events' path takes for 0 in a float, too."""
@@ -65,6 +70,8 @@ class _Row(NamedTuple):
     total: Any
     members: int
     points: list[Any]
+    divisor: Any = None
+    divisors: Sequence[Any] = ()
 
 
 class MetricSeries(NamedTuple):
@@ -122,13 +129,16 @@ class Paths:
     extracts: Extracts | None
     _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
-    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Served]:
-        """The series of a resolved query, the number of metrics that they add up, and the path.
+    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Currencies, Served]:
+        """The series of a resolved query, the number of metrics that they add up, the currencies, and the path.
 
-        Raises `QueryError`, `NotExact`.
+        Raises `QueryError`, for costs in several currencies too, and `NotExact`.
         """
         began = time.perf_counter()
         because = None
+        costs = self.costs(query) if query.metric in COST_METRICS else []
+        if query.group_by != CURRENCY:
+            check_currencies(costs)
         try:
             rows: Sequence[Any] = self._from_extract(query)
         except ExtractUnusable as error:
@@ -136,8 +146,23 @@ class Paths:
             rows = self.connection.execute(aggregation.aggregate(self.table, query)).all()
         since = self.exists_since(query)
         result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now), since)
+        if query.group_by == CURRENCY:
+            check_folded(costs, result)
         took = timedelta(seconds=time.perf_counter() - began)
-        return result, rows[0].metrics, Served(because, took, since)
+        return result, rows[0].metrics, tuple(cost.currency for cost in costs), Served(because, took, since)
+
+    def costs(self, query: Query) -> list[CurrencyCost]:
+        """The currencies of the costs of a resolved query's events, that of most events first."""
+        try:
+            held = self.held(query)
+            measure = Measure(group=CURRENCY, sums=("cost",), costed=True)
+            scans = held.scans(query, CURRENCY, None)
+            tail = self.tail(held, query, measure)
+            measure = _scaled(measure, scans, tail)
+            rows: Sequence[Any] = self.run(held, *statement.currencies(query, scans, tail, measure))
+        except ExtractUnusable:
+            rows = self.connection.execute(aggregation.currencies(self.table, query)).all()
+        return in_order(CurrencyCost(*row) for row in rows)
 
     def exists_since(self, query: Query) -> datetime | None:
         """The time of the first event, if older ones were removed and the query's window begins before; else None."""
@@ -150,9 +175,26 @@ class Paths:
         first = None if held.first is None else instant(held.first)
         return retention.exists_since(self.connection, self.table, query, self.now, held.manifest, first)
 
-    def count(self, query: EventQuery) -> int:
-        """The number of events of a query."""
+    def times(self, query: EventQuery) -> list[datetime] | None:
+        """The times of the events of a few ids or idempotency keys; None if there are many, or no extract."""
         try:
+            held = self.held(query)
+            self.check(held, query)
+            scans = held.scans(query, "none", None)
+            selected = statement.times(query, scans, _MAX_TIMES + 1)
+            found = {instant(time_) for (time_,) in self.run(held, *selected)} if scans else set()
+        except ExtractUnusable:
+            return None
+        if (late := self.late(held, query, [])) is not None:
+            newest = select(late.c.timestamp).where(*filters.conditions(late, query)).distinct().limit(_MAX_TIMES + 1)
+            found |= {*self.connection.execute(newest).scalars()}
+        return sorted(found) if len(found) <= _MAX_TIMES else None
+
+    def count(self, query: EventQuery, *, indexed: bool = False) -> int:
+        """The number of events of a query; of the database's alone where an index finds them."""
+        try:
+            if indexed:
+                raise ExtractUnusable("an index finds the events")
             held = self.held(query)
             scans = held.scans(query, "none", None)
             tail = self.tail(held, query, Measure())
@@ -181,10 +223,10 @@ class Paths:
         """`MetricSeries` of a resolved query, `size` at a time; `events` is the statement for the events' path."""
         try:
             held = self.held(query)
-            measure = Measure(group=query.group_by, edges=edges, metrics=True, quantity=True)
+            measure = Measure(group=query.group_by, edges=edges, metrics=True, sums=("quantity",))
             scans = held.scans(query, query.group_by, edges, metrics=True)
             tail = self.tail(held, query, measure)
-            measure = replace(measure, scale=_scale(scans, tail))
+            measure = _scaled(measure, scans, tail)
             rows = self.run(held, *statement.metric_series(query, scans, tail, measure))
         except ExtractUnusable:
             yield from self.connection.execute(events).partitions(size)
@@ -252,10 +294,10 @@ class Paths:
         held = self.held(query)
         edges = query.edges()
         by_metric = not aggregation.has_metric_keys(query)
-        measure = Measure(group=query.group_by, edges=edges, metrics=by_metric, quantity=query.metric == "sum_quantity")
+        measure = Measure(group=query.group_by, edges=edges, metrics=by_metric, sums=SUMS[query.metric])
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
         tail = self.tail(held, query, measure)
-        measure = replace(measure, scale=_scale(scans, tail))
+        measure = _scaled(measure, scans, tail)
         rows = self.run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
         return [_Row(*row) for row in rows]
 
@@ -280,26 +322,30 @@ class Paths:
             measure.group,
             measure.edges,
             metrics=measure.metrics,
-            quantity=measure.quantity,
+            sums=measure.sums,
+            costed=measure.costed,
         )
         rows = [row for row in self.connection.execute(selected) if row.events]
-        quantities = [row.quantity for row in rows] if measure.quantity else []
+        sums = {name: [getattr(row, name) for row in rows] for name in measure.sums}
         return Tail(
             buckets=[row.bucket for row in rows] if measure.edges is not None else (),
             keys=[row.key for row in rows] if measure.grouped else (),
             metric_keys=[row.metric_key for row in rows] if measure.metrics else (),
             events=[row.events for row in rows],
-            quantities=list(statement.texts(quantities)),
-            scale=scale_of(quantities),
+            costed=[row.costed for row in rows] if measure.costed else (),
+            sums={name: list(statement.texts(values)) for name, values in sums.items()},
+            scales={name: scale_of(values) for name, values in sums.items()},
         )
 
     def late(self, held: Held, query: Query, groups: Iterable[str]) -> FromClause | None:
         """The events ingested at the watermark or later, as a source with the columns that the groups need.
 
-        None if the query's `as_of` excludes them all.
+        None if the query's `as_of` or `ingested_before` excludes them all.
         """
         watermark = instant(held.watermark)
         if query.as_of is not None and query.as_of < watermark:
+            return None
+        if isinstance(query, EventFilters) and query.ingested_before and query.ingested_before <= watermark:
             return None
         named = {*groups} | statement.named_groups(query, "none")
         return aggregation.ingested_since(self.table, query, watermark, named)
@@ -330,14 +376,14 @@ def scale_of(sums: Iterable[Decimal]) -> int:
     scale = 0
     for total in sums:
         if not total.is_finite():
-            raise ExtractUnusable("some quantities are no numbers")
+            raise ExtractUnusable("some quantities or costs are no numbers")
         scale = max(scale, -int(total.as_tuple().exponent))
     return scale
 
 
-def _scale(scans: Sequence[Scan], tail: Tail) -> int:
-    """The digits after the point of a sum over scans and tail."""
-    return max((tail.scale, *(scan.layout.quantity[1] for scan in scans)))
+def _scaled(measure: Measure, scans: Sequence[Scan], tail: Tail) -> Measure:
+    """The measure with the digits after the point of its sums over scans and tail."""
+    return replace(measure, scales=tuple(statement.scale(name, scans, tail.scales) for name in measure.sums))
 
 
 def _as_float(text: str) -> float:

@@ -11,20 +11,22 @@ Each value of a query is a parameter; numbers and file names that come from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from itertools import groupby, pairwise
 from typing import Any
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import HOUR, SLOT, Layout, Segment, micros
-from usage_explore.query.base import Query
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group
-from usage_explore.query.limits import MAX_POINTS
+from usage_explore.extract.manifest import HOUR, IDS, SLOT, Layout, Segment, micros
+from usage_explore.query.base import EventFilters, Query
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
+from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.aggregate import KEYS
+
+_EXACT = Context(prec=3 * MAX_DECIMAL_DIGITS)
 
 _MAX_LISTED_VALUES = 50
 """Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
@@ -60,14 +62,18 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Sums of the events that are not in the extract: columns in the order of `pieces`, quantities as plain text."""
+    """Sums of the events that are not in the extract, with the columns of `pieces`; decimals as plain text.
+
+    `scales` has the digits after the point that each sum of decimals needs.
+    """
 
     buckets: Sequence[int] = ()
     keys: Sequence[str | None] = ()
     metric_keys: Sequence[str] = ()
     events: Sequence[int] = ()
-    quantities: Sequence[str] = ()
-    scale: int = 0
+    costed: Sequence[int] = ()
+    sums: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    scales: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -99,8 +105,13 @@ def scans(
     has_hours = whole.since is None or whole.until is None or whole.since < whole.until
     needed = set(named)
     parts: list[tuple[Segment, Span, bool, int | None]] = []
+    arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
         if as_of is not None and segment.first_ingested > as_of:
+            continue
+        if arrived.until is not None and segment.first_ingested >= arrived.until:
+            continue
+        if arrived.since is not None and segment.last_ingested < arrived.since:
             continue
         bound = as_of if as_of is not None and segment.last_ingested > as_of else None
         columns = {segment.layout.column(name) for name in needed}
@@ -154,9 +165,13 @@ def overlaps(segment: Segment, span: Span) -> bool:
 
 
 def named_groups(query: Query, group: str) -> set[str]:
-    """The groups that a query filters by, and a group, without `none`."""
+    """The groups and other columns that a query filters by, and a group, without `none`."""
     named = {group, *query.missing}
     named |= {name for name in (*ID_COLUMNS, *TEXT_COLUMNS) if getattr(query, name)}
+    if isinstance(query, EventFilters):
+        named |= {name for name in LOOKED_UP if getattr(query, name)}
+        named |= {"quantity"} if query.quantity_min is not None or query.quantity_max is not None else set()
+        named |= {"ingested_at"} if query.ingested_after or query.ingested_before else set()
     named |= {dimension_group(key) for key, _ in query.dimensions}
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
@@ -221,7 +236,7 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
         return expression(statement, scan, group)
 
     def any_of(group: str, values: Sequence[str]) -> str:
-        type_ = "UUID" if group in ID_COLUMNS else "VARCHAR"
+        type_ = "UUID" if group in IDS else "VARCHAR"
         if len(values) == 1:
             return f"{column(group)} = {statement.bind(values[0], type_)}"
         if len(values) <= _MAX_LISTED_VALUES:
@@ -230,6 +245,10 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
 
     result += [any_of(name, [str(value)]) for name in ID_COLUMNS if (value := getattr(query, name)) is not None]
     result += [any_of(name, values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    if isinstance(query, EventFilters):
+        result += [any_of(name, values) for name in LOOKED_UP if (values := getattr(query, name))]
+        result += arrival(query).conditions("ing")
+        result += _quantities(statement, scan, query)
     result += [any_of(dimension_group(key), values) for key, values in query.dimensions]
     result += [f"{column(group)} IS NULL" for group in query.missing]
     for name, values in query.exclude:
@@ -248,15 +267,48 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
     return result
 
 
+def arrival(query: EventFilters) -> Span:
+    """The span of `ingested_at` that a query filters by."""
+    after, before = query.ingested_after, query.ingested_before
+    return Span(None if after is None else micros(after), None if before is None else micros(before))
+
+
+def _quantities(statement: Statement, scan: Scan, query: EventFilters) -> list[str]:
+    """The bounds of the quantity as decimals of the column's scale: least is rounded up, most down, which is exact."""
+    result = []
+    for operator, bound, rounding in (
+        (">=", query.quantity_min, ROUND_CEILING),
+        ("<=", query.quantity_max, ROUND_FLOOR),
+    ):
+        if bound is None:
+            continue
+        scale = scan.layout.quantity[1]
+        rounded = bound.quantize(Decimal(1).scaleb(-scale), rounding, _EXACT)
+        if rounded.adjusted() + 1 > 38 - scale:  # beyond every value of the column
+            result.append("true" if (bound < 0) == (operator == ">=") else "false")
+        else:
+            result.append(f"quantity {operator} {statement.bind(format(rounded, 'f'), f'DECIMAL(38, {scale})')}")
+    return result
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What pieces have beside `events`: buckets of `edges`, a key of `group`, the metric key, and `quantity`."""
+    """What pieces have beside `events`: buckets of `edges`, a key of `group`, the metric key, and `sums`.
+
+    `sums` are names of `queries.SUMS`, `scales` their digits after the point; `costed` counts events with a cost.
+    """
 
     group: str = "none"
     edges: tuple[datetime, ...] | None = None
     metrics: bool = False
-    quantity: bool = False
-    scale: int = 0
+    sums: tuple[str, ...] = ()
+    scales: tuple[int, ...] = ()
+    costed: bool = False
+
+    @property
+    def measured(self) -> list[tuple[str, str]]:
+        """The sums and their types."""
+        return [(name, f"DECIMAL(38, {scale})") for name, scale in zip(self.sums, self.scales, strict=True)]
 
     @property
     def grouped(self) -> bool:
@@ -295,12 +347,26 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> 
         selected.append("metric_key")
     by = len(selected)
     selected.append(f"{'sum(events)' if scan.summary else 'count(*)'}::HUGEINT AS events")
-    if measure.quantity:
-        selected.append(f"sum(quantity)::DECIMAL(38, {measure.scale}) AS quantity")
+    if measure.costed:
+        selected.append(f"{'sum(costed)' if scan.summary else 'count(external_cost_amount)'}::HUGEINT AS costed")
+    selected += [f"{sum_of(name, scan)}::{type_} AS {name}" for name, type_ in measure.measured]
     where = " AND ".join(conditions(statement, scan, query)) or "true"
     # without a grouping an empty scan would give one row of NULL
     grouping = f"GROUP BY {', '.join(str(number + 1) for number in range(by))}" if by else "HAVING count(*) > 0"
     return f"SELECT {', '.join(selected)} FROM {source(scan)} WHERE {where} {grouping}"
+
+
+def sum_of(name: str, scan: Scan) -> str:
+    """A sum of `queries.SUMS` over a scan."""
+    if name == "costed_quantity":
+        return f"sum({name})" if scan.summary else "sum(quantity) FILTER (WHERE external_cost_amount IS NOT NULL)"
+    return {"quantity": "sum(quantity)", "cost": "sum(external_cost_amount)"}[name]
+
+
+def scale(name: str, scanned: Iterable[Scan], tail: Mapping[str, int]) -> int:
+    """The digits after the point of a sum over scans and a tail, whose own are given by the sum's name."""
+    scales = (scan.layout.cost[1] if name == "cost" else scan.layout.quantity[1] for scan in scanned)
+    return max((tail.get(name, 0), *scales))
 
 
 def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> str:
@@ -324,9 +390,10 @@ def _tail(statement: Statement, tail: Tail, measure: Measure) -> str:
         "key": (tail.keys, "VARCHAR"),
         "metric_key": (tail.metric_keys, "VARCHAR"),
         "events": (tail.events, "HUGEINT"),
-        "quantity": (tail.quantities, f"DECIMAL(38, {measure.scale})"),
+        "costed": (tail.costed, "HUGEINT"),
+        **{name: (tail.sums.get(name, ()), type_) for name, type_ in measure.measured},
     }
-    names = [*measure.columns, "events", *(["quantity"] if measure.quantity else [])]
+    names = [*measure.columns, "events", *(["costed"] if measure.costed else []), *measure.sums]
     selected = [_unnested(statement, *lists[name], name) for name in names]
     return f"SELECT {', '.join(selected)}"
 
@@ -343,12 +410,29 @@ def aggregate(
     """The statement of a resolved query, and its parameters.
 
     `metric_keys`: the pieces have metric keys, whose number is counted; else it is 1 or 0, or that of the keys.
-    Columns: `series_count`, `metrics`, then NULL or `kind`, `key`, `total`, `members`, `points` list; ordered by rank.
+    Columns: `series_count`, `metrics`, then NULL or `kind`, `key`, `total`, `members`, `points` list; of a ratio, whose
+    `total` and `points` are the dividends, also `total_divisor` and `divisors` list; by rank.
     """
     statement = Statement()
     size = len(query.edges()) - 1
-    zero = "0" if query.metric == "count" else f"0::DECIMAL(38, {measure.scale})"
-    measured = "events" if query.metric == "count" else "quantity"
+    parts = [
+        {"name": name, "zero": f"0::{type_}", "value": value, "total": total, "list": points}
+        for (name, type_), (value, total, points) in zip(
+            measure.measured or [("events", "HUGEINT")],
+            (("value", "total", "points"), ("divisor", "total_divisor", "divisors")),
+            strict=False,
+        )
+    ]
+
+    def sums(template: str) -> str:
+        """The template for each sum, by its name in pieces, in points (`value`), in series (`total`) and as a list."""
+        return ", ".join(template.format(**part) for part in parts)
+
+    divisors = ", total_divisor, divisors" if len(parts) > 1 else ""
+    added = sums("coalesce(sum({name}), {zero}) AS {value}")
+    of_key, of_series = sums("sum({value}) AS {total}"), sums("sum({total}) AS {total}")
+    of_cell, of_all = sums("sum({value}) AS {value}"), sums("coalesce(sum({value}), {zero}) AS {total}")
+    lists = sums("list(coalesce(cells.{value}, {zero}) ORDER BY number) AS {list}")
     key = ", key" if measure.grouped else ""
     if metric_keys:
         metrics = "(SELECT count(DISTINCT metric_key) FROM pieces)"
@@ -362,37 +446,37 @@ def aggregate(
         folded = f"position > {top}" if top else "false"
         position = f"least({rank}, {top + 1})" if top else rank
         series = f"""
-ranked AS MATERIALIZED (SELECT key, sum(value) AS total, {position} AS position FROM points GROUP BY key),
+ranked AS MATERIALIZED (SELECT key, {of_key}, {position} AS position FROM points GROUP BY key),
 series AS MATERIALIZED (
     SELECT position, CASE WHEN {folded} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
-           CASE WHEN NOT ({folded}) THEN max(key) END AS key, sum(total) AS total, count(key) AS members
+           CASE WHEN NOT ({folded}) THEN max(key) END AS key, {of_series}, count(key) AS members
     FROM ranked GROUP BY position
 ),
 cells AS (
-    SELECT position, bucket, sum(value) AS value FROM points JOIN ranked ON points.key IS NOT DISTINCT FROM ranked.key
+    SELECT position, bucket, {of_cell} FROM points JOIN ranked ON points.key IS NOT DISTINCT FROM ranked.key
     GROUP BY position, bucket
 ),"""
     else:
         series = f"""
 series AS MATERIALIZED (
-    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, coalesce(sum(value), {zero}) AS total, 1 AS members
-    FROM points
+    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {of_all}, 1 AS members FROM points
 ),
-cells AS (SELECT 1 AS position, bucket, value FROM points),"""
+cells AS (SELECT 1 AS position, bucket, {sums("{value}")} FROM points),"""
     text = f"""
 WITH pieces AS MATERIALIZED ({pieces(statement, query, scanned, tail, measure)}),
-points AS MATERIALIZED (SELECT bucket{key}, sum({measured}) AS value FROM pieces GROUP BY ALL),{series}
+points AS MATERIALIZED (SELECT bucket{key}, {added} FROM pieces GROUP BY ALL),{series}
 counted AS (SELECT count(*) AS series_count FROM series),
 filled AS (
-    SELECT series.position, list(coalesce(cells.value, {zero}) ORDER BY number) AS points
+    SELECT series.position, {lists}
     FROM series CROSS JOIN generate_series(1, {size}) AS numbered(number)
     LEFT JOIN cells ON cells.position = series.position AND cells.bucket = number
     WHERE (SELECT series_count FROM counted) * {size} <= {MAX_POINTS}
     GROUP BY series.position
 )
-SELECT series_count, {metrics} AS metrics, kind, key, total, members, points
+SELECT series_count, {metrics} AS metrics, kind, key, total, members, points{divisors}
 FROM counted LEFT JOIN (
-    SELECT position, kind, key::VARCHAR AS key, total, members, points FROM series JOIN filled USING (position)
+    SELECT position, kind, key::VARCHAR AS key, total, members, points{divisors}
+    FROM series JOIN filled USING (position)
 ) AS body ON true
 ORDER BY position"""
     return text, statement.parameters
@@ -432,12 +516,31 @@ def choices(query: Query, scanned: Sequence[Scan], tail: Tail, group: str, most:
     return text, statement.parameters
 
 
+def currencies(query: Query, scanned: Sequence[Scan], tail: Tail, measure: Measure) -> tuple[str, list[Any]]:
+    """The currencies of costs: `key`, `costed` (their events), `cost`; without those that no event with a cost has."""
+    statement = Statement()
+    return (
+        f"SELECT key, sum(costed)::BIGINT AS costed, sum(cost) AS cost"
+        f" FROM ({pieces(statement, query, scanned, tail, measure)}) GROUP BY key HAVING sum(costed) > 0"
+    ), statement.parameters
+
+
 def count(query: Query, scanned: Sequence[Scan], tail: Tail) -> tuple[str, list[Any]]:
     """The number of events."""
     statement = Statement()
     return f"SELECT coalesce(sum(events), 0) FROM ({pieces(statement, query, scanned, tail, Measure())})", (
         statement.parameters
     )
+
+
+def times(query: Query, scanned: Sequence[Scan], most: int) -> tuple[str, list[Any]]:
+    """The distinct times of the events, in microseconds, at most `most`."""
+    statement = Statement()
+    parts = []
+    for scan in scanned:
+        where = " AND ".join(conditions(statement, scan, query)) or "true"
+        parts.append(f"SELECT ts FROM {source(scan)} WHERE {where}")
+    return f"SELECT DISTINCT ts FROM ({' UNION ALL '.join(parts)}) LIMIT {most}", statement.parameters
 
 
 def texts(values: Iterable[Decimal]) -> Iterator[str]:

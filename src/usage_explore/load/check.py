@@ -17,18 +17,19 @@ from typing import Any
 
 from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import exact_sum, plain
+from usage_explore.decimals import exact_sum
 from usage_explore.errors import LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.formatting import counted, listed
+from usage_explore.formatting import counted, in_sentence, listed
 from usage_explore.load.column_check import listed_columns
+from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows, value_of
+from usage_explore.load.run import MAX_REJECTED_ROWS, LoadOptions, Prepared, input_file, prepare, read_rows, value_of
 from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
@@ -75,6 +76,8 @@ class FileCheck:
     Without either, `examples` has the events of the first rows as (line, columns), and the numbers are those of the
     whole file: `read` rows, of which `rejected` cannot be loaded, for the reasons in `faults`; `events`, from `first`
     to `last`; `customers` counts different ones; `totals` are the quantities by metric, `costs` the costs by currency.
+    `is_cut` says that reading stopped at 10,000 rejected rows, as loading does without `skip_bad`: the numbers are then
+    those of the rows up to there. With `skip_bad` the file is checked for a load without its rejected rows.
     """
 
     path: Path
@@ -100,11 +103,17 @@ class FileCheck:
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     alternatives: tuple[tuple[str, str], ...] = ()
+    is_cut: bool = False
+    skip_bad: bool = False
 
     @property
     def is_loadable(self) -> bool:
-        """Whether `command` loads the file: nothing is missing, no row is rejected."""
-        return not (self.missing or self.problem or self.rejected)
+        """Whether `command` loads the file: nothing is missing, no row is rejected; with `skip_bad`, not all are.
+
+        A file without a single row is loaded too, as nothing.
+        """
+        is_refused = self.rejected and not (self.skip_bad and self.events)
+        return not (self.missing or self.problem or is_refused)
 
     @property
     def is_proposed(self) -> bool:
@@ -119,19 +128,22 @@ def check_file(
     path: Path | str,
     options: LoadOptions | None = None,
     *,
+    skip_bad: bool = False,
     proposals: bool = True,
     show: ShowProgress = lambda *_: None,
 ) -> FileCheck:
     """Read a file as `load_files` would with the options, and with `proposals` propose more where columns are missing.
 
-    `show(done, total)` is called now and then. Raises `LoadError` for a file that cannot be read, and
-    `ConfigurationError` for faulty options.
+    As there, reading stops at 10,000 rejected rows, unless they are to be left out (`skip_bad`). `show(done, total)` is
+    called now and then. Raises `LoadError` for a file that cannot be read, and `ConfigurationError` for faulty options.
     """
     with ExitStack() as inputs:
-        return _checked(input_file(path, inputs), options or LoadOptions(), proposals, show)
+        return _checked(input_file(path, inputs), options or LoadOptions(), skip_bad, proposals, show)
 
 
-def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, show: ShowProgress) -> FileCheck:
+def _checked(
+    input_: Path | StandardInput, given: LoadOptions, skip_bad: bool, proposals: bool, show: ShowProgress
+) -> FileCheck:
     options, reasons = given, {}
     if proposals and given.encoding is None and (encoding := likely_encoding(input_)):
         options = replace(given, encoding=encoding)
@@ -161,6 +173,7 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
         command=command(shown, file.options, missing),
         missing=missing,
         notes=proposal.notes,
+        skip_bad=skip_bad,
     )
     if missing:
         return checked
@@ -305,7 +318,7 @@ class _Count:
         shown: set[int] = set()
         with self._file.options.open(self._file.file) as source:
             source.expect(self._mapper.kinds(), assume_utc=bool(self._file.mapping.timezone))
-            rejected = RejectedRows(source, None)
+            rejected = RejectedRows(source, None if checked.skip_bad else MAX_REJECTED_ROWS)
             for line, rows in read_rows(_shown(source, show), self._mapper, rejected):
                 if rows and len(shown) < MAX_EXAMPLE_ROWS:
                     shown.add(line)
@@ -319,6 +332,7 @@ class _Count:
             examples=tuple(examples),
             read=rejected.read,
             rejected=rejected.rows,
+            is_cut=rejected.is_enough,
             events=self._events,
             first=datetime.fromisoformat(self._first) if self._first else None,
             last=datetime.fromisoformat(self._last) if self._last else None,
@@ -400,9 +414,14 @@ def _lines(checked: FileCheck) -> Iterator[str]:
 def _commands(checked: FileCheck) -> Iterator[str]:
     """The command that loads the file, or why none does, with those that come nearest."""
     proposed = " (proposed; check the columns above)" if checked.is_proposed else ""
-    if checked.is_loadable:
-        yield f"Load it with{proposed}:"
-        yield f"  {checked.command}"
+    skipping = f"{checked.command} --skip-bad"
+    if checked.is_loadable and not checked.events:
+        no_event = "its row becomes no event" if checked.read == 1 else "its rows become no event"
+        yield f"Loading it would add nothing: {no_event if checked.read else 'the file has no rows'}."
+    elif checked.is_loadable:
+        left_out = f" without {counted(checked.rejected, 'rejected row')}" if checked.rejected else ""
+        yield f"Load it{left_out} with{proposed}:"
+        yield f"  {skipping if checked.rejected else checked.command}"
     elif checked.missing:
         yield f"It cannot be loaded yet: put the file's columns in place of COLUMN{proposed}:"
         yield f"  {checked.command}"
@@ -420,14 +439,21 @@ def _commands(checked: FileCheck) -> Iterator[str]:
             f"{'is' if checked.rejected == 1 else 'are'} rejected. Correct them or the options{proposed}:"
         )
         yield f"  {checked.command}"
-        yield f"Or leave {counted(checked.rejected, 'rejected row')} out:"
-        yield f"  {checked.command} --skip-bad"
+        rows = "all rejected rows" if checked.is_cut else counted(checked.rejected, "rejected row")
+        yield f"Or leave {rows} out:"
+        yield f"  {skipping}"
     else:
         yield (
             f"It cannot be loaded: {counted(checked.rejected, 'row')} of {checked.read:,} rejected, none becomes an"
             f" event. Correct the file or the options{proposed}:"
         )
         yield f"  {checked.command}"
+
+
+def _cell(column: str, text: str | None) -> str:
+    if text is None:
+        return ""
+    return in_sentence(Decimal(text)) if KINDS[column] == "number" else text
 
 
 def _numbers(checked: FileCheck) -> Iterator[str]:
@@ -439,19 +465,24 @@ def _numbers(checked: FileCheck) -> Iterator[str]:
     ]
     yield from table(
         [("line", "right"), *((column, "right" if column == "quantity" else "left") for column in shown)],
-        [(f"{line:,}", *(event[column] or "" for column in shown)) for line, event in checked.examples],
+        [(f"{line:,}", *(_cell(column, event[column]) for column in shown)) for line, event in checked.examples],
     )
     yield ""
+    if checked.is_cut:
+        yield (
+            f"The rest of the file is not read after {counted(checked.rejected, 'rejected row')}; the numbers are those"
+            " of the rows before. --check --skip-bad reads all."
+        )
     yield (
         f"{counted(checked.read, 'row')}, {counted(checked.events, 'event')}, {checked.rejected:,} rejected"
         + (f"; {checked.first.isoformat()} to {checked.last.isoformat()}" if checked.first and checked.last else "")
     )
     yield f"{counted(checked.customers, 'customer')}, {counted(len(checked.totals), 'metric')}"
     for total in checked.totals[:MAX_LISTED_METRICS]:
-        yield f"  {total.name}: {plain(total.amount)} in {counted(total.events, 'event')}"
+        yield f"  {total.name}: {in_sentence(total.amount)} in {counted(total.events, 'event')}"
     if len(checked.totals) > MAX_LISTED_METRICS:
         yield f"  … and {len(checked.totals) - MAX_LISTED_METRICS:,} more metrics"
     for total in checked.costs:
-        yield f"  cost: {plain(total.amount)} {total.name or 'without a currency'}"
+        yield f"  cost: {in_sentence(total.amount)} {total.name or 'without a currency'}"
     yield from (f"  {note}" for note in checked.notes)
     yield from fault_lines(checked.faults, checked.rejected)

@@ -91,7 +91,7 @@ def like(name: str, choices: Iterable[str]) -> str:
 
 
 def listed_columns(names: Iterable[str]) -> str:
-    """The first `MAX_LISTED_COLUMNS` names, in quotes where they are not plain words."""
+    """The first `MAX_LISTED_COLUMNS` names, in quotes where they are not plain words; "no columns" for none."""
     quoted = [name if name.isidentifier() else repr(name) for name in names]
     more = len(quoted) - MAX_LISTED_COLUMNS
-    return ", ".join(quoted[:MAX_LISTED_COLUMNS]) + (f" and {more} more" if more > 0 else "")
+    return (", ".join(quoted[:MAX_LISTED_COLUMNS]) or "no columns") + (f" and {more} more" if more > 0 else "")

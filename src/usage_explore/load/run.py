@@ -47,7 +47,7 @@ _KEY = COLUMNS.index("idempotency_key")
 _SAMPLED_ROWS = 100
 """Rows of a file without a header whose members are taken for its columns."""
 
-_MAX_REJECTED_ROWS = 10_000
+MAX_REJECTED_ROWS = 10_000
 """Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
 
 _MAX_LISTED_ORGANIZATIONS = 10
@@ -395,7 +395,7 @@ def _load(
     settle: timedelta,
     home: Path | None,
 ) -> tuple[FileReport, Stage]:
-    rejected = RejectedRows(source, None if skip_bad else _MAX_REJECTED_ROWS)
+    rejected = RejectedRows(source, None if skip_bad else MAX_REJECTED_ROWS)
     stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured, home=home)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:

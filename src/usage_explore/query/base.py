@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -37,6 +37,7 @@ from usage_explore.query.filters import (
     exclusions,
     groups,
     texts,
+    uuids,
 )
 from usage_explore.query.url_params import (
     InPython,
@@ -58,6 +59,7 @@ else:
 _optional_uuid = Annotated[UUID | None, BeforeValidator(validators.uuid)]
 optional_instant = Annotated[datetime | None, BeforeValidator(validators.instant)]
 _moment = Annotated[datetime | str | None, BeforeValidator(validators.moment)]
+_optional_decimal = Annotated[Decimal | None, BeforeValidator(validators.decimal)]
 _texts = Annotated[Texts, BeforeValidator(texts)]
 _dimensions = Annotated[
     Exclusions,
@@ -79,7 +81,7 @@ _NOUNS = {"AggregateQuery": "aggregates", "EventQuery": "events", "Period": "bil
 """The classes of queries in words, for error messages that are read in Python and over HTTP."""
 
 START = {
-    "AggregateQuery": (("since", "-30d/d"), ("group_by", "metric_key")),
+    "AggregateQuery": (("since", "-29d/d"), ("group_by", "metric_key")),
     "Period": (("window", "last_month"),),
 }
 """Parameters of a page's start view, which opens for a link with no parameter but `organization_id`."""
@@ -127,6 +129,11 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     )
     price_key: _texts = Field((), description="Any of these price keys; repeatable.", examples=["tokens"])
     wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
+    external_cost_currency: _texts = Field(
+        (),
+        description="Any of these currencies of the cost, as exact text; repeatable.",
+        examples=["USD"],
+    )
     dimensions: _dimensions = Field(
         (),
         description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable.",
@@ -212,7 +219,8 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     def _owner(cls, names: Iterable[str]) -> str:
         """The name of the other class of query that has most of the parameters, blank if none has any."""
         names = {*names} - {*cls.model_fields}
-        classes = [other for other in (*Query.__subclasses__(), *Windowed.__subclasses__()) if other.__name__ in _PAGES]
+        heirs = (*EventFilters.__subclasses__(), *Windowed.__subclasses__())
+        classes = {other.__name__: other for other in heirs if other.__name__ in _PAGES}.values()
         known = {
             other.__name__: len(names & {*other.model_fields, *other.VIEW}) for other in classes if other is not cls
         }
@@ -278,7 +286,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         for name, value in self.given().items():
             if isinstance(value, datetime):
                 value = value.isoformat()
-            elif isinstance(value, UUID):
+            elif isinstance(value, UUID | Decimal):
                 value = str(value)
             elif value and isinstance(value, tuple) and isinstance(value[0], tuple):
                 value = {key: list(values) for key, values in value}
@@ -300,6 +308,52 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         return "none", 0
 
 
+class EventFilters(Query):
+    """Filters on what is single events' own. A billing period has none of them: it is validated whole."""
+
+    id: Annotated[Texts, BeforeValidator(uuids)] = Field(
+        (), description="Only the events with these ids; repeatable.", examples=[_EXAMPLE_ID]
+    )
+    idempotency_key: Annotated[
+        _texts, InPython("Any of these idempotency keys: one key, or a list; a comma is part of a key.")
+    ] = Field(
+        (),
+        description="Any of these idempotency keys, not split at commas; repeatable.",
+        examples=["evt_2026-09-01_000042"],
+    )
+    ingested_after: optional_instant = Field(
+        None,
+        description="Only events with `ingested_at` at or after this RFC 3339 time.",
+        examples=["2026-09-01T00:00:00Z"],
+    )
+    ingested_before: optional_instant = Field(
+        None,
+        description="Only events with `ingested_at` before this RFC 3339 time.",
+        examples=["2026-10-01T00:00:00Z"],
+    )
+    quantity_min: _optional_decimal = Field(
+        None, description="Only events with at least this quantity, an exact decimal.", examples=["0.5"]
+    )
+    quantity_max: _optional_decimal = Field(
+        None, description="Only events with at most this quantity, an exact decimal.", examples=["1000"]
+    )
+
+    def _contradictions(self, given: set[str]) -> list[Fault]:
+        faults = super()._contradictions(given)
+        if self.ingested_after and self.ingested_before and self.ingested_after >= self.ingested_before:
+            faults += [
+                Fault("ingested_after", "is not before ingested_before, so no event can match; swap or widen them"),
+                Fault("ingested_before", "is not after ingested_after, so no event can match; swap or widen them"),
+            ]
+        least, most = self.quantity_min, self.quantity_max
+        if least is not None and most is not None and least > most:
+            faults += [
+                Fault("quantity_min", "is more than quantity_max, so no event can match; swap or widen them"),
+                Fault("quantity_max", "is less than quantity_min, so no event can match; swap or widen them"),
+            ]
+        return faults
+
+
 _TIME_HELP = (
     'an aware datetime, RFC 3339 text, a date (`date`, "2026-10-01", pandas\' Timestamp or Period: its midnight in '
     '`timezone`), or relative to now such as "-30d" (h, d, w); "-30d/d" is the start of that day in `timezone`.'
@@ -312,16 +366,18 @@ class Windowed(Query):
     since: Annotated[_moment, InPython(f"Window start, inclusive: {_TIME_HELP}")] = Field(
         "-30d",
         description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
-        "-30d/d rounds down to the start of that day in `timezone`.",
+        "-30d/d rounds down to the start of that day in `timezone`; /h, /w and /M to hour, week and month.",
         examples=["-30d", "2026-09-01T00:00:00Z"],
     )
     until: Annotated[_moment, InPython("Window end, exclusive: the same.")] = Field(
         "now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"]
     )
-    window: Annotated[
-        buckets.CalendarWindow | None,
-        BeforeValidator(partial(validators.choice, allowed=("this_month", "last_month"))),
-    ] = Field(None, description="A calendar month in `timezone`, instead of `since` and `until`.")
+    window: Annotated[str | None, BeforeValidator(validators.calendar_window)] = Field(
+        None,
+        description="A calendar window in `timezone`, instead of `since` and `until`: a month such as 2026-09, "
+        f"{', '.join(buckets.CALENDAR_WINDOWS[:-1])} or {buckets.CALENDAR_WINDOWS[-1]}. Weeks start on Monday.",
+        examples=["2026-09", "last_month"],
+    )
     timezone: Annotated[str, BeforeValidator(validators.zone_name)] = Field(
         "UTC",
         description="IANA time zone whose midnights and hours the buckets follow.",
@@ -343,7 +399,9 @@ class Windowed(Query):
     @property
     def is_relative(self) -> bool:
         """Whether the window depends on the current time."""
-        return self.window is not None or isinstance(self.since, str) or isinstance(self.until, str)
+        if self.window is not None:
+            return self.window in buckets.CALENDAR_WINDOWS
+        return isinstance(self.since, str) or isinstance(self.until, str)
 
     @classmethod
     def _prepared(cls, given: dict[str, object]) -> dict[str, object]:
@@ -362,11 +420,13 @@ class Windowed(Query):
     def resolve(self, now: datetime) -> Self:
         """The query with an absolute window. Raises `QueryError` if it is empty or inverted, or begins before 1970."""
         now = parsed_instant("now", now)
+        if self.window:
+            since, until = buckets.calendar_window(self.window, now, self.zone)
+            # the first and the last month reach beyond the accepted times in zones east and west of UTC
+            since, until = max(since, validators.EARLIEST), min(until, validators.LATEST)
+            return self.replace(window=None, since=since, until=until)
         if not self.is_relative:
             return self
-        if self.window:
-            since, until = buckets.month(self.window, now, self.zone)
-            return self.replace(window=None, since=since, until=until)
         faults, absolute = [], {}
         for name in ("since", "until"):
             try:

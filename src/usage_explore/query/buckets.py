@@ -5,12 +5,12 @@ here, once per query, and passed to the statement as an array parameter.
 
 - A day starts at the first instant whose local time is on its date or a later one: the first of two midnights, or the
   end of the gap if midnight is skipped. A date that the zone skipped has no bucket.
-- A week starts with its Monday.
+- A week starts with its Monday, a month with its first day.
 - An hour starts where the local time is :00. If the clock shifts by less than an hour, the offset in force decides and
   the bucket is cut at the shift.
 
 `-30d` is exactly 30 × 24 hours before now. `-30d/d` is rounded down to the start of the local day 30 days before
-today, as in the preset "last 30 days". `/h`, `/d` and `/w` round down to hour, day and week.
+today: 31 days with today. `/h`, `/d`, `/w` and `/M` round down to hour, day, week and month.
 
 All instants are aware datetimes in UTC.
 """
@@ -20,23 +20,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 
-Bucket = Literal["hour", "day", "week"]
+Bucket = Literal["hour", "day", "week", "month"]
+BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 
 _HOUR = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
 
-CalendarWindow = Literal["this_month", "last_month"]
+CALENDAR_WINDOWS = ("this_week", "last_week", "this_month", "last_month", "this_quarter", "last_quarter")
+"""The windows that have a name, beside any month such as `2026-09`. Weeks are ISO weeks."""
 
-_UNITS: dict[str, tuple[Bucket, timedelta]] = {
-    "h": ("hour", timedelta(hours=1)),
-    "d": ("day", timedelta(days=1)),
-    "w": ("week", timedelta(weeks=1)),
-}
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+ROUNDING: dict[Bucket, str] = {"hour": "h", "day": "d", "week": "w", "month": "M"}
+"""The letter after `/` that rounds a relative time down to the start of a bucket."""
+
+_ROUNDED = {letter: bucket for bucket, letter in ROUNDING.items()}
 
 
 def floor(instant: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
@@ -44,7 +47,7 @@ def floor(instant: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     if bucket == "hour":
         return _hour_floor(instant, zone)
     day = local_date(instant, zone)
-    return day_start(_monday(day) if bucket == "week" else day, zone)
+    return day_start(_first_day(day, bucket), zone)
 
 
 def following(edge: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
@@ -52,7 +55,7 @@ def following(edge: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     if bucket == "hour":
         return _hour_end(edge, zone)
     day = local_date(edge, zone)
-    return day_start(_monday(day) + timedelta(days=7) if bucket == "week" else day + timedelta(days=1), zone)
+    return day_start(_next_first_day(day, bucket), zone)
 
 
 @lru_cache(maxsize=32)  # needed three times per query: for the cap, the statement, and its rows
@@ -95,10 +98,10 @@ def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
     if distance == "now":
         unit, back = "h", timedelta(0)
     else:
-        unit, back = distance[-1], int(distance[1:-1]) * _UNITS[distance[-1]][1]
+        unit, back = distance[-1], int(distance[1:-1]) * _UNITS[distance[-1]]
     if not rounding:
         return now - back
-    bucket = _UNITS[rounding][0]
+    bucket = _ROUNDED[rounding]
     if unit == "h":
         then = now - back
     elif bucket == "hour":
@@ -108,20 +111,38 @@ def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
     return floor(then, bucket, zone)
 
 
-def month(window: CalendarWindow, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The half-open window of the local month with `now`, or of the month before."""
-    first = local_date(now, zone).replace(day=1)
-    if window == "last_month":
-        first = _months_after(first, -1)
-    return day_start(first, zone), day_start(_months_after(first, 1), zone)
+def calendar_window(window: str, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The half-open window of a month such as `2026-09`, or of one of `CALENDAR_WINDOWS`, which count from `now`."""
+    if window not in CALENDAR_WINDOWS:
+        first = month_of(window)
+        return day_start(first, zone), day_start(_months_after(first, 1), zone)
+    which, _, unit = window.partition("_")
+    first = _first_day(local_date(now, zone), unit)
+    if which == "last":
+        first = _first_day(first - timedelta(days=1), unit)
+    return day_start(first, zone), day_start(_next_first_day(first, unit), zone)
+
+
+def month_of(window: str) -> date:
+    """The first day of the month of a window such as `2026-09`."""
+    return date.fromisoformat(f"{window}-01")
 
 
 def whole_month(since: datetime, until: datetime, zone: ZoneInfo) -> date | None:
     """The first day of the month if `[since, until)` is exactly one local calendar month, else None."""
-    first = since.astimezone(zone).date()
-    if first.day != 1 or since != day_start(first, zone):
+    return _whole(since, until, zone, "month")
+
+
+def whole_quarter(since: datetime, until: datetime, zone: ZoneInfo) -> date | None:
+    """The first day of the quarter if `[since, until)` is exactly one local calendar quarter, else None."""
+    return _whole(since, until, zone, "quarter")
+
+
+def _whole(since: datetime, until: datetime, zone: ZoneInfo, unit: str) -> date | None:
+    first = local_date(since, zone)
+    if first != _first_day(first, unit) or since != day_start(first, zone):
         return None
-    return first if until == day_start(_months_after(first, 1), zone) else None
+    return first if until == day_start(_next_first_day(first, unit), zone) else None
 
 
 def whole_days(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -137,12 +158,14 @@ def whole_days(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[dateti
 def previous(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """The whole window to compare with, which ends at `since`.
 
-    The calendar month before a whole month, as many local days before `whole_days`, else the same duration before. It
-    is longer than `[since, until)` if that ends within a day: the caller cuts both to the same elapsed time.
+    The calendar month before a whole month, the quarter before a whole quarter, as many local days before `whole_days`,
+    else the same duration before. It is longer than `[since, until)` if that ends within a day: the caller cuts both to
+    the same elapsed time.
     """
-    first = whole_month(since, until, zone)
-    if first is not None:
-        return day_start(_months_after(first, -1), zone), since
+    for unit in ("month", "quarter"):
+        first = _whole(since, until, zone, unit)
+        if first is not None:
+            return day_start(_first_day(first - timedelta(days=1), unit), zone), since
     if since != floor(since, "day", zone):
         return since - (until - since), since
     days = local_date(until - _MICROSECOND, zone) - local_date(since, zone) + timedelta(days=1)
@@ -159,8 +182,24 @@ def _same_clock(now: datetime, back: timedelta, zone: ZoneInfo) -> datetime:
     return (now.astimezone(zone).replace(tzinfo=None, fold=0) - back).replace(tzinfo=zone).astimezone(UTC)
 
 
-def _monday(day: date) -> date:
-    return day - timedelta(days=day.weekday())
+def _first_day(day: date, unit: str) -> date:
+    """The first day of the week, month or quarter with a day; the day itself for `day`."""
+    match unit:
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+        case "quarter":
+            return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
+    return day
+
+
+def _next_first_day(day: date, unit: str) -> date:
+    """The first day of the week, month or quarter after the one with a day; the next day for `day`."""
+    first = _first_day(day, unit)
+    if unit in ("month", "quarter"):
+        return _months_after(first, 1 if unit == "month" else 3)
+    return first + timedelta(days=7 if unit == "week" else 1)
 
 
 def _hour_floor(instant: datetime, zone: ZoneInfo) -> datetime:

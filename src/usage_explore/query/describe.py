@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from usage_explore.decimals import Number
-from usage_explore.formatting import data_value, date_and_time, printable, span, without_fractions
-from usage_explore.query.base import Query, Windowed, expect
-from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group
-from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
+from usage_explore.formatting import data_value, date_and_time, exact, printable, span, without_fractions
+from usage_explore.query import buckets
+from usage_explore.query.base import EventFilters, Query, Windowed, expect
+from usage_explore.query.filters import CURRENCY, DIMENSION, GROUPS, LOOKED_UP, dimension_group
+from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery
 
-_KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
+_NAMED_GROUPS = {"metric_key": "metric", "price_key": "price", CURRENCY: "cost currency"}
 
 
 def describe(query: Query, *, whole_seconds: bool = False) -> str:
@@ -23,7 +24,7 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
     shown: Callable[[str], str] = without_fractions if whole_seconds else str
     match query:
         case AggregateQuery():
-            words = f"{METRICS[query.metric].capitalize()} per {query.bucket}"
+            words = f"{METRICS[query.metric].capitalize()}{_in_currency(query)} per {query.bucket}"
             if query.group_by != "none":
                 words += f" by {group_name(query.group_by)}"
             parts = [words, shown(window_words(query)), query.timezone]
@@ -33,14 +34,21 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
             parts = ["Events, newest first", shown(_occurred(query))]
         case _:
             parts = ["Events"]
-    parts += filter_words(query)
+    named = isinstance(query, AggregateQuery) and _in_currency(query)
+    parts += filter_words(query.replace(external_cost_currency=None) if named else query)
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
         parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
 
 
-def measure_name(metric: str, value: Number) -> str:
+def _in_currency(query: AggregateQuery) -> str:
+    """The currency of a cost, if the query filters to one: " in USD"."""
+    named = query.external_cost_currency
+    return f" in {data_value(named[0])}" if query.metric in COST_METRICS and len(named) == 1 else ""
+
+
+def measure_name(metric: str, value: Number | None) -> str:
     """The name of a measure after its value: `event` after 1, else `events`; `quantity`."""
     return "event" if metric == "count" and value == 1 else METRICS[metric]
 
@@ -49,16 +57,20 @@ def group_name(group: str) -> str:
     """The name of a group in text: model for `dim:model`, customer for `customer_id`, metric for `metric_key`."""
     if group.startswith(DIMENSION):
         return printable(group.removeprefix(DIMENSION))
-    return _KEYED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
+    return _NAMED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
 
 
-def filter_words(query: Query) -> list[str]:
-    """The filters in words, such as "model is large or small"."""
+def filter_words(query: Query, zone: tzinfo | None = None) -> list[str]:
+    """The filters in words, such as "model is large or small"; times are on the clock of `own_bounds`."""
     columns = ((name, value) for name in GROUPS if (value := getattr(query, name)))
     words = [
         f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}"
         for name, value in columns
     ]
+    if isinstance(query, EventFilters):
+        named = ((group_name(name), getattr(query, name)) for name in LOOKED_UP)
+        words += [f"{name} is {_any_of(values)}" for name, values in named if values]
+        words += own_bounds(query, zone).values()
     words += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
     words += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
@@ -69,21 +81,59 @@ def filter_words(query: Query) -> list[str]:
     return words
 
 
+def own_bounds(query: EventFilters, zone: tzinfo | None = None) -> dict[str, str]:
+    """The filters on arrival and quantity in words, by parameter: "quantity at least 5", "arrived before 1 Oct 2026".
+
+    Times are on the clock of `zone`, by default that of the query, else of UTC.
+    """
+    clock = zone or (query.zone if isinstance(query, Windowed) else UTC)
+    suffix = "" if zone or isinstance(query, Windowed) else " UTC"
+    words = {}
+    for name, word in (("ingested_after", "from"), ("ingested_before", "before")):
+        if edge := getattr(query, name):
+            words[name] = f"arrived {word} {date_and_time(edge.astimezone(clock))}{suffix}"
+    for name, word in (("quantity_min", "at least"), ("quantity_max", "at most")):
+        if (bound := getattr(query, name)) is not None:
+            words[name] = f"quantity {word} {exact(bound)}"
+    return words
+
+
 def window_words(query: Windowed) -> str:
     """The window in words: "1–30 Sep 2026", "last 30 days", "this month"."""
     if query.window:
-        return query.window.replace("_", " ")
+        return window_name(query.window)
     since, until = query.since, query.until
     if isinstance(since, datetime) and isinstance(until, datetime):
         return span(since.astimezone(query.zone), until.astimezone(query.zone))
     if isinstance(since, str) and until == "now" and since.startswith("-"):
-        distance = since.partition("/")[0]
-        number, unit = distance[1:-1], {"h": "hour", "d": "day", "w": "week"}[distance[-1]]
-        return f"last {unit}" if number == "1" else f"last {number} {unit}s"
+        return _last(since)
     written = [
         date_and_time(end.astimezone(query.zone)) if isinstance(end, datetime) else str(end) for end in (since, until)
     ]
     return f"{written[0]} to {written[1]}"
+
+
+def window_name(window: str) -> str:
+    """A calendar window in words: "this quarter", "September 2026"."""
+    if window in buckets.CALENDAR_WINDOWS:
+        return window.replace("_", " ")
+    return f"{buckets.month_of(window):%B %Y}"
+
+
+def _last(since: str) -> str:
+    """The window from a relative time to now.
+
+    >>> _last("-30d"), _last("-29d/d"), _last("-29d/w")
+    ('last 30 days', 'last 30 days', 'last 30 days in whole weeks')
+    """
+    distance, _, rounding = since.partition("/")
+    letter, number = distance[-1], int(distance[1:-1])
+    if rounding == letter or (letter == "d" and rounding in ("w", "M")):
+        number += 1  # the hour, day or week that now is in counts, too
+    unit = {"h": "hour", "d": "day", "w": "week"}[letter]
+    words = f"last {unit}" if number == 1 else f"last {number} {unit}s"
+    whole = {"h": "hours", "d": "days", "w": "weeks", "M": "months"}.get(rounding, "")
+    return f"{words} in whole {whole}" if whole and rounding != letter else words
 
 
 def file_dates(query: Windowed) -> str:

@@ -23,11 +23,17 @@ Exclusions = tuple[tuple[str, Texts], ...]
 ID_COLUMNS = ("customer_id", "product_id", "subscription_id")
 """UUID columns that can be filtered and grouped by."""
 
-TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency")
+CURRENCY = "external_cost_currency"
+"""The column with the currency of an event's cost, as exact text: `usd` and `USD` are two currencies."""
+
+TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency", CURRENCY)
 """Text columns that can be filtered and grouped by."""
 
 GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)
 """Columns that can be grouped by, beside `dim:<key>`."""
+
+LOOKED_UP = ("id", "idempotency_key")
+"""Columns that can be filtered by but not grouped by: each value has few events, found by an index of its own."""
 
 DIMENSION = "dim:"
 """Prefix of a dimension's key as a group and as a parameter."""
@@ -37,6 +43,9 @@ NOT = "not:"
 
 EMPTY = "empty"
 """Parameter for the empty text as a value of a text column."""
+
+EMPTY_COLUMNS = (*TEXT_COLUMNS, "idempotency_key")
+"""Columns that `empty` takes; `not:empty` takes `TEXT_COLUMNS`."""
 
 _ABSENT = ("missing", f"{NOT}missing")
 
@@ -87,6 +96,11 @@ def texts(value: object) -> Texts:
     if isinstance(value, str) and not value:
         raise ValueError('is blank; give a value, leave the parameter out, or write [""] for the empty text')
     return tuple(sorted({validators.text(item, blank=True) for item in _items(value)}))
+
+
+def uuids(value: object) -> Texts:
+    """One UUID or several, as canonical text."""
+    return tuple(sorted({str(validators.uuid(item)) for item in _items(value)}))
 
 
 def groups(value: object) -> Texts:
@@ -161,7 +175,7 @@ def _excluded(name: str, values: object) -> Texts:
             hint = f"; for a dimension write {validators.named(DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
     if name in ID_COLUMNS:
-        return tuple(sorted({str(validators.uuid(item)) for item in _items(values)}))
+        return uuids(values)
     if name.startswith(DIMENSION):
         return _dimension_texts(values, name)
     return texts(values)

@@ -34,6 +34,9 @@ MAX_DIMENSIONS = 50
 MAX_VALUE_BYTES = 65_536
 """Bytes of one value in UTF-8."""
 
+MAX_DECIMAL_DIGITS = 1_000
+"""Digits before and after the point of a decimal parameter, such as `quantity_min`."""
+
 MAX_KEY_BYTES = 1_000
 """Bytes of a dimension's key in UTF-8."""
 

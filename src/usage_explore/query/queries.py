@@ -16,23 +16,47 @@ import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
-from usage_explore.query.base import Query, Windowed, optional_instant
-from usage_explore.query.buckets import Bucket
+from usage_explore.query.base import EventFilters, Windowed, optional_instant
+from usage_explore.query.buckets import BUCKETS, Bucket
 from usage_explore.query.filters import GROUPS, group
 from usage_explore.query.limits import MAX_LEADERS, MAX_TOP
 from usage_explore.query.url_params import InPython
 
-Metric = Literal["count", "sum_quantity"]
+SumMetric = Literal["count", "sum_quantity", "sum_cost"]
+Metric = Literal[SumMetric, "unit_cost"]
 
-METRICS: dict[str, str] = {"count": "events", "sum_quantity": "quantity"}
+METRICS: dict[str, str] = {
+    "count": "events",
+    "sum_quantity": "quantity",
+    "sum_cost": "cost",
+    "unit_cost": "unit cost",
+}
 """The measures, and their names in `describe`."""
+
+SUMS: dict[str, tuple[str, ...]] = {
+    "count": (),
+    "sum_quantity": ("quantity",),
+    "sum_cost": ("cost",),
+    "unit_cost": ("cost", "costed_quantity"),
+}
+"""The exact sums of which each measure is made, beside the number of events; by the first one series are ranked.
+
+`cost` is that of `external_cost_amount`, 0 without an amount, `costed_quantity` that of the quantity of events with an
+amount; `unit_cost` is the ratio of the two.
+"""
+
+RATIOS = ("unit_cost",)
+"""Measures that are ratios of sums: those of several series do not add up."""
+
+COST_METRICS = ("sum_cost", "unit_cost")
+"""Measures in the currency of `external_cost_currency`, of which an answer has one."""
 
 _CURSOR_VERSION = 1
 _CURSOR_LAYOUT = struct.Struct(">Bq16s8s")
@@ -42,7 +66,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class EventQuery(Query):
+class EventQuery(EventFilters):
     """Raw events, newest first: ordered by `timestamp` and `id`, both descending.
 
     `EventQuery(metric_key="tokens_in", dimensions={"model": "large"}, limit=100)`. Raises `QueryError` with all
@@ -94,7 +118,7 @@ class EventQuery(Query):
         return faults
 
 
-class AggregateQuery(Windowed):
+class AggregateQuery(Windowed, EventFilters):
     """Usage over time: a metric per bucket of `[since, until)` and group; the largest series, and the rest as Other.
 
     `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. The window may be
@@ -103,11 +127,14 @@ class AggregateQuery(Windowed):
 
     VIEW = ("chart", "series", "span")
 
-    bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=("hour", "day", "week")))] = Field(
-        "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
+    bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=BUCKETS))] = Field(
+        "day", description="Bucket size; weeks are ISO weeks, starting on Monday, months those of the calendar."
     )
     metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
-        "count", description="The measure: the number of events, or the exact sum of their quantity."
+        "count",
+        description="The measure: the number of events; the exact sum of their quantity; that of their "
+        "`external_cost_amount`, in one currency; or unit_cost, that sum divided by the quantity of the events that "
+        "have a cost, rounded half-even to 12 significant digits, null where that quantity is 0.",
     )
     group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
         "none",
@@ -126,15 +153,17 @@ class AggregateQuery(Windowed):
         return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
 
 
-class LeaderboardQuery(Windowed):
+class LeaderboardQuery(Windowed, EventFilters):
     """The largest values of every column and dimension in `[since, until)`: `LeaderboardQuery(window="last_month")`.
 
     The window may be relative; it has no buckets, so it is never shortened. Raises `QueryError` with all faults
     together.
     """
 
-    metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
-        "count", description="The measure: the number of events, or the exact sum of their quantity."
+    metric: Annotated[SumMetric, BeforeValidator(partial(validators.choice, allowed=get_args(SumMetric)))] = Field(
+        "count",
+        description="The measure: the number of events, or the exact sum of their quantity, or of their "
+        "`external_cost_amount`, in one currency.",
     )
     top: Annotated[int, BeforeValidator(partial(validators.integer, low=1, high=MAX_LEADERS))] = Field(
         5, ge=1, le=MAX_LEADERS, description="Largest values to keep of each column and dimension; the rest is Other."

@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from inspect import Parameter, Signature, cleandoc
 from textwrap import fill
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from usage_explore.decimals import rfc3339
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.filters import DIMENSION, EMPTY, TEXT_COLUMNS, dimension_group
+from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, TEXT_COLUMNS, dimension_group
 from usage_explore.query.filters import NOT as NOT
 from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING_BYTES
 
@@ -35,8 +36,10 @@ Params = str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]
 """A link or query string, a mapping, or (name, value) pairs."""
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
-_EMPTY = {EMPTY: "", f"{NOT}{EMPTY}": NOT}
-_TEXTS = frozenset(prefix + name for prefix in ("", NOT) for name in TEXT_COLUMNS)
+_EMPTY = {EMPTY: ("", EMPTY_COLUMNS), f"{NOT}{EMPTY}": (NOT, TEXT_COLUMNS)}
+"""The parameters for empty texts: the prefix of the parameter that gets the value, and the columns that they take."""
+
+_TEXTS = frozenset(prefix + name for prefix, columns in _EMPTY.values() for name in columns)
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
@@ -123,9 +126,11 @@ def from_pairs(
     if "price_key" in model.model_fields:
         for name in sorted(_EMPTY.keys() & values):
             groups = values.pop(name)
-            empty |= {_EMPTY[name] + group for group in groups if group in TEXT_COLUMNS}
-            message = f"is not one of {', '.join(TEXT_COLUMNS)}; for a dimension write dim:<key>="
-            others = (group for group in groups if group not in TEXT_COLUMNS)
+            prefix, columns = _EMPTY[name]
+            columns = tuple(column for column in columns if column in model.model_fields)
+            empty |= {prefix + group for group in groups if group in columns}
+            message = f"is not one of {', '.join(columns)}; for a dimension write dim:<key>="
+            others = (group for group in groups if group not in columns)
             faults += [Fault(name, f"{validators.shorten(group)} {message}") for group in others]
     for name in (*values, *sorted(empty - values.keys())):
         try:
@@ -192,6 +197,8 @@ def link(app_url: str, page: str, query: BaseModel) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Decimal):
+        return plain(value)
     return rfc3339(value) if isinstance(value, datetime) else str(value)
 
 

@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from functools import lru_cache
 from operator import index
 from typing import SupportsIndex
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
+from usage_explore.decimals import plain
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, cut
-from usage_explore.query.limits import MAX_VALUE_BYTES
+from usage_explore.query.buckets import CALENDAR_WINDOWS
+from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_VALUE_BYTES
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """The earliest time that a parameter or an event may have."""
@@ -31,9 +34,11 @@ _RFC3339 = re.compile(
     re.ASCII,
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdw])?", re.ASCII)
+_RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdwM])?", re.ASCII)
+_MONTH = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
+_DECIMAL = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 _SYNONYMS = {
     "since": ("occurred_after",),
@@ -132,6 +137,44 @@ def integer(value: object, low: int, high: int) -> int:
     return number
 
 
+def decimal(value: object) -> Decimal:
+    """An exact, finite decimal, without trailing zeros: 2.5 for "2.50", `Decimal("2.5")` and "02.5"."""
+    number: Decimal | None = None
+    if isinstance(value, float):
+        raise ValueError(f"{shorten(value)} is a float, which is not exact; give text such as '0.1', or a Decimal")
+    if isinstance(value, Decimal):
+        number = value if value.is_finite() else None
+    elif isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        with suppress(TypeError):  # an array of several
+            number = Decimal(index(value))
+    else:
+        number = Decimal(word) if _DECIMAL.fullmatch(word := text(value)) else None
+    if number is None:
+        raise ValueError(f"{shorten(value)} is not a decimal such as 2.5, written without an exponent")
+    exponent = number.as_tuple().exponent
+    if number.adjusted() >= MAX_DECIMAL_DIGITS or (isinstance(exponent, int) and -exponent > MAX_DECIMAL_DIGITS):
+        raise ValueError(f"has more than {MAX_DECIMAL_DIGITS:,} digits before or after the point")
+    return Decimal(plain(number))
+
+
+def calendar_window(value: object) -> str:
+    """One of `CALENDAR_WINDOWS`, or a month from `1970-01` to `2199-12`."""
+    word = text(value)
+    if not (match := _MONTH.fullmatch(word)):
+        try:
+            return choice(word, CALENDAR_WINDOWS)
+        except ValueError as error:
+            raise ValueError(f"{error}; or a month such as 2026-09") from None
+    year, month = match.groups()
+    if not 1 <= int(month) <= 12:
+        raise ValueError(f"{shorten(word)} is not a month: after the year come 01 to 12, as in {year}-09")
+    if len(month) == 1:
+        raise ValueError(f"{shorten(word)} is not a month with two digits; write {year}-0{month}")
+    if not EARLIEST.year <= int(year) < LATEST.year:
+        raise ValueError(f"{shorten(word)} lies outside 1970-01 to 2199-12")
+    return word
+
+
 def zone_name(value: object) -> str:
     """An IANA time zone name such as Europe/Berlin."""
     name = text(value.key if isinstance(value, ZoneInfo) else value)
@@ -182,7 +225,7 @@ def moment(value: object) -> datetime | str:
     if isinstance(value, str) and re.match(r"now|[-+]?\d+[a-zA-Z]+", value):
         raise ValueError(
             f"{shorten(value)} is not a relative time; write now, -24h, -30d or -4w, "
-            "with /h, /d or /w to round down to the start of the hour, day or week"
+            "with /h, /d, /w or /M to round down to the start of the hour, day, week or month"
         )
     return instant(value)
 

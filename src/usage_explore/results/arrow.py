@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 from usage_explore.results.frames import DecimalSpan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DECIMALS = ("quantity", "external_cost_amount")
 TIMES = ("timestamp", "ingested_at")
@@ -69,6 +71,8 @@ def without_formulas(table: pa.Table) -> pa.Table:
 
 def to_pandas(table: pa.Table, parsed: Callable[[str], Any]) -> pd.DataFrame:
     """A frame like that of a page of events: decimals `Decimal`, times datetime64[us, UTC], `dimensions` parsed."""
+    import pandas as pd
+
     columns: dict[str, Any] = {}
     for name in table.column_names:
         column = table[name]

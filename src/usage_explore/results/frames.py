@@ -12,15 +12,16 @@ from decimal import Decimal
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from usage_explore.decimals import plain
+from usage_explore.decimals import Number, plain
 from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from usage_explore.results.types import AggregateData, Event, Leaderboard
 
 _TIMES = ("timestamp", "ingested_at")
@@ -33,6 +34,8 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
 
     If an id has a name, the columns of `NAME_COLUMNS` (str) follow.
     """
+    import pandas as pd
+
     from usage_explore.results.types import Event
 
     columns: dict[str, Any] = {}
@@ -56,6 +59,8 @@ def with_names(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
     """The frame with a column of names (str) after each column of ids of which one has a name."""
     if not names:
         return frame
+    import pandas as pd
+
     columns: dict[str, Any] = {}
     headings = {column: heading for heading, column in NAME_COLUMNS.items()}
     for column in frame.columns:
@@ -98,6 +103,8 @@ def spellings(answer: AggregateData) -> list[str]:
 
 def pivot(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket and one column per series; see `Aggregate.pivot`."""
+    import pandas as pd
+
     starts = _times(answer.edges[:-1], answer)
     return pd.DataFrame(_columns(answer, labels(answer)), index=pd.Index(starts, name="start")).rename_axis(
         columns=answer.query.group_by
@@ -106,6 +113,8 @@ def pivot(answer: AggregateData) -> pd.DataFrame:
 
 def wide_frame(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket, with its edges as columns; see `Aggregate.wide`."""
+    import pandas as pd
+
     since, until = answer.query.span
     edges = {
         "start": _times(answer.edges[:-1], answer),
@@ -120,6 +129,8 @@ def wide_frame(answer: AggregateData) -> pd.DataFrame:
 
 def plot(answer: AggregateData) -> pd.DataFrame:
     """The answer's frame for plotting libraries; see `Aggregate.plot_frame`."""
+    import pandas as pd
+
     frame = aggregate(answer)
     for name in ("start", "end"):
         frame[name] = frame[name].dt.tz_localize(None)
@@ -129,10 +140,14 @@ def plot(answer: AggregateData) -> pd.DataFrame:
 
 
 def _times(instants: Sequence[datetime], answer: AggregateData) -> pd.Series[Any]:
+    import pandas as pd
+
     return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
 
 
 def _columns(answer: AggregateData, series_labels: list[str]) -> dict[str, Any]:
+    import pandas as pd
+
     number = "int64" if answer.query.metric == "count" else "object"
     return {
         label: pd.Series([point.value for point in series.points], dtype=number).to_numpy()
@@ -142,6 +157,8 @@ def _columns(answer: AggregateData, series_labels: list[str]) -> dict[str, Any]:
 
 def aggregate(answer: AggregateData) -> pd.DataFrame:
     """One row per series and bucket; see `Aggregate.frame`."""
+    import pandas as pd
+
     zone = answer.query.zone
     cells = [(series, point) for series in answer.series for point in series.points]
     point_labels = [label for label, series in zip(labels(answer), answer.series, strict=True) for _ in series.points]
@@ -160,6 +177,8 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
 
 def leaderboards(boards: Sequence[Leaderboard], metric: str, names: Names) -> pd.DataFrame:
     """One row per leaderboard and value; see `Leaderboards.frame`."""
+    import pandas as pd
+
     rows = [(board.group, leader) for board in boards for leader in board.leaders]
     number = "int64" if metric == "count" else "object"
     shown = [(names.known(group, leader.key) if leader.key else None) or leader.label for group, leader in rows]
@@ -177,14 +196,21 @@ def leaderboards(boards: Sequence[Leaderboard], metric: str, names: Names) -> pd
 
 def totals(answer: AggregateData) -> pd.DataFrame:
     """One row per series, by rank: its `label` (index), `kind` and `total` (str, written plainly)."""
+    import pandas as pd
+
     index = pd.Index(labels(answer), dtype="str", name=answer.query.group_by)
     kinds = [series.kind for series in answer.series]
-    return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
+    return pd.DataFrame({"kind": kinds, "total": [_plain(series.total) for series in answer.series]}, index=index)
+
+
+def _plain(value: Number | None) -> str | None:
+    return None if value is None else plain(value)
 
 
 def to_csv(answer: AggregateData, *, wide: bool = False, escape_formulas: bool = False) -> bytes:
     """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, all text quoted.
 
+    A unit cost without a value is empty.
     `wide` writes a row per bucket and a column per series, see `Aggregate.wide`. `escape_formulas` puts an apostrophe
     before text that a spreadsheet would run, headings included; see `formulas`.
     """
@@ -196,7 +222,7 @@ def to_csv(answer: AggregateData, *, wide: bool = False, escape_formulas: bool =
         if name in ("start", "end"):
             columns[heading] = [edge.isoformat() for edge in frame[name]]
         elif name in numbers:
-            columns[heading] = [None if pd.isna(value) else plain(value) for value in frame[name]]
+            columns[heading] = [_plain(value) for value in frame[name]]
         else:
             columns[heading] = frame[name]
     return csv_bytes(columns, escape_formulas)
@@ -213,7 +239,7 @@ def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
 
 
 def to_parquet(answer: AggregateData) -> bytes:
-    """The answer's frame as Parquet: times timestamp[us, zone], counts int64, sums decimal128(38, s)."""
+    """The answer's frame as Parquet: times timestamp[us, zone], counts int64, else decimal128(38, s), also null."""
     frame = aggregate(answer)
     table = pa.Table.from_pandas(frame.drop(columns="value"), preserve_index=False)
     if answer.query.metric == "count":
@@ -264,11 +290,12 @@ def integer_digits(value: int | Decimal) -> int:
     return max(value.adjusted() + 1, 0) if value.is_finite() and value else 0
 
 
-def decimal_array(values: Iterable[Decimal]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
-    """Finite decimals as an exact column, and its field, named `value`."""
+def decimal_array(values: Iterable[Decimal | None]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
+    """Finite decimals and None as an exact column, and its field, named `value`."""
     values = list(values)
-    texts = [plain(value) for value in values]
-    scale = max((len(text.partition(".")[2]) for text in texts), default=0)
-    field = DecimalSpan(scale, max(map(integer_digits, values), default=0)).field("value")
+    texts = [_plain(value) for value in values]
+    scale = max((len(text.partition(".")[2]) for text in texts if text), default=0)
+    digits = (integer_digits(value) for value in values if value is not None)
+    field = DecimalSpan(scale, max(digits, default=0)).field("value")
     array = pa.array(texts, pa.string())
     return array.cast(field.type), field

@@ -13,12 +13,12 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple, Self, cast
 from uuid import UUID
 
-from usage_explore.decimals import Number, exact_sum, plain, rfc3339
+from usage_explore.decimals import Number, exact_sum, plain, rfc3339, total, unit_cost
 from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.names import NAME_COLUMNS, NO_NAMES, Names
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_POINTS
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery
 
 _SHARE_PLACES = 6
 """Decimal places of a share."""
@@ -60,19 +60,38 @@ class Event:
         return {**values, "dimensions": json_numbers(self.dimensions)}
 
 
+class Ratio(NamedTuple):
+    """The exact sums of which a unit cost is the ratio: the cost, and the quantity of the events that have a cost."""
+
+    cost: Decimal
+    quantity: Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The value of a series in one bucket `[start, end)`; `complete` is False if the bucket is cut or still filling."""
+    """The value of a series in one bucket `[start, end)`; `complete` is False if the bucket is cut or still filling.
+
+    Of a unit cost, `ratio` has the sums that are divided; `value` is None where their quantity is 0.
+    """
 
     start: datetime
     end: datetime
-    value: Number
+    value: Number | None
     complete: bool
+    ratio: Ratio | None = field(default=None, repr=False, kw_only=True)
+
+    @property
+    def number(self) -> Number:
+        """The value of a measure that always has one, which is all but unit costs. Raises `ValueError` without."""
+        return _number(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """One series of an aggregate. `key` is None unless `kind` is "value"; `members` is its number of keys.
+
+    Of a unit cost, `total` is that of the whole window, `ratio` has the sums that are divided; `total` is None where
+    their quantity is 0.
 
     `name` is that of the customer, product or subscription whose id is `key`, None if unknown. It may change, so series
     that differ in nothing else are equal.
@@ -80,15 +99,27 @@ class Series:
 
     kind: SeriesKind
     key: str | None
-    total: Number
+    total: Number | None
     members: int
     points: tuple[Point, ...] = field(repr=False)
     name: str | None = field(default=None, compare=False)
+    ratio: Ratio | None = field(default=None, repr=False, kw_only=True)
+
+    @property
+    def number(self) -> Number:
+        """The total of a measure that always has one, which is all but unit costs. Raises `ValueError` without."""
+        return _number(self.total)
 
     @property
     def label(self) -> str:
         """The name of the series: All, the value itself, (empty), (missing) or Other."""
         return _label(self.kind, self.key)
+
+
+def _number(value: Number | None) -> Number:
+    if value is None:
+        raise ValueError("a unit cost without a quantity to divide by has no value")
+    return value
 
 
 def _label(kind: SeriesKind, key: str | None) -> str:
@@ -117,6 +148,20 @@ class Leader:
     def label(self) -> str:
         """The value itself, (empty), (missing) or Other."""
         return _label(self.kind, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Where a searched text occurs: a value of `group`, its name if it is a named id, and its number of events.
+
+    `group` is `id`, `idempotency_key`, a column that can be grouped by, or `dim:<key>`. Events of an id or a key are of
+    any time, those of other values in the searched window.
+    """
+
+    group: str
+    value: str
+    events: int
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +229,10 @@ class AggregateData:
     """The numbers of an aggregate, and its query.
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
-    the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum.
-    `names` has the names of the ids in its series and filters.
+    the database's clock. Counts are `int`, sums and ratios `Decimal`. `metrics` is the number of different metrics in
+    the sum.
+    `names` has the names of the ids in its series and filters. `currencies` are those of the events that have a cost,
+    None for a cost without a currency, if a cost is measured: several only if the query groups by them.
     """
 
     query: AggregateQuery
@@ -196,17 +243,39 @@ class AggregateData:
     metrics: int
     served: Served = field(compare=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False, kw_only=True)
+    currencies: tuple[str | None, ...] = field(default=(), kw_only=True)
 
     @property
-    def total(self) -> Number:
-        """The sum over all series."""
-        zero: Number = 0 if self.query.metric == "count" else Decimal(0)
-        return exact_sum((series.total for series in self.series), zero)
+    def total(self) -> Number | None:
+        """The sum over all series; of a unit cost the ratio of the sums. None where there is none; see `add`."""
+        return self.add(self.series)
+
+    def add(self, parts: Iterable[Point | Series]) -> Number | None:
+        """Points or series as one: their exact sum, of unit costs the ratio of their sums.
+
+        None of costs in several currencies, and of unit costs whose quantity is 0.
+        """
+        return None if len(self.currencies) > 1 else combined(parts, self.query.metric)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the values of several series may be added, and drawn on top of each other."""
+        return self.query.metric not in RATIOS and len(self.currencies) <= 1
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of the costs; None for other measures, without a currency, and for several currencies."""
+        if self.query.metric not in COST_METRICS:
+            return None
+        if not self.currencies and len(self.query.external_cost_currency) == 1:
+            return self.query.external_cost_currency[0]
+        return self.currencies[0] if len(self.currencies) == 1 else None
 
     @property
     def adds(self) -> str:
-        """The warning for a sum without a unit: "adds 12 metrics". Blank for counts and for one metric."""
-        return f"adds {self.metrics:,} metrics" if self.metrics > 1 and self.query.metric != "count" else ""
+        """The warning for a sum without a unit: "adds 12 metrics". Blank for counts, costs and one metric."""
+        has_unit = self.query.metric in ("count", "sum_cost")
+        return f"adds {self.metrics:,} metrics" if self.metrics > 1 and not has_unit else ""
 
     @property
     def folded(self) -> int:
@@ -245,6 +314,31 @@ def json_numbers(value: Any) -> Any:
     return value
 
 
+def combined(parts: Iterable[Point | Series], metric: str) -> Number | None:
+    """The exact sum of points or series of a measure; of unit costs the ratio of their sums, None without quantity."""
+    parts = list(parts)
+    if metric in RATIOS:
+        return _unit_cost(_added(parts))
+    values = (part.value if isinstance(part, Point) else part.total for part in parts)
+    return exact_sum((value for value in values if value is not None), 0 if metric == "count" else Decimal(0))
+
+
+def merged(points: Sequence[Point], value: Number | None) -> Point:
+    """The points of one bucket as one point, of this value."""
+    first = points[0]
+    ratio = None if first.ratio is None else _added(points)
+    return Point(first.start, first.end, value, first.complete, ratio=ratio)
+
+
+def _added(parts: Iterable[Point | Series]) -> Ratio:
+    ratios = [part.ratio for part in parts if part.ratio is not None]
+    return Ratio(total(ratio.cost for ratio in ratios), total(ratio.quantity for ratio in ratios))
+
+
+def _unit_cost(ratio: Ratio) -> Decimal | None:
+    return unit_cost(ratio.cost, ratio.quantity)
+
+
 def series(
     rows: Sequence[Any],
     query: AggregateQuery,
@@ -276,18 +370,27 @@ def series(
     for row in rows:
         if row.kind is None:
             continue
-        if query.metric == "sum_quantity" and not all(value.is_finite() for value in (row.total, *row.points)):
+        divided = query.metric in RATIOS
+        divisors = row.divisors if divided else [None] * size
+        sums = (row.total, *row.points, *((row.divisor, *divisors) if divided else ()))
+        if query.metric != "count" and not all(value.is_finite() for value in sums):
             raise NotExact.not_finite()
+        ratios = [
+            Ratio(cost, quantity) if divided else None for cost, quantity in zip(row.points, divisors, strict=True)
+        ]
         points = tuple(
             Point(
                 start=start,
                 end=end,
-                value=cast("Number", value),
+                value=_unit_cost(ratio) if ratio else cast("Number", value),
                 complete=start >= since and end <= until and end <= closed_until,
+                ratio=ratio,
             )
-            for start, end, value in zip(edges, edges[1:], row.points, strict=False)
+            for start, end, value, ratio in zip(edges, edges[1:], row.points, ratios, strict=False)
         )
-        result.append(Series(row.kind, row.key, row.total, row.members, points))
+        whole = Ratio(row.total, row.divisor) if divided else None
+        total_value = _unit_cost(whole) if whole else row.total
+        result.append(Series(row.kind, row.key, total_value, row.members, points, ratio=whole))
     return tuple(result)
 
 

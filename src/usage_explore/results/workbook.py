@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import Number, plain, rfc3339
-from usage_explore.formatting import counted, zoned
+from usage_explore.formatting import counted, printable, zoned
 from usage_explore.query import url_params
 from usage_explore.query.base import Query
 from usage_explore.query.describe import describe
@@ -214,7 +214,7 @@ def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization
         # a clock that shows an hour twice needs the offset
         offset = [] if query.timezone == "UTC" else [Column("UTC offset of start")]
         columns = [*edges, *offset, Column("complete", "flag")]
-        unit = METRICS[query.metric]
+        unit = _unit(answer)
         width = min(max((len(label) for label in spellings), default=0) + 2, _MAX_WIDTH)
         series_columns = [Column("series", width=width), Column("kind"), Column("key")]
         long = book.sheet(LONG, [*columns, *series_columns, Column(unit, "number", 20)])
@@ -248,7 +248,7 @@ def aggregate_facts(answer: AggregateData, organization: str) -> Facts:
         ("Since", zoned(query.span[0], query.zone)),
         ("Until", zoned(query.span[1], query.zone)),
         ("Total", answer.total),
-        ("Unit", METRICS[query.metric] + (f", {answer.adds}" if answer.adds else "")),
+        ("Unit", _unit(answer) + (f", {answer.adds}" if answer.adds else "")),
     ]
     if answer.capped:
         facts.append(("Shortened", f"to the last {len(answer.edges) - 1:,} {query.bucket}s"))
@@ -328,6 +328,12 @@ def as_double(value: Number) -> float | None:
     if len(digits) > MAX_NUMBER_DIGITS or (number and not _MIN_DOUBLE <= abs(number) <= _MAX_DOUBLE):
         return None
     return float(number)
+
+
+def _unit(answer: AggregateData) -> str:
+    """`quantity`, or `cost in USD`."""
+    name = METRICS[answer.query.metric]
+    return f"{name} in {printable(answer.currency)}" if answer.currency else name
 
 
 def _midnights(answer: AggregateData) -> bool:

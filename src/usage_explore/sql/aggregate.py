@@ -32,10 +32,12 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    any_,
     case,
     func,
     literal,
     null,
+    or_,
     select,
     true,
     union_all,
@@ -45,10 +47,10 @@ from sqlalchemy.sql.expression import CTE
 from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query.base import Query
-from usage_explore.query.filters import DIMENSION
+from usage_explore.query.filters import CURRENCY, DIMENSION
 from usage_explore.query.limits import MAX_POINTS
-from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
-from usage_explore.sql.filters import conditions, expression, object_keys, scope, within_bounds
+from usage_explore.query.queries import SUMS, AggregateQuery, LeaderboardQuery
+from usage_explore.sql.filters import array, conditions, expression, object_keys, scope, within_bounds
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
@@ -72,12 +74,11 @@ def events_points(table: Table, query: AggregateQuery) -> Points:
     edges = query.edges()
     key = _key(table, query.group_by)
     slot = _slot(table.c.timestamp, edges).label("slot")
-    measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
     by = [slot, *key, *([] if has_metric_keys(query) else [table.c.metric_key])]
-    slots = select(*by, measured.label("value")).where(*conditions(table, query)).group_by(*by).cte("slots")
+    slots = select(*by, *_measured(table, query.metric)).where(*conditions(table, query)).group_by(*by).cte("slots")
     bucket = _bucket(slots.c.slot, edges)
     keys = [slots.c.key] if key else []
-    points = select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
+    points = select(bucket, *keys, *_sums_of(slots)).group_by(bucket, *keys).cte("points")
     return Points(points, _metrics(query, points, slots))
 
 
@@ -104,7 +105,7 @@ def ingested_since(table: Table, query: Query, since: datetime, groups: Iterable
     query by `timestamp` to find the few events that were ingested late: 312 ms instead of 40 for 100,000 of 10 million.
     """
     named = {_DIMENSIONS if group.startswith(DIMENSION) or group == KEYS else group for group in groups}
-    named |= {"organization_id", "timestamp", "ingested_at", "metric_key", "quantity"}
+    named |= {"organization_id", "timestamp", "ingested_at", "metric_key", "quantity", "external_cost_amount"}
     columns = [column for column in table.c if column.name in named]
     return (
         select(*columns)
@@ -122,12 +123,14 @@ def sums(
     edges: tuple[datetime, ...] | None = None,
     *,
     metrics: bool = False,
-    quantity: bool = False,
+    sums: Sequence[str] = (),
+    costed: bool = False,
 ) -> Select[Any]:
     """Sums of the query's events that also satisfy a condition.
 
     Columns: `bucket` integer (of these `edges`, if given), `key` text (if there is a group), `metric_key` text (with
-    `metrics`), `events` bigint, `quantity` numeric (with `quantity`).
+    `metrics`), `events` bigint, for each of `sums`, such as `quantity`, numeric, and `costed` bigint
+    (with `costed`), the events that have a cost.
     """
     source: FromClause = table
     if group == KEYS:
@@ -140,19 +143,21 @@ def sums(
         *key,
         *([table.c.metric_key] if metrics else []),
     ]
-    measured = [func.count().label("events"), *([func.sum(table.c.quantity).label("quantity")] if quantity else [])]
+    measured = [func.count().label("events"), *(_sum(table, name).label(name) for name in sums)]
+    if costed:
+        measured.append(func.count(table.c.external_cost_amount).label("costed"))
     return select(*by, *measured).select_from(source).where(*conditions(table, query), condition).group_by(*by)
 
 
-def sums_of_groups(table: FromClause, query: Query, groups: Sequence[str], *, quantity: bool) -> CompoundSelect[Any]:
+def sums_of_groups(table: FromClause, query: Query, groups: Sequence[str], sums: Sequence[str]) -> CompoundSelect[Any]:
     """Sums of the query's events for each of several groups; the table is read once.
 
-    Columns: `board` integer (the index in `groups`), `key` text, `events` bigint, `quantity` numeric (if wanted).
+    Columns: `board` integer (the index in `groups`), `key` text, `events` bigint, and for each sum numeric.
     """
     keys = [expression(table, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
-    rows = select(*keys, table.c.quantity).where(*conditions(table, query)).cte("events")
+    rows = select(*keys, table.c.quantity, table.c.external_cost_amount).where(*conditions(table, query)).cte("events")
     rows = rows.prefix_with("MATERIALIZED", dialect="postgresql")
-    measured = [func.count().label("events"), *([func.sum(rows.c.quantity).label("quantity")] if quantity else [])]
+    measured = [func.count().label("events"), *(_sum(rows, name).label(name) for name in sums)]
     return union_all(
         *(
             select(literal(index, Integer).label("board"), key.label("key"), *measured).group_by(key)
@@ -161,14 +166,58 @@ def sums_of_groups(table: FromClause, query: Query, groups: Sequence[str], *, qu
     )
 
 
+def matching_sums(table: FromClause, query: Query, groups: Sequence[str], text: str, ids: Sequence[str]) -> Select[Any]:
+    """`sums_of_groups` of the keys that have the text in any case, or are one of the ids, most frequent first."""
+    found = sums_of_groups(table, query, groups, sums=()).subquery("found")
+    key = found.c.key
+    return (
+        select(found.c.board, key, found.c.events)
+        .where(or_(func.strpos(func.lower(key), text.lower()) > 0, key == any_(array(ids, Text()))))
+        .order_by(found.c.board, found.c.events.desc(), key.collate("C"))
+    )
+
+
 def leaders(table: Table, query: LeaderboardQuery, group: str) -> Select[Any]:
     """The statement of one leaderboard of a resolved query: columns `kind`, `key`, `total`, `members`, by rank."""
     key = expression(table, group).cast(Text).label("key")
-    measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
-    points = select(key, measured.label("value")).where(*conditions(table, query)).group_by(key).cte("points")
+    points = select(key, *_measured(table, query.metric)).where(*conditions(table, query)).group_by(key).cte("points")
     _, series = _ranked(points, query.top)
     total = series.c.total.cast(BigInteger() if query.metric == "count" else Numeric())
     return select(series.c.kind, series.c.key, total.label("total"), series.c.members).order_by(series.c.position)
+
+
+def currencies(table: FromClause, query: Query) -> Select[Any]:
+    """The currencies of the costs of the query's events: `key` text, `costed` bigint (their events), `cost` numeric."""
+    amount = table.c.external_cost_amount
+    key = table.c[CURRENCY].label("key")
+    measured = [func.count().label("costed"), func.sum(amount).label("cost")]
+    return select(key, *measured).where(*conditions(table, query), amount.is_not(None)).group_by(key)
+
+
+def total_of(table: FromClause, metric: str) -> ColumnElement[Any]:
+    """A measure of some events that is a sum, as an SQL aggregate."""
+    return _sum(table, SUMS[metric][0]) if SUMS[metric] else func.count()
+
+
+def _measured(table: FromClause, metric: str) -> list[Label[Any]]:
+    """The measure of some events: `value`, of a ratio the dividend, and of a ratio also its `divisor`."""
+    names = SUMS[metric]
+    columns = [total_of(table, metric).label("value")]
+    return [*columns, *(_sum(table, name).label("divisor") for name in names[1:])]
+
+
+def _sum(table: FromClause, name: str) -> ColumnElement[Any]:
+    if name == "quantity":
+        return func.sum(table.c.quantity)
+    amount = table.c.external_cost_amount
+    if name == "cost":
+        return func.coalesce(func.sum(amount), 0)
+    return func.coalesce(func.sum(table.c.quantity).filter(amount.is_not(None)), 0)
+
+
+def _sums_of(source: Any) -> list[Label[Any]]:
+    """The sums of the columns `value` and, if there is one, `divisor`."""
+    return [func.sum(source.c[name]).label(name) for name in ("value", "divisor") if name in source.c]
 
 
 def _key(table: FromClause, group: str) -> list[Label[Any]]:
@@ -209,7 +258,8 @@ def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
 
     Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (the number of different metrics), then NULL or
     `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
-    `points` array; ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
+    `points` array; of a ratio, whose `total` and `points` are the dividends, also `divisor` and `divisors` array;
+    ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
     `ScopeError` without an organization.
     """
     size = len(query.edges()) - 1
@@ -225,7 +275,7 @@ def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
             points.c.key.is_(None) == ranked.c.key.is_(None),
         )
         cells = (
-            select(ranked.c.position, points.c.bucket, func.sum(points.c.value).label("value"))
+            select(ranked.c.position, points.c.bucket, *_sums_of(points))
             .join_from(points, ranked, same_key)
             .group_by(ranked.c.position, points.c.bucket)
             .cte("cells")
@@ -235,17 +285,22 @@ def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
             literal(1, Integer).label("position"),
             literal("all", Text).label("kind"),
             null().cast(Text).label("key"),
-            func.coalesce(func.sum(points.c.value), 0).label("total"),
+            *_totals(points, empty=True),
             literal(1, Integer).label("members"),
         ).cte("series")
-        cells = select(literal(1, Integer).label("position"), points.c.bucket, points.c.value).cte("cells")
+        columns = [points.c[name] for name in ("bucket", "value", "divisor") if name in points.c]
+        cells = select(literal(1, Integer).label("position"), *columns).cte("cells")
 
     series_count = select(func.count()).select_from(series).scalar_subquery()
     numbered = func.generate_series(1, size).table_valued("at").render_derived(name="numbered")
     at = numbered.c.at
-    value = func.coalesce(cells.c.value, 0).cast(number)
+    lists = [
+        func.array_agg(aggregate_order_by(func.coalesce(cells.c[name], 0).cast(number), at)).label(label)
+        for name, label in (("value", "points"), ("divisor", "divisors"))
+        if name in cells.c
+    ]
     filled = (
-        select(series.c.position, func.array_agg(aggregate_order_by(value, at)).label("points"))
+        select(series.c.position, *lists)
         .select_from(series)
         .join(numbered, true())
         .outerjoin(cells, and_(cells.c.position == series.c.position, cells.c.bucket == at))
@@ -267,17 +322,27 @@ def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
             series.c.total.cast(number).label("total"),
             series.c.members,
             filled.c.points,
+            *([series.c.divisor.cast(number).label("divisor"), filled.c.divisors] if "divisor" in series.c else []),
         )
         .select_from(head.outerjoin(body, true()))
         .order_by(series.c.position)
     )
 
 
+def _totals(points: Any, *, empty: bool = False) -> list[Label[Any]]:
+    """The sums over points: `total`, and of a ratio its `divisor`; 0 without points, which are then `empty`."""
+    sums = {"total": func.sum(points.c.value)}
+    if "divisor" in points.c:
+        sums["divisor"] = func.sum(points.c.divisor)
+    return [(func.coalesce(added, 0) if empty else added).label(name) for name, added in sums.items()]
+
+
 def _ranked(points: Any, top: int) -> tuple[Any, Any]:
     total = func.sum(points.c.value)
     rank = func.row_number().over(order_by=[total.desc(), points.c.key.is_(None), points.c.key.collate("C")])
     position = func.least(rank, top + 1) if top else rank
-    ranked = select(points.c.key, total.label("total"), position.label("position")).group_by(points.c.key).cte("ranked")
+    totals = _totals(points)
+    ranked = select(points.c.key, *totals, position.label("position")).group_by(points.c.key).cte("ranked")
     folded: ColumnElement[bool] = ranked.c.position > top if top else literal(False)
     only = func.max(ranked.c.key.collate("C"))
     series = (
@@ -285,7 +350,7 @@ def _ranked(points: Any, top: int) -> tuple[Any, Any]:
             ranked.c.position,
             case((folded, "other"), (only.is_(None), "missing"), else_="value").label("kind"),
             case((~folded, only)).label("key"),
-            func.sum(ranked.c.total).label("total"),
+            *(func.sum(ranked.c[column.name]).label(column.name) for column in totals),
             func.count(ranked.c.key).label("members"),
         )
         .group_by(ranked.c.position)

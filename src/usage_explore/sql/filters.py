@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Numeric,
     Row,
     Select,
     Table,
@@ -47,8 +49,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
 from usage_explore.errors import ScopeError
-from usage_explore.query.base import Query, Windowed
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
+from usage_explore.query.base import EventFilters, Query, Windowed
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.identifiers import quoted
@@ -72,7 +74,6 @@ _RESOLUTION = timedelta(microseconds=1)
 
 _INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
 """Parameters that an index serves in page order, or that exclude hardly any events."""
-
 _Rows = Sequence[Row[Any]]
 
 
@@ -120,13 +121,15 @@ def scope(organization: ColumnElement[UUID], query: Query) -> ColumnElement[bool
 
 
 def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[ColumnElement[bool]]:
-    """The query's filters without its times; `column` gives the SQL column of a group."""
+    """The query's filters without its window and `as_of`; `column` gives the SQL column of a group or other column."""
     result: list[ColumnElement[bool]] = []
     for name in ID_COLUMNS:
         if (value := getattr(query, name)) is not None:
             owner = column(name)
             result.append(owner == (value if isinstance(owner.type, Uuid) else str(value)))
     result += [_any_of(column(name), values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    if isinstance(query, EventFilters):
+        result += _own_filters(column, query)
     result += [_any_of(column(dimension_group(key)), values) for key, values in query.dimensions]
     result += [column(group).is_(None) for group in query.missing]
     for name, values in query.exclude:
@@ -135,6 +138,22 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[C
         else:
             excluded = column(name)
             result.append(or_(excluded.is_(None), excluded != all_(array(values, excluded.type))))
+    return result
+
+
+def _own_filters(column: Callable[[str], ColumnElement[Any]], query: EventFilters) -> list[ColumnElement[bool]]:
+    """The filters on ids, keys, arrival and quantities. NaN, which PostgreSQL orders last, is in no range."""
+    result = [_any_of(column(name), values) for name in LOOKED_UP if (values := getattr(query, name))]
+    if query.ingested_after is not None:
+        result.append(column("ingested_at") >= query.ingested_after)
+    if query.ingested_before is not None:
+        result.append(column("ingested_at") < query.ingested_before)
+    least, most = query.quantity_min, query.quantity_max
+    if least is not None:
+        quantity = column("quantity")
+        result += [quantity >= least, quantity < literal(Decimal("NaN"), Numeric)]
+    if most is not None:
+        result.append(column("quantity") <= most)
     return result
 
 
@@ -153,8 +172,14 @@ def array(values: Iterable[Any], kind: TypeEngine[Any]) -> ColumnElement[Any]:
     return literal(list(values), ARRAY(kind)).cast(ARRAY(kind))
 
 
-def page(table: FromClause, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
-    """Up to `rows` events after a position, newest first; None for all.
+def page(
+    table: FromClause,
+    query: EventQuery,
+    rows: int | None,
+    after: Position | None = None,
+    times: Sequence[datetime] | None = None,
+) -> Select[Any]:
+    """Up to `rows` events after a position, newest first; None for all. `times` are all that the events may have.
 
     The position is the only upper bound of the time: beside a later one PostgreSQL begins to read the index at that.
     """
@@ -163,12 +188,16 @@ def page(table: FromClause, query: EventQuery, rows: int | None, after: Position
     if after is not None:
         until = min(until or LATEST, min(after.timestamp, LATEST) + _RESOLUTION)
     statement = select(table).where(*_without_window(table, query), *within_bounds(c.timestamp, since, until))
+    if times is not None:
+        statement = statement.where(_one_of(c.timestamp, times))
     if after is not None:
         statement = statement.where(_keyset(table) < _bound(table, after))
     return statement.order_by(c.timestamp.desc(), c.id.desc()).limit(rows)
 
 
-def page_before(table: Table, query: EventQuery, rows: int | None, before: Position) -> Select[Any]:
+def page_before(
+    table: Table, query: EventQuery, rows: int | None, before: Position, times: Sequence[datetime] | None = None
+) -> Select[Any]:
     """Up to `rows` events at or before a position, nearest first, which is oldest first; None for all.
 
     The position is the only lower bound of the time, as the upper one of `page`.
@@ -176,6 +205,8 @@ def page_before(table: Table, query: EventQuery, rows: int | None, before: Posit
     c = table.c
     since, until = _window(query)
     bounds = within_bounds(c.timestamp, max(since or EARLIEST, before.timestamp), until)
+    if times is not None:
+        bounds.append(_one_of(c.timestamp, times))
     return (
         select(table)
         .where(*_without_window(table, query), *bounds)
@@ -333,6 +364,10 @@ def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElemen
     return column == values[0] if len(values) == 1 else column == any_(array(values, column.type))
 
 
+def _one_of(instant: ColumnElement[datetime], times: Sequence[datetime]) -> ColumnElement[bool]:
+    return instant == any_(array(times, instant.type))
+
+
 def _keyset(table: FromClause) -> Any:
     return tuple_(table.c.timestamp, table.c.id)
 
@@ -342,15 +377,29 @@ def _bound(table: FromClause, position: Position) -> Any:
 
 
 def rows_after(
-    connection: Connection, table: Table, query: EventQuery, rows: int, after: Position | None = None
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    rows: int,
+    after: Position | None = None,
+    times: Sequence[datetime] | None = None,
 ) -> _Rows:
-    """Up to `rows` events after a position, newest first."""
-    return _rows(connection, query, rows, lambda query, limit: page(table, query, limit, after), newest_first=True)
+    """Up to `rows` events after a position, newest first; `times` are all that the events may have."""
+    statement = partial(page, table, after=after, times=times)
+    return _rows(connection, query, rows, lambda query, limit: statement(query, limit), newest_first=True)
 
 
-def rows_before(connection: Connection, table: Table, query: EventQuery, rows: int, before: Position) -> _Rows:
-    """Up to `rows` events at or before a position, nearest first, which is oldest first."""
-    return _rows(connection, query, rows, lambda query, limit: page_before(table, query, limit, before))
+def rows_before(
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    rows: int,
+    before: Position,
+    times: Sequence[datetime] | None = None,
+) -> _Rows:
+    """Up to `rows` events at or before a position, nearest first, which is oldest first; `times` as in `rows_after`."""
+    statement = partial(page_before, table, before=before, times=times)
+    return _rows(connection, query, rows, lambda query, limit: statement(query, limit))
 
 
 def _rows(
@@ -365,7 +414,7 @@ def _rows(
     if not given.keys() - {*_INDEXED, "limit", "cursor"}:
         return connection.execute(statement(query, rows)).all()
     plain = EventQuery(**{name: value for name, value in given.items() if name in _INDEXED})
-    for scanned in (FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS):
+    for scanned in () if given.keys() & {*LOOKED_UP} else (FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS):
         scan = statement(plain, scanned).subquery("scan")
         passing = select(scan).where(*filters(partial(expression, scan), query))
         page_rows = connection.execute(_ordered(passing, scan, newest_first).limit(rows)).all()

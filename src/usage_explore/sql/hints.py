@@ -227,13 +227,24 @@ def _misspelled(connection: Connection, table: Table, query: Query, text_filters
     for parameter, group, values in text_filters:
         distinct = select(filters.expression(sample, group)).distinct().limit(_MAX_SAMPLE_VALUES)
         known = {value for value in connection.execute(distinct).scalars() if value is not None}
+        whole = {value for value in known if validators.named(value) == value}
         for value in values[:_MAX_HINTED_VALUES]:
-            if value not in known and (similar := validators.did_you_mean(value, known) or _longer(value, known)):
+            if value not in known and (
+                similar := validators.did_you_mean(value, whole) or _longer(value, known, whole)
+            ):
                 events = f"none of the newest {SAMPLE_EVENTS:,} events has {validators.shorten(value)}"
                 yield f"{validators.named(parameter)}: {events}{similar}"
 
 
-def _longer(value: str, known: set[str]) -> str:
-    """`, did you mean x or y?` for the first known values that contain this one, blank without any."""
+def _longer(value: str, known: set[str], whole: set[str]) -> str:
+    """`, did you mean x or y?` for the first values that contain this one, blank without any.
+
+    Only the `whole` ones, which are written to the last character, can be queried as they are named; of others, such as
+    a long list or object in JSON, the hint only says that they contain the value.
+    """
     longer = sorted(item for item in known if value.lower() in item.lower()) if len(value) > 1 else []
-    return f", did you mean {' or '.join(map(validators.named, longer[:_MAX_HINTED_VALUES]))}?" if longer else ""
+    if not longer:
+        return ""
+    if named := [item for item in longer if item in whole][:_MAX_HINTED_VALUES]:
+        return f", did you mean {' or '.join(named)}?"
+    return ", only longer values contain it"

@@ -153,6 +153,8 @@ def _check_and_load(upload_id: str, file: File, check: FileCheck) -> None:
         )
         if check.rejected and not skip_bad:
             st.caption("Rejected rows refuse the whole file.", width="content")
+        elif not check.events:
+            st.caption("There is nothing to load: no row becomes an event.", width="content")
     if is_clicked and is_ready:
         _load(upload_id, file, check.options, skip_bad=skip_bad)
     with st.expander("The same in a terminal", key="terminal"):

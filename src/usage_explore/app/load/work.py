@@ -99,7 +99,7 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
 
     def check() -> FileCheck:
         with _working("Checking the file") as show, private_copy(file) as path, _named(path, file):
-            result = check_file(path, options, proposals=proposals, show=show)
+            result = check_file(path, options, skip_bad=True, proposals=proposals, show=show)
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in result.faults)
         return replace(

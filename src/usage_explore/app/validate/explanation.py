@@ -148,7 +148,7 @@ def _judged(source: Source, validation: Validation, question: AggregateQuery) ->
     period, extent = validation.period, source.extent()
     until = min(period.span[1], period.as_of or validation.now, validation.now)
     since = max(period.span[0] - HISTORY, EARLIEST, *(extent or ())[:1])
-    if since >= until or question.bucket == "week":
+    if since >= until or question.bucket not in ("hour", "day"):
         return {}
     answer = source.aggregate(question.replace(since=since, until=until))
     if undrawable(answer):
@@ -158,7 +158,7 @@ def _judged(source: Source, validation: Validation, question: AggregateQuery) ->
         return {}
     edges = (*(point.start for point in whole), whole[-1].end)
     grid = grid_of_edges(question.bucket, edges, question.zone)
-    values = grid.lay_out(range(1, len(edges)), [float(point.value) for point in whole])
+    values = grid.lay_out(range(1, len(edges)), [float(point.number) for point in whole])
     detected = detect(values[np.newaxis, :], grid.season)
     judged = zip(
         grid.starts, detected.expected[0].tolist(), detected.low[0].tolist(), detected.high[0].tolist(), strict=True

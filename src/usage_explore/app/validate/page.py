@@ -16,7 +16,15 @@ from usage_explore import decimals, formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
-from usage_explore.app.filters import chips, dimension_hints, preset_input, reset_button, time_input, window_inputs
+from usage_explore.app.filters import (
+    calendar_input,
+    chips,
+    dimension_hints,
+    preset_input,
+    reset_button,
+    time_input,
+    window_inputs,
+)
 from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, go, notice
 from usage_explore.app.page_state import ValidateView
@@ -34,7 +42,7 @@ from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import unexamined
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
-_THIRTY_DAYS = "-30d/d"
+_THIRTY_DAYS = "-29d/d"  # with today
 _RUN_WANTED = "run_wanted"  # session state: the button to run the checks was clicked
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "orange", "low": "gray"}
 
@@ -136,6 +144,14 @@ def _controls(view: ValidateView, source: Source) -> None:
             lambda name: view.with_query(_with_preset(query, name, now)),
             view,
         )
+        calendar_input(
+            "or",
+            _PRESETS,
+            view,
+            source,
+            "period_calendar",
+            lambda name: view.with_query(_with_preset(query, name, now)),
+        )
         if _preset(query) == "custom":
             window_inputs(
                 view, now, "period", lambda **window: view.with_query(with_window(query, now, window=None, **window))
@@ -151,12 +167,12 @@ def _controls(view: ValidateView, source: Source) -> None:
 
 
 def _preset(query: Period) -> str | None:
-    """The preset of the window; None for a relative window that is not in `_PRESETS`."""
+    """The preset of the window; None for one that is not in `_PRESETS`."""
     if query.window:
-        return query.window
+        return query.window if query.window in _PRESETS else None
     if isinstance(query.since, datetime) or isinstance(query.until, datetime):
         return "custom"
-    return "30d" if (query.since, query.until) in ((_THIRTY_DAYS, "now"), ("-30d", "now")) else None
+    return "30d" if (query.since, query.until) == (_THIRTY_DAYS, "now") else None
 
 
 def with_window(query: Period, now: datetime, **window: object) -> Period:

@@ -268,12 +268,12 @@ class _Sums:
 def _sums(examination: Examination, incident: Incident) -> _Sums:
     since, until = incident.span
     # by weeks, of which even the longest period has no more than an answer may have
-    events = exact_sum((item.total for item in _series(examination, incident, "count", "week", since, until)), 0)
+    events = exact_sum((item.number for item in _series(examination, incident, "count", "week", since, until)), 0)
     quantity: Decimal | None = None
     if len(incident.metrics) == 1:
         with suppress(NotExact):
             sums = _series(examination, incident, "sum_quantity", "week", since, until)
-            quantity = total(Decimal(item.total) for item in sums)
+            quantity = total(Decimal(item.number) for item in sums)
     return _Sums(_actual(examination, incident), int(events), quantity)
 
 
@@ -284,7 +284,7 @@ def _actual(examination: Examination, incident: Incident) -> Number | None:
         series_list = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
     except NotExact:
         return None
-    values = sorted(point.value for one in series_list if one.key == lead.metric_key for point in one.points)
+    values = sorted(point.number for one in series_list if one.key == lead.metric_key for point in one.points)
     return values[(len(values) - 1) // 2] if values else 0
 
 
@@ -415,7 +415,8 @@ CHECK = Check(
         "high": f"a spike of {HIGH_SPIKE_RATIO:g} times the expected or more that adds {HIGH_SPIKE_SHARE:.0%} to the"
         f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST:.0%} or less that takes"
         f" {HIGH_DROP_SHARE:.0%} of it, if it is at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all"
-        f" customers; a spike only of usage on at least {REGULAR:.0%} of the other days",
+        f" customers; a spike only of usage on at least {REGULAR:.0%} of the other days; of fewer than"
+        f" {MIN_QUANTITY_EVENTS} events a day, or hour, by the number of events alone",
         "medium": f"another incident of at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all customers",
     },
     unit="series",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -90,6 +90,8 @@ class Deviation:
     usual: float
     used: float
     reason: str
+    is_sparse_sum: bool = False
+    """A quantity of fewer than `MIN_QUANTITY_EVENTS` events a step: one large event makes it any multiple of usual."""
 
     @property
     def lasts(self) -> bool:
@@ -122,8 +124,10 @@ def deviations(block: Block, grid: Grid, first: int) -> Iterator[Deviation]:
     dense = set(np.flatnonzero(events >= MIN_QUANTITY_EVENTS * known).tolist())
     moved = {row for row, _ in counted}
     for row, deviation in _judged(block, grid, first, "sum_quantity", np.array(sorted(dense | moved), np.intp)):
-        if row in dense or any(_beside(deviation, other) for at, other in counted if at == row):
+        if row in dense:
             yield deviation
+        elif any(_beside(deviation, other) for at, other in counted if at == row):
+            yield replace(deviation, is_sparse_sum=True)
 
 
 def _beside(one: Deviation, other: Deviation) -> bool:
@@ -368,7 +372,7 @@ def _share(examination: Examination, deviation: Deviation) -> Decimal:
 def _severity(deviation: Deviation, share: Decimal) -> Severity:
     if share < MIN_METRIC_SHARE:
         return "low"
-    if not deviation.lasts:
+    if not deviation.lasts and not deviation.is_sparse_sum:
         grave_rise = (
             deviation.part >= HIGH_SPIKE_SHARE
             and deviation.value >= HIGH_SPIKE_RATIO * deviation.expected

@@ -189,7 +189,7 @@ def statement(
     `quantities` double precision[] (NULL for a sum that is no number of a float's size).
     """
     only = true() if customers is None else table.c.customer_id.cast(Text) == any_(_texts(customers))
-    points = sums(table, query, only, query.group_by, edges, metrics=True, quantity=True).cte("points")
+    points = sums(table, query, only, query.group_by, edges, metrics=True, sums=("quantity",)).cte("points")
     by = [points.c.key, points.c.metric_key] if query.group_by != "none" else [points.c.metric_key]
     return select(
         *by,

@@ -360,7 +360,8 @@ def _most_common(customer: Counter[str], price: Counter[str]) -> tuple[tuple[str
 
 
 def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: Decimal) -> Finding:
-    examination, customers, lines = differences.examination, wrong.customers, wrong.lines
+    examination, customers = differences.examination, wrong.customers
+    lines = sorted(wrong.lines, key=lambda line: line.line)  # the database returns usage in any order
     since, until = examination.period.span
     severity, reason = _REASONS[wrong.reason]
     first, amounts = lines[0], [line.amount for line in lines if line.amount is not None]

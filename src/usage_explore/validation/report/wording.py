@@ -202,7 +202,7 @@ def _aggregate(store: AggregateSource, validation: Validation, measure: str) -> 
         return Statement(
             None, f"{measured}: the period has more than {MAX_AGGREGATE_BUCKETS:,} weeks, not counted twice."
         )
-    theirs = {series.key or "": series.total for series in answer.series}
+    theirs = {series.key or "": series.number for series in answer.series}
     differing = sorted(name for name in {**ours, **theirs} if ours.get(name, 0) != theirs.get(name, 0))
     if not differing:
         events = f", {validation.totals.events:,} in all" if measure == "count" else ""

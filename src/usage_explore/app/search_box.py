@@ -1,0 +1,111 @@
+"""The search box of the header: where a text occurs, each place a click to its events or to a filter.
+
+The text is not part of a link: its results are links.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import markdown, query_edits
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import Pages, View, go
+from usage_explore.app.page_state import EventsView
+from usage_explore.app.query_edits import Filter
+from usage_explore.errors import QueryError
+from usage_explore.query.base import Windowed
+from usage_explore.query.describe import group_name, window_words
+from usage_explore.query.filters import LOOKED_UP
+from usage_explore.query.queries import EventQuery, LeaderboardQuery
+from usage_explore.query.validators import EARLIEST
+from usage_explore.results.types import Hit
+
+_POPOVER, _TEXT = "search", "search_text"
+
+
+def search_box(pages: Pages, view: View, source: Source) -> None:
+    """Draw the button that opens the search, and its results."""
+    popover = st.popover("Search", icon=":material/search:", key=_POPOVER, on_change="rerun")
+    if not popover.open:
+        return
+    with popover:
+        text = st.text_input(
+            "Search",
+            key=_TEXT,
+            placeholder="Event id, key, customer, metric, value …",
+            label_visibility="collapsed",
+            width=380,
+        ).strip()
+        if not text:
+            st.caption(
+                "An event id or idempotency key, whole; or any part of a name, id, metric, price or dimension value."
+            )
+            return
+        try:
+            _results(pages, view, source, text)
+        except QueryError as error:
+            st.warning(markdown.plain(str(error)))
+
+
+def _results(pages: Pages, view: View, source: Source, text: str) -> None:
+    within = _window(view)
+    hits = source.find(text, within)
+    when = "any time" if within.since == EARLIEST else markdown.plain(window_words(within))
+    if not hits:
+        st.markdown(f"Nothing has **{markdown.plain(formatting.data_value(text))}**.")
+        st.caption(
+            "Searched: ids and idempotency keys of all events; names and external ids of customers, products and"
+            f" subscriptions; values of every column and dimension, {when}."
+        )
+        return
+    st.caption(f"Events of {when}, without filters; of an id or key, of any time. A click filters by it.")
+    with st.container(gap=None):
+        for number, hit in enumerate(hits):
+            _result(pages, view, source, hit, number)
+
+
+def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> None:
+    """One place as a click: an event or the copies of a key on the Events page, else a filter of this page."""
+    label = _label(hit)
+    if hit.group in LOOKED_UP:
+        target = _events(view, source, hit)
+        if isinstance(view, EventsView):  # a page link to the page it is on would leave the address bar as it was
+            st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, target))
+        else:
+            st.page_link(pages.events, label=label, query_params=target.to_params())
+        return
+    edited = view.with_query(query_edits.with_filter(view.query, Filter(hit.group, "is", (hit.value,))))
+    st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, edited))
+
+
+def _follow(view: View, target: View) -> None:
+    st.session_state[_POPOVER] = False
+    go(view, lambda: target)
+
+
+def _label(hit: Hit) -> str:
+    """A place in words: "customer **Acme** · 1,234 events"."""
+    kind = "event" if hit.group == "id" else group_name(hit.group)
+    shown = hit.name or query_edits.short_value(hit.group, hit.value)
+    return (
+        f":gray[{markdown.plain(kind)}] **{markdown.plain(formatting.data_value(shown))}**"
+        f" :gray[· {formatting.counted(hit.events, 'event')}]"
+    )
+
+
+def _events(view: View, source: Source, hit: Hit) -> EventsView:
+    """The events of an id or key, of any time; the event itself is opened."""
+    query = EventQuery(organization_id=view.query.organization_id, as_of=view.query.as_of, **{hit.group: (hit.value,)})
+    event = next(iter(source.page(query).events), None) if hit.group == "id" else None
+    return EventsView(query, view.timezone, (event.timestamp, event.id) if event else None)
+
+
+def _window(view: View) -> LeaderboardQuery:
+    """The page's window and `as_of`, without its filters."""
+    query = view.query
+    shared = {"organization_id": query.organization_id, "as_of": query.as_of, "timezone": view.timezone}
+    if isinstance(query, Windowed):
+        window = {"window": query.window} if query.window else {"since": query.since, "until": query.until}
+        return LeaderboardQuery(**shared, **window)
+    return LeaderboardQuery(**shared, since=query.occurred_after or EARLIEST, until=query.occurred_before or "now")

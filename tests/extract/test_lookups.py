@@ -1,0 +1,133 @@
+"""Events of an id or idempotency key, and a searched text, found by every path, are those of plain Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from extract.table_histories import Answers, History
+from support import generated_events, query_oracle
+from support.query_oracle import Row, group_text
+from usage_explore import EventQuery, LeaderboardQuery, QueryError, Store
+from usage_explore.db import ddl
+from usage_explore.db.names import Entry, upsert
+from usage_explore.db.schema import events_table, names_table
+from usage_explore.extract import routing, segments, watermark
+from usage_explore.query.filters import GROUPS
+
+COPIES = 30
+
+
+@pytest.fixture
+def history(
+    events_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[History, Answers]]:
+    """A table with an extract, a tail, and one key with copies in both."""
+    monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)
+    made, answers = History(events_database_url, 5, tmp_path), Answers(events_database_url, tmp_path)
+    monkeypatch.setattr(watermark, "safe", made.safe)
+
+    def copies() -> None:
+        made.append([dataclasses.replace(row, idempotency_key="a,key") for row in made.new(COPIES)])
+
+    try:
+        for step in (made.arrive, copies, made.advance, made.arrive, copies):
+            step()
+        yield made, answers
+    finally:
+        answers.close()
+        made.close()
+
+
+def own(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.organization_id == generated_events.ORGANIZATION]
+
+
+def walked(store: Store, query: EventQuery) -> list[object]:
+    """The ids on all pages, read forward, after going one page back from the last one."""
+    page = store.events(query)
+    pages = [page]
+    while (page := page.next()) is not None:
+        pages.append(page)
+    if len(pages) > 1:
+        back = pages[-1].previous()
+        assert back is not None
+        assert [event.id for event in back.events] == [event.id for event in pages[-2].events]
+    return [event.id for page in pages for event in page.events]
+
+
+@pytest.mark.parametrize("path", ["index", "extract", "neither", "too many for the extract"])
+def test_all_copies_of_a_key_are_found(
+    history: tuple[History, Answers], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, answers = history
+    if path != "index":
+        for name in ("id", "key"):
+            made.connection.execute(f"DROP INDEX usage_events_{name}".encode())
+        made.connection.commit()
+    if path == "too many for the extract":
+        monkeypatch.setattr(routing, "_MAX_TIMES", 3)
+    looked_up = list[object]()
+    times = routing.Paths.times
+    monkeypatch.setattr(routing.Paths, "times", lambda *given: looked_up.append(found := times(*given)) or found)
+    store = answers.raw if path == "neither" else answers.fast
+    rows = query_oracle.newest_first(own(made.rows))
+    wanted = [row.id for row in rows if row.idempotency_key == "a,key"]
+    assert len(wanted) > COPIES
+    query = EventQuery(idempotency_key="a,key", limit=7)
+    assert walked(store, query) == wanted
+    assert store.count(query) == len(wanted)
+    assert [event.id for event in store.events(EventQuery(id=wanted[3]))] == [wanted[3]]
+    assert walked(store, query.replace(id=wanted[:9])) == wanted[:9]
+    late = query.replace(as_of=rows[len(rows) // 2].ingested_at)
+    known = [row.id for row in rows if row.id in wanted and row.ingested_at <= late.as_of]
+    assert walked(store, late) == known
+    assert not store.events(EventQuery(idempotency_key="no such key")).events
+    if path == "index" and not ddl.is_hypertable(made.connection, "usage_events"):
+        assert not looked_up
+    if path == "extract":
+        assert looked_up
+        assert None not in looked_up
+    if path == "too many for the extract":
+        assert None in looked_up
+    assert len(store.read(query)) == len(wanted)
+
+
+@pytest.mark.parametrize("path", ["extract", "events"])
+@pytest.mark.parametrize("text", ["LARGE", "tokens", "e", "c1", "zzz", "a,key", "Bright"])
+def test_a_search_finds_values_names_ids_and_keys(history: tuple[History, Answers], path: str, text: str) -> None:
+    made, answers = history
+    customer = generated_events.CUSTOMERS[1]
+    entry = Entry("customer", customer, "ext-bright", "Brightwater")
+    upsert(made.connection, names_table(None, events_table()), generated_events.ORGANIZATION, [entry])
+    made.connection.commit()
+    since, until = made.clock - timedelta(days=4), made.clock + timedelta(days=1)
+    store = answers.fast if path == "extract" else answers.raw
+    hits = store.search(text, LeaderboardQuery(since=since, until=until), most=50)
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in own(made.rows):
+        for group in (*GROUPS, "dim:model", "dim:region"):
+            value = group_text(row, group)
+            if since <= row.timestamp < until and value is not None:
+                counts[group, value] += 1
+    named = {("customer_id", str(customer))} if text.lower() in f"brightwater ext-bright {customer}" else set()
+    expected = {pair: number for pair, number in counts.items() if text.lower() in pair[1].lower() or pair in named} | {
+        pair: counts[pair] for pair in named
+    }
+    if keyed := sum(row.idempotency_key == text for row in own(made.rows)):
+        expected["idempotency_key", text] = keyed
+    assert {(hit.group, hit.value): hit.events for hit in hits} == expected
+    assert {hit.name for hit in hits if hit.value == str(customer)} <= {"Brightwater"}
+    row = own(made.rows)[0]
+    (hit,) = [hit for hit in store.search(str(row.id).upper()) if hit.group == "id"]
+    assert (hit.value, hit.events) == (str(row.id), 1)
+
+
+def test_a_blank_search_is_refused(history: tuple[History, Answers]) -> None:
+    with pytest.raises(QueryError, match="text: is blank"):
+        history[1].fast.search("  ")
