@@ -8,9 +8,11 @@ from fractions import Fraction
 
 import pytest
 
+from support.plain_events import SINCE, UNTIL, event, store_of
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, Store, ticket
 from usage_explore.comparison import compare
+from usage_explore.db import ddl
 
 WINDOW = {"since": "2026-10-01T00:00:00Z", "until": "2026-10-15T00:00:00Z", "bucket": "week"}
 
@@ -64,3 +66,19 @@ def test_a_selection_and_a_missing_comparison_are_said(store: Store) -> None:
 
 def test_paragraphs_without_lines_leave_no_gap() -> None:
     assert ticket.lines(["a"], [], ["b", "c"]) == "a\n\nb\nc"
+
+
+def test_costs_by_currency_have_no_sum_and_each_its_own_currency(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    costs = [("EUR", "1.0000000001"), ("EUR", "2"), ("USD", "4.5")]
+    rows = [
+        event(SINCE, external_cost_amount=Decimal(cost), external_cost_currency=currency) for currency, cost in costs
+    ]
+    with store_of(events_connection, events_database_url, rows) as store:
+        query = AggregateQuery(since=SINCE, until=UNTIL, metric="sum_cost", group_by="external_cost_currency")
+        text = ticket.text(store.aggregate(query), "not compared", "Acme", "http://link")
+    assert "Total: none, as 2 currencies do not add up" in text
+    assert "EUR: 3.0000000001 cost in EUR" in text
+    assert "USD: 4.5 cost in USD" in text
+    assert "of the total" not in text

@@ -10,10 +10,14 @@ from usage_explore.comparison import Change, Comparison
 from usage_explore.decimals import Number, difference
 from usage_explore.formatting import change, counted, exact, percent, signed, span, zoned
 from usage_explore.query.describe import describe, group_name, measure_name
+from usage_explore.query.filters import CURRENCY
 from usage_explore.results import frames
+from usage_explore.results.types import Series
 
 MAX_SERIES = 5
 """Series that the text lists, besides Other."""
+
+_LOOK = labels.LOOK_NOTE.lower()  # a note on a chart, which the text has not
 
 Selection = tuple[str, Number | None]
 """A selection in words, "model large, 3 Sep 2026", and its exact total."""
@@ -33,7 +37,11 @@ def text(
             *([f"Selected: {selection[0]}: {_measured(answer, selection[1])}"] if selection else []),
             f"Total: {_measured(answer, answer.total)}" + (f", {answer.adds}" if answer.adds else ""),
             _change(answer, comparison),
-            *(f"Note: {note}" for note in labels.notes(answer) if note != labels.LOOK_NOTE),
+            *(
+                f"Note: {note}"
+                for note in labels.notes(answer)
+                if note != labels.LOOK_NOTE and note.lower() != answer.adds
+            ),
         ],
         list(_largest(answer, comparison)) if answer.query.group_by != "none" else [],
         [link],
@@ -45,12 +53,17 @@ def lines(*paragraphs: Iterable[str]) -> str:
     return "\n\n".join("\n".join(written) for paragraph in paragraphs if (written := list(paragraph)))
 
 
-def _measured(answer: Aggregate, value: Number | None) -> str:
+def _measured(answer: Aggregate, value: Number | None, series: Series | None = None) -> str:
     """`1,234.5 quantity`; a unit cost may have no value, and costs in several currencies have no sum."""
     if value is None:
-        return f"no {labels.unit(answer)}"
-    counts = answer.query.metric == "count"
-    return f"{exact(value)} {measure_name(answer.query.metric, value) if counts else labels.unit(answer)}"
+        several = len(answer.currencies) > 1
+        return f"none, as {len(answer.currencies):,} currencies do not add up" if several else "none"
+    name = measure_name(answer.query.metric, value)
+    if answer.query.metric == "count":
+        return f"{exact(value)} {name}"
+    if series is not None and answer.query.group_by == CURRENCY:  # the series is a currency, or has none
+        return f"{exact(value)} {name}" + (f" in {series.label}" if series.kind == "value" else "")
+    return f"{exact(value)} {labels.unit(answer)}"
 
 
 def _change(answer: Aggregate, comparison: Comparison | str) -> str:
@@ -86,7 +99,7 @@ def _largest(answer: Aggregate, comparison: Comparison | str) -> Iterator[str]:
     for index in kept:
         name, series = ranked[index]
         moved = "" if isinstance(comparison, str) else f", change {_changed(comparison.series[index])}"
-        yield f"- {name}: {_measured(answer, series.total)}{_share(answer, series.total)}{moved}"
+        yield f"- {name}: {_measured(answer, series.total, series)}{_share(answer, series.total)}{moved}"
     rest = [series for index, (_, series) in enumerate(ranked) if index not in kept]
     if rest:
         others = counted(sum(series.members for series in rest), "other")
