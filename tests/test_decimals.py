@@ -24,6 +24,12 @@ def test_plain_text_is_exact_and_has_one_form(value: Decimal) -> None:
     assert plain(Decimal(text)) == text
 
 
+@given(st.integers())
+def test_whole_numbers_of_any_size_are_exact(value: int) -> None:
+    assert plain(value) == str(value)
+    assert plain(123456789012345678901234567890) == "123456789012345678901234567890"
+
+
 @given(st.lists(st.one_of(decimals, st.integers()), max_size=20))
 def test_sums_keep_every_digit(values: list[int | Decimal]) -> None:
     with localcontext() as context:

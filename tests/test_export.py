@@ -9,10 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
+import openpyxl
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -22,8 +25,8 @@ from support.query_oracle import Row, utc
 from usage_explore import EventQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import plain
-from usage_explore.errors import ConfigurationError, StatementTimeout
+from usage_explore.decimals import plain, rfc3339
+from usage_explore.errors import ConfigurationError, QueryError, StatementTimeout
 
 QUERY = EventQuery(occurred_after=utc(2026, 10, 1), metric_key=["tokens_in", "a,b"])
 
@@ -128,6 +131,40 @@ def test_an_export_goes_on_from_a_cursor(store: Store, own: list[Row], tmp_path:
     assert report.events == len(wanted(own)) - 60
 
 
+def test_an_excel_export_is_every_event_exactly(store: Store, own: list[Row], tmp_path: Path) -> None:
+    path = tmp_path / "events.xlsx"
+    assert store.export(QUERY, path, progress=False, timezone="Asia/Kolkata").events == len(wanted(own))
+    book = openpyxl.load_workbook(path, read_only=True)
+    heading, *rows = book["Events"].iter_rows(values_only=True)
+    written = [dict(zip(heading, row, strict=True)) for row in rows]
+    zone = ZoneInfo("Asia/Kolkata")
+    for line, row in zip(written, wanted(own), strict=True):
+        assert line["id"] == str(row.id)
+        number = line["quantity"]
+        assert Decimal(number if isinstance(number, str) else repr(number)) == row.quantity
+        assert line["timestamp, exact (UTC)"] == rfc3339(row.timestamp)
+        local = row.timestamp.astimezone(zone).replace(tzinfo=None)
+        assert abs(line["timestamp (Asia/Kolkata)"] - local) <= timedelta(milliseconds=1)
+        assert json.loads(line["dimensions"]) == json.loads(row.dimensions)
+    about = dict(book["Query"].iter_rows(values_only=True, max_col=2))
+    assert about["Events"] == len(written)
+    assert about["metric_key"] in ("tokens_in", "a,b")
+    assert "Asia/Kolkata" in about["Times"]
+
+
+def test_an_excel_export_is_bounded_and_says_so(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_explore.export.MAX_XLSX_EVENTS", 10)
+    with pytest.raises(QueryError, match=r"query: has \d+ events, more than the 10 of a .xlsx file"):
+        store.export(QUERY, tmp_path / "events.xlsx")
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(ConfigurationError, match="timezone: is for"):
+        store.export(QUERY, tmp_path / "events.csv", timezone="Asia/Kolkata")
+    with pytest.raises(QueryError, match="timezone"):
+        store.export(QUERY, tmp_path / "events.xlsx", timezone="Asia/Kolkatta")
+    with pytest.raises(ConfigurationError, match="escape_formulas: is for"):
+        store.export(QUERY, tmp_path / "events.xlsx", escape_formulas=True)
+
+
 def test_a_broken_export_leaves_the_old_file_and_no_other(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_text("what was there")
@@ -143,7 +180,8 @@ def test_a_broken_export_leaves_the_old_file_and_no_other(store: Store, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("events.xlsx", "neither in .csv nor in .parquet"), ("no/such/folder.csv", "cannot be written")]
+    ("name", "said"),
+    [("events.xls", "does not end in .csv, .parquet or .xlsx"), ("no/such/folder.csv", "cannot be written")],
 )
 def test_a_path_that_cannot_be_written_is_refused(store: Store, tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=f"path: .*{said}"):

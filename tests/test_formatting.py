@@ -88,3 +88,20 @@ def test_a_long_number_is_short_in_a_sentence() -> None:
     assert formatting.in_sentence(Decimal("1234567.500")) == "1234567.5"
     assert formatting.in_sentence(Decimal("1" * 1_000)) == "1.111E+999"
     assert formatting.in_sentence(Decimal("-1e-900")) == "-1.000E-900"
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("20.2340944392", "20.23"),
+        ("1234567.125", "1,234,567.12"),  # half-even
+        ("0.004", "< 0.01"),
+        ("-0.001", "> -0.01"),
+        ("0", "0.00"),
+        ("-5", "-5.00"),
+        ("12345678901234567890123456789012345.678", "12,345,678,901,234,567,890,123,456,789,012,345.68"),
+        ("NaN", "NaN"),
+    ],
+)
+def test_money_is_shown_to_the_cent(amount: str, shown: str) -> None:
+    assert formatting.cents(Decimal(amount)) == shown

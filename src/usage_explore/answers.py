@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from html import escape
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from usage_explore.decimals import Number, plain, rfc3339
@@ -19,9 +21,10 @@ from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.query.url_params import link
-from usage_explore.results import arrow, frames
+from usage_explore.results import arrow, frames, workbook
 from usage_explore.results.currencies import Currencies
 from usage_explore.results.types import AggregateData, Comparison, Event, Leaderboard, Series, Served, json_value
+from usage_explore.results.whole_file import whole_file
 
 if TYPE_CHECKING:
     import altair as alt
@@ -57,6 +60,10 @@ class PinSource(Protocol):
 
     def pin(self, query: AggregateQuery, /) -> AggregateQuery:
         """The query with the latest settled arrival as `as_of`."""
+        ...
+
+    def organization_name(self, query: Query, /) -> str:
+        """The name and id of the query's organization."""
         ...
 
 
@@ -218,11 +225,10 @@ class Aggregate(AggregateData):
     def wide(self) -> pd.DataFrame:
         """`pivot` for a spreadsheet: the columns `start`, `end` and `complete`, then one per series.
 
-        A series labelled like one of those three is "start (value)". Excel has no time zones; for `to_excel` convert
-        to local times:
-        `wide.assign(start=wide["start"].dt.tz_localize(None), end=wide["end"].dt.tz_localize(None))`.
+        A series labelled like one of those three is "start (value)". Excel has no time zones, so `to_excel` refuses
+        these times; `to_xlsx` converts them.
         """
-        return frames.wide(self)
+        return frames.wide_frame(self)
 
     @property
     def plot_frame(self) -> pd.DataFrame:
@@ -255,6 +261,49 @@ class Aggregate(AggregateData):
 
         return charts.chart(self, **options)
 
+    @cached_property
+    def organization(self) -> str:
+        """The name and id of the organization, "Acme (1a2b3c4d-…)"; the id alone without a name, or after unpickling.
+
+        Reading the name runs a statement, once. Raises `DatabaseError`.
+        """
+        return str(self.query.organization_id) if self.store is None else self.store.organization_name(self.query)
+
+    def to_csv(self, path: Path | str, *, wide: bool = False, escape_formulas: bool = False) -> None:
+        """Write `frame`, or with `wide` the columns of `wide()`, to a CSV file with exact decimals.
+
+        Times are ISO 8601 with the zone's offset. `escape_formulas` puts an apostrophe before text that a spreadsheet
+        would run. Raises `ConfigurationError` for a path that cannot be written.
+        """
+        content = frames.to_csv(self, wide=wide, escape_formulas=escape_formulas)
+        with whole_file(Path(path)) as part:
+            part.write_bytes(content)
+
+    def to_xlsx(self, path: Path | str) -> None:
+        """Write an Excel workbook: the sheets "Long", a row per series and bucket, "Query", and "Wide", one per bucket.
+
+        Numbers of more than 15 significant digits, which Excel would round, are text. Times are on the query's clock.
+        "Query" has the sentence, organization, as-of, parameters, and links. Text is never a formula. Runs two
+        statements, for the name of the organization and the pinned link. Raises `ConfigurationError` for a path that
+        cannot be written, and `DatabaseError`.
+        """
+        content = self.xlsx(self.organization, self.url(), None if self.store is None else self.url(pinned=True))
+        with whole_file(Path(path)) as part:
+            part.write_bytes(content)
+
+    def xlsx(self, organization: str, link: str, pinned: str | None = None) -> bytes:
+        """The content of `to_xlsx`, with the organization and the links as given."""
+        links = [("Link", link)]
+        if pinned:
+            links.append(("Pinned link", pinned))
+        if pinned and self.query.as_of is None:
+            links.append(
+                ("", "pinned to the events that had settled: the newest ones in this file may not be among them")
+            )
+        sink = BytesIO()
+        workbook.write_aggregate(self, sink, organization, links)
+        return sink.getvalue()
+
     def url(self, *, pinned: bool = False) -> str:
         """The link that opens this query in the app; with `pinned`, its numbers stay the same.
 
@@ -268,7 +317,7 @@ class Aggregate(AggregateData):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the store, whose connections belong to this process."""
-        return {**self.__dict__, "store": None}
+        return {**self.__dict__, "store": None}  # an organization's name that was read stays
 
     def events_at(self, series: Series, start: datetime | None = None, end: datetime | None = None) -> EventQuery:
         """The query for the events behind a series, in the buckets from `start` to `end`, by default in all.

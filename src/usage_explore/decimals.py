@@ -38,7 +38,7 @@ def plain(value: int | Decimal) -> str:
     >>> plain(Decimal("1E-7")), plain(Decimal("2.500")), plain(Decimal("-0.0"))
     ('0.0000001', '2.5', '0')
     """
-    text = format(value, "f")
+    text = str(value) if type(value) is int else format(value, "f")  # int's "f" goes through a double
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

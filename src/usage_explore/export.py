@@ -1,4 +1,4 @@
-"""Export of any number of raw events as CSV or Parquet, exact, in bounded memory.
+"""Export of any number of raw events as CSV or Parquet, or of up to 50,000 as Excel, exact, in bounded memory.
 
 An `EventReader` gives the events: `EventPages` reads keyset pages of the table in one REPEATABLE READ snapshot, so all
 rows are of the same moment, and the statement timeout bounds a page, not the export. The first pass counts events and
@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
 from pyarrow import csv, parquet
 from sqlalchemy import Connection, Table
 
-from usage_explore.errors import ConfigurationError
+from usage_explore.errors import ConfigurationError, Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Position
-from usage_explore.results import arrow
+from usage_explore.results import arrow, workbook
 from usage_explore.results.arrow import DECIMALS, NamesOf
 from usage_explore.results.frames import DecimalSpan, integer_digits
+from usage_explore.results.whole_file import whole_file
+from usage_explore.results.workbook import About
 from usage_explore.sql import export as statements
 from usage_explore.sql import filters
 
 Progress = Callable[[int, int], None]
 """Called with the number of events written so far, and in total."""
+
+MAX_XLSX_EVENTS = 50_000
+"""Events of an Excel file; writing them takes about 20 seconds."""
 
 _PAGE_EVENTS = 20_000
 
@@ -117,23 +121,30 @@ def export(
     progress: Progress,
     escape_formulas: bool,
     names_of: NamesOf | None = None,
+    about: About | None = None,
 ) -> ExportReport:
-    """Write the events of a reader, newest first, as `.csv` or `.parquet` by the path's suffix: see `is_csv`.
+    """Write the events of a reader, newest first, as `.csv`, `.parquet` or `.xlsx` by the path's suffix.
 
     CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted; with `escape_formulas` no text is a formula.
-    Parquet: ids and JSON as text, decimals decimal128, times timestamp[us, UTC]. With `names_of` the columns of
-    `NAME_COLUMNS` follow those of the table. Raises `ConfigurationError` for a path that cannot be written.
+    Parquet: ids and JSON as text, decimals decimal128, times timestamp[us, UTC]. Excel: see `workbook`, with the zone
+    and the sheet "Query" from `about`, at most `MAX_XLSX_EVENTS`. With `names_of` the columns of `NAME_COLUMNS` follow
+    those of the table. Raises `ConfigurationError` for a path that cannot be written, `QueryError` for too many events.
     """
     path = _path(path)
     if escape_formulas and not reader.as_csv:
-        raise ConfigurationError("escape_formulas: is for .csv; leave it out for .parquet, which has no formulas")
+        raise ConfigurationError(
+            f"escape_formulas: is for .csv; leave it out for {path.suffix.lower()}, which has no formulas"
+        )
     with whole_file(path) as part:
         total, spans = reader.measure()
+        if about is not None and total > MAX_XLSX_EVENTS:
+            message = f"has {total:,} events, more than the {MAX_XLSX_EVENTS:,} of a .xlsx file; narrow it, or write"
+            raise QueryError([Fault("query", f"{message} .csv or .parquet, which hold any number")])
         schema = arrow.schema(reader.columns, None if reader.as_csv else spans)
         written = 0
         progress(written, total)
         complete = _complete(schema.empty_table(), escape_formulas, names_of)
-        with _writer(part, complete.schema, reader.as_csv) as writer:
+        with _writer(part, complete.schema, reader.as_csv, about) as writer:
             for table in reader.tables(schema):
                 writer.write_table(_complete(table, escape_formulas, names_of))
                 written += table.num_rows
@@ -141,9 +152,9 @@ def export(
     return ExportReport(path, written)
 
 
-def is_csv(path: Path | str) -> bool:
-    """Whether a path ends in `.csv`, not in `.parquet`. Raises `ConfigurationError` for any other."""
-    return _suffix(_path(path)) == ".csv"
+def file_kind(path: Path | str) -> str:
+    """The suffix of a path: `.csv`, `.parquet` or `.xlsx`. Raises `ConfigurationError` for any other."""
+    return _suffix(_path(path))
 
 
 def csv_pages(reader: EventReader, escape_formulas: bool, names_of: NamesOf | None = None) -> Iterator[bytes]:
@@ -190,37 +201,15 @@ def _path(path: Path | str) -> Path:
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".parquet"):
+    if suffix not in (".csv", ".parquet", ".xlsx"):
         raise ConfigurationError(
-            f"path: {validators.shorten(path.name)} ends neither in .csv nor in .parquet; name the format that way"
+            f"path: {validators.shorten(path.name)} does not end in .csv, .parquet or .xlsx; name the format that way"
         )
     return suffix
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that is renamed to it at the end, or deleted on an error.
-
-    Raises `ConfigurationError` if it cannot be created or renamed.
-    """
-    try:
-        part = path.with_name(f".{path.name}.{token_hex(4)}")
-        part.touch(exist_ok=False)
-    except OSError as error:
-        raise ConfigurationError(
-            f"path: {validators.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
-        ) from None
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"path: {validators.shorten(str(path), 200)} could not be written: {error.strerror}"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _writer(path: Path, schema: pa.Schema, as_csv: bool) -> AbstractContextManager[_Writer]:
+def _writer(path: Path, schema: pa.Schema, as_csv: bool, about: About | None) -> AbstractContextManager[_Writer]:
+    if about is not None:
+        return workbook.event_writer(path, schema, about)
     writer = csv.CSVWriter(path, schema) if as_csv else parquet.ParquetWriter(path, schema, compression="zstd")
     return cast("AbstractContextManager[_Writer]", writer)

@@ -35,6 +35,7 @@ _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX
 _MIN_PERCENT = Decimal("0.000001")
 _THOUSAND = Decimal("999.95")  # 1,000 with one decimal
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
+_CENT = Decimal("0.01")
 _MINUTE = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -60,6 +61,22 @@ def in_sentence(value: Number) -> str:
     """`plain`, or four digits and a power of ten for a number of more than `MAX_NUMBER_CHARACTERS`: `1.111E+999`."""
     text = plain(value)
     return text if len(text) <= MAX_NUMBER_CHARACTERS else f"{Decimal(value):.3E}"
+
+
+def cents(amount: Decimal) -> str:
+    """An amount of money to the cent: `1,234.50`; `< 0.01` for less, and NaN and infinities by their names.
+
+    >>> cents(Decimal("20.2340944392")), cents(Decimal("-0.001")), cents(Decimal(0))
+    ('20.23', '> -0.01', '0.00')
+    """
+    if not amount.is_finite():
+        return str(amount)
+    precise = Context(prec=max(amount.adjusted(), 0) + 4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
+    rounded = amount.quantize(_CENT, context=precise)
+    if amount and not rounded:
+        return "< 0.01" if amount > 0 else "> -0.01"
+    whole, _, fraction = format(rounded.copy_abs(), "f").partition(".")
+    return f"{'-' if rounded < 0 else ''}{exact(int(whole))}.{fraction}"
 
 
 def signed(value: Number) -> str:

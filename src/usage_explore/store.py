@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pyarrow as pa
@@ -31,8 +32,8 @@ from usage_explore.db.names import Directory, Entry, of_organizations
 from usage_explore.db.schema import names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
-from usage_explore.errors import Fault, QueryError, ScopeError
-from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, is_csv
+from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeError
+from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
 from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.leaderboards import Match, leaderboards, matches
@@ -41,6 +42,7 @@ from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
+from usage_explore.query.describe import describe
 from usage_explore.query.queries import (
     COST_METRICS,
     AggregateQuery,
@@ -51,6 +53,7 @@ from usage_explore.query.queries import (
     decode_cursor,
     encode_cursor,
 )
+from usage_explore.query.url_params import link
 from usage_explore.results import arrow
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import (
@@ -64,13 +67,16 @@ from usage_explore.results.types import (
     named_events,
     named_series,
 )
+from usage_explore.results.workbook import About, query_facts
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from usage_explore.explain import Baseline, Explanation
-    from usage_explore.validation.check import Validation
+    from usage_explore.validation.check import Finding, Validation
     from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
 
@@ -157,6 +163,11 @@ class Store:
         with db_engine.transaction(self.engine) as connection:
             visible = self._scope.organizations(connection, self.table)
             return of_organizations(connection, names_table(self.names_table, self.table), visible)
+
+    def organization_name(self, query: Query) -> str:
+        """The name and id of the query's organization, "Acme (1a2b3c4d-…)"; the id alone without a name."""
+        with self._transaction(expect(Query, query)) as (connection, scoped):
+            return self._organization_name(connection, scoped)
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of some (column, id) of the organization, such as ("customer_id", event.customer_id)."""
@@ -440,6 +451,25 @@ class Store:
             names = self._directory(connection, scoped).names(validation.ids())
             return dataclasses.replace(validation, names=names)
 
+    def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
+        """The superfluous events of a finding of the check `duplicates`, each beside the event that counts.
+
+        They are all of its customer, metrics, time and kind: a few may belong to another finding in the same time.
+        Columns: `idempotency_key` (str), then with `kept_` and `copy_` before them `id`, `customer_id`, `metric_key`
+        (str), `timestamp`, `ingested_at` (datetime64[us, UTC]), `quantity`, `external_cost_amount` (`Decimal` or None),
+        `external_cost_currency` (str). At most 100,000 pairs, in order of the copies.
+        Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.validation.checks import duplicates
+        from usage_explore.validation.handover import MAX_PAIRS, pair_frame
+
+        if finding.check != duplicates.NAME:
+            raise QueryError([Fault("finding", f"is of the check {finding.check}; pairs are of {duplicates.NAME}")])
+        timeout = self.long_statement_timeout
+        with self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped):
+            rows = connection.execute(duplicates.pairs(self.table, scoped, finding, MAX_PAIRS)).all()
+        return pair_frame(rows, duplicates.PAIR_COLUMNS)
+
     @decimal_context()
     def explain(
         self,
@@ -471,25 +501,34 @@ class Store:
             return dataclasses.replace(explanation, names=names)
 
     def export(
-        self, query: EventQuery, path: Path | str, progress: bool | Progress = True, *, escape_formulas: bool = False
+        self,
+        query: EventQuery,
+        path: Path | str,
+        progress: bool | Progress = True,
+        *,
+        escape_formulas: bool = False,
+        timezone: str | None = None,
     ) -> ExportReport:
-        """Write every event of the query to a `.csv` or `.parquet` file, newest first, in bounded memory.
+        """Write every event of the query to a `.csv`, `.parquet` or `.xlsx` file, newest first, in bounded memory.
 
         All pages are written, from its cursor on if it has one. `progress` shows a bar, or is called with (written,
-        total). `escape_formulas`, for `.csv`, puts an apostrophe before text that a spreadsheet would run. The file
-        gets its name when it is complete. Raises `ConfigurationError` for a path that cannot be written, `QueryError`,
-        `ScopeError`, `DatabaseError`.
+        total). `escape_formulas`, for `.csv`, puts an apostrophe before text that a spreadsheet would run. `timezone`,
+        for `.xlsx`, is the clock of its times, by default UTC; such a file has at most 50,000 events, and a sheet on
+        the query. The file gets its name when it is complete. Raises `ConfigurationError` for a path that cannot be
+        written, `QueryError`, `ScopeError`, `DatabaseError`.
         """
         transaction = self._transaction(expect(EventQuery, query), snapshot=True)
-        as_csv = is_csv(path)
+        kind = file_kind(path)
+        zone = _zone(timezone, kind)
         with (
             progress_bar("export", "events", shown=bool(progress) and not callable(progress)) as show,
             transaction as (connection, scoped),
         ):
             report = progress if callable(progress) else show
             names_of = self._directory(connection, scoped).reader()
-            reader = self._reader(connection, scoped, as_csv=as_csv)
-            written = export(reader, path, report, escape_formulas, names_of)
+            reader = self._reader(connection, scoped, as_csv=kind == ".csv")
+            about = self._about(connection, scoped, zone) if kind == ".xlsx" else None
+            written = export(reader, path, report, escape_formulas, names_of, about)
             since = reader.paths.exists_since(scoped)
             self._hint(connection, scoped, empty=not written.events, exists_since=since)
             return written
@@ -673,6 +712,18 @@ class Store:
         pages = EventPages(connection, self.table, query, after, as_csv)
         return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
 
+    def _organization_name(self, connection: Connection, query: Query) -> str:
+        id_ = str(query.organization_id)
+        return self._directory(connection, query).names([("organization_id", id_)]).full("organization", id_)
+
+    def _about(self, connection: Connection, query: EventQuery, zone: ZoneInfo) -> About:
+        """The sheet "Query" of a workbook of events."""
+        names = self._directory(connection, query).names(())
+        as_of = query.as_of or _now(connection)
+        facts = query_facts(query, self._organization_name(connection, query), as_of, names, zone)
+        words = names.in_text(describe(query.replace(as_of=None)), ids=True)
+        return About(zone, [("Query", words), *facts, ("Link", link(self.app_url, "events", query))])
+
     def _times(self, connection: Connection, query: EventQuery) -> list[datetime] | None:
         """The times of the events of ids or idempotency keys, where the extract finds them faster than the table."""
         looked_up = any(getattr(query, name) for name in filters.LOOKED_UP)
@@ -704,6 +755,17 @@ class Store:
         return EventPage(
             query=query, events=named_events(events, names), cursor=following, store=self, names=names, hints=hinted
         )
+
+
+def _zone(timezone: str | None, kind: str) -> ZoneInfo:
+    if timezone is None:
+        return ZoneInfo("UTC")
+    if kind != ".xlsx":
+        raise ConfigurationError(f"timezone: is for .xlsx; leave it out for {kind}, whose times are in UTC")
+    try:
+        return ZoneInfo(validators.zone_name(timezone))
+    except ValueError as error:
+        raise QueryError([Fault("timezone", str(error))]) from None
 
 
 def _position(query: EventQuery) -> Position | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, timedelta
 from pathlib import Path
 
 import httpx
+import openpyxl
 import pytest
 
 from support import generated_events
@@ -20,6 +22,8 @@ from usage_explore.results import frames
 
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
 JSON, CSV = "application/json", "text/csv"
+AS_OF = "as_of=2026-10-20T00:00:00Z"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,24 @@ def test_an_aggregate_as_csv_is_its_frame(client: httpx.Client, store: Store) ->
     assert len(list(csv.DictReader(io.StringIO(answer.text)))) > 100
 
 
+def test_an_aggregate_as_excel_has_its_numbers(client: httpx.Client, store: Store) -> None:
+    query = f"{WINDOW}&group_by=metric_key&timezone=Europe/Berlin&bucket=week"
+    answer = client.get(f"{AGGREGATE}?{query}", headers={"Accept": XLSX})
+    assert answer.headers["content-type"] == XLSX
+    book = openpyxl.load_workbook(io.BytesIO(answer.content))
+    expected = store.aggregate(AggregateQuery.from_params(query))
+    values = [row[-1] for row in book["Long"].iter_rows(min_row=2, values_only=True)]
+    assert values == [point.value for series in expected.series for point in series.points]
+    assert client.get(f"{AGGREGATE}?{query}&escape_formulas=true", headers={"Accept": XLSX}).status_code == 400
+
+
+def test_a_picture_says_whose_and_as_of_when(client: httpx.Client, store: Store) -> None:
+    svg = client.get(f"{AGGREGATE}.svg?{WINDOW}&{AS_OF}&metric_key=tokens_in").text
+    assert str(store.organization_id) in svg
+    assert "metric_key=tokens_in" in svg
+    assert "as of 20 Oct 2026 00:00, UTC" in re.sub(r"<[^>]*>", " ", svg)
+
+
 @pytest.mark.parametrize("chart", ["bars", "lines", "area"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_link_can_be_a_picture(client: httpx.Client, chart: str, theme: str) -> None:
@@ -97,7 +119,7 @@ def test_a_link_can_be_a_picture(client: httpx.Client, chart: str, theme: str) -
 
 
 def test_long_answers_are_compressed_for_those_who_take_it(client: httpx.Client) -> None:
-    for path in (f"{EVENTS}?limit=100", f"{AGGREGATE}?{WINDOW}", f"{AGGREGATE}.svg?{WINDOW}", EXPORT):
+    for path in (f"{EVENTS}?limit=100", f"{AGGREGATE}?{WINDOW}", f"{AGGREGATE}.svg?{WINDOW}&{AS_OF}", EXPORT):
         plain = client.get(path, headers={"Accept-Encoding": "identity"})
         packed = client.get(path, headers={"Accept-Encoding": "gzip"})
         assert "content-encoding" not in plain.headers

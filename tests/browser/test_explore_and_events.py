@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
+import openpyxl
 import psycopg
 import pytest
 from playwright.sync_api import Page, expect
@@ -257,15 +259,32 @@ def test_the_downloads_hold_the_answer(visit: Visit, store: Store) -> None:
     page.get_by_role("tab", name="Download").click()
     settled(page)
     contents = {}
-    for name in ("Data, CSV", "Data, Parquet", "Chart, PNG", "Chart, SVG"):
+    for name in ("Workbook, Excel", "Wide table, CSV", "Data, CSV", "Data, Parquet", "Chart, PNG", "Chart, SVG"):
         with page.expect_download() as download:
             page.get_by_role("button", name=name).click()
         contents[name] = download.value.path().read_bytes()
     answer = store.aggregate(AggregateQuery(**LINK))
     assert contents["Data, CSV"] == BOM_UTF8 + frames.to_csv(answer)
+    assert contents["Wide table, CSV"] == BOM_UTF8 + frames.to_csv(answer, wide=True, escape_formulas=True)
+    book = openpyxl.load_workbook(io.BytesIO(contents["Workbook, Excel"]))
+    assert sum(row[-1] for row in book["Long"].iter_rows(min_row=2, values_only=True)) == answer.total
+    about = dict(book["Query"].iter_rows(values_only=True))
+    assert "as_of=" in about["Pinned link"]
+    assert answer.organization == about["Organization"]
+    assert str(answer.query.organization_id) in contents["Chart, SVG"].decode()
     assert contents["Data, Parquet"].startswith(b"PAR1")
     assert contents["Chart, PNG"].startswith(b"\x89PNG")
     assert b"</svg>" in contents["Chart, SVG"]
+
+
+def test_the_text_for_a_ticket_has_the_numbers_of_its_link(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    page.get_by_role("tab", name="For a ticket").click()
+    text = settled(page).locator('[data-testid="stCode"]').first.inner_text()
+    link = text.strip().splitlines()[-1]
+    answer = store.aggregate(AggregateQuery.from_params(link.partition("?")[2]))
+    assert answer.query.as_of is not None
+    assert f"Total: {formatting.exact(answer.total)} events" in text
 
 
 def test_a_brush_lists_the_events_of_whole_buckets(visit: Visit, store: Store) -> None:

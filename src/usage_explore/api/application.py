@@ -27,7 +27,7 @@ from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, Compression
+from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.store import Store
@@ -92,7 +92,7 @@ def create_app(
         "Time-bucketed usage aggregate",
         "A metric per bucket of the window, by group: the largest series, and the rest as Other. Totals are exact.",
         [*aggregate, *csv],
-        openapi.answer_responses("Aggregate", CSV, description="The query as it took effect, and its series.")
+        openapi.answer_responses("Aggregate", CSV, XLSX, description="The query as it took effect, and its series.")
         | openapi.problem_responses(ProblemType.NOT_EXACT),
     )
     _add(

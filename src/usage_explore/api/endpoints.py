@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.api import problems, service
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.api.responses import CSV, JSON, PNG, SVG, is_pinned, negotiated, response
+from usage_explore.api.responses import CSV, JSON, PNG, SVG, XLSX, is_pinned, negotiated, response
 from usage_explore.api.service import ClientGone, Service, run_in_thread
 from usage_explore.db import catalog, engine
 from usage_explore.db.timeouts import HeldConnections, cancellable
@@ -175,8 +175,8 @@ class Endpoints:
         return response(request, body.content, media_type, pinned=body.pinned, headers=headers)
 
     async def aggregate(self, request: Request) -> Response:
-        """A time-bucketed aggregate, as JSON or CSV."""
-        media_type = negotiated(request, JSON, CSV)
+        """A time-bucketed aggregate, as JSON, CSV or an Excel workbook."""
+        media_type = negotiated(request, JSON, CSV, XLSX)
         query, options = _parse_for(AggregateQuery, request, media_type)
 
         def work(store: Store) -> tuple[bytes, bool, Aggregate]:
@@ -184,6 +184,8 @@ class Endpoints:
             answer = store.aggregate(query)
             if media_type == CSV:
                 return frames.to_csv(answer, escape_formulas=options.escapes), pinned, answer
+            if media_type == XLSX:
+                return answer.xlsx(answer.organization, answer.url(), answer.url(pinned=True)), pinned, answer
             return _json(answer.to_dict()), pinned, answer
 
         content, pinned, answer = await self.service.run(request, query, work)
@@ -261,14 +263,17 @@ class Endpoints:
         negotiated(request, media_type)
         query, view = parse(AggregateQuery, View, pairs(request))
 
-        def work(store: Store) -> tuple[Aggregate, bool]:
-            pinned = is_pinned(store, query)
-            return store.aggregate(query), pinned
+        from usage_explore import charts
 
-        answer, pinned = await self.service.run(request, query, work)
+        def work(store: Store) -> tuple[Aggregate, bool, str]:
+            pinned = is_pinned(store, query)
+            answer = store.aggregate(query)
+            return answer, pinned, charts.caption(answer, answer.organization)
+
+        answer, pinned, caption = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, _points(answer)
         async with self.service.pictures.slot():
-            content = await run_in_thread(request, lambda: _drawn(answer, view, form))
+            content = await run_in_thread(request, lambda: _drawn(answer, view, form, caption))
         headers = (headers or {}) | _timing_headers(answer)
         return response(request, content, media_type, pinned=pinned, headers=headers)
 
@@ -295,7 +300,7 @@ def _parse_for(model: type[_Q], request: Request, media_type: str) -> tuple[_Q, 
     return query, options
 
 
-def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"]) -> bytes:
+def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"], caption: str) -> bytes:
     from usage_explore import charts
 
     points = _points(answer)
@@ -303,7 +308,9 @@ def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"]) -> bytes:
         message = f"the picture would have {points:,} points, more than {MAX_PICTURE_POINTS:,}; keep fewer series"
         raise QueryError([Fault("top", message)])
     dark = view.theme == "dark"
-    chart = charts.chart(answer, kind=view.chart, dark=dark, width=_PICTURE_WIDTH_PIXELS, interactive=False)
+    chart = charts.chart(
+        answer, kind=view.chart, dark=dark, width=_PICTURE_WIDTH_PIXELS, interactive=False, caption=caption
+    )
     return charts.image(chart, form)
 
 

@@ -25,6 +25,7 @@ JSON = "application/json"
 CSV = "text/csv"
 PNG = "image/png"
 SVG = "image/svg+xml"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 MIN_COMPRESSED_BYTES = 500
 """Size from which a response body is compressed."""

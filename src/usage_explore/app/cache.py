@@ -71,10 +71,12 @@ class Source:
         """The number of events on all pages of the query, as of this minute."""
         return _count(self.store, self.store.organization_id, query.replace(cursor=None, limit=None), self.now)
 
-    def export(self, query: EventQuery, path: Path, progress: Progress, escape_formulas: bool) -> ExportReport:
+    def export(
+        self, query: EventQuery, path: Path, progress: Progress, escape_formulas: bool, timezone: str | None = None
+    ) -> ExportReport:
         """Write all pages of the query to a file."""
         with logged_work("export", self.store.organization_id, query):
-            return self.store.export(query, path, progress, escape_formulas=escape_formulas)
+            return self.store.export(query, path, progress, escape_formulas=escape_formulas, timezone=timezone)
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the query, as of this minute."""

@@ -24,6 +24,7 @@ from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.decimals import json_text
+from usage_explore.export import MAX_XLSX_EVENTS
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import buckets
 from usage_explore.query.describe import file_dates, filter_words
@@ -32,7 +33,11 @@ from usage_explore.results.types import Event
 
 _PAGE_SIZES = (25, 50, 100)
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 25, 900  # a table of more rows is 900 pixels high and scrolls
-_FILE_KINDS = {"csv": "CSV", "parquet": "Parquet"}
+_FILE_KINDS = {"csv": "CSV", "parquet": "Parquet", "xlsx": "Excel"}
+_FILE_HELP = {
+    "xlsx": f"Up to {MAX_XLSX_EVENTS:,} events, times on the page's clock, and a sheet on the query. CSV and Parquet "
+    "hold any number."
+}
 _AROUND_EVENT = timedelta(hours=1)
 _NULL = ":gray[NULL]"
 
@@ -196,7 +201,9 @@ def _export(view: EventsView, number: str, source: Source) -> None:
         wanted = [
             suffix
             for suffix, label in _FILE_KINDS.items()
-            if st.button(f"Prepare {label}", key=f"export {suffix}", icon=":material/file_save:")
+            if st.button(
+                f"Prepare {label}", key=f"export {suffix}", icon=":material/file_save:", help=_FILE_HELP.get(suffix)
+            )
         ]
         escape = escape_checkbox("export escape_formulas")
     for suffix in wanted:
@@ -214,7 +221,8 @@ def _write(view: EventsView, suffix: str, source: Source, escape_formulas: bool)
 
     with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
         path = Path(folder) / f"{export_file_name(view)}.{suffix}"
-        report = source.export(view.query.replace(cursor=None, limit=None), path, progress, escape_formulas)
+        every = view.query.replace(cursor=None, limit=None)
+        report = source.export(every, path, progress, escape_formulas, view.timezone if suffix == "xlsx" else None)
         content = (BOM_UTF8 if suffix == "csv" else b"") + path.read_bytes()
     bar.empty()
     events = formatting.counted(report.events, "event")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Literal, get_args
+from typing import get_args
 
 import streamlit as st
 
-from usage_explore import charts, formatting
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
+from usage_explore.app.explore_handover import download, ticket_text
 from usage_explore.app.explore_result import chart, ranking
-from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
+from usage_explore.app.exports import snippets
 from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.filters import (
     calendar_input,
@@ -38,7 +38,7 @@ from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.errors import DatabaseError, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.buckets import BUCKETS
-from usage_explore.query.describe import describe, file_dates, group_name, measure_name
+from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import CURRENCY, DIMENSION
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS, AggregateQuery, EventQuery
 from usage_explore.results import frames
@@ -46,7 +46,7 @@ from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison, Series
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
-_TAB_NAMES = ("Events behind this", "Data", "Code", "Download")
+_TAB_NAMES = ("Events behind this", "Data", "Code", "Download", "For a ticket")
 _MAX_DATA_ROWS = 20_000
 
 
@@ -372,7 +372,8 @@ def _tabs(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) ->
         lambda: _events(pages, view, source, answer),
         lambda: _data(answer),
         lambda: _code(view, source),
-        lambda: _download(view, answer),
+        lambda: download(view, source, answer),
+        lambda: ticket_text(view, source),
     )
     for tab, content in zip(st.tabs(list(_TAB_NAMES), key="tab", on_change="rerun"), draw, strict=True):
         if tab.open:
@@ -466,20 +467,3 @@ def _data(answer: Aggregate) -> None:
 def _code(view: ExploreView, source: Source) -> None:
     kind = "" if view.chart == "bars" else f"kind={view.chart!r}"
     snippets(view.query, f"answer = store.aggregate(query)\nanswer.chart({kind})", source)
-
-
-def _download(view: ExploreView, answer: Aggregate) -> None:
-    def picture(suffix: Literal["png", "svg"]) -> bytes:
-        drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)
-        return charts.image(drawn, suffix)
-
-    files: list[Download] = [
-        ("Data, CSV", "csv", lambda: BOM_UTF8 + frames.to_csv(answer, escape_formulas=escape)),
-        ("Data, Parquet", "parquet", lambda: frames.to_parquet(answer)),
-    ]
-    if not charts.undrawable(answer):
-        files += [("Chart, PNG", "png", lambda: picture("png")), ("Chart, SVG", "svg", lambda: picture("svg"))]
-    st.caption("The data as shown, every series and bucket, exact; and the chart as a picture.")
-    escape = escape_checkbox("download escape_formulas")
-    with st.container(horizontal=True, gap="small"):
-        download_buttons(files, f"usage-{file_dates(answer.query)}", "download")

@@ -25,6 +25,7 @@ _MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
     "png": "image/png",
     "svg": "image/svg+xml",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 _API_PATHS = {AggregateQuery: "api/v1/usage-events/aggregate", EventQuery: "api/v1/usage-events"}
 _MAX_LINE = 80  # characters of a query's repr on one line
@@ -68,7 +69,7 @@ def download_buttons(files: Iterable[Download], name: str, key: str) -> None:
             label,
             content,
             f"{name}.{suffix}",
-            _MEDIA_TYPES[suffix],
+            _MEDIA_TYPES[suffix.rpartition(".")[2]],
             key=f"{key} {suffix}",
             on_click="ignore",
             icon=":material/download:",

@@ -14,7 +14,7 @@ is also what removing one leading apostrophe reads back; NULL is nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import ceil
 from typing import Any, Literal
@@ -90,6 +90,16 @@ def numbers(
         doubles = [None if text is None else float(text) for text in texts]
         return ratios(label, doubles, lambda value: shown(Decimal(repr(value))), **options)
     return _digits(label, texts, **options)
+
+
+def money(label: str, amounts: Sequence[Decimal | None]) -> Column:
+    """Amounts of one currency, shown to the cent; a copy has every digit."""
+    column = numbers(
+        label, amounts, lambda amount: formatting.cents(Decimal(amount)), help="To the cent; a copy has every digit."
+    )
+    if column.shown is None:  # text, because of digits that a double does not hold
+        column = replace(column, shown=lambda text: formatting.cents(Decimal(text)))
+    return column
 
 
 def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], str], **options: Any) -> Column:

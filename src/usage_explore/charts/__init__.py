@@ -6,7 +6,7 @@ All times and exact numbers in a chart are text made here, so the browser's time
 """
 
 from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, brushed, chart, mark, picked
-from usage_explore.charts.labels import summary, undrawable
+from usage_explore.charts.labels import caption, summary, undrawable
 from usage_explore.charts.picture import image
 from usage_explore.charts.style import DARK, LIGHT, colors, theme
 
@@ -17,6 +17,7 @@ __all__ = [
     "AnswerChart",
     "Kind",
     "brushed",
+    "caption",
     "chart",
     "colors",
     "image",

@@ -57,6 +57,7 @@ def chart(
     interactive: bool = True,
     colors: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    caption: str = "",
 ) -> AnswerChart:
     """The aggregate as stacked bars, lines or stacked areas, its query as the title.
 
@@ -68,7 +69,8 @@ def chart(
 
     `colors` (#rrggbb) and `names` replace those of some series, by their label in `answer.frame`:
     `colors={"large": "#1489fa"}, names={"large": "Large model"}`. `chart + mark(time, text)` shows a moment, and charts
-    can be put beside each other with `|` and below with `&`.
+    can be put beside each other with `|` and below with `&`. `caption` is a line of its own under the title, such as
+    `charts.caption(answer, answer.organization)`.
 
     Raises `QueryError` for another kind, a label that no series has, two series of one name, and, naming `metric`, when
     the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
@@ -91,7 +93,7 @@ def chart(
         shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color})
         drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive)
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
-    title = style.title(words, [*labels.notes(answer), *notes], width)
+    title = style.title(words, [*labels.notes(answer), *notes], width, caption)
     chart = AnswerChart(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
     return style.configured(chart, look)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from usage_explore.decimals import Number, decimal_context
 from usage_explore.formatting import change as relative
-from usage_explore.formatting import data_value, date, exact, percent, signed
+from usage_explore.formatting import data_value, date, date_and_time, exact, percent, printable, shortened, signed
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS
+from usage_explore.query.url_params import filter_values
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Change, Point, PointChange, Series
@@ -21,6 +22,10 @@ DRAWABLE = Decimal("1e-290"), Decimal("1e290")
 """Least and largest absolute value that charts can draw: floats hold none beyond."""
 
 NO_EVENTS = "No events in this window"
+LOOK_NOTE = "Pale and dashed: unfinished"
+
+_MAX_FILTER_CHARACTERS = 300
+"""Characters of the filters in a caption."""
 
 _MAX_LIVE_AGE = timedelta(minutes=1)
 """A window that ends at most this long before now is live: the app rounds now down to the minute."""
@@ -117,6 +122,15 @@ def cap_note(answer: AggregateData) -> str | None:
     return f"Window shortened to the last {len(answer.edges) - 1:,} {answer.query.bucket}s"
 
 
+def caption(answer: AggregateData, organization: str) -> str:
+    """The organization, all filters and the time of the numbers, for a picture that leaves the app."""
+    zone, query = answer.query.zone, answer.query
+    filters = "; ".join(f"{name}={value}" for name, value in filter_values(query))
+    known = date_and_time((query.as_of or answer.now).astimezone(zone).replace(microsecond=0))
+    parts = [organization, answer.names.in_text(shortened(filters, _MAX_FILTER_CHARACTERS)) or "no filters"]
+    return " · ".join([*map(printable, parts), f"as of {known}, {query.timezone}"])
+
+
 def no_costs_note(answer: AggregateData) -> str | None:
     """The note that no event has a cost, if a cost is measured."""
     if answer.query.metric not in COST_METRICS or answer.currencies or not answer.metrics:
@@ -134,7 +148,7 @@ def notes(answer: AggregateData) -> list[str]:
     if note := no_costs_note(answer):
         result.append(note)
     if unfinished(answer):
-        result.append("Pale and dashed: unfinished")
+        result.append(LOOK_NOTE)
     if answer.comparison and answer.comparison.has_begun:
         result.append(f"Thin line: {answer.comparison.label.removeprefix('vs ')}")
     return result

@@ -158,12 +158,13 @@ def millis(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def title(text: str, notes: Sequence[str], width: int | Literal["container"]) -> alt.TitleParams:
-    """The text as title and the notes as subtitle, in lines that fit the width."""
+def title(text: str, notes: Sequence[str], width: int | Literal["container"], caption: str = "") -> alt.TitleParams:
+    """The text as title, the caption and then the notes as subtitle, in lines that fit the width."""
     characters = _TITLE_CHARACTERS if width == "container" else max(20, width // _PIXELS_PER_CHARACTER)
     title = alt.TitleParams(text=wrapped(text, characters))
-    if notes:
-        title.subtitle = wrapped(" ".join(f"{note}." for note in notes), characters * 5 // 4)
+    if notes or caption:
+        said = " ".join(f"{note}." for note in notes)
+        title.subtitle = [line for part in (caption, said) for line in wrapped(part, characters * 5 // 4)]
     return title
 
 

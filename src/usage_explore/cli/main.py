@@ -226,15 +226,16 @@ def doctor() -> None:
     help="Filters as in a link: metric_key=tokens_in&dim:model=large",
 )
 @click.option("--escape-formulas", is_flag=True, help=formulas.MEANING)
+@click.option("--timezone", metavar="ZONE", help="For .xlsx: the clock of its times, such as Europe/Berlin.")
 @organization
 @common
-def export(file: Path, query: str, escape_formulas: bool) -> None:
-    """Write the events of a query to FILE, .csv or .parquet, in bounded memory."""
+def export(file: Path, query: str, escape_formulas: bool, timezone: str | None) -> None:
+    """Write the events of a query to FILE, .csv, .parquet or .xlsx, in bounded memory; .xlsx holds up to 50,000."""
     from usage_explore.query.queries import EventQuery
 
     events = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
-        report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas)
+        report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas, timezone=timezone)
     say(f"Wrote {counted(report.events, 'event')} to {report.path}.")
 
 

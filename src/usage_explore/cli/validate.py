@@ -90,8 +90,8 @@ def validate(
     was skipped and the totals. Exit code 0 when nothing is as grave as --fail-on, 3 when something is; 1 and 2 when the
     period, or a part of it, could not be examined, such as a period without any event.
     """
-    from usage_explore.export import whole_file
     from usage_explore.open_store import opened
+    from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
     from usage_explore.validation import report as reports
     from usage_explore.validation.reconciliation.invoices import read_invoices

@@ -110,7 +110,7 @@ def pivot(answer: AggregateData) -> pd.DataFrame:
     )
 
 
-def wide(answer: AggregateData) -> pd.DataFrame:
+def wide_frame(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket, with its edges as columns; see `Aggregate.wide`."""
     import pandas as pd
 
@@ -224,21 +224,25 @@ def _plain(value: Number | None) -> str | None:
     return None if value is None else plain(value)
 
 
-def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
+def to_csv(answer: AggregateData, *, wide: bool = False, escape_formulas: bool = False) -> bytes:
     """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, all text quoted.
 
     A unit cost without a value is empty.
-    `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
+    `wide` writes a row per bucket and a column per series, see `Aggregate.wide`. `escape_formulas` puts an apostrophe
+    before text that a spreadsheet would run, headings included; see `formulas`.
     """
-    frame = aggregate(answer)
-    texts: dict[str, list[str | None]] = {
-        "start": [start.isoformat() for start in frame["start"]],
-        "end": [end.isoformat() for end in frame["end"]],
-        **{name: [_plain(value) for value in _known(frame[name])] for name in _numbers(frame)},
-    }
-    if "earlier_start" in frame:
-        texts["earlier_start"] = [start and start.isoformat() for start in _known(frame["earlier_start"])]
-    return csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
+    frame = wide_frame(answer) if wide else aggregate(answer)
+    numbers = {*frame.columns} - {"start", "end", "complete"} if wide else {*_numbers(frame)}
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        heading = formulas.escaped(name) if escape_formulas else name
+        if name in numbers:
+            columns[heading] = [_plain(value) for value in _known(frame[name])]
+        elif name in ("start", "end", "earlier_start"):
+            columns[heading] = [edge and edge.isoformat() for edge in _known(frame[name])]
+        else:
+            columns[heading] = frame[name]
+    return csv_bytes(columns, escape_formulas)
 
 
 def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from collections import defaultdict
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -16,9 +19,11 @@ from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, septe
 from support.query_oracle import Row
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
+from usage_explore.errors import QueryError
 from usage_explore.validation.batches import MAX_SMALL_CUSTOMERS, MIN_BATCH_EVENTS
 from usage_explore.validation.check import MAX_FINDINGS_PER_CHECK
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
+from usage_explore.validation.handover import pairs_csv
 
 HOUR = timedelta(hours=1)
 
@@ -302,3 +307,49 @@ def test_the_sentence_says_how_often_the_events_were_sent(
     store.close()
     assert words in finding.sentence
     assert (finding.events, finding.quantity) == (sum(copies), 5 * sum(copies))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_pairs_of_all_findings_are_the_superfluous_events_beside_those_that_count(
+    events_connection: ddl.Connection, events_database_url: str, seed: int
+) -> None:
+    rows = random_rows(seed)
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    validation = store.validate(september(), checks=["duplicates"])
+    arrived: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.ingested_at, row.timestamp, row.id)):
+        if SINCE - KEY_MARGIN <= row.timestamp < UNTIL + KEY_MARGIN:
+            arrived[row.idempotency_key].append(row)
+    pairs = [(same[0], copy) for same in arrived.values() for copy in same[1:]]
+    expected = {str(copy.id): (kept, copy) for kept, copy in pairs if SINCE <= copy.timestamp < UNTIL}
+    seen: dict[str, dict[str, str]] = {}
+    for finding in validation.findings:
+        frame = store.duplicate_pairs(validation, finding)
+        written = list(csv.DictReader(io.StringIO(pairs_csv(frame).decode(), newline="")))
+        # other findings of the customer and kind may lie in the same time
+        assert len(written) == len(frame) >= finding.events
+        seen |= {line["copy_id"]: line for line in written}
+    store.close()
+    assert seen.keys() == expected.keys()
+    for id_, line in seen.items():
+        for side, row in zip(("kept", "copy"), expected[id_], strict=True):
+            assert line[f"{side}_id"] == str(row.id)
+            assert line["idempotency_key"] == row.idempotency_key
+            assert line[f"{side}_customer_id"] == str(row.customer_id)
+            assert line[f"{side}_metric_key"] == row.metric_key
+            assert line[f"{side}_quantity"] == plain(row.quantity)
+            cost = row.external_cost_amount
+            assert line[f"{side}_external_cost_amount"] == ("" if cost is None else plain(cost))
+            assert line[f"{side}_external_cost_currency"] == (row.external_cost_currency or "")
+            for time in ("timestamp", "ingested_at"):
+                assert datetime.fromisoformat(line[f"{side}_{time}"]) == getattr(row, time)
+
+
+def test_pairs_are_of_duplicates_only(events_connection: ddl.Connection, events_database_url: str) -> None:
+    rows = [event(SINCE + timedelta(minutes=minute), idempotency_key=f"k{minute // 2}") for minute in range(40)]
+    store = store_of(events_connection, events_database_url, rows)
+    validation = store.validate(september(), checks=["duplicates"])
+    (finding,) = validation.findings
+    assert len(store.duplicate_pairs(validation, finding)) == finding.events == 20
+    with store, pytest.raises(QueryError, match="finding: is of the check silence"):
+        store.duplicate_pairs(validation, replace(finding, check="silence"))

@@ -11,16 +11,17 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown, navigation
+from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
-from usage_explore.app.header import closable_heading
+from usage_explore.app.header import closable_heading, headline_number
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
 from usage_explore.app.page_state import EventsView, ExploreView, ValidateView, identity
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
+from usage_explore.app.validate.handover import pairs_download, ticket_text
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
 from usage_explore.names import Names
@@ -29,7 +30,9 @@ from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
+from usage_explore.validation.checks import duplicates
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.similar import Similar, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {
@@ -39,8 +42,12 @@ _NEEDS = {
 }
 """What a check needs to run, by `Check.needs`."""
 
+_ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
+_FINDING, _FINDING_BESIDE = (560, 260), (310, 125)
+"""Width in pixels of the column of sentences, and characters that three lines of it hold; alone, and beside one."""
+
 _MAX_FULL_HEIGHT_ROWS = 12
-_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 560, 900  # pixels of a longer list, alone and beside an open finding
+_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 760, 900  # pixels of a longer list, alone and beside an open finding
 
 
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
@@ -115,66 +122,73 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
 
 
 def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding], one: Finding | None) -> None:
-    columns = _columns(listed, validation.names, bool(one))
+    # a click on similar findings filters to their check, where each has a row
+    folded = similar(listed, [one] if one else []) if not view.checks else tuple(Similar((item,)) for item in listed)
+    columns = _columns(folded, validation.names, bool(one))
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
-    rows = [index for index, finding in enumerate(listed) if finding is one]
+    rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
     key = f"findings {hash((validation.period, view))}"
     grid.draw(
         columns,
-        inks={"Severity": [inks[finding.severity] for finding in listed]},
+        inks={"Severity": [inks[item.severity] for item in folded]},
+        row_height=_ROW_HEIGHT,
         height="content"
-        if len(listed) <= _MAX_FULL_HEIGHT_ROWS
+        if len(folded) <= _MAX_FULL_HEIGHT_ROWS
         else _SCROLLED_HEIGHT_BESIDE
         if one
         else _SCROLLED_HEIGHT,
         key=key,
         selection_mode=("single-row", "single-cell"),
         selection_default={"selection": {"rows": rows}},
-        on_select=lambda: _select(view, listed, grid.clicked(st.session_state[key], rows)),
+        on_select=lambda: _select(view, folded, grid.clicked(st.session_state[key], rows)),
         alt="Findings by impact",
     )
     st.caption(
-        "By impact: severity first, then the affected part. " + ("" if one else "Click a row to see what is behind it.")
+        "By impact: severity first, then the affected part. "
+        + ("" if one else "Click a row to see what is behind it.")
+        + ("" if len(folded) == len(listed) else " Similar findings share a row; a click lists them.")
     )
 
 
-def _columns(listed: Sequence[Finding], names: Names, beside: bool) -> dict[str, grid.Column]:
+def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str, grid.Column]:
     """The columns of the list; only the first four `beside` an open finding."""
+    titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
     # a copy has the whole ids beside the names
-    copied = [names.in_text(finding.sentence, ids=True) for finding in listed]
-    shown = {text: names.in_text(finding.sentence) for text, finding in zip(copied, listed, strict=True)}
+    copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
+    brief = [item.sentence(title, names) for item, title in zip(listed, titles, strict=True)]
+    shown = dict(zip(copied, brief, strict=True))
+    pixels, most = _FINDING_BESIDE if beside else _FINDING
     columns = {
         grid.RANK: grid.ranks(len(listed)),
-        "Severity": grid.texts("Severity", [finding.severity for finding in listed], _severity, width=90),
+        "Severity": grid.texts("Severity", [item.severity for item in listed], _severity, width=90),
         "Affected": grid.ratios(
             "Affected",
-            [float(finding.share) for finding in listed],
+            [float(item.first.share) if item.is_one else None for item in listed],
             lambda share: formatting.percent(Decimal(repr(share)), 1),
             help="The affected part of what the column Affected of names, in the period.",
         ),
         "Finding": grid.texts(
             "Finding",
             copied,
-            lambda text: formatting.short_ids(shown.get(text, text)),
-            width=440 if beside else 560,
+            lambda text: formatting.cut(formatting.short_ids(shown.get(text, text)), most),
+            width=pixels,
         ),
     }
     if beside:
         return columns
-    titles = [CHECKS[finding.check].title if finding.check in CHECKS else finding.check for finding in listed]
-    columns |= {
-        "Affected of": grid.texts("Affected of", [finding.share_of or None for finding in listed]),
-        "Check": grid.texts("Check", titles),
-        "Events": grid.numbers("Events", [finding.events for finding in listed]),
-        "Quantity": grid.numbers("Quantity", [finding.quantity for finding in listed]),
-    }
-    costs = [dict(finding.amounts) for finding in listed]
+    columns["Events"] = grid.numbers("Events", [item.events for item in listed])
+    costs = [item.amounts for item in listed]
     for currency in sorted(
         {currency for cost in costs for currency in cost}
     ):  # costs in different currencies are never added
         heading = f"Cost, {named_value(currency)}"
-        columns[heading] = grid.numbers(heading, [cost.get(currency) for cost in costs])
+        columns[heading] = grid.money(heading, [cost.get(currency) for cost in costs])
+    columns["Quantity"] = grid.numbers("Quantity", [item.quantity for item in listed])
+    columns["Affected of"] = grid.texts(
+        "Affected of", [(item.is_one and item.first.share_of) or None for item in listed]
+    )
+    columns["Check"] = grid.texts("Check", titles)
     return columns
 
 
@@ -182,8 +196,13 @@ def _severity(severity: str) -> str:
     return f"● {severity.capitalize()}"
 
 
-def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
-    go(view, lambda: view.replace(finding=None if row is None else identity(listed[row])))
+def _select(view: ValidateView, listed: Sequence[Similar], row: int | None) -> None:
+    """Open the row's finding; of similar findings, list each, by their check and severity."""
+    item = None if row is None else listed[row]
+    if item is None or item.is_one:
+        go(view, lambda: view.replace(finding=item and identity(item.first)))
+    else:
+        go(view, lambda: view.replace(finding=None, checks=(item.check,), severities=(item.severity,)))
 
 
 def clean(validation: Validation) -> str:
@@ -204,16 +223,19 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
     )
+    _size(finding)
     with shown():
         _chart(source, validation, finding)
     reasons = st.container()
     with shown():
         _events(pages, source, validation, finding)
+    if finding.check == duplicates.NAME:
+        pairs_download(source, validation, finding)
     st.table(_details(validation, finding), border="horizontal")
-    link = st.expander("Link to this finding", key="finding_link", on_change="rerun", icon=":material/share:")
+    link = st.expander("Text for a ticket, and link", key="finding_link", on_change="rerun", icon=":material/share:")
     if link.open:
         with link:
-            _link(view, source, validation)
+            ticket_text(view, source, validation, finding)
     code = st.expander("Open in a notebook", key="finding_code", on_change="rerun", icon=":material/code:")
     if code.open:
         with code:
@@ -221,6 +243,18 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
     # drawn last, as the explanation may take longer than all the rest
     with reasons, shown():
         explained(source, validation, finding)
+
+
+def _size(finding: Finding) -> None:
+    """The events and the cost to the cent, exact in their tooltips."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        if finding.events:
+            number = markdown.plain(formatting.typographic(formatting.short(finding.events)))
+            headline_number(number, "event" if finding.events == 1 else "events", f"Exactly {finding.events:,}.")
+        for currency, amount in finding.amounts:
+            shown = markdown.plain(formatting.typographic(formatting.cents(amount)))
+            exactly = markdown.plain(f"Exactly {formatting.exact(amount)} {currency}.")
+            headline_number(shown, f"{named_value(currency)} cost affected", exactly)
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
@@ -301,12 +335,6 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
 def _fact(text: str, zone: ZoneInfo) -> str:
     """A fact as text: times on the zone's clock."""
     return formatting.timestamp(instant(text), zone) if _TIME.fullmatch(text) else text
-
-
-def _link(view: ValidateView, source: Source, validation: Validation) -> None:
-    pinned = view.replace(query=validation.period, severities=(), checks=(), customers=(), metrics=())
-    st.code(navigation.page_url("validate", pinned.to_params(), source.store.app_url), language=None, wrap_lines=True)
-    st.caption("Pinned: the same period with the events that were known when the checks ran, opened at this finding.")
 
 
 def _code(source: Source, finding: Finding) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
+from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, not_, select
 
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
@@ -25,7 +25,7 @@ from usage_explore.validation.batches import (
     batched,
     outcome,
 )
-from usage_explore.validation.check import Check, Examination, Outcome, Severity
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
 from usage_explore.validation.periods import surroundings
 
 KEY_MARGIN = timedelta(days=7)
@@ -36,6 +36,8 @@ HIGH_SHARE = Decimal("0.001")
 
 NAME = "duplicates"
 COPY, MOVED, REUSE = "copy", "moved", "reuse"
+KIND_FACT = "kind of duplicate"
+"""The fact of a finding that says which of these its events are."""
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -81,6 +83,64 @@ def _superfluous(table: Table, period: Period) -> CTE:
     )
 
 
+PAIR_COLUMNS = (
+    "id",
+    "customer_id",
+    "metric_key",
+    "timestamp",
+    "ingested_at",
+    "quantity",
+    "external_cost_amount",
+    "external_cost_currency",
+)
+"""The columns of both events of a pair."""
+
+
+def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[Any]:
+    """At most `most` superfluous events of a finding, each beside the event of its key that counts.
+
+    Columns: `idempotency_key`, then `kept_<column>` and `copy_<column>` for each of `PAIR_COLUMNS`; ordered by the
+    time, key and id of the copy. `period` is the resolved period of the validation.
+    """
+    c = table.c
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
+    concerned = and_(*conditions(table, finding.question))
+    keys = select(c.idempotency_key).where(concerned)
+    by_key: dict[str, Any] = {
+        "partition_by": c.idempotency_key,
+        "order_by": [c.ingested_at, c.timestamp, c.id],
+    }
+    content = [c.customer_id, c.metric_key, c.quantity]
+    arrived = (
+        select(
+            c.idempotency_key,
+            *(c[name] for name in PAIR_COLUMNS),
+            concerned.label("concerned"),
+            func.row_number().over(**by_key).label("arrival"),
+            case(
+                (not_(and_(*(column == func.first_value(column).over(**by_key) for column in content))), REUSE),
+                (c.timestamp == func.first_value(c.timestamp).over(**by_key), COPY),
+                else_=MOVED,
+            ).label("kind"),
+        )
+        .where(near, c.idempotency_key.in_(keys))
+        .cte("arrived")
+    )
+    kept, copy = arrived.alias("kept"), arrived.alias("copy")
+    kind = dict(finding.facts).get(KIND_FACT)
+    return (
+        select(
+            copy.c.idempotency_key,
+            *(kept.c[name].label(f"kept_{name}") for name in PAIR_COLUMNS),
+            *(copy.c[name].label(f"copy_{name}") for name in PAIR_COLUMNS),
+        )
+        .join_from(copy, kept, and_(copy.c.idempotency_key == kept.c.idempotency_key, kept.c.arrival == 1))
+        .where(copy.c.concerned, copy.c.arrival > 1, *([copy.c.kind == kind] if kind else []))
+        .order_by(copy.c.timestamp, copy.c.idempotency_key.collate("C"), copy.c.id)
+        .limit(most)
+    )
+
+
 def _severity(batch: Batch, own: Decimal) -> Severity:
     return "high" if batch.kind != REUSE and own >= HIGH_SHARE else "medium"
 
@@ -101,6 +161,7 @@ _WORDING = BatchWording(
     severity=_severity,
     predicate=_predicate,
     stray_severity=lambda stray: "medium",
+    facts=lambda batch: ((KIND_FACT, batch.kind),),
 )
 
 

@@ -37,6 +37,7 @@ from usage_explore.sql import filters as statements
 from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
 from usage_explore.validation.report.wording import Statement
+from usage_explore.validation.similar import Similar, similar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Similar findings, or one, with their sentence and their entries."""
+
+    similar: Similar
+    sentence: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """A column of a sheet; a `numeric` one is aligned to the right."""
 
@@ -133,7 +143,9 @@ def html(
         entries.append(Entry(anchor=f"finding-{index + 1}", finding=finding, url=url, picture=drawn))
     environment = _environment(validation)
     style = environment.get_template("report.css").render(light=LIGHT, dark=DARK, colors=_colors())
-    return environment.get_template("report.html").render(
+    return environment.get_template(
+        "report.html"
+    ).render(
         style=Markup(style),  # noqa: S704 - our own file, with our own colours
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         validation=validation,
@@ -143,6 +155,7 @@ def html(
         severities=SEVERITIES,
         entries=entries,
         drawn=MAX_CHARTS,
+        folded=_folded(validation, entries[MAX_CHARTS:]),
         sql={result.check.name: _sql(store, validation, result) for result in validation.results},
         shares=wording.shares_of_time(validation.results),
         costs=wording.costs(validation),
@@ -151,6 +164,20 @@ def html(
         by=by,
         version=version("usage-explore"),
     )
+
+
+def _folded(validation: Validation, entries: Sequence[Entry]) -> list[Row]:
+    """The entries without a chart, similar ones as one row."""
+    titles = {result.check.name: result.check.title for result in validation.results}
+    by_finding = {id(entry.finding): entry for entry in entries}
+    return [
+        Row(
+            similar=item,
+            sentence=item.sentence(titles[item.check], validation.names),
+            entries=tuple(by_finding[id(finding)] for finding in item.findings),
+        )
+        for item in similar([entry.finding for entry in entries])
+    ]
 
 
 def _sql(store: ReportSource, validation: Validation, result: Result) -> str:
@@ -167,6 +194,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         "amounts": wording.amounts,
+        "cents": partial(wording.amounts, number=formatting.cents),
         "agreement": wording.agreement,
         "counted": formatting.counted,
         "number": formatting.exact,

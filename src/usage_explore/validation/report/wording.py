@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -36,16 +36,19 @@ MAX_SENTENCE_CHARACTERS = 2_000
 SPLITTING_CHECKS = ("wallets",)
 """Checks whose sheet has each event of the period in one row, with `metric_key`, `events` and `quantity`."""
 
+RECOUNTED = ("count", "sum_quantity")
+"""Measures whose totals are counted a second time; costs of several currencies have no total."""
+
 _MAX_DAILY = 1_000
 """Days of a period that are counted by day; longer ones by week, within the aggregate's 2,400 buckets."""
 
 _SECOND = timedelta(seconds=1)
 
 
-def amounts(by_currency: Iterable[tuple[str | None, Decimal]]) -> str:
-    """`12.5 EUR, 3 USD`."""
+def amounts(by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[[Decimal], str] = exact) -> str:
+    """`12.5 EUR, 3 USD`, with the amounts as `number` writes them."""
     return ", ".join(
-        f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
+        f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
     )
 
 
@@ -174,7 +177,7 @@ def statements(store: AggregateSource, validation: Validation) -> tuple[Statemen
 
     The aggregate runs other statements, on the extract where there is one. Costs one aggregate per metric.
     """
-    return (*(_aggregate(store, validation, metric) for metric in METRICS), *_sheets(validation))
+    return (*(_aggregate(store, validation, metric) for metric in RECOUNTED), *_sheets(validation))
 
 
 def sheet_totals(sheet: pd.DataFrame) -> dict[str, tuple[int, Decimal]]:

@@ -1,0 +1,96 @@
+"""An aggregate handed over from the Explore page: files to download, and a text for a ticket."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from typing import Literal
+
+import streamlit as st
+
+from usage_explore import charts, formatting, ticket
+from usage_explore.answers import Aggregate
+from usage_explore.app.cache import Source
+from usage_explore.app.exports import Download, download_buttons, escape_checkbox
+from usage_explore.app.navigation import page_url
+from usage_explore.app.page_state import ExploreView
+from usage_explore.charts.labels import names
+from usage_explore.query.base import Query
+from usage_explore.query.describe import file_dates
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.results import frames
+from usage_explore.results.types import Series
+
+
+def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
+    """Draw a button per file, which is made at the click."""
+
+    def picture(suffix: Literal["png", "svg"]) -> bytes:
+        caption = charts.caption(answer, organization())
+        drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False, caption=caption)
+        return charts.image(drawn, suffix)
+
+    def workbook() -> bytes:
+        return answer.xlsx(organization(), live, pinned)
+
+    def organization() -> str:
+        return source.store.organization_name(answer.query)
+
+    # made here: a callback has no address bar
+    live = _url(view.replace(query=answer.query), source)
+    pinned = _url(view.replace(query=source.pinned(answer.query)), source)
+    tables: list[Download] = [
+        ("Workbook, Excel", "xlsx", workbook),
+        ("Wide table, CSV", "wide.csv", lambda: BOM_UTF8 + frames.to_csv(answer, wide=True, escape_formulas=escape)),
+        ("Data, CSV", "csv", lambda: BOM_UTF8 + frames.to_csv(answer, escape_formulas=escape)),
+        ("Data, Parquet", "parquet", lambda: frames.to_parquet(answer)),
+    ]
+    pictures: list[Download] = []
+    if not charts.undrawable(answer):
+        pictures = [("Chart, PNG", "png", lambda: picture("png")), ("Chart, SVG", "svg", lambda: picture("svg"))]
+    st.caption(
+        "The data as shown, every series and bucket, exact. The workbook has the long and the wide table, a row per "
+        "bucket and a column per series, and a sheet on the query. The pictures name organization, filters and as-of."
+    )
+    name = f"usage-{file_dates(answer.query)}"
+    for files in (tables, pictures):
+        with st.container(horizontal=True, gap="small"):
+            download_buttons(files, name, "download")
+    escape = escape_checkbox("download escape_formulas")
+
+
+def ticket_text(view: ExploreView, source: Source) -> None:
+    """Draw the text for a ticket, whose numbers are those of the pinned link."""
+    pinned = view.replace(query=source.pinned(view.query))
+    answer = source.aggregate(pinned.query)
+    organization = source.store.organization_name(answer.query)
+    link = _url(pinned, source)
+    st.caption(
+        "Numbers and link are pinned to the events that had arrived by then. The button in the corner copies the text."
+    )
+    written = ticket.text(answer, source.comparison(answer), organization, link, _selection(view, answer, source))
+    st.code(written, language=None, wrap_lines=True)
+
+
+def _selection(view: ExploreView, answer: Aggregate, source: Source) -> ticket.Selection | None:
+    """The selected bar or span in words, with its exact total."""
+    since, until = answer.query.span
+    if view.span is None or not (view.span[0] < until and since < view.span[1]):
+        return None
+    index = next((i for i, item in enumerate(answer.series) if (item.kind, item.key) == view.series), None)
+    series = Series("all", None, answer.total, 1, ()) if index is None else answer.series[index]
+    behind = answer.events_at(series, *view.span)
+    selected = AggregateQuery(
+        **behind.shared_with(Query),
+        since=behind.occurred_after,
+        until=behind.occurred_before,
+        timezone=answer.query.timezone,
+        bucket=answer.query.bucket,
+        metric=answer.query.metric,
+    )
+    words = formatting.span(*(edge.astimezone(answer.query.zone) for edge in view.span))
+    of = f"{names(answer)[index]}, " if index is not None and series.kind != "all" else ""
+    return f"{of}{words}", source.aggregate(selected).total
+
+
+def _url(view: ExploreView, source: Source) -> str:
+    return page_url(view.path, view.to_params(), source.store.app_url)

@@ -1,0 +1,35 @@
+"""A file that has its name only when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from usage_explore.errors import ConfigurationError
+from usage_explore.query import validators
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that is renamed to it at the end, or deleted on an error.
+
+    Raises `ConfigurationError` if it cannot be created or renamed.
+    """
+    try:
+        part = path.with_name(f".{path.name}.{token_hex(4)}")
+        part.touch(exist_ok=False)
+    except OSError as error:
+        raise ConfigurationError(
+            f"path: {validators.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
+        ) from None
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"path: {validators.shorten(str(path), 200)} could not be written: {error.strerror}"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)

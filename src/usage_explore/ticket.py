@@ -1,0 +1,112 @@
+"""An answer as one plain text for a ticket: the sentence, exact headline numbers, the largest series, a pinned link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from usage_explore.answers import Aggregate
+from usage_explore.charts import labels
+from usage_explore.comparison import Change, Comparison
+from usage_explore.decimals import Number, difference
+from usage_explore.formatting import change, counted, exact, percent, signed, span, zoned
+from usage_explore.query.describe import describe, group_name, measure_name
+from usage_explore.query.filters import CURRENCY
+from usage_explore.results import frames
+from usage_explore.results.types import Series
+
+MAX_SERIES = 5
+"""Series that the text lists, besides Other."""
+
+_LOOK = labels.LOOK_NOTE.lower()  # a note on a chart, which the text has not
+
+Selection = tuple[str, Number | None]
+"""A selection in words, "model large, 3 Sep 2026", and its exact total."""
+
+
+def text(
+    answer: Aggregate, comparison: Comparison | str, organization: str, link: str, selection: Selection | None = None
+) -> str:
+    """The text for a pinned answer; `link` opens the same numbers. Quantities are exact, ids are whole."""
+    return lines(
+        [
+            answer.names.in_text(describe(answer.query.replace(as_of=None)), ids=True),
+            f"Organization: {organization}",
+            f"As of: {zoned(answer.query.as_of or answer.now, answer.query.zone)}",
+        ],
+        [
+            *([f"Selected: {selection[0]}: {_measured(answer, selection[1])}"] if selection else []),
+            f"Total: {_measured(answer, answer.total)}" + (f", {answer.adds}" if answer.adds else ""),
+            _change(answer, comparison),
+            *(
+                f"Note: {note}"
+                for note in labels.notes(answer)
+                if note != labels.LOOK_NOTE and note.lower() != answer.adds
+            ),
+        ],
+        list(_largest(answer, comparison)) if answer.query.group_by != "none" else [],
+        [link],
+    )
+
+
+def lines(*paragraphs: Iterable[str]) -> str:
+    """The paragraphs that have lines, with an empty line between them."""
+    return "\n\n".join("\n".join(written) for paragraph in paragraphs if (written := list(paragraph)))
+
+
+def _measured(answer: Aggregate, value: Number | None, series: Series | None = None) -> str:
+    """`1,234.5 quantity`; a unit cost may have no value, and costs in several currencies have no sum."""
+    if value is None:
+        several = len(answer.currencies) > 1
+        return f"none, as {len(answer.currencies):,} currencies do not add up" if several else "none"
+    name = measure_name(answer.query.metric, value)
+    if answer.query.metric == "count":
+        return f"{exact(value)} {name}"
+    if series is not None and answer.query.group_by == CURRENCY:  # the series is a currency, or has none
+        return f"{exact(value)} {name}" + (f" in {series.label}" if series.kind == "value" else "")
+    return f"{exact(value)} {labels.unit(answer)}"
+
+
+def _change(answer: Aggregate, comparison: Comparison | str) -> str:
+    if isinstance(comparison, str):
+        return f"Change: {comparison}"
+    zone = answer.query.zone
+    before = span(comparison.since.astimezone(zone), comparison.until.astimezone(zone))
+    earlier = _measured(answer, comparison.total.before)
+    return f"Change: {_changed(comparison.total)} {comparison.label} ({before}: {earlier})"
+
+
+def _changed(total: Change) -> str:
+    """`+8.1 % (+92,345)`."""
+    if total.now is None or total.before is None:
+        return "not known"
+    if total.now == total.before:
+        return "none"
+    return f"{change(total.ratio)} ({signed(difference(total.now, total.before))})"
+
+
+def _share(answer: Aggregate, part: Number | None) -> str:
+    """The share of the total in words; nothing for ratios, which do not add up."""
+    if part is None or answer.total is None or not answer.adds_up:
+        return ""
+    return f", {percent(part, answer.total)} of the total"
+
+
+def _largest(answer: Aggregate, comparison: Comparison | str) -> Iterator[str]:
+    number = sum(series.members for series in answer.series)
+    yield f"Largest of {counted(number, 'value')} of {group_name(answer.query.group_by)}:"
+    ranked = list(zip(frames.spellings(answer), answer.series, strict=True))
+    kept = [index for index, (_, series) in enumerate(ranked) if series.kind != "other"][:MAX_SERIES]
+    for index in kept:
+        name, series = ranked[index]
+        moved = "" if isinstance(comparison, str) else f", change {_changed(comparison.series[index])}"
+        yield f"- {name}: {_measured(answer, series.total, series)}{_share(answer, series.total)}{moved}"
+    rest = [series for index, (_, series) in enumerate(ranked) if index not in kept]
+    if rest:
+        others = counted(sum(series.members for series in rest), "other")
+        if answer.total is None or not answer.adds_up:
+            yield f"- {others}"
+            return
+        total = answer.total
+        for index in kept:
+            total = difference(total, ranked[index][1].total or 0)
+        yield f"- {others}: {_measured(answer, total)}{_share(answer, total)}"

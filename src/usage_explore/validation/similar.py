@@ -1,0 +1,112 @@
+"""Similar findings as one: a check's findings of one severity, each on one customer, such as 25 customers' silences.
+
+Only for lists that people read: links, files and reports by machine keep every finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from usage_explore.decimals import total
+from usage_explore.formatting import MAX_LISTED, counted, listed
+from usage_explore.names import Names
+from usage_explore.validation.check import Finding, Severity
+
+MIN_SIMILAR = 3
+"""Findings from which a list shows them as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """Two or more findings of one check and severity, or a single one; in the order of the list."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def first(self) -> Finding:
+        """The finding of most impact."""
+        return self.findings[0]
+
+    @property
+    def check(self) -> str:
+        """The check of all of them."""
+        return self.first.check
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of all of them."""
+        return self.first.severity
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is a single finding."""
+        return len(self.findings) == 1
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether no event is in two of them, so that their sizes can be added: each has a customer of its own."""
+        customers = {finding.customer_id for finding in self.findings}
+        return self.is_one or (len(customers) == len(self.findings) and None not in customers)
+
+    @property
+    def events(self) -> int | None:
+        """Their events; None if they may share some."""
+        return sum(finding.events for finding in self.findings) if self.are_apart else None
+
+    @property
+    def quantity(self) -> Decimal | None:
+        """Their exact quantity; None of several metrics, and if they may share events."""
+        quantities = [finding.quantity for finding in self.findings if finding.quantity is not None]
+        is_summable = len({finding.metric_key for finding in self.findings}) == 1 and self.are_apart
+        return total(quantities) if is_summable and len(quantities) == len(self.findings) else None
+
+    @property
+    def amounts(self) -> dict[str, Decimal]:
+        """Their exact cost by currency; none if they may share events."""
+        if not self.are_apart:
+            return {}
+        costs: dict[str, list[Decimal]] = {}
+        for finding in self.findings:
+            for currency, amount in finding.amounts:
+                costs.setdefault(currency, []).append(amount)
+        return {currency: total(amounts) for currency, amounts in costs.items()}
+
+    def sentence(self, title: str, names: Names, *, ids: bool = False) -> str:
+        """The finding's sentence; of several "Silence: 14 findings on 12 customers: Acme, Birch and 10 more.".
+
+        With `ids` every customer is named, with its whole id.
+        """
+        if self.is_one:
+            return names.in_text(self.first.sentence, ids=ids)
+        shown = names.full if ids else names.label
+        customers = list(dict.fromkeys(str(finding.customer_id) for finding in self.findings))
+        labels = [shown("customer", customer) for customer in customers]
+        metrics = {finding.metric_key for finding in self.findings}
+        of = "" if None in metrics else f", of {listed(filter(None, metrics))}"
+        who = ", ".join(labels) if ids or len(labels) <= MAX_LISTED else _more(labels)
+        number = counted(len(self.findings), "finding")
+        return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {who}."
+
+
+def _more(labels: Sequence[str]) -> str:
+    return f"{', '.join(labels[:MAX_LISTED])} and {len(labels) - MAX_LISTED:,} more"
+
+
+def similar(findings: Sequence[Finding], apart: Iterable[Finding] = ()) -> tuple[Similar, ...]:
+    """The findings with `MIN_SIMILAR` or more of one kind as one, in the place of the first; never those in `apart`.
+
+    Findings are of one kind if check and severity are the same, and each is on one customer.
+    """
+    alone = {id(finding) for finding in apart}
+    kinds: dict[object, list[Finding]] = {}
+    for finding in findings:
+        is_alone = id(finding) in alone or finding.customer_id is None or finding.is_general
+        key: object = id(finding) if is_alone else (finding.check, finding.severity)
+        kinds.setdefault(key, []).append(finding)
+    place = {id(finding): index for index, finding in enumerate(findings)}
+    result = []
+    for members in kinds.values():
+        result += [Similar(tuple(members))] if len(members) >= MIN_SIMILAR else [Similar((one,)) for one in members]
+    return tuple(sorted(result, key=lambda item: place[id(item.first)]))

@@ -1,0 +1,84 @@
+"""The text for a ticket: exact numbers, whole ids, and the pinned link that shows the same."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+
+from support.plain_events import SINCE, UNTIL, event, store_of
+from support.query_oracle import Row
+from usage_explore import AggregateQuery, Store, ticket
+from usage_explore.comparison import compare
+from usage_explore.db import ddl
+
+WINDOW = {"since": "2026-10-01T00:00:00Z", "until": "2026-10-15T00:00:00Z", "bucket": "week"}
+
+
+def numbers(line: str) -> list[str]:
+    return [text.replace(",", "") for text in re.findall(r"(?<![\w.-])[+-]?\d[\d,]*(?:\.\d+)?(?![\w-])", line)]
+
+
+@pytest.mark.parametrize("metric", ["count", "sum_quantity"])
+def test_the_text_has_the_exact_numbers_of_the_pinned_link(
+    store: Store, own: list[Row], metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ticket, "MAX_SERIES", 2)
+    query = store.pin(AggregateQuery(**WINDOW, metric=metric, group_by="metric_key", top=7))
+    answer = store.aggregate(query)
+    link = answer.url()
+    text = ticket.text(answer, compare(store, answer), "Acme (7)", link)
+    rows = [
+        row
+        for row in own
+        if answer.query.span[0] <= row.timestamp < answer.query.span[1] and row.ingested_at <= query.as_of
+    ]
+    measures = [Fraction(1) if metric == "count" else Fraction(row.quantity) for row in rows]
+    total = sum(measures)
+    head, measured, largest, last = text.split("\n\n")
+    assert head.splitlines()[1] == "Organization: Acme (7)"
+    assert last == link
+    assert "as_of=" in link
+    assert Fraction(numbers(measured.splitlines()[0])[0]) == total
+    listed = [line for line in largest.splitlines() if line.startswith("- ")]
+    assert len(listed) == ticket.MAX_SERIES + 1
+    by_key: dict[str, Fraction] = {}
+    for row, measure in zip(rows, measures, strict=True):
+        by_key[row.metric_key] = by_key.get(row.metric_key, Fraction(0)) + measure
+    shown = Fraction(0)
+    for line, series in zip(listed, answer.series, strict=False):
+        value = Fraction(numbers(line.rpartition(": ")[2])[0])
+        if line != listed[-1]:
+            assert value == by_key[series.key or ""] == Fraction(series.total)
+        shown += value
+    assert shown == total
+
+
+def test_a_selection_and_a_missing_comparison_are_said(store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**WINDOW))
+    text = ticket.text(answer, "not compared: no events", "Acme", "http://link", ("All, 3 Oct 2026", Decimal("1234.5")))
+    assert "Selected: All, 3 Oct 2026: 1,234.5 events" in text
+    assert "Change: not compared: no events" in text
+    assert "Largest" not in text
+
+
+def test_paragraphs_without_lines_leave_no_gap() -> None:
+    assert ticket.lines(["a"], [], ["b", "c"]) == "a\n\nb\nc"
+
+
+def test_costs_by_currency_have_no_sum_and_each_its_own_currency(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    costs = [("EUR", "1.0000000001"), ("EUR", "2"), ("USD", "4.5")]
+    rows = [
+        event(SINCE, external_cost_amount=Decimal(cost), external_cost_currency=currency) for currency, cost in costs
+    ]
+    with store_of(events_connection, events_database_url, rows) as store:
+        query = AggregateQuery(since=SINCE, until=UNTIL, metric="sum_cost", group_by="external_cost_currency")
+        text = ticket.text(store.aggregate(query), "not compared", "Acme", "http://link")
+    assert "Total: none, as 2 currencies do not add up" in text
+    assert "EUR: 3.0000000001 cost in EUR" in text
+    assert "USD: 4.5 cost in USD" in text
+    assert "of the total" not in text
