@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
-from usage_explore.comparison import Change, Comparison
 from usage_explore.decimals import Number, difference
 from usage_explore.formatting import change, counted, exact, percent, signed, span, zoned
 from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import CURRENCY
 from usage_explore.results import frames
-from usage_explore.results.types import Series
+from usage_explore.results.types import Change, Comparison, Series
 
 MAX_SERIES = 5
 """Series that the text lists, besides Other."""

@@ -203,7 +203,7 @@ def test_a_database_that_is_away_is_said_and_its_return_noticed(
     with away(demo_url, server_url):
         app.run()
         assert not app.exception
-        assert "does not answer" in text(app)
+        assert "refuses the connection" in text(app)
         assert not charts(app)
         assert not app.dataframe
     app.run()
