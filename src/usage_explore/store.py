@@ -32,7 +32,7 @@ from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, is_csv
-from usage_explore.extract import retention
+from usage_explore.extract import retention, routing
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.leaderboards import Match, leaderboards, matches
 from usage_explore.extract.read import ExtractReader
@@ -180,7 +180,7 @@ class Store:
             if after is None:
                 since = None
                 if query.occurred_after is not None:  # only a window can begin before the first event
-                    since = self._paths(connection, _now(connection)).exists_since(query)
+                    since = self._paths(connection).exists_since(query)
                 hinted = self._hint(connection, query, empty=not rows, exists_since=since)
             events = [_event(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
@@ -206,7 +206,7 @@ class Store:
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
         with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
-            paths = self._paths(connection, _now(connection))
+            paths = self._paths(connection)
             events = paths.count(scoped, indexed=self._is_indexed(connection, scoped))
             self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
             return events
@@ -281,9 +281,9 @@ class Store:
         """
         requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
-            now = _now(connection)
-            resolved, capped = _in_effect(scoped, now)
-            series, metrics, currencies, served = self._paths(connection, now).aggregate(resolved)
+            paths = self._paths(connection)
+            resolved, capped = _in_effect(scoped, paths.now)
+            series, metrics, currencies, served = paths.aggregate(resolved)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
@@ -298,7 +298,7 @@ class Store:
             series=named_series(series, resolved, names),
             names=names,
             edges=resolved.edges(),
-            now=now,
+            now=paths.now,
             capped=capped,
             metrics=metrics,
             currencies=currencies,
@@ -315,8 +315,8 @@ class Store:
         """
         requested = expect(Query, EventQuery() if within is None else within)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
-            now = _now(connection)
-            return self._paths(connection, now).costs(scoped.resolve(now))
+            paths = self._paths(connection)
+            return paths.costs(scoped.resolve(paths.now))
 
     def leaderboards(
         self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
@@ -338,9 +338,9 @@ class Store:
         if top is not None:
             requested = requested.replace(top=top)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
-            now = _now(connection)
-            resolved = scoped.resolve(now)
-            boards, total, metrics, omitted, currencies, served = leaderboards(self._paths(connection, now), resolved)
+            paths = self._paths(connection)
+            resolved = scoped.resolve(paths.now)
+            boards, total, metrics, omitted, currencies, served = leaderboards(paths, resolved)
             ids = (
                 (board.group, leader.key)
                 for board in boards
@@ -357,7 +357,7 @@ class Store:
             metrics=metrics,
             currencies=currencies,
             omitted=omitted,
-            now=now,
+            now=paths.now,
             served=served,
             names=names,
             hints=hinted,
@@ -504,7 +504,7 @@ class Store:
             given = LeaderboardQuery(**given.shared_with(LeaderboardQuery) | {"metric": None, "top": None})
         query = expect(LeaderboardQuery, given).replace(metric="count", top=most)
         with self._transaction(query, snapshot=True) as (connection, scoped):
-            paths = self._paths(connection, _now(connection))
+            paths = self._paths(connection)
             resolved, directory = scoped.resolve(paths.now), self._directory(connection, scoped)
             hits = [self._looked_up(paths, resolved, name, wanted) for name in filters.LOOKED_UP]
             entries = directory.search(wanted, None, most)
@@ -564,8 +564,8 @@ class Store:
     ) -> list[Choice]:
         requested = expect(Query, EventQuery() if within is None else within)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
-            now = _now(connection)
-            rows = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
+            paths = self._paths(connection)
+            rows = paths.choices(scoped.resolve(paths.now), group, most, events)
             ids = [(group, value) for value, _ in rows] if group in filters.ID_COLUMNS else []
             names = self._directory(connection, scoped).names(ids) if ids else NO_NAMES
         return [Choice(value, events, names.name(group, value)) for value, events in rows]
@@ -626,20 +626,20 @@ class Store:
     def _scope(self) -> Scope:
         return Scope(self.organization_id, self.allowed, self._seen)
 
-    def _paths(self, connection: Connection, now: datetime) -> Paths:
-        return Paths(connection, self.table, now, self.extracts)
+    def _paths(self, connection: Connection) -> Paths:
+        return routing.opened(connection, self.table, self.extracts)
 
     def _reader(self, connection: Connection, query: EventQuery, *, as_csv: bool) -> ExtractReader:
         after = _position(query)
         pages = EventPages(connection, self.table, query, after, as_csv)
-        return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
+        return ExtractReader(self._paths(connection), query, after, as_csv, pages)
 
     def _times(self, connection: Connection, query: EventQuery) -> list[datetime] | None:
         """The times of the events of ids or idempotency keys, where the extract finds them faster than the table."""
         looked_up = any(getattr(query, name) for name in filters.LOOKED_UP)
         if not looked_up or self._is_indexed(connection, query):
             return None
-        return self._paths(connection, _now(connection)).times(query)
+        return self._paths(connection).times(query)
 
     def _is_indexed(self, connection: Connection, query: EventQuery) -> bool:
         """Whether an index finds the query's ids or idempotency keys; looked up once per connection and table."""
