@@ -74,7 +74,7 @@ class Refresher:
         held = found.manifest
         if held.unfit or held.watermark is None:
             raise RuntimeError(held.unfit or "the extract was not built")
-        summaries = [segment.summary for segment in held.segments if segment.summary]
+        summaries = [summary.file for segment in held.segments for summary in segment.summaries]
         return {
             "read": found.rows,
             "events": held.rows,
@@ -161,9 +161,12 @@ class Extract:
 
 
 def _summarized(segments: tuple[manifest.Segment, ...]) -> list[str]:
-    """The columns of the largest segment's summary, by the names of groups."""
-    layouts = [segment.layout for segment in sorted(segments, key=lambda one: -one.rows.rows) if segment.summary]
-    if not layouts:
+    """The columns of the largest segment's summaries, by the names of groups, each with its unit in hours."""
+    largest = max(segments, key=lambda one: one.rows.rows, default=None)
+    if largest is None:
         return []
-    names = {f"d{number}": f"dim:{key}" for number, key in enumerate(layouts[0].dimensions)}
-    return [names.get(name, name) for name in layouts[0].summary]
+    names = {f"d{number}": f"dim:{key}" for number, key in enumerate(largest.layout.dimensions)}
+    return [
+        f"{summary.unit / manifest.HOUR:g} h: {' '.join(names.get(name, name) for name in summary.columns)}"
+        for summary in largest.summaries
+    ]

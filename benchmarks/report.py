@@ -134,8 +134,8 @@ def _resources(run: dict[str, Any]) -> Iterator[str]:
         size, events = held["bytes"], held["events"]
         yield f"| extract, of {events:,} events | {size / 1e6:,.0f} | {size / events:,.0f} |"
         yield (
-            f"\nThe extract has {held['segments']} segments; their summaries have {held['summary_rows']:,} rows by hour"
-            f" and {', '.join(held['summary_columns']) or 'nothing'}, and take {held['summary_bytes'] / 1e6:,.0f} MB of"
+            f"\nThe extract has {held['segments']} segments; their summaries have {held['summary_rows']:,} rows"
+            f" ({'; '.join(held['summary_columns']) or 'none'}), and take {held['summary_bytes'] / 1e6:,.0f} MB of"
             f" it. It was built in {held['build_seconds']:g} s by a process of {held['build_peak_mib']:,} MiB at most;"
             f" a refresh after one more hour read {held['read']:,} events in {held['refresh_seconds']:g} s."
         )

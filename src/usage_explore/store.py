@@ -34,7 +34,7 @@ from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeError
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
-from usage_explore.extract import retention
+from usage_explore.extract import retention, routing
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.leaderboards import Match, leaderboards, matches
 from usage_explore.extract.read import ExtractReader
@@ -202,7 +202,7 @@ class Store:
             if after is None:
                 since = None
                 if query.occurred_after is not None:  # only a window can begin before the first event
-                    since = self._paths(connection, _now(connection)).exists_since(query)
+                    since = self._paths(connection).exists_since(query)
                 hinted = self._hint(connection, query, empty=not rows, exists_since=since)
             events = [_event(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
@@ -228,7 +228,7 @@ class Store:
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
         with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
-            paths = self._paths(connection, _now(connection))
+            paths = self._paths(connection)
             events = paths.count(scoped, indexed=self._is_indexed(connection, scoped))
             self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
             return events
@@ -304,9 +304,9 @@ class Store:
         """
         requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
-            now = _now(connection)
+            paths = self._paths(connection)
+            now = paths.now
             resolved, capped = _in_effect(scoped, now)
-            paths = self._paths(connection, now)
             series, metrics, currencies, served = paths.aggregate(resolved)
             comparison = None
             if resolved.compare is not None:
@@ -332,7 +332,7 @@ class Store:
             comparison=comparison,
             names=names,
             edges=resolved.edges(),
-            now=now,
+            now=paths.now,
             capped=capped,
             metrics=metrics,
             currencies=currencies,
@@ -349,8 +349,8 @@ class Store:
         """
         requested = expect(Query, EventQuery() if within is None else within)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
-            now = _now(connection)
-            return self._paths(connection, now).costs(scoped.resolve(now))
+            paths = self._paths(connection)
+            return paths.costs(scoped.resolve(paths.now))
 
     def compare(self, answer: Aggregate) -> Comparison:
         """The answer compared with its query's `compare`, by default with the period before, read now.
@@ -362,7 +362,7 @@ class Store:
             raise QueryError([Fault("answer", f"{validators.shorten(answer)} is not an answer of store.aggregate")])
         query = answer.query.replace(compare=answer.query.compare or "previous")
         with self._transaction(query, snapshot=True) as (connection, scoped):
-            paths = self._paths(connection, _now(connection))
+            paths = self._paths(connection)
             return compared(paths, scoped, answer.series, answer.currencies, answer.closed_until)
 
     def leaderboards(
@@ -385,9 +385,9 @@ class Store:
         if top is not None:
             requested = requested.replace(top=top)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
-            now = _now(connection)
-            resolved = scoped.resolve(now)
-            boards, total, metrics, omitted, currencies, served = leaderboards(self._paths(connection, now), resolved)
+            paths = self._paths(connection)
+            resolved = scoped.resolve(paths.now)
+            boards, total, metrics, omitted, currencies, served = leaderboards(paths, resolved)
             ids = (
                 (board.group, leader.key)
                 for board in boards
@@ -404,7 +404,7 @@ class Store:
             metrics=metrics,
             currencies=currencies,
             omitted=omitted,
-            now=now,
+            now=paths.now,
             served=served,
             names=names,
             hints=hinted,
@@ -582,7 +582,7 @@ class Store:
             given = LeaderboardQuery(**given.shared_with(LeaderboardQuery) | {"metric": None, "top": None})
         query = expect(LeaderboardQuery, given).replace(metric="count", top=most)
         with self._transaction(query, snapshot=True) as (connection, scoped):
-            paths = self._paths(connection, _now(connection))
+            paths = self._paths(connection)
             resolved, directory = scoped.resolve(paths.now), self._directory(connection, scoped)
             hits = [self._looked_up(paths, resolved, name, wanted) for name in filters.LOOKED_UP]
             entries = directory.search(wanted, None, most)
@@ -642,8 +642,8 @@ class Store:
     ) -> list[Choice]:
         requested = expect(Query, EventQuery() if within is None else within)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
-            now = _now(connection)
-            rows = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
+            paths = self._paths(connection)
+            rows = paths.choices(scoped.resolve(paths.now), group, most, events)
             ids = [(group, value) for value, _ in rows] if group in filters.ID_COLUMNS else []
             names = self._directory(connection, scoped).names(ids) if ids else NO_NAMES
         return [Choice(value, events, names.name(group, value)) for value, events in rows]
@@ -704,13 +704,13 @@ class Store:
     def _scope(self) -> Scope:
         return Scope(self.organization_id, self.allowed, self._seen)
 
-    def _paths(self, connection: Connection, now: datetime) -> Paths:
-        return Paths(connection, self.table, now, self.extracts)
+    def _paths(self, connection: Connection) -> Paths:
+        return routing.opened(connection, self.table, self.extracts)
 
     def _reader(self, connection: Connection, query: EventQuery, *, as_csv: bool) -> ExtractReader:
         after = _position(query)
         pages = EventPages(connection, self.table, query, after, as_csv)
-        return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
+        return ExtractReader(self._paths(connection), query, after, as_csv, pages)
 
     def _organization_name(self, connection: Connection, query: Query) -> str:
         id_ = str(query.organization_id)
@@ -729,7 +729,7 @@ class Store:
         looked_up = any(getattr(query, name) for name in filters.LOOKED_UP)
         if not looked_up or self._is_indexed(connection, query):
             return None
-        return self._paths(connection, _now(connection)).times(query)
+        return self._paths(connection).times(query)
 
     def _is_indexed(self, connection: Connection, query: EventQuery) -> bool:
         """Whether an index finds the query's ids or idempotency keys; looked up once per connection and table."""

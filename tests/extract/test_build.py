@@ -16,7 +16,7 @@ from extract.small_extract import DAY, HOUR, NOON, Extract, event, smaller
 from support.database_servers import kind
 from support.query_oracle import utc
 from usage_explore.db import ddl
-from usage_explore.extract import folder
+from usage_explore.extract import folder, manifest
 from usage_explore.extract.folder import ExtractBusy
 
 TEXTS = [
@@ -184,22 +184,25 @@ def test_a_summary_has_the_exact_sums_of_its_segment(extract: Extract) -> None:
     with smaller(MIN_SUMMARY_ROWS=100):
         extract.refresh(NOON + DAY)
     (segment,) = extract.manifest.segments
-    assert segment.summary is not None
-    assert segment.layout.summary[0] == "metric_key"
-    assert segment.layout.column("dim:model") in segment.layout.summary
-    assert segment.layout.column("dim:user") not in segment.layout.summary
-    assert segment.summary.rows * 4 <= segment.rows.rows
-    columns = ", ".join(segment.layout.summary)
-    with duckdb.connect() as engine:
-        (found,) = engine.execute(
-            f"""SELECT count(*) FROM (
-                SELECT hour, {columns}, events, quantity, costed, costed_quantity, external_cost_amount
-                FROM '{extract.folder / segment.summary.name}'
-                INTERSECT SELECT ts // 3600000000, {columns}, count(*), sum(quantity), count(external_cost_amount),
-                    sum(quantity) FILTER (external_cost_amount IS NOT NULL), sum(external_cost_amount)
-                FROM '{extract.folder / segment.rows.name}' GROUP BY ALL)"""
-        ).fetchall()
-    assert found == (segment.summary.rows,)
+    columns = {(summary.unit, summary.columns) for summary in segment.summaries}
+    model = segment.layout.column("dim:model")
+    assert (manifest.SLOT, ("metric_key",)) in columns
+    assert {unit for unit, names in columns if model in names} == {manifest.HOUR, manifest.DAY}
+    assert not any(segment.layout.column("dim:user") in summary.columns for summary in segment.summaries)
+    for summary in segment.summaries:
+        assert summary.file.rows * 4 <= segment.rows.rows
+        listed = ", ".join(summary.columns)
+        with duckdb.connect() as engine:
+            (found,) = engine.execute(
+                f"""SELECT count(*) FROM (
+                    SELECT time, {listed}, events, quantity, costed, costed_quantity, external_cost_amount
+                    FROM '{extract.folder / summary.file.name}'
+                    INTERSECT SELECT ts // {summary.unit}, {listed}, count(*), sum(quantity),
+                        count(external_cost_amount), sum(quantity) FILTER (external_cost_amount IS NOT NULL),
+                        sum(external_cost_amount)
+                    FROM '{extract.folder / segment.rows.name}' GROUP BY ALL)"""
+            ).fetchall()
+        assert found == (summary.file.rows,)
 
 
 def test_the_folder_is_the_owners_alone(extract: Extract) -> None:

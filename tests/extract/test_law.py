@@ -15,7 +15,8 @@ def test_extract_events_and_oracle_agree(
     events_database_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)  # so that small segments have summaries
-    monkeypatch.setattr(segments, "MAX_SUMMARY_SHARE", 1.0 if seed == 1 else 0.7)
+    for name in ("MAX_SUMMARY_SHARE", "MAX_HOURS_SHARE", "MAX_CUSTOMERS_SHARE", "MAX_KEPT_SHARE"):
+        monkeypatch.setattr(segments, name, 1.0 if seed == 1 else 0.7)
     history, answers = History(events_database_url, seed, tmp_path), Answers(events_database_url, tmp_path)
     monkeypatch.setattr(watermark, "safe", history.safe)
     try:

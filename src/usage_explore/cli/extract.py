@@ -173,7 +173,7 @@ def _show(connection: Connection, settings: Settings) -> None:
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:
     """What an extract holds."""
-    from usage_explore.extract.manifest import instant
+    from usage_explore.extract.manifest import DAY, HOUR, SLOT, instant
 
     if manifest is None:
         yield "none; usage-explore extract makes it"
@@ -191,10 +191,11 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
             yield f"events before {instant(manifest.removed_before):%Y-%m-%d %H:%M} UTC are no longer in the table"
         if manifest.segments:
             yield f"columns of dimensions: {', '.join(manifest.segments[-1].layout.dimensions) or 'none'}"
-        with_summary = (segment.layout for segment in reversed(manifest.segments) if segment.summary)
-        if layout := next(with_summary, None):
-            columns = {f"d{number}": f"dim:{key}" for number, key in enumerate(layout.dimensions)}
-            yield f"summary by hour and {', '.join(columns.get(name, name) for name in layout.summary)}"
+        for segment in sorted(manifest.segments, key=lambda segment: -segment.rows.rows)[:1]:
+            columns = {f"d{number}": f"dim:{key}" for number, key in enumerate(segment.layout.dimensions)}
+            for summary in segment.summaries:
+                unit = {SLOT: "15 minutes", HOUR: "hour", DAY: "day"}[summary.unit]
+                yield f"summary by {unit} and {', '.join(columns.get(name, name) for name in summary.columns)}"
 
 
 def _verify(connection: Connection, settings: Settings, repair: bool) -> None:

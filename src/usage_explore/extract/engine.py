@@ -26,6 +26,7 @@ from usage_explore.extract import manifest
 from usage_explore.extract.connection import Resources, connect
 from usage_explore.extract.folder import is_whole
 from usage_explore.extract.manifest import File, Manifest, Segment
+from usage_explore.extract.watchdog import Watchdog
 
 
 class ExtractUnusable(Exception):
@@ -40,6 +41,22 @@ class _Seen:
     manifest: Manifest | None
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A cursor of DuckDB for the statements of one query."""
+
+    connection: duckdb.DuckDBPyConnection
+
+    def run(self, statement: str, parameters: list[Any]) -> list[Any]:
+        """The rows of a statement."""
+        return self.connection.execute(statement, parameters).fetchall()
+
+    def arrow(self, statement: str, parameters: list[Any]) -> pa.Table:
+        """The result of a statement as an Arrow table."""
+        table: pa.Table = self.connection.sql(statement, params=parameters).to_arrow_table()
+        return table
+
+
 @dataclass(eq=False)
 class Extracts:
     """The extracts below `home` of the database at `url`. Thread-safe. `resources` limit DuckDB."""
@@ -48,6 +65,7 @@ class Extracts:
     url: str = field(repr=False)
     resources: Resources
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
     _database: duckdb.DuckDBPyConnection | None = field(default=None, repr=False)
     _manifests: dict[Path, _Seen] = field(default_factory=dict, repr=False)
     _verified: dict[Path, tuple[int, int, int]] = field(default_factory=dict, repr=False)
@@ -78,9 +96,8 @@ class Extracts:
         Raises `ExtractUnusable` for a missing or damaged file.
         """
         for segment in segments:
-            for file in (segment.rows, segment.summary):
-                if file is not None:
-                    self._check(folder / file.name, file)
+            for file in segment.files:
+                self._check(folder / file.name, file)
 
     def _check(self, path: Path, file: File) -> None:
         state = _state(path)
@@ -98,40 +115,36 @@ class Extracts:
         Raises `StatementTimeout` after `timeout`, `ExtractUnusable` for a sum of more digits than DuckDB has, a file
         that went away, or too little memory.
         """
-        with self._cursor(timeout) as cursor, _errors():
-            return cursor.execute(statement, parameters).fetchall()
+        with self.cursor(timeout) as cursor:
+            return cursor.run(statement, parameters)
 
     def arrow(self, statement: str, parameters: list[Any], timeout: timedelta) -> pa.Table:
         """The result of a statement as an Arrow table. Raises as `run`."""
-        with self._cursor(timeout) as cursor, _errors():
-            table: pa.Table = cursor.sql(statement, params=parameters).to_arrow_table()
-            return table
+        with self.cursor(timeout) as cursor:
+            return cursor.arrow(statement, parameters)
 
     @contextlib.contextmanager
-    def _cursor(self, timeout: timedelta) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor that is interrupted after `timeout`, and when the request is cancelled."""
+    def cursor(self, timeout: timedelta) -> Iterator[Cursor]:
+        """A cursor whose statements end together after `timeout`, and when the request is cancelled.
+
+        Raises as `run`.
+        """
         cursor = self._instance().cursor()
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            cursor.interrupt()
-
-        timer = threading.Timer(timeout.total_seconds(), expire)
-        timer.daemon = True
-        timer.start()
         try:
-            with timeouts.interruptible(cursor.interrupt):
-                yield cursor
+            with (
+                self._watchdog.limited(timeout, cursor.interrupt) as expired,
+                timeouts.interruptible(cursor.interrupt),
+                _errors(),
+            ):
+                yield Cursor(cursor)
         except duckdb.InterruptException as error:
-            if expired.is_set():
+            if expired():
                 raise StatementTimeout(
                     "The query of the extract took longer than the statement timeout and was cancelled; narrow the"
                     " window, add a filter, or raise the timeout (USAGE_EXPLORE_STATEMENT_TIMEOUT, in seconds)."
                 ) from error
             raise DatabaseUnavailable("The query of the extract was cancelled; ask again.") from error
         finally:
-            timer.cancel()
             cursor.close()
 
     def _instance(self) -> duckdb.DuckDBPyConnection:

@@ -201,9 +201,7 @@ def forget(folder: Path) -> None:
 
 def _files(held: Manifest) -> Iterator[File]:
     for segment in held.segments:
-        yield segment.rows
-        if segment.summary:
-            yield segment.summary
+        yield from segment.files
 
 
 def _crc(path: Path) -> int:

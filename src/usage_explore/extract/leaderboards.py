@@ -7,7 +7,7 @@ Both paths give the same.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ from usage_explore.decimals import Number, exact_sum
 from usage_explore.errors import NotExact
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
-from usage_explore.extract.manifest import HOUR, Layout, Segment, micros
+from usage_explore.extract.manifest import DAY, Segment, micros
 from usage_explore.extract.routing import Held, Paths, scale_of
 from usage_explore.extract.statement import Measure, Scan, Statement
 from usage_explore.query.filters import DIMENSION, GROUPS
@@ -189,22 +189,31 @@ def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterat
     """Scans, and the indexes of the groups that each of them counts: every event once for every group."""
     filtered = statement.named_groups(query, "none")
     as_of = None if query.as_of is None else micros(query.as_of)
-    alike: defaultdict[tuple[Layout, bool], list[Segment]] = defaultdict(list)
+    alike: defaultdict[tuple[Any, ...], list[Segment]] = defaultdict(list)
     for segment in held.manifest.segments:
-        has_summary = segment.summary is not None and (as_of is None or segment.last_ingested <= as_of)
-        alike[segment.layout, has_summary].append(segment)
-    for (layout, has_summary), segments in alike.items():
+        is_summarized = as_of is None or segment.last_ingested <= as_of
+        shapes = [(summary.unit, summary.columns) for summary in segment.summaries] if is_summarized else []
+        alike[segment.layout, tuple(shapes)].append(segment)
+    for (_, shapes), segments in alike.items():
         absent = {*groups} - {*GROUPS} - {DIMENSION + key for segment in segments for key in segment.keys}
-        from_summary: list[int] = []
-        from_rows: list[int] = []
-        for index, group in enumerate(groups):
-            needed = filtered | ({group} - absent)
-            fits = has_summary and {layout.column(name) for name in needed} <= set(layout.summary)
-            (from_summary if fits else from_rows).append(index)
-        for chosen in (from_summary, from_rows):
-            named = filtered | ({groups[index] for index in chosen} - absent)
-            for scan in held.scans_of(segments, query, held.span(query), HOUR, named) if chosen else ():
+        needed = {index: filtered | ({group} - absent) for index, group in enumerate(groups)}
+        for chosen in _shared(segments[0] if shapes else None, needed):
+            named = set[str]().union(*(needed[index] for index in chosen))
+            for scan in held.scans_of(segments, query, held.span(query), DAY, named):
                 yield scan, chosen
+
+
+def _shared(segment: Segment | None, needed: dict[int, set[str]]) -> Iterator[list[int]]:
+    """The indexes of groups in few parts that each one summary of a segment can serve, and a part of the others."""
+    fitting = {
+        index: [] if segment is None else statement.summaries(segment, DAY, named) for index, named in needed.items()
+    }
+    while summaries := [summary for each in fitting.values() for summary in each]:
+        summary, _ = Counter(summaries).most_common(1)[0]
+        yield [index for index, each in fitting.items() if summary in each]
+        fitting = {index: each for index, each in fitting.items() if summary not in each}
+    if fitting:
+        yield list(fitting)
 
 
 def _statement(
@@ -266,13 +275,13 @@ def _piece(
         for index, name in zip(chosen, names, strict=True)
     ]
     where = " AND ".join(statement.conditions(made, scan, query)) or "true"
-    measures = [*(["events"] if scan.summary else []), *_columns(SUMS[query.metric], scan)]
+    measures = [*([] if scan.unit is None else ["events"]), *_columns(SUMS[query.metric], scan)]
     # a bit of `grouping` is 0 for the column that a set groups by, the first column's bit is the highest
     all_bits = (1 << len(names)) - 1
     cases = " ".join(
         f"WHEN {all_bits ^ (1 << (len(names) - 1 - place))} THEN {index}" for place, index in enumerate(chosen)
     )
-    sums = [f"{'sum(events)' if scan.summary else 'count(*)'}::HUGEINT AS events"]
+    sums = [f"{'count(*)' if scan.unit is None else 'sum(events)'}::HUGEINT AS events"]
     sums += [f"{statement.sum_of(name, scan)}::DECIMAL(38, {scale}) AS {name}" for name in SUMS[query.metric]]
     return (
         f"SELECT CASE grouping({', '.join(names)}) {cases} END::BIGINT AS board,"
@@ -285,5 +294,5 @@ def _piece(
 def _columns(sums: Sequence[str], scan: Scan) -> list[str]:
     """The columns that `statement.sum_of` reads."""
     read = {"quantity": ["quantity"], "cost": ["external_cost_amount"]}
-    read["costed_quantity"] = ["costed_quantity"] if scan.summary else ["quantity", "external_cost_amount"]
+    read["costed_quantity"] = ["quantity", "external_cost_amount"] if scan.unit is None else ["costed_quantity"]
     return list(dict.fromkeys(column for name in sums for column in read[name]))

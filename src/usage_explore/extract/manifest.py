@@ -17,9 +17,10 @@ A segment is one file of rows sorted by `ts`, with these columns (times are micr
                                                    without any
     dimensions                                     VARCHAR: the whole document, as PostgreSQL's jsonb prints it
 
-A segment's summary is a second file: a row per hour and combination of values of `Layout.summary` columns, with
-`hour` INTEGER (hours since 1970), these columns, `events` BIGINT, `quantity` DECIMAL(38, s) (their exact sum),
-`costed` BIGINT (events that have a cost), `costed_quantity` and `external_cost_amount` DECIMAL(38, s) (their sums).
+A segment's summaries are further files: a row per unit of time (15 minutes, an hour or a day, UTC) and combination of
+values of some columns, with `time` INTEGER (units since 1970), these columns, `events` BIGINT, `quantity`
+DECIMAL(38, s) (their exact sum), `costed` BIGINT (events that have a cost), `costed_quantity` and
+`external_cost_amount` DECIMAL(38, s) (their sums).
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-VERSION = 1
+VERSION = 2
 NAME = "manifest.json"
 
 GRACE = timedelta(minutes=15)
 """Time that a file stays after the manifest no longer names it, for readers of the manifest before."""
 
-HOUR, SLOT = 3_600_000_000, 900_000_000
-"""Microseconds of a summary's hours, and of the 15-minute slots of a segment."""
+SLOT, HOUR, DAY = 900_000_000, 3_600_000_000, 86_400_000_000
+"""Microseconds of the 15-minute slots of a segment, and of the hours and days of summaries."""
 
 IDS = ("id", "customer_id", "product_id", "subscription_id")
 TEXTS = ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency")
@@ -53,14 +54,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Layout:
     """The columns of a segment that the data decide. Segments of the same layout are read by one scan.
 
-    `dimensions` are the keys with a column of their own; `quantity` and `cost` the (precision, scale) of the decimals;
-    `summary` the columns of the summary, `metric_key` first, empty without one.
+    `dimensions` are the keys with a column of their own; `quantity` and `cost` the (precision, scale) of the decimals.
     """
 
     dimensions: tuple[str, ...]
     quantity: tuple[int, int]
     cost: tuple[int, int]
-    summary: tuple[str, ...] = ()
 
     def column(self, group: str) -> str | None:
         """The column of a group such as `customer_id` or `dim:model`; None for a key that has none of its own.
@@ -85,17 +84,31 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Sums of a segment's rows by time, in units of `unit` microseconds, and the values of `columns`."""
+
+    file: File
+    unit: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """Rows in one file. Times are inclusive bounds in microseconds; `keys` are all dimension keys of its rows."""
 
     rows: File
-    summary: File | None
+    summaries: tuple[Summary, ...]
     layout: Layout
     first: int
     last: int
     first_ingested: int
     last_ingested: int
     keys: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The file of its rows and those of its summaries."""
+        return (self.rows, *(summary.file for summary in self.summaries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +137,7 @@ class Manifest:
     @property
     def bytes(self) -> int:
         """The size of all files."""
-        files = [file for segment in self.segments for file in (segment.rows, segment.summary) if file]
-        return sum(file.bytes for file in files)
+        return sum(file.bytes for segment in self.segments for file in segment.files)
 
 
 def micros(instant: datetime) -> int:
@@ -188,10 +200,14 @@ def _segment(entry: dict[str, object]) -> Segment:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in _mapping(entry.pop("layout")).items()
     }
-    summary = entry.pop("summary")
+    summaries = []
+    for given in entry.pop("summaries"):  # type: ignore[attr-defined]
+        summary = _mapping(given)
+        file, columns = File(**_mapping(summary.pop("file"))), tuple(summary.pop("columns"))
+        summaries.append(Summary(file=file, columns=columns, **summary))
     return Segment(
         rows=File(**_mapping(entry.pop("rows"))),
-        summary=File(**_mapping(summary)) if summary is not None else None,
+        summaries=tuple(summaries),
         layout=Layout(**layout),
         keys=tuple(entry.pop("keys")),  # type: ignore[arg-type]
         **entry,  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ from usage_explore.extract.build import (
 )
 from usage_explore.extract.changes import Change
 from usage_explore.extract.connection import ExtractError, Resources
-from usage_explore.extract.manifest import HOUR, Layout, Manifest, Segment, instant
+from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant
 from usage_explore.extract.segments import Totals, Unfit
 
 Progress = Callable[[datetime, datetime, datetime], object]
@@ -281,24 +281,24 @@ class _Writer:
         if before is not None:
             condition = sql.SQL("{} AND {}").format(condition, within("ingested_at", None, before))
         written: list[Segment] = []
-        layouts = _known(held.segments, self.keys)
+        known = _known(held.segments, self.keys)
         with closing(self.events.read(self.keys, condition)) as tables, ThreadPoolExecutor(1) as pool:
             pending: Future[Segment | None] | None = None
             for rows in chain(tables, (None,)):  # one part is written while the next one is read
                 if pending and (segment := pending.result()):
                     written.append(segment)
-                    layouts.insert(0, segment.layout)
+                    known.insert(0, segment)
                 if rows is not None:
-                    pending = pool.submit(self.write, rows, list(layouts))
+                    pending = pool.submit(self.write, rows, list(known))
                     self.rows += rows.num_rows
         if written:
             self.extend_keys(written[-1])
         return written
 
-    def write(self, rows: pa.Table, layouts: Sequence[Layout]) -> Segment | None:
+    def write(self, rows: pa.Table, known: Sequence[Segment]) -> Segment | None:
         self.engine.register("rows_read", rows)
         try:
-            return segments.write(self.engine, self.folder, "rows_read", self.keys, layouts)
+            return segments.write(self.engine, self.folder, "rows_read", self.keys, known)
         finally:
             self.engine.unregister("rows_read")
 
@@ -406,7 +406,7 @@ def _filtered(
     """The segments without the rows that pass the condition."""
     kept = []
     for segment in chosen:
-        rest = segments.without(engine, folder, segment, condition, [segment.layout])
+        rest = segments.without(engine, folder, segment, condition, [segment])
         if rest is not None:
             kept.append(rest)
     return kept
@@ -422,9 +422,9 @@ def _is_small(segment: Segment) -> bool:
     return segment.rows.rows < segments.MAX_SEGMENT_ROWS // 2
 
 
-def _known(others: Sequence[Segment], keys: Sequence[str]) -> list[Layout]:
-    """The layouts of segments with the same columns of keys, newest first."""
-    return [segment.layout for segment in reversed(others) if segment.layout.dimensions == tuple(keys)]
+def _known(others: Sequence[Segment], keys: Sequence[str]) -> list[Segment]:
+    """The segments with the same columns of keys, newest first."""
+    return [segment for segment in reversed(others) if segment.layout.dimensions == tuple(keys)]
 
 
 def _touches(segment: Segment, column: str, spans: Sequence[tuple[int, int]]) -> bool:

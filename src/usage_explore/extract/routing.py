@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -35,10 +36,11 @@ from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
 
-from usage_explore.extract import changes, folder, retention, statement
+from usage_explore.extract import changes, folder, ranking, retention, statement
 from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
-from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant, micros
+from usage_explore.extract.manifest import DAY, Manifest, Segment, instant, micros
+from usage_explore.extract.ranking import Row
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
 from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.filters import CURRENCY
@@ -56,22 +58,11 @@ _NO_TIMEOUT = timedelta(days=1)
 _MAX_TIMES = 2_000
 """Different times of the events of a key that the database is given to find them by; more are read by its own plan."""
 
+_MAX_POINTS_IN_PYTHON = 20_000
+"""Points (keys × buckets) from which ranking and folding by DuckDB take less time than in Python."""
+
 _MIN_FLOAT = 1e-150
 """What the events' path takes for 0 in a float, too."""
-
-
-class _Row(NamedTuple):
-    """A row of `statement.aggregate`."""
-
-    series_count: int
-    metrics: int
-    kind: str | None
-    key: str | None
-    total: Any
-    members: int
-    points: list[Any]
-    divisor: Any = None
-    divisors: Sequence[Any] = ()
 
 
 class MetricSeries(NamedTuple):
@@ -99,7 +90,7 @@ class Held:
 
     def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
         """The scans of a resolved query: of its window, no earlier than the table's first event."""
-        unit = HOUR if edges is None else statement.unit_of(edges)
+        unit = DAY if edges is None else statement.unit_of(edges)
         named = statement.named_groups(query, group) | ({"metric_key"} if metrics else set())
         return self.scans_of(self.manifest.segments, query, self.span(query), unit, named)
 
@@ -121,12 +112,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The paths at one moment, `now`, of one table; without `extracts` only the events."""
+    """The paths at one moment, `now`, of one table; without `extracts` only the events.
+
+    `state` is the row of `_state` where it was read with `now`.
+    """
 
     connection: Connection
     table: Table
     now: datetime
     extracts: Extracts | None
+    state: Any = None
     _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
     def aggregate(
@@ -258,7 +253,7 @@ class Paths:
         return found
 
     def _look_up(self, extracts: Extracts, organization_id: UUID) -> Held:
-        row = self.connection.execute(_state(self.table)).one()
+        row = self.state or self.connection.execute(_state(self.table)).one()
         place = self._source(row.role).folder(extracts.home, organization_id)
         manifest = extracts.manifest(place)
         if manifest is None:
@@ -294,7 +289,7 @@ class Paths:
             sources[key] = folder.source(driver, self.extracts.url, self.table)
         return sources[key]
 
-    def _from_extract(self, query: AggregateQuery, kept: Sequence[str | None] | None) -> list[_Row]:
+    def _from_extract(self, query: AggregateQuery, kept: Sequence[str | None] | None) -> list[Row]:
         held = self.held(query)
         edges = query.edges()
         by_metric = not aggregation.has_metric_keys(query)
@@ -302,9 +297,21 @@ class Paths:
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
         tail = self.tail(held, query, measure)
         measure = _scaled(measure, scans, tail)
-        text, parameters = statement.aggregate(query, scans, tail, measure, metric_keys=by_metric, kept=kept)
-        rows = self.run(held, text, parameters)
-        return [_Row(*row) for row in rows]
+        assert self.extracts is not None  # noqa: S101 - `held` raises without
+        in_python = len(measure.sums) < 2  # a ratio has two
+        late = list(ranking.tail_points(tail, measure)) if in_python else []
+        if in_python and not scans:
+            return ranking.ranked(late, query, len(edges) - 1, measure, kept)
+        points, parameters = statement.points(scans, query, Tail() if in_python else tail, measure)
+        with self.extracts.cursor(held.timeout) as cursor:
+            ((number,),) = cursor.run(f"CREATE TEMP TABLE points AS {points}", parameters)
+            if in_python and number <= _MAX_POINTS_IN_PYTHON:
+                found = cursor.run("SELECT bucket, key, value FROM points", [])
+                return ranking.ranked(chain(found, late), query, len(edges) - 1, measure, kept)
+            if late:
+                points, parameters = statement.points([], query, tail, measure)
+                cursor.run(f"INSERT INTO points {points}", parameters)
+            return [Row(*row) for row in cursor.run(*statement.ranked(query, measure, kept))]
 
     def run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:
         """The rows of a statement of the extract."""
@@ -363,12 +370,21 @@ class Paths:
         self.extracts.check(held.folder, used)
 
 
+def opened(connection: Connection, table: Table, extracts: Extracts | None) -> Paths:
+    """The paths now: the database's clock and what an extract depends on, in one statement."""
+    if extracts is None:
+        return Paths(connection, table, connection.execute(filters.now()).scalar_one(), None)
+    row = connection.execute(_state(table)).one()
+    return Paths(connection, table, row.now, extracts, row)
+
+
 def _state(table: Table) -> Select[Any]:
-    """The role, the table's oid and kind, and the statement timeout of the session."""
+    """The database's clock, the role, the table's oid and kind, and the statement timeout of the session."""
     relation = func.to_regclass(quoted(table.name, table.schema))
     is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
     timeout = func.current_setting("statement_timeout").cast(Interval)
     return select(
+        func.transaction_timestamp().label("now"),
         func.current_user().cast(Text).label("role"),
         relation.cast(OID).cast(BigInteger).label("relation"),
         is_table.label("is_table"),

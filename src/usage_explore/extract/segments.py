@@ -22,7 +22,7 @@ import duckdb
 
 from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
 from usage_explore.extract.folder import described, errors, not_written, temporary
-from usage_explore.extract.manifest import IDS, SLOT, TEXTS, Layout, Segment
+from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, TEXTS, Layout, Segment, Summary
 
 MAX_SEGMENT_ROWS = 1_000_000
 """Rows that segments may have after they are merged."""
@@ -31,7 +31,22 @@ MIN_SUMMARY_ROWS = 20_000
 """Rows of a segment from which it has a summary."""
 
 MAX_SUMMARY_SHARE = 0.25
-"""Rows of a summary per row of its segment, at most."""
+"""Rows of a summary of many columns per row of its segment, at most."""
+
+MAX_HOURS_SHARE = 0.1
+"""The same of a summary by the hour: zones and buckets that need hours are served by few rows."""
+
+MAX_COLUMN_SHARE = 0.15
+"""The same of a summary of one column of many values."""
+
+MAX_CUSTOMERS_SHARE = 0.35
+"""The same of the summary by customer, of which a query about one customer reads a small part."""
+
+MAX_KEPT_SHARE = 0.5
+"""The same of a summary whose columns another segment chose."""
+
+SUMMARY_ROW_GROUP = 10_240
+"""Rows of a summary that are read or skipped together."""
 
 MAX_KEYS = 10_000
 """Dimension keys that an extract may have."""
@@ -41,6 +56,9 @@ MAX_MEMORY = 400_000_000
 
 CODEC = "lz4_raw"
 """Compression. For generated events zstd takes 45 bytes in place of 54, and its scans 1.4 times the time."""
+
+SUMMARY_CODEC = "zstd"
+"""Compression of summaries, which have few rows: three quarters of the bytes."""
 
 _SCALES = (0, 2, 4, 6, 9, 12, 18, 24, 30)
 """Decimal places of columns, so that few layouts arise."""
@@ -52,6 +70,9 @@ _SUMMARIZED = (
     *("price_key", "external_cost_currency", "wallet_currency"),
 )
 """Columns that a summary may have beside `metric_key` and the dimensions."""
+
+_Shape = tuple[int, tuple[str, ...]]
+"""The unit and the columns of a summary, in the order of its rows."""
 
 
 _SIGNS_OF_A_FULL_DISK = ("No space left on device", "Disk quota exceeded", "'max_temp_directory_size' setting")
@@ -104,25 +125,23 @@ def write(
     folder: Path,
     relation: str,
     keys: Sequence[str],
-    known: Sequence[Layout],
-    *,
-    choose_summary: bool = False,
+    known: Sequence[Segment],
 ) -> Segment | None:
-    """Write the rows of a relation as a segment with its summary; None if there are none.
+    """Write the rows of a relation as a segment with its summaries; None if there are none.
 
-    `known` are the layouts that other segments have, newest first: theirs is used where it fits. Raises `Unfit`.
+    `known` are other segments, newest first: their layouts and summaries are used where they fit. Raises `Unfit`.
     """
     rows, first, last, first_ingested, last_ingested = _fetch(
         connection, f"SELECT count(*), min(ts), max(ts), min(ing), max(ing) FROM {relation}"
     )
     if not rows:
         return None
-    quantity = _widths(connection, relation, "quantity", [layout.quantity for layout in known])
-    cost = _widths(connection, relation, "external_cost_amount", [layout.cost for layout in known])
+    quantity = _widths(connection, relation, "quantity", [other.layout.quantity for other in known])
+    cost = _widths(connection, relation, "external_cost_amount", [other.layout.cost for other in known])
     ids = ", ".join(f"{name}::UUID AS {name}" for name in IDS)
     dimensions = "".join(f"d{number}, " for number in range(len(keys)))
     name = secrets.token_hex(8)
-    path, summary_path = folder / f"{name}.parquet", folder / f"{name}-hours.parquet"
+    path = folder / f"{name}.parquet"
     try:
         _copy(
             connection,
@@ -132,55 +151,64 @@ def write(
             path,
             rows,
         )
-        written = parquet(folder, [path.name])
-        chosen: tuple[str, ...] = ()
-        summary = None
-        if rows >= MIN_SUMMARY_ROWS:
-            before = next((layout.summary for layout in known if layout.summary), ())
-            if before and not choose_summary and _fits(connection, written, before, rows):
-                chosen = before
-            else:
-                chosen = _choose_summary(connection, written, len(keys), rows)
-        if chosen:
-            with suppress(duckdb.OutOfRangeException):  # a sum of more than 38 digits
-                columns = ", ".join(chosen)
-                lines = _copy(
-                    connection,
-                    f"SELECT (slot // 4)::INTEGER AS hour, {columns}, count(*) AS events, sum(quantity) AS quantity,"
-                    " count(external_cost_amount) AS costed,"
-                    " sum(quantity) FILTER (external_cost_amount IS NOT NULL) AS costed_quantity,"
-                    f" sum(external_cost_amount) AS external_cost_amount FROM {written}"
-                    f" GROUP BY ALL ORDER BY hour, {columns}",
-                    summary_path,
-                )
-                summary = described(summary_path, lines)
         return Segment(
             rows=described(path, rows),
-            summary=summary,
-            layout=Layout(
-                dimensions=tuple(keys), quantity=quantity, cost=cost, summary=chosen if summary is not None else ()
-            ),
+            summaries=tuple(_write_summaries(connection, folder, name, len(keys), rows, known)),
+            layout=Layout(dimensions=tuple(keys), quantity=quantity, cost=cost),
             first=first,
             last=last,
             first_ingested=first_ingested,
             last_ingested=last_ingested,
-            keys=_keys_of(connection, written, keys),
+            keys=_keys_of(connection, parquet(folder, [path.name]), keys),
         )
     except BaseException:
-        path.unlink(missing_ok=True)
-        summary_path.unlink(missing_ok=True)
+        for written in folder.glob(f"{name}*.parquet"):
+            written.unlink(missing_ok=True)
         raise
 
 
+def _write_summaries(
+    connection: duckdb.DuckDBPyConnection, folder: Path, name: str, dimensions: int, rows: int, known: Sequence[Segment]
+) -> Iterator[Summary]:
+    """Write the summaries of the segment `name`, none for a small one.
+
+    Their columns are those of the nearest known segment of at least half as many rows, so that few refreshes choose.
+    """
+    if rows < MIN_SUMMARY_ROWS:
+        return
+    relation = parquet(folder, [f"{name}.parquet"])
+    before = next((other.summaries for other in known if other.summaries and other.rows.rows >= rows // 2), ())
+    shapes = [(summary.unit, summary.columns) for summary in before] or _choose(connection, relation, dimensions, rows)
+    for number, (unit, columns) in enumerate(shapes):
+        path = folder / f"{name}-{number}.parquet"
+        listed = ", ".join(columns)
+        ordered = f"time, {listed}" if columns[0] == "metric_key" else f"{columns[0]}, time"
+        with suppress(duckdb.OutOfRangeException):  # a sum of more than 38 digits
+            lines = _copy(
+                connection,
+                f"SELECT (slot // {unit // SLOT})::INTEGER AS time, {listed}, count(*) AS events,"
+                " sum(quantity) AS quantity, count(external_cost_amount) AS costed,"
+                " sum(quantity) FILTER (external_cost_amount IS NOT NULL) AS costed_quantity,"
+                f" sum(external_cost_amount) AS external_cost_amount FROM {relation} GROUP BY ALL ORDER BY {ordered}",
+                path,
+                row_group=SUMMARY_ROW_GROUP,
+                codec=SUMMARY_CODEC,
+            )
+            if lines <= rows * MAX_KEPT_SHARE:
+                yield Summary(file=described(path, lines), unit=unit, columns=columns)
+                continue
+        path.unlink(missing_ok=True)
+
+
 def merged(
-    connection: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], known: Sequence[Layout]
+    connection: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], known: Sequence[Segment]
 ) -> Segment | None:
     """One segment with the rows of several of the same dimensions. Raises `Unfit`, `ExtractError`."""
     relations = list(_by_layout(folder, chosen).values())
     exact = "SELECT * REPLACE (quantity::VARCHAR AS quantity, external_cost_amount::VARCHAR AS external_cost_amount)"
     parts = " UNION ALL BY NAME ".join(f"{exact} FROM {relation}" for relation in relations)
     relation = relations[0] if len(relations) == 1 else f"({parts})"
-    one = write(connection, folder, relation, chosen[0].layout.dimensions, known, choose_summary=True)
+    one = write(connection, folder, relation, chosen[0].layout.dimensions, [*chosen, *known])
     after = totals(connection, folder, [one] if one else [], "0")
     if after != totals(connection, folder, chosen, "0"):
         raise ExtractError(f"{folder}: merging changed the sums of {len(chosen)} segments; they stay as they are")
@@ -188,7 +216,7 @@ def merged(
 
 
 def without(
-    connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, condition: str, known: Sequence[Layout]
+    connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, condition: str, known: Sequence[Segment]
 ) -> Segment | None:
     """The segment without the rows that pass an SQL condition: the same one if there are none, None if none is left."""
     relation = parquet(folder, [segment.rows.name])
@@ -299,12 +327,20 @@ def _add(one: Decimal | None, other: Decimal | None) -> Decimal | None:
         return other if one is None else one if other is None else one + other
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, select: str, path: Path, rows: int | None = None) -> int:
+def _copy(
+    connection: duckdb.DuckDBPyConnection,
+    select: str,
+    path: Path,
+    rows: int | None = None,
+    *,
+    row_group: int = 122_880,
+    codec: str = CODEC,
+) -> int:
     """Write the rows of a statement to a file, and count them there. Raises `ExtractError` if some are missing."""
     try:
         connection.execute(
-            f"COPY ({select}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION {CODEC}, PARQUET_VERSION v2,"
-            " USE_TMP_FILE false)"
+            f"COPY ({select}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION {codec}, PARQUET_VERSION v2,"
+            f" ROW_GROUP_SIZE {row_group}, USE_TMP_FILE false)"
         )
     except duckdb.ConversionException as error:
         raise Unfit(f"a value does not fit: {' '.join(str(error).split())}; correct it in the events") from None
@@ -351,34 +387,53 @@ def _widths(
     return (_NARROW_DIGITS if whole + places <= _NARROW_DIGITS else _MAX_DIGITS), places
 
 
-def _fits(connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[str], rows: int) -> bool:
-    """Whether hours and the columns have few enough combinations."""
+def _share(connection: duckdb.DuckDBPyConnection, relation: str, unit: int, columns: Sequence[str], rows: int) -> float:
+    """The combinations of times and columns per row."""
+    listed = ", ".join(columns)
     (lines,) = _fetch(
-        connection, f"SELECT count(*) FROM (SELECT DISTINCT slot // 4, {', '.join(columns)} FROM {relation})"
+        connection, f"SELECT count(*) FROM (SELECT DISTINCT slot // {unit // SLOT}, {listed} FROM {relation})"
     )
-    return bool(lines <= rows * MAX_SUMMARY_SHARE)
+    return float(lines / rows)
 
 
-def _choose_summary(
-    connection: duckdb.DuckDBPyConnection, relation: str, dimensions: int, rows: int
-) -> tuple[str, ...]:
-    """The columns of a summary, dimensions before others, as long as it stays small; none if it never is.
+def _choose(connection: duckdb.DuckDBPyConnection, relation: str, dimensions: int, rows: int) -> list[_Shape]:
+    """The summaries of a segment, each as small as its limit.
 
-    Both in the order of their number of values.
+    By 15 minutes the metric alone; by the day as many columns as fit; by the hour as many as fit, repeatedly, those
+    dimensions first that did not fit before; and by the day each column that did not fit, a customer with the
+    dimensions of most values that fit. Columns come in the order of their number of values, dimensions first.
     """
     candidates = [*_SUMMARIZED, *(f"d{number}" for number in range(dimensions))]
-    counts = _fetch(
+    found = _fetch(
         connection, f"SELECT {', '.join(f'approx_count_distinct({name})' for name in candidates)} FROM {relation}"
     )
-    chosen: tuple[str, ...] = ("metric_key",)
-    if not _fits(connection, relation, chosen, rows):
-        return ()
-    for _, number, name in sorted(
-        (name in _SUMMARIZED, number, name) for number, name in zip(counts, candidates, strict=True)
+    values = dict(zip(candidates, found, strict=True))
+    in_order = sorted(candidates, key=lambda name: (name in _SUMMARIZED, values[name], name))
+    split = in_order[:dimensions]
+
+    def grown(unit: int, first: tuple[str, ...], names: Sequence[str], limit: float) -> tuple[str, ...]:
+        if _share(connection, relation, unit, first, rows) > limit:
+            return ()
+        for name in names:
+            if values[name] <= limit * rows and _share(connection, relation, unit, (*first, name), rows) <= limit:
+                first = (*first, name)
+        return first
+
+    days = grown(DAY, ("metric_key",), in_order, MAX_SUMMARY_SHARE)
+    shapes = [(SLOT, grown(SLOT, ("metric_key",), (), MAX_SUMMARY_SHARE)), (DAY, days)]
+    left, others = split, in_order[dimensions:]
+    while hours := grown(
+        HOUR, ("metric_key",), [*left, *(name for name in split if name not in left), *others], MAX_HOURS_SHARE
     ):
-        if number <= rows * MAX_SUMMARY_SHARE and _fits(connection, relation, (*chosen, name), rows):
-            chosen = (*chosen, name)
-    return chosen
+        if left == split or not {*left}.isdisjoint(hours):
+            shapes.append((HOUR, hours))
+        if {*left}.isdisjoint(hours):
+            break
+        left = [name for name in left if name not in hours]
+    for name in (name for name in in_order if name not in days):
+        names, limit = (split[::-1], MAX_CUSTOMERS_SHARE) if name == "customer_id" else ([], MAX_COLUMN_SHARE)
+        shapes.append((DAY, grown(DAY, (name, "metric_key"), [other for other in names if other != name], limit)))
+    return [(unit, columns) for unit, columns in shapes if columns]
 
 
 def _keys_of(connection: duckdb.DuckDBPyConnection, relation: str, keys: Sequence[str]) -> tuple[str, ...]:

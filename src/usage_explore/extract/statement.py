@@ -2,6 +2,9 @@
 
     pieces   sums by bucket, key and metric: of summaries, of rows, and of the tail from the database
     points   pieces by bucket and key
+
+and, where there are too many points for `ranking`, a second statement over them:
+
     ranked   keys by total, descending; ties by key in code-point order, the missing key last among equals
     series   the first `top` keys, and all others folded into one position
     filled   every series × every bucket, zero where nothing happened
@@ -16,10 +19,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import HOUR, IDS, SLOT, Layout, Segment, micros
+from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, Layout, Segment, Summary, micros
 from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
 from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_POINTS
@@ -30,6 +33,10 @@ _EXACT = Context(prec=3 * MAX_DECIMAL_DIGITS)
 
 _MAX_LISTED_VALUES = 50
 """Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
+
+
+_FEW_ROWS = 20_000
+"""Rows of a summary that take about as long to read as planning another scan takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Files of one layout that one part of the statement reads: `summary` rows by the hour, or the events themselves.
+    """Files of one layout that one part of the statement reads: summaries by time in units of `unit` microseconds, or
+    the events themselves, without a `unit`.
 
     `as_of` is a bound on `ing`, None where all rows of the files were ingested by then.
     """
@@ -55,7 +63,7 @@ class Scan:
     files: tuple[str, ...]
     layout: Layout
     span: Span
-    summary: bool
+    unit: int | None
     as_of: int | None
     keys: frozenset[str]
 
@@ -92,19 +100,14 @@ class Statement:
 def scans(
     segments: Iterable[Segment], query: Query, span: Span, unit: int, named: Iterable[str], path: Callable[[str], str]
 ) -> list[Scan]:
-    """The scans that answer a query over a span: summaries for whole hours where they suffice, else rows.
+    """The scans that answer a query over a span: of each segment the smallest summaries that suffice, else rows.
 
-    `unit` is the longest of an hour, a slot and a microsecond that divides all bucket edges; `named` are the groups
-    that the query filters and groups by.
+    `unit` is the longest of a day, an hour, a slot and a microsecond that divides all bucket edges; `named` are the
+    groups that the query filters and groups by.
     """
     as_of = None if query.as_of is None else micros(query.as_of)
-    whole = Span(
-        None if span.since is None else -(-span.since // HOUR) * HOUR,
-        None if span.until is None else span.until // HOUR * HOUR,
-    )
-    has_hours = whole.since is None or whole.until is None or whole.since < whole.until
     needed = set(named)
-    parts: list[tuple[Segment, Span, bool, int | None]] = []
+    parts: list[_Part] = []
     arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
         if as_of is not None and segment.first_ingested > as_of:
@@ -114,49 +117,77 @@ def scans(
         if arrived.since is not None and segment.last_ingested < arrived.since:
             continue
         bound = as_of if as_of is not None and segment.last_ingested > as_of else None
-        columns = {segment.layout.column(name) for name in needed}
-        summarized = (
-            segment.summary is not None
-            and bound is None
-            and has_hours
-            and unit == HOUR
-            and columns <= set(segment.layout.summary)
-        )
-        if not summarized:
-            pieces = [(span, False)]
-        else:
-            pieces = [(whole, True)]
-            if whole.since != span.since:
-                pieces.append((Span(span.since, whole.since), False))
-            if whole.until != span.until:
-                pieces.append((Span(whole.until, span.until), False))
-        parts += [(segment, piece, summary, bound) for piece, summary in pieces if overlaps(segment, piece)]
-
-    def kind(part: tuple[Segment, Span, bool, int | None]) -> tuple[Any, ...]:
-        segment, piece, summary, bound = part
-        return (
-            (segment.layout.dimensions, segment.layout.quantity, segment.layout.cost, segment.layout.summary),
-            summary,
-            (piece.since is not None, piece.since or 0, piece.until is not None, piece.until or 0),
-            (bound is not None, bound or 0),
-        )
-
+        fitting = [] if bound is not None else summaries(segment, unit, needed)
+        parts += [_Part(segment, piece, summary, bound) for piece, summary in _covered(segment, span, fitting)]
     result = []
-    for _, group in groupby(sorted(parts, key=kind), kind):
+    for _, group in groupby(sorted(parts, key=_kind), _kind):
         same = list(group)
         segment, piece, summary, bound = same[0]
-        files = [part[0].summary if summary else part[0].rows for part in same]
         result.append(
             Scan(
-                files=tuple(path(file.name) for file in files if file),
+                files=tuple(path((part.summary.file if part.summary else part.segment.rows).name) for part in same),
                 layout=segment.layout,
                 span=piece,
-                summary=summary,
+                unit=summary.unit if summary else None,
                 as_of=bound,
-                keys=frozenset(key for part in same for key in part[0].keys),
+                keys=frozenset(key for part in same for key in part.segment.keys),
             )
         )
     return result
+
+
+class _Part(NamedTuple):
+    """A span of a segment that one scan reads: of a summary, or of the rows."""
+
+    segment: Segment
+    span: Span
+    summary: Summary | None
+    as_of: int | None
+
+
+def _kind(part: _Part) -> tuple[Any, ...]:
+    """What parts have in common that one scan reads."""
+    layout, span = part.segment.layout, part.span
+    return (
+        (layout.dimensions, layout.quantity, layout.cost),
+        part.summary.unit if part.summary else 0,
+        (span.since is not None, span.since or 0, span.until is not None, span.until or 0),
+        (part.as_of is not None, part.as_of or 0),
+    )
+
+
+def summaries(segment: Segment, unit: int, groups: Iterable[str]) -> list[Summary]:
+    """The summaries of a segment that have the columns of groups and whose times divide a unit, the smallest first.
+
+    Of small ones the finest is first: it leaves less of a window to others, and each scan costs as much as many rows.
+    """
+    columns = {segment.layout.column(name) for name in groups}
+    fitting = [each for each in segment.summaries if unit % each.unit == 0 and columns <= set(each.columns)]
+    return sorted(fitting, key=lambda each: (each.file.rows // _FEW_ROWS, each.unit, each.file.rows))
+
+
+def _covered(segment: Segment, span: Span, fitting: Sequence[Summary]) -> Iterator[tuple[Span, Summary | None]]:
+    """A span of a segment in pieces: whole units of the first summary, what remains of finer ones, then of rows."""
+    if not overlaps(segment, span):
+        return
+    if not fitting:
+        yield span, None
+        return
+    summary = fitting[0]
+    whole = Span(
+        None if span.since is None else -(-span.since // summary.unit) * summary.unit,
+        None if span.until is None else span.until // summary.unit * summary.unit,
+    )
+    finer = [each for each in fitting if each.unit < summary.unit]
+    if whole.since is not None and whole.until is not None and whole.since >= whole.until:
+        yield from _covered(segment, span, finer)
+        return
+    if overlaps(segment, whole):
+        yield whole, summary
+    if whole.since != span.since:
+        yield from _covered(segment, Span(span.since, whole.since), finer)
+    if whole.until != span.until:
+        yield from _covered(segment, Span(whole.until, span.until), finer)
 
 
 def overlaps(segment: Segment, span: Span) -> bool:
@@ -179,9 +210,12 @@ def named_groups(query: Query, group: str) -> set[str]:
 
 
 def unit_of(edges: Sequence[datetime]) -> int:
-    """The longest unit, an hour, a slot or a microsecond, that divides all edges."""
-    instants = [micros(edge) for edge in edges]
-    return next((unit for unit in (HOUR, SLOT) if all(instant % unit == 0 for instant in instants)), 1)
+    """The longest unit, a day, an hour, a slot or a microsecond, that divides all edges."""
+    return _unit([micros(edge) for edge in edges])
+
+
+def _unit(instants: Sequence[int]) -> int:
+    return next((unit for unit in (DAY, HOUR, SLOT) if all(instant % unit == 0 for instant in instants)), 1)
 
 
 def bucket(column: str, edges: Sequence[int]) -> str:
@@ -256,8 +290,8 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
             result += [f"{column(group)} IS NOT NULL" for group in values]
         else:
             result.append(f"({column(name)} IS NULL OR NOT {any_of(name, [str(value) for value in values])})")
-    if scan.summary:
-        result += scan.span.conditions("hour", HOUR)
+    if scan.unit is not None:
+        result += scan.span.conditions("time", scan.unit)
     elif all(bound is None or bound % SLOT == 0 for bound in (scan.span.since, scan.span.until)):
         result += scan.span.conditions("slot", SLOT)  # which the buckets read anyway
     else:
@@ -324,20 +358,21 @@ class Measure:
 
 def pieces(statement: Statement, query: Query, scanned: Sequence[Scan], tail: Tail, measure: Measure) -> str:
     """The sums of all scans and of the tail, with the columns of the measure; they may repeat a combination."""
-    parts = [_piece(statement, query, scan, measure) for scan in scanned]
+    instants = [micros(edge) for edge in measure.edges or ()]
+    parts = [_piece(statement, query, scan, measure, instants) for scan in scanned]
     if tail.events or not parts:
         parts.append(_tail(statement, tail, measure))
     return " UNION ALL ".join(parts)
 
 
-def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> str:
+def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure, instants: Sequence[int]) -> str:
     selected: list[str] = []
     if measure.edges is not None:
-        unit = HOUR if scan.summary else unit_of(measure.edges)
-        column, unit = {HOUR: ("slot", SLOT), SLOT: ("slot", SLOT), 1: ("ts", 1)}[unit]
-        if scan.summary:
-            column, unit = "hour", HOUR
-        selected.append(f"{bucket(column, [micros(edge) // unit for edge in measure.edges])} AS bucket")
+        if scan.unit is not None:
+            column, unit = "time", scan.unit
+        else:
+            column, unit = ("slot", SLOT) if _unit(instants) % SLOT == 0 else ("ts", 1)
+        selected.append(f"{bucket(column, [instant // unit for instant in instants])} AS bucket")
     key = expression(statement, scan, measure.group) if measure.grouped and measure.group != KEYS else ""
     if measure.group == KEYS:
         return _key_counts(statement, query, scan, source(scan))
@@ -346,9 +381,9 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> 
     if measure.metrics:
         selected.append("metric_key")
     by = len(selected)
-    selected.append(f"{'sum(events)' if scan.summary else 'count(*)'}::HUGEINT AS events")
+    selected.append(f"{'count(*)' if scan.unit is None else 'sum(events)'}::HUGEINT AS events")
     if measure.costed:
-        selected.append(f"{'sum(costed)' if scan.summary else 'count(external_cost_amount)'}::HUGEINT AS costed")
+        selected.append(f"{'count(external_cost_amount)' if scan.unit is None else 'sum(costed)'}::HUGEINT AS costed")
     selected += [f"{sum_of(name, scan)}::{type_} AS {name}" for name, type_ in measure.measured]
     where = " AND ".join(conditions(statement, scan, query)) or "true"
     # without a grouping an empty scan would give one row of NULL
@@ -359,7 +394,9 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> 
 def sum_of(name: str, scan: Scan) -> str:
     """A sum of `queries.SUMS` over a scan."""
     if name == "costed_quantity":
-        return f"sum({name})" if scan.summary else "sum(quantity) FILTER (WHERE external_cost_amount IS NOT NULL)"
+        if scan.unit is not None:
+            return f"sum({name})"
+        return "sum(quantity) FILTER (WHERE external_cost_amount IS NOT NULL)"
     return {"quantity": "sum(quantity)", "cost": "sum(external_cost_amount)"}[name]
 
 
@@ -404,27 +441,43 @@ def _unnested(statement: Statement, values: Sequence[Any], type_: str, name: str
     return f"unnest({statement.bind(list(values), f'{type_}[]')}) AS {name}"
 
 
-def aggregate(
-    query: AggregateQuery,
-    scanned: Sequence[Scan],
-    tail: Tail,
-    measure: Measure,
-    *,
-    metric_keys: bool,
-    kept: Sequence[str | None] | None = None,
-) -> tuple[str, list[Any]]:
-    """The statement of a resolved query, and its parameters.
+def points(scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure) -> tuple[str, list[Any]]:
+    """The statement of the points of scans and a tail, and its parameters.
 
-    `metric_keys`: the pieces have metric keys, whose number is counted; else it is 1 or 0, or that of the keys. `kept`:
-    the keys of the series (None for missing) beside Other, by default the `top` largest.
+    Columns: `bucket` from 1, `key` text, NULL without a group, `value`, of a ratio also its `divisor`; and, where the
+    pieces have metric keys, each of them as the `key` of a row without a bucket.
+    """
+    statement = Statement()
+    key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
+    values = ["sum(events)::BIGINT AS value"]
+    if measure.measured:
+        labels = ("value", "divisor")
+        values = [
+            f"coalesce(sum({name}), 0::{type_}) AS {label}"
+            for (name, type_), label in zip(measure.measured, labels, strict=False)
+        ]
+    found = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(values)} FROM {{}} GROUP BY 1, 2"
+    summed = pieces(statement, query, scanned, tail, measure)
+    if not measure.metrics:
+        return found.format(f"({summed})"), statement.parameters
+    nulls = ", NULL" * len(values)
+    metrics = f"SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM pieces WHERE metric_key IS NOT NULL"
+    text = f"WITH pieces AS MATERIALIZED ({summed}) {found.format('pieces')} UNION ALL {metrics}"
+    return text, statement.parameters
+
+
+def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] | None = None) -> tuple[str, list[Any]]:
+    """The statement of a resolved query over a table `points` that may repeat a point, and its parameters.
+
+    `kept`: the keys of the series (None for missing) beside Other, by default the `top` largest; see `ranking.ranked`.
     Columns: `series_count`, `metrics`, then NULL or `kind`, `key`, `total`, `members`, `points` list; of a ratio, whose
     `total` and `points` are the dividends, also `total_divisor` and `divisors` list; by rank.
     """
     statement = Statement()
     size = len(query.edges()) - 1
     parts = [
-        {"name": name, "zero": f"0::{type_}", "value": value, "total": total, "list": points}
-        for (name, type_), (value, total, points) in zip(
+        {"zero": f"0::{type_}", "value": value, "total": total, "list": points}
+        for (_, type_), (value, total, points) in zip(
             measure.measured or [("events", "HUGEINT")],
             (("value", "total", "points"), ("divisor", "total_divisor", "divisors")),
             strict=False,
@@ -432,17 +485,15 @@ def aggregate(
     ]
 
     def sums(template: str) -> str:
-        """The template for each sum, by its name in pieces, in points (`value`), in series (`total`) and as a list."""
+        """The template for each sum, by its name in points (`value`), in series (`total`) and as a list."""
         return ", ".join(template.format(**part) for part in parts)
 
     divisors = ", total_divisor, divisors" if len(parts) > 1 else ""
-    added = sums("coalesce(sum({name}), {zero}) AS {value}")
     of_key, of_series = sums("sum({value}) AS {total}"), sums("sum({total}) AS {total}")
     of_cell, of_all = sums("sum({value}) AS {value}"), sums("coalesce(sum({value}), {zero}) AS {total}")
     lists = sums("list(coalesce(cells.{value}, {zero}) ORDER BY number) AS {list}")
-    key = ", key" if measure.grouped else ""
-    if metric_keys:
-        metrics = "(SELECT count(DISTINCT metric_key) FROM pieces)"
+    if measure.metrics:
+        metrics = "(SELECT count(DISTINCT key) FROM points WHERE bucket IS NULL)"
     elif query.group_by == "metric_key":
         metrics = "(SELECT count(DISTINCT key) FROM points)"
     else:
@@ -461,25 +512,26 @@ def aggregate(
             position = f"CASE WHEN key IS NULL THEN {missing} ELSE coalesce({at}, {top + 1}) END"
             folded = f"position > {top}"
         series = f"""
-ranked AS MATERIALIZED (SELECT key, {of_key}, {position} AS position FROM points GROUP BY key),
+ranked AS MATERIALIZED (SELECT key, {of_key}, {position} AS position FROM found GROUP BY key),
 series AS MATERIALIZED (
     SELECT position, CASE WHEN {folded} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
            CASE WHEN NOT ({folded}) THEN max(key) END AS key, {of_series}, count(key) AS members
     FROM ranked GROUP BY position
 ),
 cells AS (
-    SELECT position, bucket, {of_cell} FROM points JOIN ranked ON points.key IS NOT DISTINCT FROM ranked.key
+    SELECT position, bucket, {of_cell} FROM found JOIN ranked ON found.key IS NOT DISTINCT FROM ranked.key
     GROUP BY position, bucket
 ),"""
     else:
         series = f"""
 series AS MATERIALIZED (
-    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {of_all}, 1 AS members FROM points
+    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {of_all}, 1 AS members FROM found
 ),
-cells AS (SELECT 1 AS position, bucket, {sums("{value}")} FROM points),"""
+cells AS (SELECT 1 AS position, bucket, {sums("{value}")} FROM found),"""
     text = f"""
-WITH pieces AS MATERIALIZED ({pieces(statement, query, scanned, tail, measure)}),
-points AS MATERIALIZED (SELECT bucket{key}, {added} FROM pieces GROUP BY ALL),{series}
+WITH found AS MATERIALIZED (
+    SELECT bucket, key, {of_cell} FROM points WHERE bucket IS NOT NULL GROUP BY bucket, key
+),{series}
 counted AS (SELECT count(*) AS series_count FROM series),
 filled AS (
     SELECT series.position, {lists}
@@ -490,8 +542,7 @@ filled AS (
 )
 SELECT series_count, {metrics} AS metrics, kind, key, total, members, points{divisors}
 FROM counted LEFT JOIN (
-    SELECT position, kind, key::VARCHAR AS key, total, members, points{divisors}
-    FROM series JOIN filled USING (position)
+    SELECT position, kind, key, total, members, points{divisors} FROM series JOIN filled USING (position)
 ) AS body ON true
 ORDER BY position"""
     return text, statement.parameters

@@ -29,6 +29,7 @@ from sqlalchemy import (
     Label,
     Numeric,
     Select,
+    Subquery,
     Table,
     Text,
     and_,
@@ -36,6 +37,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -98,11 +100,13 @@ def _metrics(query: AggregateQuery, points: CTE, slots: CTE) -> ColumnElement[in
     return select(func.count()).select_from(metric_keys.subquery()).scalar_subquery()
 
 
-def ingested_since(table: Table, query: Query, since: datetime, groups: Iterable[str]) -> CTE:
+def ingested_since(table: Table, query: Query, since: datetime, groups: Iterable[str]) -> Subquery:
     """The organization's events ingested since a time, as a source for `sums`, with the columns that the groups need.
 
-    Materialized: PostgreSQL takes `timestamp` and `ingested_at` for independent, and would read the whole window of the
-    query by `timestamp` to find the few events that were ingested late: 312 ms instead of 40 for 100,000 of 10 million.
+    PostgreSQL takes `timestamp` and `ingested_at` for independent, and would read the whole window of the query by
+    `timestamp` to find the few events that were ingested late: 312 ms instead of 40 for 100,000 of 10 million. OFFSET
+    keeps the query's conditions out of the subquery, as MATERIALIZED would, which first writes all rows down: 1.5 times
+    the time.
     """
     named = {_DIMENSIONS if group.startswith(DIMENSION) or group == KEYS else group for group in groups}
     named |= {"organization_id", "timestamp", "ingested_at", "metric_key", "quantity", "external_cost_amount"}
@@ -110,8 +114,8 @@ def ingested_since(table: Table, query: Query, since: datetime, groups: Iterable
     return (
         select(*columns)
         .where(scope(table.c.organization_id, query), *within_bounds(table.c.ingested_at, since))
-        .cte("tail")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
+        .offset(literal_column("0"))
+        .subquery("tail")
     )
 
 
