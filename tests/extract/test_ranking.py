@@ -44,10 +44,12 @@ def _sums(query: AggregateQuery) -> dict[str, Any]:
     return {"sums": ("quantity",), "scales": (4,)} if query.metric == "sum_quantity" else {}
 
 
-def _by_duckdb(extracts: Extracts, table: pa.Table, query: AggregateQuery, measure: Measure) -> list[ranking.Row]:
+def _by_duckdb(
+    extracts: Extracts, table: pa.Table, query: AggregateQuery, measure: Measure, only: list[str | None] | None = None
+) -> list[ranking.Row]:
     with extracts.cursor(timedelta(seconds=30)) as cursor:
         cursor.connection.register("points", table)
-        return [ranking.Row(*row) for row in cursor.run(statement.ranked(query, measure), [])]
+        return [ranking.Row(*row) for row in cursor.run(*statement.ranked(query, measure, only))]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -71,8 +73,9 @@ def test_python_and_duckdb_rank_alike(extracts: Extracts, seed: int) -> None:
             "value": pa.array([*(value for _, _, value in cells), *(None for _ in metrics)], type_),
         }
     )
-    python = ranking.ranked(zip(*table.to_pydict().values(), strict=True), query, size, measure)
-    sql = _by_duckdb(extracts, table, query, measure)
+    only = draw.sample(KEYS, draw.randrange(4)) if draw.random() < 0.4 else None
+    python = ranking.ranked(zip(*table.to_pydict().values(), strict=True), query, size, measure, only)
+    sql = _by_duckdb(extracts, table, query, measure, only)
     assert [row[:4] for row in python] == [row[:4] for row in sql]
     for ours, theirs in zip(python, sql, strict=True):
         if ours.kind is not None:

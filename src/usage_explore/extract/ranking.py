@@ -74,7 +74,7 @@ def ranked(
     order.sort(key=totals.__getitem__, reverse=True)  # stable: equal totals stay in order of their keys
     kept = order[: query.top] if query.top and measure.grouped else order
     if only is not None and measure.grouped:
-        kept = [key for key in only if key in totals]
+        kept = [key for key in sorted(only, key=lambda key: key is None) if key in totals]
     chosen = {*kept}
     folded = [key for key in order if key not in chosen]
     count = len(kept) + bool(folded)
