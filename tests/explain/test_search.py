@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from usage_explore.explain.model import Codes, Element, Floats, Leaves, disjoint, fold_values
-from usage_explore.explain.search import search
+from usage_explore.explain.search import choose_regions, search, spread_evenly
 
 SIZES = (12, 6, 5)
 
@@ -48,6 +48,63 @@ def test_planted_causes_are_named_exactly(causes: dict[Element, float], seed: in
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_has_no_cause(seed: int) -> None:
     assert search(Leaves(*changed({}, seed, noise=0.1))) == []
+
+
+GROUPS = (8, 6, 5)
+"""Values of three dimensions: customers, models, regions."""
+
+
+def counted(factors: dict[Element, float], seed: int, events: int, overall: float = 1.0) -> Leaves:
+    """Counts of events in two windows, of values of different sizes; some elements grow by a factor."""
+    draw = np.random.default_rng(seed)
+    found = codes(GROUPS)
+    expected = np.full(len(found), float(events))
+    for dim, size in enumerate(GROUPS):
+        expected *= draw.dirichlet(np.full(size, 4.0))[found[:, dim]]
+    factor = np.full(len(found), overall)
+    for element, times in factors.items():
+        factor[np.all([found[:, dim] == code for dim, code in element], axis=0)] = times
+    return Leaves(found, draw.poisson(expected).astype(float), draw.poisson(expected * factor).astype(float))
+
+
+@pytest.mark.parametrize("events", [2_000, 20_000, 200_000])
+@pytest.mark.parametrize("overall", [1.3, 0.7])
+def test_a_change_of_everything_blames_no_value_and_is_spread_evenly(events: int, overall: float) -> None:
+    for seed in range(10):
+        leaves = counted({}, seed, events, overall)
+        assert choose_regions(leaves) == [], seed
+        assert spread_evenly(leaves) or events < 20_000, seed  # of few events it cannot be said
+
+
+@pytest.mark.parametrize("events", [20_000, 200_000])
+def test_five_of_eight_values_that_doubled_are_named(events: int) -> None:
+    doubled: dict[Element, float] = {((0, code),): 2.0 for code in range(5)}
+    for seed in range(10):
+        leaves = counted(doubled, seed, events)
+        assert {region.where for region in choose_regions(leaves)} == {*doubled}, seed
+        assert not spread_evenly(leaves), seed
+
+
+@pytest.mark.parametrize("events", [2_000, 20_000, 200_000])
+def test_a_cause_of_three_values_is_not_told_as_one_of_its_sides(events: int) -> None:
+    for seed in range(10):
+        leaves = counted({}, seed, events)
+        largest = codes(GROUPS)[int(leaves.before.argmax())] if len(leaves.before) == len(codes(GROUPS)) else (0, 0, 0)
+        cause: Element = tuple((dim, int(code)) for dim, code in enumerate(largest))
+        named = [region.where for region in choose_regions(counted({cause: 8.0}, seed, events))]
+        assert named in ([], [cause]), seed
+        assert named or events < 20_000, seed
+
+
+@pytest.mark.parametrize("events", [20_000, 200_000])
+def test_a_small_value_that_is_gone_is_named_beside_a_large_one_that_grew(events: int) -> None:
+    for seed in range(10):
+        usual = counted({}, seed, 200_000)
+        sizes = np.bincount(usual.codes[:, 0], usual.before)
+        small, large = int(np.argsort(sizes)[1]), int(sizes.argmax())
+        planted: dict[Element, float] = {((0, small),): 0.0, ((0, large),): 2.0}
+        leaves = counted(planted, seed, events)
+        assert {region.where for region in choose_regions(leaves)} == {*planted}, seed
 
 
 def test_nothing_has_no_cause() -> None:

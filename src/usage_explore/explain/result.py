@@ -276,7 +276,8 @@ class Explanation:
     with. Against an `expected` number, the amount of a part before is its share of that number, in proportion to its
     amount in the window before. The contributions of `cells`, ranked by size, and of `rest` add up to the total's
     exactly. `currency` is that of a cost, None for other measures and without one. `groups` are the groups searched,
-    `notes` the limits of the search, in sentences; `names` has the names of the ids in cells and filters.
+    `notes` the limits of the search, in sentences; `names` has the names of the ids in cells and filters. `is_even`: no
+    value stands out, because every larger one of every group searched changed by about as much as the total.
     """
 
     query: AggregateQuery
@@ -288,6 +289,7 @@ class Explanation:
     rest: Part
     groups: tuple[str, ...]
     notes: tuple[str, ...]
+    is_even: bool = False
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     currency: str | None = None
 
@@ -310,15 +312,33 @@ class Explanation:
             part = _ratio(self.change, self.total.before)
             change += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
         if not self.cells:
+            if self.is_even:
+                return f"{change}, spread evenly: every larger value changed by about as much, and no value stands out."
             return f"{change}: no value or pair of values stands out."
-        parts = [
-            f"{signed(cell.contribution)}{_share_suffix(cell)} where {cell.label}{_presence(cell)}"
-            for cell in self.cells
-        ]
-        more = len(parts) - _MAX_CELLS_IN_SENTENCE
-        if more > 0:
-            parts = [*parts[:_MAX_CELLS_IN_SENTENCE], counted(more, "smaller part")]
+        parts = self._alike()
+        if not parts:
+            parts = [
+                f"{signed(cell.contribution)}{_share_suffix(cell)} where {cell.label}{_presence(cell)}"
+                for cell in self.cells
+            ]
+            more = len(parts) - _MAX_CELLS_IN_SENTENCE
+            if more > 0:
+                parts = [*parts[:_MAX_CELLS_IN_SENTENCE], counted(more, "smaller part")]
         return self.names.in_text(f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else.")
+
+    def _alike(self) -> list[str]:
+        """More cells than a sentence has room for as one part, if all are single values of one group; else none."""
+        groups = {cell.where[0][0] for cell in self.cells}
+        is_single = all(len(cell.where) == 1 and not cell.without for cell in self.cells)
+        same_way = len({cell.contribution > 0 for cell in self.cells}) == 1
+        if len(self.cells) <= _MAX_CELLS_IN_SENTENCE or len(groups) > 1 or not is_single or not same_way:
+            return []
+        zero: Number = 0 if isinstance(self.change, int) else Decimal(0)
+        total = exact_sum((cell.contribution for cell in self.cells), zero)
+        whole = Part(before=zero, after=total, share=_share(total, self.change))
+        values = formatting.listed([data_value(cell.where[0][1]) for cell in self.cells], most=len(self.cells))
+        name = group_name(self.cells[0].where[0][0])
+        return [f"{signed(total)}{_share_suffix(whole)} where {name} is one of {len(self.cells)} values, {values}"]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -377,6 +397,7 @@ class Explanation:
             "rest": numbers_dict(self.rest),
             "groups": list(self.groups),
             "notes": list(self.notes),
+            "is_even": self.is_even,
             "sentence": self.sentence,
         }
 

@@ -40,7 +40,7 @@ from sqlalchemy import (
 from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.explain.model import Codes, Floats, Leaves, fold_values
 from usage_explore.explain.result import Explanation, Where, build_parts
-from usage_explore.explain.search import choose_regions
+from usage_explore.explain.search import choose_regions, spread_evenly
 from usage_explore.explain.spans import Baseline, spans
 from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
@@ -112,7 +112,7 @@ def explain(
     if first is not None and windows.before.since < first:
         begin = date_and_time(first.astimezone(query.zone))
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
-    regions = _regions(values, share, expected)
+    regions, even = _regions(values, share, expected)
     rows = connection.execute(_cells_statement(table, sides, regions, values.groups)).all()
     parts = build_parts(rows, sides[1], regions, values.groups, expected)
     return Explanation(
@@ -126,6 +126,7 @@ def explain(
         groups=values.groups,
         notes=tuple(notes),
         currency=currency,
+        is_even=even and not parts.cells,
     )
 
 
@@ -200,9 +201,10 @@ def _amounts(rows: Sequence[Any]) -> tuple[Floats, Floats, Decimal]:
     return np.where(later, 0.0, amounts), np.where(later, amounts, 0.0), largest
 
 
-def _regions(values: _Values, share: int, expected: Decimal | None) -> list[tuple[Where, Where]]:
+def _regions(values: _Values, share: int, expected: Decimal | None) -> tuple[list[tuple[Where, Where]], bool]:
+    """The regions that account for the change; without any, whether it is spread evenly."""
     if not values.groups or not len(values.codes):
-        return []
+        return [], False
     codes, before, after = fold_values(values.codes, values.before, values.after)
     if expected is not None and before.sum() > 0 < expected:
         before = before * min(1e9, float(expected / share / values.unit) / before.sum())
@@ -211,7 +213,8 @@ def _regions(values: _Values, share: int, expected: Decimal | None) -> list[tupl
     def named(pairs: Sequence[tuple[int, int]]) -> Where:
         return tuple((values.groups[dim], values.values[dim][code]) for dim, code in pairs)
 
-    return [(named(region.where), named(region.without)) for region in choose_regions(leaves)]
+    regions = [(named(region.where), named(region.without)) for region in choose_regions(leaves)]
+    return regions, not regions and spread_evenly(leaves)
 
 
 def _count_statement(table: Table, sides: Sequence[AggregateQuery]) -> Select[Any]:

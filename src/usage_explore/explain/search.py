@@ -39,12 +39,32 @@ MAX_REGIONS = 8
 _MIN_REGION_SHARE = 0.1
 """Share of the whole change, or of the largest region's change, below which a region counts as the rest."""
 
+_STRONG_SHARE, _MIN_STRONG_CHANGE, _MIN_STRONG_DEVIATIONS = 0.2, 0.3, 4.0
+"""The part of that share which suffices for a strong change: relative to the amounts, and in standard deviations of the
+noise. So a small value that is gone is reported beside a large one that grew."""
+
 _MIN_PARENT_OF_SEVERAL, _MIN_PARENT_OF_ONE = 0.8, 0.97
 """A parent replaces several children, or one, if its relative change is at least this share of theirs."""
 
 _MIN_SHARED_CHANGE, _MAX_SHARED_BEFORE = 0.98, 0.95
 """A value is added to an element if it has at least this share of its change, but less than this share of the amount
 before."""
+
+_MIN_CLEAR_SHARE, _MAX_CLEAR_BEFORE = 0.8, 0.6
+"""Likewise if the rest of the element has changed by no more than noise."""
+
+_MIN_DISTINCT_SHARE = 0.5
+"""Least part of a region's change that exceeds the change of everything outside all regions."""
+
+_MAX_UNEXPLAINED_SHARE = 0.5
+"""Share of the change outside all regions, above which single values that changed alike are looked for."""
+
+_MIN_CLEAR_DEVIATIONS = 3.0
+"""Change of a value that changed, in standard deviations of the noise."""
+
+_MIN_EVEN_CHANGE, _MAX_UNEVEN_SHARE, _MIN_EVEN_VOLUME = 0.02, 0.5, 0.5
+"""A change is spread evenly if it is at least the first part of the amount before, if no value differs from it by more
+than the second part of it, and if the values that this can be said of have the third part of the amount before."""
 
 _SUFFICIENT_SHARE = 0.8
 """Share of the change that is accounted for when the search ends."""
@@ -82,18 +102,113 @@ _Causes = tuple[tuple[int, ...], ...]
 def choose_regions(leaves: Leaves) -> list[Region]:
     """At most `MAX_REGIONS` disjoint regions, the one with the largest change first."""
     elements = [_sharper(leaves, element) for element in _simpler(leaves, search(leaves))]
-    regions = disjoint(_important(leaves, elements))
+    regions = _distinct(leaves, _important(leaves, elements))
     change = float(leaves.difference.sum())
+    unexplained = abs(_sum(leaves.difference, _free(leaves, regions)))
+    if unexplained > _MAX_UNEXPLAINED_SHARE * abs(change) and not spread_evenly(leaves):
+        regions = _distinct(leaves, _changed_values(leaves)) or regions
     while len(regions) < MAX_REGIONS:
         free = _free(leaves, regions)
-        if abs(float(leaves.difference[free > 0].sum())) <= (1 - _SUFFICIENT_SHARE) * abs(change):
+        if abs(_sum(leaves.difference, free)) <= (1 - _SUFFICIENT_SHARE) * abs(change):
             break
         element = largest(leaves, free)
-        more = disjoint([*(region.where for region in regions), element]) if element else regions
+        sharp = element and _sharper(leaves, element)
+        more = _distinct(leaves, [*(region.where for region in regions), sharp]) if sharp else regions
         if len(more) <= len(regions):
             break
         regions = more
     return sorted(regions, key=lambda region: -abs(_change(leaves, region)))
+
+
+def spread_evenly(leaves: Leaves) -> bool:
+    """Whether every larger value of every dimension changed by about as much as the total, relative to before.
+
+    False where that cannot be said, because the changes are as small as the noise, or values are too small.
+    """
+    before, change = float(leaves.before.sum()), float(leaves.difference.sum())
+    if before <= 0 or abs(change) < _MIN_EVEN_CHANGE * before or not leaves.codes.size:
+        return False
+    variance = _variance(leaves)
+    is_known = False
+    for column in leaves.codes.T:
+        named = column >= 0
+        volumes, changes, variances = (
+            np.bincount(column[named], amounts[named]) for amounts in (leaves.before, leaves.difference, variance)
+        )
+        clear = (volumes > 0) & (np.sqrt(variances) <= _MAX_UNEVEN_SHARE * np.abs(change / before) * volumes)
+        if volumes[clear].sum() < _MIN_EVEN_VOLUME * before:
+            continue
+        expected = volumes[clear] * change / before
+        margin = _MAX_UNEVEN_SHARE * np.abs(expected) + 2 * np.sqrt(variances[clear])
+        if (np.abs(changes[clear] - expected) > margin).any():
+            return False
+        is_known = is_known or int(clear.sum()) > 1
+    return is_known
+
+
+def _variance(leaves: Leaves) -> Floats:
+    """The variance of each leaf's change by ordinary noise, around a change that is common to all."""
+    noise = estimate_noise(leaves.change, leaves.size, float(np.median(leaves.change)))
+    return np.asarray(noise.variance(leaves.size) * leaves.size**2)
+
+
+def _distinct(leaves: Leaves, elements: list[Element]) -> list[Region]:
+    """The elements as disjoint regions, without those that change about as everything outside all regions does.
+
+    Relative to before; the least distinct is left out first, and the others are made disjoint again.
+    """
+    kept = list(elements)
+    while regions := disjoint(kept):
+        free = _free(leaves, regions)
+        volume = _sum(leaves.before, free)
+        if volume <= 0:
+            free, volume = np.ones(len(free)), float(leaves.before.sum())
+        ordinary = _sum(leaves.difference, free) / volume if volume > 0 else 0.0
+        alike = []
+        for region in regions:
+            mask = region.mask(leaves.codes)
+            change = float(leaves.difference[mask].sum())
+            excess = change - ordinary * float(leaves.before[mask].sum())
+            if abs(excess) < _MIN_DISTINCT_SHARE * abs(change):
+                alike.append((abs(excess), region.where))
+        if not alike:
+            break
+        kept.remove(min(alike)[1])
+    return regions
+
+
+def _changed_values(leaves: Leaves) -> list[Element]:
+    """The values of the dimension that divides best into some that changed and others that did not; else none.
+
+    If most values changed alike, the search takes their change for the common one and the others for the exceptions.
+    """
+    best, result = 0.0, list[Element]()
+    variance = _variance(leaves)
+    for dim, column in enumerate(leaves.codes.T):
+        named = column >= 0
+        if not named.any():
+            continue
+        volumes, changes, variances = (
+            np.bincount(column[named], amounts[named]) for amounts in (leaves.before, leaves.difference, variance)
+        )
+        there = volumes > 0
+        clear = there & (np.abs(changes) >= _MIN_CLEAR_DEVIATIONS * np.sqrt(variances))
+        level = changes[clear].sum() / volumes[clear].sum() if clear.any() else 0.0
+        if not level:
+            continue
+        changed = clear & (np.abs(changes - level * volumes) <= 0.5 * abs(level) * volumes)
+        others = there & ~changed
+        quiet = volumes[others].sum() and abs(changes[others].sum() / volumes[others].sum()) <= 0.25 * abs(level)
+        if not quiet or not 1 < changed.sum() <= MAX_REGIONS:
+            continue
+        separation = abs(level) * min(volumes[others].sum(), volumes[changed].sum())
+        if separation > best:
+            best, result = separation, [((dim, int(code)),) for code in np.flatnonzero(changed)]
+    return result
+
+
+def _sum(amounts: Floats, weights: Floats) -> float:
+    return float((amounts * weights).sum())
 
 
 def _simpler(leaves: Leaves, elements: list[Element]) -> list[Element]:
@@ -117,20 +232,37 @@ def _simpler(leaves: Leaves, elements: list[Element]) -> list[Element]:
 
 
 def _sharper(leaves: Leaves, element: Element) -> Element:
-    """The element with one more value, if nearly all of its change has that value and the amount before had not."""
-    mask = Region(element).mask(leaves.codes)
-    change, before = float(leaves.difference[mask].sum()), float(np.abs(leaves.before[mask]).sum())
-    best, result = _MAX_SHARED_BEFORE * before, element
-    for dim in range(leaves.codes.shape[1] if change else 0):
-        column = leaves.codes[mask, dim]
-        named = column >= 0
-        if any(dim == own for own, _ in element) or not named.any():
-            continue
-        changes = np.bincount(column[named], leaves.difference[mask][named]) / change
-        at = int(changes.argmax())
-        had = float(np.abs(leaves.before[mask][column == at]).sum())
-        if changes[at] >= _MIN_SHARED_CHANGE and had < best:
-            best, result = had, tuple(sorted((*element, (dim, at))))
+    """The element with more values, each if nearly all of its change has that value and the amount before had not.
+
+    What is left without the value must not have changed by more than the noise and the ordinary change outside.
+    """
+    variance = _variance(leaves)
+    result = element
+    while len(result) < leaves.codes.shape[1]:
+        mask = Region(result).mask(leaves.codes)
+        outside = float(leaves.before[~mask].sum())
+        ordinary = float(leaves.difference[~mask].sum()) / outside if outside > 0 else 0.0
+        excess = leaves.difference - ordinary * leaves.before
+        change, before = float(excess[mask].sum()), float(np.abs(leaves.before[mask]).sum())
+        best: tuple[float, Element] | None = None
+        for dim in range(leaves.codes.shape[1] if change else 0):
+            column = leaves.codes[mask, dim]
+            named = column >= 0
+            if any(dim == own for own, _ in result) or not named.any():
+                continue
+            share = np.bincount(column[named], excess[mask][named]) / change
+            code = int(share.argmax())
+            inside = column == code
+            had = float(np.abs(leaves.before[mask][inside]).sum())
+            left = float(excess[mask][~inside].sum()) ** 2
+            nearly_all = share[code] >= _MIN_SHARED_CHANGE and had < _MAX_SHARED_BEFORE * before
+            rest_is_noise = left <= 4 * float(variance[mask][~inside].sum())
+            clear = share[code] >= _MIN_CLEAR_SHARE and had < _MAX_CLEAR_BEFORE * before and rest_is_noise
+            if (nearly_all or clear) and (best is None or had < best[0]):
+                best = had, tuple(sorted((*result, (dim, code))))
+        if best is None:
+            break
+        result = best[1]
     return result
 
 
@@ -150,8 +282,19 @@ def _important(leaves: Leaves, elements: list[Element]) -> list[Element]:
         return same_way and masks[inner].sum() < masks[outer].sum() and not (masks[inner] & ~masks[outer]).any()
 
     least = _MIN_REGION_SHARE * max(abs(float(leaves.difference.sum())), *map(abs, changes.values()), 0.0)
+    variance = _variance(leaves)
+
+    def is_strong(element: Element) -> bool:
+        deviation = math.sqrt(float(variance[masks[element]].sum()))
+        return (
+            abs(_relative(leaves, masks[element])) >= _MIN_STRONG_CHANGE
+            and abs(changes[element]) >= _MIN_STRONG_DEVIATIONS * deviation
+        )
+
     ranked = sorted(elements, key=lambda element: -abs(changes[element]))
-    kept = [element for element in ranked if abs(changes[element]) >= least]
+    kept = [
+        element for element in ranked if abs(changes[element]) >= least * (_STRONG_SHARE if is_strong(element) else 1)
+    ]
     return [element for element in kept if not any(within(element, other) for other in kept)][:MAX_REGIONS]
 
 
