@@ -21,7 +21,7 @@ LINK = {"organization_id": ACME, **WINDOW}
 
 Visit = Callable[..., Page]
 
-TABS = ("Events behind this", "Data", "Code", "Download")
+TABS = ("Events behind this", "Who", "Why", "Data", "Code", "Download")
 
 
 def test_explore(visit: Visit) -> None:

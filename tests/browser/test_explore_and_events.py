@@ -200,10 +200,11 @@ def test_a_picked_bar_survives_another_measure_bucket_and_grouping(visit: Visit,
     page.get_by_role("combobox", name="by").click()
     page.get_by_role("option", name="region").click()
     since, until = span.split("/")
-    number = store.count(EventQuery(organization_id=ACME, occurred_after=since, occurred_before=until))
+    picked = {"organization_id": ACME, "metric_key": "tokens_out"}
+    number = store.count(EventQuery(**picked, occurred_after=since, occurred_before=until))
     sees(page, formatting.counted(number, "event") + " ·")
-    assert "series" not in parameters(page)
-    assert parameters(page)["span"] == [span]
+    assert "series" not in parameters(page)  # it has become a filter
+    assert (parameters(page)["metric_key"], parameters(page)["span"]) == (["tokens_out"], [span])
     for name, default in (("bars", "chart="), ("events", "metric=")):
         choice(page, name).click()
         page.wait_for_url(lambda url, default=default: default not in url)

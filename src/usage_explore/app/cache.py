@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,19 +20,21 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore.access import logs
-from usage_explore.answers import Aggregate, EventPage
+from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.app import sign_in
 from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
-from usage_explore.errors import ScopeError
+from usage_explore.decimals import Number
+from usage_explore.errors import QueryError, ScopeError
+from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Choice, Comparison, Hit
+from usage_explore.results.types import Choice, Comparison, Hit, SeriesKind
 from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Query)
@@ -49,6 +51,14 @@ _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
 
 
 @dataclass(frozen=True)
+class Totals:
+    """The total of every value of a group, by (kind, key), and the names of its ids."""
+
+    by_key: dict[tuple[SeriesKind, str | None], Number | None]
+    names: Names
+
+
+@dataclass(frozen=True)
 class Source:
     """One organization's store, and the database's clock rounded down to the minute."""
 
@@ -62,6 +72,23 @@ class Source:
     def comparison(self, answer: Aggregate) -> Comparison | str:
         """The result compared with the period before, or the reason why it is not compared."""
         return _comparison(self.store, self.store.organization_id, answer, answer.query, self.now)
+
+    def totals(self, query: AggregateQuery) -> Totals | None:
+        """The total of every value of the query's group in its window; None if those are more than an answer holds."""
+        whole = query.replace(bucket="week", top=0, compare=None, cumulative=None)
+        return _totals(self.store, self.store.organization_id, whole, self.now)
+
+    def leaderboards(self, query: AggregateQuery, top: int) -> Leaderboards:
+        """The largest values of every column and dimension in the query's window, as of this minute."""
+        return _leaderboards(self.store, self.store.organization_id, query, top, self.now)
+
+    def explanation(self, query: AggregateQuery, before: tuple[datetime, datetime]) -> Explanation:
+        """The values that account for the change of a resolved query against another window."""
+        return _explanation(self.store, self.store.organization_id, query, before, self.now)
+
+    def first_event(self, as_of: datetime | None) -> datetime | None:
+        """The time of the organization's first event known at `as_of`; None without events."""
+        return _first_event(self.store, self.store.organization_id, as_of, self.now)
 
     def page(self, query: EventQuery) -> EventPage:
         """A page of events, as of this minute."""
@@ -98,6 +125,11 @@ class Source:
         """The names of the ids in the query's filters; up to a minute old."""
         ids = tuple(filtered_ids(query))
         return _names(self.store, self.store.organization_id, ids) if ids else NO_NAMES
+
+    def names_of(self, ids: Iterable[tuple[str, str]]) -> Names:
+        """The names of these (column, id); up to a minute old."""
+        wanted = tuple(sorted({*ids}))
+        return _names(self.store, self.store.organization_id, wanted) if wanted else NO_NAMES
 
     def search(self, column: str, text: str) -> tuple[Entry, ...]:
         """The first customers, products or subscriptions with the text in their name or id; up to a minute old."""
@@ -160,7 +192,19 @@ def wake() -> None:
 
 def renew() -> None:
     """Forget the results of this minute, after events were added that the pages announced."""
-    for cached in (_organizations, _aggregate, _comparison, _page, _count, _extent, _known):
+    for cached in (
+        _organizations,
+        _aggregate,
+        _comparison,
+        _totals,
+        _leaderboards,
+        _explanation,
+        _first_event,
+        _page,
+        _count,
+        _extent,
+        _known,
+    ):
         cached.clear()
 
 
@@ -218,6 +262,42 @@ def _comparison(
 ) -> Comparison | str:
     with logged_work("comparison", organization_id, query):
         return compare(_store, _answer)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
+def _totals(_store: Store, organization_id: UUID | None, query: AggregateQuery, now: datetime) -> Totals | None:
+    with logged_work("totals", organization_id, query):
+        try:
+            answer = _store.aggregate(query)
+        except QueryError:
+            return None
+    return Totals({(series.kind, series.key): series.total for series in answer.series}, answer.names)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
+def _leaderboards(
+    _store: Store, organization_id: UUID | None, query: AggregateQuery, top: int, now: datetime
+) -> Leaderboards:
+    with logged_work("leaderboards", organization_id, query):
+        return _store.leaderboards(query, top)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner="Searching for the causes", hash_funcs=_KEYS)
+def _explanation(
+    _store: Store,
+    organization_id: UUID | None,
+    query: AggregateQuery,
+    before: tuple[datetime, datetime],
+    now: datetime,
+) -> Explanation:
+    with logged_work("explanation", organization_id, query):
+        return _store.explain(query, baseline=before)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _first_event(_store: Store, organization_id: UUID | None, as_of: datetime | None, now: datetime) -> datetime | None:
+    with logged_work("first event", organization_id):
+        return _store.first_event(as_of)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)

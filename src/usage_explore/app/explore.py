@@ -10,7 +10,8 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, markdown, query_edits
+from usage_explore.app import grid, markdown, query_edits, who, why
+from usage_explore.app.boards import Action
 from usage_explore.app.cache import Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
 from usage_explore.app.explore_handover import download, ticket_text
@@ -29,24 +30,33 @@ from usage_explore.app.filters import (
 )
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import header, headline_number, opened_view
+from usage_explore.app.leaders import Key
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
+from usage_explore.app.selected import (
+    clear_button,
+    exact_words,
+    large_text,
+    selected_headline,
+    selection_bar,
+    unit_words,
+)
+from usage_explore.app.selection import Selection, Windows, selected, windows
 from usage_explore.charts import labels
-from usage_explore.decimals import UNIT_COST_DIGITS
-from usage_explore.errors import DatabaseError, UsageExploreError
+from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.buckets import BUCKETS
-from usage_explore.query.describe import describe, group_name, measure_name
+from usage_explore.query.describe import describe, group_name
 from usage_explore.query.filters import CURRENCY, DIMENSION
-from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS, AggregateQuery, EventQuery
+from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery
 from usage_explore.results import frames
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Comparison, Series
+from usage_explore.results.types import Comparison
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
-_TAB_NAMES = ("Events behind this", "Data", "Code", "Download", "For a ticket")
+_TAB_NAMES = ("Events behind this", "Who", "Why", "Data", "Code", "Download", "For a ticket")
 _MAX_DATA_ROWS = 20_000
 
 
@@ -151,18 +161,31 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if _is_empty(answer, source):
         _nothing(pages, view, source, answer.names)
         return
-    _headline(answer, comparison)
+    selection = selected(view, answer)
+    if selection is None:
+        st.info("The selected time lies outside the window, so these numbers are those of the whole window.")
+        clear_button(view)
+        selection = Selection(answer.query)
+    compared = windows(selection, comparison, answer, source.first_event(answer.query.as_of))
+    if selection:
+        selected_headline(source, answer, selection, compared)
+    else:
+        _headline(answer, comparison)
     dark = st.context.theme.type == "dark"
     if answer.query.group_by == "none":
         chart(view, answer, dark)
+        selection_bar(view, answer, selection)
     else:
         with st.container(key="answer"):
             left, right = st.columns([5, 3], gap="medium")
         with left:
             chart(view, answer, dark)
+            selection_bar(view, answer, selection)
         with right:
-            ranking(answer, comparison, dark, lambda series: _narrow(view, answer, series))
-    _tabs(pages, view, source, answer)
+            ranking(
+                view, source, answer, selection, compared, dark, lambda key, action: _filter(view, answer, key, action)
+            )
+    _tabs(pages, view, source, answer, selection, compared)
     if source.store.organization_id is not None:
         keep_fresh(source.store.organization_id)
 
@@ -174,9 +197,23 @@ def _is_empty(answer: Aggregate, source: Source) -> bool:
     return not answer.series or not source.count(answer.events_at(answer.series[0]))
 
 
-def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
-    # another selected series has no events in the narrowed query
-    go(view, lambda: view.replace(series=None).with_query(query_edits.narrowed(answer, view.query, series)))
+def _filter(view: ExploreView, answer: Aggregate, key: Key, action: Action) -> None:
+    """Show only the series, or everything without it."""
+    group = answer.query.group_by
+
+    def edited() -> ExploreView:
+        if action == "not":
+            # the complement of Other is the series beside it
+            query = query_edits.without_value(view.query, group, key[1])
+        elif key[0] == "other":
+            other = next(series for series in answer.series if series.kind == "other")
+            query = query_edits.narrowed(answer, view.query, other)
+        else:
+            query = query_edits.only(view.query, group, key[1])
+        # another selected series has no events in the narrowed query
+        return view.replace(series=None).with_query(query)
+
+    go(view, edited)
 
 
 def _nothing(pages: Pages, view: ExploreView, source: Source, names: Names) -> None:
@@ -220,7 +257,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             groups(source, query.group_by),
             key=key,
             format_func=group_label,
-            on_change=changed(key, view, lambda picked: view.with_query(query.replace(group_by=picked))),
+            on_change=changed(key, view, lambda picked: _grouped(view, source, picked)),
             width=150,
         )
         if query.group_by != "none":
@@ -263,6 +300,16 @@ def _controls(view: ExploreView, source: Source) -> None:
             )
 
 
+def _grouped(view: ExploreView, source: Source, group: str) -> ExploreView:
+    """The view in another grouping; a selected series, which that does not have, becomes a filter."""
+    query = view.query.replace(group_by=group)
+    if view.series is not None:
+        selection = selected(view.replace(span=None), source.aggregate(view.query))
+        if selection:
+            query = query_edits.with_filters_of(query, selection.query)
+    return view.with_query(query)
+
+
 def _chart_kind(view: ExploreView) -> None:
     key = follow("chart_kind", view.chart)
     st.segmented_control(
@@ -277,13 +324,13 @@ def _chart_kind(view: ExploreView) -> None:
 
 def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """The headline numbers, exact in their tooltips. A `comparison` as text is the reason why there is none."""
-    unit = _unit(answer)
+    unit = unit_words(answer)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        exactly = formatting.typographic(_exactly(answer, unit))
+        exactly = formatting.typographic(exact_words(answer, unit))
         if answer.adds:
             exactly += " Quantities of different metrics have no common unit: filter to one metric, or group by metric."
         headline_number(
-            _large(formatting.short(answer.total)),
+            large_text(formatting.short(answer.total)),
             f"{unit}, {answer.adds}" if answer.adds else unit,
             exactly,
         )
@@ -291,28 +338,6 @@ def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
         if answer.query.group_by != "none":
             _series(answer)
         _served(answer)
-
-
-def _unit(answer: Aggregate) -> str:
-    metric = answer.query.metric
-    return labels.unit(answer) if metric in COST_METRICS else measure_name(metric, answer.total)
-
-
-def _exactly(answer: Aggregate, unit: str) -> str:
-    """The total with every digit, and what it is."""
-    if len(answer.currencies) > 1:
-        return "Amounts in different currencies do not add up."
-    number = formatting.exact(answer.total)
-    if answer.query.metric not in COST_METRICS:
-        return f"Exactly {number} {unit}."
-    if answer.query.metric not in RATIOS:
-        return f"Exactly {number}, {unit}."
-    meaning = f"the cost divided by the quantity of the events that have a cost, to {UNIT_COST_DIGITS} digits."
-    return f"{number}, {unit}: {meaning}" if answer.total is not None else f"No quantity to divide by: {meaning}"
-
-
-def _large(value: str) -> str:
-    return markdown.plain(formatting.typographic(value))
 
 
 def _served(answer: Aggregate) -> None:
@@ -344,7 +369,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         )
     )
     headline_number(
-        _large(value),
+        large_text(value),
         f"{comparison.label}, {formatting.typographic(formatting.signed_short(total.absolute))}",
         formatting.typographic(
             f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}."
@@ -366,10 +391,19 @@ def _series(answer: Aggregate) -> None:
     headline_number(f"{number:,}", meaning + other, 'Other holds the smallest ones; choose more "series" to show them.')
 
 
-def _tabs(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) -> None:
+def _tabs(
+    pages: Pages,
+    view: ExploreView,
+    source: Source,
+    answer: Aggregate,
+    selection: Selection,
+    compared: Windows | str,
+) -> None:
     """The tabs under the chart; only the open one queries the database."""
     draw: tuple[Callable[[], None], ...] = (
-        lambda: _events(pages, view, source, answer),
+        lambda: _events(pages, source, answer, selection),
+        lambda: who.draw(view, source, selection, compared),
+        lambda: why.draw(view, source, selection, compared),
         lambda: _data(answer),
         lambda: _code(view, source),
         lambda: download(view, source, answer),
@@ -378,28 +412,17 @@ def _tabs(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) ->
     for tab, content in zip(st.tabs(list(_TAB_NAMES), key="tab", on_change="rerun"), draw, strict=True):
         if tab.open:
             with tab:
-                content()
+                try:
+                    content()
+                except QueryError as error:  # the chart is valid, but not this view of it
+                    sentence(str(error))
 
 
-def _selected_series(view: ExploreView, answer: Aggregate) -> Series | None:
-    """The selected series, None if none is selected or the result does not have it."""
-    for series in answer.series:
-        if view.series == (series.kind, series.key):
-            return series
-    return None
-
-
-def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) -> None:
-    series = _selected_series(view, answer)
-    if view.series and series is None:
-        st.info("The selected series is not in the chart any more; these are the events of all series.")
-    since, until = answer.query.span
-    if view.span and not (view.span[0] < until and since < view.span[1]):
-        st.info("The selected time lies outside the window; widen the window or clear the selection.")
-        _clear(view)
-        return
-    everything = Series("all", None, answer.total, 1, ())
-    query = answer.events_at(series or everything, *(view.span or ()))
+def _events(pages: Pages, source: Source, answer: Aggregate, selection: Selection) -> None:
+    span = selection.query.span
+    query = EventQuery(
+        **{**selection.query.shared_with(EventQuery), "occurred_after": span[0], "occurred_before": span[1]}
+    )
     page = source.page(query)
     target = EventsView(query, answer.query.timezone)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -408,9 +431,7 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
             st.page_link(
                 pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target.to_params()
             )
-        if view.series or view.span:
-            _clear(view)
-        else:
+        if not selection:
             st.caption("Click a bar, or drag over a span, to see its events.", width="content")
     if page.events:
         events_table(page.events, answer.query.timezone, page.names, height=380)
@@ -418,22 +439,11 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
         st.info("No events here.")
     # counted last, as counting may take longer than the rows
     zone = answer.query.zone
-    of = f"{labels.names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
-    edges = (query.occurred_after or since, query.occurred_before or until)  # of a running total from the start on
-    span = formatting.span(*(edge.astimezone(zone) for edge in edges))
+    of = f"{selection.series_label(answer)}, " if selection.series is not None else ""
+    days = formatting.span(*(edge.astimezone(zone) for edge in span))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
-    sentence = markdown.plain(f"{of}{span}, {answer.query.timezone}{more}")
+    sentence = markdown.plain(f"{of}{days}, {answer.query.timezone}{more}")
     heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
-
-
-def _clear(view: ExploreView) -> None:
-    st.button(
-        "Clear selection",
-        type="tertiary",
-        icon=":material/close:",
-        key="clear_selection",
-        on_click=lambda: go(view, lambda: view.replace(series=None, span=None)),
-    )
 
 
 def _data(answer: Aggregate) -> None:

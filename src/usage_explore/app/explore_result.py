@@ -5,12 +5,13 @@ The ranking has a row per series with its total, share, change and shape. A clic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from math import ceil, inf, isfinite
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import streamlit as st
@@ -18,16 +19,23 @@ import streamlit as st
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown
-from usage_explore.app.navigation import go
-from usage_explore.app.page_state import ChartKind, ExploreView, Span
+from usage_explore.app.boards import Action
+from usage_explore.app.cache import Source, Totals
+from usage_explore.app.leaders import OTHER, Key, Row, moved, ranked
+from usage_explore.app.navigation import changed, follow, go
+from usage_explore.app.page_state import ChartKind, ExploreView, Order, Span
 from usage_explore.app.problems import sentence
+from usage_explore.app.selection import Selection, Windows
 from usage_explore.charts.labels import names
 from usage_explore.charts.style import millis
+from usage_explore.decimals import Number, exact_sum
+from usage_explore.formatting import signed
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
-from usage_explore.results.types import Comparison, Point, Series, SeriesKind
+from usage_explore.results.types import Change, Point, Series, SeriesKind
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""
@@ -40,12 +48,25 @@ _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAP
 _PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
 """Width of a table on a screen of 390 pixels, and of a narrow page's margins with its scroll bar."""
 
+_NOT_PIXELS = 44
+"""Width of the column of buttons that exclude a series."""
+
+MAX_MOVERS = 5
+"""Largest changes, of which those in Other have rows of their own."""
+
+_ORDERS: dict[Order, str] = {
+    "total": "by total",
+    "change": "by change",
+    "relative": "by relative change",
+}
+
 _BAR_PIXELS, _PADDING_PIXELS, _BORDER_PIXELS, _SLACK_PIXELS = 3.5, 15, 2, 4
 """Width of a bar with its gap, of a cell's padding, of a table's border, and of a table's spare room."""
 
 _SIDE_BY_SIDE = """<style>
 .st-key-answer [data-testid="stColumn"] {{ flex: 1000 1 380px; min-width: 0 }}
 .st-key-answer [data-testid="stColumn"]:last-child {{ flex: 1 1 {width}px }}
+@media (max-width: 1100px) {{ .st-key-answer [data-testid="stColumn"] {{ flex-basis: 100% !important }} }}
 @media (max-width: {narrow}px) {{
   .st-key-answer [data-testid="stColumn"]:last-child [data-testid="stFullScreenFrame"] {{ max-width: {shapeless}px }}
 }}
@@ -88,6 +109,19 @@ def _spec(
 ) -> dict[str, Any]:
     """The chart as Vega-Lite, not validated: that takes longer than drawing, and the charts' tests do it."""
     spec: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
+    return _without_legend(spec)
+
+
+def _without_legend(spec: dict[str, Any]) -> dict[str, Any]:
+    """The chart without its legend, which is the ranking, and without the selection that needs it."""
+    for layer in spec["layer"]:
+        encoding = layer.get("encoding", {})
+        for channel in ("color", "stroke", "shape"):
+            if "legend" in encoding.get(channel, {}):
+                encoding[channel]["legend"] = None
+        if encoding.get("opacity", {}).get("condition", {}).get("param") == "legend":
+            del encoding["opacity"]
+    spec["params"] = [param for param in spec["params"] if param["name"] != "legend"]
     return spec
 
 
@@ -146,29 +180,108 @@ def _marks(selection: dict[str, Any]) -> tuple[list[Any], list[int]]:
     return list(selection.get("pick") or ()), [round(edge / 1_000) for edge in edges]
 
 
-def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow: Callable[[Series], None]) -> None:
-    """Draw the ranking; `narrow` is called with the series whose name was clicked."""
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The ranking of `basis`, the answer over the selected time: its rows, and which of them Other contains, too."""
+
+    basis: Aggregate
+    rows: tuple[Row, ...]
+    names: dict[Key, str]
+    movers: frozenset[Key]
+
+
+def ranked_series(
+    source: Source, answer: Aggregate, selection: Selection, compared: Windows | str, order: Order
+) -> Ranked:
+    """The series of the selected time and, of those in Other, the ones among the `MAX_MOVERS` largest changes."""
+    basis = answer
+    if selection.span is not None:
+        since, until = selection.query.span
+        basis = source.aggregate(answer.query.replace(since=since, until=until, compare=None, cumulative=None))
+    shown = {(series.kind, series.key): series for series in basis.series}
+    kept = shown.keys() - {OTHER}
+    zero = _zero(basis)
+    now = before = None
+    if isinstance(compared, Windows):
+        now, before = (
+            source.totals(basis.query.replace(since=span.since, until=span.until))
+            for span in (compared.now, compared.before)
+        )
+    changes: dict[Key, Change] = {}
+    if now is not None and before is not None:
+        changes = {
+            key: Change(now.by_key.get(key, zero), before.by_key.get(key, zero))
+            for key in {**now.by_key, **before.by_key, **dict.fromkeys(kept)}
+        }
+    movers: list[Key] = []
+    if basis.adds_up and now is not None and before is not None:
+        largest = ranked((Row(key, zero, change) for key, change in changes.items()), "change")[:MAX_MOVERS]
+        movers = [row.key for row in largest if row.key not in shown and moved(row.change)]
+        changes[OTHER] = Change(_outside(now, kept, zero), _outside(before, kept, zero))
+    names_of = dict(zip(shown, names(basis), strict=True))
+    if movers:
+        totals = source.totals(basis.query)
+        directory = Names({**before.names.by_id, **now.names.by_id}) if now and before else NO_NAMES
+        for kind, key in movers:
+            known = directory.known(basis.query.group_by, key) if key else None
+            names_of[kind, key] = known or Series(kind, key, 0, 1, ()).label
+    rows = [
+        *(Row(key, series.total, changes.get(key), series.members) for key, series in shown.items()),
+        *(Row(key, totals.by_key.get(key, zero) if totals else zero, changes[key]) for key in movers),
+    ]
+    return Ranked(basis, tuple(ranked(rows, order)), names_of, frozenset(movers))
+
+
+def _zero(answer: Aggregate) -> Number | None:
+    """The total of a series without events; None of a unit cost."""
+    if answer.query.metric in RATIOS:
+        return None
+    return 0 if answer.query.metric == "count" else Decimal(0)
+
+
+def _outside(totals: Totals, kept: Set[Key], zero: Number | None) -> Number:
+    """The sum of all totals but those of the kept series."""
+    others = (total for key, total in totals.by_key.items() if key not in kept and total is not None)
+    return exact_sum(others, zero or 0)
+
+
+def ranking(
+    view: ExploreView,
+    source: Source,
+    answer: Aggregate,
+    selection: Selection,
+    compared: Windows | str,
+    dark: bool,
+    act: Callable[[Key, Action], None],
+) -> None:
+    """Draw the ranking; `act` is called with the series whose name, or whose "not", was clicked."""
+    result = ranked_series(source, answer, selection, compared, view.order)
+    rows = result.rows
+    drawn = {(series.kind, series.key): index for index, series in enumerate(answer.series)}
     colours = charts.colors(answer, dark)
-    total = answer.total if answer.adds_up else None
-    totals = [series.total for series in answer.series]
+    muted = charts.theme(dark).other
+    total = result.basis.total if result.basis.adds_up else None
+    totals = [row.total for row in rows]
     total_heading = "Unit cost" if answer.query.metric in RATIOS else "Total"
     fits = all(len(formatting.exact(series_total)) <= _MAX_EXACT_DIGITS for series_total in totals)
     name = group_name(answer.query.group_by)
     if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case
         name = name.capitalize()
-    points = [_begun(answer, series) for series in answer.series]
+    points = [_begun(answer, answer.series[drawn[row.key]]) if row.key in drawn else [] for row in rows]
     shapes = [[] if charts.undrawable(answer) else _shape(line) for line in points]
-    key = "ranking"
 
-    def clicked() -> None:
-        click = st.session_state[key]
-        if click is not None and click["row"] < len(answer.series):
-            narrow(answer.series[click["row"]])
+    def clicked(key: str, action: Action) -> Callable[[], None]:
+        def callback() -> None:
+            click = st.session_state[key]
+            if click is not None and click["row"] < len(rows):
+                act(rows[click["row"]].key, action)
+
+        return callback
 
     # bars show a spike as it is, where there is room for them; lines smooth it
     room = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
     shape = st.column_config.BarChartColumn if room <= _MAX_SHAPE_PIXELS else st.column_config.LineChartColumn
-    heading = "Shape to date" if any(line[-1].end > answer.closed_until for line in points) else "Shape"
+    heading = "Shape to date" if any(line and line[-1].end > answer.closed_until for line in points) else "Shape"
     shape_width = min(max(room, _MIN_SHAPE_PIXELS, grid.width(heading, [])), _MAX_SHAPE_PIXELS)
     drawing = shape(
         heading,
@@ -190,19 +303,12 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
             help="Copied as a ratio",
         ),
-        "change": grid.ratios(
-            "Change",
-            _changes(answer, comparison),
-            lambda ratio: formatting.typographic(formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None)),
-            help=comparison
-            if isinstance(comparison, str)
-            else f"{comparison.label}; copied as a ratio, new as Infinity",
-        ),
+        "change": _change_column(rows, compared, view.order),
     }
-    labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
+    labels = [_label(result, row) for row in rows]
     difference = {}
     if answer.comparison:
-        changes = [series.absolute for series in answer.comparison.series[: len(answer.series)]]
+        changes = [moved(row.change) for row in rows]
         difference = {"difference": grid.numbers("Difference", changes, formatting.signed_short)}
     others = (
         _SQUARE_PIXELS
@@ -220,45 +326,99 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         total_column.config["help"] = "Cost divided by quantity, of the whole window; the rows are ranked by cost"
     others += total_column.width
     name_width = max(_MIN_NAME_PIXELS, whole_name)
-    button = st.column_config.ButtonColumn(
-        name,
-        key=key,
-        on_click=clicked,
-        type="tertiary",
-        alignment="left",
-        width=name_width,
-        help="Click a name to filter to it",
-    )
+
+    def button(heading: str, action: Action, pixels: int, tooltip: str) -> Any:
+        key = f"ranking_{action}"
+        return st.column_config.ButtonColumn(
+            heading,
+            key=key,
+            on_click=clicked(key, action),
+            type="tertiary",
+            alignment="left",
+            width=pixels,
+            help=tooltip,
+        )
+
+    tooltip = "Click a name for only it. □ marks a series that is a part of Other in the chart"
+    spellings = _spellings(result)
+    parts_of_other = {text for text, row in zip(spellings, rows, strict=True) if row.key not in drawn}
+
+    def square(text: str) -> str:
+        return "□" if text in parts_of_other else "■"
+
     columns = {
         # Streamlit's CSV leaves buttons out: the series as a download has it is the value behind the square
         # a heading without a text fails WCAG
-        "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
-        "name": grid.Column(pd.Series(labels, dtype="object"), button),
+        "series": grid.texts("■", spellings, square, width=_SQUARE_PIXELS),
+        "name": grid.Column(pd.Series(labels, dtype="object"), button(name, "only", name_width, tooltip)),
         "total": total_column,
         "share": ratios["share"],
         **difference,
         "change": ratios["change"],
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
+        "not": grid.Column(
+            pd.Series([None if row.key == OTHER else "≠" for row in rows], dtype="object"),
+            button("Not", "not", _NOT_PIXELS, "Exclude the series"),
+        ),
     }
     shapeless = others + name_width
-    width = shapeless + shape_width + _SLACK_PIXELS
+    width = shapeless + shape_width + _NOT_PIXELS + _SLACK_PIXELS
     st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _PAGE_MARGIN_PIXELS, shapeless=shapeless))
     grid.draw(
         columns,
-        inks={"series": [colours[index] for index in range(len(totals))]},
-        height="auto" if len(answer.series) <= 10 else 390,
-        alt=f"{name} ranked by {'cost' if answer.query.metric in RATIOS else 'total'}",
+        inks={"series": [colours[drawn[row.key]] if row.key in drawn else muted for row in rows]},
+        height="auto" if len(rows) <= 14 else 520,
+        alt=f"{name} ranked {_ORDERS[view.order]}",
+    )
+    key = follow("order", view.order)
+    st.segmented_control(
+        "Ranked by",
+        get_args(Order),
+        key=key,
+        format_func=_ORDERS.__getitem__,
+        required=True,
+        label_visibility="collapsed",
+        on_change=changed(key, view, lambda picked: view.replace(order=picked)),
     )
 
 
-def _label(answer: Aggregate, series: Series, name: str) -> str:
-    """The legend's name of the series; ids without a name by their first eight digits, Other with its number."""
-    if series.kind == "other" and series.members:
-        return f"{name} ({series.members:,})"
-    group = answer.query.group_by
-    if group in ID_COLUMNS and series.key and not answer.names.known(group, series.key):
-        return formatting.short_ids(series.key)
+def _label(result: Ranked, row: Row) -> str:
+    """The legend's name of the row; ids without a name by their first eight digits, Other with its number."""
+    kind, key = row.key
+    name, group = result.names[row.key], result.basis.query.group_by
+    if kind == "other":
+        return f"{name} ({row.members:,})" if row.members else name
+    if group in ID_COLUMNS and key and name == key:
+        name = formatting.short_ids(key)
     return name
+
+
+def _spellings(result: Ranked) -> list[str]:
+    """The series as a download has them."""
+    shown = [(series.kind, series.key) for series in result.basis.series]
+    spelled = dict(zip(shown, frames.spellings(result.basis), strict=True))
+    return [spelled[row.key] if row.key in spelled else f"{result.names[row.key]} (in Other)" for row in result.rows]
+
+
+def _change_column(rows: Sequence[Row], compared: Windows | str, order: Order) -> grid.Column:
+    """The change of each row: absolute in the order by change, else relative."""
+    label = compared if isinstance(compared, str) else compared.label
+    if order == "change":
+        differences = [moved(row.change) for row in rows]
+        return grid.numbers("Change", differences, lambda value: formatting.typographic(signed(value)), help=label)
+    return grid.ratios(
+        "Change",
+        [_ratio(row.change) for row in rows],
+        lambda ratio: formatting.typographic(formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None)),
+        help=label if isinstance(compared, str) else f"{label}; copied as a ratio, new as Infinity",
+    )
+
+
+def _ratio(change: Change | None) -> float | None:
+    """The relative change: infinite from zero, None without a comparison or events."""
+    if change is None or change.now is None or not (change.before or change.now):
+        return None
+    return inf if change.ratio is None else float(change.ratio)
 
 
 def _begun(answer: Aggregate, series: Series) -> Sequence[Point]:
@@ -272,17 +432,3 @@ def _shape(points: Sequence[Point]) -> list[float]:
     values = [float(point.value) for point in points[-_MAX_SHAPE_POINTS:] if point.value is not None]
     largest = max(map(abs, values), default=0.0) or 1.0
     return [value / largest for value in values]
-
-
-def _changes(answer: Aggregate, comparison: Comparison | str) -> list[float | None]:
-    """The relative change of each series: infinite from zero, None without a comparison or events."""
-    if isinstance(comparison, str):
-        return [None] * len(answer.series)
-    return [
-        None
-        if series.now is None or not (series.before or series.now)
-        else inf
-        if series.ratio is None
-        else float(series.ratio)
-        for series in comparison.series[: len(answer.series)]
-    ]

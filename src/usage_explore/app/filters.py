@@ -53,6 +53,16 @@ def chips(view: View, source: Source) -> None:
                 ),
                 on_click=lambda item=item: go(view, lambda: view.with_query(query_edits.without_filter(query, item))),
             )
+            if item.values:
+                st.button(
+                    "",
+                    key=f"edit {item.group} {item.test}",
+                    icon=":material/edit:",
+                    type="tertiary",
+                    help=markdown.plain(f"Edit the filter on {group_label(item.group)}"),
+                    on_click=_edit,
+                    args=(item,),
+                )
         if query.as_of:
             known = formatting.timestamp(query.as_of, ZoneInfo(view.timezone))
             st.button(
@@ -203,10 +213,13 @@ def group_label(group: str) -> str:
 def _picker(view: View, source: Source) -> None:
     """A field, a test and values, with the number of events that match the other filters."""
     options = [group for group in groups(source) if group != "none"]
+    chosen = st.session_state.get("filter_group")
+    if chosen is not None and chosen not in options:  # of a filter that is edited
+        options.append(chosen)
     group = st.selectbox("Field", options, format_func=group_label, key="filter_group")
-    test: Test = st.segmented_control(
-        "Test", TESTS, key="filter_test", default="is", required=True, label_visibility="collapsed"
-    )
+    st.session_state.setdefault("filter_test", "is")
+    picked = st.segmented_control("Test", TESTS, key="filter_test", required=True, label_visibility="collapsed")
+    test: Test = picked or "is"
     notes = st.container()
     # beside the values, never below: their open list would lie over the button, and a click there pick another value
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="filter_values"):
@@ -288,6 +301,13 @@ def _value_label(group: str, value: str, counts: dict[str, int], names: Names) -
 
 def _values_key(group: str, test: Test) -> str:
     return f"filter_values {group} {test}"
+
+
+def _edit(item: Filter) -> None:
+    """Open the picker with a filter's field, test and values."""
+    st.session_state["filter_group"], st.session_state["filter_test"] = item.group, item.test
+    st.session_state[_values_key(item.group, item.test)] = list(item.values)
+    st.session_state[_POPOVER] = True
 
 
 def _add(view: View, source: Source) -> None:

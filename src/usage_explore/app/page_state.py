@@ -25,6 +25,9 @@ from usage_explore.validation.check import SUBJECTS
 from usage_explore.validation.registry import CHECKS
 
 ChartKind = Literal["bars", "lines", "area"]
+Order = Literal["total", "change", "relative"]
+"""What the ranking and the leaderboards are sorted by: the total, its change, or its relative change."""
+
 Span = tuple[datetime, datetime]
 Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
@@ -34,9 +37,10 @@ _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
 
 @dataclass(frozen=True)
 class ExploreView:
-    """The Explore page: a query, the chart's kind, and the selected bar or span, whose events are listed.
+    """The Explore page: a query, the chart's kind, the selected bar or span, and the order of ranking and leaderboards.
 
-    `series` is the (kind, key) of the selected series, None for all series; `span` is the selected time.
+    `series` is the (kind, key) of the selected series, None for all series; `span` is the selected time. With either,
+    headline, ranking, leaderboards and rows are those of the selection.
     """
 
     path: ClassVar[str] = ""
@@ -44,12 +48,15 @@ class ExploreView:
     chart: ChartKind = "bars"
     series: tuple[SeriesKind, str | None] | None = None
     span: Span | None = None
+    order: Order = "total"
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link; the start page if it has no parameter but `organization_id`. Raises `QueryError`."""
-        query_pairs, values, faults = _split(pairs, {"chart": _chart, "series": _series, "span": _span})
+        query_pairs, values, faults = _split(pairs, {"chart": _chart, "series": _series, "span": _span, "rank": _order})
         query = _query(AggregateQuery, started(query_pairs, START["AggregateQuery"]), faults)
+        if "rank" in values:
+            values["order"] = values.pop("rank")
         return cls(cast("AggregateQuery", query), **values)
 
     def to_params(self) -> Pairs:
@@ -62,6 +69,8 @@ class ExploreView:
             own.append(("series", kind if key is None else f"{kind}:{key}"))
         if self.span:
             own.append(("span", "/".join(map(rfc3339, self.span))))
+        if self.order != "total":
+            own.append(("rank", self.order))
         return (*explicit(self.query), *own)
 
     @property
@@ -80,9 +89,9 @@ class ExploreView:
         """
         changed = cast("AggregateQuery", query)
         if changed.organization_id != self.query.organization_id:
-            return ExploreView(changed, self.chart)
+            return ExploreView(changed, self.chart, order=self.order)
         series = self.series if changed.group_by == self.query.group_by else None
-        return ExploreView(changed, self.chart, series, self.span)
+        return self.replace(query=changed, series=series)
 
     def replace(self, **changes: Any) -> ExploreView:
         """A copy with some fields changed."""
@@ -274,6 +283,10 @@ def _query(model: type[Query], pairs: Pairs, faults: list[Fault]) -> Query:
 
 def _chart(value: str) -> str:
     return str(validators.choice(value, allowed=get_args(ChartKind)))
+
+
+def _order(value: str) -> str:
+    return str(validators.choice(value, allowed=get_args(Order)))
 
 
 def _series(value: str) -> tuple[SeriesKind, str | None]:

@@ -162,10 +162,25 @@ def without_group(query: _Q, group: str) -> _Q:
 
 def in_currency(query: AggregateQuery, currency: str | None) -> AggregateQuery:
     """The query with only the costs in one currency, None for those without one."""
-    query = without_group(query, CURRENCY)
-    if currency is None:
-        return with_filter(query, Filter(CURRENCY, "is missing"))
-    return with_filter(query, Filter(CURRENCY, "is", (currency,)))
+    return only(query, CURRENCY, currency)
+
+
+def only(query: _Q, group: str, value: str | None) -> _Q:
+    """The query for the events with this value of the group alone; None for the events without one.
+
+    >>> only(EventQuery(exclude={"metric_key": ["a"]}), "metric_key", "b").to_params()
+    (('metric_key', 'b'),)
+    """
+    added = Filter(group, "is missing") if value is None else Filter(group, "is", (value,))
+    return with_filter(without_group(query, group), added)
+
+
+def without_value(query: _Q, group: str, value: str | None) -> _Q:
+    """The query without the events of this value of the group, beside what it excludes already."""
+    if value is None:
+        return with_filter(query, Filter(group, "is not missing"))
+    excluded = next((item.values for item in filters(query) if (item.group, item.test) == (group, "is not")), ())
+    return with_filter(query, Filter(group, "is not", tuple(dict.fromkeys((*excluded, value)))))
 
 
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
@@ -175,6 +190,12 @@ def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> Aggreg
     changes: dict[str, Any] = {name: getattr(behind, name) for name in names}
     fields = Query.model_fields
     return query.replace(**{name: None if value == fields[name].default else value for name, value in changes.items()})
+
+
+def with_filters_of(query: AggregateQuery, other: AggregateQuery) -> AggregateQuery:
+    """The query with the filters of another one in place of its own."""
+    names = [name for name in Query.model_fields if name not in ("organization_id", "as_of")]
+    return query.replace(**{name: getattr(other, name) or None for name in names})
 
 
 def preset(query: AggregateQuery) -> str | None:

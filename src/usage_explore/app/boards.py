@@ -1,0 +1,88 @@
+"""The component that draws leaderboards: a grid of small tables, whose names are buttons, without a canvas.
+
+Real tables and buttons are reached by the keyboard and read by screen readers; all boards are one element of the page.
+The component holds no state: `draw` gives it texts, and calls `act`, `search` or `group` for a click.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import streamlit as st
+
+Action = Literal["only", "not"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar.
+
+    `actionable` rows have the button "only", `excludable` ones the button "not".
+    """
+
+    name: str
+    title: str
+    total: str
+    part: str
+    change: str
+    share: float
+    actionable: bool
+    excludable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A board as it is drawn. `id` is returned by its clicks; `search` is the text searched for, None if not open."""
+
+    id: str
+    name: str
+    values: str
+    rows: tuple[Cell, ...]
+    search: str | None
+    note: str = ""
+    searchable: bool = True
+    groupable: bool = True
+
+
+@cache
+def _component() -> Any:
+    folder = files(__package__)
+    css, js = (folder.joinpath(f"boards.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return st.components.v2.component("usage_explore_boards", css=css, js=js)
+
+
+def draw(
+    tables: Sequence[Table],
+    headings: tuple[str, str, str],
+    *,
+    key: str,
+    act: Callable[[str, int, Action], None],
+    search: Callable[[str, str | None], None] = lambda table, text: None,
+    group: Callable[[str], None] = lambda table: None,
+    wide: bool = False,
+) -> None:
+    """Draw the boards. `act(table, row, action)` is called for a click in a row, `group(table)` for one on a title.
+
+    `search(table, text)` is called for a text typed, None if the search is closed.
+    `wide` boards have lines of their own.
+    """
+
+    def clicked(name: str, then: Callable[[Any], None]) -> Callable[[], None]:
+        def callback() -> None:
+            event = getattr(st.session_state[key], name, None)
+            if event is not None:
+                then(event)
+
+        return callback
+
+    _component()(
+        key=key,
+        data={"tables": [asdict(table) for table in tables], "headings": list(headings), "wide": wide},
+        on_act_change=clicked("act", lambda event: act(event["table"], event["row"], event["action"])),
+        on_search_change=clicked("search", lambda event: search(event["table"], event["text"])),
+        on_group_change=clicked("group", lambda event: group(event["table"])),
+    )

@@ -1,0 +1,131 @@
+"""What the Explore page shows of its selection: its headline, and the bar with the list of times, Zoom and Clear."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.answers import Aggregate
+from usage_explore.app import markdown
+from usage_explore.app.cache import Source
+from usage_explore.app.header import headline_number
+from usage_explore.app.navigation import changed, follow, go
+from usage_explore.app.page_state import ExploreView
+from usage_explore.app.selection import Selection, Windows, zoomed
+from usage_explore.charts import labels
+from usage_explore.decimals import UNIT_COST_DIGITS
+from usage_explore.explain.spans import Span
+from usage_explore.query.describe import measure_name
+from usage_explore.query.queries import COST_METRICS, RATIOS
+from usage_explore.results.types import Change
+
+
+def large_text(value: str) -> str:
+    """A number as the Markdown of a headline."""
+    return markdown.plain(formatting.typographic(value))
+
+
+def unit_words(answer: Aggregate) -> str:
+    """What the numbers are: "events", "cost in USD"."""
+    metric = answer.query.metric
+    return labels.unit(answer) if metric in COST_METRICS else measure_name(metric, answer.total)
+
+
+def exact_words(answer: Aggregate, unit: str) -> str:
+    """The total with every digit, and what it is."""
+    if len(answer.currencies) > 1:
+        return "Amounts in different currencies do not add up."
+    number = formatting.exact(answer.total)
+    if answer.query.metric not in COST_METRICS:
+        return f"Exactly {number} {unit}."
+    if answer.query.metric not in RATIOS:
+        return f"Exactly {number}, {unit}."
+    meaning = f"the cost divided by the quantity of the events that have a cost, to {UNIT_COST_DIGITS} digits."
+    return f"{number}, {unit}: {meaning}" if answer.total is not None else f"No quantity to divide by: {meaning}"
+
+
+def selected_headline(source: Source, answer: Aggregate, selection: Selection, compared: Windows | str) -> None:
+    """The selection in words, its number, and its change."""
+    whole = selection.query.replace(bucket="week", compare=None, cumulative=None)
+    result = source.aggregate(whole)
+    unit = unit_words(result)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
+        headline_number(
+            large_text(formatting.short(result.total)),
+            ", ".join(filter(None, (unit, selection.words(answer), result.adds))),
+            formatting.typographic(exact_words(result, unit)),
+        )
+        if isinstance(compared, str):
+            headline_number("–", compared, "A change needs an earlier period that lies wholly within the events.")
+        else:
+            now, before = (
+                result.total
+                if span == Span(*whole.span)
+                else source.aggregate(whole.replace(since=span.since, until=span.until)).total
+                for span in (compared.now, compared.before)
+            )
+            change = Change(now, before)
+            text = formatting.change(change.ratio) if now is not None and (now or before) else "–"
+            headline_number(
+                large_text("no change" if now is not None and now == before else text),
+                compared.label,
+                formatting.typographic(f"{formatting.exact(now)} {unit}, before {formatting.exact(before)}."),
+            )
+        if result.adds_up and result.total is not None and answer.total is not None and whole.metric not in RATIOS:
+            share = formatting.percent(result.total, answer.total)
+            headline_number(large_text(share), "of the window", "The part of the total.")
+
+
+def selection_bar(view: ExploreView, answer: Aggregate, selection: Selection) -> None:
+    """The selected time as a list, which the keyboard and screen readers reach; Zoom and Clear for a selection."""
+    totals = labels.bucket_totals(answer)
+    unit = unit_words(answer)
+    spoken: dict[tuple[datetime, ...], str] = {(): "Select a time"}
+    for index, (point, total) in enumerate(zip(answer.series[0].points, totals, strict=True)):
+        if not labels.has_not_begun(answer, index, total):
+            when = labels.bucket_label(answer, point).removesuffix(f", {answer.query.timezone}")
+            spoken[point.start, point.end] = f"{when}: {formatting.exact(total)} {unit}"
+    picked = selection.span or ()
+    since, until = answer.query.span
+    for start, end in (key for key in spoken if key):
+        if picked == (max(start, since), min(end, until)):
+            picked = start, end
+    spoken.setdefault(picked, selection.words(answer))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="selection"):
+        key = follow("selected_time", picked)
+        st.selectbox(
+            "Selected time",
+            list(spoken),
+            key=key,
+            format_func=lambda span: spoken.get(span, ""),
+            on_change=changed(key, view, lambda span: view.replace(span=span or None)),
+            label_visibility="collapsed",
+            width=300,
+        )
+        if not selection:
+            return
+        span = selection.span
+        if span is not None and span != answer.query.span:
+            st.button(
+                "Zoom",
+                type="tertiary",
+                icon=":material/zoom_in:",
+                key="zoom",
+                help="Make the selected time the window, in finer buckets.",
+                on_click=lambda: go(view, lambda: zoomed(view, span)),
+            )
+        clear_button(view)
+
+
+def clear_button(view: ExploreView) -> None:
+    """Draw the button that clears the selection."""
+    st.button(
+        "Clear",
+        type="tertiary",
+        icon=":material/close:",
+        key="clear_selection",
+        help="Clear the selection.",
+        on_click=lambda: go(view, lambda: view.replace(series=None, span=None)),
+    )

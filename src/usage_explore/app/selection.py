@@ -1,0 +1,148 @@
+"""The selection of the Explore page: a bar or a span of its chart, as the query for its numbers, and its counterpart.
+
+Headline, ranking, leaderboards and rows are those of the selection; without one, those of the whole window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from usage_explore import formatting
+from usage_explore.answers import Aggregate
+from usage_explore.app import query_edits
+from usage_explore.app.page_state import ExploreView
+from usage_explore.charts import labels
+from usage_explore.errors import QueryError
+from usage_explore.explain.spans import Baseline, Span, spans
+from usage_explore.query import buckets
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.describe import group_name
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.results.types import Comparison, Series
+
+_MAX_WEEKLY = timedelta(days=7, hours=1)
+"""Longest selection that is compared with the same hours one week before; it may have an hour more than seven days."""
+
+MAX_ZOOMED_BUCKETS = 400
+"""Buckets up to which a zoom takes a finer one: more are too thin to pick."""
+
+_FINER: dict[str, tuple[Bucket, ...]] = {"month": ("day",), "week": ("day", "hour"), "day": ("hour",), "hour": ()}
+"""Buckets that a zoom may take, the nearest first."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the numbers are about: the resolved `query` of the selection, else of the whole window.
+
+    `series` and `span` are what is selected; both are None without a selection. `span` lies within the window.
+    """
+
+    query: AggregateQuery
+    series: Series | None = None
+    span: tuple[datetime, datetime] | None = None
+
+    def __bool__(self) -> bool:
+        return self.series is not None or self.span is not None
+
+    def words(self, answer: Aggregate) -> str:
+        """The selection in words: "3 Sep 2026, model large"."""
+        zone = answer.query.zone
+        time = "" if self.span is None else formatting.span(*(edge.astimezone(zone) for edge in self.span))
+        return ", ".join(filter(None, (time, self.series_words(answer))))
+
+    def series_words(self, answer: Aggregate) -> str:
+        """The selected series with its group, "model large"; blank without one."""
+        return "" if self.series is None else f"{group_name(answer.query.group_by)} {self.series_label(answer)}"
+
+    def series_label(self, answer: Aggregate) -> str:
+        """The name of the selected series as the chart has it; blank without one."""
+        if self.series is None:
+            return ""
+        if self.series in answer.series:
+            return labels.names(answer)[answer.series.index(self.series)]
+        return formatting.data_value(self.series.label)
+
+
+def selected(view: ExploreView, answer: Aggregate) -> Selection | None:
+    """The selection of the view; None if its span lies outside the window.
+
+    A series that is not drawn, because it is folded into Other or has no events, is selected nevertheless. The series
+    Other exists only in an answer that has one: without it, Other selects nothing.
+    """
+    query, series, span = answer.query, None, None
+    if view.span is not None:
+        since, until = query.span
+        if not (view.span[0] < until and since < view.span[1]):
+            return None
+        span = max(since, view.span[0]), min(until, view.span[1])
+        # a running total counts from the window's start on
+        query = query.replace(since=since if query.cumulative else span[0], until=span[1])
+    if view.series is not None and view.series[0] != "all" and query.group_by != "none":
+        series = next((item for item in answer.series if (item.kind, item.key) == view.series), None)
+        if series is None and view.series[0] in ("value", "missing"):
+            series = Series(view.series[0], view.series[1], 0, 1, ())
+        if series is not None:
+            query = query_edits.narrowed(answer, query, series)
+    return Selection(query, series, span)
+
+
+def settled_series(view: ExploreView, selection: Selection) -> ExploreView:
+    """The view with its selected Other as filters: what Other contains changes with every other filter."""
+    if selection.series is None or selection.series.kind != "other":
+        return view
+    return view.replace(query=query_edits.with_filters_of(view.query, selection.query), series=None)
+
+
+def zoomed(view: ExploreView, span: tuple[datetime, datetime]) -> ExploreView:
+    """The view whose window is the span, in a finer bucket; the selected series stays selected."""
+    query = view.query.replace(window=None, since=span[0], until=span[1])
+    bucket = query.bucket
+    for finer in _FINER.get(bucket, ()):
+        if len(buckets.edges(*span, finer, query.zone)) - 1 <= MAX_ZOOMED_BUCKETS:
+            bucket = finer
+    return view.replace(query=query.replace(bucket=bucket), span=None)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The half-open window of the selection and the earlier one, of equal length, with a name for the comparison."""
+
+    now: Span
+    before: Span
+    label: str
+
+
+def windows(
+    selection: Selection, comparison: Comparison | str, answer: Aggregate, first: datetime | None
+) -> Windows | str:
+    """The windows to compare, else the reason why there are none.
+
+    Those of the page's `comparison` without a selected span. A span of up to a week is compared with the same hours one
+    week before, because usage follows the week; a longer one with the period before. `first` is the time of the
+    organization's first event.
+    """
+    if selection.span is None:
+        if isinstance(comparison, str):
+            return comparison
+        if not comparison.has_begun:
+            return "nothing to compare: the window has not begun"
+        since = answer.query.span[0]
+        before = Span(comparison.since, comparison.until)
+        partial = ", which is partial" if comparison.partial else ""
+        return Windows(Span(since, comparison.now_until), before, f"{comparison.label}{partial}")
+    weekly = selection.span[1] - selection.span[0] <= _MAX_WEEKLY
+    baseline: Baseline = "week" if weekly else "before"
+    try:
+        both = spans(selection.query, answer.now, None, baseline)
+    except QueryError:
+        return "nothing to compare"
+    zone = answer.query.zone
+    name = formatting.span(*(edge.astimezone(zone) for edge in (both.before.since, both.before.until)))
+    if first is None or both.before.since < first:
+        begin = formatting.date_and_time(first.astimezone(zone)) if first else ""
+        return f"not compared with {name}: " + (f"events begin on {begin}" if first else "no events")
+    length = both.after.until - both.after.since
+    so_far = " so far" if both.after.until < selection.span[1] else ""
+    weekday = f"{both.before.since.astimezone(zone):%a} " if weekly and length <= timedelta(days=1, hours=1) else ""
+    return Windows(both.after, both.before, f"vs {weekday}{name}{so_far}")

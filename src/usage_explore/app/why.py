@@ -1,0 +1,81 @@
+"""The tab "Why": the few values and pairs that account for the change of the selection, each a click to filter."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import boards, markdown, query_edits
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import go
+from usage_explore.app.page_state import ExploreView
+from usage_explore.app.selection import Selection, Windows, settled_series
+from usage_explore.explain import Cell, Explanation, Part
+from usage_explore.explain.result import EVERYTHING_ELSE
+from usage_explore.query.queries import METRICS, RATIOS
+
+
+def draw(view: ExploreView, source: Source, selection: Selection, windows: Windows | str) -> None:
+    """Draw what accounts for the change between the two windows; that of the cost for a unit cost."""
+    if isinstance(windows, str):
+        st.info(markdown.plain(f"There is no change to explain: {windows}."))
+        return
+    now, before = windows.now, windows.before
+    query = selection.query.replace(since=now.since, until=now.until, group_by="none", compare=None, cumulative=None)
+    if query.metric in RATIOS:
+        query = query.replace(metric="sum_cost")
+    explanation = source.explanation(query, (before.since, before.until))
+    st.markdown(markdown.plain(formatting.typographic(explanation.sentence)))
+    if explanation.cells:
+        _table(view, selection, explanation)
+    if explanation.notes:
+        st.caption(markdown.plain(f"{'. '.join(explanation.notes)}."))
+
+
+def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
+    cells = explanation.cells
+    unit = METRICS[explanation.query.metric]
+    rows = [_row(cell, explanation.names.in_text(cell.label), unit) for cell in cells]
+    rows.append(_row(explanation.rest, EVERYTHING_ELSE, unit))
+    table = boards.Table(
+        id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
+    )
+
+    def act(_: str, row: int, action: boards.Action) -> None:
+        if row < len(cells):
+            go(view, lambda: filtered(view, selection, cells[row], action))
+
+    boards.draw([table], ("change", "share", "before → after"), key="causes", act=act, wide=True)
+
+
+def filtered(view: ExploreView, selection: Selection, cell: Cell, action: boards.Action) -> ExploreView:
+    """The view with only the cell's events, or without its one value; the selected time stays."""
+    settled = settled_series(view, selection)
+    query = settled.query
+    if action == "not":
+        return settled.with_query(query_edits.without_value(query, *cell.where[0]))
+    for group, value in cell.where:
+        query = query_edits.only(query, group, value)
+    for group, value in cell.without:
+        query = query_edits.without_value(query, group, value)
+    return settled.with_query(query)
+
+
+def _row(part: Part, label: str, unit: str) -> boards.Cell:
+    before, after = formatting.exact(part.before), formatting.exact(part.after)
+    change = formatting.signed(part.contribution)
+    # filters know no "not both", so a pair cannot be excluded
+    is_single = isinstance(part, Cell) and len(part.where) == 1 and not part.without
+    state = ""
+    if isinstance(part, Cell):
+        state = " (new)" if part.is_new else " (gone)" if part.is_gone else ""
+    return boards.Cell(
+        name=formatting.short_ids(label) + state,
+        title=formatting.typographic(f"{label}: {before} {unit} before, {after} after"),
+        total=formatting.typographic(change),
+        part="–" if part.share is None else formatting.typographic(formatting.percent(part.share)),
+        change=formatting.typographic(f"{formatting.short(part.before)} → {formatting.short(part.after)}"),
+        share=0.0 if part.share is None else float(part.share),
+        actionable=isinstance(part, Cell),
+        excludable=is_single,
+    )

@@ -1,0 +1,122 @@
+"""The selection of the Explore page: the events it is about, what it is compared with, and its edits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from support.app_pages import Open
+from support.demo_database import ACME, WINDOW
+from usage_explore import AggregateQuery, EventQuery, Store, formatting
+from usage_explore.app import query_edits
+from usage_explore.app.page_state import ExploreView
+from usage_explore.app.selection import Selection, Windows, selected, settled_series, windows, zoomed
+
+LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
+DAY = timedelta(days=1)
+NINTH = datetime(2026, 9, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("series", [None, ("value", "tokens_in"), ("value", "batch_jobs"), ("other", None)])
+@pytest.mark.parametrize("span", [None, (NINTH, NINTH + DAY), (NINTH + 15 * DAY, NINTH + 90 * DAY)])
+def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, series, span) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK, top=3))
+    selection = selected(ExploreView(AggregateQuery(**LINK, top=3), series=series, span=span), answer)
+    assert selection is not None
+    every = store.aggregate(AggregateQuery(**LINK, top=0))
+    shown = {item.key for item in answer.series if item.kind == "value"}
+    expected = sum(
+        point.value
+        for item in every.series
+        if series is None or (item.key == series[1] if series[0] == "value" else item.key not in shown)
+        for point in item.points
+        if span is None or span[0] <= point.start < span[1]
+    )
+    assert store.aggregate(selection.query).total == expected > 0
+    kept = settled_series(ExploreView(answer.query, series=series, span=span), selection)
+    assert (kept.series is None) == (series is None or series[0] == "other")
+    if series == ("other", None):
+        assert (
+            store.aggregate(kept.query.replace(since=selection.query.since, until=selection.query.until)).total
+            == expected
+        )
+
+
+def test_a_span_outside_the_window_selects_nothing(store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK))
+    view = ExploreView(answer.query, span=(NINTH - 90 * DAY, NINTH - 89 * DAY))
+    assert selected(view, answer) is None
+    assert not Selection(answer.query)
+
+
+@pytest.mark.parametrize(
+    ("length", "before", "label"),
+    [
+        (1, 7, "vs Wed 2 Sep 2026"),
+        (7, 7, "vs 2–8 Sep 2026"),
+        (8, 8, "vs 1–8 Sep 2026"),
+    ],
+)
+def test_up_to_a_week_is_compared_with_the_week_before(store: Store, length: int, before: int, label: str) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK))
+    selection = selected(ExploreView(answer.query, span=(NINTH, NINTH + length * DAY)), answer)
+    assert selection
+    first = datetime(2026, 8, 31, tzinfo=UTC)
+    compared = windows(selection, "", answer, first)
+    assert isinstance(compared, Windows)
+    assert (compared.before.since, compared.before.until) == (
+        NINTH - before * DAY,
+        NINTH - before * DAY + length * DAY,
+    )
+    assert compared.label == label
+    assert "events begin on" in str(windows(selection, "", answer, NINTH))
+
+
+@pytest.mark.parametrize(
+    ("bucket", "days", "finer"), [("week", 28, "day"), ("day", 1, "hour"), ("day", 28, "day"), ("hour", 1, "hour")]
+)
+def test_a_zoom_takes_a_finer_bucket_unless_it_is_too_fine(bucket: str, days: int, finer: str) -> None:
+    view = ExploreView(AggregateQuery(**LINK, bucket=bucket), span=(NINTH, NINTH + days * DAY))
+    assert view.span
+    made = zoomed(view, view.span)
+    assert (made.query.bucket, made.query.span, made.span) == (finer, view.span, None)
+
+
+def test_only_and_not_compose_with_the_filters_that_are_there() -> None:
+    query = EventQuery(metric_key=["a", "b"], exclude={"dim:model": ["x"]})
+    assert query_edits.only(query, "metric_key", "c").metric_key == ("c",)
+    assert query_edits.only(query, "dim:model", None).missing == ("dim:model",)
+    assert dict(query_edits.without_value(query, "dim:model", "y").exclude) == {"dim:model": ("x", "y")}
+    assert dict(query_edits.without_value(query, "price_key", None).exclude)["missing"] == ("price_key",)
+
+
+def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) -> None:
+    span = "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"
+    app = explore(**LINK, span=span, rank="change")
+    query = AggregateQuery(**{**LINK, "since": NINTH, "until": NINTH + DAY}, top=0)
+    now, before = (
+        store.aggregate(query.replace(since=NINTH - days * DAY, until=NINTH - days * DAY + DAY)) for days in (0, 7)
+    )
+    text = " ".join(each.value for each in app.subheader)
+    assert f"{formatting.short(now.total)}" in text.replace("\\", "")
+    assert "vs Wed 2 Sep 2026" in text.replace("\\", "")
+    ranking = app.dataframe[0].value
+    earlier = {series.key: series.total for series in before.series}
+    changes = {series.key: series.total - earlier.get(series.key, 0) for series in now.series}
+    ranking["series"] = ranking["series"].str.removesuffix(" (in Other)")
+    listed = ranking[ranking["series"].isin([*changes])]
+    assert dict(zip(listed["series"], listed["change"], strict=True)) == {
+        name: changes[name] for name in listed["series"]
+    }
+    moved = sorted((abs(change) for change in changes.values()), reverse=True)
+    assert [abs(change) for change in listed["change"]][:5] == moved[:5]
+
+
+def test_a_chip_opens_the_picker_with_its_values(explore: Open) -> None:
+    app = explore(**LINK, metric_key=["images", "requests"])
+    app.button(key="edit metric_key is").click().run()
+    assert not app.exception
+    assert app.session_state["filter_group"] == "metric_key"
+    assert app.session_state["filter_test"] == "is"
+    assert app.session_state["filter_values metric_key is"] == ["images", "requests"]
