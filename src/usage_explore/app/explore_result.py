@@ -405,6 +405,9 @@ def _change_column(rows: Sequence[Row], compared: Windows | str, order: Order) -
     label = compared if isinstance(compared, str) else compared.label
     if order == "change":
         differences = [moved(row.change) for row in rows]
+        rounded = [None if step is None else float(step) for step in differences]
+        if any(step is not None and len(signed(step)) > _MAX_EXACT_DIGITS for step in differences):
+            return grid.ratios("Change", rounded, lambda value: _signed_short(Decimal(repr(value))), help=label)
         return grid.numbers("Change", differences, lambda value: formatting.typographic(signed(value)), help=label)
     return grid.ratios(
         "Change",
@@ -412,6 +415,10 @@ def _change_column(rows: Sequence[Row], compared: Windows | str, order: Order) -
         lambda ratio: formatting.typographic(formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None)),
         help=label if isinstance(compared, str) else f"{label}; copied as a ratio, new as Infinity",
     )
+
+
+def _signed_short(value: Decimal) -> str:
+    return formatting.typographic(f"+{formatting.short(value)}" if value > 0 else formatting.short(value))
 
 
 def _ratio(change: Change | None) -> float | None:

@@ -62,10 +62,10 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
             single.append(f"{group_label(item.group)} {_name(item.rows[0].key, item.group, names)}")
     unit = METRICS[query.metric]
     tables = [_table(item, names, shown.total, view.order, unit, searches.get(item.group)) for item in drawn]
-    if isinstance(windows, str):
-        st.caption(markdown.plain(f"Without changes, {windows}."))
-    else:
-        st.caption(markdown.plain(f"Changes {windows.label}. Click a name for only it, a title to group by it."))
+    about = f"Without changes, {windows}." if isinstance(windows, str) else f"Changes {windows.label}."
+    if query.metric != selection.query.metric:
+        about = f"These are costs; unit costs do not add up. {about}"
+    st.caption(markdown.plain(f"{about} Click a name for only it, a title to group by it."))
 
     def act(table: str, row: int, action: boards.Action) -> None:
         item = next((item for item in drawn if item.group == table), None)
