@@ -280,6 +280,29 @@ def test_a_window_before_the_first_event_is_said(explained: Any) -> None:
     assert explained([], baseline="week").notes == ()
 
 
+def test_a_change_of_everything_is_spread_evenly(explained: Any) -> None:
+    days = ((utc(2026, 5, 26), 9), (utc(2026, 6, 2), 12))
+    explanation = explained([each for day, times in days for _ in range(times) for each in usual(day)])
+    assert (explanation.total.before, explanation.total.after) == (600, 780)
+    assert explanation.cells == ()
+    assert explanation.is_even
+    assert "a change of +180 (+30.0 %), spread evenly" in explanation.sentence
+    assert explanation.to_dict()["is_even"] is True
+
+
+def test_five_of_eight_values_that_doubled_are_one_part_of_the_sentence(explained: Any) -> None:
+    more = [
+        event(day + timedelta(seconds=number), dimensions=f'{{"plan": "p{number % 8}"}}')
+        for day, often in ((utc(2026, 5, 26), 1), (utc(2026, 6, 2), 2))
+        for number in range(8 * 60)
+        for _ in range(often if number % 8 < 5 else 1)
+    ]
+    explanation = explained(more)
+    assert {cell.where for cell in explanation.cells} == {(("dim:plan", f"p{number}"),) for number in range(5)}
+    assert "+300 (100 %) where plan is one of 5 values, p0, p1, p2, p3 and p4" in explanation.sentence
+    assert not explanation.is_even
+
+
 def test_windows_without_events(explained: Any) -> None:
     empty = explained([], bucket=utc(2026, 6, 3))
     assert (empty.change, empty.cells) == (0, ())

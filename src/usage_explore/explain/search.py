@@ -28,6 +28,7 @@ from usage_explore.explain.model import (
     Mask,
     Model,
     Noise,
+    Pair,
     Region,
     disjoint,
     estimate_noise,
@@ -59,8 +60,9 @@ _MIN_DISTINCT_SHARE = 0.5
 _MAX_UNEXPLAINED_SHARE = 0.5
 """Share of the change outside all regions, above which single values that changed alike are looked for."""
 
-_MIN_CLEAR_DEVIATIONS = 3.0
-"""Change of a value that changed, in standard deviations of the noise."""
+_MIN_CLEAR_DEVIATIONS, _MAX_QUIET_SHARE = 3.0, 0.25
+"""Change of a value that changed, in standard deviations of the noise; and largest change of those that did not, as a
+part of the change of the others."""
 
 _MIN_EVEN_CHANGE, _MAX_UNEVEN_SHARE, _MIN_EVEN_VOLUME = 0.02, 0.5, 0.5
 """A change is spread evenly if it is at least the first part of the amount before, if no value differs from it by more
@@ -101,19 +103,21 @@ _Causes = tuple[tuple[int, ...], ...]
 
 def choose_regions(leaves: Leaves) -> list[Region]:
     """At most `MAX_REGIONS` disjoint regions, the one with the largest change first."""
-    elements = [_sharper(leaves, element) for element in _simpler(leaves, search(leaves))]
+    sharp = [_sharper(leaves, element) for element in _simpler(leaves, search(leaves))]
+    elements = [*dict.fromkeys(chain(*(_divided(leaves, element) for element in sharp)))]
     regions = _distinct(leaves, _important(leaves, elements))
     change = float(leaves.difference.sum())
     unexplained = abs(_sum(leaves.difference, _free(leaves, regions)))
     if unexplained > _MAX_UNEXPLAINED_SHARE * abs(change) and not spread_evenly(leaves):
-        regions = _distinct(leaves, _changed_values(leaves)) or regions
+        values = _changed_values(leaves, np.ones(len(leaves.change), dtype=bool))
+        regions = _distinct(leaves, [(pair,) for pair in values]) or regions
     while len(regions) < MAX_REGIONS:
         free = _free(leaves, regions)
         if abs(_sum(leaves.difference, free)) <= (1 - _SUFFICIENT_SHARE) * abs(change):
             break
         element = largest(leaves, free)
-        sharp = element and _sharper(leaves, element)
-        more = _distinct(leaves, [*(region.where for region in regions), sharp]) if sharp else regions
+        parts = _divided(leaves, _sharper(leaves, element)) if element else []
+        more = _distinct(leaves, [*(region.where for region in regions), *parts])[:MAX_REGIONS] if parts else regions
         if len(more) <= len(regions):
             break
         regions = more
@@ -177,16 +181,27 @@ def _distinct(leaves: Leaves, elements: list[Element]) -> list[Region]:
     return regions
 
 
-def _changed_values(leaves: Leaves) -> list[Element]:
-    """The values of the dimension that divides best into some that changed and others that did not; else none.
+def _divided(leaves: Leaves, element: Element) -> list[Element]:
+    """The values within the element that changed, if others in it clearly did not; else the element alone."""
+    mask = Region(element).mask(leaves.codes)
+    result = []
+    for pair in _changed_values(leaves, mask, {dim for dim, _ in element}):
+        is_inside = bool(mask[Region((pair,)).mask(leaves.codes)].all())
+        result.append((pair,) if is_inside else tuple(sorted((*element, pair))))
+    return result or [element]
 
-    If most values changed alike, the search takes their change for the common one and the others for the exceptions.
+
+def _changed_values(leaves: Leaves, within: Mask, skipped: Collection[int] = ()) -> list[Pair]:
+    """The values of the dimension that divides best into some that changed alike and others that did not; else none.
+
+    If most values changed alike, the search takes their change for the common one and the others for the exceptions, or
+    names what most of them have in common.
     """
-    best, result = 0.0, list[Element]()
+    best, result = 0.0, list[Pair]()
     variance = _variance(leaves)
     for dim, column in enumerate(leaves.codes.T):
-        named = column >= 0
-        if not named.any():
+        named = within & (column >= 0)
+        if dim in skipped or not named.any():
             continue
         volumes, changes, variances = (
             np.bincount(column[named], amounts[named]) for amounts in (leaves.before, leaves.difference, variance)
@@ -194,16 +209,18 @@ def _changed_values(leaves: Leaves) -> list[Element]:
         there = volumes > 0
         clear = there & (np.abs(changes) >= _MIN_CLEAR_DEVIATIONS * np.sqrt(variances))
         level = changes[clear].sum() / volumes[clear].sum() if clear.any() else 0.0
-        if not level:
-            continue
         changed = clear & (np.abs(changes - level * volumes) <= 0.5 * abs(level) * volumes)
         others = there & ~changed
-        quiet = volumes[others].sum() and abs(changes[others].sum() / volumes[others].sum()) <= 0.25 * abs(level)
-        if not quiet or not 1 < changed.sum() <= MAX_REGIONS:
+        if not level or not 1 < changed.sum() <= MAX_REGIONS or not others.any():
             continue
-        separation = abs(level) * min(volumes[others].sum(), volumes[changed].sum())
+        volume, change = float(volumes[others].sum()), float(changes[others].sum())
+        missing = abs(change - level * volume)  # if they had changed, too
+        is_quiet = abs(change) <= _MAX_QUIET_SHARE * abs(level) * volume
+        if not is_quiet or missing < _MIN_CLEAR_DEVIATIONS * math.sqrt(float(variances[others].sum())):
+            continue
+        separation = abs(level) * min(volume, float(volumes[changed].sum()))
         if separation > best:
-            best, result = separation, [((dim, int(code)),) for code in np.flatnonzero(changed)]
+            best, result = separation, [(dim, int(code)) for code in np.flatnonzero(changed)]
     return result
 
 
