@@ -94,13 +94,14 @@ def selection_bar(view: ExploreView, answer: Aggregate, selection: Selection) ->
             picked = start, end
     spoken.setdefault(picked, selection.words(answer))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="selection"):
-        key = follow("selected_time", picked)
+        # a browser sends an option's text, which is unknown among options with other numbers: those are another list
+        key = follow(f"selected_time {hash(tuple(spoken.values()))}", picked)
         st.selectbox(
             "Selected time",
             list(spoken),
             key=key,
             format_func=lambda span: spoken.get(span, ""),
-            on_change=changed(key, view, lambda span: view.replace(span=span or None)),
+            on_change=changed(key, view, lambda span: view.replace(span=span or None) if span in spoken else view),
             label_visibility="collapsed",
             width=300,
         )
