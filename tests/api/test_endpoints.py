@@ -139,7 +139,7 @@ def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client
     assert set(answer) == {
         *("bucket", "group_by", "metric", "since", "until", "series"),
         *("timezone", "top", "as_of", "capped", "exists_since", "metrics", "filters", "hints"),
-        *("cumulative", "compare", "comparison"),
+        *("cumulative", "compare", "comparison", "currency"),
     }
     assert (answer["bucket"], answer["group_by"], answer["metric"]) == ("day", "none", "count")
     assert (answer["timezone"], answer["top"], answer["as_of"], answer["capped"]) == ("UTC", 3, None, False)
