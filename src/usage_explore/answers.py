@@ -211,7 +211,7 @@ class Aggregate(AggregateData):
         objects for sums; for unit costs None, too). If compared, also `earlier_start` (datetime64[us, zone]), where the
         bucket of the other period starts, its value `earlier`, and `change`, the value of equally much elapsed time
         less `earlier` (Int64 for counts, else `Decimal` objects); without a counterpart NaT, and NA or None. What only
-        the other period has is in `comparison`.
+        the other period has is a series Other of 0.
         """
         return frames.aggregate(self)
 

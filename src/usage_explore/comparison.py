@@ -24,7 +24,7 @@ from usage_explore.answers import Aggregate, ComparisonSource
 from usage_explore.decimals import Number
 from usage_explore.errors import Fault, QueryError
 from usage_explore.extract.routing import Paths
-from usage_explore.formatting import counted, data_value, date_and_time, duration, span
+from usage_explore.formatting import counted, data_value, date_and_time, duration, listed, span
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -50,12 +50,15 @@ def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
         try:
             result = store.compare(answer)
         except QueryError as error:
-            if any(fault.parameter == CURRENCY for fault in error.faults):
+            if CURRENCY in str(error):
                 return f"not compared with {_name(query)}: its costs are in other currencies"
             return f"not compared with {_name(query)}: too many buckets or series"
         if result.partial:
             return f"not compared with {_name(query)}: {_beginning(query, result.first_event)}"
-    return result if result.has_begun else "nothing to compare: the window has not begun"
+    if result.has_begun:
+        return result
+    window_has_begun = answer.closed_until > answer.query.span[0]
+    return f"nothing to compare: the {'other period' if window_has_begun else 'window'} has not begun"
 
 
 def compared(
@@ -63,8 +66,10 @@ def compared(
 ) -> Comparison:
     """The comparison of a resolved query's series with the period of its `compare`.
 
-    Raises `QueryError` for a period that begins before 1970 or has more than `MAX_AGGREGATE_BUCKETS`, and for costs in
-    other `currencies` than the query's, `NotExact`.
+    Grouped by currency, costs in different currencies are not compared: neither the total nor Other has a change.
+
+    Raises `QueryError` for a period that begins before 1970 or has more than `MAX_AGGREGATE_BUCKETS`, and else for
+    costs in other `currencies` than the query's, `NotExact`.
     """
     (since, until), (other_since, other_until) = query.span, other_span(query)
     if other_since < validators.EARLIEST:
@@ -82,14 +87,15 @@ def compared(
     first: datetime | None = paths.connection.execute(filters.first(paths.table, everything)).scalar_one()
     if partial := first is None or other_since < first:
         label += f" (partial: {_beginning(query, first)})"
+    has_begun = other_since < before_until
     now, before = _Side(query, (), (), ()), _Side(query, (), (), ())
-    if other_since < before_until:
+    if has_begun:
         kept = None if query.group_by == "none" else [item.key for item in series if item.kind != "other"]
-        before = _read(paths, query.replace(since=other_since, until=before_until), kept)
-        _check_currency(query, currencies, before.currencies)
+        before = _read_other(paths, query.replace(since=other_since, until=before_until), kept, currencies)
         now = _Side(query, series, query.edges(), currencies)
         if now_until < until:
             now = _read(paths, query.replace(until=now_until), kept)
+    one_currency = len({*currencies, *before.currencies}) <= 1
     return Comparison(
         label=label,
         since=other_since,
@@ -97,8 +103,9 @@ def compared(
         now_until=now_until,
         partial=partial,
         first_event=first,
-        total=Change(now.total, before.total),
-        series=_changes(query, series, now, before, first),
+        total=Change(now.total, before.total) if has_begun and one_currency else Change(None, None),
+        series=_changes(query, series, now, before, first, has_begun=has_begun, one_currency=one_currency),
+        currencies=before.currencies,
     )
 
 
@@ -142,20 +149,35 @@ def _read(paths: Paths, query: AggregateQuery, kept: Sequence[str | None] | None
     if edges[0] > query.span[0]:
         message = f"covers more than {MAX_AGGREGATE_BUCKETS:,} {query.bucket}s; shorten it, or use a larger bucket"
         raise QueryError([Fault("compare", message)])
-    series, _, currencies, _ = paths.aggregate(query, kept)
+    series, _, currencies, _ = paths.aggregate(query, kept, one_currency=False)
     return _Side(query, series, edges, currencies)
 
 
-def _check_currency(query: AggregateQuery, now: Currencies, before: Currencies) -> None:
-    """Raises `QueryError` if the costs of the two periods are in different currencies, which cannot be compared."""
-    if query.group_by != CURRENCY and before and now not in ((), before):
-        ours, theirs = (data_value(currency[0] or "(missing)") for currency in (now, before))
+def _read_other(
+    paths: Paths, query: AggregateQuery, kept: Sequence[str | None] | None, currencies: Currencies
+) -> _Side:
+    """The other period. Raises `QueryError` if its costs are in other currencies than the window's."""
+    before = _read(paths, query, kept)
+    several = len(before.currencies) > 1 or (before.currencies and currencies not in ((), before.currencies))
+    if query.group_by != CURRENCY and several:
+        ours, theirs = (
+            listed([data_value(currency) for currency in some]) or "no currency"
+            for some in (currencies, before.currencies)
+        )
         message = f"the costs of the other period are in {theirs}, those of the window in {ours}"
-        raise QueryError([Fault(CURRENCY, f"{message}; filter to one currency, or group by {CURRENCY}")])
+        raise QueryError([Fault("compare", f"{message}; filter to one {CURRENCY}, or group by it")])
+    return before
 
 
 def _changes(
-    query: AggregateQuery, series: Sequence[Series], now: _Side, before: _Side, first: datetime | None
+    query: AggregateQuery,
+    series: Sequence[Series],
+    now: _Side,
+    before: _Side,
+    first: datetime | None,
+    *,
+    has_begun: bool,
+    one_currency: bool,
 ) -> tuple[SeriesChange, ...]:
     """The changes of the answer's series, then of Other if only the other period has it."""
     result = []
@@ -163,6 +185,9 @@ def _changes(
     if before.has("other", None) and "other" not in (item.kind for item in series):
         items.append(("other", None, None))
     for kind, key, name in items:
+        if not has_begun or (kind == "other" and not one_currency):
+            result.append(SeriesChange(None, None, kind, key, (None,) * (len(query.edges()) - 1), name))
+            continue
         now_total, now_values = now.values(kind, key)
         before_total, before_values = before.values(kind, key)
         points: list[PointChange | None] = []

@@ -171,7 +171,7 @@ HINTS = {
     "EventQuery.from_params('region=x')": "region: unknown parameter; for a dimension write dim:region=…",
     "AggregateQuery(group_by='model')": "; for a dimension write dim:model",
     "AggregateQuery(missing='region')": "; for a dimension write dim:region",
-    "AggregateQuery(exclude={'m': 'x'})": "not:m: unknown parameter; for a dimension write dim:m",
+    "AggregateQuery(exclude={'m': 'x'})": "not:m: unknown parameter; for a dimension write not:dim:m",
     "AggregateQuery(exclude=['metric_key'])": 'exclude: is not a mapping such as {"dim:model": ["large"]}',
     "AggregateQuery(dimensions=['model'])": 'dimensions: is not a mapping such as {"model": ["large"]}',
     "AggregateQuery(limit=10)": "limit: unknown parameter; it belongs to events (EventQuery)",
@@ -299,3 +299,16 @@ def test_the_error_of_a_blank_text_names_the_list_that_holds_it(name: str) -> No
         ):
             EventQuery(**values)
     assert getattr(EventQuery(**{name: [""]}), name) == ("",)
+
+
+@pytest.mark.parametrize("bound", ["0.0000001", "100000000000000000000000000", "-0.5", "0"])
+def test_a_bound_of_quantities_is_written_without_an_exponent(bound: str) -> None:
+    query = AggregateQuery(quantity_min=bound, quantity_max=bound)
+    assert f"quantity_min='{bound}'" in repr(query)
+    assert eval(repr(query)) == query
+    assert AggregateQuery.model_validate_json(query.model_dump_json()) == query
+
+
+def test_a_compared_period_may_be_dates_at_midnight_of_the_zone() -> None:
+    query = AggregateQuery(compare=("2026-01-01", date(2026, 2, 1)), timezone="Europe/Berlin")
+    assert query.compare == "2025-12-31T23:00:00Z/2026-01-31T23:00:00Z"

@@ -12,6 +12,7 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -275,6 +276,69 @@ def test_costs_in_another_currency_are_not_compared(both: Both) -> None:
         assert grouped is not None
         assert grouped.total.absolute is None
         assert {change.key: (change.now, change.before) for change in grouped.series} == {"USD": (3, 0), "EUR": (3, 1)}
+        one = store.aggregate(
+            query.replace(group_by="external_cost_currency", exclude={"metric_key": ["b"]})
+        ).comparison
+        assert one is not None
+        assert [(change.label, change.now, change.before, change.absolute) for change in one.series] == [
+            ("USD", 3, 0, 3),
+            ("Other", None, None, None),
+        ]
+        assert (one.total.before, one.total.absolute, one.total.ratio) == (None, None, None)
+
+
+@pytest.mark.parametrize("metric", ["sum_cost", "unit_cost"])
+def test_a_period_of_further_currencies_is_compared_by_currency_alone(both: Both, metric: str) -> None:
+    both.add(costed("1", "1", 0, "EUR"), costed("2", "1", 0, "GBP"), costed("4", "1", 0), costed("3", "1", 1))
+    query = AggregateQuery(since=FIRST + DAY, until=FIRST + 2 * DAY, metric=metric, compare="previous")
+    for store in (both.fast, both.raw):
+        for top in (0, 1, 8):
+            grouped = store.aggregate(query.replace(group_by="external_cost_currency", top=top))
+            found = grouped.comparison
+            assert found is not None
+            usd, other = found.series
+            assert (usd.key, usd.now, usd.before, usd.absolute) == ("USD", 3, 4, -1)
+            assert (other.kind, other.now, other.before) == ("other", None, None)
+            assert found.total.absolute is None
+            assert compare(store, grouped) == found
+            grouped.chart()
+        message = "compare: the costs of the other period are in EUR, GBP and USD, those of the window in USD"
+        with pytest.raises(QueryError, match=message):
+            store.aggregate(query)
+
+
+def test_what_only_the_other_period_has_is_a_series_of_nothing_in_files(both: Both) -> None:
+    both.add(*(costed(None, "2", 0, metric_key=key) for key in ("a", "b", "c")), costed(None, "5", 1, metric_key="a"))
+    query = AggregateQuery(since=FIRST + DAY, until=FIRST + 2 * DAY, metric="sum_quantity", group_by="metric_key")
+    answer = both.raw.aggregate(query.replace(compare="previous", top=0))
+    assert answer.comparison is not None
+    frame = answer.frame
+    assert list(frame["label"]) == ["a", "Other"]
+    assert (sum(frame["value"]), sum(frame["earlier"]), sum(frame["change"])) == (5, 6, -1)
+    rows = list(csv.DictReader(io.StringIO(frames.to_csv(answer).decode("utf-8-sig"))))
+    assert [(row["kind"], row["value"], row["earlier"], row["change"]) for row in rows] == [
+        ("value", "5", "2", "3"),
+        ("other", "0", "4", "-4"),
+    ]
+    book = openpyxl.load_workbook(io.BytesIO(answer.xlsx("Acme", "", "")))
+    heading, *lines = book["Long"].iter_rows(values_only=True)
+    assert heading[-3:] == ("earlier start (UTC)", "earlier", "change")
+    assert [line[-4:] for line in lines] == [
+        (5, FIRST.replace(tzinfo=None), 2, 3),
+        (0, FIRST.replace(tzinfo=None), 4, -4),
+    ]
+    facts = dict(row[:2] for row in book["Query"].iter_rows(values_only=True))
+    assert (facts["Its total"], facts["Change"]) == (6, -1)
+
+
+def test_costs_that_stopped_have_their_currency(both: Both) -> None:
+    both.add(costed("5", "2", 0), costed(None, "1", 1))
+    query = AggregateQuery(since=FIRST + DAY, until=FIRST + 2 * DAY, metric="sum_cost", compare="previous")
+    for store in (both.fast, both.raw):
+        answer = store.aggregate(query)
+        assert (answer.currency, answer.total) == ("USD", 0)
+        assert answer.comparison is not None
+        assert answer.comparison.total.absolute == -5
 
 
 def test_a_change_of_cost_is_explained_one_of_a_ratio_is_refused(both: Both) -> None:

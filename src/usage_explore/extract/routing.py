@@ -125,18 +125,19 @@ class Paths:
     _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
     def aggregate(
-        self, query: AggregateQuery, kept: Sequence[str | None] | None = None
+        self, query: AggregateQuery, kept: Sequence[str | None] | None = None, *, one_currency: bool = True
     ) -> tuple[tuple[Series, ...], int, Currencies, Served]:
         """The series of a resolved query, the number of metrics that they add up, the currencies, and the path.
 
-        With `kept`, the series are those keys (None for missing) that have events, and Other.
+        With `kept`, the series are those keys (None for missing) that have events, and Other. Without `one_currency`
+        a series may add up costs in several.
 
         Raises `QueryError`, for costs in several currencies too, and `NotExact`.
         """
         began = time.perf_counter()
         because = None
         costs = self.costs(query) if query.metric in COST_METRICS else []
-        if query.group_by != CURRENCY:
+        if one_currency and query.group_by != CURRENCY:
             check_currencies(costs)
         try:
             rows: Sequence[Any] = self._from_extract(query, kept)
@@ -145,7 +146,7 @@ class Paths:
             rows = self.connection.execute(aggregation.aggregate(self.table, query, kept)).all()
         since = self.exists_since(query)
         result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now), since)
-        if query.group_by == CURRENCY:
+        if one_currency and query.group_by == CURRENCY:
             check_folded(costs, result)
         took = timedelta(seconds=time.perf_counter() - began)
         return result, rows[0].metrics, tuple(cost.currency for cost in costs), Served(because, took, since)

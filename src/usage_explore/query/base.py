@@ -19,11 +19,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
 )
 
+from usage_explore.decimals import plain
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
@@ -59,7 +61,9 @@ else:
 _optional_uuid = Annotated[UUID | None, BeforeValidator(validators.uuid)]
 optional_instant = Annotated[datetime | None, BeforeValidator(validators.instant)]
 _moment = Annotated[datetime | str | None, BeforeValidator(validators.moment)]
-_optional_decimal = Annotated[Decimal | None, BeforeValidator(validators.decimal)]
+_optional_decimal = Annotated[
+    Decimal | None, BeforeValidator(validators.decimal), PlainSerializer(plain, when_used="json-unless-none")
+]
 _texts = Annotated[Texts, BeforeValidator(texts)]
 _dimensions = Annotated[
     Exclusions,
@@ -286,8 +290,10 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         for name, value in self.given().items():
             if isinstance(value, datetime):
                 value = value.isoformat()
-            elif isinstance(value, UUID | Decimal):
+            elif isinstance(value, UUID):
                 value = str(value)
+            elif isinstance(value, Decimal):
+                value = plain(value)
             elif value and isinstance(value, tuple) and isinstance(value[0], tuple):
                 value = {key: list(values) for key, values in value}
             elif isinstance(value, tuple):
@@ -405,17 +411,21 @@ class Windowed(Query):
 
     @classmethod
     def _prepared(cls, given: dict[str, object]) -> dict[str, object]:
-        """The values with dates converted to their midnight in `timezone`."""
+        """The values with dates, also of a pair to compare with, converted to their midnight in `timezone`."""
         try:
             zone = ZoneInfo(validators.zone_name(given.get("timezone", "UTC")))
         except ValueError:  # validation reports it
             zone = ZoneInfo("UTC")
-        dates = {name: validators.local_date(given.get(name)) for name in ("since", "until")}
-        return given | {
-            name: buckets.day_start(day, zone)
-            for name, day in dates.items()
-            if day and validators.EARLIEST.year <= day.year <= validators.LATEST.year
-        }
+
+        def midnight(value: object) -> object:
+            day = validators.local_date(value)
+            known = day and validators.EARLIEST.year <= day.year <= validators.LATEST.year
+            return buckets.day_start(day, zone) if day and known else value
+
+        result = given | {name: midnight(given[name]) for name in ("since", "until") if name in given}
+        if isinstance(pair := given.get("compare"), tuple | list):
+            result["compare"] = tuple(map(midnight, pair))
+        return result
 
     def resolve(self, now: datetime) -> Self:
         """The query with an absolute window. Raises `QueryError` if it is empty or inverted, or begins before 1970."""

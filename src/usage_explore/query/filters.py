@@ -172,7 +172,7 @@ def _excluded(name: str, values: object) -> Texts:
         known = ("missing", *GROUPS)
         hint = validators.did_you_mean(name, known)
         if not hint and name not in ("", DIMENSION):
-            hint = f"; for a dimension write {validators.named(DIMENSION + name)}"
+            hint = f"; for a dimension write {validators.named(NOT + DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
     if name in ID_COLUMNS:
         return uuids(values)

@@ -152,7 +152,7 @@ class AggregateQuery(Windowed, EventFilters):
         BeforeValidator(validators.compared_period),
         InPython(
             'Another period to compare with: "previous", "year" (52 weeks earlier; for whole calendar months the same '
-            "months of the year before), or a pair (since, until)."
+            "months of the year before), or a pair (since, until) of times or dates."
         ),
     ] = Field(
         None,

@@ -114,14 +114,10 @@ def wide_frame(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket, with its edges as columns; see `Aggregate.wide`."""
     import pandas as pd
 
-    since, until = answer.query.span
     edges = {
         "start": _times(answer.edges[:-1], answer),
         "end": _times(answer.edges[1:], answer),
-        "complete": [
-            since <= start and end <= min(until, answer.closed_until)
-            for start, end in zip(answer.edges, answer.edges[1:], strict=False)
-        ],
+        "complete": answer.complete,
     }
     return pd.DataFrame({**edges, **_columns(answer, labels(answer, edges))})
 
@@ -160,6 +156,7 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
     """One row per series and bucket; see `Aggregate.frame`."""
     import pandas as pd
 
+    answer = answer.with_other()
     zone = answer.query.zone
     cells = [(series, point) for series in answer.series for point in series.points]
     point_labels = [label for label, series in zip(labels(answer), answer.series, strict=True) for _ in series.points]
@@ -175,8 +172,7 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
     }
     if answer.comparison is not None:
         number = "Int64" if answer.query.metric == "count" else "object"
-        compared = answer.comparison.series[: len(answer.series)]
-        others = [point for series in compared for point in series.points]
+        others = [point for series in answer.comparison.series for point in series.points]
         columns |= {
             "earlier_start": _times([getattr(point, "start", None) for point in others], answer),
             "earlier": pd.Series([getattr(point, "before", None) for point in others], dtype=number),

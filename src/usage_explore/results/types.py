@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
@@ -187,7 +187,8 @@ class Comparison:
     if either period is unfinished, both are cut at the same elapsed time, and without any `until` equals `since`.
     `series` are those of the answer, in its order; one more, "other", follows if the other period has values that the
     answer has not, so that sums are exact. `partial`: the other period begins before the organization's first event,
-    `first_event`, of those known at `as_of`, so its numbers are not those of a whole period.
+    `first_event`, of those known at `as_of`, so its numbers are not those of a whole period. `currencies` are those of
+    its costs. A period that has not begun has no numbers: None.
     """
 
     label: str
@@ -198,6 +199,7 @@ class Comparison:
     first_event: datetime | None
     total: Change
     series: tuple[SeriesChange, ...]
+    currencies: tuple[str | None, ...] = ()
 
     @property
     def has_begun(self) -> bool:
@@ -384,9 +386,10 @@ class AggregateData:
         """The currency of the costs; None for other measures, without a currency, and for several currencies."""
         if self.query.metric not in COST_METRICS:
             return None
-        if not self.currencies and len(self.query.external_cost_currency) == 1:
-            return self.query.external_cost_currency[0]
-        return self.currencies[0] if len(self.currencies) == 1 else None
+        currencies = self.currencies or self.query.external_cost_currency
+        if not currencies and self.comparison is not None:
+            currencies = self.comparison.currencies
+        return currencies[0] if len(currencies) == 1 else None
 
     @property
     def adds(self) -> str:
@@ -403,6 +406,24 @@ class AggregateData:
     def closed_until(self) -> datetime:
         """The end of the last bucket that can be complete: the database's now, or an earlier `as_of`."""
         return min(self.now, self.query.as_of or self.now)
+
+    @property
+    def complete(self) -> list[bool]:
+        """Whether each bucket lies inside the window, in the past, and after removed events."""
+        since, until = self.query.span
+        since, until = max(since, self.served.exists_since or since), min(until, self.closed_until)
+        return [since <= start and end <= until for start, end in pairwise(self.edges)]
+
+    def with_other(self) -> Self:
+        """The aggregate with an empty series Other if only the other period has one, so that its values add up."""
+        if self.comparison is None or len(self.comparison.series) == len(self.series):
+            return self
+        nothing = combined((), self.query.metric)
+        points = tuple(
+            Point(start, end, nothing, complete)
+            for (start, end), complete in zip(pairwise(self.edges), self.complete, strict=True)
+        )
+        return replace(self, series=(*self.series, Series("other", None, nothing, 0, points)))
 
     @cached_property
     def begun(self) -> int:

@@ -206,7 +206,8 @@ def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization
     """
     query = answer.query
     with writing(target, query.zone) as book:
-        spellings = frames.labels(answer)
+        longer = answer.with_other()
+        spellings = frames.labels(longer)
         edges = [
             Column(f"{name} ({query.timezone})", "date" if _midnights(answer) else "time", 22)
             for name in ("start", "end")
@@ -217,25 +218,32 @@ def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization
         unit = _unit(answer)
         width = min(max((len(label) for label in spellings), default=0) + 2, _MAX_WIDTH)
         series_columns = [Column("series", width=width), Column("kind"), Column("key")]
-        long = book.sheet(LONG, [*columns, *series_columns, Column(unit, "number", 20)])
+        compared = []
+        if answer.comparison is not None:
+            earlier_start = Column(f"earlier start ({query.timezone})", edges[0].kind, 22)
+            compared = [earlier_start, Column("earlier", "number", 20), Column("change", "number", 20)]
+        long = book.sheet(LONG, [*columns, *series_columns, Column(unit, "number", 20), *compared])
         about = book.sheet(QUERY, _QUERY_COLUMNS, heading=False)
         buckets = [
             [start, end, *([zoned(start, query.zone)[-6:]] if offset else [])]
             for start, end in zip(answer.edges, answer.edges[1:], strict=False)
         ]
-        for label, series in zip(spellings, answer.series, strict=True):
-            for bucket, point in zip(buckets, series.points, strict=True):
-                long.append([*bucket, point.complete, label, series.kind, series.key, point.value])
+        for place, (label, series) in enumerate(zip(spellings, longer.series, strict=True)):
+            for index, (bucket, point) in enumerate(zip(buckets, series.points, strict=True)):
+                row = [*bucket, point.complete, label, series.kind, series.key, point.value]
+                if answer.comparison is not None:
+                    other = answer.comparison.series[place].points[index]
+                    row += [other.start, other.before, other.absolute] if other else [None, None, None]
+                long.append(row)
         facts = [*aggregate_facts(answer, organization), *links]
         if len(columns) + len(answer.series) > MAX_SHEET_COLUMNS:
             facts.append(("Wide", f"left out: {len(answer.series):,} series are more than Excel's columns"))
         else:
             headings = frames.labels(answer, [column.heading for column in columns])
             wide = book.sheet(WIDE, [*columns, *(Column(heading, "number", 16) for heading in headings)])
-            complete = frames.wide_frame(answer)["complete"]
             for index, bucket in enumerate(buckets):
                 values = [series.points[index].value for series in answer.series]
-                wide.append([*bucket, complete[index], *values])
+                wide.append([*bucket, answer.complete[index], *values])
         book.query(about, facts)
 
 
@@ -250,6 +258,13 @@ def aggregate_facts(answer: AggregateData, organization: str) -> Facts:
         ("Total", answer.total),
         ("Unit", _unit(answer) + (f", {answer.adds}" if answer.adds else "")),
     ]
+    if other := answer.comparison:
+        facts += [
+            ("Compared", other.label),
+            ("Other period", f"{zoned(other.since, query.zone)} to {zoned(other.until, query.zone)}"),
+            ("Its total", other.total.before),
+            ("Change", other.total.absolute),
+        ]
     if answer.capped:
         facts.append(("Shortened", f"to the last {len(answer.edges) - 1:,} {query.bucket}s"))
     if answer.served.exists_since:
