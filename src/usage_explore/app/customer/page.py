@@ -16,10 +16,12 @@ from usage_explore.app.customer.story import (
     MAX_COMPARED,
     MAX_METRICS,
     Metric,
+    MetricChange,
     Mover,
     Story,
     as_of_one_moment,
     events_of,
+    metric_changes,
     metric_query,
     story,
 )
@@ -35,7 +37,7 @@ from usage_explore.app.validate import run
 from usage_explore.charts import theme
 from usage_explore.names import Names
 from usage_explore.query.describe import group_name, window_words
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Point
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.registry import CHECKS
@@ -45,11 +47,16 @@ _MAX_FINDINGS = 5
 _MAX_OFFERED = 12  # customers to choose from
 
 _STYLE = """<style>
-.st-key-customer_id [data-testid="stCode"] pre { padding: 0.1rem 2.2rem 0.1rem 0.5rem; min-height: 0; }
-.st-key-customer_id code { display: inline-block; max-width: 9ch; overflow: hidden; text-overflow: ellipsis;
+.st-key-customer_id [data-testid="stCode"] pre { padding: 0.1rem 2.4rem 0.1rem 0.5rem; min-height: 0; }
+.st-key-customer_id code { display: inline-block; max-width: 8.7ch; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; vertical-align: bottom; }
-.st-key-metrics [data-testid="stColumn"] p { line-height: 1.35; }
+.st-key-customer_id [data-testid="stCode"] > div:last-child, .st-key-customer_id button { opacity: 1 !important; }
+:is(.st-key-movers, .st-key-metric_changes, .st-key-metrics, .st-key-customer_findings)
+  [data-testid="stPageLink-NavLink"] {
+  padding-left: 0; padding-right: 0; }
+.st-key-metrics [data-testid="stColumn"] [data-testid="stVerticalBlock"] { gap: 0; }
 </style>"""
+"""The id is cut to eight digits on screen only, so that its button copies all of it."""
 
 
 def draw(pages: Pages) -> None:
@@ -201,20 +208,47 @@ def _headline(told: Story) -> None:
 
 
 def _changes(pages: Pages, told: Story) -> None:
-    """The values whose number of events changed most, each a link to its chart."""
+    """The metrics and the values that changed most, each a link to its chart."""
     if isinstance(told.compared, str) or told.movers is None:
         return
-    _title("What changed most", f"events by metric and dimension, {told.compared.label}")
-    if not told.movers.movers:
-        st.caption("Every metric and dimension value has as many events as before.")
-        return
-    with st.container(gap=None, key="movers"):
+    _title("What changed most", told.compared.label)
+    steps = metric_changes(told.metrics)
+    left, right = st.columns(2, gap="medium") if steps else (None, st.container())
+    if left is not None:
+        with left, st.container(gap=None, key="metric_changes"):
+            st.caption("Metrics, by relative change of quantity, cost or unit cost")
+            for step in steps:
+                target = ExploreView(_measured(told, step))
+                st.page_link(pages.explore, label=_step(step, told), query_params=target.to_params())
+    with right, st.container(gap=None, key="movers"):
+        st.caption("Metrics and dimension values, by change of their number of events")
         for mover in told.movers.movers:
-            st.page_link(
-                pages.explore, label=_mover(mover, told.names), query_params=_explored(told.query, mover).to_params()
-            )
-    if told.movers.partial:
-        st.caption(f"Of a dimension with more values, the {MAX_COMPARED} largest of each period are compared.")
+            target = _explored(told.query, mover)
+            st.page_link(pages.explore, label=_mover(mover, told.names), query_params=target.to_params())
+        if not told.movers.movers:
+            st.markdown("All have as many events as before.")
+        if told.movers.partial:
+            st.caption(f"Of a dimension with more values, the {MAX_COMPARED} largest of each period are compared.")
+
+
+def _step(step: MetricChange, told: Story) -> str:
+    measure = METRICS[step.measure]
+    if step.measure in COST_METRICS and told.currency is not None:
+        measure += f" in {formatting.data_value(told.currency.currency)}"
+    numbers = " → ".join(formatting.short(value) for value in (step.change.before, step.change.now))
+    return (
+        f"**{markdown.plain(query_edits.short_value('metric_key', step.key))}** "
+        f"{markdown.plain(f'{measure} {changed(step.change)}')} "
+        f":gray[{markdown.plain(f'({formatting.typographic(numbers)})')}]"
+    )
+
+
+def _measured(told: Story, step: MetricChange) -> AggregateQuery:
+    """The measure of one metric, of a cost in the page's currency."""
+    query = metric_query(told.query, step.key).replace(metric=step.measure)
+    if step.measure in COST_METRICS and told.currency is not None:
+        return query_edits.in_currency(query, told.currency.currency)
+    return query
 
 
 def _mover(mover: Mover, names: Names) -> str:
@@ -241,8 +275,7 @@ def _title(text: str, more: str = "") -> None:
 def _metrics(pages: Pages, view: CustomerView, told: Story) -> None:
     """A row for each metric: its name, then its quantity, cost and unit cost over the same time."""
     query = told.query
-    label = told.compared if isinstance(told.compared, str) else told.compared.label
-    _title("Metrics", f"per {query.bucket}, {query.timezone}; change {label}")
+    _title("Metrics", f"per {query.bucket}, {query.timezone}")
     headings = ["Quantity"]
     if told.currency is not None:
         name = formatting.data_value(told.currency.currency)

@@ -6,7 +6,7 @@ quantity, and their cost and unit cost in one currency. A change compares with t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -22,6 +22,7 @@ from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import Metric as EventMetric
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Leader, Leaderboard, Series, SeriesKind
 
@@ -34,7 +35,7 @@ MAX_LISTED_EVENTS = 10
 MAX_COMPARED = 50
 """Largest values of each dimension and window among which the ones that changed most are searched."""
 
-MAX_MOVERS, _MAX_MOVERS_PER_GROUP = 8, 2
+MAX_METRIC_CHANGES, MAX_MOVERS, _MAX_MOVERS_PER_GROUP = 8, 8, 2
 
 _MAX_HOURS, _MAX_DAYS, _MAX_WEEKS = timedelta(days=3), timedelta(days=100), timedelta(days=800)
 """Longest windows that are drawn by hour, day and week; longer ones are drawn by month."""
@@ -68,6 +69,14 @@ class Metric:
     quantity: Series
     change: Change | None
     money: Money | None
+
+
+class MetricChange(NamedTuple):
+    """How one measure of a metric changed."""
+
+    key: str
+    measure: EventMetric
+    change: Change
 
 
 @dataclass(frozen=True)
@@ -259,6 +268,30 @@ def _money_changes(
     spent = [item.ratio.cost if item is not None and item.ratio is not None else Decimal(0) for item in (now, before)]
     units = [None if item is None else item.total for item in (now, before)]
     return Change(*spent), Change(*units)
+
+
+def metric_changes(metrics: Iterable[Metric]) -> list[MetricChange]:
+    """The largest relative changes of quantities, costs and unit costs, what was nothing before first."""
+    found: list[MetricChange] = []
+    for metric in metrics:
+        money = metric.money
+        measured: tuple[tuple[EventMetric, Change | None], ...] = (
+            ("sum_quantity", metric.change),
+            ("sum_cost", money and money.cost_change),
+            ("unit_cost", money and money.unit_cost_change),
+        )
+        found += [
+            MetricChange(metric.key, measure, change)
+            for measure, change in measured
+            if change is not None and change.now is not None and change.before is not None
+            if change.now != change.before
+        ]
+    # stable: of equal changes that of the metric of more events comes first
+    return sorted(found, key=lambda step: -_relative(step.change))[:MAX_METRIC_CHANGES]
+
+
+def _relative(change: Change) -> Decimal:
+    return Decimal("Infinity") if change.ratio is None else change.ratio.copy_abs()
 
 
 def _movers(query: AggregateQuery, boards: Leaderboards, compared: Comparison, source: Source) -> Movers:
