@@ -26,6 +26,7 @@ Mark = Literal["bar", "dot"]
 
 _STYLE = """<style>
 .multiples {{ display: grid; grid-template-columns: repeat({columns}, minmax(0, 1fr)); column-gap: 1.5rem; }}
+.multiples > div {{ display: flex; flex-direction: column; justify-content: flex-end; min-width: 0; }}
 .multiples .figure {{ font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }}
 .multiples small {{ color: {soft}; font-size: 0.8rem; }}
@@ -48,7 +49,8 @@ _STYLE = """<style>
   border-radius: 4px; padding: 0.3rem 0.5rem; box-shadow: 0 2px 8px #0003; pointer-events: none; }}
 .multiples i.late:hover::after {{ left: auto; right: 0; }}
 .multiples .axis {{ display: flex; justify-content: space-between; }}
-@media (max-width: 640px) {{ .multiples {{ column-gap: 0.6rem; }} .multiples .figure {{ white-space: normal; }} }}
+@media (max-width: 640px) {{ .multiples {{ column-gap: 0.6rem; }}
+  .multiples .figure small {{ display: block; }} }}
 </style>"""
 
 
@@ -91,8 +93,11 @@ def row(answer: Aggregate, charts: Sequence[Chart | str]) -> str:
 def axis(answer: Aggregate, headings: Sequence[str]) -> str:
     """The headings of the columns, and the shared time axis under each, as HTML."""
     zone = answer.query.zone
-    starts = (answer.edges[0].astimezone(zone), answer.edges[-2].astimezone(zone))
-    ticks = "".join(map(_small, dict.fromkeys(_tick(start, answer.query.bucket) for start in starts)))
+    first, last = (edge.astimezone(zone) for edge in (answer.edges[0], answer.edges[-2]))
+    ends = [_tick(first, answer.query.bucket), _tick(last, answer.query.bucket)]
+    if first.year == last.year and answer.query.bucket != "hour":
+        ends[0] = ends[0].removesuffix(f" {first.year}")
+    ticks = "".join(map(_small, ends[: len(answer.edges) - 1]))
     cells = (
         f'<div><strong class="figure">{escape(heading)}</strong><div class="axis">{ticks}</div></div>'
         for heading in headings

@@ -48,12 +48,13 @@ _MAX_OFFERED = 12  # customers to choose from
 
 _STYLE = """<style>
 .st-key-customer_id [data-testid="stCode"] pre { padding: 0.1rem 2.4rem 0.1rem 0.5rem; min-height: 0; }
-.st-key-customer_id code { display: inline-block; max-width: 8.7ch; overflow: hidden; text-overflow: ellipsis;
+.st-key-customer_id code { display: inline-block; max-width: 11ch; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; vertical-align: bottom; }
-.st-key-customer_id [data-testid="stCode"] > div:last-child, .st-key-customer_id button { opacity: 1 !important; }
+.st-key-customer_id [data-testid="stCode"] > div { visibility: visible; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-metrics, .st-key-customer_findings)
-  [data-testid="stPageLink-NavLink"] {
-  padding-left: 0; padding-right: 0; }
+  [data-testid="stPageLink-NavLink"] { padding-left: 0; padding-right: 0; }
+:is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings)
+  [data-testid="stPageLink-NavLink"] :is(span, p) { white-space: normal; overflow: visible; }
 .st-key-metrics [data-testid="stColumn"] [data-testid="stVerticalBlock"] { gap: 0; }
 </style>"""
 """The id is cut to eight digits on screen only, so that its button copies all of it."""
