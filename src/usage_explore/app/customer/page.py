@@ -50,12 +50,14 @@ _STYLE = """<style>
 .st-key-customer_id [data-testid="stCode"] pre { padding: 0.1rem 2.4rem 0.1rem 0.5rem; min-height: 0; }
 .st-key-customer_id code { display: inline-block; max-width: 11ch; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; vertical-align: bottom; }
-.st-key-customer_id [data-testid="stCode"] > div { visibility: visible; }
+.st-key-customer_id [data-testid="stCode"] > div, .st-key-customer_id button { visibility: visible !important; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-metrics, .st-key-customer_findings)
   [data-testid="stPageLink-NavLink"] { padding-left: 0; padding-right: 0; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings)
-  [data-testid="stPageLink-NavLink"] :is(span, p) { white-space: normal; overflow: visible; }
+  [data-testid="stPageLink-NavLink"] :is(span, p) {
+  white-space: normal; overflow: visible; line-height: 1.35; }
 .st-key-metrics [data-testid="stColumn"] [data-testid="stVerticalBlock"] { gap: 0; }
+@media (max-width: 640px) { .st-key-metrics [data-testid="stHorizontalBlock"] { gap: 0.2rem; } }
 </style>"""
 """The id is cut to eight digits on screen only, so that its button copies all of it."""
 
@@ -366,24 +368,23 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
     if held is not None and held[0].customer_id not in (None, customer_id):
         held = None  # of another customer
     _title("Findings")
-    if held is None:
-        _validate_link(pages, ValidateView(same), "No validation has run here yet: open Validate")
-        return
-    period, validation = held
-    checked = f"{window_words(validation.period)}, {period.timezone}"
-    about = [finding for finding in validation.findings if finding.customer_id == customer_id]
-    narrowed = ValidateView(period, customers=(str(customer_id),))
-    if not about:
-        _validate_link(pages, ValidateView(period), f"None names this customer in the validation of {checked}")
-        return
     with st.container(gap=None, key="customer_findings"):
+        if held is None:
+            _validate_link(pages, ValidateView(same), "No validation has run here yet: open Validate")
+            return
+        period, validation = held
+        checked = f"{window_words(validation.period)}, {period.timezone}"
+        about = [finding for finding in validation.findings if finding.customer_id == customer_id]
+        if not about:
+            _validate_link(pages, ValidateView(period), f"None names this customer in the validation of {checked}")
+            return
+        narrowed = ValidateView(period, customers=(str(customer_id),))
         for finding in about[:_MAX_FINDINGS]:
-            _validate_link(
-                pages, narrowed.replace(finding=identity(finding)), _finding(finding, validation), plain=False
-            )
-    more = len(about) - _MAX_FINDINGS
-    rest = f"and {more:,} more in the validation of {checked}" if more > 0 else f"Validation of {checked}"
-    _validate_link(pages, narrowed, rest)
+            opened = narrowed.replace(finding=identity(finding))
+            _validate_link(pages, opened, _finding(finding, validation), plain=False)
+        more = len(about) - _MAX_FINDINGS
+        rest = f"and {more:,} more in the validation of {checked}" if more > 0 else f"Validation of {checked}"
+        _validate_link(pages, narrowed, rest)
 
 
 def _finding(finding: Finding, validation: Validation) -> str:

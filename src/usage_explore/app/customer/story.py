@@ -277,8 +277,8 @@ def metric_changes(metrics: Iterable[Metric]) -> list[MetricChange]:
         money = metric.money
         measured: tuple[tuple[EventMetric, Change | None], ...] = (
             ("sum_quantity", metric.change),
-            ("sum_cost", money and money.cost_change),
-            ("unit_cost", money and money.unit_cost_change),
+            ("sum_cost", money.cost_change if money else None),
+            ("unit_cost", money.unit_cost_change if money else None),
         )
         found += [
             MetricChange(metric.key, measure, change)
