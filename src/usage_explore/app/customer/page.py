@@ -50,12 +50,15 @@ _STYLE = """<style>
 .st-key-customer_id [data-testid="stCode"] pre { padding: 0.1rem 2.4rem 0.1rem 0.5rem; min-height: 0; }
 .st-key-customer_id code { display: inline-block; max-width: 11ch; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; vertical-align: bottom; }
-.st-key-customer_id [data-testid="stCode"] > div, .st-key-customer_id button { visibility: visible !important; }
+.st-key-customer_id [data-testid="stCode"] > div, .st-key-customer_id button { visibility: visible !important;
+  opacity: 1 !important; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-metrics, .st-key-customer_findings)
   [data-testid="stPageLink-NavLink"] { padding-left: 0; padding-right: 0; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings)
   [data-testid="stPageLink-NavLink"] :is(span, p) {
   white-space: normal; overflow: visible; line-height: 1.35; }
+:is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings) [data-testid="stElementContainer"] {
+  margin: 0.1rem 0; }
 .st-key-metrics [data-testid="stColumn"] [data-testid="stVerticalBlock"] { gap: 0; }
 @media (max-width: 640px) { .st-key-metrics [data-testid="stHorizontalBlock"] { gap: 0.2rem; } }
 </style>"""
@@ -111,7 +114,7 @@ def _customer(pages: Pages, view: CustomerView, customer_id: UUID, source: Sourc
         _nothing(pages, view, query, source)
         return
     _headline(told)
-    _changes(pages, told)
+    _changes(pages, view, told)
     _metrics(pages, view, told)
     st.html(boards.tables(told, theme(_is_dark())))
     with shown():
@@ -210,7 +213,7 @@ def _headline(told: Story) -> None:
             )
 
 
-def _changes(pages: Pages, told: Story) -> None:
+def _changes(pages: Pages, view: CustomerView, told: Story) -> None:
     """The metrics and the values that changed most, each a link to its chart."""
     if isinstance(told.compared, str) or told.movers is None:
         return
@@ -221,12 +224,12 @@ def _changes(pages: Pages, told: Story) -> None:
         with left, st.container(gap=None, key="metric_changes"):
             st.caption("Metrics, by relative change of quantity, cost or unit cost")
             for step in steps:
-                target = ExploreView(_measured(told, step))
+                target = ExploreView(_measured(_linked(view, told), step, told))
                 st.page_link(pages.explore, label=_step(step, told), query_params=target.to_params())
     with right, st.container(gap=None, key="movers"):
         st.caption("Metrics and dimension values, by change of their number of events")
         for mover in told.movers.movers:
-            target = _explored(told.query, mover)
+            target = _explored(_linked(view, told), mover)
             st.page_link(pages.explore, label=_mover(mover, told.names), query_params=target.to_params())
         if not told.movers.movers:
             st.markdown("All have as many events as before.")
@@ -246,9 +249,14 @@ def _step(step: MetricChange, told: Story) -> str:
     )
 
 
-def _measured(told: Story, step: MetricChange) -> AggregateQuery:
+def _linked(view: CustomerView, told: Story) -> AggregateQuery:
+    """The query of links to other pages: with the buckets of this page, and live if the page is."""
+    return view.query.replace(bucket=told.query.bucket)
+
+
+def _measured(query: AggregateQuery, step: MetricChange, told: Story) -> AggregateQuery:
     """The measure of one metric, of a cost in the page's currency."""
-    query = metric_query(told.query, step.key).replace(metric=step.measure)
+    query = metric_query(query, step.key).replace(metric=step.measure)
     if step.measure in COST_METRICS and told.currency is not None:
         return query_edits.in_currency(query, told.currency.currency)
     return query
@@ -299,13 +307,13 @@ def _metrics(pages: Pages, view: CustomerView, told: Story) -> None:
                 st.page_link(
                     pages.explore,
                     label=f"**{markdown.plain(query_edits.named_value(formatting.shortened(metric.key, 40)))}**",
-                    query_params=ExploreView(metric_query(query, metric.key)).to_params(),
+                    query_params=ExploreView(metric_query(_linked(view, told), metric.key)).to_params(),
                 )
                 share = formatting.percent(metric.share) if metric.share is not None else formatting.NO_VALUE
                 st.caption(f"{formatting.counted(metric.events, 'event')} · {share}")
             right.html(multiples.row(told.quantities, _charts(metric, told)))
         if told.further_metrics:
-            everything = ExploreView(query.replace(group_by="metric_key", top=50))
+            everything = ExploreView(_linked(view, told).replace(group_by="metric_key", top=50))
             st.page_link(
                 pages.explore,
                 label=f"and {formatting.counted(told.further_metrics, 'more metric', 'more metrics')}, "
