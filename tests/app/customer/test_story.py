@@ -20,8 +20,8 @@ from usage_explore.app.customer import boards
 from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, story
 from usage_explore.app.page_state import CustomerView
 from usage_explore.charts import LIGHT
-from usage_explore.comparison import Comparison
 from usage_explore.db import ddl
+from usage_explore.results.types import Comparison
 
 AUGUST, AS_OF = utc(2026, 8, 1), utc(2026, 10, 3)
 TWELVE_DIGITS = Context(prec=12, rounding=ROUND_HALF_EVEN)

@@ -18,9 +18,8 @@ from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
 from usage_explore.charts.style import Palette
-from usage_explore.comparison import Change
 from usage_explore.decimals import Number, difference, ratio
-from usage_explore.results.types import Point, Series
+from usage_explore.results.types import Change, Point, Series
 
 Mark = Literal["bar", "dot"]
 
@@ -128,10 +127,7 @@ def _chart(answer: Aggregate, chart: Chart) -> str:
     values = [chart.value(point) for point in chart.series.points]
     known = [Decimal(0), *(Decimal(value) for value in values if value is not None)]
     scale = min(known), max(known)
-    cells = "".join(
-        _cell(answer, chart, point, value, scale, late=2 * index >= len(values))
-        for index, (point, value) in enumerate(zip(chart.series.points, values, strict=True))
-    )
+    cells = "".join(_cell(answer, chart, index, value, scale) for index, value in enumerate(values))
     exact = escape(f"{formatting.exact(chart.total)} {chart.unit}")
     figure = escape(formatting.typographic(formatting.short(chart.total)))
     return (
@@ -140,11 +136,10 @@ def _chart(answer: Aggregate, chart: Chart) -> str:
     )
 
 
-def _cell(
-    answer: Aggregate, chart: Chart, point: Point, value: Number | None, scale: tuple[Decimal, Decimal], *, late: bool
-) -> str:
-    """One bucket; the tooltip of a `late` one reaches to the left."""
-    if labels.has_not_begun(answer, point, value):
+def _cell(answer: Aggregate, chart: Chart, index: int, value: Number | None, scale: tuple[Decimal, Decimal]) -> str:
+    """One bucket. The tooltips of the later half reach to the left."""
+    point = chart.series.points[index]
+    if labels.has_not_begun(answer, index, value):
         kinds, place, text = ["future"], "", "not begun yet"
     elif value is None:
         kinds, place, text = [], "", chart.nothing
@@ -158,7 +153,8 @@ def _cell(
         text = f"{formatting.typographic(formatting.exact(value))} {chart.unit}"
     if not point.complete and "future" not in kinds:
         text += f"\n{labels.state(answer, point)}"
-    classes = " ".join([*kinds, *(["late"] if late else [])])
+    is_late = 2 * index >= len(chart.series.points)
+    classes = " ".join([*kinds, *(["late"] if is_late else [])])
     tip = escape(f"{labels.bucket_label(answer, point)}\n{text}")
     return f'<i class="{classes}"{place} data-tip="{tip}"></i>'
 
@@ -180,8 +176,8 @@ def _spoken(answer: Aggregate, chart: Chart, values: Sequence[Number | None]) ->
         parts.append(f"peak {formatting.exact(value)} in {labels.bucket_label(answer, chart.series.points[-place])}")
     unfinished = [
         labels.bucket_label(answer, point)
-        for point, value in zip(chart.series.points, values, strict=True)
-        if not point.complete and not labels.has_not_begun(answer, point, value)
+        for index, (point, value) in enumerate(zip(chart.series.points, values, strict=True))
+        if not point.complete and not labels.has_not_begun(answer, index, value)
     ]
     if unfinished:
         parts.append(f"unfinished: {'; '.join(unfinished)}")

@@ -16,15 +16,13 @@ from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.app import query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.page_state import CustomerView
-from usage_explore.comparison import Change, Comparison
-from usage_explore.decimals import Number, difference
 from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.queries import Metric as EventMetric
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Leader, Leaderboard, Series, SeriesKind
+from usage_explore.results.types import Change, Comparison, Leader, Leaderboard, Series, SeriesKind
 
 MAX_METRICS = 12
 """Metrics that are drawn, those of most events."""
@@ -90,7 +88,7 @@ class Mover:
     @property
     def difference(self) -> int:
         """Events now less events before."""
-        return int(difference(_number(self.change.now), _number(self.change.before)))
+        return int(self.change.absolute or 0)
 
 
 class Movers(NamedTuple):
@@ -339,7 +337,3 @@ def _totals(board: Leaderboard | None) -> tuple[dict[Key, int], bool]:
     rows = board.leaders if board else ()
     totals: dict[Key, int] = {(row.kind, row.key): int(row.total) for row in rows if row.kind != "other"}
     return totals, any(row.kind == "other" for row in rows)
-
-
-def _number(value: Number | None) -> Number:
-    return 0 if value is None else value
