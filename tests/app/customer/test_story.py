@@ -16,7 +16,7 @@ from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, store
 from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app.cache import Source
-from usage_explore.app.customer import boards
+from usage_explore.app.customer import tables
 from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, story
 from usage_explore.app.page_state import CustomerView
 from usage_explore.charts import LIGHT
@@ -177,7 +177,7 @@ def test_the_values_that_changed_most_are_the_oracles(source: Source, events: li
 def test_tables_add_up_to_all_events_and_costs(source: Source, events: list[Row]) -> None:
     page = told(source)
     rows = known(events)
-    html = boards.tables(page, LIGHT)
+    html = tables.drawn(page, LIGHT)
     for key in ("p1", "p2", None):
         mine = [row for row in rows if row.price_key == key]
         name = key or "(missing)"

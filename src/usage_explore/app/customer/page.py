@@ -10,7 +10,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.customer import boards, multiples
+from usage_explore.app.customer import multiples, tables
 from usage_explore.app.customer.multiples import Chart, changed
 from usage_explore.app.customer.story import (
     MAX_COMPARED,
@@ -116,7 +116,7 @@ def _customer(pages: Pages, view: CustomerView, customer_id: UUID, source: Sourc
     _headline(told)
     _changes(pages, view, told)
     _metrics(pages, view, told)
-    st.html(boards.tables(told, theme(_is_dark())))
+    st.html(tables.drawn(told, theme(_is_dark())))
     with shown():
         _findings(pages, view, source, customer_id)
     _events(pages, view, told)

@@ -41,10 +41,10 @@ _STYLE = """<style>
 </style>"""
 
 
-def tables(told: Story, look: Palette) -> str:
+def drawn(told: Story, look: Palette) -> str:
     """The tables side by side, as HTML: the values of most events, with their share and their cost in one currency."""
-    drawn = "".join(_table(told, group, *words) for group, words in _TABLES.items())
-    return f'{_STYLE.format(grid=look.grid, soft=look.soft)}<div class="boards">{drawn}</div>'
+    html = "".join(_table(told, group, *words) for group, words in _TABLES.items())
+    return f'{_STYLE.format(grid=look.grid, soft=look.soft)}<div class="boards">{html}</div>'
 
 
 def _table(told: Story, group: str, title: str, noun: str) -> str:
