@@ -52,6 +52,7 @@ _STYLE = """<style>
   white-space: nowrap; vertical-align: bottom; }
 .st-key-customer_id [data-testid="stCode"] > div, .st-key-customer_id button { visibility: visible !important;
   opacity: 1 !important; }
+.st-key-customer_id [data-testid="stCode"] > div { top: -0.75rem; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-metrics, .st-key-customer_findings)
   [data-testid="stPageLink-NavLink"] { padding-left: 0; padding-right: 0; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings)
