@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from urllib.parse import parse_qsl
 
 import pytest
@@ -67,6 +68,19 @@ def test_the_page_names_the_customer_and_counts_its_events(customer: Open, store
         assert any(formatting.exact(cost.cost) in (heading.help or "") for heading in app.subheader)
     assert len(app.dataframe[0].value) == 10
     assert not app.error
+
+
+def test_the_charts_numbers_are_in_a_table(customer: Open, store: Store, largest: str) -> None:
+    app = customer(**LINK, customer_id=largest)
+    assert len(app.dataframe) == 1
+    app.session_state["customer_numbers"] = True
+    app.run()
+    table = app.dataframe[0].value
+    query = AggregateQuery(**LINK, customer_id=largest, group_by="metric_key", metric="sum_quantity", top=0)
+    for series in store.aggregate(query).series:
+        shown = table[table["Metric"] == series.key]
+        assert [Decimal(str(value)) for value in shown["Quantity"]] == [point.value for point in series.points]
+    assert {*table["Complete"]} == {"yes"}
 
 
 def test_every_metric_opens_explore_with_customer_and_metric(customer: Open, store: Store, largest: str) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import markdown, query_edits
+from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.customer import multiples, tables
 from usage_explore.app.customer.multiples import Chart, changed
@@ -117,6 +117,7 @@ def _customer(pages: Pages, view: CustomerView, customer_id: UUID, source: Sourc
     _headline(told)
     _changes(pages, view, told)
     _metrics(pages, view, told)
+    _numbers(told)
     st.html(tables.drawn(told, theme(_is_dark())))
     with shown():
         _findings(pages, view, source, customer_id)
@@ -321,6 +322,38 @@ def _metrics(pages: Pages, view: CustomerView, told: Story) -> None:
                 f"with fewer events than these {MAX_METRICS}",
                 query_params=everything.to_params(),
             )
+
+
+def _numbers(told: Story) -> None:
+    """The charts' numbers in a table, for the keyboard, screen readers and copies; made when it is opened."""
+    opened = st.expander("The charts' numbers", key="customer_numbers", on_change="rerun")
+    if not opened.open:
+        return
+    zone, timezone = told.query.zone, told.query.timezone
+    rows = [
+        (metric, point, money)
+        for metric in told.metrics
+        for point, money in zip(
+            metric.quantity.points,
+            metric.money.series.points if metric.money else (None,) * len(metric.quantity.points),
+            strict=True,
+        )
+    ]
+    start, end = f"Start ({timezone})", f"End ({timezone})"
+    columns = {
+        "Metric": grid.texts("Metric", [metric.key for metric, _, _ in rows]),
+        start: grid.texts(start, [formatting.timestamp(point.start, zone) for _, point, _ in rows]),
+        end: grid.texts(end, [formatting.timestamp(point.end, zone) for _, point, _ in rows]),
+        "Quantity": grid.numbers("Quantity", [point.value for _, point, _ in rows]),
+    }
+    if told.currency is not None:
+        name = formatting.data_value(told.currency.currency)
+        cost, unit = f"Cost, {name}", f"Unit cost, {name}"
+        columns[cost] = grid.numbers(cost, [None if money is None else _spent(money) for _, _, money in rows])
+        columns[unit] = grid.numbers(unit, [None if money is None else money.value for _, _, money in rows])
+    columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, point, _ in rows])
+    with opened:
+        grid.draw(columns, height=420, alt="The charts' numbers, exact", key="customer_numbers_table")
 
 
 def _charts(metric: Metric, told: Story) -> list[Chart | str]:
