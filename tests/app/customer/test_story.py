@@ -17,7 +17,7 @@ from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.customer import tables
-from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, story
+from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, read_story
 from usage_explore.app.page_state import CustomerView
 from usage_explore.charts import LIGHT
 from usage_explore.db import ddl
@@ -68,11 +68,11 @@ def source(events_database_url: str, events_connection: ddl.Connection, events: 
     st.cache_resource.clear()
 
 
-def told(source: Source, currency: str | None = None, **window: object) -> Story:
+def story_of(source: Source, currency: str | None = None, **window: object) -> Story:
     view = CustomerView.of(_query(**(window or {"window": "2026-09"})), JUNE)
-    made_ = story(as_of_one_moment(view, source), currency, source)
-    assert made_ is not None
-    return made_
+    story = read_story(as_of_one_moment(view, source), currency, source)
+    assert story is not None
+    return story
 
 
 def _query(**window: object) -> AggregateQuery:
@@ -106,7 +106,7 @@ def of(rows: list[Row], metric: str) -> list[Row]:
 def test_metrics_costs_and_their_changes_are_the_oracles(
     source: Source, events: list[Row], currency: str | None
 ) -> None:
-    page = told(source, currency)
+    page = story_of(source, currency)
     rows, before = known(events), known(events, AUGUST, SINCE)
     assert page.boards.total == len(rows)
     counts = Counter(row.metric_key for row in rows)
@@ -145,7 +145,7 @@ def test_metrics_costs_and_their_changes_are_the_oracles(
 
 
 def test_the_values_that_changed_most_are_the_oracles(source: Source, events: list[Row]) -> None:
-    page = told(source)
+    page = story_of(source)
     rows, before = known(events), known(events, AUGUST, SINCE)
     assert isinstance(page.compared, Comparison)
     assert (page.compared.since, page.compared.until) == (AUGUST, SINCE)
@@ -175,7 +175,7 @@ def test_the_values_that_changed_most_are_the_oracles(source: Source, events: li
 
 
 def test_tables_add_up_to_all_events_and_costs(source: Source, events: list[Row]) -> None:
-    page = told(source)
+    page = story_of(source)
     rows = known(events)
     html = tables.drawn(page, LIGHT)
     for key in ("p1", "p2", None):
@@ -189,7 +189,7 @@ def test_tables_add_up_to_all_events_and_costs(source: Source, events: list[Row]
 
 
 def test_everything_is_as_of_one_moment(source: Source, events: list[Row]) -> None:
-    page = told(source)
+    page = story_of(source)
     assert page.query.as_of == AS_OF
     for query in (page.quantities.query, page.boards.query, page.page.query):
         assert query.as_of == AS_OF
@@ -198,20 +198,20 @@ def test_everything_is_as_of_one_moment(source: Source, events: list[Row]) -> No
     newest = sorted(known(events), key=lambda row: (row.timestamp, row.id), reverse=True)[:10]
     assert [one.id for one in page.page.events] == [row.id for row in newest]
     earlier = utc(2026, 9, 20)
-    pinned = told(source, window="2026-09", as_of=earlier)
+    pinned = story_of(source, window="2026-09", as_of=earlier)
     assert pinned.query.as_of == earlier
     assert pinned.boards.total == sum(row.ingested_at <= earlier for row in known(events))
 
 
 def test_no_events_in_the_window_is_no_story(source: Source) -> None:
     view = CustomerView.of(_query(window="2026-06"), JUNE)
-    assert story(as_of_one_moment(view, source), None, source) is None
+    assert read_story(as_of_one_moment(view, source), None, source) is None
 
 
 def test_an_unfinished_window_compares_equal_elapsed_time(source: Source, events: list[Row]) -> None:
     middle = Source(source.store, utc(2026, 9, 16))
     view = CustomerView.of(_query(window="this_month"), JUNE)
-    page = story(as_of_one_moment(view, middle), None, middle)
+    page = read_story(as_of_one_moment(view, middle), None, middle)
     assert page is not None
     assert page.movers is not None
 
@@ -241,7 +241,7 @@ def test_a_customer_of_a_thousand_metrics_is_bounded(
     rows = [event(SINCE + timedelta(hours=number), metric_key=f"metric {number}") for number in range(700)]
     rows += [event(SINCE + timedelta(minutes=number), metric_key=f"metric {number}") for number in range(1_000)]
     with store_of(events_connection, events_database_url, rows) as store:
-        page = told(Source(store, AS_OF))
+        page = story_of(Source(store, AS_OF))
     st.cache_resource.clear()
     assert len(page.metrics) == MAX_METRICS
     assert page.further_metrics == 988

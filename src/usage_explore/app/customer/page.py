@@ -23,7 +23,7 @@ from usage_explore.app.customer.story import (
     events_of,
     metric_changes,
     metric_query,
-    story,
+    read_story,
 )
 from usage_explore.app.filters import calendar_input, preset_input, window_inputs
 from usage_explore.app.grid import events_table
@@ -110,18 +110,18 @@ def _customer(pages: Pages, view: CustomerView, customer_id: UUID, source: Sourc
     st.html(_STYLE)
     _heading(source.names(view.query), customer_id)
     _controls(view, source)
-    told = story(query, view.currency, source)
-    if told is None:
+    story = read_story(query, view.currency, source)
+    if story is None:
         _nothing(pages, view, query, source)
         return
-    _headline(told)
-    _changes(pages, view, told)
-    _metrics(pages, view, told)
-    _numbers(told)
-    st.html(tables.drawn(told, theme(_is_dark())))
+    _headline(story)
+    _changes(pages, view, story)
+    _metrics(pages, view, story)
+    _numbers(story)
+    st.html(tables.drawn(story, theme(_is_dark())))
     with shown():
         _findings(pages, view, source, customer_id)
-    _events(pages, view, told)
+    _events(pages, view, story)
 
 
 def _is_dark() -> bool:
@@ -191,21 +191,21 @@ def _nothing(pages: Pages, view: CustomerView, query: AggregateQuery, source: So
     st.button(f"Show {days}", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(wide)))
 
 
-def _headline(told: Story) -> None:
+def _headline(story: Story) -> None:
     """The number of events, and the cost in each currency: they are never added."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        events = int(told.boards.total)
+        events = int(story.boards.total)
         headline_number(
             formatting.short(events),
             "event" if events == 1 else "events",
             f"Exactly {formatting.counted(events, 'event')}.",
         )
-        if isinstance(told.compared, str):
-            headline_number("–", told.compared, "A change needs an earlier period that lies wholly within the events.")
-        elif told.movers is not None:
-            before = formatting.counted(int(told.movers.whole.before or 0), "event")
-            headline_number(changed(told.movers.whole), told.compared.label, f"Before: {before}.")
-        for cost in told.currencies:
+        if isinstance(story.compared, str):
+            headline_number("–", story.compared, "A change needs an earlier period that lies wholly within the events.")
+        elif story.movers is not None:
+            before = formatting.counted(int(story.movers.whole.before or 0), "event")
+            headline_number(changed(story.movers.whole), story.compared.label, f"Before: {before}.")
+        for cost in story.currencies:
             name = formatting.data_value(cost.currency)
             headline_number(
                 markdown.plain(formatting.typographic(formatting.short(cost.cost))),
@@ -215,34 +215,34 @@ def _headline(told: Story) -> None:
             )
 
 
-def _changes(pages: Pages, view: CustomerView, told: Story) -> None:
+def _changes(pages: Pages, view: CustomerView, story: Story) -> None:
     """The metrics and the values that changed most, each a link to its chart."""
-    if isinstance(told.compared, str) or told.movers is None:
+    if isinstance(story.compared, str) or story.movers is None:
         return
-    _title("What changed most", told.compared.label)
-    steps = metric_changes(told.metrics)
+    _title("What changed most", story.compared.label)
+    steps = metric_changes(story.metrics)
     left, right = st.columns(2, gap="medium") if steps else (None, st.container())
     if left is not None:
         with left, st.container(gap=None, key="metric_changes"):
             st.caption("Metrics, by relative change of quantity, cost or unit cost")
             for step in steps:
-                target = ExploreView(_measured(_linked(view, told), step, told))
-                st.page_link(pages.explore, label=_step(step, told), query_params=target.to_params())
+                target = ExploreView(_measured(_linked(view, story), step, story))
+                st.page_link(pages.explore, label=_step(step, story), query_params=target.to_params())
     with right, st.container(gap=None, key="movers"):
         st.caption("Metrics and dimension values, by change of their number of events")
-        for mover in told.movers.movers:
-            target = _explored(_linked(view, told), mover)
-            st.page_link(pages.explore, label=_mover(mover, told.names), query_params=target.to_params())
-        if not told.movers.movers:
+        for mover in story.movers.movers:
+            target = _explored(_linked(view, story), mover)
+            st.page_link(pages.explore, label=_mover(mover, story.names), query_params=target.to_params())
+        if not story.movers.movers:
             st.markdown("All have as many events as before.")
-        if told.movers.partial:
+        if story.movers.partial:
             st.caption(f"Of a dimension with more values, the {MAX_COMPARED} largest of each period are compared.")
 
 
-def _step(step: MetricChange, told: Story) -> str:
+def _step(step: MetricChange, story: Story) -> str:
     measure = METRICS[step.measure]
-    if step.measure in COST_METRICS and told.currency is not None:
-        measure += f" in {formatting.data_value(told.currency.currency)}"
+    if step.measure in COST_METRICS and story.currency is not None:
+        measure += f" in {formatting.data_value(story.currency.currency)}"
     numbers = " → ".join(formatting.short(value) for value in (step.change.before, step.change.now))
     return (
         f"**{markdown.plain(query_edits.short_value('metric_key', step.key))}** "
@@ -251,16 +251,16 @@ def _step(step: MetricChange, told: Story) -> str:
     )
 
 
-def _linked(view: CustomerView, told: Story) -> AggregateQuery:
+def _linked(view: CustomerView, story: Story) -> AggregateQuery:
     """The query of links to other pages: with the buckets of this page, and live if the page is."""
-    return view.query.replace(bucket=told.query.bucket)
+    return view.query.replace(bucket=story.query.bucket)
 
 
-def _measured(query: AggregateQuery, step: MetricChange, told: Story) -> AggregateQuery:
+def _measured(query: AggregateQuery, step: MetricChange, story: Story) -> AggregateQuery:
     """The measure of one metric, of a cost in the page's currency."""
     query = metric_query(query, step.key).replace(metric=step.measure)
-    if step.measure in COST_METRICS and told.currency is not None:
-        return query_edits.in_currency(query, told.currency.currency)
+    if step.measure in COST_METRICS and story.currency is not None:
+        return query_edits.in_currency(query, story.currency.currency)
     return query
 
 
@@ -285,54 +285,54 @@ def _title(text: str, more: str = "") -> None:
     st.markdown(f"#### {markdown.plain(text)}" + (f" :small[:gray[{markdown.plain(more)}]]" if more else ""))
 
 
-def _metrics(pages: Pages, view: CustomerView, told: Story) -> None:
+def _metrics(pages: Pages, view: CustomerView, story: Story) -> None:
     """A row for each metric: its name, then its quantity, cost and unit cost over the same time."""
-    query = told.query
+    query = story.query
     _title("Metrics", f"per {query.bucket}, {query.timezone}")
     headings = ["Quantity"]
-    if told.currency is not None:
-        name = formatting.data_value(told.currency.currency)
+    if story.currency is not None:
+        name = formatting.data_value(story.currency.currency)
         headings += [f"Cost, {name}", f"Unit cost, {name}"]
-    if len(told.currencies) > 1:
-        _currency(view, told)
+    if len(story.currencies) > 1:
+        _currency(view, story)
     look = theme(_is_dark())
-    unfinished = any(not point.complete for point in told.quantities.series[0].points)
+    unfinished = any(not point.complete for point in story.quantities.series[0].points)
     note = "Each chart has its own scale, from zero" + ("; striped: unfinished." if unfinished else ".")
     with st.container(key="metrics", gap="xsmall"):
-        st.html(multiples.style(len(headings), len(told.quantities.edges) - 1, look))
+        st.html(multiples.style(len(headings), len(story.quantities.edges) - 1, look))
         left, right = st.columns([2, 9], gap="small")
         left.caption(note)
-        right.html(multiples.axis(told.quantities, headings))
-        for metric in told.metrics:
+        right.html(multiples.axis(story.quantities, headings))
+        for metric in story.metrics:
             left, right = st.columns([2, 9], gap="small")
             with left:
                 st.page_link(
                     pages.explore,
                     label=f"**{markdown.plain(query_edits.named_value(formatting.shortened(metric.key, 40)))}**",
-                    query_params=ExploreView(metric_query(_linked(view, told), metric.key)).to_params(),
+                    query_params=ExploreView(metric_query(_linked(view, story), metric.key)).to_params(),
                 )
                 share = formatting.percent(metric.share) if metric.share is not None else formatting.NO_VALUE
                 st.caption(f"{formatting.counted(metric.events, 'event')} · {share}")
-            right.html(multiples.row(told.quantities, _charts(metric, told)))
-        if told.further_metrics:
-            everything = ExploreView(_linked(view, told).replace(group_by="metric_key", top=50))
+            right.html(multiples.row(story.quantities, _charts(metric, story)))
+        if story.further_metrics:
+            everything = ExploreView(_linked(view, story).replace(group_by="metric_key", top=50))
             st.page_link(
                 pages.explore,
-                label=f"and {formatting.counted(told.further_metrics, 'more metric', 'more metrics')}, "
+                label=f"and {formatting.counted(story.further_metrics, 'more metric', 'more metrics')}, "
                 f"with fewer events than these {MAX_METRICS}",
                 query_params=everything.to_params(),
             )
 
 
-def _numbers(told: Story) -> None:
+def _numbers(story: Story) -> None:
     """The charts' numbers in a table, for the keyboard, screen readers and copies; made when it is opened."""
     opened = st.expander("The charts' numbers", key="customer_numbers", on_change="rerun")
     if not opened.open:
         return
-    zone, timezone = told.query.zone, told.query.timezone
+    zone, timezone = story.query.zone, story.query.timezone
     rows = [
         (metric, point, money)
-        for metric in told.metrics
+        for metric in story.metrics
         for point, money in zip(
             metric.quantity.points,
             metric.money.series.points if metric.money else (None,) * len(metric.quantity.points),
@@ -346,8 +346,8 @@ def _numbers(told: Story) -> None:
         end: grid.texts(end, [formatting.timestamp(point.end, zone) for _, point, _ in rows]),
         "Quantity": grid.numbers("Quantity", [point.value for _, point, _ in rows]),
     }
-    if told.currency is not None:
-        name = formatting.data_value(told.currency.currency)
+    if story.currency is not None:
+        name = formatting.data_value(story.currency.currency)
         cost, unit = f"Cost, {name}", f"Unit cost, {name}"
         columns[cost] = grid.numbers(cost, [None if money is None else _spent(money) for _, _, money in rows])
         columns[unit] = grid.numbers(unit, [None if money is None else money.value for _, _, money in rows])
@@ -356,13 +356,13 @@ def _numbers(told: Story) -> None:
         grid.draw(columns, height=420, alt="The charts' numbers, exact", key="customer_numbers_table")
 
 
-def _charts(metric: Metric, told: Story) -> list[Chart | str]:
+def _charts(metric: Metric, story: Story) -> list[Chart | str]:
     charts: list[Chart | str] = [
         Chart(metric.quantity, lambda point: point.value, metric.key, metric.quantity.total, metric.change)
     ]
-    if told.currency is None:
+    if story.currency is None:
         return charts
-    currency = formatting.data_value(told.currency.currency)
+    currency = formatting.data_value(story.currency.currency)
     money = metric.money
     if money is None:
         return [*charts, f"no cost in {currency}", formatting.NO_VALUE]
@@ -383,10 +383,10 @@ def _spent(point: Point) -> Decimal:
     return point.ratio.cost if point.ratio else Decimal(0)
 
 
-def _currency(view: CustomerView, told: Story) -> None:
+def _currency(view: CustomerView, story: Story) -> None:
     """The currency of the costs that are drawn."""
-    names = [cost.currency for cost in told.currencies if cost.currency is not None]
-    chosen = None if told.currency is None else told.currency.currency
+    names = [cost.currency for cost in story.currencies if cost.currency is not None]
+    chosen = None if story.currency is None else story.currency.currency
     key = follow("customer_currency", chosen)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="currency"):
         st.segmented_control(
@@ -439,10 +439,10 @@ def _validate_link(pages: Pages, view: ValidateView, label: str, *, plain: bool 
     st.page_link(pages.validate, label=markdown.plain(label) if plain else label, query_params=view.to_params())
 
 
-def _events(pages: Pages, view: CustomerView, told: Story) -> None:
-    target = EventsView(events_of(view.query.resolve(told.quantities.now)), told.query.timezone).to_params()
+def _events(pages: Pages, view: CustomerView, story: Story) -> None:
+    target = EventsView(events_of(view.query.resolve(story.quantities.now)), story.query.timezone).to_params()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown("#### Newest events", width="content")
         if fits(target):
             st.page_link(pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target)
-    events_table(told.page.events, told.query.timezone, told.page.names, height="content", key="events-customer")
+    events_table(story.page.events, story.query.timezone, story.page.names, height="content", key="events-customer")

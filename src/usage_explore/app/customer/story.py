@@ -20,7 +20,7 @@ from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.query.queries import Metric as EventMetric
+from usage_explore.query.queries import Metric as Measure
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Change, Comparison, Leader, Leaderboard, Series, SeriesKind
 
@@ -73,7 +73,7 @@ class MetricChange(NamedTuple):
     """How one measure of a metric changed."""
 
     key: str
-    measure: EventMetric
+    measure: Measure
     change: Change
 
 
@@ -159,7 +159,7 @@ def metric_query(query: AggregateQuery, key: str) -> AggregateQuery:
     return query.replace(metric="sum_quantity", metric_key=[key])
 
 
-def story(query: AggregateQuery, currency: str | None, source: Source) -> Story | None:
+def read_story(query: AggregateQuery, currency: str | None, source: Source) -> Story | None:
     """The story of the query's customer, None without events in the window.
 
     `currency` is the one to draw costs in; without a cost in it, or by default, that of most events. Raises `NotExact`
@@ -270,22 +270,22 @@ def _money_changes(
 
 def metric_changes(metrics: Iterable[Metric]) -> list[MetricChange]:
     """The largest relative changes of quantities, costs and unit costs, what was nothing before first."""
-    found: list[MetricChange] = []
+    changes: list[MetricChange] = []
     for metric in metrics:
         money = metric.money
-        measured: tuple[tuple[EventMetric, Change | None], ...] = (
+        measured: tuple[tuple[Measure, Change | None], ...] = (
             ("sum_quantity", metric.change),
             ("sum_cost", money.cost_change if money else None),
             ("unit_cost", money.unit_cost_change if money else None),
         )
-        found += [
+        changes += [
             MetricChange(metric.key, measure, change)
             for measure, change in measured
             if change is not None and change.now is not None and change.before is not None
             if change.now != change.before
         ]
     # stable: of equal changes that of the metric of more events comes first
-    return sorted(found, key=lambda step: -_relative(step.change))[:MAX_METRIC_CHANGES]
+    return sorted(changes, key=lambda step: -_relative(step.change))[:MAX_METRIC_CHANGES]
 
 
 def _relative(change: Change) -> Decimal:
@@ -308,7 +308,7 @@ def movers(now: Leaderboards, before: Leaderboards) -> Movers:
     more values than `MAX_COMPARED` is not compared.
     """
     later, earlier = ({board.group: board for board in boards.boards} for boards in (now, before))
-    found: list[Mover] = []
+    largest: list[Mover] = []
     partial = False
     for group in dict.fromkeys((*later, *earlier)):
         if group == "customer_id":
@@ -324,8 +324,8 @@ def movers(now: Leaderboards, before: Leaderboards) -> Movers:
             if all(key in known or not folded for known, folded in totals)
         ]
         ranked = sorted((item for item in compared if item.difference), key=_rank)[:_MAX_MOVERS_PER_GROUP]
-        found += [item for item in ranked if 2 * abs(item.difference) >= abs(ranked[0].difference)]
-    return Movers(Change(now.total, before.total), tuple(sorted(found, key=_rank)[:MAX_MOVERS]), partial)
+        largest += [item for item in ranked if 2 * abs(item.difference) >= abs(ranked[0].difference)]
+    return Movers(Change(now.total, before.total), tuple(sorted(largest, key=_rank)[:MAX_MOVERS]), partial)
 
 
 def _rank(mover: Mover) -> tuple[int, str, bool, str]:

@@ -41,24 +41,25 @@ _STYLE = """<style>
 </style>"""
 
 
-def drawn(told: Story, look: Palette) -> str:
+def drawn(story: Story, look: Palette) -> str:
     """The tables side by side, as HTML: the values of most events, with their share and their cost in one currency."""
-    html = "".join(_table(told, group, *words) for group, words in _TABLES.items())
+    html = "".join(_table(story, group, *words) for group, words in _TABLES.items())
     return f'{_STYLE.format(grid=look.grid, soft=look.soft)}<div class="boards">{html}</div>'
 
 
-def _table(told: Story, group: str, title: str, noun: str) -> str:
-    board = told.boards[group]
+def _table(story: Story, group: str, title: str, noun: str) -> str:
+    board = story.boards[group]
     rows = _shown(board)
-    costs = None if told.by_cost is None else _Costs(told.by_cost[group], told.by_cost.total)
+    costs = None if story.by_cost is None else _Costs(story.by_cost[group], story.by_cost.total)
     body = [
-        _row(*_name(row, told.names, group), row.total, told, None if costs is None else costs.of(row)) for row in rows
+        _row(*_name(row, story.names, group), row.total, story, None if costs is None else costs.of(row))
+        for row in rows
     ]
-    events = difference(told.boards.total, exact_sum((row.total for row in rows), 0))
+    events = difference(story.boards.total, exact_sum((row.total for row in rows), 0))
     if events:
         label = f"Other ({board.values - sum(row.kind == 'value' for row in rows):,})"
-        body.append(_row(label, "", events, told, None if costs is None else costs.beside(rows)))
-    headings = [noun.capitalize(), "Events", "Share", *([] if told.currency is None else [_heading(told.currency)])]
+        body.append(_row(label, "", events, story, None if costs is None else costs.beside(rows)))
+    headings = [noun.capitalize(), "Events", "Share", *([] if story.currency is None else [_heading(story.currency)])]
     columns = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     return f"<table><caption>{title}</caption><thead><tr>{columns}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
@@ -102,9 +103,9 @@ def _name(row: Leader, names: Names, group: str) -> tuple[str, str]:
     return query_edits.short_value(group, row.key, names), row.key
 
 
-def _row(label: str, tooltip: str, events: Number, told: Story, cost: str | None) -> str:
+def _row(label: str, tooltip: str, events: Number, story: Story, cost: str | None) -> str:
     title = f' title="{escape(tooltip)}"' if tooltip else ""
-    share = formatting.percent(events, told.boards.total)
+    share = formatting.percent(events, story.boards.total)
     cells = [formatting.exact(events), share, *([] if cost is None else [cost])]
     texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr><th scope="row"{title}>{escape(label)}</th>{texts}</tr>'
