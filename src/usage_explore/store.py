@@ -233,9 +233,13 @@ class Store:
             self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
             return events
 
-    def extent(self) -> tuple[datetime, datetime] | None:
-        """The times of the organization's first and last event, None without events."""
-        with self._transaction(EventQuery()) as (connection, scoped):
+    def extent(self, query: EventQuery | None = None) -> tuple[datetime, datetime] | None:
+        """The times of the first and last event of a query, by default of the organization; None without events.
+
+        >>> store.extent(EventQuery(customer_id=customer))  # doctest: +SKIP
+        """
+        requested = expect(EventQuery, EventQuery() if query is None else query)
+        with self._transaction(requested, empty=False) as (connection, scoped):
             first, last = connection.execute(statements.extent(self.table, scoped)).one()
         return None if first is None else (first, last)
 

@@ -75,3 +75,16 @@ def _validate_page() -> None:
     from usage_explore.app.main import run
 
     run("validate")
+
+
+@pytest.fixture
+def customer(use: Callable[..., None], demo_url: str) -> Open:
+    """Open the Customer page with these parameters."""
+    use(demo_url)
+    return lambda **parameters: opened(AppTest.from_function(_customer_page, default_timeout=PATIENCE), parameters)
+
+
+def _customer_page() -> None:
+    from usage_explore.app.main import run
+
+    run("customer")

@@ -159,6 +159,7 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "events": store.events,
         "events_before": store.events_before,
         "count": store.count,
+        "extent": store.extent,
         "aggregate": store.aggregate,
         "leaderboards": store.leaderboards,
         "leaderboards top": lambda thing: store.leaderboards(asked, thing),

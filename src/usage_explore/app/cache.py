@@ -113,9 +113,9 @@ class Source:
         """The query with absolute times and `as_of`, whose result never changes."""
         return query.pin(self.now, self.store.settle, _known(self.store, self.store.organization_id, self.now))
 
-    def extent(self) -> tuple[datetime, datetime] | None:
-        """The times of the organization's first and last event; None without events."""
-        return _extent(self.store, self.store.organization_id, self.now)
+    def extent(self, within: EventQuery = EventQuery()) -> tuple[datetime, datetime] | None:  # noqa: B008 - frozen
+        """The times of the first and last event of a query, by default of the organization; None without events."""
+        return _extent(self.store, self.store.organization_id, within, self.now)
 
     def dimension_keys(self) -> tuple[str, ...]:
         """Every dimension key in the organization's events, most frequent first; up to ten minutes old."""
@@ -317,10 +317,12 @@ def _sql(_store: Store, organization_id: UUID | None, query: AggregateQuery | Ev
     return _store.sql(query)
 
 
-@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
-def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple[datetime, datetime] | None:
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _extent(
+    _store: Store, organization_id: UUID | None, within: EventQuery, now: datetime
+) -> tuple[datetime, datetime] | None:
     with logged_work("extent", organization_id):
-        return _store.extent()
+        return _store.extent(within)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)

@@ -21,7 +21,7 @@ from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset
 from usage_explore.app.grid import cells, counted, events_table
 from usage_explore.app.header import closable_heading, header, opened_view
 from usage_explore.app.navigation import Pages, changed, follow, go, notice
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.decimals import json_text
 from usage_explore.export import MAX_XLSX_EVENTS
@@ -278,6 +278,12 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         icon=":material/bar_chart:",
         query_params=_usage_around(event, view.timezone).to_params(),
     )
+    st.page_link(
+        pages.customer,
+        label="This customer's page",
+        icon=":material/person:",
+        query_params=_customer(event, view, source).to_params(),
+    )
 
 
 def _find(moment: datetime, identity: UUID, query: EventQuery, source: Source, page: EventPage) -> Event | None:
@@ -301,6 +307,19 @@ def _around(event: Event) -> EventQuery:
         occurred_after=event.timestamp - _AROUND_EVENT,
         occurred_before=event.timestamp + _AROUND_EVENT,
     )
+
+
+def _customer(event: Event, view: EventsView, source: Source) -> CustomerView:
+    """The page of the event's customer: in the view's window, or the last 30 days, if that holds the event."""
+    link = (("organization_id", str(event.organization_id)), ("customer_id", str(event.customer_id)))
+    page = CustomerView.from_params(link).in_timezone(view.timezone)
+    after, before = view.query.occurred_after, view.query.occurred_before
+    if after and (before or after < source.now):
+        page = page.with_query(page.query.replace(since=after, until=before))
+    since, until = page.query.resolve(source.now).span
+    if not since <= event.timestamp < until:
+        page = page.with_query(_usage_around(event, view.timezone).query)
+    return page.replace(query=page.query.replace(as_of=view.query.as_of))
 
 
 def _usage_around(event: Event, timezone: str) -> ExploreView:

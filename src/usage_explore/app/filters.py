@@ -16,7 +16,7 @@ from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import MAX_SEARCH_HITS, Source
 from usage_explore.app.navigation import View, changed, follow, go
-from usage_explore.app.page_state import ExploreView, ValidateView
+from usage_explore.app.page_state import CustomerView, ExploreView, ValidateView
 from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.errors import QueryError
 from usage_explore.names import Names, kind_of
@@ -29,6 +29,9 @@ from usage_explore.query.queries import AggregateQuery, EventQuery
 
 FROM, UP_TO = "from", "up to, not included"
 """Labels of a window's ends."""
+
+WindowView = ExploreView | ValidateView | CustomerView
+"""A view whose query has a window in its own time zone."""
 
 _POPOVER = "add_filter"
 _TESTS_WITH_VALUES = ("is", "is not")
@@ -156,7 +159,7 @@ def preset_input(
 def calendar_input(
     label: str,
     offered: Mapping[str, str],
-    view: ExploreView | ValidateView,
+    view: WindowView,
     source: Source,
     key: str,
     with_window: Callable[[str], View],
@@ -184,7 +187,7 @@ def calendar_input(
     )
 
 
-def window_inputs(view: ExploreView | ValidateView, now: datetime, key: str, with_window: Callable[..., View]) -> None:
+def window_inputs(view: WindowView, now: datetime, key: str, with_window: Callable[..., View]) -> None:
     """Draw both ends of a custom window; `with_window(since=…, until=…)` makes the view of another one."""
     since, until = view.query.resolve(now).span
 

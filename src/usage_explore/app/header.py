@@ -15,7 +15,7 @@ from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.load import permission
 from usage_explore.app.navigation import Pages, View, changed, follow, forget_old_url, go, page_url, read_url, write_url
-from usage_explore.app.page_state import EventsView, ExploreView, LoadView, Pairs, ValidateView
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, LoadView, Pairs, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
 from usage_explore.app.search_box import search_box
@@ -23,7 +23,7 @@ from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 
-_View = TypeVar("_View", ExploreView, EventsView, ValidateView)
+_View = TypeVar("_View", ExploreView, EventsView, ValidateView, CustomerView)
 
 MAX_ORGANIZATION_BUTTONS = 12
 """Organizations up to which the choice is a list of buttons, beyond that a searchable box."""
@@ -33,7 +33,10 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
     """Draw the header. `known_at` is the database's time of the numbers, `pinned` makes the view of the shared link."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         links = [linked.to_params() for linked in linked_views(view, source.now)]
-        page_links(pages, links, LoadView(view.query.organization_id))
+        customer = customer_view(view, source.now)
+        page_links(
+            pages, links, LoadView(view.query.organization_id), customer.to_params() if customer is not None else None
+        )
         search_box(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
@@ -66,11 +69,16 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
         sign_in.account()
 
 
-def page_links(pages: Pages, links: Sequence[Pairs], load: LoadView) -> None:
-    """Draw the name and the links to the pages: Explore, Events and Validate by `links`, Load where it is offered."""
+def page_links(pages: Pages, links: Sequence[Pairs], load: LoadView, customer: Pairs | None = None) -> None:
+    """Draw the name and the links to the pages: Explore, Events and Validate by `links`, Load where it is offered.
+
+    A page that is filtered to one `customer` has a link to the customer's page, too.
+    """
     st.markdown("**usage-explore**", width="content")
     for page, pairs in zip((pages.explore, pages.events, pages.validate), links, strict=True):
         st.page_link(page, query_params=pairs)
+    if customer is not None:
+        st.page_link(pages.customer, query_params=customer)
     if permission.is_offered():
         st.page_link(pages.load, query_params=load.to_params())
 
@@ -91,9 +99,26 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
     is_live = view.query.until == "now" and not view.query.window
     times = {"occurred_after": since, "occurred_before": None if is_live else until}
     events = EventsView(EventQuery(**query.shared_with(EventQuery), **times), view.timezone)
-    if isinstance(view, ExploreView):
-        return view, events, ValidateView(Period(**query.shared_with(Period)))
-    return ExploreView(AggregateQuery(**query.shared_with(AggregateQuery), group_by="metric_key")), events, view
+    explore = AggregateQuery(**{**query.shared_with(AggregateQuery), "group_by": "metric_key"})
+    validate = Period(**query.shared_with(Period))
+    return (
+        view if isinstance(view, ExploreView) else ExploreView(explore),
+        events,
+        view if isinstance(view, ValidateView) else ValidateView(validate),
+    )
+
+
+def customer_view(view: View, now: datetime) -> CustomerView | None:
+    """The page of the customer that a view is filtered to, in the view's window; None without such a filter."""
+    if isinstance(view, CustomerView):
+        return view
+    query = view.query
+    if query.customer_id is None:
+        return None
+    if not isinstance(view, EventsView):
+        return CustomerView.of(query, query.customer_id)
+    explore, _, _ = linked_views(view, now)
+    return CustomerView.of(explore.query, query.customer_id)
 
 
 def closable_heading(text: str, key: str, view: View, closed: Callable[[], View]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from usage_explore.app import demo_fill, events, explore, sign_in
+from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
@@ -62,12 +63,23 @@ def run(first: str = "explore") -> None:
             if sign_in.admitted() and demo_fill.ready(pages.load):
                 validate.draw(pages)
 
+    def customer_page() -> None:
+        with shown():
+            if sign_in.admitted() and demo_fill.ready(pages.load):
+                customer.draw(pages)
+
     def load_page() -> None:
         with shown():
             if sign_in.admitted() and demo_fill.ready(None):
                 load.draw(pages)
 
-    drawn = {"explore": explore_page, "events": events_page, "validate": validate_page, "load": load_page}
+    drawn = {
+        "explore": explore_page,
+        "events": events_page,
+        "validate": validate_page,
+        "customer": customer_page,
+        "load": load_page,
+    }
     pages = Pages(
         **{
             name: st.Page(page, title=name.capitalize(), url_path="" if name == first else name, default=name == first)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 from uuid import UUID
 
@@ -33,6 +34,8 @@ Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
 
 _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
+_WINDOW_PARAMETERS = ("since", "until", "window")
+_CUSTOMER_PARAMETERS = ("organization_id", "customer_id", *_WINDOW_PARAMETERS, "timezone", "as_of")
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,67 @@ class ValidateView:
             for finding in findings
             if all(not values or str(getattr(finding, field)) in values for values, field in wanted)
         )
+
+
+@dataclass(frozen=True)
+class CustomerView:
+    """The Customer page: one customer in a window, and the currency whose costs are drawn beside each metric.
+
+    Of the query only the customer, the window, the time zone and `as_of` count. Without `customer_id` the page offers
+    customers to choose from; without `currency` it draws costs in the currency of most events.
+    """
+
+    path: ClassVar[str] = "customer"
+    query: AggregateQuery
+    currency: str | None = None
+
+    @classmethod
+    def from_params(cls, pairs: Pairs) -> Self:
+        """The view of a link; the last 30 days if it names no window. Raises `QueryError`."""
+        query_pairs, values, faults = _split(pairs, {"currency": partial(validators.text, blank=True)})
+        faults += [
+            Fault(name, f"is not a parameter of this page; it has {', '.join(_CUSTOMER_PARAMETERS)} and currency")
+            for name in dict.fromkeys(name for name, _ in query_pairs)
+            if name not in _CUSTOMER_PARAMETERS
+        ]
+        known = tuple(pair for pair in query_pairs if pair[0] in _CUSTOMER_PARAMETERS)
+        if not any(name in _WINDOW_PARAMETERS for name, _ in known):
+            known = (*known, *(pair for pair in START["AggregateQuery"] if pair[0] == "since"))
+        return cls(cast("AggregateQuery", _query(AggregateQuery, known, faults)), **values)
+
+    @classmethod
+    def of(cls, query: Query, customer_id: UUID | str | None, timezone: str | None = None, **window: Any) -> Self:
+        """The page of a customer in the window and with the `as_of` of a query, without its other filters."""
+        shared = {
+            name: value for name, value in query.shared_with(AggregateQuery).items() if name in _CUSTOMER_PARAMETERS
+        }
+        more = {"customer_id": customer_id, **({"timezone": timezone} if timezone else {}), **window}
+        return cls(AggregateQuery(**{**shared, **more}))
+
+    def to_params(self) -> Pairs:
+        """The view as URL parameters, without defaults; its window is always named."""
+        pairs = tuple(pair for pair in self.query.to_params() if pair[0] in _CUSTOMER_PARAMETERS)
+        if not any(name in _WINDOW_PARAMETERS for name, _ in pairs):
+            pairs = (*pairs, ("since", str(self.query.since)))
+        return (*pairs, *((("currency", self.currency),) if self.currency is not None else ()))
+
+    @property
+    def timezone(self) -> str:
+        """The time zone of all times on the page."""
+        return self.query.timezone
+
+    def in_timezone(self, timezone: str) -> CustomerView:
+        """The same view in another time zone."""
+        return self.with_query(self.query.replace(timezone=timezone))
+
+    def with_query(self, query: Query) -> CustomerView:
+        """The view of another `AggregateQuery`. The currency stays with the customer."""
+        same = query.customer_id == self.query.customer_id
+        return CustomerView.of(query, query.customer_id).replace(currency=self.currency if same else None)
+
+    def replace(self, **changes: Any) -> CustomerView:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True)

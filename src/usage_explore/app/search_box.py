@@ -11,7 +11,7 @@ from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, go
-from usage_explore.app.page_state import EventsView
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.query_edits import Filter
 from usage_explore.errors import QueryError
 from usage_explore.query.base import Windowed
@@ -66,7 +66,10 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
 
 
 def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> None:
-    """One place as a click: an event or the copies of a key on the Events page, else a filter of this page."""
+    """One place as a click: an event or the copies of a key on the Events page, else a filter of this page.
+
+    A customer has a link to its page, too; on the Customer page, it is that page, and another value opens Explore.
+    """
     label = _label(hit)
     if hit.group in LOOKED_UP:
         target = _events(view, source, hit)
@@ -75,8 +78,17 @@ def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> 
         else:
             st.page_link(pages.events, label=label, query_params=target.to_params())
         return
-    edited = view.with_query(query_edits.with_filter(view.query, Filter(hit.group, "is", (hit.value,))))
-    st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, edited))
+    found = Filter(hit.group, "is", (hit.value,))
+    if isinstance(view, CustomerView) and hit.group != "customer_id":  # which has no other filters
+        chart = ExploreView(query_edits.with_filter(view.query.replace(group_by="metric_key"), found))
+        st.page_link(pages.explore, label=label, query_params=chart.to_params())
+        return
+    edited = view.with_query(query_edits.with_filter(view.query, found))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, edited))
+        if hit.group == "customer_id" and not isinstance(view, CustomerView):
+            page = CustomerView.of(_window(view), hit.value)
+            st.page_link(pages.customer, label="Customer page", query_params=page.to_params())
 
 
 def _follow(view: View, target: View) -> None:

@@ -17,7 +17,7 @@ from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import closable_heading, headline_number
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
-from usage_explore.app.page_state import EventsView, ExploreView, ValidateView, identity
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView, identity
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
@@ -27,7 +27,7 @@ from usage_explore.formatting import span_in
 from usage_explore.names import Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
-from usage_explore.query.queries import EventQuery
+from usage_explore.query.queries import EventQuery, Period
 from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
@@ -276,7 +276,7 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
     page = source.page(query)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         heading = st.empty()
-        _page_links(pages, finding, query, timezone)
+        _page_links(pages, finding, query, validation.period)
     if page.events:
         events_table(page.events, timezone, page.names, height=250, key="finding_events")
         number = counted(query, source)
@@ -305,10 +305,13 @@ def _apart(finding: Finding) -> str:
     return f"{counts}; the list has all events of its query, also those beside the affected ones."
 
 
-def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str) -> None:
-    target = EventsView(query, timezone).to_params()
+def _page_links(pages: Pages, finding: Finding, query: EventQuery, period: Period) -> None:
+    target = EventsView(query, period.timezone).to_params()
     if fits(target):
         st.page_link(pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target)
+    if finding.customer_id is not None:
+        page = CustomerView.of(period, finding.customer_id)
+        st.page_link(pages.customer, label="Customer page", icon=":material/person:", query_params=page.to_params())
     if not isinstance(finding.question, EventQuery):
         chart = ExploreView(finding.question).to_params()
         st.page_link(pages.explore, label="Open in Explore", icon=":material/open_in_new:", query_params=chart)

@@ -64,6 +64,17 @@ def known(source: Source, period: Period) -> Validation | None:
     return None
 
 
+def latest(source: Source, *periods: Period) -> tuple[Period, Validation] | None:
+    """The session's last validation of the organization with its period, else one of `periods` that is `known`.
+
+    No checks run for it.
+    """
+    held: tuple[Period, Validation] | None = st.session_state.get(_SESSION_KEY)
+    if held and held[1].period.organization_id == source.store.organization_id:
+        return held
+    return next(((period, made) for period in periods if (made := known(source, period)) is not None), None)
+
+
 def run(source: Source, period: Period, show: Show) -> None:
     """Run every check over the period and cache the validation, also for the pinned period of a shared link.
 

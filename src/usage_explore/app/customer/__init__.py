@@ -1,0 +1,1 @@
+"""The Customer page: the story of one customer."""

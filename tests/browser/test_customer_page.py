@@ -1,0 +1,137 @@
+"""The Customer page in a real browser: exact values under the pointer, ways in and out, sharing, accessibility."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from support.browser_pages import SCHEMES, address, at_rest, choice, in_scheme, parameters, settled, violations
+from support.demo_database import ACME, WINDOW
+from usage_explore import AggregateQuery, Store
+from usage_explore.formatting import exact
+
+LINK = {"organization_id": ACME, **WINDOW}
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def largest(store: Store) -> str:
+    return store.customers(AggregateQuery(**LINK))[0].value
+
+
+def test_a_bucket_under_the_pointer_shows_its_exact_value(visit: Visit, store: Store, largest: str) -> None:
+    page = settled(visit(address("customer", **LINK, customer_id=largest)))
+    query = AggregateQuery(**LINK, customer_id=largest, group_by="metric_key", metric="sum_quantity", top=0)
+    by_key = {series.key: series for series in store.aggregate(query).series}
+    board = store.leaderboards(query.replace(metric="count", group_by=None, top=None))["metric_key"]
+    first = by_key[board.leaders[0].key]
+    cells = page.locator(".multiples .plot").first.locator("i")
+    expect(cells).to_have_count(28)
+    for index in (0, 5, 27):
+        cells.nth(index).hover()
+        shown = cells.nth(index).evaluate("cell => getComputedStyle(cell, '::after').content")
+        assert f"{exact(first.points[index].value)} {first.key}" in shown
+    bars = [cells.nth(index).evaluate("cell => cell.style.getPropertyValue('--to')") for index in range(28)]
+    top = max(point.number for point in first.points)
+    for point, bar in zip(first.points, bars, strict=True):
+        assert abs(float(bar.removesuffix("%")) - float(100 * point.number / top)) < 0.1
+
+
+def test_a_metric_opens_explore_and_back_returns(visit: Visit, largest: str) -> None:
+    page = settled(visit(address("customer", **LINK, customer_id=largest)))
+    before = page.url
+    link = page.locator(".st-key-metrics a").first
+    name = link.inner_text()
+    link.click()
+    expect(page.locator('[data-testid="stVegaLiteChart"]')).to_be_visible()
+    assert parameters(page)["metric_key"] == [name]
+    assert parameters(page)["customer_id"] == [largest]
+    page.go_back()
+    expect(page.locator(".st-key-metrics a").first).to_have_text(name)
+    assert page.url == before
+
+
+def test_each_change_opens_its_chart(visit: Visit, largest: str) -> None:
+    later = {"organization_id": ACME, "since": "2026-09-16T00:00:00Z", "until": WINDOW["until"]}
+    page = visit(address("customer", **later, customer_id=largest))
+    for key in ("movers", "metric_changes"):
+        settled(page)
+        for link in page.locator(f".st-key-{key} a").all():  # none lies over another
+            link.click(trial=True)
+        page.locator(f".st-key-{key} a").nth(1).click()
+        expect(page.locator('[data-testid="stVegaLiteChart"]')).to_be_visible()
+        assert parameters(page)["customer_id"] == [largest]
+        page.go_back()
+        expect(page.locator(".st-key-metrics")).to_be_visible()
+
+
+def test_explore_filtered_to_a_customer_leads_to_its_page(visit: Visit, largest: str) -> None:
+    page = settled(visit(address("", **LINK, customer_id=largest)))
+    page.get_by_role("link", name="Customer", exact=True).click()
+    expect(page.locator(".st-key-metrics")).to_be_visible()
+    assert parameters(page) == {name: [value] for name, value in {**LINK, "customer_id": largest}.items()}
+
+
+def test_the_pinned_link_shows_the_same_numbers(visit: Visit, largest: str) -> None:
+    def numbers(page: Page) -> list[str]:
+        return [*page.locator(".multiples .figure").all_inner_texts(), *page.locator(".boards td").all_inner_texts()]
+
+    page = settled(visit(address("customer", **LINK, customer_id=largest, timezone="Asia/Kolkata")))
+    shown = numbers(page)
+    assert shown
+    page.get_by_role("button", name="Share").click()
+    pinned = page.locator('[data-testid="stPopoverBody"] code').inner_text()
+    assert "/customer?" in pinned
+    assert "as_of=" in pinned
+    assert numbers(settled(visit(pinned))) == shown
+
+
+def test_the_button_beside_the_id_copies_all_of_it(visit: Visit, largest: str) -> None:
+    page = visit(address("customer", **LINK, customer_id=largest), permissions=["clipboard-read", "clipboard-write"])
+    settled(page)
+    code = page.locator(".st-key-customer_id code")
+    assert code.evaluate("code => code.scrollWidth > code.clientWidth")
+    page.locator(".st-key-customer_id").get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()") == largest
+
+
+def test_back_undoes_a_choice_of_currency_and_window(visit: Visit, largest: str) -> None:
+    page = settled(visit(address("customer", **LINK, customer_id=largest)))
+    names = page.locator(".st-key-customer_currency").get_by_role("radio").all_inner_texts()
+    choice(page, names[1]).click()
+    expect(page.get_by_text(f"Unit cost, {names[1]}")).to_be_visible()
+    assert parameters(page)["currency"] == [names[1]]
+    at_rest(page)
+    page.go_back()
+    expect(page.get_by_text(f"Unit cost, {names[0]}")).to_be_visible()
+    expect(choice(page, names[0])).to_be_checked()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_page_is_accessible(visit: Visit, largest: str, width: int) -> None:
+    page = visit(address("customer", **LINK, customer_id=largest))
+    page.set_viewport_size({"width": width, "height": 1200})
+    settled(page)
+    for scheme in SCHEMES:
+        assert violations(in_scheme(page, scheme)) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"customer_id": "00000000-0000-4000-8000-00000000c057"},
+        {"bucket": "day"},
+        {"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z"},
+        {},
+    ],
+)
+def test_the_page_without_numbers_is_accessible(visit: Visit, parameters: dict[str, str]) -> None:
+    page = visit(address("customer", **{**LINK, **parameters}))
+    expect(page.locator('[data-testid="stAlert"], [data-testid="stHeading"]').first).to_be_visible()
+    at_rest(page)
+    for scheme in SCHEMES:
+        assert violations(in_scheme(page, scheme)) == []
