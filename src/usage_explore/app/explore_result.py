@@ -107,22 +107,7 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
 def _spec(
     _answer: Aggregate, query: AggregateQuery, capped: bool, now: datetime, kind: ChartKind, dark: bool
 ) -> dict[str, Any]:
-    """The chart as Vega-Lite, not validated: that takes longer than drawing, and the charts' tests do it."""
-    spec: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
-    return _without_legend(spec)
-
-
-def _without_legend(spec: dict[str, Any]) -> dict[str, Any]:
-    """The chart without its legend, which is the ranking, and without the selection that needs it."""
-    for layer in spec["layer"]:
-        encoding = layer.get("encoding", {})
-        for channel in ("color", "stroke", "shape"):
-            if "legend" in encoding.get(channel, {}):
-                encoding[channel]["legend"] = None
-        if encoding.get("opacity", {}).get("condition", {}).get("param") == "legend":
-            del encoding["opacity"]
-    spec["params"] = [param for param in spec["params"] if param["name"] != "legend"]
-    return spec
+    return _without_legend(charts.spec(_answer, kind=kind, dark=dark))
 
 
 def _shown(

@@ -146,10 +146,8 @@ def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None
     frame = pd.DataFrame({name: column.values for name, column in columns.items()})
     data: Any = frame
     if len(frame) <= _MAX_STYLED and (inks or any(column.shown for column in columns.values())):
-        data = frame.style
-        for name, column in columns.items():
-            # without a text of its own a missing cell would be copied as None
-            data = data.format(column.shown, subset=[name], na_rep="")
+        # without a text of its own a missing cell would be copied as None
+        data = frame.style.format({name: column.shown for name, column in columns.items()}, na_rep="")
         for name, ink in (inks or {}).items():
             data = data.apply(lambda _, ink=ink: [f"color: {color}" for color in ink], subset=[name])
     return st.dataframe(
