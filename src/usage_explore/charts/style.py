@@ -86,6 +86,10 @@ DARK = Palette(
 )
 
 
+MAX_COLORS = len(LIGHT.hues + LIGHT.shades)
+"""Keys of a chart with a colour of their own."""
+
+
 def theme(dark: bool) -> Palette:
     """The palette for a dark or a light background."""
     return DARK if dark else LIGHT
