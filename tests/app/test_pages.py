@@ -245,10 +245,23 @@ def test_one_event_in_full_from_its_link(events: Open, store: Store) -> None:
     event = next(iter(store.events(EventQuery(organization_id=ACME, metric_key="gpu_seconds")).events))
     app = events(organization_id=ACME, event=f"{event.timestamp.isoformat()}/{event.id}".replace("+00:00", "Z"))
     shown = {name: value.replace("\\", "") for name, value in app.table[0].value["value"].items()}
-    assert shown["idempotency_key"] == event.idempotency_key
+    copied = {element.value for element in app.code}
+    assert {str(event.id), event.idempotency_key, str(event.customer_id), str(ACME)} <= copied
+    dimensions = app.table[1].value["value"]
+    assert {name: dimensions[name].replace("\\", "") for name in event.dimensions} == event.dimensions
     assert shown["quantity"] == formatting.exact(event.quantity)
     app.button(key="around").click().run()
     assert app.query_params["customer_id"] == str(event.customer_id)
+
+
+def test_dimensions_are_columns(events: Open, store: Store) -> None:
+    page = store.events(EventQuery(organization_id=ACME, limit=25))
+    table = events(organization_id=ACME, limit="25").dataframe[0].value
+    keys = {key for event in page.events for key in event.dimensions}
+    assert "Dimensions" not in table
+    for key in keys:
+        shown = [value if isinstance(value, str) else None for value in table[f"dim:{key}"]]
+        assert shown == [event.dimensions.get(key) for event in page.events]
 
 
 def test_times_are_shown_in_the_zone_and_say_so(events: Open, store: Store) -> None:

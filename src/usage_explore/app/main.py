@@ -20,7 +20,15 @@ _ICON = (
 # A phone has no room for the name and the word Search beside the four links, nor for the time and Share beside a wide
 # time zone.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
+# Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; what it
+# shows while a script runs lies in the corner below.
+# An id is cut on screen and copied whole.
 _STYLE = """<style>
+[data-testid="stMainBlockContainer"] {{ padding-top: 0.6rem; }}
+[data-testid="stHeader"] {{ background: none; pointer-events: none; }}
+[data-testid="stHeader"] button {{ pointer-events: auto; }}
+[data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
+@media (max-width: 900px) {{ .st-key-header {{ padding-right: 1.75rem; }} }}
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
@@ -32,6 +40,12 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :has([data-testid="stSelectbox"]) ~ * [data-testid="stSelectbox"] {{
     width: 9rem !important; max-width: 9rem; flex-basis: 9rem;
   }}
+}}
+.st-key-event_ids [data-testid="stCode"] {{ width: 10.5rem; }}
+.st-key-event_ids pre {{ padding: 0.4rem 0.6rem; }}
+.st-key-event_ids code {{ display: block; max-width: 12ch; overflow: hidden; text-overflow: ellipsis; }}
+.st-key-event_ids [data-testid="stCode"] > div, .st-key-event_ids [data-testid="stCode"] > div > div {{
+  opacity: 1; visibility: visible; padding-top: 0;
 }}
 pre .token {{ color: {gray} !important; }}
 pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} !important; }}
