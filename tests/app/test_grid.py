@@ -89,7 +89,7 @@ def test_many_rows_are_text_to_the_last_digit() -> None:
         ("null", '"null"'),
         (None, "null"),
         (["a"], '["a"]'),
-        (Decimal("0.10"), "0.10"),
+        (Decimal("0.123456789012345678"), "0.123456789012345678"),
     ],
 )
 def test_a_dimensions_text_tells_texts_from_other_values(value: object, text: str) -> None:

@@ -247,8 +247,8 @@ def test_one_event_in_full_from_its_link(events: Open, store: Store) -> None:
     shown = {name: value.replace("\\", "") for name, value in app.table[0].value["value"].items()}
     copied = {element.value for element in app.code}
     assert {str(event.id), event.idempotency_key, str(event.customer_id), str(ACME)} <= copied
-    dimensions = app.table[1].value["value"]
-    assert {name: dimensions[name].replace("\\", "") for name in event.dimensions} == event.dimensions
+    dimensions = app.table[1].value["value"].items()
+    assert {key.replace("\\", ""): value.replace("\\", "") for key, value in dimensions} == event.dimensions
     assert shown["quantity"] == formatting.exact(event.quantity)
     app.button(key="around").click().run()
     assert app.query_params["customer_id"] == str(event.customer_id)

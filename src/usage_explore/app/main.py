@@ -28,7 +28,7 @@ _STYLE = """<style>
 [data-testid="stHeader"] {{ background: none; pointer-events: none; }}
 [data-testid="stHeader"] button {{ pointer-events: auto; }}
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
-@media (max-width: 900px) {{ .st-key-header {{ padding-right: 1.75rem; }} }}
+@media (min-width: 481px) and (max-width: 900px) {{ .st-key-header {{ padding-right: 1.75rem; }} }}
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
@@ -43,7 +43,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 }}
 .st-key-event_ids [data-testid="stCode"] {{ width: 10.5rem; }}
 .st-key-event_ids pre {{ padding: 0.4rem 0.6rem; }}
-.st-key-event_ids code {{ display: block; max-width: 12ch; overflow: hidden; text-overflow: ellipsis; }}
+.st-key-event_ids code {{ display: block; max-width: 11.25ch; overflow: hidden; text-overflow: ellipsis; }}
 .st-key-event_ids [data-testid="stCode"] > div, .st-key-event_ids [data-testid="stCode"] > div > div {{
   opacity: 1; visibility: visible; padding-top: 0;
 }}
