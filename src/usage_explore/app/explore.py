@@ -173,18 +173,18 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
         _headline(answer, comparison)
     dark = st.context.theme.type == "dark"
     if answer.query.group_by == "none":
-        chart(view, answer, dark)
+        chart(view, source, answer, dark)
         selection_bar(view, answer, selection)
     else:
         with st.container(key="answer"):
             left, right = st.columns([5, 3], gap="medium")
-        with left:
-            chart(view, answer, dark)
-            selection_bar(view, answer, selection)
-        with right:
+        with right:  # first: its columns set the chart's width, and a chart that changes its width is drawn twice
             ranking(
                 view, source, answer, selection, compared, dark, lambda key, action: _filter(view, answer, key, action)
             )
+        with left:
+            chart(view, source, answer, dark)
+            selection_bar(view, answer, selection)
     _tabs(pages, view, source, answer, selection, compared)
     if source.store.organization_id is not None:
         keep_fresh(source.store.organization_id)
