@@ -29,11 +29,19 @@ _STYLE = """<style>
 [data-testid="stHeader"] button {{ pointer-events: auto; }}
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
 @media (min-width: 481px) and (max-width: 900px) {{ .st-key-header {{ padding-right: 1.75rem; }} }}
+@media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
+.st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
+.st-key-show_controls {{ display: none; }}
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
 .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; margin-left: -1rem; }}
 @media (max-width: 480px) {{
+  .st-key-show_controls {{ display: block; }}
+  :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))
+    :is(.st-key-controls, .st-key-compare, .st-key-cumulative, .st-key-chart_kind) {{ display: none; }}
+  .st-key-headline {{ gap: 0 1rem; }}
+  .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
   .st-key-header > :first-child {{ display: none; }}
   .st-key-search button p {{ font-size: 0; }}
   .st-key-header > :has([data-testid="stSelectbox"]) ~ :has([data-testid="stSelectbox"]),
