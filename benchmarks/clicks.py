@@ -7,7 +7,7 @@ times a control is clicked. A change takes from the press of the button to the l
 the script has ended and the document rests for 300 ms. What a table writes for screen readers into its canvas, up to
 200 ms after it has drawn its cells, does not count. The first chart takes from the navigation in an empty browser
 profile to the chart's first marks. `--beside` measures the app of another checkout in turns, click by click, so that
-other work on the machine slows both alike; CPU times are of the app's process and of the page's main thread.
+other work on the machine slows both alike; CPU times are of the app's process and of the browser.
 """
 
 from __future__ import annotations
@@ -134,25 +134,23 @@ def change(page: Page, app: App, label: str) -> None:
         target = page.get_by_role("radio", name=label, exact=True)
     target.wait_for()
     page.wait_for_function(_SETTLED, polling=50)
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
-    before = _cpu(app), _main_thread(session)
+    before = _cpu([app.process]), _cpu(_browser())
     target.click()
     page.wait_for_function(_SETTLED, polling=50)
     app.changes.append(page.evaluate("window.changed - window.pressed"))
-    app.server_cpu.append(1_000 * (_cpu(app) - before[0]))
-    app.browser_cpu.append(1_000 * (_main_thread(session) - before[1]))
-    session.detach()
+    app.server_cpu.append(1_000 * (_cpu([app.process]) - before[0]))
+    app.browser_cpu.append(1_000 * (_cpu(_browser()) - before[1]))
 
 
-def _cpu(app: App) -> float:
-    times = app.process.cpu_times()
-    return float(times.user + times.system)
+def _browser() -> list[psutil.Process]:
+    """The processes of the browser, which are this process's children as are Playwright's and the app's."""
+    return [child for child in psutil.Process().children(recursive=True) if "chrom" in child.name()]
 
 
-def _main_thread(session: object) -> float:
-    metrics = session.send("Performance.getMetrics")["metrics"]  # type: ignore[attr-defined]
-    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+def _cpu(processes: list[psutil.Process]) -> float:
+    """Seconds of CPU that the processes have used."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(used.user + used.system for used in times))
 
 
 def labels() -> Iterator[str]:
@@ -165,7 +163,7 @@ def labels() -> Iterator[str]:
 def table(apps: list[App]) -> str:
     """The measured times as a Markdown table."""
     lines = [
-        "| app | change, median | p95 | CPU of the app | CPU of the page | first chart |",
+        "| app | change, median | p95 | CPU of the app | CPU of the browser | first chart |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for app in apps:
