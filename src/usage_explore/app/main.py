@@ -28,7 +28,12 @@ _STYLE = """<style>
 [data-testid="stHeader"] {{ background: none; pointer-events: none; }}
 [data-testid="stHeader"] button {{ pointer-events: auto; }}
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
-@media (min-width: 481px) and (max-width: 900px) {{ .st-key-header {{ padding-right: 1.75rem; }} }}
+@media (min-width: 481px) and (max-width: 900px) {{
+  .st-key-header {{ padding-right: 1.75rem; }}
+  .st-key-header > :has(.st-key-organization), .st-key-organization, .st-key-organization [data-testid="stSelectbox"] {{
+    width: 8rem !important; max-width: 8rem; flex-basis: 8rem;
+  }}
+}}
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
 .st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 .st-key-show_controls {{ display: none; }}
@@ -39,7 +44,10 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 @media (max-width: 480px) {{
   .st-key-show_controls {{ display: block; }}
   :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))
-    :is(.st-key-controls, .st-key-compare, .st-key-cumulative, .st-key-chart_kind) {{ display: none; }}
+    :is(
+      [data-testid="stLayoutWrapper"]:has(> :is(.st-key-controls, .st-key-exact_range, .st-key-compared_range)),
+      .st-key-compare, .st-key-cumulative, .st-key-chart_kind
+    ) {{ display: none; }}
   .st-key-headline {{ gap: 0 1rem; }}
   .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
   .st-key-header > :first-child {{ display: none; }}
