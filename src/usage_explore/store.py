@@ -627,10 +627,13 @@ class Store:
         """The customers with the most events first; at most `most`."""
         return self.values("customer_id", within, most)
 
-    def values(self, group: str, within: Query | None = None, most: int = 1_000) -> list[Choice]:
+    def values(
+        self, group: str, within: Query | None = None, most: int = 1_000, *, timeout: timedelta | None = None
+    ) -> list[Choice]:
         """The values of a column or `dim:<key>`, most frequent first; at most `most`.
 
-        Raises `QueryError` for an unknown group.
+        `timeout` bounds each statement, by default the store's `statement_timeout`. Raises `QueryError` for an unknown
+        group, `StatementTimeout`.
         """
         name = "group_by"
         try:
@@ -639,13 +642,18 @@ class Store:
             validators.integer(most, 1, _MAX_CHOICES)
         except ValueError as error:
             raise QueryError([Fault(name, str(error))]) from None
-        return self._choices(within, group, most, partial(statements.values, group=group, max_values=most))
+        return self._choices(within, group, most, partial(statements.values, group=group, max_values=most), timeout)
 
     def _choices(
-        self, within: Query | None, group: str, most: int | None, events: Callable[[Table, Query], Any]
+        self,
+        within: Query | None,
+        group: str,
+        most: int | None,
+        events: Callable[[Table, Query], Any],
+        timeout: timedelta | None = None,
     ) -> list[Choice]:
         requested = expect(Query, EventQuery() if within is None else within)
-        with self._transaction(requested, snapshot=True) as (connection, scoped):
+        with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             paths = self._paths(connection)
             rows = paths.choices(scoped.resolve(paths.now), group, most, events)
             ids = [(group, value) for value, _ in rows] if group in filters.ID_COLUMNS else []

@@ -241,14 +241,42 @@ def test_a_damaged_cursor_is_an_error(events: Open) -> None:
     assert not app.dataframe
 
 
+def test_a_value_keeps_its_colour_after_a_filter_in_chart_and_ranking(explore: Open) -> None:
+    known: dict[str, str] = {}
+    for filters in ({}, {"dim:region": "us-east"}, {"metric_key": "tokens_in"}, {"metric_key": "images"}, {"top": "3"}):
+        app = explore(**{**LINK, **filters})
+        layers = json.loads(app.get("vega_lite_chart")[0].proto.spec)["layer"]
+        scale = next(layer["encoding"]["color"]["scale"] for layer in layers if "color" in layer.get("encoding", {}))
+        drawn = dict(zip(scale["domain"], scale["range"], strict=True))
+        assert len(drawn) > 2
+        for name, color in drawn.items():
+            assert known.setdefault(name, color) == color
+        styles = next(table.proto.arrow_data.styler.styles for table in app.dataframe if "share" in table.value)
+        assert {color for color in drawn.values() if color in styles} == set(drawn.values())
+    assert len({color for name, color in known.items() if name not in ("Other", "(missing)")}) > 8
+
+
 def test_one_event_in_full_from_its_link(events: Open, store: Store) -> None:
     event = next(iter(store.events(EventQuery(organization_id=ACME, metric_key="gpu_seconds")).events))
     app = events(organization_id=ACME, event=f"{event.timestamp.isoformat()}/{event.id}".replace("+00:00", "Z"))
     shown = {name: value.replace("\\", "") for name, value in app.table[0].value["value"].items()}
-    assert shown["idempotency_key"] == event.idempotency_key
+    copied = {element.value for element in app.code}
+    assert {str(event.id), event.idempotency_key, str(event.customer_id), str(ACME)} <= copied
+    dimensions = app.table[1].value["value"].items()
+    assert {key.replace("\\", ""): value.replace("\\", "") for key, value in dimensions} == event.dimensions
     assert shown["quantity"] == formatting.exact(event.quantity)
     app.button(key="around").click().run()
     assert app.query_params["customer_id"] == str(event.customer_id)
+
+
+def test_dimensions_are_columns(events: Open, store: Store) -> None:
+    page = store.events(EventQuery(organization_id=ACME, limit=25))
+    table = events(organization_id=ACME, limit="25").dataframe[0].value
+    keys = {key for event in page.events for key in event.dimensions}
+    assert "Dimensions" not in table
+    for key in keys:
+        shown = [value if isinstance(value, str) else None for value in table[f"dim:{key}"]]
+        assert shown == [event.dimensions.get(key) for event in page.events]
 
 
 def test_times_are_shown_in_the_zone_and_say_so(events: Open, store: Store) -> None:

@@ -122,7 +122,7 @@ def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int
     page.set_viewport_size({"width": width, "height": 900})
     name, zone, share = (
         settled(page).locator(f".st-key-header {part}").filter(visible=True).first.bounding_box()
-        for part in ("> *", ".st-key-timezone", '[data-testid="stPopover"]')
+        for part in ("> *", ".st-key-timezone", '.st-key-timezone ~ * [data-testid="stPopover"]')
     )
     assert name
     assert zone
@@ -134,6 +134,23 @@ def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int
         assert header
         assert share["x"] + share["width"] == pytest.approx(header["x"] + header["width"], abs=1)
     assert (zone["y"] > name["y"] + name["height"]) == (width < 1440)
+
+
+def test_on_a_phone_the_chart_is_on_the_first_screen_and_the_controls_unfold(visit: Visit) -> None:
+    page = visit(address("", **LINK))
+    page.set_viewport_size({"width": 390, "height": 844})
+    chart = settled(page).locator(CHART).bounding_box()
+    assert chart
+    assert chart["y"] < 844 / 2 + 100
+    controls, switch = page.locator(".st-key-controls"), page.locator(".st-key-show_controls")
+    expect(controls).to_be_hidden()
+    switch.locator("label").click()
+    expect(controls).to_be_visible()
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(switch).to_be_hidden()
+    box = controls.bounding_box()
+    assert box
+    assert box["height"] < 80  # one row of labels and inputs
 
 
 @pytest.mark.parametrize(("width", "height"), [(1400, 1200), (390, 700)])

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import vl_convert
+from altair.utils import schemapi
 
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
@@ -221,6 +222,27 @@ def test_every_chart_compiles(case: str, kind: charts.SeriesKind) -> None:
     assert "20" in drawing
     assert "NaN" not in drawing
     assert "Infinity" not in drawing
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_pages_specification_is_the_charts(case: str, kind: charts.SeriesKind) -> None:
+    found = CASES[case]()
+    drawn = charts.chart(found, kind=kind).to_dict()
+    for name in ("continuousWidth", "continuousHeight"):  # of Altair's theme, for charts without a size
+        del drawn["config"]["view"][name]
+    names = {layer["name"]: f"view_{index}" for index, layer in enumerate(drawn["layer"]) if "name" in layer}
+    for layer in drawn["layer"]:
+        if "name" in layer:
+            layer["name"] = names[layer["name"]]
+    for param in drawn["params"]:
+        param["views"] = [names[view] for view in param["views"]]
+    assert charts.spec(found, kind=kind) == drawn
+
+
+def test_a_specification_leaves_altairs_validation_on() -> None:
+    charts.spec(answer(EVERY), kind="bars")
+    assert schemapi.DEBUG_MODE
 
 
 @pytest.mark.parametrize("key", ["us-east", "a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s-t-u-v-w-x-y-z", "eu west"])

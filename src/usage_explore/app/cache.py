@@ -12,13 +12,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 import streamlit as st
 
+from usage_explore import charts
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.app import sign_in
@@ -26,7 +27,7 @@ from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.decimals import Number
-from usage_explore.errors import QueryError, ScopeError
+from usage_explore.errors import QueryError, ScopeError, StatementTimeout
 from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
@@ -44,7 +45,8 @@ _log = logging.getLogger(__name__)
 MAX_SEARCH_HITS = 20
 """Names that a search in a picker returns."""
 
-_MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
+_MINUTE, _TEN_MINUTES, _HOUR = 60, 600, 3_600  # seconds that results are cached
+_MAX_FREQUENT_SECONDS = 1
 _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
     (AggregateQuery, EventQuery, LeaderboardQuery, Period), repr
 )
@@ -147,6 +149,13 @@ class Source:
         """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
 
+    def frequent(self, group: str) -> tuple[str, ...]:
+        """The most frequent values of a group in all events of the organization, which fix their colours.
+
+        Empty if they cannot be counted within `_MAX_FREQUENT_SECONDS`. Up to an hour old, as colours should not change.
+        """
+        return () if group == "none" else _frequent(self.store, self.store.organization_id, group)
+
 
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
@@ -211,7 +220,7 @@ def renew() -> None:
 def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
-    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _currencies, _values):
+    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _currencies, _values, _frequent):
         cached.clear()
 
 
@@ -347,6 +356,16 @@ def _values(_store: Store, organization_id: UUID | None, group: str, within: Que
 def _currencies(_store: Store, organization_id: UUID | None, within: Query) -> tuple[CurrencyCost, ...]:
     with logged_work("currencies", organization_id, within):
         return tuple(_store.currencies(within))
+
+
+@st.cache_resource(ttl=_HOUR, max_entries=200, show_spinner=False, refresh_mode="background")
+def _frequent(_store: Store, organization_id: UUID | None, group: str) -> tuple[str, ...]:
+    with logged_work("frequent values", organization_id, group=group):
+        try:
+            timeout = timedelta(seconds=_MAX_FREQUENT_SECONDS)
+            return tuple(choice.value for choice in _store.values(group, most=charts.MAX_COLORS, timeout=timeout))
+        except StatementTimeout:
+            return ()
 
 
 @contextmanager

@@ -18,12 +18,11 @@ from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
-from usage_explore.app.grid import cells, counted, events_table
+from usage_explore.app.grid import cells, counted, dimension_text, events_table
 from usage_explore.app.header import closable_heading, header, opened_view
 from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
-from usage_explore.decimals import json_text
 from usage_explore.export import MAX_XLSX_EVENTS
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import buckets
@@ -40,6 +39,8 @@ _FILE_HELP = {
 }
 _AROUND_EVENT = timedelta(hours=1)
 _NULL = ":gray[NULL]"
+_COPIED = ("id", "idempotency_key", "customer_id", "product_id", "subscription_id", "organization_id")
+"""Columns of an event that are copied rather than read."""
 
 
 def draw(pages: Pages) -> None:
@@ -249,20 +250,13 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     if event is None:
         st.info("This event is not among the events shown; widen the window or remove a filter.")
         return
-    texts = cells(event, view.timezone)
-    del texts["dimensions"]
-    headings = {"timestamp": f"timestamp ({view.timezone})", "ingested_at": f"ingested_at ({view.timezone})"}
-    rows = {headings.get(name, name): _NULL if text is None else markdown.plain(text) for name, text in texts.items()}
-    rows["organization_id"] = str(event.organization_id)
-    names = {column: name for name, column in NAME_COLUMNS.items() if getattr(event, name)}
-    shown_rows: dict[str, str] = {}
-    for column, text in rows.items():
-        if name := names.get(column):  # in a row of its own, so that the id is copied alone
-            shown_rows[name] = markdown.plain(formatting.data_value(getattr(event, name)))
-        shown_rows[column] = text
-    st.table(shown_rows, border="horizontal")
+    _fields(event, view.timezone)
     st.markdown("**dimensions**")
-    st.code(json_text(event.dimensions, indent=2), language="json", wrap_lines=True)
+    if event.dimensions:
+        values = {key: dimension_text(event, key) or "" for key in event.dimensions}
+        st.table({markdown.plain(key): _value(text) for key, text in values.items()}, border="horizontal")
+    else:
+        st.caption("none")
     around = _around(event)
     # a page link to the page it is on would leave the address bar as it was
     st.button(
@@ -284,6 +278,32 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         icon=":material/person:",
         query_params=_customer(event, view, source).to_params(),
     )
+
+
+def _fields(event: Event, timezone: str) -> None:
+    """Draw the event's columns without its dimensions, ids last: cut on screen, with a button that copies all of it."""
+    texts = cells(event, timezone)
+    del texts["dimensions"]
+    texts["organization_id"] = str(event.organization_id)
+    headings = {"timestamp": f"timestamp ({timezone})", "ingested_at": f"ingested_at ({timezone})"}
+    names = {column: name for name, column in NAME_COLUMNS.items() if getattr(event, name)}
+    rows: dict[str, str] = {}
+    for column, text in texts.items():
+        if name := names.get(column):
+            rows[name] = _value(formatting.data_value(getattr(event, name)))
+        if column not in _COPIED or text is None:
+            rows[headings.get(column, column)] = _value(text)
+    st.table(rows, border="horizontal")
+    with st.container(horizontal=True, gap="small", key="event_ids"):
+        for column in _COPIED:
+            if text := texts[column]:
+                with st.container(gap=None, width="content"):
+                    st.caption(column)
+                    st.code(text, language=None)
+
+
+def _value(text: str | None) -> str:
+    return _NULL if text is None else markdown.plain(text or "(empty)")
 
 
 def _find(moment: datetime, identity: UUID, query: EventQuery, source: Source, page: EventPage) -> Event | None:

@@ -74,6 +74,7 @@ def draw(pages: Pages) -> None:
         known_at=source.now,
         pinned=lambda: view.replace(query=source.pinned(view.query)),
     )
+    st.toggle("Measure, grouping, time and chart", key="show_controls")  # drawn on a phone only, where it unfolds them
     _controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
         chips(view, source)
@@ -173,18 +174,18 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
         _headline(answer, comparison)
     dark = st.context.theme.type == "dark"
     if answer.query.group_by == "none":
-        chart(view, answer, dark)
+        chart(view, source, answer, dark)
         selection_bar(view, answer, selection)
     else:
         with st.container(key="answer"):
             left, right = st.columns([5, 3], gap="medium")
-        with left:
-            chart(view, answer, dark)
-            selection_bar(view, answer, selection)
-        with right:
+        with right:  # first: its columns set the chart's width, and a chart that changes its width is drawn twice
             ranking(
                 view, source, answer, selection, compared, dark, lambda key, action: _filter(view, answer, key, action)
             )
+        with left:
+            chart(view, source, answer, dark)
+            selection_bar(view, answer, selection)
     _tabs(pages, view, source, answer, selection, compared)
     if source.store.organization_id is not None:
         keep_fresh(source.store.organization_id)
@@ -258,7 +259,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             key=key,
             format_func=group_label,
             on_change=changed(key, view, lambda picked: _grouped(view, source, picked)),
-            width=150,
+            width=140,
         )
         if query.group_by != "none":
             key = follow("top", query.top)
@@ -332,21 +333,20 @@ def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
         headline_number(
             large_text(formatting.short(answer.total)),
             f"{unit}, {answer.adds}" if answer.adds else unit,
-            exactly,
+            f"{exactly} {markdown.plain(_served(answer))}",
         )
         _change(answer, comparison, unit)
         if answer.query.group_by != "none":
             _series(answer)
-        _served(answer)
 
 
-def _served(answer: Aggregate) -> None:
-    """The query's time and its source, the extract or the events, in small print."""
+def _served(answer: Aggregate) -> str:
+    """The query's time and its source, the extract or the events."""
     milliseconds = max(1, round(answer.served.took / timedelta(milliseconds=1)))
-    path = "Served by the extract, which is exact."
     if answer.served.because:
-        path = f"Read from the events, because {answer.served.because}. The extract would give the same numbers."
-    st.caption(f"answered in {milliseconds:,} ms", help=markdown.plain(path), width="content")
+        because = f"because {answer.served.because}. The extract would give the same numbers."
+        return f"Answered in {milliseconds:,} ms from the events, {because}"
+    return f"Answered in {milliseconds:,} ms by the extract, which is exact."
 
 
 def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:

@@ -26,7 +26,15 @@ def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
 
     def picture(suffix: Literal["png", "svg"]) -> bytes:
         caption = charts.caption(answer, organization())
-        drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False, caption=caption)
+        drawn = charts.chart(
+            answer,
+            kind=view.chart,
+            width=1000,
+            height=420,
+            interactive=False,
+            frequent=frequent,
+            caption=caption,
+        )
         return charts.image(drawn, suffix)
 
     def workbook() -> bytes:
@@ -35,6 +43,7 @@ def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
     def organization() -> str:
         return source.store.organization_name(answer.query)
 
+    frequent = source.frequent(answer.query.group_by)
     # made here: a callback has no address bar
     live = _url(view.replace(query=answer.query), source)
     pinned = _url(view.replace(query=source.pinned(answer.query)), source)

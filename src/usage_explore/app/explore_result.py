@@ -77,7 +77,7 @@ On a screen narrower than the ranking, the last column (shape) is reached by scr
 """
 
 
-def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
+def chart(view: ExploreView, source: Source, answer: Aggregate, dark: bool) -> None:
     """Draw the chart under its title. If its selection differs from the URL's, it is drawn as a new widget.
 
     If the values are beyond what a chart can draw, a sentence says so.
@@ -90,7 +90,17 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
         st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
         st.session_state["chart_shown"] = st.session_state["chart_start"] = shown_by_url
     key = _chart_key()
-    spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
+    spec = dict(
+        _spec(
+            answer,
+            answer.query,
+            answer.capped,
+            answer.now,
+            view.chart,
+            dark,
+            source.frequent(answer.query.group_by),
+        )
+    )
     st.markdown(markdown.chart_title(spec.pop("title")))
     start, _ = st.session_state.get("chart_start", _NOTHING)
     spec["params"] = [param | start.get(param["name"], {}) for param in spec["params"]]
@@ -105,15 +115,16 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
 
 @st.cache_resource(ttl=60, max_entries=20, show_spinner=False, hash_funcs={AggregateQuery: repr})
 def _spec(
-    _answer: Aggregate, query: AggregateQuery, capped: bool, now: datetime, kind: ChartKind, dark: bool
+    _answer: Aggregate,
+    query: AggregateQuery,
+    capped: bool,
+    now: datetime,
+    kind: ChartKind,
+    dark: bool,
+    frequent: tuple[str, ...],
 ) -> dict[str, Any]:
-    """The chart as Vega-Lite, not validated: that takes longer than drawing, and the charts' tests do it."""
-    spec: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
-    return _without_legend(spec)
-
-
-def _without_legend(spec: dict[str, Any]) -> dict[str, Any]:
     """The chart without its legend, which is the ranking, and without the selection that needs it."""
+    spec = charts.spec(_answer, kind=kind, dark=dark, frequent=frequent)
     for layer in spec["layer"]:
         encoding = layer.get("encoding", {})
         for channel in ("color", "stroke", "shape"):
@@ -258,7 +269,7 @@ def ranking(
     result = ranked_series(source, answer, selection, compared, view.order)
     rows = result.rows
     drawn = {(series.kind, series.key): index for index, series in enumerate(answer.series)}
-    colours = charts.colors(answer, dark)
+    colours = charts.colors(answer, dark, frequent=source.frequent(answer.query.group_by))
     muted = charts.theme(dark).other
     total = result.basis.total if result.basis.adds_up else None
     totals = [row.total for row in rows]

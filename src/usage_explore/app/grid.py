@@ -13,6 +13,8 @@ is also what removing one leading apostrophe reads back; NULL is nothing.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -28,7 +30,7 @@ from usage_explore.app.cache import Source
 from usage_explore.decimals import Number, json_text, plain
 from usage_explore.errors import StatementTimeout
 from usage_explore.names import Names
-from usage_explore.query.filters import ID_COLUMNS
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.results import formulas
 from usage_explore.results.types import Event
@@ -61,6 +63,9 @@ _HEADINGS = {
     "id": "Id",
 }
 """The columns of the table of events beside its time."""
+
+MAX_DIMENSION_COLUMNS = 12
+"""Dimension keys of a page of events with columns of their own."""
 
 _NUMBERS = ("quantity", "external_cost_amount")
 _MEASURED = ("metric_key", "price_key")
@@ -146,10 +151,8 @@ def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None
     frame = pd.DataFrame({name: column.values for name, column in columns.items()})
     data: Any = frame
     if len(frame) <= _MAX_STYLED and (inks or any(column.shown for column in columns.values())):
-        data = frame.style
-        for name, column in columns.items():
-            # without a text of its own a missing cell would be copied as None
-            data = data.format(column.shown, subset=[name], na_rep="")
+        # without a text of its own a missing cell would be copied as None
+        data = frame.style.format({name: column.shown for name, column in columns.items()}, na_rep="")
         for name, ink in (inks or {}).items():
             data = data.apply(lambda _, ink=ink: [f"color: {color}" for color in ink], subset=[name])
     return st.dataframe(
@@ -193,7 +196,8 @@ def width(label: str, texts: Sequence[str | None]) -> int:
 def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: bool = False, **options: Any) -> Any:
     """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`.
 
-    A column of ids with names has the names, and the ids follow in a column of their own: Customer, Customer id.
+    A column of ids with names has the names, and the ids follow in a column of their own: Customer, Customer id. The
+    `MAX_DIMENSION_COLUMNS` most frequent dimension keys have a column each, `dim:model` in the CSV; others share one.
     """
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
@@ -201,7 +205,9 @@ def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: b
     ids: dict[str, Column] = {}
     columns[time] = texts(time, [row["timestamp"] for row in rows])
     for name, heading in _HEADINGS.items():
-        if name in _NUMBERS:
+        if name == "dimensions":
+            columns |= _dimension_columns(events)
+        elif name in _NUMBERS:
             columns[heading] = numbers(heading, [getattr(event, name) for event in events])
         else:
             values = [row[name] for row in rows]
@@ -210,9 +216,42 @@ def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: b
             if name in ID_COLUMNS and labels != values:
                 ids[f"{heading} id"], values = texts(f"{heading} id", values, shown), labels
             is_measured = name in _MEASURED or f"{heading} id" in ids
-            pixels = "large" if name == "dimensions" else width(heading, values) if is_measured else None
+            pixels = width(heading, values) if is_measured else None
             columns[heading] = texts(heading, values, shown, width=pixels)
     return draw({**columns, **ids}, alt="Usage events, newest first", **options)
+
+
+def _dimension_columns(events: Sequence[Event]) -> dict[str, Column]:
+    frequent = Counter(key for event in events for key in event.dimensions)
+    keys = [key for key, _ in frequent.most_common(MAX_DIMENSION_COLUMNS)]
+    columns = {
+        f"{DIMENSION}{key}": texts(formatting.data_value(key), [dimension_text(event, key) for event in events])
+        for key in keys
+    }
+    if len(frequent) > len(keys):
+        others = [{key: value for key, value in event.dimensions.items() if key not in keys} for event in events]
+        heading = "Other dimensions"
+        columns[heading] = texts(heading, [json_text(rest) if rest else None for rest in others], width="large")
+    return columns
+
+
+def dimension_text(event: Event, key: str) -> str | None:
+    """The value of a dimension: a text as it is, another value as JSON, None if the event does not have the key.
+
+    A text that would read as another JSON value, such as "8", is JSON, too, with its quotes.
+    """
+    if key not in event.dimensions:
+        return None
+    value = event.dimensions[key]
+    return value if isinstance(value, str) and not _is_json(value) else json_text(value)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def counted(query: EventQuery, source: Source) -> str:

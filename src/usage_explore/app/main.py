@@ -21,18 +21,48 @@ _ICON = (
 # A phone has no room for the name and the word Search beside the four links, nor for the time and Share beside a wide
 # time zone.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
+# Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; what it
+# shows while a script runs lies in the corner below.
+# An id is cut on screen and copied whole.
 _STYLE = """<style>
+[data-testid="stMainBlockContainer"] {{ padding-top: 0.6rem; }}
+[data-testid="stHeader"] {{ background: none; pointer-events: none; }}
+[data-testid="stHeader"] button {{ pointer-events: auto; }}
+[data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
+@media (min-width: 481px) and (max-width: 900px) {{
+  .st-key-header {{ padding-right: 1.75rem; }}
+  .st-key-header > :has(.st-key-organization), .st-key-organization, .st-key-organization [data-testid="stSelectbox"] {{
+    width: 8rem !important; max-width: 8rem; flex-basis: 8rem;
+  }}
+}}
+@media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
+.st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
+.st-key-show_controls {{ display: none; }}
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
 .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; margin-left: -1rem; }}
 @media (max-width: 480px) {{
+  .st-key-show_controls {{ display: block; }}
+  :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))
+    :is(
+      [data-testid="stLayoutWrapper"]:has(> :is(.st-key-controls, .st-key-exact_range, .st-key-compared_range)),
+      .st-key-compare, .st-key-cumulative, .st-key-chart_kind
+    ) {{ display: none; }}
+  .st-key-headline {{ gap: 0 1rem; }}
+  .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
   .st-key-header > :first-child {{ display: none; }}
   .st-key-search button p {{ font-size: 0; }}
   .st-key-header > :has([data-testid="stSelectbox"]) ~ :has([data-testid="stSelectbox"]),
   .st-key-header > :has([data-testid="stSelectbox"]) ~ * [data-testid="stSelectbox"] {{
     width: 9rem !important; max-width: 9rem; flex-basis: 9rem;
   }}
+}}
+.st-key-event_ids [data-testid="stCode"] {{ width: 10.5rem; }}
+.st-key-event_ids pre {{ padding: 0.4rem 0.6rem; }}
+.st-key-event_ids code {{ display: block; max-width: 11.25ch; overflow: hidden; text-overflow: ellipsis; }}
+.st-key-event_ids [data-testid="stCode"] > div, .st-key-event_ids [data-testid="stCode"] > div > div {{
+  opacity: 1; visibility: visible; padding-top: 0;
 }}
 pre .token {{ color: {gray} !important; }}
 pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} !important; }}

@@ -5,14 +5,15 @@
 All times and exact numbers in a chart are text made here, so the browser's time zone and floats change nothing.
 """
 
-from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, brushed, chart, mark, picked
+from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, brushed, chart, mark, picked, spec
 from usage_explore.charts.labels import caption, summary, undrawable
 from usage_explore.charts.picture import image
-from usage_explore.charts.style import DARK, LIGHT, colors, theme
+from usage_explore.charts.style import DARK, LIGHT, MAX_COLORS, colors, theme
 
 __all__ = [
     "DARK",
     "LIGHT",
+    "MAX_COLORS",
     "MAX_MARKS",
     "AnswerChart",
     "Kind",
@@ -23,6 +24,7 @@ __all__ = [
     "image",
     "mark",
     "picked",
+    "spec",
     "summary",
     "theme",
     "undrawable",

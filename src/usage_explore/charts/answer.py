@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import altair as alt
+from altair.utils import schemapi
 
 from usage_explore.charts import compared, labels, layers, style
 from usage_explore.charts.picture import Drawn
@@ -43,6 +45,8 @@ _INDEPENDENT: dict[str, Any] = {
 }
 """Charts have separate colours and legends, as they may have different series."""
 
+_unvalidated = threading.Lock()
+
 _PART_WIDTH = 480
 """Pixels of a chart that would fill its container, as a part of several."""
 
@@ -57,6 +61,7 @@ def chart(
     interactive: bool = True,
     colors: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    frequent: Sequence[str] = (),
     caption: str = "",
 ) -> AnswerChart:
     """The aggregate as stacked bars, lines or stacked areas, its query as the title.
@@ -72,9 +77,63 @@ def chart(
     can be put beside each other with `|` and below with `&`. `caption` is a line of its own under the title, such as
     `charts.caption(answer, answer.organization)`.
 
+    `frequent` are the most frequent values of the group in all events; see `style.colors`.
+
     Raises `QueryError` for another kind, a label that no series has, two series of one name, and, naming `metric`, when
     the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
     """
+    return AnswerChart(
+        **_properties(
+            answer,
+            kind,
+            dark=dark,
+            height=height,
+            width=width,
+            interactive=interactive,
+            colors=colors,
+            names=names,
+            frequent=frequent,
+            caption=caption,
+        )
+    )
+
+
+def spec(answer: AggregateData, *, kind: Kind, dark: bool = False, frequent: Sequence[str] = ()) -> dict[str, Any]:
+    """The Vega-Lite specification of `chart`, for a page: the same drawing in a quarter of the time.
+
+    Nothing is validated, as tests do that, and Altair combines no copies of the layers. The layers have the names that
+    the selections at the top refer to. Raises as `chart`.
+    """
+    # Altair's switch is global: the lock keeps two threads from restoring each other's value
+    with _unvalidated, schemapi.debug_mode(False):
+        properties = _properties(answer, kind, dark=dark, frequent=frequent)
+        drawn, params = [], []
+        context: dict[str, Any] = {"top_level": False, "datasets": {}}
+        for index, layer in enumerate(properties["layer"]):
+            part = layer.to_dict(validate=False, context=context)
+            for param in part.pop("params", ()):
+                part["name"] = f"view_{index}"
+                params.append({**param, "views": [part["name"]]})
+            drawn.append(part)
+        title = properties["title"].to_dict(validate=False)
+    datasets = {"datasets": context["datasets"]} if context["datasets"] else {}
+    return {"$schema": alt.SCHEMA_URL, **properties, **datasets, "title": title, "layer": drawn, "params": params}
+
+
+def _properties(
+    answer: AggregateData,
+    kind: Kind,
+    *,
+    dark: bool,
+    frequent: Sequence[str],
+    height: int = 360,
+    width: int | Literal["container"] = "container",
+    interactive: bool = True,
+    colors: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+    caption: str = "",
+) -> dict[str, Any]:
+    """The properties of the chart, its layers under `layer`."""
     try:
         kind = cast("Kind", validators.choice(kind, get_args(Kind)))
     except ValueError as error:
@@ -90,12 +149,19 @@ def chart(
         if len({*series_names}) < len(series_names):
             raise QueryError([Fault("names", "give two series one name; each needs another")])
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
-        shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color})
+        shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color}, frequent)
         drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive)
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
     title = style.title(words, [*labels.notes(answer), *notes], width, caption)
-    chart = AnswerChart(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
-    return style.configured(chart, look)
+    description = labels.summary(answer)
+    return {
+        "layer": drawn,
+        "width": width,
+        "height": height,
+        "title": title,
+        "description": description,
+        **style.appearance(look),
+    }
 
 
 def _drawn(

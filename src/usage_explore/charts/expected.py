@@ -75,8 +75,10 @@ def chart(
         notes.append("Grey band: expected")
     words = answer.names.in_text(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True))
     title = style.title(words, notes, width)
-    chart = Drawn(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
-    return style.configured(chart, look)
+    description = labels.summary(answer)
+    return Drawn(
+        layer=drawn, width=width, height=height, title=title, description=description, **style.appearance(look)
+    )
 
 
 def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Expected | None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ MAX_TOOLTIP_SERIES = 20
 """Series of a tooltip; it has the sum of those beyond."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Line:
     """A series as drawn: its value in each bucket, and its index in the aggregate, -1 for several series as one."""
 
@@ -55,7 +56,7 @@ class Line:
     position: int
     points: tuple[Point, ...]
 
-    @property
+    @cached_property
     def values(self) -> tuple[Number | None, ...]:
         """The value in each bucket; None is a gap."""
         return tuple(point.value for point in self.points)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
@@ -42,7 +42,6 @@ SHORT_NUMBER = (
 )
 """Vega expression for the number of a tick, as `formatting.short` writes it: `1.25 M`, `84.2 k`, `9,871`."""
 
-_Layered = TypeVar("_Layered", bound=alt.LayerChart)
 _Rule = Callable[[datetime], bool]
 
 
@@ -85,6 +84,10 @@ DARK = Palette(
     other="#8a8f98",
     missing="#c3cad6",
 )
+
+
+MAX_COLORS = len(LIGHT.hues + LIGHT.shades)
+"""Keys of a chart with a colour of their own."""
 
 
 def theme(dark: bool) -> Palette:
@@ -196,45 +199,48 @@ def value_axis(answer: AggregateData) -> dict[str, Any]:
     return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
 
 
-def configured(chart: _Layered, look: Palette) -> _Layered:
-    """The chart with the fonts, colours and paddings that all charts have."""
-    configured: _Layered = chart.properties(
-        background=look.background,
-        padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
-        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-        # one object, as each of Altair's `configure_…` methods copies every layer
-        config=alt.Config(
-            font="sans-serif",
-            view=alt.ViewConfig(stroke=None),
-            title=alt.TitleConfig(
-                anchor="start",
-                frame="group",
-                color=look.text,
-                fontSize=15,
-                fontWeight=600,
-                subtitleColor=look.soft,
-                subtitleFontSize=12,
-                offset=14,
-            ),
-            axis=alt.AxisConfig(
-                labelColor=look.soft,
-                titleColor=look.soft,
-                titleFontWeight="normal",
-                titleFontSize=12,
-                labelFontSize=12,
-                gridColor=look.grid,
-                domainColor=look.grid,
-                tickColor=look.grid,
-                labelPadding=6,
-                titlePadding=10,
-            ),
-            axisY=alt.AxisConfig(domain=False, ticks=False),
-            legend=alt.LegendConfig(
-                labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
-            ),
-        ),
-    )
-    return configured
+def appearance(look: Palette) -> dict[str, Any]:
+    """The properties of a chart at the top level: the fonts, colours and paddings that all charts have."""
+    return {
+        "background": look.background,
+        "padding": {"left": 4, "right": 12, "top": 4, "bottom": 4},
+        "autosize": {"type": "fit", "contains": "padding"},
+        "config": {
+            "font": "sans-serif",
+            "view": {"stroke": None},
+            "title": {
+                "anchor": "start",
+                "frame": "group",
+                "color": look.text,
+                "fontSize": 15,
+                "fontWeight": 600,
+                "subtitleColor": look.soft,
+                "subtitleFontSize": 12,
+                "offset": 14,
+            },
+            "axis": {
+                "labelColor": look.soft,
+                "titleColor": look.soft,
+                "titleFontWeight": "normal",
+                "titleFontSize": 12,
+                "labelFontSize": 12,
+                "gridColor": look.grid,
+                "domainColor": look.grid,
+                "tickColor": look.grid,
+                "labelPadding": 6,
+                "titlePadding": 10,
+            },
+            "axisY": {"domain": False, "ticks": False},
+            "legend": {
+                "labelColor": look.text,
+                "labelFontSize": 12,
+                "symbolType": "square",
+                "symbolSize": 110,
+                "rowPadding": 4,
+                "offset": 16,
+            },
+        },
+    }
 
 
 def tick_labels(answer: AggregateData) -> dict[int, list[str]]:

@@ -1,5 +1,8 @@
 """The app and the API in one process, served by `usage-explore app`."""
 
+import gc
+import importlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +43,11 @@ def launch(settings: Settings, port: int | None, say: Callable[[str], object], h
 
 def run(host: str, port: int, started: Callable[[], object]) -> None:
     """Serve both until SIGTERM or Ctrl-C, with the settings in force; `started` is called once they answer."""
+
+    def answering() -> None:
+        threading.Thread(target=_prepare, name="import of the pages", daemon=True).start()
+        started()
+
     app = App(
         _APP / "main.py",
         routes=[uvicorn_server.mount()],
@@ -59,13 +67,20 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
         app,
         host,
         port,
-        started,
+        answering,
         ws="websockets-sansio",
         ws_max_size=_MAX_MESSAGE_BYTES,
         ws_ping_interval=_PING_SECONDS,
         ws_ping_timeout=_PING_SECONDS,
         ws_per_message_deflate=False,
     )
+
+
+def _prepare() -> None:
+    """Import the pages before the first visit, and exempt what lives as long as the process from garbage collection."""
+    importlib.import_module("usage_explore.app.main")
+    gc.collect()
+    gc.freeze()
 
 
 def _only_our_theme() -> None:

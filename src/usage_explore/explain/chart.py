@@ -11,7 +11,7 @@ import altair as alt
 from usage_explore.charts.labels import DRAWABLE, wrapped
 from usage_explore.charts.layers import inline
 from usage_explore.charts.picture import Drawn
-from usage_explore.charts.style import SHORT_NUMBER, Palette, configured, theme
+from usage_explore.charts.style import SHORT_NUMBER, Palette, appearance, theme
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.result import EVERYTHING_ELSE, Cell, Part
 from usage_explore.formatting import exact, percent, short_ids, signed
@@ -83,27 +83,22 @@ def chart(
     labels = base.mark_text(
         align="left", baseline="top", dy=-row_height / 2, lineHeight=_LABEL_LINE_HEIGHT, color=look.text, fontSize=12
     )
-    layered = Drawn(
+    characters = 120 if width == "container" else max(20, width // 8)
+    title_lines = wrapped(description, characters, _MAX_TITLE_LINES) if sentence else []
+    properties = appearance(look)
+    properties["config"]["title"] |= {"frame": "bounds", "fontSize": 13}
+    return Drawn(
         layer=[
             bars.encode(x=alt.X("value:Q", axis=axis), color=alt.Color("color:N", scale=None)),
             labels.encode(x=alt.value(0), text="lines:N"),
             zeros.encode(x=alt.XDatum(0)),
-        ]
+        ],
+        width=width,
+        height=row_height * len(rows) + _TITLE_LINE_HEIGHT * len(title_lines) + _AXIS_HEIGHT,
+        title=alt.TitleParams(text=title_lines) if title_lines else alt.Undefined,
+        description=description,
+        **properties,
     )
-    characters = 120 if width == "container" else max(20, width // 8)
-    title_lines = wrapped(description, characters, _MAX_TITLE_LINES) if sentence else []
-    chart: alt.LayerChart = configured(
-        layered.properties(
-            width=width,
-            height=row_height * len(rows) + _TITLE_LINE_HEIGHT * len(title_lines) + _AXIS_HEIGHT,
-            title=alt.TitleParams(text=title_lines) if title_lines else alt.Undefined,
-            description=description,
-        ),
-        look,
-    )
-    chart.config.title.frame = "bounds"
-    chart.config.title.fontSize = 13
-    return chart
 
 
 def _row(index: int, part: Part, label: str, look: Palette, max_characters: int) -> dict[str, Any]:
