@@ -244,7 +244,8 @@ def test_hostile_texts_are_kept_or_refused_by_name(store: Store) -> None:
         try:
             store.save_view(value, QUERY, value)
         except QueryError as error:
-            assert {fault.parameter for fault in error.faults} <= {"name", "note"}
+            refused = {fault.parameter for fault in error.faults}
+            assert refused <= {"name", "note"}
     assert all(view.query == QUERY.replace(organization_id=ORGANIZATION) for view in store.views())
 
 
@@ -352,7 +353,7 @@ def test_a_writer_waits_for_another_and_then_says_so(
     with as_role(place, events_connection, events_database_url, tmp_path) as store:
         saved = store.save_view("One", QUERY)
         with store._saved() as (places, _, _), places.saving.writing():
-            with pytest.raises(RecordError, match="has been writing to .* for 1 s"):
+            with pytest.raises(RecordError, match=r"has been writing to .* for 1 s"):
                 store.delete_view(saved)
             assert store.views() == [saved]  # readers wait for no writer
         store.delete_view(saved)
@@ -389,7 +390,7 @@ def test_views_of_a_file_stay_when_a_table_appears(
         events_connection.commit()
         assert store.views() == [old, shared]
         assert store.save_view("Mine", QUERY).place == "file"
-        with pytest.raises(RecordError, match="may not write to the table public.usage_views"):
+        with pytest.raises(RecordError, match=r"may not write to the table public\.usage_views"):
             store.change_view(shared, note="no")
         events_connection.execute(sql.SQL(grant).format(sql.SQL("INSERT, UPDATE, DELETE"), role))
         events_connection.commit()

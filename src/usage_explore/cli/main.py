@@ -99,11 +99,11 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         kind = "distributed table"
     click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
     if views_are_new:
-        click.echo(f"Created the table usage_views beside it, for views that people save.")
+        click.echo("Created the table usage_views beside it, for views that people save.")
 
 
 def _create_views(connection: Connection, table_name: str) -> bool:
-    """Create the table of saved views; False if there is one, or if this role may not: views are then saved in a file."""
+    """Create the table of saved views; False if there is one, or if this role may not: then a file keeps them."""
     from psycopg import errors
 
     from usage_explore.db.schema import events_table
@@ -111,9 +111,11 @@ def _create_views(connection: Connection, table_name: str) -> bool:
 
     try:
         with connection.transaction():
-            return create_views_table(connection, events_table(table_name))
+            is_new = create_views_table(connection, events_table(table_name))
     except errors.InsufficientPrivilege:
-        return False
+        is_new = False
+    connection.commit()
+    return is_new
 
 
 @main.command()
