@@ -35,8 +35,9 @@ from usage_explore.decimals import decimal_context
 from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError, StatementTimeout
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
 from usage_explore.extract import retention, routing
-from usage_explore.extract.engine import Extracts
+from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.leaderboards import Match, leaderboards, matches
+from usage_explore.extract.manifest import instant
 from usage_explore.extract.read import ExtractReader
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
@@ -56,7 +57,7 @@ from usage_explore.query.queries import (
 from usage_explore.query.url_params import link
 from usage_explore.records import views
 from usage_explore.records.places import Places, Records
-from usage_explore.records.views import LOCAL_AUTHOR, SavedView, ViewState
+from usage_explore.records.views import LOCAL_AUTHOR, Headline, SavedView, ViewState
 from usage_explore.results import arrow
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import (
@@ -96,6 +97,15 @@ NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExtractState:
+    """What an extract holds: the events ingested before `watermark`, as of the last refresh at `refreshed`."""
+
+    events: int
+    watermark: datetime
+    refreshed: datetime
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,6 +261,15 @@ class Store:
         """
         with self._transaction(EventQuery(as_of=as_of)) as (connection, scoped):
             return connection.execute(statements.first(self.table, scoped)).scalar_one()
+
+    def extract_state(self) -> ExtractState | str:
+        """What the organization's extract holds, or why its events are read instead, in words."""
+        with self._transaction(EventQuery()) as (connection, scoped):
+            try:
+                held = self._paths(connection, _now(connection)).held(scoped)
+            except ExtractUnusable as error:
+                return str(error)
+        return ExtractState(held.manifest.rows, instant(held.watermark), instant(held.manifest.refreshed))
 
     def read(self, query: EventQuery | None = None) -> Events:
         """All events of the query as an Arrow table, newest first, from its cursor on if it has one.
@@ -666,25 +685,28 @@ class Store:
         with self._saved(view) as (places, _, _):
             return views.restore(places, view)
 
-    def headline_total(self, query: AggregateQuery | EventQuery | Period) -> Decimal | int | None:
-        """The headline number of a view: an aggregate's total, else the number of events; None without one.
+    def headline(self, query: AggregateQuery | EventQuery | Period) -> Headline:
+        """The headline number of a view: an aggregate's total, else the number of events.
 
-        Costs in several currencies, an inexact sum and a statement that takes too long have none.
+        It is None for costs in several currencies, an inexact sum and a statement that takes too long.
 
         >>> view = store.views()[0]  # doctest: +SKIP
-        >>> store.headline_total(view.query), view.total  # now, and when it was saved  # doctest: +SKIP
+        >>> store.headline(view.query).total, view.total  # now, and when it was saved  # doctest: +SKIP
         """
-        wanted = views.headline(query)
+        wanted = views.headline_query(query)
         try:
-            return self.count(wanted) if isinstance(wanted, EventQuery) else self.aggregate(wanted).total
+            if isinstance(wanted, EventQuery):
+                return Headline(self.count(wanted))
+            answer = self.aggregate(wanted)
         except (QueryError, NotExact, StatementTimeout):
-            return None
+            return Headline(None)
+        return Headline(answer.total, answer.currency)
 
     def _view_state(self, query: AggregateQuery | EventQuery | Period, display: Iterable[tuple[str, str]]) -> ViewState:
         if isinstance(query, EventQuery):
             query = query.replace(cursor=None)
         pinned = self.pin(query)
-        return ViewState(query=query, pinned=pinned, total=self.headline_total(pinned), display=tuple(display))
+        return ViewState(query=query, pinned=pinned, headline=self.headline(pinned), display=tuple(display))
 
     @contextmanager
     def _saved(self, view: SavedView | None = None) -> Iterator[tuple[Places, UUID, datetime]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, sign_in
+from usage_explore.app import demo_fill, events, explore, home, sign_in
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
@@ -17,8 +17,8 @@ _ICON = (
 
 # Streamlit's colours of these elements, which no theme option sets, are below a contrast of 4.5:1 in one of the themes.
 # The space in the header is empty at the end of a line: at the start of the next one it would indent the time zone.
-# A phone has no room for the name and the word Search beside the four links, nor for the time and Share beside a wide
-# time zone.
+# A phone has no room for the name and the words Search and Views beside the links, nor for the time and Share beside a
+# wide time zone.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
 _STYLE = """<style>
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
@@ -26,8 +26,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
 .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; margin-left: -1rem; }}
 @media (max-width: 480px) {{
-  .st-key-header > :first-child {{ display: none; }}
-  .st-key-search button p {{ font-size: 0; }}
+  .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
   .st-key-header > :has([data-testid="stSelectbox"]) ~ :has([data-testid="stSelectbox"]),
   .st-key-header > :has([data-testid="stSelectbox"]) ~ * [data-testid="stSelectbox"] {{
     width: 9rem !important; max-width: 9rem; flex-basis: 9rem;
@@ -67,7 +66,18 @@ def run(first: str = "explore") -> None:
             if sign_in.admitted() and demo_fill.ready(None):
                 load.draw(pages)
 
-    drawn = {"explore": explore_page, "events": events_page, "validate": validate_page, "load": load_page}
+    def home_page() -> None:
+        with shown():
+            if sign_in.admitted() and demo_fill.ready(pages.load):
+                home.draw(pages)
+
+    drawn = {
+        "explore": explore_page,
+        "events": events_page,
+        "validate": validate_page,
+        "load": load_page,
+        "home": home_page,
+    }
     pages = Pages(
         **{
             name: st.Page(page, title=name.capitalize(), url_path="" if name == first else name, default=name == first)

@@ -11,7 +11,7 @@ from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, go
-from usage_explore.app.page_state import EventsView
+from usage_explore.app.page_state import EventsView, HomeView
 from usage_explore.app.query_edits import Filter
 from usage_explore.errors import QueryError
 from usage_explore.query.base import Windowed
@@ -75,6 +75,11 @@ def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> 
         else:
             st.page_link(pages.events, label=label, query_params=target.to_params())
         return
+    if isinstance(view, HomeView):
+        start = view.explore
+        explore = start.with_query(query_edits.with_filter(start.query, Filter(hit.group, "is", (hit.value,))))
+        st.page_link(pages.explore, label=label, query_params=explore.to_params())
+        return
     edited = view.with_query(query_edits.with_filter(view.query, Filter(hit.group, "is", (hit.value,))))
     st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, edited))
 
@@ -103,7 +108,7 @@ def _events(view: View, source: Source, hit: Hit) -> EventsView:
 
 def _window(view: View) -> LeaderboardQuery:
     """The page's window and `as_of`, without its filters."""
-    query = view.query
+    query = view.explore.query if isinstance(view, HomeView) else view.query
     shared = {"organization_id": query.organization_id, "as_of": query.as_of, "timezone": view.timezone}
     if isinstance(query, Windowed):
         window = {"window": query.window} if query.window else {"since": query.since, "until": query.until}

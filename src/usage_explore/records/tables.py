@@ -31,7 +31,8 @@ class Instant(TypeDecorator[datetime]):
 def views_table(schema: str | None = None) -> Table:
     """The saved views. `params` and `pinned` are query strings without the organization; `total` is a plain decimal.
 
-    `total` is the headline number of `pinned` when the view was saved, NULL without one; `as_of` is that of `pinned`.
+    `total` is the headline number of `pinned` when the view was saved, NULL without one, `currency` that of a cost;
+    `as_of` is that of `pinned`.
     """
     return Table(
         VIEWS_TABLE,
@@ -47,6 +48,7 @@ def views_table(schema: str | None = None) -> Table:
         Column("params", Text, nullable=False),
         Column("pinned", Text, nullable=False),
         Column("total", Text),
+        Column("currency", Text),
         Column("as_of", Instant, nullable=False),
         UniqueConstraint("organization_id", "name"),
     )

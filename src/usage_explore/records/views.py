@@ -36,6 +36,9 @@ MAX_VIEW_AUTHOR_CHARACTERS = 320
 MAX_VIEW_BYTES = 16_384
 """Bytes of each query string of a view."""
 
+MAX_VIEW_PARAMETERS = 900
+"""`name=value` pairs of each query string of a view: fewer than a link into the app can have."""
+
 LOCAL_AUTHOR = "local"
 """The author of a view that was saved without sign-in."""
 
@@ -48,13 +51,21 @@ _JOINERS = "\u200c\u200d"
 _ONE_MICROSECOND = timedelta(microseconds=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The headline number of a view; `currency` is that of a cost. `total` is None where there is no number."""
+
+    total: Decimal | int | None
+    currency: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedView:
     """A saved view. `params` and `pinned` are its query strings, live and as of `as_of`, without the organization.
 
-    `total` is the headline number of the pinned query when it was saved: its total, of events or a billing period
-    their number; None where it had none. `author` is an e-mail address, a name, or "local" without sign-in. `place` is
-    "table" for a view beside the events, "file" for one in the data folder.
+    `total` is the headline number of the pinned query when it was saved: an aggregate's total, else the number of
+    events; None where it had none. `currency` is that of a cost. `author` is an e-mail address, a name, or "local"
+    without sign-in. `place` is "table" for a view beside the events, "file" for one in the data folder.
     """
 
     id: UUID
@@ -68,6 +79,7 @@ class SavedView:
     params: str
     pinned: str
     total: Decimal | None
+    currency: str | None
     as_of: datetime
     place: PlaceName
 
@@ -101,12 +113,12 @@ class SavedView:
 class ViewState:
     """What a view opens: the query, and the URL parameters that only concern the display, such as `chart=lines`.
 
-    `pinned` is the query with absolute times and `as_of`, `total` its headline number.
+    `pinned` is the query with absolute times and `as_of`, `headline` its number.
     """
 
     query: Query
     pinned: Query
-    total: Decimal | int | None
+    headline: Headline
     display: tuple[tuple[str, str], ...] = ()
 
     def columns(self) -> dict[str, object]:
@@ -119,7 +131,8 @@ class ViewState:
             "page": page,
             "params": self._text(self.query),
             "pinned": self._text(self.pinned),
-            "total": None if self.total is None else plain(self.total),
+            "total": None if self.headline.total is None else plain(self.headline.total),
+            "currency": self.headline.currency,
             "as_of": self.pinned.as_of,
         }
 
@@ -132,10 +145,13 @@ class ViewState:
         if len(text) > MAX_VIEW_BYTES:
             message = f"has {len(text):,} bytes as a link, more than the {MAX_VIEW_BYTES:,} of a view; remove filters"
             raise QueryError([Fault("query", message)])
+        if (number := len(pairs) + len(self.display)) > MAX_VIEW_PARAMETERS:
+            message = f"has {number:,} parameters, more than the {MAX_VIEW_PARAMETERS:,} of a view; remove filters"
+            raise QueryError([Fault("query", message)])
         return text
 
 
-def headline(query: Query) -> AggregateQuery | EventQuery:
+def headline_query(query: Query) -> AggregateQuery | EventQuery:
     """The query of a view's headline number: the ungrouped aggregate, all events, or a period's number of events."""
     if isinstance(query, EventQuery):
         return query.replace(cursor=None, limit=None)
