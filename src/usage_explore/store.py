@@ -266,7 +266,7 @@ class Store:
         """What the organization's extract holds, or why its events are read instead, in words."""
         with self._transaction(EventQuery()) as (connection, scoped):
             try:
-                held = self._paths(connection, _now(connection)).held(scoped)
+                held = self._paths(connection).held(scoped)
             except ExtractUnusable as error:
                 return str(error)
         return ExtractState(held.manifest.rows, instant(held.watermark), instant(held.manifest.refreshed))

@@ -19,7 +19,6 @@ from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, write_url
 from usage_explore.app.page_state import EventsView, HomeView, Pairs
-from usage_explore.comparison import Change
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.query.base import Query, Windowed
 from usage_explore.query.describe import measure_name
@@ -33,6 +32,7 @@ from usage_explore.records.views import (
     Headline,
     SavedView,
 )
+from usage_explore.results.types import Change
 from usage_explore.store import Store
 
 MAX_UNSEARCHED_VIEWS = 8

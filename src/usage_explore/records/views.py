@@ -156,7 +156,7 @@ def headline_query(query: Query) -> AggregateQuery | EventQuery:
     if isinstance(query, EventQuery):
         return query.replace(cursor=None, limit=None)
     if isinstance(query, AggregateQuery):
-        return query.replace(group_by=None, top=None)
+        return query.replace(group_by=None, top=None, compare=None, cumulative=None)
     return AggregateQuery(**query.shared_with(AggregateQuery))
 
 
