@@ -79,12 +79,9 @@ def header(
 
 
 def page_links(pages: Pages, links: Sequence[Pairs], load: LoadView, timezone: str = "UTC") -> None:
-    """Draw the name, which links to Home, and the links to the pages.
-
-    Explore, Events and Validate are by `links`; Load is there where it is offered.
-    """
+    """Draw the links to the pages: Explore, Events and Validate by `links`, Load where it is offered."""
     home = HomeView(EventQuery(organization_id=load.organization_id), timezone)
-    st.page_link(pages.home, label="**usage-explore**", icon=":material/home:", query_params=home.to_params())
+    st.page_link(pages.home, label="Home", icon=":material/home:", query_params=home.to_params())
     for page, pairs in zip((pages.explore, pages.events, pages.validate), links, strict=True):
         st.page_link(page, query_params=pairs)
     if permission.is_offered():

@@ -29,12 +29,13 @@ def draw(pages: Pages) -> None:
     view, source = opened
     header(pages, view, source, known_at=source.now)
     notice()
-    with st.container(key="home", gap="medium"):
-        with shown():
-            _data(pages, view, source)
+    left, right = st.columns([5, 3], gap="large")
+    with left:
         with shown():
             _views(pages, view, source)
-        _recent(pages, view, source)
+        _recent(pages, view)
+    with right, shown():
+        _data(pages, view, source)
 
 
 def _data(pages: Pages, view: HomeView, source: Source) -> None:
@@ -46,8 +47,8 @@ def _data(pages: Pages, view: HomeView, source: Source) -> None:
         return
     zone = ZoneInfo(view.timezone)
     rows = {
-        "Newest event": _moment(extent[1], source.now, zone),
         "First event": _moment(extent[0], source.now, zone),
+        "Newest event": _moment(extent[1], source.now, zone),
     }
     if arrival := source.arrival():
         rows["Newest arrival"] = _moment(arrival, source.now, zone)
@@ -90,10 +91,11 @@ def _view(pages: Pages, view: HomeView, source: Source, saved: SavedView) -> Non
             words.insert(1, f"cannot be shown: {error.faults[0]}")
         st.caption(markdown.plain(" · ".join(filter(None, words))))
         if saved.note:
-            st.markdown(markdown.plain(saved.note).replace("\n", "  \n"))
+            lines = (f":small[{markdown.plain(line)}]" for line in saved.note.split("\n") if line.strip())
+            st.markdown("  \n".join(lines))
 
 
-def _recent(pages: Pages, view: HomeView, source: Source) -> None:
+def _recent(pages: Pages, view: HomeView) -> None:
     """The links of the organization that were opened in this session."""
     links = [link for link in recent_links.links() if link.organization_id == view.query.organization_id]
     if not links:

@@ -17,7 +17,7 @@ _ICON = (
 
 # Streamlit's colours of these elements, which no theme option sets, are below a contrast of 4.5:1 in one of the themes.
 # The space in the header is empty at the end of a line: at the start of the next one it would indent the time zone.
-# A phone has no room for the name and the words Search and Views beside the links, nor for the time and Share beside a
+# A phone has no room for the words Home, Search and Views beside the links, nor for the time and Share beside a
 # wide time zone.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
 _STYLE = """<style>

@@ -7,7 +7,7 @@ Every change checks anew that the organization is visible to the user.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from typing import cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -88,23 +88,24 @@ def opened(view: View, source: Source) -> None:
         return
     one, pinned = match
     st.session_state[_LAST] = one
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="opened_view"):
-        st.markdown(f":material/bookmark: **{markdown.plain(one.name)}**", width="content")
-        text, exact = since_saved(one, _now(one, source, pinned=pinned), source.now, ZoneInfo(view.timezone), pinned)
-        st.caption(markdown.plain(text), width="content", help=exact and markdown.plain(exact))
-        if not pinned and one.pinned != one.params:
-            st.button(
-                "As saved",
-                key="view_pinned",
-                type="tertiary",
-                on_click=lambda: write_url(one.pairs(pinned=True)),
-                help="The numbers as they were known when the view was saved",
-            )
-        elif pinned and one.pinned != one.params:
-            st.button("Now", key="view_live", type="tertiary", on_click=lambda: write_url(one.pairs()))
-        edit(one, "opened")
-    if one.note:
-        st.caption(markdown.plain(one.note).replace("\n", "  \n"))
+    with st.container(gap=None, key="opened_view"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":material/bookmark: **{markdown.plain(one.name)}**", width="content")
+            text, exact = _since_saved(one, source, ZoneInfo(view.timezone), pinned)
+            st.caption(markdown.plain(text), width="content", help=exact and markdown.plain(exact))
+            if not pinned and one.pinned != one.params:
+                st.button(
+                    "As saved",
+                    key="view_pinned",
+                    type="tertiary",
+                    on_click=lambda: write_url(one.pairs(pinned=True)),
+                    help="The numbers as they were known when the view was saved",
+                )
+            elif pinned and one.pinned != one.params:
+                st.button("Now", key="view_live", type="tertiary", on_click=lambda: write_url(one.pairs()))
+            edit(one, "opened")
+        if one.note:
+            st.caption(markdown.plain(one.note).replace("\n", "  \n"))
 
 
 def undo(source: Source) -> None:
@@ -175,26 +176,24 @@ def since_saved(
         return f"{words}.", ""
     query, then_query = saved.query, saved.pinned_query
     unit = _unit(query, saved)
-    then_span, now_span = _span(then_query, clock), _span(then_query if pinned else query, clock)
+    then_days, now_days = _days(then_query, clock, zone), _days(then_query if pinned else query, clock, zone)
+    is_moved = then_days != now_days
     then = f"{formatting.short(saved.total)} {unit} then"
-    if then_span != now_span:
-        then += f" ({_window(then_span, zone)})"
-    elif then_span and then_span[1] > saved.changed_at:
+    if is_moved:
+        then += f" ({then_days})"
+    elif isinstance(then_query, Windowed) and then_query.span[1] > saved.changed_at:
         then += ", before the window was over"
-    exactly = (
-        f"Then exactly {formatting.exact(saved.total)} {unit}, as known at {formatting.timestamp(saved.as_of, zone)}"
-    )
+    known = formatting.timestamp(saved.as_of.replace(microsecond=0), zone)
+    exactly = f"Then exactly {formatting.exact(saved.total)} {unit}, as known at {known}"
     if now is None or now.total is None or now.currency != saved.currency:
         return f"{words}: {then}; no number to compare it with now.", f"{exactly}."
-    change = Change(now.total, saved.total)
-    text = formatting.short(now.total)
-    if then_span != now_span:
-        text += f" ({_window(now_span, zone)})"
-    where = "in the same window now" if pinned else "now"
-    ratio = f" ({formatting.typographic(formatting.change(change.ratio))})" if saved.total else ""
-    if now.total == saved.total and then_span == now_span:
-        return f"{words}: {then}, unchanged since.", f"{exactly}."
-    return f"{words}: {then}, {text} {where}{ratio}.", f"{exactly}; now exactly {formatting.exact(now.total)}."
+    exactly += f"; now exactly {formatting.exact(now.total)}."
+    if now.total == saved.total and not is_moved:
+        return f"{words}: {then}, unchanged since.", exactly
+    where = "in the same window as known now" if pinned else f"now ({now_days})" if is_moved else "now"
+    ratio = Change(now.total, saved.total).ratio
+    change = "" if ratio is None else f", {formatting.typographic(formatting.change(ratio))}"
+    return f"{words}: {then}, {formatting.short(now.total)} {where}{change}.", exactly
 
 
 def _sentence_case(words: str) -> str:
@@ -209,22 +208,35 @@ def _unit(query: Query, saved: SavedView) -> str:
     return measure_name(query.metric, saved.total)
 
 
-def _span(query: Query, clock: datetime) -> tuple[datetime, datetime] | None:
-    return query.resolve(clock).span if isinstance(query, Windowed) else None
-
-
-def _window(span: tuple[datetime, datetime] | None, zone: ZoneInfo) -> str:
-    return formatting.span_in(*span, zone) if span else ""
+def _days(query: Query, clock: datetime, zone: ZoneInfo) -> str:
+    """The days that a query's window touches, "" of events."""
+    if not isinstance(query, Windowed):
+        return ""
+    since, until = (edge.astimezone(zone) for edge in query.resolve(clock).span)
+    first, last = since.date(), (until - timedelta.resolution).date()
+    return formatting.span(*(datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1))))
 
 
 def _minute(moment: datetime, zone: ZoneInfo) -> str:
     return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
 
 
-def _now(saved: SavedView, source: Source, *, pinned: bool) -> Headline | None:
-    """The headline number now, from the cache of the page's own results; None if it cannot be computed."""
+def _since_saved(saved: SavedView, source: Source, zone: ZoneInfo, pinned: bool) -> tuple[str, str]:
+    """`since_saved` with the number now; of a pinned view also whether its numbers still are those that were saved."""
     try:
-        query = saved.pinned_query.replace(as_of=None) if pinned else saved.query
+        then, query = saved.pinned_query, saved.query
+    except QueryError:  # of another version
+        return f"{_sentence_case(saved_words(saved, zone))}.", ""
+    now = _headline(then.replace(as_of=None) if pinned else query, source)
+    text, exact = since_saved(saved, now, source.now, zone, pinned)
+    if pinned and (shown := _headline(then, source)) and shown.total not in (None, saved.total):
+        text += " The numbers below are no longer those that were saved: events were changed, removed or loaded late."
+    return text, exact
+
+
+def _headline(query: Query, source: Source) -> Headline | None:
+    """A query's headline number, from the cache of the page's own results; None if it cannot be computed."""
+    try:
         if isinstance(query, EventQuery):
             return Headline(source.count(query))
         if isinstance(query, Period):
@@ -251,6 +263,9 @@ def _links(pages: Pages, view: View, saved: tuple[SavedView, ...]) -> None:
                 st.space("stretch")
                 if one.pinned != one.params:
                     link(pages, view, one, pinned=True, label="as saved")
+    if not saved:
+        st.caption("No views are saved yet.")
+        return
     st.page_link(
         pages.home,
         label="All views, with notes",
@@ -261,7 +276,6 @@ def _links(pages: Pages, view: View, saved: tuple[SavedView, ...]) -> None:
 
 def _save_form(view: View, source: Source, saved: tuple[SavedView, ...]) -> None:
     """The form that saves the page's state, under a new name or over the view of that name."""
-    st.divider()
     last: SavedView | None = st.session_state.get(_LAST)
     is_changed = (
         last in saved and last is not None and last.page == (view.path or "explore") and (_is_open(last, view) is None)
