@@ -149,9 +149,10 @@ def test_rename_note_and_overwrite(store: Store) -> None:
     first = store.save_view("First", QUERY)
     renamed = store.change_view(first, name=" Second ", note="why")
     assert (renamed.name, renamed.note, renamed.params) == ("Second", "why", first.params)
-    assert renamed.changed_at > first.changed_at == first.created_at == renamed.created_at
+    assert renamed.changed_at > first.changed_at == first.created_at == renamed.created_at == renamed.saved_at
     other = store.change_view(renamed, query=EventQuery(metric_key="none"))
     assert (other.page, other.total, other.name) == ("events", 0, "Second")
+    assert other.saved_at == other.changed_at > renamed.changed_at
     assert store.views() == [other]
 
 

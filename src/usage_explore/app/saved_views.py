@@ -161,7 +161,7 @@ def link(pages: Pages, view: View, saved: SavedView, *, pinned: bool = False, la
 def saved_words(saved: SavedView, zone: ZoneInfo) -> str:
     """When a view was saved, and by whom: "saved 5 Nov 2026 14:30 by ana@example.com"."""
     author = "" if saved.author == LOCAL_AUTHOR else f" by {formatting.data_value(saved.author)}"
-    return f"saved {_minute(saved.changed_at, zone)}{author}"
+    return f"saved {_minute(saved.saved_at, zone)}{author}"
 
 
 def since_saved(
@@ -181,7 +181,7 @@ def since_saved(
     then = f"{formatting.short(saved.total)} {unit} then"
     if is_moved:
         then += f" ({then_days})"
-    elif isinstance(then_query, Windowed) and then_query.span[1] > saved.changed_at:
+    elif isinstance(then_query, Windowed) and then_query.span[1] > saved.saved_at:
         then += ", before the window was over"
     known = formatting.timestamp(saved.as_of.replace(microsecond=0), zone)
     exactly = f"Then exactly {formatting.exact(saved.total)} {unit}, as known at {known}"

@@ -32,7 +32,7 @@ def views_table(schema: str | None = None) -> Table:
     """The saved views. `params` and `pinned` are query strings without the organization; `total` is a plain decimal.
 
     `total` is the headline number of `pinned` when the view was saved, NULL without one, `currency` that of a cost;
-    `as_of` is that of `pinned`.
+    `as_of` is that of `pinned`. `saved_at` is the time of these columns, `changed_at` that of the newest change of any.
     """
     return Table(
         VIEWS_TABLE,
@@ -44,6 +44,7 @@ def views_table(schema: str | None = None) -> Table:
         Column("author", Text, nullable=False),
         Column("created_at", Instant, nullable=False),
         Column("changed_at", Instant, nullable=False),
+        Column("saved_at", Instant, nullable=False),
         Column("page", Text, nullable=False),
         Column("params", Text, nullable=False),
         Column("pinned", Text, nullable=False),

@@ -64,7 +64,8 @@ class SavedView:
     """A saved view. `params` and `pinned` are its query strings, live and as of `as_of`, without the organization.
 
     `total` is the headline number of the pinned query when it was saved: an aggregate's total, else the number of
-    events; None where it had none. `currency` is that of a cost. `author` is an e-mail address, a name, or "local"
+    events; None where it had none. `currency` is that of a cost. `saved_at` is the time of these, `changed_at`
+    that of the newest change, such as of the name. `author` is an e-mail address, a name, or "local"
     without sign-in. `place` is "table" for a view beside the events, "file" for one in the data folder.
     """
 
@@ -75,6 +76,7 @@ class SavedView:
     author: str
     created_at: datetime
     changed_at: datetime
+    saved_at: datetime
     page: str
     params: str
     pinned: str
@@ -176,7 +178,7 @@ def save(
     """Save a new view. Raises `QueryError` for a name that is taken or too long, `RecordError`, `DatabaseError`."""
     texts = {**_texts(name=name, note=note), "author": _author(author)}
     values = {**texts, **state.columns(), "organization_id": organization_id, "id": uuid4()}
-    return _inserted(places.saving, organization_id, {**values, "created_at": now, "changed_at": now})
+    return _inserted(places.saving, organization_id, {**values, "created_at": now, "changed_at": now, "saved_at": now})
 
 
 def restore(places: Places, view: SavedView) -> SavedView:
@@ -200,6 +202,8 @@ def change(
     """The view with another name, note or state. Raises `RecordError` if it was changed or deleted meanwhile."""
     values: dict[str, Any] = {**_texts(name=name, note=note), **(state.columns() if state else {})}
     changed = {**values, "changed_at": max(now, view.changed_at + _ONE_MICROSECOND)}
+    if state is not None:
+        changed["saved_at"] = changed["changed_at"]
 
     def write(place: DatabasePlace | FilePlace) -> None:
         with place.writing() as writer:
