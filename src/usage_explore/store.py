@@ -675,10 +675,13 @@ class Store:
         with self._saved(view) as (places, _, now):
             return views.change(places, view, now, name=name, note=note, state=state)
 
-    def delete_view(self, view: SavedView) -> None:
-        """Delete a saved view; `restore_view` undoes it. Raises `RecordError`, `ScopeError`, `DatabaseError`."""
+    def delete_view(self, view: SavedView) -> SavedView:
+        """Delete a saved view, and return it as it was; `restore_view` undoes it.
+
+        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        """
         with self._saved(view) as (places, _, _):
-            views.remove(places, view)
+            return views.remove(places, view)
 
     def restore_view(self, view: SavedView) -> SavedView:
         """Save a deleted view again, as it was. Raises as `save_view`."""

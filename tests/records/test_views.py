@@ -157,8 +157,9 @@ def test_rename_note_and_overwrite(store: Store) -> None:
 
 
 def test_delete_and_undo(store: Store) -> None:
-    saved = store.save_view("Gone", QUERY)
-    store.delete_view(saved)
+    first = store.save_view("Gone", QUERY)
+    saved = store.change_view(first, note="newer")
+    assert store.delete_view(first) == saved, "what was deleted is what a later undo restores"
     assert store.views() == []
     with pytest.raises(RecordError, match="deleted already"):
         store.delete_view(saved)

@@ -31,7 +31,9 @@ def remember(view: View) -> None:
     if isinstance(view, HomeView) or not fits(view.to_params()):
         return
     query = view.query.replace(cursor=None) if isinstance(view, EventsView) else view.query
-    link = RecentLink(view.path or "explore", describe(query, whole_seconds=True), query.organization_id, view.to_params())
+    link = RecentLink(
+        view.path or "explore", describe(query, whole_seconds=True), query.organization_id, view.to_params()
+    )
     others = [other for other in links() if other[:3] != link[:3]]
     st.session_state[_LINKS] = [link, *others][:MAX_RECENT_LINKS]
 

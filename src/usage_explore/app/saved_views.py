@@ -354,8 +354,10 @@ def _edit(saved: SavedView, popover: str, name: str, note: str) -> None:
 
 
 def _delete(saved: SavedView, popover: str) -> None:
-    if _changed(popover, lambda: _store(saved).delete_view(saved)):
-        st.session_state[_DELETED] = saved
+    def act() -> None:  # the view as it was, which may be newer than the page
+        st.session_state[_DELETED] = _store(saved).delete_view(saved)
+
+    _changed(popover, act)
 
 
 def _restore(saved: SavedView) -> None:

@@ -74,6 +74,12 @@ class Writer:
             raise RecordError(f"Only rows of {self.table.fullname} are written here.")
         return self.connection.execute(statement).rowcount
 
+    def row(self, organization_id: UUID, record_id: UUID) -> Row[Any] | None:
+        """A row of the organization; None if there is none of that id."""
+        c = self.table.c
+        own = select(self.table).where(c.organization_id == organization_id, c.id == record_id)
+        return self.connection.execute(own).first()
+
     def count(self, organization_id: UUID) -> int:
         """The number of the organization's rows."""
         own = self.table.c.organization_id == organization_id

@@ -221,13 +221,16 @@ def change(
     return replace(view, **changed)
 
 
-def remove(places: Places, view: SavedView) -> None:
-    """Delete the view; `restore` undoes it. Raises `RecordError` if it is gone already."""
-    with places.named(view.place).writing() as writer:
+def remove(places: Places, view: SavedView) -> SavedView:
+    """Delete the view, and return it as it was; `restore` undoes it. Raises `RecordError` if it is gone already."""
+    place = places.named(view.place)
+    with place.writing() as writer:
+        row = writer.row(view.organization_id, view.id)
         c = writer.table.c
         own = (c.organization_id == view.organization_id, c.id == view.id)
-        if not writer.change(delete(writer.table).where(*own)):
+        if row is None or not writer.change(delete(writer.table).where(*own)):
             raise RecordError(f"The view {validators.shorten(view.name)} was deleted already.")
+    return _view(row, place.name)
 
 
 def _inserted(place: DatabasePlace | FilePlace, organization_id: UUID, values: dict[str, Any]) -> SavedView:
