@@ -693,8 +693,7 @@ class Store:
 
         It is None for costs in several currencies, an inexact sum and a statement that takes too long.
 
-        >>> view = store.views()[0]  # doctest: +SKIP
-        >>> store.headline(view.query).total, view.total  # now, and when it was saved  # doctest: +SKIP
+        >>> store.headline(AggregateQuery(window="last_month")).total  # doctest: +SKIP
         """
         wanted = views.headline_query(query)
         try:

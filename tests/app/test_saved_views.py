@@ -313,6 +313,13 @@ def test_the_exact_numbers_and_the_author_are_said() -> None:
     assert "12,345,678.000001 quantity, as known at 2026-11-05 12:55:00; now exactly 12,345,678.000002." in exact
 
 
+def test_the_number_of_a_view_with_a_selection_is_that_of_the_window() -> None:
+    query = AggregateQuery(window="2026-10")
+    view = view_of(query, Decimal(5), params=f"{query.query_string()}&span=2026-10-01T00:00:00Z/2026-10-02T00:00:00Z")
+    text, _ = since_saved(view, Headline(6), SAVED, ZoneInfo("UTC"))
+    assert text == "Saved 5 Nov 2026 12:00: 5 events in the whole window then, 6 now, +20.0 %."
+
+
 def test_costs_in_another_currency_are_not_compared() -> None:
     query = AggregateQuery(window="2026-10", metric="sum_cost")
     view = view_of(query, Decimal(5), currency="USD")

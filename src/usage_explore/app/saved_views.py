@@ -201,6 +201,12 @@ def _sentence_case(words: str) -> str:
 
 
 def _unit(query: Query, saved: SavedView) -> str:
+    """The name of what the total counts; a selection on the Explore page has a number of its own there."""
+    whole = " in the whole window" if {"series", "span"} & dict(saved.pairs()).keys() else ""
+    return _measure(query, saved) + whole
+
+
+def _measure(query: Query, saved: SavedView) -> str:
     if not isinstance(query, AggregateQuery):
         return measure_name("count", saved.total)
     if query.metric in COST_METRICS:
