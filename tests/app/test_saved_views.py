@@ -20,6 +20,7 @@ from support.generated_events import NEIGHBOUR, ORGANIZATION, insert
 from support.plain_events import beside, event, store_of
 from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery, Period, Store
+from usage_explore.access.allow_list import Grant
 from usage_explore.app.saved_views import since_saved
 from usage_explore.db import ddl
 from usage_explore.records.tables import VIEWS_TABLE
@@ -327,3 +328,14 @@ def test_costs_in_another_currency_are_not_compared() -> None:
     assert text == "Saved 5 Nov 2026 12:00: 5 USD cost then; no number to compare it with now."
     text, _ = since_saved(view, Headline(Decimal(9), "USD"), SAVED, ZoneInfo("UTC"))
     assert "5 USD cost then, 9 now, +80.0 %." in text
+
+
+def test_a_person_whose_access_ended_after_the_page_was_drawn_saves_nothing(
+    explore: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = with_menu(explore(**START))
+    app.text_input(key="view_name").input("Late")
+    monkeypatch.setattr("usage_explore.app.sign_in.grant", lambda: Grant(frozenset({NEIGHBOUR})))
+    app.button(key="view_save").click().run()
+    assert store.views() == []
+    assert seen(app, "is not an organization you may see")
