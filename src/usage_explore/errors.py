@@ -9,6 +9,7 @@
     │   ├── StatementTimeout        the statement exceeded the statement timeout
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
     │   └── NotExact                NaN, infinite or too large quantities in an exact sum
+    ├── RecordError             a saved view could not be read, saved or changed
     ├── DrawingError            a chart could not be drawn as a picture
     └── LoadError               a file was not loaded; nothing of it was written
 
@@ -116,6 +117,10 @@ class NotExact(DatabaseError):
             "`usage-explore doctor` names them. "
             "Counting (metric=count) still works."
         )
+
+
+class RecordError(UsageExploreError):
+    """A record of the user's, such as a saved view, could not be read, saved or changed; nothing of it was written."""
 
 
 class DrawingError(UsageExploreError):

@@ -12,6 +12,7 @@ from usage_explore.db import engine as db_engine
 from usage_explore.db.schema import events_table
 from usage_explore.extract.connection import resources
 from usage_explore.extract.engine import Extracts
+from usage_explore.records.places import Records
 from usage_explore.store import Store
 
 
@@ -63,4 +64,5 @@ def opened(settings: config.Settings) -> Store:
         ),
         long_statement_timeout=settings.long_statement_timeout,
         names_table=settings.names_table,
+        records=Records(settings.home, url),
     )

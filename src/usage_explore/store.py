@@ -32,11 +32,12 @@ from usage_explore.db.names import Directory, Entry, of_organizations
 from usage_explore.db.schema import names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
-from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeError
+from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError, StatementTimeout
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
 from usage_explore.extract import retention, routing
-from usage_explore.extract.engine import Extracts
+from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.leaderboards import Match, leaderboards, matches
+from usage_explore.extract.manifest import instant
 from usage_explore.extract.read import ExtractReader
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
@@ -54,6 +55,9 @@ from usage_explore.query.queries import (
     encode_cursor,
 )
 from usage_explore.query.url_params import link
+from usage_explore.records import views
+from usage_explore.records.places import Places, Records
+from usage_explore.records.views import LOCAL_AUTHOR, Headline, SavedView, ViewState
 from usage_explore.results import arrow
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import (
@@ -95,6 +99,15 @@ _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExtractState:
+    """What an extract holds: the events ingested before `watermark`, as of the last refresh at `refreshed`."""
+
+    events: int
+    watermark: datetime
+    refreshed: datetime
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
@@ -103,7 +116,8 @@ class Store:
     from the events. `hints` looks up, for an empty answer, names that no recent event has and where events lie; the
     answer has what was found, and Python warns of it if `warns`. `escaped_commas` says that queries come from links,
     where a metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a
-    validation. `names_table` is the table or view of names, by default `usage_names` beside the events.
+    validation. `names_table` is the table or view of names, by default `usage_names` beside the events. Without
+    `records` no views are saved.
     """
 
     engine: Engine
@@ -118,6 +132,7 @@ class Store:
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     names_table: str | None = None
+    records: Records | None = None
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -250,6 +265,15 @@ class Store:
         """
         with self._transaction(EventQuery(as_of=as_of)) as (connection, scoped):
             return connection.execute(statements.first(self.table, scoped)).scalar_one()
+
+    def extract_state(self) -> ExtractState | str:
+        """What the organization's extract holds, or why its events are read instead, in words."""
+        with self._transaction(EventQuery()) as (connection, scoped):
+            try:
+                held = self._paths(connection).held(scoped)
+            except ExtractUnusable as error:
+                return str(error)
+        return ExtractState(held.manifest.rows, instant(held.watermark), instant(held.manifest.refreshed))
 
     def read(self, query: EventQuery | None = None) -> Events:
         """All events of the query as an Arrow table, newest first, from its cursor on if it has one.
@@ -606,6 +630,101 @@ class Store:
             return None
         events = paths.count(lookup, indexed=self._is_indexed(paths.connection, lookup))
         return Hit(name, getattr(lookup, name)[0], events) if events else None
+
+    def views(self) -> list[SavedView]:
+        """The organization's saved views, by name. Raises `RecordError`, `ScopeError`, `DatabaseError`."""
+        with self._saved() as (places, own, _):
+            return views.saved_views(places, own)
+
+    def views_place(self) -> str:
+        """Where the next view is saved: "the table public.usage_views of the database" or "the file /path"."""
+        with self._saved() as (places, _, _):
+            return f"{places.saving}" if places.saving.exists else f"{places.saving}, which is created for it"
+
+    def save_view(
+        self,
+        name: str,
+        query: AggregateQuery | EventQuery | Period,
+        note: str = "",
+        *,
+        author: str = LOCAL_AUTHOR,
+        display: Iterable[tuple[str, str]] = (),
+    ) -> SavedView:
+        """Save a query as a view that the app lists, with its pinned form and its headline number.
+
+        `display` has URL parameters that only concern the display, such as ("chart", "lines"). The view is saved in
+        `views_place()`; the events are only read. Raises `QueryError` for a name that is taken or too long, and a query
+        that is too long; `RecordError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.save_view("Tokens by model", AggregateQuery(group_by="dim:model"))  # doctest: +SKIP
+        """
+        state = self._view_state(query, display)
+        with self._saved() as (places, own, now):
+            return views.save(places, own, state, name=name, note=note, author=author, now=now)
+
+    def change_view(
+        self,
+        view: SavedView,
+        *,
+        name: str | None = None,
+        note: str | None = None,
+        query: AggregateQuery | EventQuery | Period | None = None,
+        display: Iterable[tuple[str, str]] = (),
+    ) -> SavedView:
+        """The view with another name, note or query; None leaves it. Raises as `save_view`.
+
+        `RecordError` too if the view was changed or deleted after it was read.
+        """
+        state = None if query is None else self._view_state(query, display)
+        with self._saved(view) as (places, _, now):
+            return views.change(places, view, now, name=name, note=note, state=state)
+
+    def delete_view(self, view: SavedView) -> SavedView:
+        """Delete a saved view, and return it as it was; `restore_view` undoes it.
+
+        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        with self._saved(view) as (places, _, _):
+            return views.remove(places, view)
+
+    def restore_view(self, view: SavedView) -> SavedView:
+        """Save a deleted view again, as it was. Raises as `save_view`."""
+        with self._saved(view) as (places, _, _):
+            return views.restore(places, view)
+
+    def headline(self, query: AggregateQuery | EventQuery | Period) -> Headline:
+        """The headline number of a view: an aggregate's total, else the number of events.
+
+        It is None for costs in several currencies, an inexact sum and a statement that takes too long.
+
+        >>> store.headline(AggregateQuery(window="last_month")).total  # doctest: +SKIP
+        """
+        wanted = views.headline_query(query)
+        try:
+            if isinstance(wanted, EventQuery):
+                return Headline(self.count(wanted))
+            answer = self.aggregate(wanted)
+        except (QueryError, NotExact, StatementTimeout):
+            return Headline(None)
+        return Headline(answer.total, answer.currency)
+
+    def _view_state(self, query: AggregateQuery | EventQuery | Period, display: Iterable[tuple[str, str]]) -> ViewState:
+        if isinstance(query, EventQuery):
+            query = query.replace(cursor=None)
+        pinned = self.pin(query)
+        return ViewState(query=query, pinned=pinned, headline=self.headline(pinned), display=tuple(display))
+
+    @contextmanager
+    def _saved(self, view: SavedView | None = None) -> Iterator[tuple[Places, UUID, datetime]]:
+        """The places of the organization's views (that of `view`), its id, and the database's clock."""
+        if self.records is None:
+            raise ConfigurationError("records: this store keeps none; open it with connect()")
+        query = EventQuery(organization_id=view.organization_id if view else None)
+        with self._transaction(query) as (connection, scoped):
+            assert scoped.organization_id is not None  # noqa: S101 - `_transaction` resolves it
+            if view and view.organization_id != scoped.organization_id:
+                raise ScopeError.refusing(view.organization_id)
+            yield self.records.places(connection, self.table), scoped.organization_id, _now(connection)
 
     def metric_keys(self, within: Query | None = None) -> list[Choice]:
         """The metric keys of the events of `within` (default: all events), most frequent first."""

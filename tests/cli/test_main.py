@@ -82,8 +82,10 @@ def test_version() -> None:
 
 def test_init_says_what_it_did(run: Run) -> None:
     first, second = run("init"), run("init")
-    assert first.output in ("Created the table usage_events.\n", "Created the hypertable usage_events.\n")
-    assert second.output == first.output.replace("Created", "Already there:")
+    events, views = first.output.splitlines()
+    assert events in ("Created the table usage_events.", "Created the hypertable usage_events.")
+    assert views == "Created the table usage_views beside it, for views that people save."
+    assert second.output.splitlines() == [events.replace("Created", "Already there:")]
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

@@ -34,9 +34,10 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
+from usage_explore.records.views import SavedView
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Comparison, Hit, SeriesKind
-from usage_explore.store import Store
+from usage_explore.store import ExtractState, Store
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -137,6 +138,18 @@ class Source:
         """The first customers, products or subscriptions with the text in their name or id; up to a minute old."""
         return _search(self.store, self.store.organization_id, column, text)
 
+    def views(self) -> tuple[SavedView, ...]:
+        """The organization's saved views, by name; those of other people up to a minute old."""
+        return _views(self.store, self.store.organization_id)
+
+    def arrival(self) -> datetime | None:
+        """The latest `ingested_at` of the organization; None without events."""
+        return _arrival(self.store, self.store.organization_id, self.now)
+
+    def extract(self) -> ExtractState | str:
+        """What the extract of this organization holds, or why there is none."""
+        return _extract(self.store, self.store.organization_id, self.now)
+
     def find(self, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
         """Where a text occurs; up to a minute old."""
         return _find(self.store, self.store.organization_id, text, within.resolve(self.now))
@@ -217,6 +230,11 @@ def renew() -> None:
         cached.clear()
 
 
+def forget_views() -> None:
+    """Forget the saved views, after one was saved, changed or deleted."""
+    _views.clear()
+
+
 def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
@@ -252,6 +270,24 @@ def _search(_store: Store, organization_id: UUID | None, column: str, text: str)
 def _find(_store: Store, organization_id: UUID | None, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
     with logged_work("search", organization_id, within):
         return tuple(_store.search(text, within))
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _views(_store: Store, organization_id: UUID | None) -> tuple[SavedView, ...]:
+    with logged_work("views", organization_id):
+        return tuple(_store.views())
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _arrival(_store: Store, organization_id: UUID | None, now: datetime) -> datetime | None:
+    with logged_work("arrival", organization_id):
+        return dataclasses.replace(_store, settle=timedelta(0)).known()
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _extract(_store: Store, organization_id: UUID | None, now: datetime) -> ExtractState | str:
+    with logged_work("extract", organization_id):
+        return _store.extract_state()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)

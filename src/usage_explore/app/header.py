@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo, available_timezones
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app import cache, markdown, recent_links, saved_views, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.load import permission
 from usage_explore.app.navigation import Pages, View, changed, follow, forget_old_url, go, page_url, read_url, write_url
-from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, LoadView, Pairs, ValidateView
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView, LoadView, Pairs, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
 from usage_explore.app.search_box import search_box
@@ -23,21 +23,28 @@ from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 
-_View = TypeVar("_View", ExploreView, EventsView, ValidateView, CustomerView)
+_View = TypeVar("_View", ExploreView, EventsView, ValidateView, CustomerView, HomeView)
 
 MAX_ORGANIZATION_BUTTONS = 12
 """Organizations up to which the choice is a list of buttons, beyond that a searchable box."""
 
 
-def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinned: Callable[[], View]) -> None:
-    """Draw the header. `known_at` is the database's time of the numbers, `pinned` makes the view of the shared link."""
+def header(
+    pages: Pages, view: View, source: Source, *, known_at: datetime, pinned: Callable[[], View] | None = None
+) -> None:
+    """Draw the header, and below it the saved view that is open. `known_at` is the database's time of the numbers.
+
+    `pinned` makes the view of the shared link; without it nothing is shared.
+    """
+    recent_links.remember(view)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         links = [linked.to_params() for linked in linked_views(view, source.now)]
-        customer = customer_view(view, source.now)
-        page_links(
-            pages, links, LoadView(view.query.organization_id), customer.to_params() if customer is not None else None
-        )
+        customer = None if isinstance(view, HomeView) else customer_view(view, source.now)
+        shown = customer.to_params() if customer is not None else None
+        page_links(pages, links, LoadView(view.query.organization_id), view.timezone, shown)
         search_box(pages, view, source)
+        if not isinstance(view, HomeView):
+            saved_views.menu(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
             st.badge(
@@ -64,17 +71,24 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
             width="content",
             help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
         )
-        with st.popover("Share", icon=":material/share:"):
-            _share(pinned(), source.store.app_url)
+        if pinned is not None:
+            with st.popover("Share", icon=":material/share:"):
+                _share(pinned(), source.store.app_url)
         sign_in.account()
+    if not isinstance(view, HomeView):
+        saved_views.opened(view, source)
+    saved_views.undo(source)
 
 
-def page_links(pages: Pages, links: Sequence[Pairs], load: LoadView, customer: Pairs | None = None) -> None:
-    """Draw the name and the links to the pages: Explore, Events and Validate by `links`, Load where it is offered.
+def page_links(
+    pages: Pages, links: Sequence[Pairs], load: LoadView, timezone: str = "UTC", customer: Pairs | None = None
+) -> None:
+    """Draw the links to the pages: Explore, Events and Validate by `links`, Load where it is offered.
 
     A page that is filtered to one `customer` has a link to the customer's page, too.
     """
-    st.markdown("**usage-explore**", width="content")
+    home = HomeView(EventQuery(organization_id=load.organization_id), timezone)
+    st.page_link(pages.home, label="Home", icon=":material/home:", query_params=home.to_params())
     for page, pairs in zip((pages.explore, pages.events, pages.validate), links, strict=True):
         st.page_link(page, query_params=pairs)
     if customer is not None:
@@ -89,6 +103,8 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
     The Events page has absolute times: a window up to now is open at its end there, and ends now again on the others.
     """
     query = view.query
+    if isinstance(view, HomeView):
+        return view.explore, EventsView(view.query, view.timezone), view.validate
     if isinstance(view, EventsView):
         after, before = view.query.occurred_after, view.query.occurred_before
         window = {"since": after, "until": before or "now"} if after and (before or after < now) else None

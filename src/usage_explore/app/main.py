@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, sign_in
+from usage_explore.app import demo_fill, events, explore, home, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
@@ -18,8 +18,8 @@ _ICON = (
 
 # Streamlit's colours of these elements, which no theme option sets, are below a contrast of 4.5:1 in one of the themes.
 # The space in the header is empty at the end of a line: at the start of the next one it would indent the time zone.
-# A phone has no room for the name and the word Search beside the four links, nor for the time and Share beside a wide
-# time zone.
+# A phone has no room for the words Home, Search and Views beside the links, nor for the time and Share beside a
+# wide time zone.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
 # Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; what it
 # shows while a script runs lies in the corner below.
@@ -51,8 +51,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
     ) {{ display: none; }}
   .st-key-headline {{ gap: 0 1rem; }}
   .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
-  .st-key-header > :first-child {{ display: none; }}
-  .st-key-search button p {{ font-size: 0; }}
+  .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
   .st-key-header > :has([data-testid="stSelectbox"]) ~ :has([data-testid="stSelectbox"]),
   .st-key-header > :has([data-testid="stSelectbox"]) ~ * [data-testid="stSelectbox"] {{
     width: 9rem !important; max-width: 9rem; flex-basis: 9rem;
@@ -103,12 +102,18 @@ def run(first: str = "explore") -> None:
             if sign_in.admitted() and demo_fill.ready(None):
                 load.draw(pages)
 
+    def home_page() -> None:
+        with shown():
+            if sign_in.admitted() and demo_fill.ready(pages.load):
+                home.draw(pages)
+
     drawn = {
         "explore": explore_page,
         "events": events_page,
         "validate": validate_page,
         "customer": customer_page,
         "load": load_page,
+        "home": home_page,
     }
     pages = Pages(
         **{

@@ -55,7 +55,7 @@ MAX_READ_PARAMETERS = 1_000
 
 COOKIE = "usage_explore_return"
 _COOKIE_MINUTES, _MAX_COOKIE_BYTES = 10, 3_500
-_PAGES = ("", "explore", "events", "validate", "customer", "load")
+_PAGES = ("", "explore", "events", "validate", "customer", "load", "home")
 
 _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 """Concurrent uploads. Without sign-in all sessions are one user's."""

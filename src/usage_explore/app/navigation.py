@@ -13,12 +13,12 @@ from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore.app import markdown
-from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, Pairs, ValidateView
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView, Pairs, ValidateView
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import url_params
 from usage_explore.query.url_params import query_string
 
-View = ExploreView | EventsView | ValidateView | CustomerView
+View = ExploreView | EventsView | ValidateView | CustomerView | HomeView
 
 MAX_LINK_PARAMETERS, MAX_LINK_BYTES = 950, 60_000
 """Bounds of the links that the app writes: of a link beyond 1,000 parameters Streamlit reads none, and says nothing;
@@ -39,6 +39,7 @@ class Pages(NamedTuple):
     validate: Page
     customer: Page
     load: Page
+    home: Page
 
 
 def follow(key: str, value: object) -> str:

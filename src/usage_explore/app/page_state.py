@@ -293,6 +293,54 @@ class LoadView:
         return (("organization_id", str(self.organization_id)),) if self.organization_id else ()
 
 
+@dataclass(frozen=True)
+class HomeView:
+    """The Home page: an organization, and the time zone of the displayed times."""
+
+    path: ClassVar[str] = "home"
+    query: EventQuery
+    timezone: str = "UTC"
+
+    @classmethod
+    def from_params(cls, pairs: Pairs) -> Self:
+        """The view of a link. Raises `QueryError`."""
+        others, values, faults = _split(pairs, {"organization_id": validators.uuid, "timezone": validators.zone_name})
+        faults += [
+            Fault(name, "is not a parameter of this page; it has organization_id, timezone") for name, _ in others
+        ]
+        if faults:
+            raise QueryError(faults)
+        return cls(EventQuery(organization_id=values.get("organization_id")), values.get("timezone", "UTC"))
+
+    def to_params(self) -> Pairs:
+        """The view as URL parameters, without defaults."""
+        return (*self.query.to_params(), *((("timezone", self.timezone),) if self.timezone != "UTC" else ()))
+
+    def in_timezone(self, timezone: str) -> HomeView:
+        """The same view in another time zone."""
+        return self.replace(timezone=timezone)
+
+    def with_query(self, query: Query) -> HomeView:
+        """The view of the query's organization."""
+        return HomeView(EventQuery(organization_id=query.organization_id), self.timezone)
+
+    def replace(self, **changes: Any) -> HomeView:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def explore(self) -> ExploreView:
+        """The start view of the Explore page."""
+        shared = (("organization_id", self.query.organization_id), ("timezone", self.timezone))
+        return ExploreView(AggregateQuery(**dict((*shared, *START["AggregateQuery"]))))
+
+    @property
+    def validate(self) -> ValidateView:
+        """The start view of the Validate page."""
+        shared = (("organization_id", self.query.organization_id), ("timezone", self.timezone))
+        return ValidateView(Period(**dict((*shared, *START["Period"]))))
+
+
 def identity(finding: Finding) -> str:
     """Twelve hexadecimal digits that identify a finding in a link, the same in every later validation."""
     parts = [

@@ -11,7 +11,7 @@ from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, go
-from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView
 from usage_explore.app.query_edits import Filter
 from usage_explore.errors import QueryError
 from usage_explore.query.base import Windowed
@@ -79,6 +79,10 @@ def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> 
             st.page_link(pages.events, label=label, query_params=target.to_params())
         return
     found = Filter(hit.group, "is", (hit.value,))
+    if isinstance(view, HomeView):
+        explore = view.explore.with_query(query_edits.with_filter(view.explore.query, found))
+        st.page_link(pages.explore, label=label, query_params=explore.to_params())
+        return
     if isinstance(view, CustomerView) and hit.group != "customer_id":  # which has no other filters
         chart = ExploreView(query_edits.with_filter(view.query.replace(group_by="metric_key"), found))
         st.page_link(pages.explore, label=label, query_params=chart.to_params())
@@ -115,7 +119,7 @@ def _events(view: View, source: Source, hit: Hit) -> EventsView:
 
 def _window(view: View) -> LeaderboardQuery:
     """The page's window and `as_of`, without its filters."""
-    query = view.query
+    query = view.explore.query if isinstance(view, HomeView) else view.query
     shared = {"organization_id": query.organization_id, "as_of": query.as_of, "timezone": view.timezone}
     if isinstance(query, Windowed):
         window = {"window": query.window} if query.window else {"since": query.since, "until": query.until}

@@ -24,6 +24,7 @@ from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
+    from usage_explore.db.ddl import Connection
     from usage_explore.demo import Incident
     from usage_explore.store import Store
 
@@ -70,7 +71,7 @@ main.add_command(validate)
 @click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
 @common
 def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:
-    """Create the events table, or give an existing one the indexes and statistics that it lacks; and the names' table.
+    """Create the tables of events, names and saved views; give an existing one the indexes and statistics it lacks.
 
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
@@ -90,12 +91,31 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         if not created:
             migrate_table(connection, settings.table, options, click.echo)
         relation = catalog.relation(connection, settings.table)
+        views_are_new = _create_views(connection, settings.table)
     kind = "table"
     if relation is not None and relation.hypertable:
         kind = "hypertable"
     elif relation is not None and relation.distributed:
         kind = "distributed table"
     click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
+    if views_are_new:
+        click.echo("Created the table usage_views beside it, for views that people save.")
+
+
+def _create_views(connection: Connection, table_name: str) -> bool:
+    """Create the table of saved views; False if there is one, or if this role may not: then a file keeps them."""
+    from psycopg import errors
+
+    from usage_explore.db.schema import events_table
+    from usage_explore.records.places import create_views_table
+
+    try:
+        with connection.transaction():
+            is_new = create_views_table(connection, events_table(table_name))
+    except errors.InsufficientPrivilege:
+        is_new = False
+    connection.commit()
+    return is_new
 
 
 @main.command()

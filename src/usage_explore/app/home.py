@@ -1,0 +1,125 @@
+"""The Home page: an organization's saved views, the links opened last in this session, and the state of its data."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import markdown, recent_links, saved_views
+from usage_explore.app.cache import Source
+from usage_explore.app.extracts import keep_fresh
+from usage_explore.app.header import header, opened_view
+from usage_explore.app.navigation import Pages, notice
+from usage_explore.app.page_state import HomeView
+from usage_explore.app.problems import no_events, shown
+from usage_explore.errors import QueryError
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import EventQuery
+from usage_explore.records.views import PAGES, SavedView
+
+
+def draw(pages: Pages) -> None:
+    """Draw the page of the address bar. Raises `UsageExploreError`."""
+    opened = opened_view(HomeView, pages)
+    if opened is None:
+        return
+    view, source = opened
+    header(pages, view, source, known_at=source.now)
+    notice()
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        with shown():
+            _views(pages, view, source)
+        _recent(pages, view)
+    with right, shown():
+        _data(pages, view, source)
+
+
+def _data(pages: Pages, view: HomeView, source: Source) -> None:
+    """The newest event and arrival, the number of events where the extract counts them, and the extract's age."""
+    st.subheader("Data", anchor=False)
+    extent = source.extent()
+    if extent is None:
+        no_events(pages.load, "This organization has no events.")
+        return
+    zone = ZoneInfo(view.timezone)
+    rows = {
+        "First event": _moment(extent[0], source.now, zone),
+        "Newest event": _moment(extent[1], source.now, zone),
+    }
+    if arrival := source.arrival():
+        rows["Newest arrival"] = _moment(arrival, source.now, zone)
+    extract = source.extract()
+    if isinstance(extract, str):
+        rows["Copy on this machine"] = f"none: {extract}; charts read the database"
+    else:
+        rows["Events"] = formatting.exact(source.count(EventQuery(organization_id=view.query.organization_id)))
+        rows["Copy on this machine"] = (
+            f"refreshed {_ago(extract.refreshed, source.now)}; newer events are read from the database"
+        )
+    st.table({name: markdown.plain(text) for name, text in rows.items()}, border="horizontal", width="content")
+    if source.store.organization_id is not None:
+        keep_fresh(source.store.organization_id)
+
+
+def _views(pages: Pages, view: HomeView, source: Source) -> None:
+    """The saved views, each a link, with its query in words, its note and its author."""
+    saved = source.views()
+    st.subheader("Views", anchor=False)
+    if not saved:
+        st.caption("No views yet. On any page, “Views” in the header saves what the page shows under a name.")
+        return
+    for one in saved_views.searched(saved, "home_views_search"):
+        _view(pages, view, source, one)
+
+
+def _view(pages: Pages, view: HomeView, source: Source, saved: SavedView) -> None:
+    zone = ZoneInfo(view.timezone)
+    with st.container(gap=None, key=f"saved_view {saved.id}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            saved_views.link(pages, view, saved)
+            if saved.pinned != saved.params:
+                saved_views.link(pages, view, saved, pinned=True, label="as saved")
+            saved_views.edit(saved, str(saved.id))
+        words = [saved.page.capitalize() if saved.page in PAGES else "", saved_views.saved_words(saved, zone)]
+        try:
+            words.insert(1, source.names(saved.query).in_text(describe(saved.query)))
+        except QueryError as error:
+            words.insert(1, f"cannot be shown: {error.faults[0]}")
+        st.caption(markdown.plain(" · ".join(filter(None, words))))
+        if saved.note:
+            lines = (f":small[{markdown.plain(line)}]" for line in saved.note.split("\n") if line.strip())
+            st.markdown("  \n".join(lines))
+
+
+def _recent(pages: Pages, view: HomeView) -> None:
+    """The links of the organization that were opened in this session."""
+    links = [link for link in recent_links.links() if link.organization_id == view.query.organization_id]
+    if not links:
+        return
+    st.subheader("Opened last", anchor=False)
+    with st.container(gap=None):
+        for link in links:
+            st.page_link(
+                getattr(pages, link.page),
+                label=f":gray[{link.page.capitalize()}] {markdown.plain(formatting.short_ids(link.text))}",
+                query_params=link.params,
+            )
+    st.caption("Of this session only; a saved view stays.")
+
+
+def _moment(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """A time on the page's clock, and how long ago it was."""
+    return f"{formatting.timestamp(moment.replace(microsecond=0), zone)}, {_ago(moment, now)}"
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    """How long before the page's minute: "3 hours 5 minutes ago", "this minute"; "in 2 days" for a later time."""
+    seconds = (now - moment).total_seconds()
+    if abs(seconds) < 60:
+        return "this minute"
+    words = formatting.duration(abs(now - moment))
+    return f"{words} ago" if seconds > 0 else f"in {words}"

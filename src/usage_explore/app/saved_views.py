@@ -1,0 +1,400 @@
+"""Saved views in the app: the menu of the header, the line of the view that is open, and the changes to views.
+
+A view is open while the page's parameters are those that it saved, live or pinned; so a copied link shows it, too.
+Every change checks anew that the organization is visible to the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, time, timedelta
+from typing import cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import Pages, View, write_url
+from usage_explore.app.page_state import EventsView, HomeView, Pairs
+from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
+from usage_explore.query.base import Query, Windowed
+from usage_explore.query.describe import measure_name
+from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
+from usage_explore.query.url_params import query_string
+from usage_explore.records.views import (
+    LOCAL_AUTHOR,
+    MAX_VIEW_NAME_CHARACTERS,
+    MAX_VIEW_NOTE_CHARACTERS,
+    PAGES,
+    Headline,
+    SavedView,
+)
+from usage_explore.results.types import Change
+from usage_explore.store import Store
+
+MAX_UNSEARCHED_VIEWS = 8
+"""Views up to which a list has no search box."""
+
+_MENU, _NAME, _NOTE = "views", "view_name", "view_note"
+"""Session state: whether the menu is open, and the texts typed there."""
+
+_LAST, _DELETED, _ERROR = "view_last", "view_deleted", "view_error"
+"""Session state: the view that was open last, the one that was deleted last, and the error of the last change."""
+
+_SavedQuery = AggregateQuery | EventQuery | Period
+
+
+def menu(pages: Pages, view: View, source: Source) -> None:
+    """Draw the button that opens the organization's saved views, and the form that saves this one."""
+    popover = st.popover("Views", icon=":material/bookmark:", key=_MENU, on_change="rerun")
+    if not popover.open:
+        return
+    with popover, st.container(width=420, gap="small"):
+        try:
+            saved = source.views()
+        except UsageExploreError as error:
+            st.warning(markdown.plain(str(error)))
+            return
+        _error()
+        _links(pages, view, searched(saved, "views_search"))
+        _save_form(view, source, saved)
+
+
+def searched(saved: tuple[SavedView, ...], key: str) -> tuple[SavedView, ...]:
+    """Draw a search box if there are many views; the views whose name, note or author contain its text."""
+    if len(saved) <= MAX_UNSEARCHED_VIEWS:
+        return saved
+    text = st.text_input(
+        "Search views", key=key, placeholder=f"Search {len(saved):,} views", label_visibility="collapsed"
+    )
+    part = text.strip().casefold()
+    hits = tuple(one for one in saved if part in "\n".join((one.name, one.note, one.author)).casefold())
+    if not hits:
+        st.caption("No view has that in its name, note or author.")
+    return hits
+
+
+def opened(view: View, source: Source) -> None:
+    """Draw the saved view whose parameters the page has: its name, note, and what changed since it was saved."""
+    try:
+        saved = source.views()
+    except UsageExploreError:  # the menu says it
+        return
+    match = next(((one, pinned) for one in saved if (pinned := _is_open(one, view)) is not None), None)
+    if match is None:
+        return
+    one, pinned = match
+    st.session_state[_LAST] = one
+    with st.container(gap=None, key="opened_view"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":material/bookmark: **{markdown.plain(one.name)}**", width="content")
+            text, exact = _since_saved(one, source, ZoneInfo(view.timezone), pinned)
+            st.caption(markdown.plain(text), width="content", help=exact and markdown.plain(exact))
+            if not pinned and one.pinned != one.params:
+                st.button(
+                    "As saved",
+                    key="view_pinned",
+                    type="tertiary",
+                    on_click=lambda: write_url(one.pairs(pinned=True)),
+                    help="The numbers as they were known when the view was saved",
+                )
+            elif pinned and one.pinned != one.params:
+                st.button("Now", key="view_live", type="tertiary", on_click=lambda: write_url(one.pairs()))
+            edit(one, "opened")
+        if one.note:
+            st.caption(markdown.plain(one.note).replace("\n", "  \n"))
+
+
+def undo(source: Source) -> None:
+    """Draw the offer to undo the last deletion of a view of the organization."""
+    deleted: SavedView | None = st.session_state.get(_DELETED)
+    if deleted is None or deleted.organization_id != source.store.organization_id:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="deleted_view"):
+        st.caption(f"The view **{markdown.plain(deleted.name)}** was deleted.", width="content")
+        st.button("Undo", key="view_undo", type="tertiary", on_click=lambda: _restore(deleted))
+        st.button("Close", key="view_undo_close", type="tertiary", on_click=_close)
+
+
+def edit(saved: SavedView, key: str) -> None:
+    """Draw the button that opens a view's name and note, to change or to delete it."""
+    popover = st.popover("Edit", icon=":material/edit:", key=f"view_edit {key}", on_change="rerun", type="tertiary")
+    if not popover.open:
+        return
+    name, note = f"view_edit_name {key} {saved.changed_at}", f"view_edit_note {key} {saved.changed_at}"
+    with popover, st.container(width=360, gap="small"):
+        _error()
+        st.text_input("Name", saved.name, key=name, max_chars=MAX_VIEW_NAME_CHARACTERS)
+        st.text_area("Note", saved.note, key=note, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=100)
+        with st.container(horizontal=True, gap="small"):
+            st.button(
+                "Save changes",
+                key=f"view_change {key}",
+                type="primary",
+                on_click=lambda: _edit(saved, f"view_edit {key}", name, note),
+            )
+            st.button("Delete", key=f"view_delete {key}", on_click=lambda: _delete(saved, f"view_edit {key}"))
+
+
+def link(pages: Pages, view: View, saved: SavedView, *, pinned: bool = False, label: str = "") -> None:
+    """Draw a view's name, or the label, as a link that opens it; an unreadable view opens as the error that it is."""
+    label = label or f"**{markdown.plain(saved.name)}**"
+    try:
+        pairs = saved.pairs(pinned=pinned)
+    except QueryError:
+        pairs = ()
+    if saved.page not in PAGES or not pairs:
+        st.markdown(f"{label} :gray[of another version of usage-explore]", width="content")
+    elif (
+        view.path or "explore"
+    ) == saved.page:  # a page link to the page it is on would leave the address bar as it was
+        st.button(
+            label, key=f"view {saved.id} {pinned}", type="tertiary", on_click=_open_here, args=(pairs,), width="content"
+        )
+    else:
+        st.page_link(getattr(pages, saved.page), label=label, query_params=pairs)
+
+
+def saved_words(saved: SavedView, zone: ZoneInfo) -> str:
+    """When a view was saved, and by whom: "saved 5 Nov 2026 14:30 by ana@example.com"."""
+    author = "" if saved.author == LOCAL_AUTHOR else f" by {formatting.data_value(saved.author)}"
+    return f"saved {_minute(saved.saved_at, zone)}{author}"
+
+
+def since_saved(
+    saved: SavedView, now: Headline | None, clock: datetime, zone: ZoneInfo, pinned: bool = False
+) -> tuple[str, str]:
+    """The headline number when the view was saved against now, in a sentence, and both numbers exact.
+
+    `now` is None if it could not be computed. A moved window, and one that was not over, are named.
+    """
+    words = _sentence_case(saved_words(saved, zone))
+    if saved.total is None:
+        return f"{words}.", ""
+    query, then_query = saved.query, saved.pinned_query
+    unit = _unit(query, saved)
+    then_days, now_days = _days(then_query, clock, zone), _days(then_query if pinned else query, clock, zone)
+    is_moved = then_days != now_days
+    then = f"{formatting.short(saved.total)} {unit} then"
+    if is_moved:
+        then += f" ({then_days})"
+    elif isinstance(then_query, Windowed) and then_query.span[1] > saved.saved_at:
+        then += ", before the window was over"
+    known = formatting.timestamp(saved.as_of.replace(microsecond=0), zone)
+    exactly = f"Then exactly {formatting.exact(saved.total)} {unit}, as known at {known}"
+    if now is None or now.total is None or now.currency != saved.currency:
+        return f"{words}: {then}; no number to compare it with now.", f"{exactly}."
+    exactly += f"; now exactly {formatting.exact(now.total)}."
+    if now.total == saved.total and not is_moved:
+        return f"{words}: {then}, unchanged since.", exactly
+    where = "in the same window as known now" if pinned else f"now ({now_days})" if is_moved else "now"
+    ratio = Change(now.total, saved.total).ratio
+    change = "" if ratio is None else f", {formatting.typographic(formatting.change(ratio))}"
+    return f"{words}: {then}, {formatting.short(now.total)} {where}{change}.", exactly
+
+
+def _sentence_case(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _unit(query: Query, saved: SavedView) -> str:
+    """The name of what the total counts; a selection on the Explore page has a number of its own there."""
+    whole = " in the whole window" if {"series", "span"} & dict(saved.pairs()).keys() else ""
+    return _measure(query, saved) + whole
+
+
+def _measure(query: Query, saved: SavedView) -> str:
+    if not isinstance(query, AggregateQuery):
+        return measure_name("count", saved.total)
+    if query.metric in COST_METRICS:
+        return f"{saved.currency or ''} {METRICS[query.metric]}".strip()
+    return measure_name(query.metric, saved.total)
+
+
+def _days(query: Query, clock: datetime, zone: ZoneInfo) -> str:
+    """The days that a query's window touches, "" of events."""
+    if not isinstance(query, Windowed):
+        return ""
+    since, until = (edge.astimezone(zone) for edge in query.resolve(clock).span)
+    first, last = since.date(), (until - timedelta.resolution).date()
+    return formatting.span(*(datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1))))
+
+
+def _minute(moment: datetime, zone: ZoneInfo) -> str:
+    return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
+
+
+def _since_saved(saved: SavedView, source: Source, zone: ZoneInfo, pinned: bool) -> tuple[str, str]:
+    """`since_saved` with the number now; of a pinned view also whether its numbers still are those that were saved."""
+    try:
+        then, query = saved.pinned_query, saved.query
+    except QueryError:  # of another version
+        return f"{_sentence_case(saved_words(saved, zone))}.", ""
+    now = _headline(then.replace(as_of=None) if pinned else query, source)
+    text, exact = since_saved(saved, now, source.now, zone, pinned)
+    if pinned and (shown := _headline(then, source)) and shown.total not in (None, saved.total):
+        text += " The numbers below are no longer those that were saved: events were changed, removed or loaded late."
+    return text, exact
+
+
+def _headline(query: Query, source: Source) -> Headline | None:
+    """A query's headline number, from the cache of the page's own results; None if it cannot be computed."""
+    try:
+        if isinstance(query, EventQuery):
+            return Headline(source.count(query))
+        if isinstance(query, Period):
+            query = AggregateQuery(**query.shared_with(AggregateQuery))
+        answer = source.aggregate(cast("AggregateQuery", query))
+    except (QueryError, DatabaseError):
+        return None
+    return Headline(answer.total, answer.currency)
+
+
+def _is_open(saved: SavedView, view: View) -> bool | None:
+    """Whether the page shows the view pinned; None if it does not show it."""
+    if saved.page != (view.path or "explore"):
+        return None
+    text = query_string(pair for pair in view.to_params() if pair[0] != "organization_id")
+    return text == saved.pinned if text in (saved.pinned, saved.params) else None
+
+
+def _links(pages: Pages, view: View, saved: tuple[SavedView, ...]) -> None:
+    with st.container(gap=None, height=300 if len(saved) > MAX_UNSEARCHED_VIEWS else "content", border=False):
+        for one in saved:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                link(pages, view, one)
+                st.space("stretch")
+                if one.pinned != one.params:
+                    link(pages, view, one, pinned=True, label="as saved")
+    if not saved:
+        st.caption("No views are saved yet.")
+        return
+    st.page_link(
+        pages.home,
+        label="All views, with notes",
+        icon=":material/home:",
+        query_params=HomeView(EventQuery(organization_id=view.query.organization_id), view.timezone).to_params(),
+    )
+
+
+def _save_form(view: View, source: Source, saved: tuple[SavedView, ...]) -> None:
+    """The form that saves the page's state, under a new name or over the view of that name."""
+    last: SavedView | None = st.session_state.get(_LAST)
+    is_changed = (
+        last in saved and last is not None and last.page == (view.path or "explore") and (_is_open(last, view) is None)
+    )
+    if _NAME not in st.session_state:
+        st.session_state[_NAME] = last.name if is_changed and last else ""
+    st.text_input(
+        "Save this view as",
+        key=_NAME,
+        max_chars=MAX_VIEW_NAME_CHARACTERS,
+        placeholder="A name, such as Tokens by model",
+    )
+    same = next((one for one in saved if one.name == st.session_state[_NAME].strip()), None)
+    if same is None:
+        st.text_area("Note", key=_NOTE, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=70)
+    label = f"Overwrite {markdown.plain(formatting.data_value(same.name, 30))}" if same else "Save view"
+    st.button(label, key="view_save", type="primary", on_click=lambda: _save(view, same))
+    if same:
+        st.caption(
+            f"{_sentence_case(saved_words(same, ZoneInfo(view.timezone)))}. Its name and note stay; its link and its"
+            " number become those of this page."
+        )
+    else:
+        try:
+            st.caption(f"Everyone who may see this organization here sees its views. Saved in {_place(source)}.")
+        except UsageExploreError as error:
+            st.caption(markdown.plain(str(error)))
+
+
+def _place(source: Source) -> str:
+    """Where views are saved; on a shared server without the path."""
+    place = source.store.views_place()
+    if not sign_in.is_alone() and place.startswith("the file"):
+        return "a file on this server"
+    return markdown.plain(place)
+
+
+def _save(view: View, same: SavedView | None) -> None:
+    name = st.session_state[_NAME].strip()
+    query, display = _state(view)
+
+    def act() -> SavedView:
+        if same is not None and same.name == name:
+            return _store(same).change_view(same, query=query, display=display)
+        store = cache.source(cast("UUID", query.organization_id)).store
+        return store.save_view(
+            name,
+            query,
+            st.session_state.get(_NOTE, ""),
+            author=sign_in.current_user() or LOCAL_AUTHOR,
+            display=display,
+        )
+
+    if _changed(_MENU, act):
+        st.session_state.pop(_NAME, None)
+        st.session_state[_NOTE] = ""
+
+
+def _state(view: View) -> tuple[_SavedQuery, Pairs]:
+    """The query of the page, and its parameters that only concern the display."""
+    query: _SavedQuery = view.query
+    if isinstance(view, EventsView):
+        query = view.query.replace(cursor=None)
+    return query, tuple(pair for pair in view.to_params() if pair[0] in type(query).VIEW)
+
+
+def _store(saved: SavedView) -> Store:
+    """The store of the view's organization, if the user may still see it."""
+    return cache.source(saved.organization_id).store
+
+
+def _edit(saved: SavedView, popover: str, name: str, note: str) -> None:
+    """Change the name and the note to the texts of the widgets of these keys."""
+    texts = {"name": st.session_state[name], "note": st.session_state[note]}
+    _changed(popover, lambda: _store(saved).change_view(saved, **texts))
+
+
+def _delete(saved: SavedView, popover: str) -> None:
+    def act() -> None:  # the view as it was, which may be newer than the page
+        st.session_state[_DELETED] = _store(saved).delete_view(saved)
+
+    _changed(popover, act)
+
+
+def _restore(saved: SavedView) -> None:
+    if _changed("", lambda: _store(saved).restore_view(saved)):
+        st.session_state.pop(_DELETED, None)
+
+
+def _close() -> None:
+    st.session_state.pop(_DELETED, None)
+
+
+def _changed(popover: str, act: Callable[[], object]) -> bool:
+    """Run a change, close the popover and read the views anew; if it fails, remember the error and return False."""
+    try:
+        act()
+    except UsageExploreError as error:
+        st.session_state[_ERROR] = str(error)
+        return False
+    finally:
+        cache.forget_views()
+    if popover:
+        st.session_state[popover] = False
+    return True
+
+
+def _error() -> None:
+    """Draw the error of the last change, once."""
+    if text := st.session_state.pop(_ERROR, None):
+        st.warning(markdown.plain(text))
+
+
+def _open_here(pairs: Pairs) -> None:
+    st.session_state[_MENU] = False
+    write_url(pairs)

@@ -1,0 +1,324 @@
+"""The two places of records: a table beside the events in PostgreSQL, and an SQLite file in the data folder.
+
+New records go into the table if the database role may write it, or may create it; else into the file. Records are read
+from both, so that none vanishes when a table appears or a role changes. A record is changed where it is.
+
+What can be written is limited: a `Writer` runs only INSERT, UPDATE and DELETE of its one table. In PostgreSQL it has a
+read-write connection of its own for one short transaction, with time limits; the pool of the queries stays READ ONLY.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, Delete, Insert, Row, Select, Table, Update, create_engine, func, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+
+from usage_explore.db import ddl
+from usage_explore.db.engine import translated
+from usage_explore.errors import RecordError, TableMismatch
+from usage_explore.records.tables import VIEWS_TABLE, views_table
+from usage_explore.sql.identifiers import quoted
+
+PlaceName = Literal["table", "file"]
+
+_MAX_WAIT_SECONDS = 5
+"""Time to wait for another writer."""
+
+_MAX_STATEMENT_SECONDS = 10
+"""Bound of each statement that writes to PostgreSQL."""
+
+_COMMENT = "Views saved in usage-explore, one row per view; made by usage-explore"
+
+_STATE = """
+SELECT n.nspname, e.relname, current_database(), pg_is_in_recovery(), has_schema_privilege(n.oid, 'CREATE'),
+       v.oid IS NOT NULL, coalesce(v.relkind IN ('r', 'p'), false),
+       ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
+             WHERE has_table_privilege(v.oid, p)),
+       ARRAY(SELECT attname || ' ' || typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+             WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM pg_class e JOIN pg_namespace n ON n.oid = e.relnamespace
+LEFT JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = %(views)s
+WHERE e.oid = to_regclass(%(events)s)
+"""
+
+_TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Instant": ("timestamptz",)}
+"""PostgreSQL's types for the columns' types here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """One transaction that writes to one table."""
+
+    connection: Connection
+    table: Table
+
+    def change(self, statement: Insert | Update | Delete) -> int:
+        """Run a statement on the table: the number of rows. Raises `RecordError` for any other statement."""
+        if not isinstance(statement, Insert | Update | Delete) or statement.table is not self.table:
+            raise RecordError(f"Only rows of {self.table.fullname} are written here.")
+        return self.connection.execute(statement).rowcount
+
+    def row(self, organization_id: UUID, record_id: UUID) -> Row[Any] | None:
+        """A row of the organization; None if there is none of that id."""
+        c = self.table.c
+        own = select(self.table).where(c.organization_id == organization_id, c.id == record_id)
+        return self.connection.execute(own).first()
+
+    def count(self, organization_id: UUID) -> int:
+        """The number of the organization's rows."""
+        own = self.table.c.organization_id == organization_id
+        return int(self.connection.execute(select(func.count()).select_from(self.table).where(own)).scalar_one())
+
+
+class Place(Protocol):
+    """Where records are."""
+
+    name: PlaceName
+
+    @property
+    def table(self) -> Table:
+        """The table of the views there."""
+
+    def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """The rows of a statement; none if nothing was kept there yet."""
+
+    def writing(self) -> Any:
+        """A context with a `Writer`: one transaction, undone by an exception."""
+
+
+@dataclass(frozen=True)
+class DatabasePlace:
+    """The table beside the events. `connection` is the READ ONLY one of the query, `url` makes those that write."""
+
+    connection: Connection
+    url: str = field(repr=False)
+    schema: str
+    exists: bool
+    name: PlaceName = "table"
+
+    @property
+    def table(self) -> Table:
+        """The table of the views."""
+        return views_table(self.schema)
+
+    def __str__(self) -> str:
+        return f"the table {quoted(VIEWS_TABLE, self.schema)} of the database"
+
+    def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """The rows of a statement, in the query's transaction."""
+        return self.connection.execute(statement).all() if self.exists else ()
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """One read-write transaction; it creates the table if there is none. Raises `RecordError`, `DatabaseError`."""
+        engine = create_engine("postgresql+psycopg://", creator=lambda: ddl.connect(self.url), poolclass=NullPool)
+        table = self.table
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(
+                    "SELECT set_config('statement_timeout', %(statement)s, true),"
+                    " set_config('lock_timeout', %(lock)s, true)",
+                    {"statement": f"{_MAX_STATEMENT_SECONDS}s", "lock": f"{_MAX_WAIT_SECONDS}s"},
+                )
+                # one writer at a time: the number of an organization's views is bounded
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('usage-explore records'))")
+                if not self.exists:
+                    for statement in _creation(table):
+                        connection.exec_driver_sql(statement)
+                yield Writer(connection, table)
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                raise RecordError(
+                    f"Another process has been writing to {self} for {_MAX_WAIT_SECONDS} s; try again shortly."
+                ) from error
+            if isinstance(error.orig, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
+                raise RecordError(
+                    f"Nothing was saved: this database role may not write to {self} ({_primary(error.orig)}). The"
+                    " administrator can grant it SELECT, INSERT, UPDATE and DELETE there."
+                ) from error
+            connecting = error.statement is None
+            raise translated(error.orig, broken=error.connection_invalidated or connecting) from error
+        finally:
+            engine.dispose()
+
+
+@dataclass(frozen=True)
+class FilePlace:
+    """An SQLite file that only its owner can read, one for each events table. It is created at the first save."""
+
+    path: Path
+    name: PlaceName = "file"
+
+    @property
+    def table(self) -> Table:
+        """The table of the views."""
+        return views_table()
+
+    def __str__(self) -> str:
+        return f"the file {self.path}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was saved there."""
+        return self.path.exists()
+
+    def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """The rows of a statement. Raises `RecordError` for a damaged file."""
+        if not self.exists:
+            return ()
+        with self._connected() as connection:
+            return connection.execute(statement).all()
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """One transaction, which waits for other writers first. Raises `RecordError`."""
+        table = self.table
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # its -wal and -shm files get the same mode
+        except OSError as error:
+            raise RecordError(
+                f"Nothing was saved: {self.path} cannot be written ({error.strerror}); choose another folder with"
+                " --home or USAGE_EXPLORE_HOME."
+            ) from error
+        with self._connected() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                connection.execute(CreateTable(table, if_not_exists=True))
+                yield Writer(connection, table)
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection in autocommit; its errors as `RecordError`, except that of a name that exists."""
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(self.path, timeout=_MAX_WAIT_SECONDS, check_same_thread=False),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            if "locked" in str(error.orig) or "busy" in str(error.orig):
+                message = f"Another process has been writing to {self.path} for {_MAX_WAIT_SECONDS} s; try again."
+            else:
+                message = (
+                    f"{self.path} cannot be read or written ({error.orig}); free space, or if it is damaged, restore it"
+                    " or move it away."
+                )
+            raise RecordError(message) from error
+        finally:
+            engine.dispose()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the views of a table of events are; new ones are saved in `saving`."""
+
+    table: DatabasePlace | None
+    file: FilePlace
+    saving: DatabasePlace | FilePlace
+
+    @property
+    def all(self) -> tuple[DatabasePlace | FilePlace, ...]:
+        """The places to read."""
+        return (self.file,) if self.table is None else (self.table, self.file)
+
+    def named(self, name: str) -> DatabasePlace | FilePlace:
+        """The place of a record. Raises `RecordError` if it is gone."""
+        for place in self.all:
+            if place.name == name:
+                return place
+        raise RecordError("The table of the views is gone, or this database role may no longer read it.")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records beside the events of the database at `url`; files are below `home`."""
+
+    home: Path
+    url: str = field(repr=False)
+
+    def places(self, connection: Connection, events: Table) -> Places:
+        """The places for a table of events, on a connection that reads them. Raises `TableMismatch` if it is gone."""
+        name = quoted(events.name, events.schema)
+        row = connection.exec_driver_sql(_STATE, {"events": name, "views": VIEWS_TABLE}).first()
+        if row is None:
+            raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
+        schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns = row
+        given = conninfo_to_dict(self.url)
+        identity = [str(given.get(part) or "") for part in ("host", "hostaddr", "port")]
+        file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]))
+        if exists and not (is_table and "SELECT" in privileges and _fits(columns)):
+            return Places(None, file, file)
+        table = DatabasePlace(connection, self.url, schema, exists)
+        is_writable = len(privileges) == 4 if exists else may_create
+        if is_writable and not is_replica:
+            return Places(table, file, table)
+        return Places(table if exists else None, file, file)
+
+
+def _file_name(identity: list[str]) -> str:
+    """A readable name, different for every table of events."""
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', '-'.join(identity[-3:]))[:80]}-{digest}.sqlite"
+
+
+def _fits(columns: Sequence[str]) -> bool:
+    """Whether a table has the columns of the views."""
+    return all(
+        any(f"{column.name} {type_}" in columns for type_ in _TYPES[type(column.type).__name__])
+        for column in views_table().columns
+    )
+
+
+def _primary(error: Any) -> str:
+    return str(error.diag.message_primary or error).strip()
+
+
+def create_views_table(connection: ddl.Connection, events: Table) -> bool:
+    """Create the table of the views beside the events, on a connection that writes; False if there is one.
+
+    Raises `TableMismatch` if the events are gone, psycopg's `InsufficientPrivilege` if the role may not create it.
+    """
+    row = connection.execute(_STATE.encode(), {"events": quoted(events.name, events.schema), "views": VIEWS_TABLE})
+    state = row.fetchone()
+    if state is None:
+        raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
+    schema, exists = state[0], state[5]
+    if not exists:
+        for statement in _creation(views_table(schema)):
+            connection.execute(statement.encode())
+    return not exists
+
+
+def _creation(table: Table) -> tuple[str, str]:
+    """The statements that create the table in PostgreSQL."""
+    create = CreateTable(table, if_not_exists=True).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    return str(create), f"COMMENT ON TABLE {quoted(table.name, table.schema)} IS '{_COMMENT}'"

@@ -1,0 +1,341 @@
+"""Saved views in the app: saving, opening, what changed since, editing, undo; and the Home page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from support.app_pages import MAIN, Open, opened
+from support.generated_events import NEIGHBOUR, ORGANIZATION, insert
+from support.plain_events import beside, event, store_of
+from support.waiting import PATIENCE
+from usage_explore import AggregateQuery, EventQuery, Period, Store
+from usage_explore.access.allow_list import Grant
+from usage_explore.app.saved_views import since_saved
+from usage_explore.db import ddl
+from usage_explore.records.tables import VIEWS_TABLE
+from usage_explore.records.views import Headline, SavedView
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+EVENTS = [event(NOW - timedelta(days=day), dimensions='{"model": "a"}') for day in range(2, 12)]
+OWN = str(ORGANIZATION)
+START = {"organization_id": OWN, "since": "-29d/d", "group_by": "dim:model"}
+
+
+@pytest.fixture
+def store(
+    events_connection: ddl.Connection, events_database_url: str, use: Callable[..., None], tmp_path: Path
+) -> Iterator[Store]:
+    with store_of(events_connection, events_database_url, [*EVENTS, *beside(EVENTS[:3])]) as made:
+        events_connection.commit()
+        use(events_database_url, HOME=str(tmp_path))
+        yield made
+
+
+def _home_page() -> None:
+    from usage_explore.app.main import run
+
+    run("home")
+
+
+@pytest.fixture
+def explore(store: Store) -> Open:
+    return lambda **parameters: opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), parameters)
+
+
+@pytest.fixture
+def home(store: Store) -> Open:
+    return lambda **parameters: opened(AppTest.from_function(_home_page, default_timeout=PATIENCE), parameters)
+
+
+def button(app: AppTest, label: str) -> Any:
+    (found,) = [each for each in app.button if plain(each.label) == label]
+    return found
+
+
+def plain(text: str) -> str:
+    return text.replace("\\", "").replace("\u2060", "").replace("**", "")
+
+
+def texts(app: AppTest) -> list[str]:
+    return [plain(each.value) for each in (*app.markdown, *app.caption, *app.warning, *app.error, *app.subheader)]
+
+
+def seen(app: AppTest, text: str) -> bool:
+    return any(text in each for each in texts(app))
+
+
+def links(app: AppTest) -> list[str]:
+    return [plain(link.proto.label) for link in app.get("page_link")]
+
+
+def with_menu(app: AppTest) -> AppTest:
+    app.session_state["views"] = True
+    return app.run()
+
+
+def saved(app: AppTest, name: str, note: str = "") -> AppTest:
+    with_menu(app)
+    app.text_input(key="view_name").input(name)
+    if note:
+        app.text_area(key="view_note").input(note)
+    return app.button(key="view_save").click().run()
+
+
+def test_a_view_is_saved_as_the_page_shows_it_and_said_to_be_open(explore: Open, store: Store) -> None:
+    app = with_menu(explore(**START, chart="lines"))
+    assert seen(app, "Saved in the table public.usage_views of the database, which is created for it")
+    saved(app, "By model", "On Mondays")
+    (view,) = store.views()
+    assert (view.name, view.note, view.author, view.total) == ("By model", "On Mondays", "test@example.com", 10)
+    assert dict(view.pairs()) == {**START, "chart": "lines"}
+    assert not app.session_state["views"]
+    assert seen(app, ":material/bookmark: By model")
+    assert seen(app, "10 events then, unchanged since.")
+    assert seen(app, "On Mondays")
+
+
+def test_a_view_opens_live_and_pinned_and_says_what_changed_since(
+    explore: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    store.save_view("By model", AggregateQuery.from_params(START))
+    insert(events_connection, [event(NOW - timedelta(days=1), ingested_at=NOW) for _ in range(2)])
+    events_connection.commit()
+    app = with_menu(explore(organization_id=OWN))
+    assert not seen(app, "bookmark: By model")
+    button(app, "By model").click().run()
+    assert dict(app.query_params.items()) == {name: [value] for name, value in START.items()} or seen(app, "bookmark")
+    assert seen(app, "10 events then, 12 now, +20.0 %.")
+    button(app, "As saved").click().run()
+    assert seen(app, "10 events then, 12 in the same window as known now, +20.0 %.")
+    assert "as_of" in app.query_params
+    button(app, "Now").click().run()
+    assert "as_of" not in app.query_params
+
+
+def test_a_pinned_view_whose_events_were_removed_says_so(
+    explore: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    view = store.save_view("By model", AggregateQuery.from_params(START))
+    events_connection.execute("DELETE FROM usage_events WHERE id = %s", [EVENTS[0].id])
+    events_connection.commit()
+    app = explore(**dict(view.pairs(pinned=True)))
+    assert seen(app, "The numbers below are no longer those that were saved")
+
+
+def test_a_changed_page_overwrites_the_view_that_was_open(explore: Open, store: Store) -> None:
+    app = saved(explore(**START), "By model", "why")
+    app.selectbox(key="group_by").select("metric_key").run()
+    assert not seen(app, "bookmark: By model")
+    with_menu(app)
+    assert app.text_input(key="view_name").value == "By model"
+    button(app, "Overwrite By model").click().run()
+    (view,) = store.views()
+    assert (view.query.given()["group_by"], view.note) == ("metric_key", "why")
+    assert seen(app, "bookmark: By model")
+
+
+def test_typing_the_name_of_another_view_and_saving_at_once_overwrites_nothing(explore: Open, store: Store) -> None:
+    kept = store.save_view("Kept", AggregateQuery(group_by="metric_key"))
+    app = with_menu(explore(**START))
+    app.text_input(key="view_name").input("Kept")
+    app.button(key="view_save").click().run()  # the button was still "Save view"
+    assert store.views() == [kept]
+    assert seen(app, "is the name of another view")
+
+
+def test_names_and_notes_are_never_read_as_markdown_or_html(explore: Open, home: Open, store: Store) -> None:
+    hostile = "**b** <script>alert(1)</script> [x](javascript:y) :red[z] `c` $m$"
+    saved(explore(**START), hostile, hostile)
+    for app in (explore(**START), home(organization_id=OWN)):
+        labels = (link.proto.label for link in app.get("page_link"))
+        named = [each for each in (*labels, *(part.value for part in (*app.markdown, *app.caption))) if "alert" in each]
+        assert len(named) >= 2
+        assert not any(re.search(r"(?<!\\)(<|\[x|\*\*b|:red|`|\$)", each) for each in named)
+
+
+def test_errors_are_said_in_the_menu(explore: Open, store: Store) -> None:
+    app = saved(explore(**START), "")
+    assert seen(app, "name: is blank")
+    assert store.views() == []
+    assert app.session_state["views"]
+
+
+def test_home_lists_views_renames_deletes_and_undoes(home: Open, store: Store) -> None:
+    store.save_view("Events", EventQuery(metric_key="tokens"), "raw")
+    store.save_view("Period", Period(window="last_month"))
+    app = home(organization_id=OWN)
+    assert {"Events", "Period"} <= set(links(app))
+    assert seen(app, "Events · Events, newest first, metric is tokens · saved")
+    view = next(view for view in store.views() if view.name == "Events")
+    key = str(view.id)
+    app.session_state[f"view_edit {key}"] = True
+    app.run()
+    app.text_input(key=f"view_edit_name {key} {view.changed_at}").input("Tokens")
+    app.button(key=f"view_change {key}").click().run()
+    assert [each.name for each in store.views()] == ["Period", "Tokens"]
+    app.session_state[f"view_edit {key}"] = True
+    app.run()
+    app.button(key=f"view_delete {key}").click().run()
+    assert [each.name for each in store.views()] == ["Period"]
+    assert seen(app, "The view Tokens was deleted.")
+    app.button(key="view_undo").click().run()
+    assert [each.name for each in store.views()] == ["Period", "Tokens"]
+    assert not seen(app, "was deleted")
+
+
+def test_home_shows_the_state_of_the_data_and_no_views(home: Open, store: Store) -> None:
+    app = home(organization_id=OWN, timezone="Asia/Kolkata")
+    assert seen(app, "No views yet")
+    (table,) = app.table
+    rows = {name: plain(str(value)) for name, value in table.value.iloc[:, 0].items()}
+    newest = max(row.timestamp for row in EVENTS).astimezone(ZoneInfo("Asia/Kolkata"))
+    assert rows["Newest event"].startswith(f"{newest:%Y-%m-%d %H:%M:%S}, ")
+    assert rows["Newest arrival"].startswith(f"{newest + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}")
+
+
+def test_home_of_an_organization_without_access_shows_nothing(home: Open, store: Store) -> None:
+    replace(store, organization_id=NEIGHBOUR).save_view("Theirs", AggregateQuery())
+    app = home(organization_id=OWN)
+    assert not seen(app, "Theirs")
+    assert "Theirs" not in links(app)
+    app = home(organization_id=str(uuid4()))
+    assert seen(app, "is not an organization you may see")
+    assert not seen(app, "Newest event")
+
+
+def test_many_views_are_searched_by_name_and_note(home: Open, store: Store) -> None:
+    for number in range(9):
+        store.save_view(f"View {number}", AggregateQuery(), f"note {number}")
+    app = home(organization_id=OWN)
+    app.text_input(key="home_views_search").input("NOTE 7").run()
+    assert [link for link in links(app) if link.startswith("View")] == ["View 7"]
+    app.text_input(key="home_views_search").input("nothing").run()
+    assert seen(app, "No view has that")
+
+
+def test_a_view_of_another_version_shows_its_fault_and_no_data(
+    explore: Open, home: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    store.save_view("Later", AggregateQuery())
+    events_connection.execute(f"UPDATE {VIEWS_TABLE} SET params = 'since=-7d&colour=blue'".encode())
+    events_connection.commit()
+    assert seen(home(organization_id=OWN), "cannot be shown: colour: unknown parameter")
+    app = with_menu(explore(organization_id=OWN))
+    button(app, "Later").click().run()
+    assert seen(app, "This link cannot be shown")
+    assert seen(app, "colour")
+    assert not app.get("vega_lite_chart")
+    assert not app.dataframe
+
+
+def test_the_links_opened_last_are_listed_once(explore: Open) -> None:
+    app = explore(**START)
+    app.selectbox(key="group_by").select("metric_key").run()
+    app.query_params["chart"] = "lines"
+    app.run()
+    remembered = app.session_state["recent_links"]
+    assert [link.text.split(",")[0] for link in remembered] == ["Events per day by metric", "Events per day by model"]
+    assert all(link.organization_id == ORGANIZATION for link in remembered)
+
+
+SAVED = datetime(2026, 11, 5, 12, 0, tzinfo=UTC)
+
+
+def view_of(query: AggregateQuery, total: Decimal | None, now: datetime = SAVED, **fields: Any) -> SavedView:
+    pinned = query.pin(now, timedelta(minutes=5))
+    given: dict[str, Any] = {
+        "id": UUID(int=1),
+        "organization_id": ORGANIZATION,
+        "name": "One",
+        "note": "",
+        "author": "local",
+        "created_at": now,
+        "changed_at": now + timedelta(days=1),
+        "saved_at": now,
+        "page": "explore",
+        "params": query.query_string() or "since=-30d",
+        "pinned": pinned.query_string(),
+        "total": total,
+        "currency": None,
+        "as_of": pinned.as_of,
+        "place": "file",
+    }
+    return SavedView(**{**given, **fields})
+
+
+@pytest.mark.parametrize(
+    ("query", "then", "now", "words"),
+    [
+        (
+            AggregateQuery(since="-6d/d"),
+            1_000,
+            1_500,
+            "1,000 events then (30 Oct – 5 Nov 2026), 1,500 now (6–12 Nov 2026), +50.0 %.",
+        ),
+        (
+            AggregateQuery(window="this_month"),
+            500,
+            1_500,
+            "500 events then, before the window was over, 1,500 now, +200.0 %.",
+        ),
+        (AggregateQuery(window="2026-10"), 500, 500, "500 events then, unchanged since."),
+        (AggregateQuery(window="2026-10"), 500, 499, "500 events then, 499 now, −0.2 %."),
+        (AggregateQuery(window="2026-10"), 0, 7, "0 events then, 7 now."),
+        (AggregateQuery(window="2026-10"), -2, 2, "-2 events then, 2 now, +200.0 %."),
+        (AggregateQuery(window="2026-10"), 500, None, "500 events then; no number to compare it with now."),
+        (AggregateQuery(window="2026-10"), None, 7, ""),
+    ],
+)
+def test_the_sentence_of_what_changed(query: AggregateQuery, then: int | None, now: int | None, words: str) -> None:
+    view = view_of(query, None if then is None else Decimal(then))
+    text, _ = since_saved(view, Headline(now), SAVED + timedelta(days=7), ZoneInfo("UTC"))
+    assert text == (f"Saved 5 Nov 2026 12:00: {words}" if words else "Saved 5 Nov 2026 12:00.")
+
+
+def test_the_exact_numbers_and_the_author_are_said() -> None:
+    query = AggregateQuery(window="2026-10", metric="sum_quantity")
+    view = view_of(query, Decimal("12345678.000001"), author="ana@example.com")
+    text, exact = since_saved(view, Headline(Decimal("12345678.000002")), SAVED, ZoneInfo("Europe/Berlin"))
+    assert (
+        text == "Saved 5 Nov 2026 13:00 by ana@example.com: 12.35 M quantity then, 12.35 M now, +0.0000000000081 %."
+        or ("< 0.000001 %" in text)
+    )
+    assert "12,345,678.000001 quantity, as known at 2026-11-05 12:55:00; now exactly 12,345,678.000002." in exact
+
+
+def test_the_number_of_a_view_with_a_selection_is_that_of_the_window() -> None:
+    query = AggregateQuery(window="2026-10")
+    view = view_of(query, Decimal(5), params=f"{query.query_string()}&span=2026-10-01T00:00:00Z/2026-10-02T00:00:00Z")
+    text, _ = since_saved(view, Headline(6), SAVED, ZoneInfo("UTC"))
+    assert text == "Saved 5 Nov 2026 12:00: 5 events in the whole window then, 6 now, +20.0 %."
+
+
+def test_costs_in_another_currency_are_not_compared() -> None:
+    query = AggregateQuery(window="2026-10", metric="sum_cost")
+    view = view_of(query, Decimal(5), currency="USD")
+    text, _ = since_saved(view, Headline(Decimal(9), "EUR"), SAVED, ZoneInfo("UTC"))
+    assert text == "Saved 5 Nov 2026 12:00: 5 USD cost then; no number to compare it with now."
+    text, _ = since_saved(view, Headline(Decimal(9), "USD"), SAVED, ZoneInfo("UTC"))
+    assert "5 USD cost then, 9 now, +80.0 %." in text
+
+
+def test_a_person_whose_access_ended_after_the_page_was_drawn_saves_nothing(
+    explore: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = with_menu(explore(**START))
+    app.text_input(key="view_name").input("Late")
+    monkeypatch.setattr("usage_explore.app.sign_in.grant", lambda: Grant(frozenset({NEIGHBOUR})))
+    app.button(key="view_save").click().run()
+    assert store.views() == []
+    assert seen(app, "is not an organization you may see")

@@ -1,0 +1,93 @@
+"""A view in a real browser: saved, opened in a fresh one, renamed, deleted, and the deletion undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from support.browser_pages import SCHEMES, Site, address, at_rest, in_scheme, parameters, settled, violations
+from support.generated_events import ORGANIZATION, insert
+from support.plain_events import event
+from usage_explore.db import ddl
+
+LINK = address("", organization_id=str(ORGANIZATION), since="-29d/d", group_by="dim:model", chart="lines")
+
+
+@pytest.fixture
+def written(empty_site: Site) -> Site:
+    """A site whose database has two events and may be written to."""
+    now = datetime.now(UTC)
+    with ddl.connect(empty_site.database_url) as connection:
+        insert(connection, [event(now - timedelta(days=day), dimensions='{"model": "a"}') for day in (2, 3)])
+        connection.commit()
+    return empty_site
+
+
+def save(page: Page, name: str, note: str) -> None:
+    page.get_by_role("button", name="Views").click()
+    page.get_by_label("Save this view as").fill(name)
+    page.get_by_label("Note").fill(note)
+    page.get_by_role("button", name="Save view").click()
+
+
+def test_save_open_in_a_fresh_browser_rename_and_delete(written: Site, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written.url)
+    page.goto(LINK)
+    settled(page)
+    save(page, "By model <b>", "For Mondays")
+    expect(page.locator(".st-key-opened_view")).to_contain_text("2 events then, unchanged since.")
+
+    fresh = new_page(base_url=written.url)
+    fresh.goto(address("events", organization_id=str(ORGANIZATION)))
+    settled(fresh)
+    fresh.get_by_role("button", name="Views").click()
+    fresh.get_by_role("link", name="By model <b>").click()
+    expect(fresh.locator(".st-key-opened_view")).to_contain_text("2 events then, unchanged since.")
+    expect(fresh.locator(".st-key-opened_view")).to_contain_text("For Mondays")
+    assert parameters(fresh)["chart"] == ["lines"]
+    fresh.get_by_role("button", name="As saved").click()
+    expect(fresh.get_by_role("button", name="Now", exact=True)).to_be_visible()
+    assert "as_of" in parameters(fresh)
+
+    fresh.get_by_role("link", name="Home").click()
+    expect(fresh.get_by_text("Newest event")).to_be_visible()
+    at_rest(fresh)
+    fresh.get_by_role("button", name="Edit").click()
+    fresh.get_by_label("Name").fill("Renamed")
+    fresh.get_by_role("button", name="Save changes").click()
+    expect(fresh.get_by_role("link", name="Renamed")).to_be_visible()
+    fresh.get_by_role("button", name="Edit").click()
+    fresh.get_by_role("button", name="Delete").click()
+    expect(fresh.get_by_text("was deleted")).to_be_visible()
+    expect(fresh.get_by_role("link", name="Renamed")).to_have_count(0)
+    fresh.get_by_role("button", name="Undo").click()
+    expect(fresh.get_by_role("link", name="Renamed")).to_be_visible()
+
+
+def test_home_is_accessible_and_lists_the_links_opened_last(written: Site, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written.url)
+    page.goto(LINK)
+    settled(page)
+    save(page, "By model", "")
+    expect(page.locator(".st-key-opened_view")).to_contain_text("unchanged since")
+    page.get_by_role("link", name="Home").click()
+    expect(page.get_by_role("link", name="Explore Events per day by model")).to_be_visible()
+    for scheme in SCHEMES:
+        assert violations(in_scheme(page, scheme)) == []
+    page.get_by_role("link", name="Explore Events per day by model").click()
+    settled(page)
+    assert parameters(page)["chart"] == ["lines"]
+
+
+def test_a_bare_address_still_opens_explore(written: Site, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written.url)
+    page.goto("/")
+    settled(page)
+    assert parameters(page) == {
+        "organization_id": [str(ORGANIZATION)],
+        "since": ["-29d/d"],
+        "group_by": ["metric_key"],
+    }
