@@ -12,7 +12,7 @@ from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown, query_edits, who, why
 from usage_explore.app.boards import Action
-from usage_explore.app.cache import Source
+from usage_explore.app.cache import Key, Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
 from usage_explore.app.explore_handover import download, ticket_text
 from usage_explore.app.explore_result import chart, ranking
@@ -30,7 +30,6 @@ from usage_explore.app.filters import (
 )
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import header, headline_number, opened_view
-from usage_explore.app.leaders import Key
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
@@ -183,7 +182,13 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
             selection_bar(view, answer, selection)
         with right:
             ranking(
-                view, source, answer, selection, compared, dark, lambda key, action: _filter(view, answer, key, action)
+                view,
+                source,
+                answer,
+                selection,
+                compared,
+                dark,
+                lambda basis, key, action: _filter(view, basis, key, action),
             )
     _tabs(pages, view, source, answer, selection, compared)
     if source.store.organization_id is not None:
@@ -197,17 +202,17 @@ def _is_empty(answer: Aggregate, source: Source) -> bool:
     return not answer.series or not source.count(answer.events_at(answer.series[0]))
 
 
-def _filter(view: ExploreView, answer: Aggregate, key: Key, action: Action) -> None:
-    """Show only the series, or everything without it."""
-    group = answer.query.group_by
+def _filter(view: ExploreView, basis: Aggregate, key: Key, action: Action) -> None:
+    """Show only the series of the ranking's basis, or everything without it."""
+    group = basis.query.group_by
 
     def edited() -> ExploreView:
         if action == "not":
             # the complement of Other is the series beside it
             query = query_edits.without_value(view.query, group, key[1])
         elif key[0] == "other":
-            other = next(series for series in answer.series if series.kind == "other")
-            query = query_edits.narrowed(answer, view.query, other)
+            other = next(series for series in basis.series if series.kind == "other")
+            query = query_edits.narrowed(basis, view.query, other)
         else:
             query = query_edits.only(view.query, group, key[1])
         # another selected series has no events in the narrowed query

@@ -141,8 +141,16 @@ def ranks(rows: int) -> Column:
     return numbers(RANK, range(1, rows + 1))
 
 
-def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Any:
-    """Draw the columns by their ids. `inks` are colours of a column's cells; `options` go to `st.dataframe`."""
+def draw(
+    columns: Mapping[str, Column],
+    inks: Mapping[str, Sequence[str]] | None = None,
+    marked: Sequence[str] = (),
+    **options: Any,
+) -> Any:
+    """Draw the columns by their ids; `options` go to `st.dataframe`.
+
+    `inks` are colours of a column's cells, `marked` is the CSS of each row's cells, blank for most.
+    """
     frame = pd.DataFrame({name: column.values for name, column in columns.items()})
     data: Any = frame
     if len(frame) <= _MAX_STYLED and (inks or any(column.shown for column in columns.values())):
@@ -152,6 +160,8 @@ def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None
             data = data.format(column.shown, subset=[name], na_rep="")
         for name, ink in (inks or {}).items():
             data = data.apply(lambda _, ink=ink: [f"color: {color}" for color in ink], subset=[name])
+        if marked:
+            data = data.apply(lambda _: marked)
     return st.dataframe(
         data,
         hide_index=True,
