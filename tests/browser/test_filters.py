@@ -20,6 +20,7 @@ Visit = Callable[..., Page]
 def pick(page: Page, field: str) -> None:
     page.get_by_role("button", name="Filter", exact=True).click()
     page.get_by_role("list", name="Field").get_by_role("button", name=field, exact=True).click()
+    page.get_by_role("list", name="Field").wait_for(state="detached")
 
 
 def test_three_clicks_add_a_filter_to_the_link_and_the_chart(visit: Visit, store: Store) -> None:
@@ -79,7 +80,7 @@ def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, 
     page.wait_for_url(re.compile("not%3Ametric_key="))
     assert parameters(page)["not:metric_key"] == ["images", "requests", "tokens_in"]
     settled(page)
-    page.locator('[class*="st-key-edit-metric_key"] button').click()
+    page.locator('[class*="st-key-edit-metric_key"] button').filter(visible=True).click()
     box = page.get_by_role("checkbox", name="Choose requests")
     expect(box).to_be_checked()
     box.uncheck()
@@ -121,18 +122,50 @@ def test_a_typed_text_is_a_value_a_name_or_said_to_be_none(visit: Visit, store: 
 def test_quantities_are_bounded_exactly_and_a_wrong_one_is_explained(visit: Visit, store: Store) -> None:
     page = settled(visit(address("", **LINK)))
     pick(page, "quantity")
-    page.get_by_label("at least").fill("1,5")
+    page.get_by_role("textbox", name="at least").fill("1,5")
     page.get_by_role("button", name="Apply").click()
     sees(page, "is not a decimal such as 2.5")
-    page.get_by_label("at least").fill("0.000000000000000001")
-    page.get_by_label("at most").fill("12")
+    page.get_by_role("textbox", name="at least").fill("0.000000000000000001")
+    page.get_by_role("textbox", name="at most").fill("12")
     page.keyboard.press("Enter")
     sees(page, "quantity at least 0.000000000000000001")
     bounds = {"quantity_min": "0.000000000000000001", "quantity_max": "12"}
     assert {name: parameters(page)[name] for name in bounds} == {name: [value] for name, value in bounds.items()}
     sees(page, formatting.counted(store.aggregate(AggregateQuery(**LINK, **bounds)).total, "event"))
-    page.locator('[class*="st-key-edit-quantity_min"] button').click()
-    expect(page.get_by_label("at most")).to_have_value("12")
-    page.get_by_label("at most").fill("")
+    page.locator('[class*="st-key-edit-quantity_min"] button').filter(visible=True).click()
+    expect(page.get_by_role("textbox", name="at most")).to_have_value("12")
+    page.get_by_role("textbox", name="at most").fill("")
     page.get_by_role("button", name="Apply").click()
     page.wait_for_url(lambda url: "quantity_max" not in url)
+
+
+def test_a_cell_of_the_rows_narrows_in_two_clicks_and_back_undoes_it(visit: Visit, store: Store) -> None:
+    selected = {"metric_key": "requests", "span": "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"}
+    page = settled(visit(address("", **LINK, **selected)))
+    table = page.locator('[data-testid="stDataFrame"]').last
+    box = table.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 230, box["y"] + 52)  # 1: the metric of the newest event
+    page.get_by_role("button", name="Not metric requests").wait_for()
+    page.get_by_role("button", name="Not metric requests").click()  # 2
+    page.wait_for_url(re.compile("not%3Ametric_key=requests"))
+    assert parameters(page)["span"] == [selected["span"]]
+    page.go_back()
+    page.wait_for_url(lambda url: "not%3A" not in url)
+
+
+def test_an_open_event_narrows_in_two_clicks_and_stays_open(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("events", organization_id=ACME, quantity_min="0")))
+    box = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 330, box["y"] + 52)  # 1
+    page.wait_for_url(re.compile("event="))
+    only = page.get_by_role("button", name=re.compile("^Only customer "))
+    only.click()  # 2
+    page.wait_for_url(re.compile("customer_id="))
+    assert {"customer_id", "event", "quantity_min"} <= parameters(page).keys()
+    settled(page)
+    expect(page.get_by_text("Event in full")).to_be_visible()
+    page.go_back()
+    page.wait_for_url(lambda url: "customer_id=" not in url)
+    assert "event" in parameters(page)

@@ -14,7 +14,8 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import EventPage
-from usage_explore.app import grid, markdown, query_edits
+from usage_explore.app import event_filters, grid, markdown, query_edits
+from usage_explore.app.boards import Action
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
@@ -263,6 +264,12 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     st.table(shown_rows, border="horizontal")
     st.markdown("**dimensions**")
     st.code(json_text(event.dimensions, indent=2), language="json", wrap_lines=True)
+    event_filters.draw(
+        event_filters.pairs(event),
+        page.names,
+        "event_values",
+        lambda *clicked: go(view, lambda: _filtered(view, *clicked)),
+    )
     around = _around(event)
     # a page link to the page it is on would leave the address bar as it was
     st.button(
@@ -278,6 +285,13 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         icon=":material/bar_chart:",
         query_params=_usage_around(event, view.timezone).to_params(),
     )
+
+
+def _filtered(view: EventsView, group: str, value: str | None, action: Action) -> EventsView:
+    """Only the events with a value of the open event, which stays open, or those without it."""
+    if action == "not":
+        return view.with_query(query_edits.without_value(view.query, group, value))
+    return view.with_query(query_edits.only(view.query, group, value)).replace(event=view.event)
 
 
 def _find(moment: datetime, identity: UUID, query: EventQuery, source: Source, page: EventPage) -> Event | None:

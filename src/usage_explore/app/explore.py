@@ -10,7 +10,7 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, markdown, query_edits, who, why
+from usage_explore.app import event_filters, grid, markdown, query_edits, who, why
 from usage_explore.app.boards import Action
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
@@ -406,7 +406,7 @@ def _tabs(
 ) -> None:
     """The tabs under the chart; only the open one queries the database."""
     draw: tuple[Callable[[], None], ...] = (
-        lambda: _events(pages, source, answer, selection),
+        lambda: _events(pages, view, source, answer, selection),
         lambda: who.draw(view, source, selection, compared),
         lambda: why.draw(view, source, selection, compared),
         lambda: _data(answer),
@@ -423,7 +423,7 @@ def _tabs(
                     sentence(str(error))
 
 
-def _events(pages: Pages, source: Source, answer: Aggregate, selection: Selection) -> None:
+def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate, selection: Selection) -> None:
     span = selection.query.span
     query = EventQuery(
         **{**selection.query.shared_with(EventQuery), "occurred_after": span[0], "occurred_before": span[1]}
@@ -439,7 +439,21 @@ def _events(pages: Pages, source: Source, answer: Aggregate, selection: Selectio
         if not selection:
             st.caption("Click a bar, or drag over a span, to see its events.", width="content")
     if page.events:
-        events_table(page.events, answer.query.timezone, page.names, height=380)
+        # several cells, so that a range can still be copied; a key of its own per query, as the rows are others
+        table = events_table(
+            page.events,
+            answer.query.timezone,
+            page.names,
+            height=380,
+            key=f"behind {hash(query)}",
+            on_select="rerun",
+            selection_mode="multi-cell",
+        )
+        event_filters.of_cell(
+            page,
+            table["selection"]["cells"],
+            lambda *clicked: go(view, lambda: who.filtered(view, selection, *clicked)),
+        )
     else:
         st.info("No events here.")
     # counted last, as counting may take longer than the rows

@@ -28,7 +28,7 @@ from usage_explore.app.cache import Source
 from usage_explore.decimals import Number, json_text, plain
 from usage_explore.errors import StatementTimeout
 from usage_explore.names import Names
-from usage_explore.query.filters import ID_COLUMNS
+from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.results import formulas
 from usage_explore.results.types import Event
@@ -223,6 +223,16 @@ def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: b
             pixels = "large" if name == "dimensions" else width(heading, values) if is_measured else None
             columns[heading] = texts(heading, values, shown, width=pixels)
     return draw({**columns, **ids}, alt="Usage events, newest first", **options)
+
+
+def group_of_column(column: str) -> str | None:
+    """The group that a column of the table of events shows; `dim:` for all dimensions, None for other columns."""
+    if column.startswith(DIMENSION):
+        return column
+    if column.endswith(_HEADINGS["dimensions"].lower()) or column == _HEADINGS["dimensions"]:
+        return DIMENSION
+    heading = column.removesuffix(" id")
+    return next((name for name, label in _HEADINGS.items() if label == heading and name in GROUPS), None)
 
 
 def counted(query: EventQuery, source: Source) -> str:
