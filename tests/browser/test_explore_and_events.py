@@ -198,6 +198,22 @@ def test_a_name_in_the_ranking_filters_to_it_other_included(visit: Visit, store:
         sees(page, formatting.counted(int(series.total), "event") + " ·")
 
 
+def test_a_series_is_picked_in_the_ranking_and_back_undoes_it(visit: Visit, store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK, top=3))
+    page = settled(visit(address("", **LINK, top="3")))
+    table = page.locator('[data-testid="stDataFrame"]').first
+    box = table.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] - 72, box["y"] + 35 * 2 + 17)
+    page.wait_for_url(re.compile("series="))
+    assert parameters(page)["series"] == [f"value:{answer.series[1].key}"]
+    sees(page, formatting.counted(int(answer.series[1].total), "event") + " ·")
+    page.mouse.click(box["x"] + box["width"] - 72, box["y"] + 35 * 2 + 17)
+    page.wait_for_url(lambda url: "series=" not in url)
+    page.go_back()
+    page.wait_for_url(re.compile("series="))
+
+
 def test_the_downloads_hold_the_answer(visit: Visit, store: Store) -> None:
     page = settled(visit(address("", **LINK)))
     page.get_by_role("tab", name="Download").click()
