@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage_explore.app.leaders import MAX_ROWS, OTHER, Key, Period, Row, board, ranked
+from usage_explore.app.cache import Key
+from usage_explore.app.leaders import MAX_ROWS, OTHER, Period, Row, board, ranked
 from usage_explore.app.page_state import Order
 from usage_explore.comparison import Change
 from usage_explore.decimals import exact_sum

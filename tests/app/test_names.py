@@ -70,36 +70,6 @@ def test_a_column_of_names_is_as_wide_as_the_longest(events: Open, store: Store)
     assert shown["width"] == grid.width("Customer", names) > grid.width("Customer", [])
 
 
-def test_the_picker_offers_names_and_takes_a_part_of_one(explore: Open, store: Store, largest: Any) -> None:
-    app = explore(**LINK)
-    app.session_state["add_filter"] = True
-    app.run()
-    app.selectbox(key="filter_group").select("customer_id").run()
-    picker = app.multiselect(key="filter_values customer_id is")
-    assert any(option.startswith(f"{largest.name}  ·  ") and option.endswith(largest.key) for option in picker.options)
-    hits = store.scoped(ACME).search_names(largest.name[2:-2].upper(), "customer_id")
-    assert [str(hit.id) for hit in hits] == [largest.key]
-    app.session_state["filter_values customer_id is"] = [largest.name[2:-2].upper()]
-    app.run()
-    assert any(largest.key in each.value.replace("\\", "") for each in app.caption)
-    app.button(key="filter_apply").click().run()
-    assert app.query_params["customer_id"] == largest.key
-
-
-@pytest.mark.parametrize(
-    ("typed", "said"), [("Brightwater", "names: "), ("no such name", "is not a UUID, and in no customer's name or id")]
-)
-def test_a_text_of_several_or_no_names_is_not_a_filter(explore: Open, typed: str, said: str) -> None:
-    app = explore(**LINK)
-    app.session_state["add_filter"] = True
-    app.run()
-    app.selectbox(key="filter_group").select("customer_id").run()
-    app.session_state["filter_values customer_id is"] = [typed]
-    app.run()
-    assert any(said in each.value.replace("\\", "") for each in app.warning)
-    assert app.button(key="filter_apply").disabled
-
-
 def test_only_the_names_of_visible_organizations_are_offered(
     use: Callable[..., None], events_database_url: str, events_connection: ddl.Connection
 ) -> None:

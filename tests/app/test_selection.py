@@ -111,12 +111,3 @@ def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) ->
     }
     moved = sorted((abs(change) for change in changes.values()), reverse=True)
     assert [abs(change) for change in listed["change"]][:5] == moved[:5]
-
-
-def test_a_chip_opens_the_picker_with_its_values(explore: Open) -> None:
-    app = explore(**LINK, metric_key=["images", "requests"])
-    app.button(key="edit metric_key is").click().run()
-    assert not app.exception
-    assert app.session_state["filter_group"] == "metric_key"
-    assert app.session_state["filter_test"] == "is"
-    assert app.session_state["filter_values metric_key is"] == ["images", "requests"]

@@ -76,46 +76,6 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
     assert "since" not in parameters(page)
 
 
-def test_the_picker_adds_a_filter_to_the_link_and_the_chart(visit: Visit, store: Store) -> None:
-    page = settled(visit(address("", **LINK)))
-    before = picture(page)
-    page.get_by_role("button", name="Filter", exact=True).click()
-    values = page.get_by_role("combobox", name="Values")
-    values.click()
-    values.fill("images")
-    page.get_by_role("option", name="images · ").click()
-    expect(page.get_by_role("listbox")).to_be_visible()
-    page.get_by_role("button", name="Add filter").click()
-    sees(page, "metric is images")
-    assert parameters(page)["metric_key"] == ["images"]
-    assert picture(page) != before
-    total = store.aggregate(AggregateQuery(**LINK, metric_key="images")).total
-    sees(page, formatting.counted(total, "event"))
-    page.get_by_role("button", name="metric is images").click()
-    settled(page)
-    assert "metric_key" not in parameters(page)
-    assert picture(page) == before
-
-
-def test_a_customer_is_found_by_a_part_of_its_name(visit: Visit, store: Store) -> None:
-    customer = store.scoped(ACME).customers(AggregateQuery(**LINK))[1]
-    assert customer.name
-    page = settled(visit(address("", **LINK)))
-    page.get_by_role("button", name="Filter", exact=True).click()
-    field = page.get_by_role("combobox", name="Field")
-    field.click()
-    page.get_by_role("option", name="customer", exact=True).click()
-    values = page.get_by_role("combobox", name="Value", exact=True)
-    for part in (customer.value[9:18], customer.name[1:-1].upper()):  # of the id, then of the name in another case
-        values.click()
-        values.fill(part)
-        expect(page.get_by_role("option", name=customer.name)).to_be_visible()
-    page.get_by_role("option", name=customer.name).click()
-    page.get_by_role("button", name="Add filter").click()
-    sees(page, f"customer is {customer.name}")
-    assert parameters(page)["customer_id"] == [customer.value]
-
-
 @pytest.mark.parametrize("width", [390, 768, 1024, 1440])
 def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int) -> None:
     page = visit(address("events", organization_id=ACME))
@@ -151,23 +111,6 @@ def test_on_a_phone_the_chart_is_on_the_first_screen_and_the_controls_unfold(vis
     box = controls.bounding_box()
     assert box
     assert box["height"] < 80  # one row of labels and inputs
-
-
-@pytest.mark.parametrize(("width", "height"), [(1400, 1200), (390, 700)])
-def test_the_open_list_of_values_covers_no_button_of_the_picker(visit: Visit, width: int, height: int) -> None:
-    page = settled(visit(address("", **LINK)))
-    page.set_viewport_size({"width": width, "height": height})
-    page.get_by_role("button", name="Filter", exact=True).click()
-    page.get_by_role("combobox", name="Values").click()
-    page.get_by_role("option", name="images · ").click()
-    button = page.get_by_role("button", name="Add filter")
-    expect(button).to_be_enabled()
-    page.get_by_role("option", name="requests · ").click()  # just before the click, and so not drawn when it comes
-    box = button.bounding_box()
-    assert box
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_url(re.compile("metric_key="))
-    assert parameters(page)["metric_key"] == ["images", "requests"]
 
 
 def test_controls_show_the_link_though_a_click_interrupts_the_first_run(visit: Visit) -> None:
@@ -270,6 +213,22 @@ def test_a_name_in_the_ranking_filters_to_it_other_included(visit: Visit, store:
         page.mouse.click(box["x"] + 70, box["y"] + 35 * (row + 1) + 17)
         page.wait_for_url(re.compile("metric_key="))
         sees(page, formatting.counted(int(series.total), "event") + " ·")
+
+
+def test_a_series_is_picked_in_the_ranking_and_back_undoes_it(visit: Visit, store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK, top=3))
+    page = settled(visit(address("", **LINK, top="3")))
+    table = page.locator('[data-testid="stDataFrame"]').first
+    box = table.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] - 72, box["y"] + 35 * 2 + 17)
+    page.wait_for_url(re.compile("series="))
+    assert parameters(page)["series"] == [f"value:{answer.series[1].key}"]
+    sees(page, formatting.counted(int(answer.series[1].total), "event") + " ·")
+    page.mouse.click(box["x"] + box["width"] - 72, box["y"] + 35 * 2 + 17)
+    page.wait_for_url(lambda url: "series=" not in url)
+    page.go_back()
+    page.wait_for_url(re.compile("series="))
 
 
 def test_the_downloads_hold_the_answer(visit: Visit, store: Store) -> None:

@@ -167,6 +167,29 @@ def test_a_new_value_and_a_gone_one_are_named(explained: Any) -> None:
     assert explanation.change == 39
     assert explanation.rest.contribution == 0
     assert [cell.contribution for cell in explanation.cells] == [59, -20]
+    assert [cell.label for cell in explanation.cells if cell.without] == []
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+def test_a_condition_is_named_only_if_it_excludes_events(explained: Any, overlap: int) -> None:
+    def made(at: datetime, number: int, **values: Any) -> Row:
+        customer = generated_events.CUSTOMERS[number % 4]
+        return event(at, customer_id=customer, dimensions=f'{{"model": "m{number % 5}"}}', **values)
+
+    grown = [made(utc(2026, 6, 2, 9, number), number, price_key="rush", metric_key="b") for number in range(59)]
+    new = [
+        made(utc(2026, 6, 2, 10, number), number, metric_key="fresh", price_key="rush" if number < overlap else None)
+        for number in range(40)
+    ]
+    usually = [made(utc(2026, 5, 26, 9, number), number, price_key="rush", metric_key="b") for number in range(9)]
+    explanation = explained([*grown, *new, *usually])
+    wheres = {cell.where for cell in explanation.cells}
+    assert wheres == {(("price_key", "rush"),), (("metric_key", "fresh"),)}
+    assert sum(cell.contribution for cell in explanation.cells) == explanation.change == 90
+    excluding = [cell for cell in explanation.cells if cell.without]
+    assert len(excluding) == overlap
+    assert (" is not " in explanation.sentence) == bool(overlap)
+    check(explanation, [*grown, *new, *usually, *usual(utc(2026, 5, 26)), *usual(utc(2026, 6, 2))])
 
 
 def test_the_share_of_nothing_in_a_decrease_is_zero_without_a_sign(explained: Any) -> None:

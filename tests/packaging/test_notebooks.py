@@ -92,8 +92,10 @@ def test_the_explore_notebook_answers_on_demo_data(
     for cell in shown.cells:
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr" or "export" in output["text"], output["text"]
-    checks = "".join(outputs(shown, name) for name in ("exact", "compare", "filters", "zones"))
-    assert checks.count(": True") + checks.count(":  True") == 5
+    checks = "".join(outputs(shown, name) for name in ("exact", "compare", "leaders", "cost", "filters", "zones"))
+    assert len(re.findall(r": +True", checks)) == 8
+    assert "dim:model" in outputs(shown, "leaders")
+    assert "unit cost" in outputs(shown, "cost")
     assert "False" not in checks
     assert "No events in this window" not in outputs(shown, "chart")
     assert "application/vnd.jupyter.widget-view+json" in str(
@@ -154,6 +156,8 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
             ingested_at=newest,
             metric_key="calls",
             quantity=Decimal(number + 1),
+            external_cost_amount=None if dimensions == "{}" else Decimal("0.1") * number,
+            external_cost_currency=None if dimensions == "{}" else "usd" if number % 3 else None,
             dimensions=dimensions,
         )
         for number, row in enumerate(generated_events.generate(per_scene=1)[:10])
@@ -166,6 +170,12 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
     assert "False" not in re.sub(r"complete.*", "", outputs(shown, "exact") if path.stem == "01-explore" else text)
     if path.stem == "01-explore" or "newest event" in said:
         assert said in text
+    if path.stem == "01-explore":
+        assert len(re.findall(r": +True", outputs(shown, "leaders"))) == 2
+        assert ("No event of this window has a dimension" in outputs(shown, "leaders")) == (dimensions == "{}")
+        costed = sum(row.external_cost_amount is not None for row in made)
+        assert ("No event of this window has a cost" in outputs(shown, "cost")) == (not costed)
+        assert len(re.findall(r": +True", outputs(shown, "cost"))) == bool(costed)
     if path.stem == "02-validate-billing":
         assert "No event of this period was sent twice" in text
         assert "knows none of these metrics" in text

@@ -67,7 +67,7 @@ export default function (component) {
     boards = element("div", { class: "boards" })
     parentElement.append(boards)
   }
-  boards.classList.toggle("wide", data.wide)
+  boards.className = `boards ${data.layout}`
   const opened = data.tables.find((table) => table.search !== null && !boards.querySelector(`[data-place="${CSS.escape(table.id + " search")}"]`))
   boards.replaceChildren(...data.tables.map(board))
   const target = opened ? `${opened.id} search` : place

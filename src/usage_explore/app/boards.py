@@ -15,6 +15,7 @@ from typing import Any, Literal
 import streamlit as st
 
 Action = Literal["only", "not"]
+Layout = Literal["grid", "wide", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,12 @@ def draw(
     act: Callable[[str, int, Action], None],
     search: Callable[[str, str | None], None] = lambda table, text: None,
     group: Callable[[str], None] = lambda table: None,
-    wide: bool = False,
+    layout: Layout = "grid",
 ) -> None:
     """Draw the boards. `act(table, row, action)` is called for a click in a row, `group(table)` for one on a title.
 
     `search(table, text)` is called for a text typed, None if the search is closed.
-    `wide` boards have lines of their own.
+    The boards are a "grid", or "wide" with lines of their own; a "list" has names only.
     """
 
     def clicked(name: str, then: Callable[[Any], None]) -> Callable[[], None]:
@@ -81,7 +82,7 @@ def draw(
 
     _component()(
         key=key,
-        data={"tables": [asdict(table) for table in tables], "headings": list(headings), "wide": wide},
+        data={"tables": [asdict(table) for table in tables], "headings": list(headings), "layout": layout},
         on_act_change=clicked("act", lambda event: act(event["table"], event["row"], event["action"])),
         on_search_change=clicked("search", lambda event: search(event["table"], event["text"])),
         on_group_change=clicked("group", lambda event: group(event["table"])),

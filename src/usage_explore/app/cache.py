@@ -22,7 +22,7 @@ import streamlit as st
 from usage_explore import charts
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
-from usage_explore.app import sign_in
+from usage_explore.app import query_edits, sign_in
 from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
@@ -33,10 +33,11 @@ from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.records.views import SavedView
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Choice, Comparison, Hit, SeriesKind
+from usage_explore.results.types import Choice, Comparison, Hit, Series, SeriesKind
 from usage_explore.store import ExtractState, Store
 
 _Q = TypeVar("_Q", bound=Query)
@@ -45,6 +46,12 @@ _log = logging.getLogger(__name__)
 
 MAX_SEARCH_HITS = 20
 """Names that a search in a picker returns."""
+
+MAX_LINES = 8
+"""Series of ids that are looked up one by one; of more, all series of the group are read."""
+
+Key = tuple[SeriesKind, str | None]
+"""(kind, key) of a series."""
 
 _MINUTE, _TEN_MINUTES, _HOUR = 60, 600, 3_600  # seconds that results are cached
 _MAX_FREQUENT_SECONDS = 1
@@ -57,7 +64,7 @@ _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
 class Totals:
     """The total of every value of a group, by (kind, key), and the names of its ids."""
 
-    by_key: dict[tuple[SeriesKind, str | None], Number | None]
+    by_key: dict[Key, Number | None]
     names: Names
 
 
@@ -80,6 +87,11 @@ class Source:
         """The total of every value of the query's group in its window; None if those are more than an answer holds."""
         whole = query.replace(bucket="week", top=0, compare=None, cumulative=None)
         return _totals(self.store, self.store.organization_id, whole, self.now)
+
+    def lines(self, query: AggregateQuery, keys: Iterable[Key]) -> dict[Key, Series]:
+        """The series of these values of the query's group in its window, by (kind, key); without those of no event."""
+        wanted = tuple(sorted({*keys}, key=lambda key: (key[0], key[1] or "")))
+        return _lines(self.store, self.store.organization_id, query, wanted, self.now) if wanted else {}
 
     def leaderboards(self, query: AggregateQuery, top: int) -> Leaderboards:
         """The largest values of every column and dimension in the query's window, as of this minute."""
@@ -219,6 +231,7 @@ def renew() -> None:
         _aggregate,
         _comparison,
         _totals,
+        _lines,
         _leaderboards,
         _explanation,
         _first_event,
@@ -317,6 +330,28 @@ def _totals(_store: Store, organization_id: UUID | None, query: AggregateQuery, 
         except QueryError:
             return None
     return Totals({(series.kind, series.key): series.total for series in answer.series}, answer.names)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
+def _lines(
+    _store: Store, organization_id: UUID | None, query: AggregateQuery, keys: tuple[Key, ...], now: datetime
+) -> dict[Key, Series]:
+    group, every = query.group_by, query.replace(top=0, compare=None)
+    values = [key for kind, key in keys if kind == "value" and key is not None]
+    queries = [query_edits.only(every, group, None)] if ("missing", None) in keys else []
+    if group not in ID_COLUMNS:  # of which a filter takes several values
+        queries += [query_edits.with_values(every, group, tuple(values), "only")] if values else []
+    elif len(values) <= MAX_LINES:
+        queries += [query_edits.only(every, group, value) for value in values]
+    else:
+        queries = [every]
+    with logged_work("lines", organization_id, query):
+        try:
+            answers = [_store.aggregate(edited) for edited in queries]
+        except QueryError:  # more points, or longer values, than a query holds
+            return {}
+    found = {(series.kind, series.key): series for answer in answers for series in answer.series}
+    return {key: found[key] for key in keys if key in found}
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)

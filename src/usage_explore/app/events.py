@@ -14,7 +14,8 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import EventPage
-from usage_explore.app import grid, markdown, query_edits
+from usage_explore.app import event_filters, grid, markdown, query_edits
+from usage_explore.app.boards import Action
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
@@ -257,6 +258,12 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         st.table({markdown.plain(key): _value(text) for key, text in values.items()}, border="horizontal")
     else:
         st.caption("none")
+    event_filters.draw(
+        event_filters.pairs(event),
+        page.names,
+        "event_values",
+        lambda *clicked: go(view, lambda: _filtered(view, *clicked)),
+    )
     around = _around(event)
     # a page link to the page it is on would leave the address bar as it was
     st.button(
@@ -304,6 +311,13 @@ def _fields(event: Event, timezone: str) -> None:
 
 def _value(text: str | None) -> str:
     return _NULL if text is None else markdown.plain(text or "(empty)")
+
+
+def _filtered(view: EventsView, group: str, value: str | None, action: Action) -> EventsView:
+    """Only the events with a value of the open event, which stays open, or those without it."""
+    if action == "not":
+        return view.with_query(query_edits.without_value(view.query, group, value))
+    return view.with_query(query_edits.only(view.query, group, value)).replace(event=view.event)
 
 
 def _find(moment: datetime, identity: UUID, query: EventQuery, source: Source, page: EventPage) -> Event | None:

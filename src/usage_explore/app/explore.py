@@ -10,9 +10,9 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, markdown, query_edits, who, why
+from usage_explore.app import event_filters, grid, markdown, query_edits, who, why
 from usage_explore.app.boards import Action
-from usage_explore.app.cache import Source
+from usage_explore.app.cache import Key, Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
 from usage_explore.app.explore_handover import download, ticket_text
 from usage_explore.app.explore_result import chart, ranking
@@ -30,7 +30,6 @@ from usage_explore.app.filters import (
 )
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import header, headline_number, opened_view
-from usage_explore.app.leaders import Key
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
@@ -181,7 +180,13 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
             left, right = st.columns([5, 3], gap="medium")
         with right:  # first: its columns set the chart's width, and a chart that changes its width is drawn twice
             ranking(
-                view, source, answer, selection, compared, dark, lambda key, action: _filter(view, answer, key, action)
+                view,
+                source,
+                answer,
+                selection,
+                compared,
+                dark,
+                lambda basis, key, action: _filter(view, basis, key, action),
             )
         with left:
             chart(view, source, answer, dark)
@@ -198,17 +203,17 @@ def _is_empty(answer: Aggregate, source: Source) -> bool:
     return not answer.series or not source.count(answer.events_at(answer.series[0]))
 
 
-def _filter(view: ExploreView, answer: Aggregate, key: Key, action: Action) -> None:
-    """Show only the series, or everything without it."""
-    group = answer.query.group_by
+def _filter(view: ExploreView, basis: Aggregate, key: Key, action: Action) -> None:
+    """Show only the series of the ranking's basis, or everything without it."""
+    group = basis.query.group_by
 
     def edited() -> ExploreView:
         if action == "not":
             # the complement of Other is the series beside it
             query = query_edits.without_value(view.query, group, key[1])
         elif key[0] == "other":
-            other = next(series for series in answer.series if series.kind == "other")
-            query = query_edits.narrowed(answer, view.query, other)
+            other = next(series for series in basis.series if series.kind == "other")
+            query = query_edits.narrowed(basis, view.query, other)
         else:
             query = query_edits.only(view.query, group, key[1])
         # another selected series has no events in the narrowed query
@@ -401,7 +406,7 @@ def _tabs(
 ) -> None:
     """The tabs under the chart; only the open one queries the database."""
     draw: tuple[Callable[[], None], ...] = (
-        lambda: _events(pages, source, answer, selection),
+        lambda: _events(pages, view, source, answer, selection),
         lambda: who.draw(view, source, selection, compared),
         lambda: why.draw(view, source, selection, compared),
         lambda: _data(answer),
@@ -418,7 +423,7 @@ def _tabs(
                     sentence(str(error))
 
 
-def _events(pages: Pages, source: Source, answer: Aggregate, selection: Selection) -> None:
+def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate, selection: Selection) -> None:
     span = selection.query.span
     query = EventQuery(
         **{**selection.query.shared_with(EventQuery), "occurred_after": span[0], "occurred_before": span[1]}
@@ -434,7 +439,21 @@ def _events(pages: Pages, source: Source, answer: Aggregate, selection: Selectio
         if not selection:
             st.caption("Click a bar, or drag over a span, to see its events.", width="content")
     if page.events:
-        events_table(page.events, answer.query.timezone, page.names, height=380)
+        # several cells, so that a range can still be copied; a key of its own per query, as the rows are others
+        table = events_table(
+            page.events,
+            answer.query.timezone,
+            page.names,
+            height=380,
+            key=f"behind {hash(query)}",
+            on_select="rerun",
+            selection_mode="multi-cell",
+        )
+        event_filters.of_cell(
+            page,
+            table["selection"]["cells"],
+            lambda *clicked: go(view, lambda: who.filtered(view, selection, *clicked)),
+        )
     else:
         st.info("No events here.")
     # counted last, as counting may take longer than the rows

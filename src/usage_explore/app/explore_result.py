@@ -20,8 +20,8 @@ from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown
 from usage_explore.app.boards import Action
-from usage_explore.app.cache import Source, Totals
-from usage_explore.app.leaders import OTHER, Key, Row, moved, ranked
+from usage_explore.app.cache import Key, Source, Totals
+from usage_explore.app.leaders import OTHER, Row, moved, ranked
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.page_state import ChartKind, ExploreView, Order, Span
 from usage_explore.app.problems import sentence
@@ -48,8 +48,11 @@ _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAP
 _PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
 """Width of a table on a screen of 390 pixels, and of a narrow page's margins with its scroll bar."""
 
-_NOT_PIXELS = 44
-"""Width of the column of buttons that exclude a series."""
+_BUTTON_PIXELS = 44
+"""Width of a column of buttons that select or exclude a series."""
+
+_SELECTED_CELL = "background-color: rgba(128, 128, 128, 0.22)"
+"""Style of the cells of the selected series, readable on light and dark."""
 
 MAX_MOVERS = 5
 """Largest changes, of which those in Other have rows of their own."""
@@ -263,12 +266,16 @@ def ranking(
     selection: Selection,
     compared: Windows | str,
     dark: bool,
-    act: Callable[[Key, Action], None],
+    act: Callable[[Aggregate, Key, Action], None],
 ) -> None:
-    """Draw the ranking; `act` is called with the series whose name, or whose "not", was clicked."""
+    """Draw the ranking; `act` is called with its basis and the series whose name, or whose "not", was clicked.
+
+    A click in the column "Pick" selects the series, or clears the selected one.
+    """
     result = ranked_series(source, answer, selection, compared, view.order)
     rows = result.rows
     drawn = {(series.kind, series.key): index for index, series in enumerate(answer.series)}
+    selected_key = (selection.series.kind, selection.series.key) if selection.series else None
     colours = charts.colors(answer, dark, frequent=source.frequent(answer.query.group_by))
     muted = charts.theme(dark).other
     total = result.basis.total if result.basis.adds_up else None
@@ -278,16 +285,20 @@ def ranking(
     name = group_name(answer.query.group_by)
     if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case
         name = name.capitalize()
-    points = [_begun(answer, answer.series[drawn[row.key]]) if row.key in drawn else [] for row in rows]
+    lines = {} if charts.undrawable(answer) else _lines(source, answer, result)
+    points = [_begun(answer, lines[row.key]) if row.key in lines else [] for row in rows]
     shapes = [[] if charts.undrawable(answer) else _shape(line) for line in points]
 
-    def clicked(key: str, action: Action) -> Callable[[], None]:
+    def clicked(key: str, then: Callable[[Key], None]) -> Callable[[], None]:
         def callback() -> None:
             click = st.session_state[key]
             if click is not None and click["row"] < len(rows):
-                act(rows[click["row"]].key, action)
+                then(rows[click["row"]].key)
 
         return callback
+
+    def pick(key: Key) -> None:
+        go(view, lambda: view.replace(series=None if key == selected_key else key))
 
     # bars show a spike as it is, where there is room for them; lines smooth it
     room = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
@@ -338,12 +349,12 @@ def ranking(
     others += total_column.width
     name_width = max(_MIN_NAME_PIXELS, whole_name)
 
-    def button(heading: str, action: Action, pixels: int, tooltip: str) -> Any:
-        key = f"ranking_{action}"
+    def button(name: str, heading: str, then: Callable[[Key], None], pixels: int, tooltip: str) -> Any:
+        key = f"ranking_{name}"
         return st.column_config.ButtonColumn(
             heading,
             key=key,
-            on_click=clicked(key, action),
+            on_click=clicked(key, then),
             type="tertiary",
             alignment="left",
             width=pixels,
@@ -361,23 +372,31 @@ def ranking(
         # Streamlit's CSV leaves buttons out: the series as a download has it is the value behind the square
         # a heading without a text fails WCAG
         "series": grid.texts("■", spellings, square, width=_SQUARE_PIXELS),
-        "name": grid.Column(pd.Series(labels, dtype="object"), button(name, "only", name_width, tooltip)),
+        "name": grid.Column(
+            pd.Series(labels, dtype="object"),
+            button("only", name, lambda key: act(result.basis, key, "only"), name_width, tooltip),
+        ),
         "total": total_column,
         "share": ratios["share"],
         **difference,
         "change": ratios["change"],
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
+        "pick": grid.Column(
+            pd.Series([_pick_text(result, answer, row.key, selected_key) for row in rows], dtype="object"),
+            button("pick", "Pick", pick, _BUTTON_PIXELS, "Select the series, ◉ the selected one: all numbers follow"),
+        ),
         "not": grid.Column(
             pd.Series([None if row.key == OTHER else "≠" for row in rows], dtype="object"),
-            button("Not", "not", _NOT_PIXELS, "Exclude the series"),
+            button("not", "Not", lambda key: act(result.basis, key, "not"), _BUTTON_PIXELS, "Exclude the series"),
         ),
     }
     shapeless = others + name_width
-    width = shapeless + shape_width + _NOT_PIXELS + _SLACK_PIXELS
+    width = shapeless + shape_width + 2 * _BUTTON_PIXELS + _SLACK_PIXELS
     st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _PAGE_MARGIN_PIXELS, shapeless=shapeless))
     grid.draw(
         columns,
         inks={"series": [colours[drawn[row.key]] if row.key in drawn else muted for row in rows]},
+        marked=[_SELECTED_CELL if row.key == selected_key else "" for row in rows] if selected_key else (),
         height="auto" if len(rows) <= 14 else 520,
         alt=f"{name} ranked {_ORDERS[view.order]}",
     )
@@ -391,6 +410,22 @@ def ranking(
         label_visibility="collapsed",
         on_change=changed(key, view, lambda picked: view.replace(order=picked)),
     )
+
+
+def _lines(source: Source, answer: Aggregate, result: Ranked) -> dict[Key, Series]:
+    """The series of the ranking's rows in the answer's window: those of the chart, and looked-up ones beside them."""
+    lines = {(series.kind, series.key): series for series in answer.series}
+    others = [row.key for row in result.rows if row.key not in lines and row.key != OTHER]
+    return lines | source.lines(answer.query, others)
+
+
+def _pick_text(result: Ranked, answer: Aggregate, key: Key, selected_key: Key | None) -> str | None:
+    """The button that selects a series; none for an Other of the selected time that holds others than the chart's."""
+    if key == selected_key:
+        return "◉"
+    if key == OTHER and {item.key for item in result.basis.series} != {item.key for item in answer.series}:
+        return None
+    return "○"
 
 
 def _label(result: Ranked, row: Row) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -10,18 +10,19 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import formatting
-from usage_explore.app import markdown, query_edits
+from usage_explore.app import markdown, picker, query_edits
+from usage_explore.app.boards import Action
 from usage_explore.app.cache import MAX_SEARCH_HITS, Source
 from usage_explore.app.navigation import View, changed, follow, go
 from usage_explore.app.page_state import CustomerView, ExploreView, ValidateView
-from usage_explore.app.query_edits import TESTS, Filter, Test
+from usage_explore.app.query_edits import Filter
+from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
 from usage_explore.names import Names, kind_of
 from usage_explore.query import buckets, validators
-from usage_explore.query.base import Query
+from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.buckets import CALENDAR_WINDOWS
 from usage_explore.query.describe import group_name, window_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
@@ -33,8 +34,17 @@ FROM, UP_TO = "from", "up to, not included"
 WindowView = ExploreView | ValidateView | CustomerView
 """A view whose query has a window in its own time zone."""
 
-_POPOVER = "add_filter"
-_TESTS_WITH_VALUES = ("is", "is not")
+_POPOVER, _FIELD, _PROBLEM = "add_filter", "filter_field", "filter_problem"
+_QUANTITY, _ARRIVED, _MISSING = "quantity", "arrived", "missing"
+_OWN_FIELDS = {_QUANTITY: "quantity", _ARRIVED: "arrived", "id": "event id", "idempotency_key": "idempotency key"}
+"""Fields of single events, which cannot be grouped by, and their labels."""
+
+_BOUNDS = {_QUANTITY: ("quantity_min", "quantity_max"), _ARRIVED: ("ingested_after", "ingested_before")}
+"""The parameters of the fields with bounds."""
+
+_ALWAYS_PRESENT = ("customer_id", "metric_key")
+"""Groups that every event has a value of."""
+
 _MAX_HELP = 500  # characters of a chip's tooltip
 
 
@@ -83,6 +93,8 @@ def chips(view: View, source: Source) -> None:
         if popover.open:
             with popover:
                 _picker(view, source)
+        else:
+            _choose(None)
         if len(shown) + bool(query.as_of) > 1:
             st.button(
                 "Reset filters",
@@ -214,26 +226,57 @@ def group_label(group: str) -> str:
 
 
 def _picker(view: View, source: Source) -> None:
-    """A field, a test and values, with the number of events that match the other filters."""
-    options = [group for group in groups(source) if group != "none"]
-    chosen = st.session_state.get("filter_group")
-    if chosen is not None and chosen not in options:  # of a filter that is edited
-        options.append(chosen)
-    group = st.selectbox("Field", options, format_func=group_label, key="filter_group")
-    st.session_state.setdefault("filter_test", "is")
-    picked = st.segmented_control("Test", TESTS, key="filter_test", required=True, label_visibility="collapsed")
-    test: Test = picked or "is"
-    notes = st.container()
-    # beside the values, never below: their open list would lie over the button, and a click there pick another value
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="filter_values"):
-        ready = test not in _TESTS_WITH_VALUES or _values(view, source, group, test, notes)
+    """The list of fields; of a chosen field its values with their numbers of events, or inputs for its bounds."""
+    field = st.session_state.get(_FIELD)
+    own = _OWN_FIELDS if isinstance(view.query, EventFilters) else {}
+    if field is None:
+        _fields([*(group for group in groups(source) if group != "none"), *own])
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{markdown.plain(_field_label(field))}**", width="content")
+        st.space("stretch")
         st.button(
-            "Add filter", type="primary", key="filter_apply", disabled=not ready, on_click=_add, args=(view, source)
+            "Fields", key="filter_fields", type="tertiary", icon=":material/arrow_back:", on_click=_choose, args=(None,)
         )
+    if text := st.session_state.get(_PROBLEM):
+        st.warning(markdown.plain(text))
+    query = view.query
+    if not isinstance(query, EventFilters) or field not in own:
+        _values(view, source, field)
+    elif field == _QUANTITY:
+        _quantities(view, query)
+    elif field == _ARRIVED:
+        with st.container(gap="small", key="filter_bounds"):
+            for name, label in zip(_BOUNDS[_ARRIVED], (f"arrived {FROM}", UP_TO), strict=True):
+                time_input(label, getattr(query, name), view, partial(_bounded, view, name), key=f"filter {name}")
+    else:
+        _looked_up(view, query, field)
 
 
-def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGenerator) -> bool:
-    """Draw the values to choose from, with warnings in `notes`; whether valid ones are chosen."""
+def _fields(fields: Sequence[str]) -> None:
+    rows = [picker.Choice(field, _field_label(field), field, f"{_field_label(field)} {field}") for field in fields]
+    picker.draw(
+        rows,
+        key="filter_field_list",
+        label="Field",
+        placeholder="Search a field",
+        none="No field has this in its name.",
+        act=lambda ids, *_: _choose(ids[0]),
+    )
+
+
+def _field_label(field: str) -> str:
+    return _OWN_FIELDS.get(field) or group_label(field)
+
+
+def _choose(field: str | None) -> None:
+    """Show the values of a field in the picker; the list of fields for None."""
+    st.session_state[_FIELD] = field
+    st.session_state.pop(_PROBLEM, None)
+
+
+def _values(view: View, source: Source, group: str) -> None:
+    """Draw the values to choose from, with the number of events that match the other filters."""
     within = query_edits.without_group(view.query, group)
     if isinstance(within, AggregateQuery):
         # these parameters do not change which events match
@@ -245,79 +288,130 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
     try:
         choices = source.values(group, within)
     except QueryError as error:
-        notes.warning(markdown.plain(str(error)))
-        return False
-    counts = {choice.value: choice.events for choice in choices}
+        st.warning(markdown.plain(str(error)))
+        return
+    present = query_edits.values_of(view.query, group)
+    counts: dict[str, int | None] = {choice.value: choice.events for choice in choices}
+    counts |= {value: None for value in present if value not in counts}
     names = Names({(kind_of(group), choice.value): choice.name for choice in choices if choice.name})
-    if not counts:
-        notes.caption("No event here has one; type a value to filter by it anyway.")
-    single = group in ID_COLUMNS and test == "is"
-    key = _values_key(group, test)
-    if key not in st.session_state:
-        present = (item.values for item in query_edits.filters(view.query) if (item.group, item.test) == (group, test))
-        st.session_state[key] = list(next(present, ()))
-    picked = st.multiselect(
-        "Value" if single else "Values",
-        [*counts, *(value for value in st.session_state[key] if value not in counts)],
-        key=key,
-        max_selections=1 if single else None,
-        format_func=lambda value: _value_label(group, value, counts, names),
-        filter_mode="contains",
-        accept_new_options=True,
-        select_all=False,
-        placeholder="Pick, or type part of a name or id" if group in ID_COLUMNS else "Pick, or type a value",
+    rows = [_row(group, value, events, names) for value, events in counts.items()]
+    if group not in _ALWAYS_PRESENT:
+        missing = f"without {group_label(group)}"
+        rows.append(picker.Choice(_MISSING, "(missing)", f"Events {missing}", f"(missing) {missing}", tickable=False))
+    is_id = group in ID_COLUMNS
+    picker.draw(
+        rows,
+        key=f"filter_values {group}",
+        label=f"Values of {group_label(group)}",
+        placeholder="Search, or type part of a name or id" if is_id else "Search, or type a value",
+        none="No event here has one.",
+        act=lambda ids, action, ticked: _add(view, group, ids, action, ticked),
+        typed=lambda text, action: _add_typed(view, source, group, text, action),
+        field=group,
+        single=is_id,
+        ticked=[f"={value}" for value in present],
     )
-    if group in ID_COLUMNS:
-        for value in picked:
-            id_, note = _searched(group, value, source)
-            if note:
-                (notes.caption if id_ else notes.warning)(markdown.plain(note))
-            if id_ is None:
-                return False
-    return bool(picked)
+
+
+def _row(group: str, value: str, events: int | None, names: Names) -> picker.Choice:
+    """A value in the picker, whose search looks into its name and its id."""
+    name = names.known(group, value) or query_edits.named_value(value)
+    count = "" if events is None else f"{events:,}"
+    title = name if name == value else f"{name} ({value})"
+    if events is not None:
+        title = f"{title}: {formatting.counted(events, 'event')}"
+    return picker.Choice(f"={value}", name, title, f"{name} {value}", count)
 
 
 def _searched(group: str, text: str, source: Source) -> tuple[str | None, str]:
-    """The id that is written or searched for, None if it is none or several, and what the search gave."""
+    """The id that is written or searched for, None if it is none or several, and then why."""
     with suppress(ValueError):
         return str(UUID(text)), ""
     noun = group_name(group)
     hits = source.search(group, text)
     names = Names({(hit.kind, str(hit.id)): hit.name or hit.external_id or str(hit.id) for hit in hits})
-    labels = [names.label(group, hit.id) for hit in hits]
     if len(hits) == 1:
-        return str(hits[0].id), f"{text}: the {noun} {names.full(group, hits[0].id)}."
+        return str(hits[0].id), ""
     if hits:
+        labels = [names.label(group, hit.id) for hit in hits]
         more = "more than " if len(hits) == MAX_SEARCH_HITS else ""
         return None, f"{text} is in {more}{len(hits)} names: {formatting.listed(labels, most=6)}. Type more of one."
     return None, f"{text} is not a UUID, and in no {noun}'s name or id."
 
 
-def _value_label(group: str, value: str, counts: dict[str, int], names: Names) -> str:
-    """A value in the picker, whose search looks into this text: a name is followed by its id."""
-    name = names.known(group, value)
-    parts = [name or query_edits.named_value(value)]
-    if value in counts:
-        parts.append(formatting.counted(counts[value], "event"))
-    return "  ·  ".join([*parts, value] if name else parts)
+def _quantities(view: View, query: EventFilters) -> None:
+    """Inputs for the least and the largest quantity, exact decimals."""
+    with st.form("filter_bounds", border=False):
+        for name, label in zip(_BOUNDS[_QUANTITY], ("at least", "at most"), strict=True):
+            bound = getattr(query, name)
+            key = _input_key(name, query)
+            st.session_state.setdefault(key, "" if bound is None else plain(bound))
+            st.text_input(label, key=key, placeholder="such as 0.5", width=200)
+        st.form_submit_button("Apply", type="primary", on_click=_bound_quantity, args=(view, query))
 
 
-def _values_key(group: str, test: Test) -> str:
-    return f"filter_values {group} {test}"
+def _bound_quantity(view: View, query: EventFilters) -> None:
+    texts = {name: st.session_state[_input_key(name, query)].strip() or None for name in _BOUNDS[_QUANTITY]}
+    _applied(view, lambda: view.query.replace(**texts))
+
+
+def _bounded(view: View, name: str, moment: datetime | None) -> View:
+    return view.with_query(view.query.replace(**{name: moment}))
+
+
+def _looked_up(view: View, query: EventFilters, field: str) -> None:
+    """An input for ids or idempotency keys, one a line."""
+    key = _input_key(field, query)
+    st.session_state.setdefault(key, "\n".join(getattr(query, field)))
+    with st.form("filter_lookup", border=False):
+        st.text_area(f"{_OWN_FIELDS[field].capitalize()}s, one a line", key=key, height=110, width=330)
+        st.form_submit_button("Apply", type="primary", on_click=_look_up, args=(view, field, key))
+
+
+def _look_up(view: View, field: str, key: str) -> None:
+    lines = [line.strip() for line in st.session_state[key].splitlines()]
+    _applied(view, lambda: view.query.replace(**{field: [line for line in lines if line] or None}))
+
+
+def _input_key(name: str, query: Query) -> str:
+    """The key of an input, another one after its parameter changed."""
+    return f"filter {name} {getattr(query, name)}"
 
 
 def _edit(item: Filter) -> None:
-    """Open the picker with a filter's field, test and values."""
-    st.session_state["filter_group"], st.session_state["filter_test"] = item.group, item.test
-    st.session_state[_values_key(item.group, item.test)] = list(item.values)
+    """Open the picker with a filter's field."""
+    bounds = {name: field for field, names in _BOUNDS.items() for name in names}
+    _choose(bounds.get(item.group, item.group))
     st.session_state[_POPOVER] = True
 
 
-def _add(view: View, source: Source) -> None:
-    """Add the filter that is chosen at the click, which may be newer than the page."""
-    group, test = st.session_state["filter_group"], st.session_state["filter_test"]
-    values = st.session_state.pop(_values_key(group, test), ()) if test in _TESTS_WITH_VALUES else ()
+def _add(view: View, group: str, ids: Sequence[str], action: Action, ticked: bool = False) -> None:
+    """Filter to the picked values, or to the events without them; the ticked ones replace those of the filter."""
+    values = [None if id_ == _MISSING else id_.removeprefix("=") for id_ in ids]
+    if ticked:
+        chosen = tuple(value for value in values if value is not None)
+        _applied(view, lambda: query_edits.with_values(view.query, group, chosen, action))
+        return
+    edit = query_edits.only if action == "only" else query_edits.without_value
+    _applied(view, lambda: edit(view.query, group, values[0]))
+
+
+def _add_typed(view: View, source: Source, group: str, text: str, action: Action) -> None:
+    """Filter to a value that was typed, or to the events without it; to an id by a part of its name."""
+    value: str | None = text
     if group in ID_COLUMNS:
-        values = [_searched(group, value, source)[0] or value for value in values]
+        value, st.session_state[_PROBLEM] = _searched(group, text, source)
+    if value is not None:
+        _add(view, group, [f"={value}"], action)
+
+
+def _applied(view: View, edited: Callable[[], Query]) -> None:
+    """Show the edited query and close the picker; if it is invalid, the picker stays open and says why."""
+    try:
+        query = edited()
+    except QueryError as error:
+        st.session_state[_PROBLEM] = str(error)
+        return
+    _choose(None)
     st.session_state[_POPOVER] = False
-    go(view, lambda: view.with_query(query_edits.with_filter(view.query, Filter(group, test, tuple(values)))))
+    go(view, lambda: view.with_query(query))

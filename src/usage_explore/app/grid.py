@@ -30,7 +30,7 @@ from usage_explore.app.cache import Source
 from usage_explore.decimals import Number, json_text, plain
 from usage_explore.errors import StatementTimeout
 from usage_explore.names import Names
-from usage_explore.query.filters import DIMENSION, ID_COLUMNS
+from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.results import formulas
 from usage_explore.results.types import Event
@@ -146,8 +146,16 @@ def ranks(rows: int) -> Column:
     return numbers(RANK, range(1, rows + 1))
 
 
-def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Any:
-    """Draw the columns by their ids. `inks` are colours of a column's cells; `options` go to `st.dataframe`."""
+def draw(
+    columns: Mapping[str, Column],
+    inks: Mapping[str, Sequence[str]] | None = None,
+    marked: Sequence[str] = (),
+    **options: Any,
+) -> Any:
+    """Draw the columns by their ids; `options` go to `st.dataframe`.
+
+    `inks` are colours of a column's cells, `marked` is the CSS of each row's cells, blank for most.
+    """
     frame = pd.DataFrame({name: column.values for name, column in columns.items()})
     data: Any = frame
     if len(frame) <= _MAX_STYLED and (inks or any(column.shown for column in columns.values())):
@@ -155,6 +163,8 @@ def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None
         data = frame.style.format({name: column.shown for name, column in columns.items()}, na_rep="")
         for name, ink in (inks or {}).items():
             data = data.apply(lambda _, ink=ink: [f"color: {color}" for color in ink], subset=[name])
+        if marked:
+            data = data.apply(lambda _: marked)
     return st.dataframe(
         data,
         hide_index=True,
@@ -252,6 +262,16 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def group_of_column(column: str) -> str | None:
+    """The group that a column of the table of events shows; `dim:` for all dimensions, None for other columns."""
+    if column.startswith(DIMENSION):
+        return column
+    if column.endswith(_HEADINGS["dimensions"].lower()) or column == _HEADINGS["dimensions"]:
+        return DIMENSION
+    heading = column.removesuffix(" id")
+    return next((name for name, label in _HEADINGS.items() if label == heading and name in GROUPS), None)
 
 
 def counted(query: EventQuery, source: Source) -> str:

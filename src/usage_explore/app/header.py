@@ -43,7 +43,7 @@ def header(
         shown = customer.to_params() if customer is not None else None
         page_links(pages, links, LoadView(view.query.organization_id), view.timezone, shown)
         search_box(pages, view, source)
-        if not isinstance(view, HomeView):
+        if not isinstance(view, HomeView | CustomerView):  # whose views are not saved
             saved_views.menu(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.answers import Leaderboards
+from usage_explore.app.cache import Key
 from usage_explore.app.page_state import Order
 from usage_explore.decimals import Number, difference, exact_sum
-from usage_explore.results.types import Change, SeriesKind
-
-Key = tuple[SeriesKind, str | None]
-"""(kind, key) of a series or a row."""
+from usage_explore.results.types import Change
 
 OTHER: Key = ("other", None)
 

@@ -30,7 +30,6 @@ from usage_explore.results.types import Series
 _Q = TypeVar("_Q", bound=Query)
 
 Test = Literal["is", "is not", "is missing", "is not missing"]
-TESTS: tuple[Test, ...] = ("is", "is not", "is missing", "is not missing")
 
 PRESETS = {
     "24h": "24 h",
@@ -181,6 +180,25 @@ def without_value(query: _Q, group: str, value: str | None) -> _Q:
         return with_filter(query, Filter(group, "is not missing"))
     excluded = next((item.values for item in filters(query) if (item.group, item.test) == (group, "is not")), ())
     return with_filter(query, Filter(group, "is not", tuple(dict.fromkeys((*excluded, value)))))
+
+
+def values_of(query: Query, group: str) -> tuple[str, ...]:
+    """The values of the query's filter on a group, that of the test "is" before that of "is not"."""
+    by_test = {item.test: item.values for item in filters(query) if item.group == group and item.values}
+    return by_test.get("is") or by_test.get("is not", ())
+
+
+def with_values(query: _Q, group: str, values: tuple[str, ...], action: Literal["only", "not"]) -> _Q:
+    """The query for the events with any of the values of the group, or with none of them.
+
+    They replace the values of the filters on the group.
+
+    >>> with_values(EventQuery(exclude={"metric_key": ["a"]}), "metric_key", ("b", "c"), "not").to_params()
+    (('not:metric_key', 'b'), ('not:metric_key', 'c'))
+    """
+    if action == "only":
+        return with_filter(without_group(query, group), Filter(group, "is", values))
+    return with_filter(without_filter(query, Filter(group, "is")), Filter(group, "is not", values))
 
 
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:

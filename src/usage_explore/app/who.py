@@ -13,9 +13,9 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.answers import Leaderboards
 from usage_explore.app import boards, markdown, query_edits
-from usage_explore.app.cache import Source
+from usage_explore.app.cache import Key, Source
 from usage_explore.app.filters import group_label
-from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Key, Period, Row, board, moved
+from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ExploreView, Order
 from usage_explore.app.selection import Selection, Windows, settled_series

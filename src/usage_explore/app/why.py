@@ -45,7 +45,7 @@ def _table(view: ExploreView, selection: Selection, explanation: Explanation) ->
         if row < len(cells):
             go(view, lambda: filtered(view, selection, cells[row], action))
 
-    boards.draw([table], ("change", "share", "before → after"), key="causes", act=act, wide=True)
+    boards.draw([table], ("change", "share", "before → after"), key="causes", act=act, layout="wide")
 
 
 def filtered(view: ExploreView, selection: Selection, cell: Cell, action: boards.Action) -> ExploreView:

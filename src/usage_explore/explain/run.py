@@ -113,6 +113,7 @@ def explain(
         begin = date_and_time(first.astimezone(query.zone))
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
     regions, even = _regions(values, share, expected)
+    regions = _shortened(connection, table, sides, regions)
     rows = connection.execute(_cells_statement(table, sides, regions, values.groups)).all()
     parts = build_parts(rows, sides[1], regions, values.groups, expected)
     return Explanation(
@@ -217,6 +218,19 @@ def _regions(values: _Values, share: int, expected: Decimal | None) -> tuple[lis
     return regions, not regions and spread_evenly(leaves)
 
 
+def _shortened(
+    connection: Connection, table: Table, sides: Sequence[AggregateQuery], regions: Sequence[tuple[Where, Where]]
+) -> list[tuple[Where, Where]]:
+    """The regions without the excluded values that none of their events has in either window: they exclude nothing."""
+    excluded = [(where, pair) for where, without in regions for pair in without]
+    if not excluded:
+        return list(regions)
+    overlaps = connection.execute(_overlaps_statement(table, sides, excluded)).all()
+    overlapping = [any(row[index] for row in overlaps) for index in range(len(excluded))]
+    kept = {item for item, overlap in zip(excluded, overlapping, strict=True) if overlap}
+    return [(where, tuple(pair for pair in without if (where, pair) in kept)) for where, without in regions]
+
+
 def _count_statement(table: Table, sides: Sequence[AggregateQuery]) -> Select[Any]:
     """The number of events of both windows: `events` bigint."""
     counted = union_all(
@@ -291,6 +305,15 @@ def _cells_statement(
         )
         selects.append(select(literal(number, Integer).label("side"), *rows.c))
     return union_all(*selects)
+
+
+def _overlaps_statement(
+    table: Table, sides: Sequence[AggregateQuery], excluded: Sequence[tuple[Where, tuple[str, str | None]]]
+) -> Any:
+    """A row per window; a boolean column per excluded value: whether an event with the values `where` has it, too."""
+    tests = [_inside(table, ((*where, pair), ())) for where, pair in excluded]
+    columns = [func.coalesce(func.bool_or(test), False).label(f"overlap{index}") for index, test in enumerate(tests)]
+    return union_all(*(select(*columns).select_from(table).where(*conditions(table, side)) for side in sides))
 
 
 def _measured(table: Table, query: AggregateQuery) -> ColumnElement[Any]:

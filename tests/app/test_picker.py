@@ -1,0 +1,112 @@
+"""The filter picker: its fields, the values with their numbers of events, and the filters that it makes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from support.app_pages import Open
+from support.demo_database import ACME, WINDOW
+from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore.app import query_edits
+
+LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
+OWN = {"quantity", "arrived", "id", "idempotency_key"}
+
+
+def shown(app: AppTest, field: str | None) -> Any:
+    """What the open picker's list is drawn from."""
+    app.session_state["add_filter"], app.session_state["filter_field"] = True, field
+    app.run()
+    assert not app.exception
+    drawn = [each.proto for each in app.get("bidi_component")]
+    (one,) = (proto for proto in drawn if proto.component_name == "usage_explore_picker")
+    return json.loads(one.json)
+
+
+@pytest.mark.parametrize("page", ["explore", "events", "validate"])
+def test_every_field_of_a_filter_is_offered(request: pytest.FixtureRequest, store: Store, page: str) -> None:
+    link = {"organization_id": ACME, **({"window": "2026-09"} if page == "validate" else {})}
+    rows = shown(request.getfixturevalue(page)(**link), None)["rows"]
+    dimensions = {f"dim:{key.value}" for key in store.scoped(ACME).dimension_keys()}
+    columns = {name for name in EventQuery.model_fields if name.endswith(("_key", "_currency", "_id"))} | {"id"}
+    columns -= {"organization_id"}
+    # a billing period is validated whole: it has no filters on single events
+    own = OWN if page != "validate" else set()
+    assert {row["id"] for row in rows} == dimensions | (columns - OWN) | own
+    assert len({row["name"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("field", ["metric_key", "customer_id", "dim:region", "external_cost_currency"])
+def test_values_have_the_events_that_match_the_other_filters(explore: Open, store: Store, field: str) -> None:
+    others = {"dim:model": "atlas-large"}
+    picked = {"metric_key": "images"} if field == "metric_key" else {}
+    data = shown(explore(**LINK, **others, **picked), field)
+    values = store.scoped(ACME).values(field, AggregateQuery.from_params({**LINK, **others}))
+    expected = {f"={value}": f"{events:,}" for value, events in values}
+    if picked:
+        expected.setdefault("=images", "")
+        assert data["ticked"] == ["=images"]
+    if field not in ("metric_key", "customer_id"):
+        expected["missing"] = ""
+    assert {row["id"]: row["count"] for row in data["rows"]} == expected
+    for choice in values if field == "customer_id" else ():
+        row = next(row for row in data["rows"] if row["id"] == f"={choice.value}")
+        assert row["name"] == choice.name
+        assert choice.value in row["find"]
+    assert data["single"] == (field == "customer_id")
+
+
+@pytest.mark.parametrize(
+    ("given", "action", "made"),
+    [
+        ({}, "only", {"metric_key": ["b", "c"]}),
+        ({"metric_key": ["a"]}, "not", {"exclude": {"metric_key": ["b", "c"]}}),
+        ({"exclude": {"metric_key": ["a", "b"]}}, "not", {"exclude": {"metric_key": ["b", "c"]}}),
+        (
+            {"exclude": {"metric_key": ["a"], "dim:x": ["y"]}},
+            "only",
+            {"metric_key": ["b", "c"], "exclude": {"dim:x": "y"}},
+        ),
+    ],
+)
+def test_several_values_replace_those_of_the_field(given: Any, action: Any, made: Any) -> None:
+    query = EventQuery(quantity_min="2", **given)
+    edited = query_edits.with_values(query, "metric_key", ("b", "c"), action)
+    assert edited == EventQuery(quantity_min="2", **made)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"metric_key": ["images", "requests"]}, "metric_key"),
+        ({"quantity_max": "5"}, "quantity"),
+        ({"ingested_after": "2026-09-02T00:00:00Z"}, "arrived"),
+        ({"idempotency_key": ["a", "b"]}, "idempotency_key"),
+    ],
+)
+def test_a_chip_opens_the_picker_at_its_field(explore: Open, given: dict[str, Any], field: str) -> None:
+    app = explore(**LINK, **given)
+    name = next(iter(given))
+    app.button(key=f"edit {name} is").click().run()
+    assert not app.exception
+    assert app.session_state["filter_field"] == field
+    if field == "quantity":
+        assert [each.value for each in app.text_input if each.label in ("at least", "at most")] == ["", "5"]
+    if field == "idempotency_key":
+        assert app.text_area[0].value == "a\nb"
+
+
+def test_keys_one_a_line_become_a_filter(events: Open, store: Store) -> None:
+    first, second = store.events(EventQuery(organization_id=ACME)).events[:2]
+    app = events(organization_id=ACME)
+    app.session_state["add_filter"], app.session_state["filter_field"] = True, "idempotency_key"
+    app.run()
+    app.text_area[0].set_value(f" {first.idempotency_key}\n\n{second.idempotency_key} ")
+    next(button for button in app.button if button.label == "Apply").click().run()
+    assert not app.exception
+    query = EventQuery(organization_id=ACME, idempotency_key=[first.idempotency_key, second.idempotency_key])
+    assert app.dataframe[0].value["Id"].tolist() == [str(event.id) for event in store.events(query).events]

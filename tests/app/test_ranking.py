@@ -1,0 +1,88 @@
+"""The ranking on the Explore page: a shape for every row, and the selected series."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from support.app_pages import Open
+from support.demo_database import ACME, WINDOW
+from usage_explore import AggregateQuery, Store, demo, formatting
+from usage_explore.app import cache, explore_result, query_edits
+from usage_explore.app.cache import Source
+from usage_explore.app.leaders import OTHER
+from usage_explore.app.page_state import ExploreView
+from usage_explore.app.selection import selected, windows
+from usage_explore.db import ddl
+
+LINK: dict[str, Any] = {"organization_id": ACME, **WINDOW}
+NINTH = datetime(2026, 9, 9, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize("group", ["customer_id", "metric_key", "dim:model"])
+@pytest.mark.parametrize("lookups", [0, 8])
+def test_a_series_beside_the_chart_is_that_of_its_values_own_query(
+    store: Store, monkeypatch: pytest.MonkeyPatch, group: str, lookups: int
+) -> None:
+    monkeypatch.setattr(cache, "MAX_LINES", lookups)  # of more ids all series are read
+    source = Source(store.scoped(ACME), store.now().replace(second=lookups, microsecond=0))
+    query = AggregateQuery(**LINK, group_by=group, top=1)
+    every = store.aggregate(query.replace(top=0))
+    keys = [(series.kind, series.key) for series in every.series][1:6]
+    lines = source.lines(query, [*keys, ("value", "00000000-0000-0000-0000-000000000001")])
+    assert [*lines] == sorted(keys, key=lambda key: (key[0], key[1] or ""))
+    for series in every.series[1:6]:
+        assert lines[series.kind, series.key].points == series.points
+
+
+def test_what_moved_most_in_other_has_its_shape(explore: Open, store: Store, demo_url: str) -> None:
+    with ddl.connect(demo_url) as connection:
+        planted = next(each for each in demo.incidents(connection) if each.kind == "runaway_customer")
+    customer = str(planted.customer_id)
+    app = explore(
+        **LINK, group_by="customer_id", top="3", span=f"{planted.starts:%Y-%m-%dT00:00:00Z}/2026-09-29T00:00:00Z"
+    )
+    ranking = app.dataframe[0].value
+    assert all(len(shape) > 20 for shape in ranking["shape"])
+    (row,) = [
+        row
+        for row in ranking.itertuples()
+        if customer in row.series
+        or store.scoped(ACME).names([("customer_id", customer)]).label("customer_id", customer) == row.name
+    ]
+    points = store.aggregate(query_edits.only(AggregateQuery(**LINK), "customer_id", customer)).series[0].points
+    largest = max(point.value for point in points)
+    assert list(row.shape) == pytest.approx([point.value / largest for point in points])
+
+
+def test_the_selected_series_is_marked_and_rules_the_numbers(explore: Open, store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK, group_by="metric_key", top=3))
+    for series in answer.series[1:2] + answer.series[3:]:
+        written = "other" if series.kind == "other" else f"value:{series.key}"
+        app = explore(**LINK, group_by="metric_key", top="3", series=written)
+        ranking = app.dataframe[0].value
+        (marked,) = ranking.index[ranking["pick"] == "◉"]
+        assert ranking["total"][marked] == series.total
+        assert set(ranking["pick"]) == {"◉", "○"}
+        assert any(each.value.startswith(formatting.short(series.total)) for each in app.subheader)
+
+
+def test_other_of_a_selected_time_is_picked_only_if_it_is_the_chart_s(store: Store) -> None:
+    source = Source(store.scoped(ACME), store.now().replace(microsecond=0))
+    query = AggregateQuery(**LINK, group_by="customer_id", top=3)
+    answer = source.aggregate(query)
+    kept = {series.key for series in answer.series}
+    differs = set()
+    for days in range(5):
+        span = (NINTH + days * DAY, NINTH + (days + 1) * DAY)
+        selection = selected(ExploreView(query, span=span), answer)
+        assert selection
+        compared = windows(selection, "", answer, None)
+        result = explore_result.ranked_series(source, answer, selection, compared, "total")
+        same = {series.key for series in result.basis.series} == kept
+        assert (explore_result._pick_text(result, answer, OTHER, None) == "○") == same
+        differs.add(same)
+    assert False in differs

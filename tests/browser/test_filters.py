@@ -1,0 +1,171 @@
+"""The filter picker, by mouse and keyboard: from a closed picker to a filter in three clicks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from support.browser_pages import address, parameters, picture, sees, settled
+from support.demo_database import ACME, WINDOW
+from usage_explore import AggregateQuery, Store, formatting
+
+LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
+
+Visit = Callable[..., Page]
+
+
+def pick(page: Page, field: str) -> None:
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.get_by_role("list", name="Field").get_by_role("button", name=field, exact=True).click()
+    page.get_by_role("list", name="Field").wait_for(state="detached")
+
+
+def test_three_clicks_add_a_filter_to_the_link_and_the_chart(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    before = picture(page)
+    total = store.aggregate(AggregateQuery(**LINK, metric_key="images")).total
+    page.get_by_role("button", name="Filter", exact=True).click()  # 1
+    page.get_by_role("list", name="Field").get_by_role("button", name="metric", exact=True).click()  # 2
+    only = page.get_by_role("button", name="Only images")
+    expect(only).to_have_attribute("title", f"images: {formatting.counted(total, 'event')}")
+    only.click()  # 3
+    sees(page, "metric is images")
+    assert parameters(page)["metric_key"] == ["images"]
+    assert picture(page) != before
+    expect(page.get_by_role("list", name="Values of metric")).to_be_hidden()
+    sees(page, formatting.counted(total, "event"))
+    page.get_by_role("button", name="metric is images").click()
+    settled(page)
+    assert "metric_key" not in parameters(page)
+    assert picture(page) == before
+    pick(page, "metric")
+    page.get_by_role("button", name="Not images").click()
+    sees(page, "metric is not images")
+    page.go_back()
+    settled(page)
+    assert "not:metric_key" not in parameters(page)
+
+
+def test_a_field_is_found_and_a_value_filtered_to_by_the_keyboard_alone(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    page.get_by_role("button", name="Filter", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("searchbox", name="Field")).to_be_focused()
+    page.keyboard.type("regi")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("searchbox", name="Values of region")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    second = page.get_by_role("list", name="Values of region").get_by_role("button", name=re.compile("^Only ")).nth(1)
+    expect(second).to_be_focused()
+    name = (second.get_attribute("aria-label") or "").removeprefix("Only ")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("dim%3Aregion="))
+    assert parameters(page)["dim:region"] == [name]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 1200), (390, 700)])
+def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, height: int) -> None:
+    page = settled(visit(address("", **LINK)))
+    page.set_viewport_size({"width": width, "height": height})
+    pick(page, "metric")
+    for name in ("images", "requests"):
+        page.get_by_role("checkbox", name=f"Choose {name}").check()
+    page.get_by_role("searchbox").fill("tokens_in")  # ticked ones stay ticked, though they are not listed
+    page.get_by_role("checkbox", name="Choose tokens_in").check()
+    page.get_by_role("button", name="Not these 3").click()
+    page.wait_for_url(re.compile("not%3Ametric_key="))
+    assert parameters(page)["not:metric_key"] == ["images", "requests", "tokens_in"]
+    settled(page)
+    page.locator('[class*="st-key-edit-metric_key"] button').filter(visible=True).click()
+    box = page.get_by_role("checkbox", name="Choose requests")
+    expect(box).to_be_checked()
+    box.uncheck()
+    page.get_by_role("button", name="Only these 2").click()
+    page.wait_for_url(lambda url: "not%3A" not in url)
+    assert parameters(page)["metric_key"] == ["images", "tokens_in"]
+
+
+def test_a_customer_is_found_by_a_part_of_its_name_or_id(visit: Visit, store: Store) -> None:
+    customer = store.scoped(ACME).customers(AggregateQuery(**LINK))[1]
+    assert customer.name
+    page = settled(visit(address("", **LINK)))
+    pick(page, "customer")
+    search = page.get_by_role("searchbox", name="Values of customer")
+    for part in (customer.value[9:18], customer.name[1:-1].upper()):  # of the id, then of the name in another case
+        search.fill(part)
+        expect(page.get_by_role("button", name=f"Only {customer.name}", exact=True)).to_be_visible()
+    page.get_by_role("button", name=f"Only {customer.name}", exact=True).click()
+    sees(page, f"customer is {customer.name}")
+    assert parameters(page)["customer_id"] == [customer.value]
+
+
+def test_a_typed_text_is_a_value_a_name_or_said_to_be_none(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    pick(page, "metric")
+    page.get_by_role("searchbox").fill("no such metric")
+    page.get_by_role("button", name="Not “no such metric”").click()
+    page.wait_for_url(re.compile("not%3Ametric_key="))
+    assert parameters(page)["not:metric_key"] == ["no such metric"]
+    settled(page)
+    pick(page, "customer")
+    for typed, said in (("Brightwater", "names: "), ("no such name", "is not a UUID, and in no customer's name or id")):
+        page.get_by_role("searchbox").fill(typed)
+        page.get_by_role("button", name=f"Only “{typed}”").click()
+        sees(page, said)
+        assert "customer_id" not in parameters(page)
+
+
+def test_quantities_are_bounded_exactly_and_a_wrong_one_is_explained(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    pick(page, "quantity")
+    page.get_by_role("textbox", name="at least").fill("1,5")
+    page.get_by_role("button", name="Apply").click()
+    sees(page, "is not a decimal such as 2.5")
+    page.get_by_role("textbox", name="at least").fill("0.000000000000000001")
+    page.get_by_role("textbox", name="at most").fill("12")
+    page.keyboard.press("Enter")
+    sees(page, "quantity at least 0.000000000000000001")
+    bounds = {"quantity_min": "0.000000000000000001", "quantity_max": "12"}
+    assert {name: parameters(page)[name] for name in bounds} == {name: [value] for name, value in bounds.items()}
+    sees(page, formatting.counted(store.aggregate(AggregateQuery(**LINK, **bounds)).total, "event"))
+    page.locator('[class*="st-key-edit-quantity_min"] button').filter(visible=True).click()
+    expect(page.get_by_role("textbox", name="at most")).to_have_value("12")
+    page.get_by_role("textbox", name="at most").fill("")
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_url(lambda url: "quantity_max" not in url)
+
+
+def test_a_cell_of_the_rows_narrows_in_two_clicks_and_back_undoes_it(visit: Visit, store: Store) -> None:
+    selected = {"metric_key": "requests", "span": "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"}
+    page = settled(visit(address("", **LINK, **selected)))
+    table = page.locator('[data-testid="stDataFrame"]').last
+    box = table.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 230, box["y"] + 52)  # 1: the metric of the newest event
+    page.get_by_role("button", name="Not metric requests").wait_for()
+    page.get_by_role("button", name="Not metric requests").click()  # 2
+    page.wait_for_url(re.compile("not%3Ametric_key=requests"))
+    assert parameters(page)["span"] == [selected["span"]]
+    page.go_back()
+    page.wait_for_url(lambda url: "not%3A" not in url)
+
+
+def test_an_open_event_narrows_in_two_clicks_and_stays_open(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("events", organization_id=ACME, quantity_min="0")))
+    box = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 330, box["y"] + 52)  # 1
+    page.wait_for_url(re.compile("event="))
+    only = page.get_by_role("button", name=re.compile("^Only customer "))
+    only.click()  # 2
+    page.wait_for_url(re.compile("customer_id="))
+    assert {"customer_id", "event", "quantity_min"} <= parameters(page).keys()
+    settled(page)
+    expect(page.get_by_text("Event in full")).to_be_visible()
+    page.go_back()
+    page.wait_for_url(lambda url: "customer_id=" not in url)
+    assert "event" in parameters(page)
