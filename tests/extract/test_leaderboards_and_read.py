@@ -251,7 +251,7 @@ def test_a_file_that_breaks_midway_loses_nothing(
 
 
 def test_a_result_that_memory_cannot_hold_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usage_explore.store._MAX_READ_EVENTS", 10)
+    monkeypatch.setattr("usage_explore.store.files._MAX_READ_EVENTS", 10)
     with pytest.raises(QueryError, match=r"query: has [0-9,]+ events, more than 10; narrow it, or use store\.export"):
         store.read()
 

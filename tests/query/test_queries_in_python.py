@@ -21,7 +21,7 @@ from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, describe
 from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.query.base import Query
-from usage_explore.store import Choice
+from usage_explore.results.types import Choice
 
 MODELS: tuple[type[Query], ...] = (AggregateQuery, EventQuery, Period)
 BERLIN = utc(2026, 9, 30, 22)

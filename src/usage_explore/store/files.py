@@ -1,0 +1,138 @@
+"""All events of a query at once: as an Arrow table, as files, as CSV."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+from sqlalchemy import Connection
+
+from usage_explore.answers import Events
+from usage_explore.console import progress_bar
+from usage_explore.errors import ConfigurationError, Fault, QueryError
+from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
+from usage_explore.extract.read import ExtractReader
+from usage_explore.query import validators
+from usage_explore.query.base import expect
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import (
+    EventQuery,
+    encode_cursor,
+)
+from usage_explore.query.url_params import link
+from usage_explore.results import arrow
+from usage_explore.results.types import (
+    Served,
+)
+from usage_explore.results.workbook import About, query_facts
+from usage_explore.store.base import StoreBase, current_time, position_of
+
+_MAX_READ_EVENTS = 10_000_000
+"""Events that `Store.read` keeps in memory, about 500 bytes each."""
+
+
+class Files(StoreBase):
+    """The methods of `Store` that read and write all events of a query."""
+
+    def read(self, query: EventQuery | None = None) -> Events:
+        """All events of the query as an Arrow table, newest first, from its cursor on if it has one.
+
+        They are held in memory, about 500 bytes each: more than 10,000,000 are an error, `export` writes any number.
+        Raises `QueryError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.read(EventQuery(metric_key="tokens_in")).to_pandas()  # doctest: +SKIP
+        """
+        requested = expect(EventQuery, EventQuery() if query is None else query)
+        with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
+            began = time.perf_counter()
+            reader = self._reader(connection, scoped, as_csv=False)
+            total, spans = reader.measure()
+            if total > _MAX_READ_EVENTS:
+                message = f"has {total:,} events, more than {_MAX_READ_EVENTS:,}; narrow it, or use store.export"
+                raise QueryError([Fault("query", message)])
+            schema = arrow.schema(reader.columns, spans)
+            names_of = self._directory(connection, scoped).reader()
+            tables = [arrow.with_names(table, names_of) for table in reader.tables(schema)]
+            table = pa.concat_tables(tables or [arrow.with_names(schema.empty_table(), names_of)])
+            took = timedelta(seconds=time.perf_counter() - began)
+            since = reader.paths.exists_since(scoped)
+            self._hint(connection, scoped, empty=not total, exists_since=since)
+        return Events(query=scoped, table=table, served=Served(reader.because, took, since))
+
+    def export(
+        self,
+        query: EventQuery,
+        path: Path | str,
+        progress: bool | Progress = True,
+        *,
+        escape_formulas: bool = False,
+        timezone: str | None = None,
+    ) -> ExportReport:
+        """Write every event of the query to a `.csv`, `.parquet` or `.xlsx` file, newest first, in bounded memory.
+
+        All pages are written, from its cursor on if it has one. `progress` shows a bar, or is called with (written,
+        total). `escape_formulas`, for `.csv`, puts an apostrophe before text that a spreadsheet would run. `timezone`,
+        for `.xlsx`, is the clock of its times, by default UTC; such a file has at most 50,000 events, and a sheet on
+        the query. The file gets its name when it is complete. Raises `ConfigurationError` for a path that cannot be
+        written, `QueryError`, `ScopeError`, `DatabaseError`.
+        """
+        transaction = self._transaction(expect(EventQuery, query), snapshot=True)
+        kind = file_kind(path)
+        zone = _zone(timezone, kind)
+        with (
+            progress_bar("export", "events", shown=bool(progress) and not callable(progress)) as show,
+            transaction as (connection, scoped),
+        ):
+            report = progress if callable(progress) else show
+            names_of = self._directory(connection, scoped).reader()
+            reader = self._reader(connection, scoped, as_csv=kind == ".csv")
+            about = self._about(connection, scoped, zone) if kind == ".xlsx" else None
+            written = export(reader, path, report, escape_formulas, names_of, about)
+            since = reader.paths.exists_since(scoped)
+            self._hint(connection, scoped, empty=not written.events, exists_since=since)
+            return written
+
+    def export_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> Generator[bytes]:
+        """The CSV of `export` in chunks; holds a connection until the generator ends or is closed.
+
+        Raises `QueryError`, `ScopeError` and `DatabaseError` while it is iterated.
+        """
+        with self._transaction(expect(EventQuery, query), snapshot=True) as (connection, scoped):
+            names_of = self._directory(connection, scoped).reader()
+            yield from csv_pages(self._reader(connection, scoped, as_csv=True), escape_formulas, names_of)
+
+    def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
+        """The page of `events` as the CSV of `export`, and the cursor of the next page."""
+        with self._transaction(expect(EventQuery, query)) as (connection, scoped):
+            names_of = self._directory(connection, scoped).reader()
+            pages = EventPages(connection, self.table, scoped, position_of(scoped), as_csv=True)
+            page, following = csv_page(pages, escape_formulas, names_of)
+        return page, encode_cursor(following, scoped) if following else None
+
+    def _reader(self, connection: Connection, query: EventQuery, *, as_csv: bool) -> ExtractReader:
+        after = position_of(query)
+        pages = EventPages(connection, self.table, query, after, as_csv)
+        return ExtractReader(self._paths(connection), query, after, as_csv, pages)
+
+    def _about(self, connection: Connection, query: EventQuery, zone: ZoneInfo) -> About:
+        """The sheet "Query" of a workbook of events."""
+        names = self._directory(connection, query).names(())
+        as_of = query.as_of or current_time(connection)
+        facts = query_facts(query, self._organization_name(connection, query), as_of, names, zone)
+        words = names.in_text(describe(query.replace(as_of=None)), ids=True)
+        return About(zone, [("Query", words), *facts, ("Link", link(self.app_url, "events", query))])
+
+
+def _zone(timezone: str | None, kind: str) -> ZoneInfo:
+    if timezone is None:
+        return ZoneInfo("UTC")
+    if kind != ".xlsx":
+        raise ConfigurationError(f"timezone: is for .xlsx; leave it out for {kind}, whose times are in UTC")
+    try:
+        return ZoneInfo(validators.zone_name(timezone))
+    except ValueError as error:
+        raise QueryError([Fault("timezone", str(error))]) from None

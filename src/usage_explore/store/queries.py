@@ -1,0 +1,332 @@
+"""The queries: events, aggregates, leaderboards, comparisons, explanations, validations.
+
+A query is resolved once, with the database's clock, in the READ ONLY transaction that answers it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.comparison import compared
+from usage_explore.decimals import decimal_context
+from usage_explore.errors import Fault, QueryError
+from usage_explore.extract.leaderboards import leaderboards
+from usage_explore.names import Names
+from usage_explore.query import filters, validators
+from usage_explore.query.base import expect
+from usage_explore.query.queries import (
+    COST_METRICS,
+    AggregateQuery,
+    EventQuery,
+    LeaderboardQuery,
+    Period,
+    Position,
+    decode_cursor,
+    encode_cursor,
+)
+from usage_explore.results.types import (
+    Comparison,
+    Event,
+    event_ids,
+    named_boards,
+    named_events,
+    named_series,
+)
+from usage_explore.sql import aggregate as aggregation
+from usage_explore.sql import filters as statements
+from usage_explore.sql import hints
+from usage_explore.store.base import current_time, event_of, position_of
+from usage_explore.store.lookups import Lookups
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from usage_explore.explain import Baseline, Explanation
+    from usage_explore.validation.check import Finding, Validation
+    from usage_explore.validation.input_tables import PreferenceSource
+    from usage_explore.validation.reconciliation.invoices import InvoiceSource
+
+
+NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)"
+"""The hint of an answer whose costs are 0, and unit costs None, because no event has one."""
+
+
+class Queries(Lookups):
+    """The methods of `Store` that run queries."""
+
+    def events(self, query: EventQuery | None = None) -> EventPage:
+        """A page of raw events, newest first.
+
+        Raises `QueryError` for a cursor that is damaged or of another query, `ScopeError`, `DatabaseError`.
+        """
+        requested = expect(EventQuery, EventQuery() if query is None else query)
+        with self._transaction(requested, empty=False) as (connection, query):
+            after = position_of(query)
+            times = self._times(connection, query)
+            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after, times)
+            hinted: tuple[str, ...] = ()
+            if after is None:
+                since = None
+                if query.occurred_after is not None:  # only a window can begin before the first event
+                    since = self._paths(connection).exists_since(query)
+                hinted = self._hint(connection, query, empty=not rows, exists_since=since)
+            events = [event_of(row) for row in rows]
+            names = self._directory(connection, query).names(event_ids(events))
+        return self._page(query, events, names, hinted)
+
+    def events_before(self, page: EventPage) -> EventPage | None:
+        """The page before `page`, None if it is the first."""
+        if not isinstance(page, EventPage):
+            raise QueryError([Fault("page", f"{validators.shorten(page)} is not a page of events")])
+        query = page.query
+        if query.cursor is None:
+            return None
+        after = decode_cursor(query.cursor, query)
+        with self._transaction(query) as (connection, query):
+            times = self._times(connection, query)
+            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after, times)
+        if len(rows) <= query.limit:
+            return self.events(query.replace(cursor=None))
+        # the last row before the previous page
+        position = Position(rows[-1].timestamp, rows[-1].id)
+        return self.events(query.replace(cursor=encode_cursor(position, query)))
+
+    def count(self, query: EventQuery) -> int:
+        """The number of events of the query, on all pages."""
+        with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
+            paths = self._paths(connection)
+            events = paths.count(scoped, indexed=self._is_indexed(connection, scoped))
+            self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
+            return events
+
+    def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
+        """Usage over time.
+
+        Raises `QueryError` for an empty window, for an answer of more than 200,000 points, for costs in several
+        currencies, and for a `compare` with a period before 1970 or of more than 2,400 buckets, `NotExact` for a sum of
+        NaN or infinite quantities or costs, `ScopeError`, `DatabaseError`.
+        """
+        requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
+        with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
+            paths = self._paths(connection)
+            now = paths.now
+            resolved, capped = _in_effect(scoped, now)
+            series, metrics, currencies, served = paths.aggregate(resolved)
+            comparison = None
+            if resolved.compare is not None:
+                began = time.perf_counter()
+                comparison = compared(paths, resolved, series, currencies, min(now, resolved.as_of or now))
+                took = served.took + timedelta(seconds=time.perf_counter() - began)
+                served = dataclasses.replace(served, took=took)
+            keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
+            names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
+            has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
+            empty = not has_keys or not metrics
+            hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
+        if comparison is not None:
+            named = named_series(comparison.series, resolved, names)
+            comparison = dataclasses.replace(comparison, series=named)
+        if self.hints and resolved.metric in COST_METRICS and metrics and not currencies:
+            hinted = (*hinted, NO_COSTS)
+            if self.warns:
+                hints.warn(NO_COSTS)
+        return Aggregate(
+            query=resolved,
+            series=named_series(series, resolved, names),
+            comparison=comparison,
+            names=names,
+            edges=resolved.edges(),
+            now=paths.now,
+            capped=capped,
+            metrics=metrics,
+            currencies=currencies,
+            app_url=self.app_url,
+            served=served,
+            store=self,
+            hints=hinted,
+        )
+
+    def compare(self, answer: Aggregate) -> Comparison:
+        """The answer compared with its query's `compare`, by default with the period before, read now.
+
+        Raises `QueryError` for a period before 1970 or of more than 2,400 buckets, and for costs in other
+        currencies, `ScopeError`, `DatabaseError`.
+        """
+        if not isinstance(answer, Aggregate):
+            raise QueryError([Fault("answer", f"{validators.shorten(answer)} is not an answer of store.aggregate")])
+        query = answer.query.replace(compare=answer.query.compare or "previous")
+        with self._transaction(query, snapshot=True) as (connection, scoped):
+            paths = self._paths(connection)
+            return compared(paths, scoped, answer.series, answer.currencies, answer.closed_until)
+
+    def leaderboards(
+        self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
+    ) -> Leaderboards:
+        """The `top` largest values of every column and dimension, by default 5, with their shares of the total.
+
+        Of an `AggregateQuery` the filters, window, `as_of` and metric count; its window is not shortened, so
+        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, for costs in several
+        currencies and for unit costs too, which do not add up; `NotExact` for a sum of NaN or infinite quantities or
+        costs, `ScopeError`, `DatabaseError`.
+
+        >>> store.leaderboards(AggregateQuery(dimensions={"region": "eu-west"}), top=3).frame  # doctest: +SKIP
+        """
+        given = LeaderboardQuery() if query is None else query
+        if isinstance(given, AggregateQuery):
+            shared = given.shared_with(LeaderboardQuery)
+            given = LeaderboardQuery(**{**shared, "top": top})
+        requested = expect(LeaderboardQuery, given)
+        if top is not None:
+            requested = requested.replace(top=top)
+        with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
+            paths = self._paths(connection)
+            resolved = scoped.resolve(paths.now)
+            boards, total, metrics, omitted, currencies, served = leaderboards(paths, resolved)
+            ids = (
+                (board.group, leader.key)
+                for board in boards
+                if board.group in filters.ID_COLUMNS
+                for leader in board.leaders
+                if leader.key
+            )
+            names = self._directory(connection, resolved).names(ids)
+            hinted = self._hint(connection, resolved, empty=not metrics, exists_since=served.exists_since)
+        return Leaderboards(
+            query=resolved,
+            boards=named_boards(boards, names),
+            total=total,
+            metrics=metrics,
+            currencies=currencies,
+            omitted=omitted,
+            now=paths.now,
+            served=served,
+            names=names,
+            hints=hinted,
+        )
+
+    @decimal_context()
+    def validate(
+        self,
+        period: Period | None = None,
+        *,
+        invoices: InvoiceSource | None = None,
+        wallets: PreferenceSource | None = None,
+        checks: Iterable[str] | None = None,
+        progress: Callable[[str, float], object] | None = None,
+    ) -> Validation:
+        """Validate a billing period, by default last month: findings with their events and amounts.
+
+        Examines the events ingested until the period's `as_of`, by default the settle time ago, so that a repetition
+        gives the same numbers; later arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and
+        may still gain events. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame),
+        `wallets` the customers' preferred currencies (the same, or a mapping); `checks` names checks, default all;
+        `progress` is called with a check's name and the part of it that is done, 0 to 1.
+
+        Raises `QueryError` for an invalid query, check, invoice line or preference, `ScopeError`, `DatabaseError`.
+
+        >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
+        """
+        from usage_explore.validation import registry
+
+        requested = expect(Period, Period(window="last_month") if period is None else period)
+        plan = registry.plan(checks, invoices, wallets)
+        timeout = self.long_statement_timeout
+        with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
+            now = current_time(connection)
+            settled = scoped.pin(now, self.settle, self._known(connection, scoped, now))
+            if scoped.as_of is not None:  # as given, even if it is more recent than the settle time
+                settled = settled.replace(as_of=min(scoped.as_of, now))
+            settle = self.settle if scoped.as_of is None else None
+            if plan.lacks_preferences:
+                plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
+            validation = plan.validation(
+                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle
+            )
+            names = self._directory(connection, scoped).names(validation.ids())
+            return dataclasses.replace(validation, names=names)
+
+    def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
+        """The superfluous events of a finding of the check `duplicates`, each beside the event that counts.
+
+        They are all of its customer, metrics, time and kind: a few may belong to another finding in the same time.
+        Columns: `idempotency_key` (str), then with `kept_` and `copy_` before them `id`, `customer_id`, `metric_key`
+        (str), `timestamp`, `ingested_at` (datetime64[us, UTC]), `quantity`, `external_cost_amount` (`Decimal` or None),
+        `external_cost_currency` (str). At most 100,000 pairs, in order of the copies.
+        Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.validation.checks import duplicates
+        from usage_explore.validation.handover import MAX_PAIRS, pair_frame
+
+        if finding.check != duplicates.NAME:
+            raise QueryError([Fault("finding", f"is of the check {finding.check}; pairs are of {duplicates.NAME}")])
+        timeout = self.long_statement_timeout
+        with self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped):
+            rows = connection.execute(duplicates.pairs(self.table, scoped, finding, MAX_PAIRS)).all()
+        return pair_frame(rows, duplicates.PAIR_COLUMNS)
+
+    @decimal_context()
+    def explain(
+        self,
+        question: AggregateQuery,
+        bucket: datetime | None = None,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        expected: Decimal | int | None = None,
+        baseline: Baseline | tuple[datetime, datetime] | None = None,
+    ) -> Explanation:
+        """The change in the bucket that holds an instant, or in the whole window, and the values that account for it.
+
+        `since` and `until` replace those of the query. It is compared with an `expected` number, else with another
+        window. `baseline` is "week", the same hours one week before, the default for a bucket of an hour or a day;
+        "before", the default else, the bucket, month, local days or duration right before; or any (since, until).
+        An unfinished window is compared with equally much elapsed time. Raises `QueryError`, for costs in several
+        currencies and for unit costs too, whose change is no sum; `NotExact`, `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.explain.run import explain, number
+
+        window = {name: value for name, value in (("since", since), ("until", until)) if value is not None}
+        requested, amount = expect(AggregateQuery, question).replace(**window), number(expected)
+        with self._transaction(requested, snapshot=True) as (connection, scoped):
+            now = current_time(connection)
+            resolved, _ = _in_effect(scoped, now)
+            explanation = explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            names = self._directory(connection, resolved).names(explanation.ids())
+            return dataclasses.replace(explanation, names=names)
+
+    def sql(self, query: AggregateQuery | EventQuery) -> str:
+        """The SQL of the query for psql, with inline values; it reads the events, not the extract."""
+        requested = query if isinstance(query, EventQuery) else expect(AggregateQuery, query)
+        with self._transaction(requested) as (connection, scoped):
+            if isinstance(scoped, EventQuery):
+                after = position_of(scoped)
+                return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
+            effective, _ = _in_effect(scoped, current_time(connection))
+            text = statements.to_sql(aggregation.aggregate(self.table, effective))
+            return (
+                f"-- points per bucket, before they are added up (cumulative)\n{text}" if effective.cumulative else text
+            )
+
+    def _page(self, query: EventQuery, events: list[Event], names: Names, hinted: tuple[str, ...]) -> EventPage:
+        more = len(events) > query.limit
+        events = events[: query.limit]
+        following = None
+        if more:
+            following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
+        return EventPage(
+            query=query, events=named_events(events, names), cursor=following, store=self, names=names, hints=hinted
+        )
+
+
+def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bool]:
+    """The query with an absolute window of at most `MAX_AGGREGATE_BUCKETS`, and whether that moved its `since`."""
+    resolved = query.resolve(now)
+    first = resolved.edges()[0]
+    capped = first > resolved.span[0]
+    return resolved.replace(since=first) if capped else resolved, capped
