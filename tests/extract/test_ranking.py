@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -126,3 +128,29 @@ def test_a_block_that_ended_is_not_interrupted() -> None:
             time.sleep(0.01)
     assert expired()
     assert set(interrupted) == {"late"}
+
+
+def test_the_thread_ends_with_the_extracts(extracts: Extracts) -> None:
+    with extracts.cursor(timedelta(minutes=5)) as cursor:
+        cursor.run("SELECT 1", [])
+    thread = extracts._watchdog._thread
+    assert thread is not None
+    extracts.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    with extracts.cursor(timedelta(minutes=5)) as cursor:
+        assert cursor.run("SELECT 2", []) == [(2,)]
+
+
+def test_a_script_ends_without_a_word(tmp_path: Path) -> None:
+    script = f"""
+from datetime import timedelta
+from pathlib import Path
+from usage_explore.extract.connection import Resources
+from usage_explore.extract.engine import Extracts
+
+extracts = Extracts(home=Path({str(tmp_path)!r}), url="", resources=Resources(memory=100_000_000, threads=1))
+assert extracts.run("SELECT 1", [], timedelta(minutes=5)) == [(1,)]
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")

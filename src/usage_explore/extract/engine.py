@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -70,6 +71,10 @@ class Extracts:
     _manifests: dict[Path, _Seen] = field(default_factory=dict, repr=False)
     _verified: dict[Path, tuple[int, int, int]] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        # at the end of the process too: a thread that waits then keeps DuckDB's objects alive, which it reports
+        weakref.finalize(self, self._watchdog.stop)
+
     def manifest(self, folder: Path) -> Manifest | None:
         """The manifest of a folder, read again when its file has changed; None if there is none."""
         state = _state(folder / manifest.NAME)
@@ -85,6 +90,7 @@ class Extracts:
 
     def close(self) -> None:
         """End the DuckDB; the next statement starts another one."""
+        self._watchdog.stop()
         with self._lock:
             if self._database is not None:
                 self._database.close()

@@ -33,6 +33,15 @@ class Watchdog:
     _limits: set[_Limit] = field(default_factory=set)
     _thread: threading.Thread | None = None
     _wakes: float = 0.0
+    _stopping: bool = False
+
+    def stop(self) -> None:
+        """End the thread if nothing runs; the next block starts another one."""
+        with self._changed:
+            thread, self._stopping = self._thread, True
+            self._changed.notify()
+        if thread is not None and thread.is_alive() and not self._limits:
+            thread.join(_REPEAT_SECONDS)
 
     @contextlib.contextmanager
     def limited(self, timeout: timedelta, interrupt: Callable[[], object]) -> Iterator[Callable[[], bool]]:
@@ -40,6 +49,7 @@ class Watchdog:
         limit = _Limit(time.monotonic() + timeout.total_seconds(), interrupt)
         with self._changed:
             self._limits.add(limit)
+            self._stopping = False
             if self._thread is None or not self._thread.is_alive():  # not alive: in the child of a fork
                 self._wakes = limit.deadline
                 self._thread = threading.Thread(target=self._watch, name="usage-explore-watchdog", daemon=True)
@@ -64,7 +74,7 @@ class Watchdog:
                         limit.interrupt()
                 if self._limits:
                     idle_since = now
-                elif now - idle_since >= _IDLE_SECONDS:
+                elif self._stopping or now - idle_since >= _IDLE_SECONDS:
                     self._thread = None
                     return
                 self._wakes = min([now + _IDLE_SECONDS, *(limit.deadline for limit in self._limits)])
