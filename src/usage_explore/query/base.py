@@ -272,8 +272,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
 
         `known` is the latest `ingested_at` by then: rows may still be written with a later one.
         """
-        if not isinstance(settle, timedelta):
-            raise QueryError([Fault("settle", f"{validators.shorten(settle)} is not a timedelta")])
+        expect_instance("settle", settle, timedelta)
         limits = [parsed_instant("now", now) - settle, *(limit for limit in (self.as_of, known) if limit is not None)]
         return self.resolve(now).replace(as_of=min(limits))
 
@@ -478,6 +477,13 @@ def expect(model: type[_Q], value: object) -> _Q:
         actual = type(value).__name__ if isinstance(value, Query) else validators.shorten(value)
         raise QueryError([Fault("query", f"needs {model.__name__}, not {actual}; make one with the same filters")])
     return value
+
+
+def expect_instance(name: str, value: object, *kinds: type) -> None:
+    """Raise `QueryError` that names the parameter unless the value is of one of the classes."""
+    if not isinstance(value, kinds):
+        needed = " or ".join(kind.__name__ for kind in kinds)
+        raise QueryError([Fault(name, f"{validators.shorten(value)} is not a {needed}")])
 
 
 def parsed_instant(name: str, value: object) -> datetime:

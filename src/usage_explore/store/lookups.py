@@ -19,7 +19,7 @@ from usage_explore.extract.manifest import instant
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
-from usage_explore.query.base import Query, expect
+from usage_explore.query.base import Query, expect, expect_instance
 from usage_explore.query.queries import (
     AggregateQuery,
     EventQuery,
@@ -202,6 +202,8 @@ class Lookups(StoreBase):
             validators.integer(most, 1, _MAX_CHOICES)
         except ValueError as error:
             raise QueryError([Fault(name, str(error))]) from None
+        if timeout is not None:
+            expect_instance("timeout", timeout, timedelta)
         return self._choices(within, group, most, partial(statements.values, group=group, max_values=most), timeout)
 
     def _choices(

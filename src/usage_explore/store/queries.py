@@ -19,7 +19,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.extract.leaderboards import leaderboards
 from usage_explore.names import Names
 from usage_explore.query import filters, validators
-from usage_explore.query.base import expect
+from usage_explore.query.base import expect, expect_instance
 from usage_explore.query.queries import (
     COST_METRICS,
     AggregateQuery,
@@ -260,9 +260,12 @@ class Queries(Lookups):
         `external_cost_currency` (str). At most 100,000 pairs, in order of the copies.
         Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
         """
+        from usage_explore.validation.check import Finding, Validation
         from usage_explore.validation.checks import duplicates
         from usage_explore.validation.handover import MAX_PAIRS, pair_frame
 
+        expect_instance("validation", validation, Validation)
+        expect_instance("finding", finding, Finding)
         if finding.check != duplicates.NAME:
             raise QueryError([Fault("finding", f"is of the check {finding.check}; pairs are of {duplicates.NAME}")])
         timeout = self.long_statement_timeout

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
-from usage_explore.errors import ConfigurationError, NotExact, QueryError, ScopeError, StatementTimeout
+from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError, StatementTimeout
+from usage_explore.query.base import expect_instance
 from usage_explore.query.queries import (
     AggregateQuery,
     EventQuery,
@@ -40,7 +41,7 @@ class SavedViews(Queries):
         note: str = "",
         *,
         author: str = LOCAL_AUTHOR,
-        display: Iterable[tuple[str, str]] = (),
+        display: Sequence[tuple[str, str]] = (),
     ) -> SavedView:
         """Save a query as a view that the app lists, with its pinned form and its headline number.
 
@@ -50,6 +51,7 @@ class SavedViews(Queries):
 
         >>> store.save_view("Tokens by model", AggregateQuery(group_by="dim:model"))  # doctest: +SKIP
         """
+        expect_instance("author", author, str)
         state = self._view_state(query, display)
         with self._saved() as (places, own, now):
             return views.save(places, own, state, name=name, note=note, author=author, now=now)
@@ -61,12 +63,13 @@ class SavedViews(Queries):
         name: str | None = None,
         note: str | None = None,
         query: AggregateQuery | EventQuery | Period | None = None,
-        display: Iterable[tuple[str, str]] = (),
+        display: Sequence[tuple[str, str]] = (),
     ) -> SavedView:
         """The view with another name, note or query; None leaves it. Raises as `save_view`.
 
         `RecordError` too if the view was changed or deleted after it was read.
         """
+        expect_instance("view", view, SavedView)
         state = None if query is None else self._view_state(query, display)
         with self._saved(view) as (places, _, now):
             return views.change(places, view, now, name=name, note=note, state=state)
@@ -76,11 +79,13 @@ class SavedViews(Queries):
 
         Raises `RecordError`, `ScopeError`, `DatabaseError`.
         """
+        expect_instance("view", view, SavedView)
         with self._saved(view) as (places, _, _):
             return views.remove(places, view)
 
     def restore_view(self, view: SavedView) -> SavedView:
         """Save a deleted view again, as it was. Raises as `save_view`."""
+        expect_instance("view", view, SavedView)
         with self._saved(view) as (places, _, _):
             return views.restore(places, view)
 
@@ -91,6 +96,7 @@ class SavedViews(Queries):
 
         >>> store.headline(AggregateQuery(window="last_month")).total  # doctest: +SKIP
         """
+        expect_instance("query", query, AggregateQuery, EventQuery, Period)
         wanted = views.headline_query(query)
         try:
             if isinstance(wanted, EventQuery):
@@ -100,7 +106,10 @@ class SavedViews(Queries):
             return Headline(None)
         return Headline(answer.total, answer.currency)
 
-    def _view_state(self, query: AggregateQuery | EventQuery | Period, display: Iterable[tuple[str, str]]) -> ViewState:
+    def _view_state(self, query: AggregateQuery | EventQuery | Period, display: Sequence[tuple[str, str]]) -> ViewState:
+        expect_instance("query", query, AggregateQuery, EventQuery, Period)
+        if not isinstance(display, tuple | list) or not all(map(_is_pair, display)):
+            raise QueryError([Fault("display", 'is not a list of pairs of texts, such as ("chart", "lines")')])
         if isinstance(query, EventQuery):
             query = query.replace(cursor=None)
         pinned = self.pin(query)
@@ -117,3 +126,7 @@ class SavedViews(Queries):
             if view and view.organization_id != scoped.organization_id:
                 raise ScopeError.refusing(view.organization_id)
             yield self.records.places(connection, self.table), scoped.organization_id, current_time(connection)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
