@@ -305,11 +305,11 @@ def _aggregate() -> Schema:
 
 
 def _comparison() -> Schema:
-    number = {"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]}
+    number = {"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL, {"type": "null"}]}
     changes: dict[str, Schema] = {
         "change": {
             **number,
-            "description": "The answer's value of equally much elapsed time, less the other period's.",
+            "description": "The answer's value of equally much elapsed time, less the other period's; null without one.",
         },
         "change_ratio": _nullable(
             {**_DECIMAL, "description": "`change` per absolute value of the other period, to 28 digits; null of 0."}
@@ -318,11 +318,15 @@ def _comparison() -> Schema:
     point = _object(
         start=_INSTANT,
         end=_INSTANT,
-        value={**number, "description": "Of the other period."},
+        value={**number, "description": "Of the other period; null for a unit cost without a quantity."},
         **changes,
         complete={"type": "boolean", "description": "False if the bucket is cut by the other period's window."},
     )
-    total = {**number, "description": "Of the other period."}
+    total = {
+        **number,
+        "description": "Of the other period; null if it has not begun, for costs in several currencies, and for a unit"
+        " cost without a quantity.",
+    }
     series = _object(
         key=_nullable({"type": "string", "description": "The value; null unless `kind` is `value`."}),
         kind={"type": "string", "enum": list(get_args(SeriesKind))},

@@ -63,17 +63,20 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     }
     bootstrap.load_config_options(options)
     _only_our_theme()
-    uvicorn_server.serve(
-        app,
-        host,
-        port,
-        answering,
-        ws="websockets-sansio",
-        ws_max_size=_MAX_MESSAGE_BYTES,
-        ws_ping_interval=_PING_SECONDS,
-        ws_ping_timeout=_PING_SECONDS,
-        ws_per_message_deflate=False,
-    )
+    try:
+        uvicorn_server.serve(
+            app,
+            host,
+            port,
+            answering,
+            ws="websockets-sansio",
+            ws_max_size=_MAX_MESSAGE_BYTES,
+            ws_ping_interval=_PING_SECONDS,
+            ws_ping_timeout=_PING_SECONDS,
+            ws_per_message_deflate=False,
+        )
+    finally:
+        gc.unfreeze()  # what is never collected would be reported as leaked when the process ends
 
 
 def _prepare() -> None:
