@@ -309,7 +309,7 @@ def _comparison() -> Schema:
     changes: dict[str, Schema] = {
         "change": {
             **number,
-            "description": "The answer's value of equally much elapsed time, less the other period's; null without one.",
+            "description": "The value of equally much elapsed time, less the other period's; null without one.",
         },
         "change_ratio": _nullable(
             {**_DECIMAL, "description": "`change` per absolute value of the other period, to 28 digits; null of 0."}
