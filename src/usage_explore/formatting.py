@@ -131,9 +131,12 @@ def change(ratio: Decimal | None) -> str:
     return f"+{text}" if ratio > 0 and text[0].isdigit() else text
 
 
+_MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")
+
+
 def typographic(text: str) -> str:
-    """The text with U+2212 for a minus, for large figures on a page."""
-    return text.replace("-", "−")
+    """The text with U+2212 for the minus of numbers, for large figures on a page; `us-east` stays as it is."""
+    return _MINUS.sub("−", text)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -77,7 +77,7 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 768, 1024, 1440])
-def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int) -> None:
+def test_the_time_zone_is_at_the_right_or_leaves_no_gap(visit: Visit, width: int) -> None:
     page = visit(address("events", organization_id=ACME))
     page.set_viewport_size({"width": width, "height": 900})
     name, zone, share = (
@@ -88,12 +88,31 @@ def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int
     assert zone
     assert share
     if zone["y"] > name["y"] + name["height"]:
-        assert zone["x"] == pytest.approx(name["x"], abs=1)
+        children = [child.bounding_box() for child in page.locator(".st-key-header > *").all()]
+        before = [
+            child["x"] + child["width"]
+            for child in children
+            if child and child["width"] and abs(child["y"] - zone["y"]) < zone["height"] and child["x"] < zone["x"] - 1
+        ]
+        assert zone["x"] - max(before, default=name["x"]) < 24, (zone, children)
     else:
         header = page.locator(".st-key-header").bounding_box()
         assert header
         assert share["x"] + share["width"] == pytest.approx(header["x"] + header["width"], abs=1)
     assert (zone["y"] > name["y"] + name["height"]) == (width < 1440)
+
+
+@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
+def test_the_header_s_controls_are_under_the_pointer(visit: Visit, width: int) -> None:
+    page = visit(address("", **LINK))
+    page.set_viewport_size({"width": width, "height": 900})
+    controls = settled(page).locator(".st-key-header").locator("a, button, [role=combobox], input").all()
+    boxes = [box for control in controls if control.is_visible() and (box := control.bounding_box())]
+    assert len(boxes) > 6
+    hit = """([x, y]) => !!document.elementFromPoint(x, y).closest('.st-key-header')"""
+    for box in boxes:
+        middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        assert page.evaluate(hit, middle), box
 
 
 def test_on_a_phone_the_chart_is_on_the_first_screen_and_the_controls_unfold(visit: Visit) -> None:

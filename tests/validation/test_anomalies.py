@@ -164,7 +164,7 @@ def test_the_extract_gives_the_same_series(
                 grid = series.grid(given, "day")
                 assert grid is not None
                 query = given.aggregate_question(since=grid.edges[0], until=grid.edges[-1], group_by="customer_id")
-                assert (given.paths.aggregate(query)[2].because is None) is fast
+                assert (given.paths.aggregate(query)[3].because is None) is fast
                 found[fast] = sums(given, grid), sums(given, grid, "none")
         assert len(found[True][0]) > 30
         assert found[True] == found[False]

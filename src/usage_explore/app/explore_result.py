@@ -6,7 +6,7 @@ The ranking has a row per series with its total, share, change and shape. A clic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -212,6 +212,7 @@ def ranked_series(
     if selection.span is not None:
         since, until = selection.query.span
         basis = source.aggregate(answer.query.replace(since=since, until=until, compare=None, cumulative=None))
+        basis = _of_the_chart(source, answer, basis)
     shown = {(series.kind, series.key): series for series in basis.series}
     kept = shown.keys() - {OTHER}
     zero = _zero(basis)
@@ -244,6 +245,26 @@ def ranked_series(
         *(Row(key, totals.by_key.get(key, zero) if totals else zero, changes[key]) for key in movers),
     ]
     return Ranked(basis, tuple(ranked(rows, order)), names_of, frozenset(movers))
+
+
+def _of_the_chart(source: Source, answer: Aggregate, basis: Aggregate) -> Aggregate:
+    """The answer over the selected time with the chart's series, which may be others than the largest of that time.
+
+    Unit costs, whose Other cannot be made from their totals, keep their own.
+    """
+    kept = [(series.kind, series.key) for series in answer.series if series.kind != "other"]
+    if {*kept} == {(series.kind, series.key) for series in basis.series} - {OTHER} or not basis.adds_up:
+        return basis
+    totals = source.totals(basis.query)
+    if totals is None:
+        return basis
+    zero = _zero(basis)
+    names = {(series.kind, series.key): series.name for series in answer.series}
+    series = [Series(kind, key, totals.by_key.get((kind, key), zero), 1, (), names[kind, key]) for kind, key in kept]
+    folded = [key for key in totals.by_key if key not in kept]
+    if folded:
+        series.append(Series(*OTHER, _outside(totals, {*kept}, zero), sum(kind == "value" for kind, _ in folded), ()))
+    return replace(basis, series=tuple(series))
 
 
 def _zero(answer: Aggregate) -> Number | None:
@@ -319,13 +340,16 @@ def ranking(
         "share": grid.ratios(
             "Share",
             [
-                float(Decimal(part) / Decimal(total)) if part is not None and total and total > 0 else None
-                for part in totals
+                # Other has the share of a series that it contains
+                float(Decimal(row.total) / Decimal(total))
+                if row.total is not None and total and total > 0 and row.key not in result.movers
+                else None
+                for row in rows
             ],
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
             help="Copied as a ratio",
         ),
-        "change": _change_column(rows, compared, view.order),
+        "change": _change_column(rows, compared, "total" if answer.comparison else view.order),
     }
     labels = [_label(result, row) for row in rows]
     difference = {}

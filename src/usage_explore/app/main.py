@@ -26,7 +26,8 @@ _ICON = (
 # An id is cut on screen and copied whole.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {{ padding-top: 0.6rem; }}
-[data-testid="stHeader"] {{ background: none; pointer-events: none; }}
+[data-testid="stHeader"] {{ background: none; }}
+[data-testid="stHeader"], [data-testid="stHeader"] [data-testid="stToolbar"] {{ pointer-events: none; }}
 [data-testid="stHeader"] button {{ pointer-events: auto; }}
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
 @media (min-width: 481px) and (max-width: 900px) {{

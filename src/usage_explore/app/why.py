@@ -12,6 +12,7 @@ from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selection import Selection, Windows, settled_series
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import METRICS, RATIOS
 
 
@@ -54,7 +55,8 @@ def filtered(view: ExploreView, selection: Selection, cell: Cell, action: boards
     query = settled.query
     if action == "not":
         return settled.with_query(query_edits.without_value(query, *cell.where[0]))
-    for group, value in cell.where:
+    named = [pair for pair in cell.always if pair[0] == ID_COLUMNS[0]]  # the label names its customer, too
+    for group, value in (*named, *cell.where):
         query = query_edits.only(query, group, value)
     for group, value in cell.without:
         query = query_edits.without_value(query, group, value)

@@ -70,7 +70,7 @@ class Lookups(StoreBase):
     def extent(self, query: EventQuery | None = None) -> tuple[datetime, datetime] | None:
         """The times of the first and last event of a query, by default of the organization; None without events.
 
-        >>> store.extent(EventQuery(customer_id=customer))  # doctest: +SKIP
+        >>> store.extent(EventQuery(metric_key="tokens_in"))  # doctest: +SKIP
         """
         requested = expect(EventQuery, EventQuery() if query is None else query)
         with self._transaction(requested, empty=False) as (connection, scoped):
