@@ -160,7 +160,8 @@ def test_a_deviating_line_that_was_multiplied_after_rounding_is_doubled(
     right = {each.line for each in given if each is not given[at]}
     for found in unit_price_deviations(given):
         if numbers(found) == [given[at].line] and any(each.amount for each in given if each.line in right):
-            assert found.doubled == found.deviating or 2 * len(found.deviating) > found.lines
+            # of two lines either may be the usual one
+            assert found.doubled == found.deviating or 2 * len(found.deviating) >= found.lines
 
 
 def test_each_price_and_currency_is_compared_for_itself_and_nothing_of_no_quantity() -> None:
