@@ -400,7 +400,7 @@ def test_a_database_that_is_away_is_noticed_and_so_is_its_return(visit: Visit, s
         try:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             choice(page, "week").click()
-            expect(page.locator(ALERT)).to_contain_text("does not answer")
+            expect(page.locator(ALERT)).to_contain_text("refuses the connection")
             expect(page.locator(CHART)).to_have_count(0)
         finally:
             admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
