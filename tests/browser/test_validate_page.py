@@ -53,7 +53,7 @@ def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: V
     def click(x: int, row: int, *opened: str) -> None:
         box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
         assert box
-        page.mouse.click(box["x"] + x, box["y"] + 33 * (row + 1) + 17)
+        page.mouse.click(box["x"] + x, box["y"] + 35 + 66 * row + 33)
         page.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("finding", []) == [*opened])
         settled(page)
         assert parameters(page).get("finding", []) == [*opened]
