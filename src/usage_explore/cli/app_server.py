@@ -1,8 +1,7 @@
 """The app and the API in one process, served by `usage-explore app`."""
 
-import gc
-import importlib
-import threading
+import atexit
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,11 +42,6 @@ def launch(settings: Settings, port: int | None, say: Callable[[str], object], h
 
 def run(host: str, port: int, started: Callable[[], object]) -> None:
     """Serve both until SIGTERM or Ctrl-C, with the settings in force; `started` is called once they answer."""
-
-    def answering() -> None:
-        threading.Thread(target=_prepare, name="import of the pages", daemon=True).start()
-        started()
-
     app = App(
         _APP / "main.py",
         routes=[uvicorn_server.mount()],
@@ -68,7 +62,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
             app,
             host,
             port,
-            answering,
+            started,
             ws="websockets-sansio",
             ws_max_size=_MAX_MESSAGE_BYTES,
             ws_ping_interval=_PING_SECONDS,
@@ -76,14 +70,12 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
             ws_per_message_deflate=False,
         )
     finally:
-        gc.unfreeze()  # what is never collected would be reported as leaked when the process ends
+        atexit.register(_discard_errors)
 
 
-def _prepare() -> None:
-    """Import the pages before the first visit, and exempt what lives as long as the process from garbage collection."""
-    importlib.import_module("usage_explore.app.main")
-    gc.collect()
-    gc.freeze()
+def _discard_errors() -> None:
+    """Write what Python's end reports nowhere: DuckDB's binding lists objects that threads of Streamlit still hold."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _only_our_theme() -> None:
