@@ -314,6 +314,7 @@ def test_what_only_the_other_period_has_is_a_series_of_nothing_in_files(both: Bo
     assert answer.comparison is not None
     frame = answer.frame
     assert list(frame["label"]) == ["a", "Other"]
+    assert list(answer.plot_frame["label"]) == ["a", "Other"]
     assert (sum(frame["value"]), sum(frame["earlier"]), sum(frame["change"])) == (5, 6, -1)
     rows = list(csv.DictReader(io.StringIO(frames.to_csv(answer).decode("utf-8-sig"))))
     assert [(row["kind"], row["value"], row["earlier"], row["change"]) for row in rows] == [

@@ -126,6 +126,7 @@ def plot(answer: AggregateData) -> pd.DataFrame:
     """The answer's frame for plotting libraries; see `Aggregate.plot_frame`."""
     import pandas as pd
 
+    answer = answer.with_other()
     frame = aggregate(answer)
     for name in ("start", "end", "earlier_start"):
         if name in frame:

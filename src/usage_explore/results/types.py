@@ -407,7 +407,7 @@ class AggregateData:
         """The end of the last bucket that can be complete: the database's now, or an earlier `as_of`."""
         return min(self.now, self.query.as_of or self.now)
 
-    @property
+    @cached_property
     def complete(self) -> list[bool]:
         """Whether each bucket lies inside the window, in the past, and after removed events."""
         since, until = self.query.span
