@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
-import streamlit as st
+from usage_explore.app.components import clicked, component
 
 Action = Literal["only", "not"]
 Layout = Literal["grid", "wide", "list"]
@@ -49,13 +47,6 @@ class Table:
     groupable: bool = True
 
 
-@cache
-def _component() -> Any:
-    folder = files(__package__)
-    css, js = (folder.joinpath(f"boards.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    return st.components.v2.component("usage_explore_boards", css=css, js=js)
-
-
 def draw(
     tables: Sequence[Table],
     headings: tuple[str, str, str],
@@ -71,19 +62,10 @@ def draw(
     `search(table, text)` is called for a text typed, None if the search is closed.
     The boards are a "grid", or "wide" with lines of their own; a "list" has names only.
     """
-
-    def clicked(name: str, then: Callable[[Any], None]) -> Callable[[], None]:
-        def callback() -> None:
-            event = getattr(st.session_state[key], name, None)
-            if event is not None:
-                then(event)
-
-        return callback
-
-    _component()(
+    component("boards")(
         key=key,
         data={"tables": [asdict(table) for table in tables], "headings": list(headings), "layout": layout},
-        on_act_change=clicked("act", lambda event: act(event["table"], event["row"], event["action"])),
-        on_search_change=clicked("search", lambda event: search(event["table"], event["text"])),
-        on_group_change=clicked("group", lambda event: group(event["table"])),
+        on_act_change=clicked(key, "act", lambda event: act(event["table"], event["row"], event["action"])),
+        on_search_change=clicked(key, "search", lambda event: search(event["table"], event["text"])),
+        on_group_change=clicked(key, "group", lambda event: group(event["table"])),
     )

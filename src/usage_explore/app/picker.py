@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import streamlit as st
-
 from usage_explore.app.boards import Action
+from usage_explore.app.components import clicked, component
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +23,6 @@ class Choice:
     find: str
     count: str = ""
     tickable: bool = True
-
-
-@cache
-def _component() -> Any:
-    folder = files(__package__)
-    css, js = (folder.joinpath(f"picker.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    return st.components.v2.component("usage_explore_picker", css=css, js=js)
 
 
 def draw(
@@ -54,19 +44,11 @@ def draw(
     field has "only" for one value at a time. `none` is shown without a row.
     """
 
-    def clicked(name: str, then: Callable[[Any], None]) -> Callable[[], None]:
-        def callback() -> None:
-            event = getattr(st.session_state[key], name, None)
-            if event is not None:
-                then(event)
-
-        return callback
-
     def write(event: Any) -> None:
         if typed is not None:
             typed(event["text"], event["action"])
 
-    _component()(
+    component("picker")(
         key=key,
         data={
             "epoch": key,
@@ -80,6 +62,6 @@ def draw(
             "typable": typed is not None,
             "ticked": list(ticked),
         },
-        on_act_change=clicked("act", lambda event: act(event["ids"], event["action"], event["ticked"])),
-        on_typed_change=clicked("typed", write),
+        on_act_change=clicked(key, "act", lambda event: act(event["ids"], event["action"], event["ticked"])),
+        on_typed_change=clicked(key, "typed", write),
     )
