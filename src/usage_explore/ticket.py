@@ -76,11 +76,11 @@ def _change(answer: Aggregate, comparison: Comparison | str) -> str:
 
 def _changed(total: Change) -> str:
     """`+8.1 % (+92,345)`."""
-    if total.now is None or total.before is None:
+    if total.absolute is None:
         return "not known"
     if total.now == total.before:
         return "none"
-    return f"{change(total.ratio)} ({signed(difference(total.now, total.before))})"
+    return f"{change(total.ratio)} ({signed(total.absolute)})"
 
 
 def _share(answer: Aggregate, part: Number | None) -> str:

@@ -298,12 +298,7 @@ def _controls(view: ExploreView, source: Source) -> None:
         )
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):
-            window_inputs(
-                view,
-                source.now,
-                "exact",
-                lambda **window: view.with_query(query.replace(window=None, **window)),
-            )
+            window_inputs(view, source.now, "exact")
 
 
 def _grouped(view: ExploreView, source: Source, group: str) -> ExploreView:
@@ -424,10 +419,7 @@ def _tabs(
 
 
 def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate, selection: Selection) -> None:
-    span = selection.query.span
-    query = EventQuery(
-        **{**selection.query.shared_with(EventQuery), "occurred_after": span[0], "occurred_before": span[1]}
-    )
+    query = query_edits.events_of(selection.query)
     page = source.page(query)
     target = EventsView(query, answer.query.timezone)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -459,7 +451,7 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate, 
     # counted last, as counting may take longer than the rows
     zone = answer.query.zone
     of = f"{selection.series_label(answer)}, " if selection.series is not None else ""
-    days = formatting.span(*(edge.astimezone(zone) for edge in span))
+    days = formatting.span(*(edge.astimezone(zone) for edge in selection.query.span))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
     sentence = markdown.plain(f"{of}{days}, {answer.query.timezone}{more}")
     heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")

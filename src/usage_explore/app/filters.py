@@ -199,12 +199,18 @@ def calendar_input(
     )
 
 
-def window_inputs(view: WindowView, now: datetime, key: str, with_window: Callable[..., View]) -> None:
-    """Draw both ends of a custom window; `with_window(since=…, until=…)` makes the view of another one."""
+def window_inputs(view: WindowView, now: datetime, key: str, with_window: Callable[..., View] | None = None) -> None:
+    """Draw both ends of a custom window.
+
+    `with_window(since=…, until=…)` makes the view of another one, by default that of the query with it.
+    """
     since, until = view.query.resolve(now).span
 
     def moved(name: str, picked: datetime | None) -> View:
-        return view if picked is None else with_window(**{"since": since, "until": until, name: picked})
+        if picked is None:
+            return view
+        window = {"since": since, "until": until, name: picked}
+        return with_window(**window) if with_window else view.with_query(view.query.replace(window=None, **window))
 
     for name, label, moment in (("since", FROM, since), ("until", UP_TO, until)):
         time_input(label, moment, view, partial(moved, name), key=f"{key}_{name}")

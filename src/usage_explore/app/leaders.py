@@ -40,9 +40,7 @@ class Row:
 
 def moved(change: Change | None) -> Number | None:
     """By how much the total changed; None without a comparison, or if either total has no value."""
-    if change is None or change.now is None or change.before is None:
-        return None
-    return difference(change.now, change.before)
+    return None if change is None else change.absolute
 
 
 def ranked(rows: Iterable[Row], order: Order) -> list[Row]:

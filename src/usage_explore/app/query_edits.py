@@ -23,7 +23,7 @@ from usage_explore.query.filters import (
     dimension_key,
 )
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import to_pairs
 from usage_explore.results.types import Series
 
@@ -260,3 +260,9 @@ def with_bucket(query: AggregateQuery, bucket: Bucket) -> AggregateQuery:
     if name is None or name == "custom" or query.window:
         return query.replace(bucket=bucket)
     return query.replace(bucket=bucket, since=_since(name, bucket))
+
+
+def events_of(query: AggregateQuery) -> EventQuery:
+    """The events of a resolved query in its window."""
+    since, until = query.span
+    return EventQuery(**query.shared_with(EventQuery) | {"occurred_after": since, "occurred_before": until})

@@ -20,7 +20,6 @@ from usage_explore.app.customer.story import (
     Mover,
     Story,
     as_of_one_moment,
-    events_of,
     metric_changes,
     metric_query,
     read_story,
@@ -158,12 +157,7 @@ def _controls(view: CustomerView, source: Source) -> None:
         )
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):
-            window_inputs(
-                view,
-                source.now,
-                "customer",
-                lambda **window: view.with_query(query.replace(window=None, **window)),
-            )
+            window_inputs(view, source.now, "customer")
 
 
 def _nothing(pages: Pages, view: CustomerView, query: AggregateQuery, source: Source) -> None:
@@ -440,7 +434,9 @@ def _validate_link(pages: Pages, view: ValidateView, label: str, *, plain: bool 
 
 
 def _events(pages: Pages, view: CustomerView, story: Story) -> None:
-    target = EventsView(events_of(view.query.resolve(story.quantities.now)), story.query.timezone).to_params()
+    target = EventsView(
+        query_edits.events_of(view.query.resolve(story.quantities.now)), story.query.timezone
+    ).to_params()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown("#### Newest events", width="content")
         if fits(target):

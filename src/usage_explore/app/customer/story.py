@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.app import query_edits
-from usage_explore.app.cache import Source
+from usage_explore.app.cache import Key, Source
 from usage_explore.app.page_state import CustomerView
 from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.buckets import Bucket
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.queries import Metric as Measure
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Change, Comparison, Leader, Leaderboard, Series, SeriesKind
+from usage_explore.results.types import Change, Comparison, Leader, Leaderboard, Series
 
 MAX_METRICS = 12
 """Metrics that are drawn, those of most events."""
@@ -40,8 +40,6 @@ _MAX_HOURS, _MAX_DAYS, _MAX_WEEKS = timedelta(days=3), timedelta(days=100), time
 
 _WHOLE: Bucket = "month"
 """Bucket of a query of which only the totals count: the one that gives the fewest points."""
-
-Key = tuple[SeriesKind, str | None]
 
 
 @dataclass(frozen=True)
@@ -148,12 +146,6 @@ def bucket_of(length: timedelta) -> Bucket:
     return "week" if length <= _MAX_WEEKS else "month"
 
 
-def events_of(query: AggregateQuery) -> EventQuery:
-    """The events of a query in its window."""
-    since, until = query.span
-    return EventQuery(**query.shared_with(EventQuery), occurred_after=since, occurred_before=until)
-
-
 def metric_query(query: AggregateQuery, key: str) -> AggregateQuery:
     """The quantity of one metric."""
     return query.replace(metric="sum_quantity", metric_key=[key])
@@ -198,7 +190,7 @@ def read_story(query: AggregateQuery, currency: str | None, source: Source) -> S
         compared=compared,
         movers=None if isinstance(compared, str) else _movers(query, boards, compared, source),
         by_cost=by_cost,
-        page=source.page(events_of(query).replace(limit=MAX_LISTED_EVENTS)),
+        page=source.page(query_edits.events_of(query).replace(limit=MAX_LISTED_EVENTS)),
     )
 
 

@@ -8,7 +8,8 @@ from html import escape
 
 from usage_explore import formatting
 from usage_explore.app import query_edits
-from usage_explore.app.customer.story import Key, Story
+from usage_explore.app.cache import Key
+from usage_explore.app.customer.story import Story
 from usage_explore.charts.style import Palette
 from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.names import Names
