@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, not_, select
+from sqlalchemy import CTE, ColumnElement, Integer, Label, Select, Table, and_, case, func, literal, select
 
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
@@ -49,30 +49,46 @@ def statement(table: Table, period: Period) -> Select[Any]:
     return batched(_superfluous(table, period))
 
 
-def _superfluous(table: Table, period: Period) -> CTE:
+def _beside_the_first(table: Table) -> list[Label[Any]]:
+    """Each event beside the one of its key that arrived first, which counts.
+
+    `arrival` from 1 in order of arrival, `same`: with its content, `at_once`: at its time.
+    """
     c = table.c
-    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
-    digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
-    shared = select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared")
     by_key: dict[str, Any] = {
         "partition_by": c.idempotency_key,
         "order_by": [c.ingested_at, c.timestamp, c.id],
     }
     content = [c.customer_id, c.metric_key, c.quantity]
+    return [
+        func.row_number().over(**by_key).label("arrival"),
+        and_(*(column == func.first_value(column).over(**by_key) for column in content)).label("same"),
+        (c.timestamp == func.first_value(c.timestamp).over(**by_key)).label("at_once"),
+    ]
+
+
+def _kind(arrived: Any) -> ColumnElement[str]:
+    """The kind of a superfluous event, from the columns of `_beside_the_first`."""
+    return case((and_(arrived.same, arrived.at_once), COPY), (arrived.same, MOVED), else_=REUSE)
+
+
+def _superfluous(table: Table, period: Period) -> CTE:
+    c = table.c
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
+    digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
+    shared = select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared")
     arrived = (
         select(
             *batch_columns(table),
             c.idempotency_key,
             and_(*conditions(table, period)).label("concerned"),
-            func.row_number().over(**by_key).label("arrival"),
-            and_(*(column == func.first_value(column).over(**by_key) for column in content)).label("same"),
-            (c.timestamp == func.first_value(c.timestamp).over(**by_key)).label("at_once"),
+            *_beside_the_first(table),
         )
         .where(near, digest.in_(select(shared.c.digest)))
         .cte("arrived")
     )
     a = arrived.c
-    kind = case((and_(a.same, a.at_once), COPY), (a.same, MOVED), else_=REUSE).label("kind")
+    kind = _kind(a).label("kind")
     times = func.count().filter(a.same).over(partition_by=a.idempotency_key).label("times")
     counted = select(arrived, kind, times).cte("counted")
     n, helpers = counted.c, ("idempotency_key", "concerned", "arrival", "same", "at_once")
@@ -106,22 +122,12 @@ def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[A
     near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
     concerned = and_(*conditions(table, finding.question))
     keys = select(c.idempotency_key).where(concerned)
-    by_key: dict[str, Any] = {
-        "partition_by": c.idempotency_key,
-        "order_by": [c.ingested_at, c.timestamp, c.id],
-    }
-    content = [c.customer_id, c.metric_key, c.quantity]
     arrived = (
         select(
             c.idempotency_key,
             *(c[name] for name in PAIR_COLUMNS),
             concerned.label("concerned"),
-            func.row_number().over(**by_key).label("arrival"),
-            case(
-                (not_(and_(*(column == func.first_value(column).over(**by_key) for column in content))), REUSE),
-                (c.timestamp == func.first_value(c.timestamp).over(**by_key), COPY),
-                else_=MOVED,
-            ).label("kind"),
+            *_beside_the_first(table),
         )
         .where(near, c.idempotency_key.in_(keys))
         .cte("arrived")
@@ -135,7 +141,7 @@ def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[A
             *(copy.c[name].label(f"copy_{name}") for name in PAIR_COLUMNS),
         )
         .join_from(copy, kept, and_(copy.c.idempotency_key == kept.c.idempotency_key, kept.c.arrival == 1))
-        .where(copy.c.concerned, copy.c.arrival > 1, *([copy.c.kind == kind] if kind else []))
+        .where(copy.c.concerned, copy.c.arrival > 1, *([_kind(copy.c) == kind] if kind else []))
         .order_by(copy.c.timestamp, copy.c.idempotency_key.collate("C"), copy.c.id)
         .limit(most)
     )
