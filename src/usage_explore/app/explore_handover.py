@@ -13,12 +13,9 @@ from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox
 from usage_explore.app.navigation import page_url
 from usage_explore.app.page_state import ExploreView
-from usage_explore.charts.labels import names
-from usage_explore.query.base import Query
+from usage_explore.app.selection import selected, whole_of
 from usage_explore.query.describe import file_dates
-from usage_explore.query.queries import AggregateQuery
 from usage_explore.results import frames
-from usage_explore.results.types import Series
 
 
 def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
@@ -82,23 +79,12 @@ def ticket_text(view: ExploreView, source: Source) -> None:
 
 def _selection(view: ExploreView, answer: Aggregate, source: Source) -> ticket.Selection | None:
     """The selected bar or span in words, with its exact total."""
-    since, until = answer.query.span
-    if view.span is None or not (view.span[0] < until and since < view.span[1]):
+    selection = selected(view, answer)
+    if selection is None or selection.span is None:
         return None
-    index = next((i for i, item in enumerate(answer.series) if (item.kind, item.key) == view.series), None)
-    series = Series("all", None, answer.total, 1, ()) if index is None else answer.series[index]
-    behind = answer.events_at(series, *view.span)
-    selected = AggregateQuery(
-        **behind.shared_with(Query),
-        since=behind.occurred_after,
-        until=behind.occurred_before,
-        timezone=answer.query.timezone,
-        bucket=answer.query.bucket,
-        metric=answer.query.metric,
-    )
-    words = formatting.span(*(edge.astimezone(answer.query.zone) for edge in view.span))
-    of = f"{names(answer)[index]}, " if index is not None and series.kind != "all" else ""
-    return f"{of}{words}", source.aggregate(selected).total
+    words = formatting.span(*(edge.astimezone(answer.query.zone) for edge in selection.span))
+    of = f"{selection.series_label(answer)}, " if selection.series is not None else ""
+    return f"{of}{words}", source.aggregate(whole_of(selection)).total
 
 
 def _url(view: ExploreView, source: Source) -> str:

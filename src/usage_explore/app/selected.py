@@ -13,7 +13,7 @@ from usage_explore.app.cache import Source
 from usage_explore.app.header import headline_number
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, zoomed
+from usage_explore.app.selection import Selection, Windows, whole_of, zoomed
 from usage_explore.charts import labels
 from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.explain.spans import Span
@@ -48,7 +48,7 @@ def exact_words(answer: Aggregate, unit: str) -> str:
 
 def selected_headline(source: Source, answer: Aggregate, selection: Selection, compared: Windows | str) -> None:
     """The selection in words, its number, and its change."""
-    whole = selection.query.replace(bucket="week", compare=None, cumulative=None)
+    whole = whole_of(selection)
     result = source.aggregate(whole)
     unit = unit_words(result)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):

@@ -87,6 +87,11 @@ def selected(view: ExploreView, answer: Aggregate) -> Selection | None:
     return Selection(query, series, span)
 
 
+def whole_of(selection: Selection) -> AggregateQuery:
+    """The query for the selection's total."""
+    return selection.query.replace(bucket="week", compare=None, cumulative=None)
+
+
 def settled_series(view: ExploreView, selection: Selection) -> ExploreView:
     """The view with its selected Other as filters: what Other contains changes with every other filter."""
     if selection.series is None or selection.series.kind != "other":
