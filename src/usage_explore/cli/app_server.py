@@ -1,7 +1,5 @@
 """The app and the API in one process, served by `usage-explore app`."""
 
-import atexit
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,25 +55,17 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     }
     bootstrap.load_config_options(options)
     _only_our_theme()
-    try:
-        uvicorn_server.serve(
-            app,
-            host,
-            port,
-            started,
-            ws="websockets-sansio",
-            ws_max_size=_MAX_MESSAGE_BYTES,
-            ws_ping_interval=_PING_SECONDS,
-            ws_ping_timeout=_PING_SECONDS,
-            ws_per_message_deflate=False,
-        )
-    finally:
-        atexit.register(_discard_errors)
-
-
-def _discard_errors() -> None:
-    """Write what Python's end reports nowhere: DuckDB's binding lists objects that threads of Streamlit still hold."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    uvicorn_server.serve(
+        app,
+        host,
+        port,
+        started,
+        ws="websockets-sansio",
+        ws_max_size=_MAX_MESSAGE_BYTES,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
+        ws_per_message_deflate=False,
+    )
 
 
 def _only_our_theme() -> None:
