@@ -327,8 +327,8 @@ def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
             continue
         assert row["total"] == formatting.exact(whole([series.points[index] for series in asked.series], asked))
         assert [row[f"v{place}"] for place in range(len(shown))] == [formatting.exact(x.values[index]) for x in shown]
-        told = [x.points[index] for x in shown + hidden]
-        assert whole(told, asked) == whole([series.points[index] for series in asked.series], asked)
+        points = [line.points[index] for line in shown + hidden]
+        assert whole(points, asked) == whole([series.points[index] for series in asked.series], asked)
         assert (row["state"] == "complete") is point.complete
 
 

@@ -331,7 +331,7 @@ def _monday(start: datetime) -> bool:
 
 
 def _every_month_of_years(months: int, start: datetime) -> bool:
-    """Every so many months, counted from the year 0, so that steps of years fall on round ones."""
+    """Whether a month is a multiple of `months` since the year 0: with 120, January of 2020, 2030 and so on."""
     return (start.year * 12 + start.month - 1) % months == 0
 
 

@@ -1,4 +1,4 @@
-"""What there is to query: values of columns and dimensions, names, a text anywhere, times, currencies."""
+"""Look-ups: values of columns and dimensions, names, search by text, times of events, currencies of costs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ExtractState:
 
 
 class Lookups(StoreBase):
-    """The methods of `Store` that look up what there is to query."""
+    """The methods of `Store` that look up values, names, times and currencies."""
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of some (column, id) of the organization, such as ("customer_id", event.customer_id)."""
