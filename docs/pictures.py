@@ -15,9 +15,9 @@ from usage_explore.query.queries import Period
 HERE = Path(__file__).parent
 ACME = next(organization_id for organization_id, name in ORGANIZATIONS.items() if name == "Acme AI")
 EXPLORE = AggregateQuery(
-    organization_id=ACME, metric="sum_quantity", group_by="dim:model", since="-30d/d", timezone="Europe/Berlin"
+    organization_id=ACME, metric="sum_quantity", group_by="dim:model", since="-29d/d", timezone="Europe/Berlin"
 )
-HOURS = AggregateQuery(organization_id=ACME, group_by="metric_key", bucket="hour", since="-24h/h")
+HOURS = AggregateQuery(organization_id=ACME, group_by="metric_key", bucket="hour", since="-23h/h")
 EVENTS = EventQuery(organization_id=ACME, metric_key="tokens_out", dimensions={"region": "eu-central"})
 MONTH = Period(organization_id=ACME, window="last_month")
 PICTURES = {
