@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 FOUND = 3
 """The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
 
+INPUTS = {
+    "invoices": "Invoice lines, .csv or .parquet.",
+    "wallets": "Preferred currencies, likewise.",
+}
+"""The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
+
 _LEVELS = ("high", "medium", "low", "never")
 _STDOUT = Path("-")
 _WIDTH = 100
@@ -46,6 +52,13 @@ def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each file."""
+    for name, words in reversed(INPUTS.items()):
+        command = click.option(f"--{name}", type=click.Path(path_type=Path), metavar="FILE", help=words)(command)
+    return command
+
+
 @click.command()
 @_period_options
 @click.option(
@@ -56,14 +69,13 @@ def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="The same as in a link: dim:model=large&not:metric_key=tests",
 )
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
-@click.option("--invoices", type=click.Path(path_type=Path), metavar="FILE", help="Invoice lines, .csv or .parquet.")
+@_input_options
 @click.option(
     "--tolerance",
     metavar="NUMBER",
     help="Largest difference of invoiced and used quantity that still matches, such as 0.01. Needs --invoices.  "
     "[default: 0]",
 )
-@click.option("--wallets", type=click.Path(path_type=Path), metavar="FILE", help="Preferred currencies, likewise.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a report: one .html file.")
 @click.option(
     "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON; - for stdout."
@@ -75,14 +87,12 @@ def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def validate(
     query: str,
     checks: tuple[str, ...],
-    invoices: Path | None,
     tolerance: str | None,
-    wallets: Path | None,
     report: Path | None,
     json_: Path | None,
     fail_on: str,
     by: str | None,
-    **given: str | tuple[str, ...] | None,
+    **given: Any,
 ) -> None:
     """Examine a billing period before its invoice is finalized: what is wrong, which events are to blame.
 
@@ -96,24 +106,21 @@ def validate(
     from usage_explore.validation import report as reports
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
+    inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
     period = _period(query, given)
     chosen = len(registry.chosen(checks or None))
-    if tolerance is not None and invoices is None:
+    if tolerance is not None and "invoices" not in inputs:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
-    _check_paths(report, json_, [path for path in (invoices, wallets) if path])
+    _check_paths(report, json_, list(inputs.values()))
+    if tolerance is not None:
+        inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
     with on_sigterm(lambda _: KeyboardInterrupt()), ExitStack() as opened_here:
         parts = {
             path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
         }
         store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
         with _progress(chosen) as show:
-            validation = store.validate(
-                period,
-                invoices=None if invoices is None else read_invoices(invoices, "0" if tolerance is None else tolerance),
-                wallets=wallets,
-                checks=checks or None,
-                progress=show,
-            )
+            validation = store.validate(period, checks=checks or None, progress=show, **inputs)
         reconciled = reports.statements(store, validation)
         if report:
             with _progress(1) as show:

@@ -233,9 +233,11 @@ class Queries(Lookups):
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
         from usage_explore.validation import registry
+        from usage_explore.validation.inputs import read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        plan = registry.plan(checks, invoices, wallets)
+        inputs = read_inputs(invoices=invoices, wallets=wallets)
+        plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)

@@ -27,13 +27,11 @@ from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.inputs import Inputs
 from usage_explore.validation.periods import Totals, Unexamined, organization_period, part
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from usage_explore.validation.input_tables import Preferences
-    from usage_explore.validation.reconciliation.invoices import Invoices
 
 
 Severity = Literal["high", "medium", "low"]
@@ -212,7 +210,7 @@ class Check:
     `name` is the word for links and options, `title` what people read, `means` what a finding means for the invoice,
     `parameters` each bound it applies and why (name to words with the number in them), `unit` what it looks at,
     `statement` its SQL (pure, so that a report can show it), `examine` runs it. `needs` names what must be given for it
-    to run: `invoices`, `preferences` or `finalized_at`.
+    to run: a field of `Inputs`, or `finalized_at`.
     """
 
     name: str
@@ -239,8 +237,7 @@ class Examination:
     now: datetime
     totals: Totals
     extracts: Extracts | None = None
-    invoices: Invoices | None = None
-    preferences: Preferences | None = None
+    inputs: Inputs = field(default_factory=Inputs)
     progress: Callable[[float], object] = field(default=lambda done: None)
     """Called by a check that takes long with the part that is done, 0 to 1."""
     shared: dict[str, Any] = field(default_factory=dict)
@@ -258,12 +255,7 @@ class Examination:
 
     def has(self, need: str) -> bool:
         """Whether what a check needs was given."""
-        given = {
-            "invoices": self.invoices,
-            "preferences": self.preferences,
-            "finalized_at": self.period.finalized_at,
-        }
-        return given[need] is not None
+        return getattr(self.period if need == "finalized_at" else self.inputs, need) is not None
 
     def has_column(self, name: str, period: Period | None = None) -> bool:
         """Whether any event of the period has the column; by default any event of the organization at any time."""

@@ -35,10 +35,10 @@ from usage_explore.validation.checks import (
     wallets,
 )
 from usage_explore.validation.folding import folded
-from usage_explore.validation.input_tables import Preferences, PreferenceSource, read_preferences
+from usage_explore.validation.input_tables import Preferences
+from usage_explore.validation.inputs import Inputs
 from usage_explore.validation.periods import totals, unexamined
 from usage_explore.validation.reconciliation import check as reconciliation
-from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
@@ -136,23 +136,23 @@ def _quietly(name: str, done: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The checks to run and the files they need, read and validated before the database is queried."""
+    """The checks to run and what they are given."""
 
     checks: tuple[Check, ...]
-    invoices: Invoices | None
-    preferences: Preferences | None
+    inputs: Inputs
 
     @property
     def lacks_preferences(self) -> bool:
         """Whether a check could use preferred currencies, and none were given."""
-        return self.preferences is None and any(check.name == "wallets" for check in self.checks)
+        return self.inputs.preferences is None and any(check.name == "wallets" for check in self.checks)
 
     def preferring(self, currencies: Mapping[UUID | None, str]) -> Plan:
         """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""
         if not currencies:
             return self
         customers = {customer: currency for customer, currency in currencies.items() if customer is not None}
-        return replace(self, preferences=Preferences(customers=customers, default=currencies.get(None)))
+        preferences = Preferences(customers=customers, default=currencies.get(None))
+        return replace(self, inputs=replace(self.inputs, preferences=preferences))
 
     def validation(
         self,
@@ -176,8 +176,7 @@ class Plan:
             now=now,
             totals=totals(connection, table, period),
             extracts=extracts,
-            invoices=self.invoices,
-            preferences=self.preferences,
+            inputs=self.inputs,
         )
         results = run(examination, self.checks, progress)
         return Validation(
@@ -188,12 +187,3 @@ class Plan:
             results=results,
             app_url=app_url,
         )
-
-
-def plan(names: Iterable[str] | None, invoices: InvoiceSource | None, wallets: PreferenceSource | None) -> Plan:
-    """The plan that the arguments of `Store.validate` make. Raises `QueryError`."""
-    return Plan(
-        checks=chosen(names),
-        invoices=None if invoices is None else read_invoices(invoices),
-        preferences=None if wallets is None else read_preferences(wallets),
-    )

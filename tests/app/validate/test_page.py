@@ -73,8 +73,8 @@ def nothing(examination: Examination) -> Outcome:
 
 
 def lines(examination: Examination) -> Outcome:
-    assert examination.invoices is not None
-    return Outcome(looked_at=len(examination.invoices.lines), sheet=pd.DataFrame({"status": ["matched"]}))
+    assert examination.inputs.invoices is not None
+    return Outcome(looked_at=len(examination.inputs.invoices.lines), sheet=pd.DataFrame({"status": ["matched"]}))
 
 
 def failing(examination: Examination) -> Outcome:
@@ -355,6 +355,24 @@ def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:
     assert "lines.csv" in said(app)
     app.session_state["validate_tab"] = "Findings"
     assert listed(opened(app, {})) == before
+
+
+def test_the_reconciliation_reads_the_dropped_preferences_of_the_wallets_too(
+    page: Open, checks: Callable[..., None]
+) -> None:
+    def preferences(examination: Examination) -> Outcome:
+        given = examination.inputs.preferences
+        return Outcome(looked_at=0 if given is None else len(given.customers))
+
+    checks(check("wallets", preferences), check("reconciliation", preferences, "invoices"))
+    app = ran(page(**LINK))
+    for argument, content in (
+        ("invoices", f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1\n"),
+        ("wallets", f"customer_id,currency\n{uuid4()},EUR\n{uuid4()},USD\n{uuid4()},USD\n"),
+    ):
+        app.session_state[dropped_key(argument, Period.from_params(LINK))] = File(f"{argument}.csv", content.encode())
+    app.session_state["validate_tab"] = "Reconciliation"
+    assert "Nothing wrong among 3 things" in said(opened(app, {}))
 
 
 def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open) -> None:

@@ -44,6 +44,8 @@ _MAX_TABLE_ROWS, _MAX_FULL_HEIGHT_ROWS = 20_000, 15
 class Reader:
     """A check that reads a file, the argument of `Store.validate` for the file, and the tab's texts.
 
+    `also` are the arguments for files of other tabs that the check reads, too.
+
     `columns` describes the file, `without` the check without it. With `splits`, every event of the period is in one
     row of the check's table.
     """
@@ -54,6 +56,7 @@ class Reader:
     label: str
     columns: str
     without: str
+    also: tuple[str, ...] = ()
     splits: bool = False
 
 
@@ -77,6 +80,7 @@ FILES = (
         columns="A row per line with customer_id, metric_key or price_key, and quantity; subscription_id, "
         "wallet_currency, amount with currency, period_start and period_end are compared where they are given.",
         without="Drop the invoices of this period: each line is compared with its usage, to the last digit.",
+        also=("wallets",),
     ),
 )
 
@@ -90,13 +94,19 @@ class ValidationWithFiles:
 
 
 def validated_with_files(source: Source, validation: Validation) -> ValidationWithFiles:
-    """The validation with the session's files, each given to the check that reads it."""
-    faults = {}
+    """The validation with the session's files, each given to the checks that read it; a faulty one to none."""
+    faults: dict[str, QueryError] = {}
+    dropped = {reader.argument: file for reader in FILES if (file := _dropped(reader, validation))}
     for reader in offered(validation):
-        if file := _dropped(reader, validation):
+        if reader.argument in dropped:
+            files = {
+                argument: dropped[argument]
+                for argument in (reader.argument, *reader.also)
+                if argument in dropped and argument not in faults
+            }
             progress = Progress((CHECKS[reader.check],))
             try:
-                validation = run.with_file(source, validation, reader.check, reader.argument, file, progress)
+                validation = run.with_files(source, validation, reader.check, files, progress)
             except QueryError as error:
                 faults[reader.argument] = error
             progress.clear()

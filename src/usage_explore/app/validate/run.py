@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import streamlit as st
@@ -88,31 +88,34 @@ def run(source: Source, period: Period, show: Show) -> None:
     st.session_state[_SESSION_KEY] = period, made
 
 
-def with_file(source: Source, validation: Validation, check: str, argument: str, file: File, show: Show) -> Validation:
-    """The validation with one check run again with a file as an argument of `Store.validate`.
+def with_files(source: Source, validation: Validation, check: str, files: Mapping[str, File], show: Show) -> Validation:
+    """The validation with one check run again with files as arguments of `Store.validate`.
 
     The period and `as_of` are the same, so all numbers fit together. Raises `UsageExploreError`; a `QueryError` has
     a fault per invalid line.
     """
-    key = validation.period, check, file.digest
+    key = validation.period, check, tuple((argument, file.digest) for argument, file in files.items())
     organization_id = source.store.organization_id
 
-    def work_on_file(note: Note) -> Validation:
-        with private_copy(file) as path:
-            more = {argument: path}
+    def work_on_files(note: Note) -> Validation:
+        with contextlib.ExitStack() as copies:
+            paths: dict[str, Any] = {
+                argument: copies.enter_context(private_copy(file)) for argument, file in files.items()
+            }
             try:
-                return source.store.validate(validation.period, checks=[check], progress=note, **more)
+                return source.store.validate(validation.period, checks=[check], progress=note, **paths)
             except QueryError as error:  # the log and the page name the uploaded file, not the server's path
-                named = validators.named(file.name)
-                raise QueryError(
-                    replace(fault, message=fault.message.replace(str(path), named)) for fault in error.faults
-                ) from None
+                faults = list(error.faults)
+                for argument, path in paths.items():
+                    named = validators.named(files[argument].name)
+                    faults = [replace(fault, message=fault.message.replace(str(path), named)) for fault in faults]
+                raise QueryError(faults) from None
 
     try:
-        again = _cached_with_file(_not_cached, organization_id, *key)
+        again = _cached_with_files(_not_cached, organization_id, *key)
     except _NotCached:
-        made = _run(source, validation.period, show, work_on_file)
-        again = _cached_with_file(lambda: made, organization_id, *key)
+        made = _run(source, validation.period, show, work_on_files)
+        again = _cached_with_files(lambda: made, organization_id, *key)
     (renewed,) = again.results
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
     return replace(validation, results=results)
@@ -153,7 +156,7 @@ def watched(task: Callable[[Note], _T], show: Show) -> _T:
 def forget() -> None:
     """Forget the cached validations, after events were loaded."""
     _cached.clear()
-    _cached_with_file.clear()
+    _cached_with_files.clear()
     st.session_state.pop(_SESSION_KEY, None)
 
 
@@ -167,8 +170,12 @@ def _cached(_make: Callable[[], Validation], organization_id: UUID | None, perio
 
 
 @st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False, hash_funcs={Period: repr})
-def _cached_with_file(
-    _make: Callable[[], Validation], organization_id: UUID | None, period: Period, check: str, digest: str
+def _cached_with_files(
+    _make: Callable[[], Validation],
+    organization_id: UUID | None,
+    period: Period,
+    check: str,
+    digests: tuple[tuple[str, str], ...],
 ) -> Validation:
     return _make()
 

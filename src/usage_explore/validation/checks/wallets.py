@@ -126,12 +126,9 @@ def sheet(shown: Preview) -> pd.DataFrame:
 
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
-    shown = preview(
-        examination.rows(statement(examination.table, examination.period)), examination.preferences or NO_PREFERENCES
-    )
-    unknown = (
-        examination.preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
-    )
+    preferences = examination.inputs.preferences
+    shown = preview(examination.rows(statement(examination.table, examination.period)), preferences or NO_PREFERENCES)
+    unknown = preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
     if unknown and not examination.has_column("wallet_currency"):
         return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
     customers = {row.customer_id for row, _, _ in shown.rows}
@@ -155,7 +152,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
     parts = shown.parts(lambda row, wallet, how: row.customer_id if how == "unknown" else None)
     if not parts:
         return []
-    if examination.preferences is None:
+    if examination.inputs.preferences is None:
         whole = shown.parts(lambda row, wallet, how: True if how == "unknown" else None)[True]
         sentence = (
             f"{counted(whole.events, 'event')} of {counted(len(parts), 'customer')} have no wallet currency,"

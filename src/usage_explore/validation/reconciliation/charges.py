@@ -303,7 +303,7 @@ def currency_findings(differences: Differences) -> list[Finding]:
 
 def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     columns = differences.columns
-    preferences = differences.examination.preferences or NO_PREFERENCES
+    preferences = differences.examination.inputs.preferences or NO_PREFERENCES
     charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(differences.rows)]
     by_customer: dict[UUID, Counter[str]] = {}
     by_price: dict[str | None, Counter[str]] = {}

@@ -82,7 +82,8 @@ def examine(examination: Examination) -> Outcome:
     `explained_by` (str, "" if nothing explains it), `amount` (`Decimal` or None, of the lines), `currency` (str),
     `amount_difference` (`Decimal` or None: the difference at the lines' unit price).
     """
-    invoices, period = cast("Invoices", examination.invoices), examination.period  # `needs` says that it is given
+    period = examination.period
+    invoices = cast("Invoices", examination.inputs.invoices)  # `needs` says that it is given
     if filters := _filters_without_column(examination, invoices):
         return _nothing_compared(examination, f"the period is filtered by {filters}, which the lines do not tell apart")
     lines = _sorted(invoices.lines, period)
@@ -134,7 +135,7 @@ def _filters_without_column(examination: Examination, invoices: Invoices) -> str
     for name, values in period.exclude:
         named_groups |= set(values) if name == "missing" else {name}
     columns = {"customer_id", *invoices.columns}
-    if examination.preferences is not None:
+    if examination.inputs.preferences is not None:
         columns.discard("wallet_currency")  # the filter is on the wallet that events name, not on where they go
     return listed([group_name(name) for name in named_groups - columns])
 

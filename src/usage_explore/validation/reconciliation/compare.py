@@ -242,8 +242,8 @@ def _late(ingested_at: ColumnElement[Any], period: Period) -> ColumnElement[bool
 def _key(examination: Examination, row: Any, columns: tuple[str, ...]) -> Key:
     """The key of a row; its wallet is the one that the preferences send the usage to."""
     values = {name: getattr(row, name) for name in columns}
-    if "wallet_currency" in values and examination.preferences is not None:
-        values["wallet_currency"], _ = examination.preferences.wallet(row.customer_id, row.wallet_currency)
+    if "wallet_currency" in values and examination.inputs.preferences is not None:
+        values["wallet_currency"], _ = examination.inputs.preferences.wallet(row.customer_id, row.wallet_currency)
     return (row.customer_id, *values.values())
 
 
