@@ -20,7 +20,8 @@ from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import DAY, Segment, micros
 from usage_explore.extract.routing import Held, Paths, scale_of
-from usage_explore.extract.statement import Measure, Scan, Statement
+from usage_explore.extract.scans import Scan, fitting_summaries, named_groups
+from usage_explore.extract.statement import Measure, Statement
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
 from usage_explore.query.queries import COST_METRICS, SUMS, LeaderboardQuery
@@ -187,7 +188,7 @@ def _sum(query: LeaderboardQuery) -> str | None:
 
 def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterator[tuple[Scan, list[int]]]:
     """Scans, and the indexes of the groups that each of them counts: every event once for every group."""
-    filtered = statement.named_groups(query, "none")
+    filtered = named_groups(query, "none")
     as_of = None if query.as_of is None else micros(query.as_of)
     alike: defaultdict[tuple[Any, ...], list[Segment]] = defaultdict(list)
     for segment in held.manifest.segments:
@@ -206,7 +207,7 @@ def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterat
 def _shared(segment: Segment | None, needed: dict[int, set[str]]) -> Iterator[list[int]]:
     """The indexes of groups in few parts that each one summary of a segment can serve, and a part of the others."""
     fitting = {
-        index: [] if segment is None else statement.summaries(segment, DAY, named) for index, named in needed.items()
+        index: [] if segment is None else fitting_summaries(segment, DAY, named) for index, named in needed.items()
     }
     while summaries := [summary for each in fitting.values() for summary in each]:
         summary, _ = Counter(summaries).most_common(1)[0]

@@ -21,7 +21,8 @@ from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import IDS, SLOT, micros
 from usage_explore.extract.routing import Held, Paths
-from usage_explore.extract.statement import Scan, Span, Statement
+from usage_explore.extract.scans import Scan, Span, named_groups
+from usage_explore.extract.statement import Statement
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import arrow
 from usage_explore.results.arrow import DECIMALS
@@ -143,7 +144,7 @@ class ExtractReader:
 
     def _scans(self, held: Held, span: Span) -> list[Scan]:
         """Scans of rows, never of summaries."""
-        named = statement.named_groups(self.query, "none")
+        named = named_groups(self.query, "none")
         return held.scans_of(held.manifest.segments, self.query, span, 1, named)
 
     def _where(self, made: Statement, scan: Scan) -> str:

@@ -41,7 +41,8 @@ from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import DAY, Manifest, Segment, instant, micros
 from usage_explore.extract.ranking import Row
-from usage_explore.extract.statement import Measure, Scan, Span, Tail
+from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, unit_of
+from usage_explore.extract.statement import Measure, Tail
 from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
@@ -90,8 +91,8 @@ class Held:
 
     def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
         """The scans of a resolved query: of its window, no earlier than the table's first event."""
-        unit = DAY if edges is None else statement.unit_of(edges)
-        named = statement.named_groups(query, group) | ({"metric_key"} if metrics else set())
+        unit = DAY if edges is None else unit_of(edges)
+        named = named_groups(query, group) | ({"metric_key"} if metrics else set())
         return self.scans_of(self.manifest.segments, query, self.span(query), unit, named)
 
     def span(self, query: Query) -> Span:
@@ -104,10 +105,10 @@ class Held:
     def scans_of(
         self, segments: Iterable[Segment], query: Query, span: Span, unit: int, named: Iterable[str]
     ) -> list[Scan]:
-        """The scans of some segments over a span; see `statement.scans`."""
+        """The scans of some segments over a span; see `planned_scans`."""
         if span.since is not None and span.until is not None and span.since >= span.until:
             return []
-        return statement.scans(segments, query, span, unit, named, lambda name: str(self.folder / name))
+        return planned_scans(segments, query, span, unit, named, lambda name: str(self.folder / name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,14 +361,14 @@ class Paths:
             return None
         if isinstance(query, EventFilters) and query.ingested_before and query.ingested_before <= watermark:
             return None
-        named = {*groups} | statement.named_groups(query, "none")
+        named = {*groups} | named_groups(query, "none")
         return aggregation.ingested_since(self.table, query, watermark, named)
 
     def check(self, held: Held, query: Query) -> None:
         """Check the files that the query may read. Raises `ExtractUnusable` for a damaged one."""
         assert self.extracts is not None  # noqa: S101 - `held` raises without
         span = _span(query)
-        used = [segment for segment in held.manifest.segments if statement.overlaps(segment, span)]
+        used = [segment for segment in held.manifest.segments if overlaps(segment, span)]
         self.extracts.check(held.folder, used)
 
 

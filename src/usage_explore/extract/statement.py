@@ -14,15 +14,16 @@ Each value of a query is a parameter; numbers and file names that come from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from itertools import groupby, pairwise
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, Layout, Segment, Summary, micros
+from usage_explore.extract.manifest import IDS, SLOT, micros
+from usage_explore.extract.scans import Scan, arrival, longest_unit
 from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
 from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_POINTS
@@ -33,39 +34,6 @@ _EXACT = Context(prec=3 * MAX_DECIMAL_DIGITS)
 
 _MAX_LISTED_VALUES = 50
 """Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
-
-
-_FEW_ROWS = 20_000
-"""Rows of a summary that take about as long to read as planning another scan takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A half-open span of microseconds; None where it is open."""
-
-    since: int | None
-    until: int | None
-
-    def conditions(self, column: str, unit: int = 1) -> list[str]:
-        """The span as conditions on a column that counts units of `unit` microseconds since 1970."""
-        bounds = ((">=", self.since), ("<", self.until))
-        return [f"{column} {operator} {bound // unit}" for operator, bound in bounds if bound is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """Files of one layout that one part of the statement reads: summaries by time in units of `unit` microseconds, or
-    the events themselves, without a `unit`.
-
-    `as_of` is a bound on `ing`, None where all rows of the files were ingested by then.
-    """
-
-    files: tuple[str, ...]
-    layout: Layout
-    span: Span
-    unit: int | None
-    as_of: int | None
-    keys: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,127 +63,6 @@ class Statement:
         self.parameters.append(value)
         name = f"${len(self.parameters)}"
         return f"{name}::{type_}" if type_ else name
-
-
-def scans(
-    segments: Iterable[Segment], query: Query, span: Span, unit: int, named: Iterable[str], path: Callable[[str], str]
-) -> list[Scan]:
-    """The scans that answer a query over a span: of each segment the smallest summaries that suffice, else rows.
-
-    `unit` is the longest of a day, an hour, a slot and a microsecond that divides all bucket edges; `named` are the
-    groups that the query filters and groups by.
-    """
-    as_of = None if query.as_of is None else micros(query.as_of)
-    needed = set(named)
-    parts: list[_Part] = []
-    arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
-    for segment in segments:
-        if as_of is not None and segment.first_ingested > as_of:
-            continue
-        if arrived.until is not None and segment.first_ingested >= arrived.until:
-            continue
-        if arrived.since is not None and segment.last_ingested < arrived.since:
-            continue
-        bound = as_of if as_of is not None and segment.last_ingested > as_of else None
-        fitting = [] if bound is not None else summaries(segment, unit, needed)
-        parts += [_Part(segment, piece, summary, bound) for piece, summary in _covered(segment, span, fitting)]
-    result = []
-    for _, group in groupby(sorted(parts, key=_kind), _kind):
-        same = list(group)
-        segment, piece, summary, bound = same[0]
-        result.append(
-            Scan(
-                files=tuple(path((part.summary.file if part.summary else part.segment.rows).name) for part in same),
-                layout=segment.layout,
-                span=piece,
-                unit=summary.unit if summary else None,
-                as_of=bound,
-                keys=frozenset(key for part in same for key in part.segment.keys),
-            )
-        )
-    return result
-
-
-class _Part(NamedTuple):
-    """A span of a segment that one scan reads: of a summary, or of the rows."""
-
-    segment: Segment
-    span: Span
-    summary: Summary | None
-    as_of: int | None
-
-
-def _kind(part: _Part) -> tuple[Any, ...]:
-    """What parts have in common that one scan reads."""
-    layout, span = part.segment.layout, part.span
-    return (
-        (layout.dimensions, layout.quantity, layout.cost),
-        part.summary.unit if part.summary else 0,
-        (span.since is not None, span.since or 0, span.until is not None, span.until or 0),
-        (part.as_of is not None, part.as_of or 0),
-    )
-
-
-def summaries(segment: Segment, unit: int, groups: Iterable[str]) -> list[Summary]:
-    """The summaries of a segment that have the columns of groups and whose times divide a unit, the smallest first.
-
-    Of small ones the finest is first: it leaves less of a window to others, and each scan costs as much as many rows.
-    """
-    columns = {segment.layout.column(name) for name in groups}
-    fitting = [each for each in segment.summaries if unit % each.unit == 0 and columns <= set(each.columns)]
-    return sorted(fitting, key=lambda each: (each.file.rows // _FEW_ROWS, each.unit, each.file.rows))
-
-
-def _covered(segment: Segment, span: Span, fitting: Sequence[Summary]) -> Iterator[tuple[Span, Summary | None]]:
-    """A span of a segment in pieces: whole units of the first summary, what remains of finer ones, then of rows."""
-    if not overlaps(segment, span):
-        return
-    if not fitting:
-        yield span, None
-        return
-    summary = fitting[0]
-    whole = Span(
-        None if span.since is None else -(-span.since // summary.unit) * summary.unit,
-        None if span.until is None else span.until // summary.unit * summary.unit,
-    )
-    finer = [each for each in fitting if each.unit < summary.unit]
-    if whole.since is not None and whole.until is not None and whole.since >= whole.until:
-        yield from _covered(segment, span, finer)
-        return
-    if overlaps(segment, whole):
-        yield whole, summary
-    if whole.since != span.since:
-        yield from _covered(segment, Span(span.since, whole.since), finer)
-    if whole.until != span.until:
-        yield from _covered(segment, Span(whole.until, span.until), finer)
-
-
-def overlaps(segment: Segment, span: Span) -> bool:
-    """Whether a segment may have events in the span."""
-    return (span.until is None or segment.first < span.until) and (span.since is None or segment.last >= span.since)
-
-
-def named_groups(query: Query, group: str) -> set[str]:
-    """The groups and other columns that a query filters by, and a group, without `none`."""
-    named = {group, *query.missing}
-    named |= {name for name in (*ID_COLUMNS, *TEXT_COLUMNS) if getattr(query, name)}
-    if isinstance(query, EventFilters):
-        named |= {name for name in LOOKED_UP if getattr(query, name)}
-        named |= {"quantity"} if query.quantity_min is not None or query.quantity_max is not None else set()
-        named |= {"ingested_at"} if query.ingested_after or query.ingested_before else set()
-    named |= {dimension_group(key) for key, _ in query.dimensions}
-    for name, values in query.exclude:
-        named |= set(values) if name == "missing" else {name}
-    return named - {"none"}
-
-
-def unit_of(edges: Sequence[datetime]) -> int:
-    """The longest unit, a day, an hour, a slot or a microsecond, that divides all edges."""
-    return _unit([micros(edge) for edge in edges])
-
-
-def _unit(instants: Sequence[int]) -> int:
-    return next((unit for unit in (DAY, HOUR, SLOT) if all(instant % unit == 0 for instant in instants)), 1)
 
 
 def bucket(column: str, edges: Sequence[int]) -> str:
@@ -301,12 +148,6 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
     return result
 
 
-def arrival(query: EventFilters) -> Span:
-    """The span of `ingested_at` that a query filters by."""
-    after, before = query.ingested_after, query.ingested_before
-    return Span(None if after is None else micros(after), None if before is None else micros(before))
-
-
 def _quantities(statement: Statement, scan: Scan, query: EventFilters) -> list[str]:
     """The bounds of the quantity as decimals of the column's scale: least is rounded up, most down, which is exact."""
     result = []
@@ -371,7 +212,7 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure, ins
         if scan.unit is not None:
             column, unit = "time", scan.unit
         else:
-            column, unit = ("slot", SLOT) if _unit(instants) % SLOT == 0 else ("ts", 1)
+            column, unit = ("slot", SLOT) if longest_unit(instants) % SLOT == 0 else ("ts", 1)
         selected.append(f"{bucket(column, [instant // unit for instant in instants])} AS bucket")
     key = expression(statement, scan, measure.group) if measure.grouped and measure.group != KEYS else ""
     if measure.group == KEYS:
