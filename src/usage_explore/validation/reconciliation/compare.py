@@ -25,7 +25,8 @@ from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import surroundings
-from usage_explore.validation.reconciliation.invoices import InvoiceLine, PeriodEdge
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.table_columns import PeriodEdge
 
 Key = tuple[Any, ...]
 Status = Literal["missing", "extra", "over-billed", "under-billed", "not comparable", "matched"]
