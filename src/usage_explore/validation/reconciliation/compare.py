@@ -360,7 +360,7 @@ def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", 
     return "inside" if start >= since and end <= until else "across"
 
 
-def passes_filters(line: InvoiceLine, period: Period) -> bool:
+def passes_filters(line: object, period: Period) -> bool:
     """Whether a line passes the period's filters, all of which must be on columns that lines have."""
     for name in ID_COLUMNS:
         if (wanted := getattr(period, name)) is not None and getattr(line, name) != wanted:
