@@ -382,8 +382,8 @@ def _shifted_finding(examination: Examination, rows: list[Row]) -> Finding:
         severity="medium",
         sentence=f"The days of the control totals begin at another time than those of {zone}: {listed(run.metrics)}"
         f" differ both ways on {counted(len(run.days), 'day')}, {span_in(since, until, examination.period.zone)}, by"
-        f" {in_sentence(gross)} ({measure}), but only by {in_sentence(net.copy_abs())} in all. Validate in the time zone"
-        " of the totals.",
+        f" {in_sentence(gross)} ({measure}), but only by {in_sentence(net.copy_abs())} in all. Validate in the time"
+        " zone of the totals.",
         since=since,
         until=until,
         events=affected,
