@@ -30,6 +30,7 @@ FOUND = 3
 INPUTS = {
     "invoices": "Invoice lines, .csv or .parquet.",
     "wallets": "Preferred currencies, likewise.",
+    "control": "Totals by day of a gateway, provider or FOCUS bill, likewise.",
 }
 """The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
 

@@ -1,7 +1,7 @@
 """Demo data: realistic usage of three fictional organizations; each day is a pure function of (seed, day).
 
 `create` makes an events table of them, `append` adds missing ones, and `fill` shows how far that is; `incidents` lists
-the incidents planted in them, `invoice` writes an invoice for them.
+the incidents planted in them, `invoice` writes an invoice and `control` the control totals for them.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from usage_explore.explain import Baseline, Explanation
     from usage_explore.validation.check import Finding, Validation
+    from usage_explore.validation.control.totals import ControlSource
     from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
 
@@ -217,6 +218,7 @@ class Queries(Lookups):
         *,
         invoices: InvoiceSource | None = None,
         wallets: PreferenceSource | None = None,
+        control: ControlSource | None = None,
         checks: Iterable[str] | None = None,
         progress: Callable[[str, float], object] | None = None,
     ) -> Validation:
@@ -225,10 +227,12 @@ class Queries(Lookups):
         Examines the events ingested until the period's `as_of`, by default the settle time ago, so that a repetition
         gives the same numbers; later arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and
         may still gain events. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame),
-        `wallets` the customers' preferred currencies (the same, or a mapping); `checks` names checks, default all;
+        `wallets` the customers' preferred currencies (the same, or a mapping), `control` the totals by day that a
+        gateway, provider or FOCUS bill counted (as invoices); `checks` names checks, default all;
         `progress` is called with a check's name and the part of it that is done, 0 to 1.
 
-        Raises `QueryError` for an invalid query, check, invoice line or preference, `ScopeError`, `DatabaseError`.
+        Raises `QueryError` for an invalid query, check, invoice line, preference or control total, `ScopeError`,
+        `DatabaseError`.
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
@@ -236,7 +240,7 @@ class Queries(Lookups):
         from usage_explore.validation.inputs import read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        inputs = read_inputs(invoices=invoices, wallets=wallets)
+        inputs = read_inputs(invoices=invoices, wallets=wallets, control=control)
         plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):

@@ -4,6 +4,17 @@ One check is one small module, one row of `registry.CHECKS`. `Store.validate` ru
 """
 
 from usage_explore.validation.check import SEVERITIES, Finding, Result, Severity, Validation
+from usage_explore.validation.control.totals import ControlTotals, read_control
 from usage_explore.validation.reconciliation.invoices import Invoices, read_invoices
 
-__all__ = ["SEVERITIES", "Finding", "Invoices", "Result", "Severity", "Validation", "read_invoices"]
+__all__ = [
+    "SEVERITIES",
+    "ControlTotals",
+    "Finding",
+    "Invoices",
+    "Result",
+    "Severity",
+    "Validation",
+    "read_control",
+    "read_invoices",
+]

@@ -9,25 +9,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usage_explore.validation.control.totals import ControlTotals, read_control
 from usage_explore.validation.input_tables import Preferences, read_preferences
 from usage_explore.validation.reconciliation.invoices import Invoices, read_invoices
 
 if TYPE_CHECKING:
+    from usage_explore.validation.control.totals import ControlSource
     from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Invoice lines and preferred currencies; None for what was not given."""
+    """Invoice lines, preferred currencies and control totals; None for what was not given."""
 
     invoices: Invoices | None = None
     preferences: Preferences | None = None
+    control: ControlTotals | None = None
 
 
-def read_inputs(*, invoices: InvoiceSource | None = None, wallets: PreferenceSource | None = None) -> Inputs:
+def read_inputs(
+    *,
+    invoices: InvoiceSource | None = None,
+    wallets: PreferenceSource | None = None,
+    control: ControlSource | None = None,
+) -> Inputs:
     """The inputs in these files, frames or mappings. Raises `QueryError` that names the line and a fix."""
     return Inputs(
         invoices=None if invoices is None else read_invoices(invoices),
         preferences=None if wallets is None else read_preferences(wallets),
+        control=None if control is None else read_control(control),
     )

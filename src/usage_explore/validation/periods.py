@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, DateTime, Integer, Table, Text, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Integer, Table, Text, func, select
 
 from usage_explore.decimals import ratio, total
 from usage_explore.query import buckets, validators
@@ -65,7 +65,7 @@ def day_edges(period: Period) -> tuple[datetime, ...]:
     return buckets.edges(*period.span, "day", period.zone, _MAX_DAYS)
 
 
-def day_number(timestamp: Column[datetime], edges: tuple[datetime, ...]) -> ColumnElement[int]:
+def day_number(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[int]:
     """The day of these edges that an event lies in, from 0."""
     number: ColumnElement[int] = func.width_bucket(timestamp, array(edges, DateTime(timezone=True)), type_=Integer())
     return number - 1

@@ -34,6 +34,7 @@ from usage_explore.validation.checks import (
     unrated,
     wallets,
 )
+from usage_explore.validation.control import check as control_totals
 from usage_explore.validation.folding import folded
 from usage_explore.validation.input_tables import Preferences
 from usage_explore.validation.inputs import Inputs
@@ -56,6 +57,7 @@ _ALL: tuple[Check, ...] = (
     unit_costs.CHECK,
     wallets.CHECK,
     reconciliation.CHECK,
+    control_totals.CHECK,
 )
 
 CHECKS = {check.name: check for check in _ALL}

@@ -82,6 +82,17 @@ FILES = (
         without="Drop the invoices of this period: each line is compared with its usage, to the last digit.",
         also=("wallets",),
     ),
+    Reader(
+        check="control_totals",
+        argument="control",
+        title="Control totals",
+        label="Totals by day",
+        columns="A row per day and metric_key with events, quantity or both, and customer_id where totals are by "
+        "customer; a row with cost and currency is compared with the cost of the events. Columns of a FOCUS bill are "
+        "recognized.",
+        without="Drop what the gateway or the provider counted by day: events that never arrived are missing from every"
+        " invoice, and only a count made elsewhere shows them.",
+    ),
 )
 
 

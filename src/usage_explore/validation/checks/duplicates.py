@@ -46,7 +46,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     `kind` is `copy` where all is as in the first event of the key, `moved` where all but the time is, else `reuse`.
     `times` counts the events of the key with the content of the first, that one included.
     """
-    return batched(_superfluous(table, period))
+    return batched(superfluous(table, period))
 
 
 def _beside_the_first(table: Table) -> list[Label[Any]]:
@@ -72,7 +72,8 @@ def _kind(arrived: Any) -> ColumnElement[str]:
     return case((and_(arrived.same, arrived.at_once), COPY), (arrived.same, MOVED), else_=REUSE)
 
 
-def _superfluous(table: Table, period: Period) -> CTE:
+def superfluous(table: Table, period: Period) -> CTE:
+    """The superfluous events of a resolved period, with the `batch_columns`, `kind` and `times`."""
     c = table.c
     near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
     digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))

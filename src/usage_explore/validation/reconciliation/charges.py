@@ -241,8 +241,11 @@ def _divided(amount: Decimal, quantity: Decimal) -> Decimal:
 
 
 def _last_decimal(line: InvoiceLine, is_whole: bool) -> Decimal:
-    """One unit of the last decimal that a line's amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
-    amount, currency = line.amount or Decimal(0), line.currency or ""
+    return last_decimal(line.amount or Decimal(0), line.currency or "", is_whole)
+
+
+def last_decimal(amount: Decimal, currency: str, is_whole: bool = False) -> Decimal:
+    """One unit of the last decimal that an amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
     usual = min(_decimals(amount), 2)
     usual = next((decimals for decimals, codes in _DECIMALS if codes.fullmatch(currency)), usual)
     if is_whole and usual:

@@ -25,7 +25,8 @@ from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import surroundings
-from usage_explore.validation.reconciliation.invoices import InvoiceLine, PeriodEdge
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.table_columns import PeriodEdge
 
 Key = tuple[Any, ...]
 Status = Literal["missing", "extra", "over-billed", "under-billed", "not comparable", "matched"]
@@ -359,7 +360,7 @@ def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", 
     return "inside" if start >= since and end <= until else "across"
 
 
-def passes_filters(line: InvoiceLine, period: Period) -> bool:
+def passes_filters(line: object, period: Period) -> bool:
     """Whether a line passes the period's filters, all of which must be on columns that lines have."""
     for name in ID_COLUMNS:
         if (wanted := getattr(period, name)) is not None and getattr(line, name) != wanted:

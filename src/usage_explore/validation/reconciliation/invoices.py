@@ -23,28 +23,26 @@ key has at most 1,024 bytes, as in a loaded event, another key or a currency 4,0
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.values import (
-    MAX_KEY_BYTES,
-    InvalidValue,
-    code_text,
-    metric_key_text,
-    number_text,
-    quoted,
-    uuid_text,
+from usage_explore.errors import Fault, QueryError
+from usage_explore.files.values import InvalidValue, metric_key_text
+from usage_explore.validation.input_tables import opened
+from usage_explore.validation.table_columns import (
+    Column,
+    Columns,
+    PeriodEdge,
+    currency,
+    exact_decimal,
+    key,
+    period_edge,
+    uuid,
 )
-from usage_explore.query import validators
-from usage_explore.validation.input_tables import Records, opened
-from usage_explore.validation.periods import currency_code
 
 if TYPE_CHECKING:
     from usage_explore.validation.input_tables import RecordSource
@@ -58,19 +56,8 @@ PARAMETER = "invoices"
 MAX_LINES = 250_000
 """Lines of all invoices together; in memory a line takes up to 650 bytes."""
 
-MAX_FAULTY_LINES = 1_000
-"""Faulty lines after which reading stops."""
-
 KEY_COLUMNS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
 """Columns that usage may be recomputed by, beside the customer."""
-
-_MIN_SIMILARITY = 0.85
-"""Similarity from which an unknown column is a misspelling of a known one; customer_name and customer_id have 0.75."""
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-PeriodEdge = date | datetime
-"""Start or end of a line's period: an instant, or a date in the validated period's time zone."""
 
 
 class InvoiceLine(NamedTuple):
@@ -114,9 +101,8 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
         return source
     allowed = _tolerance(tolerance)
     with opened(source, PARAMETER) as records:
-        columns, ignored = _columns(records)
-        records.only(columns.values())
-        lines = _lines(records, columns)
+        columns, ignored = _TABLE.known(records)
+        lines = tuple(InvoiceLine(*values) for values in _TABLE.lines(records, columns, MAX_LINES))
     if not lines:
         raise QueryError([Fault(PARAMETER, "there are no lines; give the invoices of the period, or leave them out")])
     keys = tuple(name for name in KEY_COLUMNS if any(getattr(line, name) is not None for line in lines))
@@ -125,7 +111,7 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
 
 def _tolerance(value: object) -> Decimal:
     try:
-        tolerance = _exact_decimal(value)
+        tolerance = exact_decimal(value)
     except InvalidValue as error:
         raise QueryError([Fault("tolerance", str(error))]) from None
     if tolerance < 0:
@@ -133,164 +119,30 @@ def _tolerance(value: object) -> Decimal:
     return tolerance
 
 
-class _Column(NamedTuple):
-    """The reader of a column's values, and its other name."""
-
-    read: Callable[[object], Any]
-    alias: str = ""
-
-
-def _period_edge(raw: object) -> PeriodEdge:
-    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
-    if isinstance(raw, datetime):
-        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
-            return raw.date()
-    elif isinstance(raw, date):
-        return raw
-    text = raw.strip() if isinstance(raw, str) else raw
-    if isinstance(text, str) and _DATE.fullmatch(text):
-        try:
-            return date.fromisoformat(text)
-        except ValueError:
-            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
-    try:
-        return validators.instant(text)
-    except ValueError as error:
-        raise InvalidValue(str(error)) from None
-
-
-def _exact_decimal(raw: object) -> Decimal:
-    """The number digit for digit. Raises `InvalidValue` for a float, too."""
-    if isinstance(raw, float):
-        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
-    return Decimal(number_text(raw))
-
-
-def _key(raw: object) -> str:
-    """A price key or a currency; `InvalidValue` if blank or longer than 4,096 bytes."""
-    text = code_text(raw)
-    if len(text) > MAX_KEY_BYTES // 4 and len(text.encode()) > MAX_KEY_BYTES:
-        raise InvalidValue(f"{quoted(text)} is longer than {MAX_KEY_BYTES:,} bytes")
-    return text
-
-
-def _currency(raw: object) -> str:
-    """A currency in upper case without spaces around it: ` usd ` and `USD` are one."""
-    return currency_code(_key(raw.strip() if isinstance(raw, str) else raw)) or ""
-
-
-def _uuid(raw: object) -> UUID:
-    return UUID(uuid_text(raw))
-
-
-_COLUMNS: Mapping[str, _Column] = {
-    "customer_id": _Column(_uuid, "customer"),
-    "subscription_id": _Column(_uuid, "subscription"),
-    "metric_key": _Column(metric_key_text, "metric"),
-    "price_key": _Column(_key, "price"),
-    "wallet_currency": _Column(_key, "wallet"),
-    "period_start": _Column(_period_edge),
-    "period_end": _Column(_period_edge),
-    "quantity": _Column(_exact_decimal),
-    "amount": _Column(_exact_decimal),
-    "currency": _Column(_currency),
+_COLUMNS: Mapping[str, Column] = {
+    "customer_id": Column(uuid, ("customer",)),
+    "subscription_id": Column(uuid, ("subscription",)),
+    "metric_key": Column(metric_key_text, ("metric",)),
+    "price_key": Column(key, ("price",)),
+    "wallet_currency": Column(key, ("wallet",)),
+    "period_start": Column(period_edge),
+    "period_end": Column(period_edge),
+    "quantity": Column(exact_decimal, is_exact=True),
+    "amount": Column(exact_decimal, is_exact=True),
+    "currency": Column(currency),
 }
 """The columns in the order of `InvoiceLine`."""
 
-_NAMES = {alias: name for name, column in _COLUMNS.items() for alias in (name, column.alias) if alias}
 
-
-def _columns(records: Records) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The source's name of each known column, and its unknown columns. Raises `QueryError`."""
-    columns: dict[str, str] = {}
-    ignored: list[str] = []
-    faults: list[Fault] = []
-    for name in records.names:
-        word = re.sub(r"[\s-]+", "_", name.strip().lower())
-        known = _NAMES.get(word)
-        if known in columns:
-            faults.append(
-                _fault(f"column {validators.shorten(name)} is {known}, as is {validators.shorten(columns[known])}")
-            )
-        elif known is not None:
-            columns[known] = name
-        elif near := get_close_matches(word[:100], _NAMES, n=1, cutoff=_MIN_SIMILARITY):
-            faults.append(_fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
-        else:
-            ignored.append(name)
-    faults += [
-        _fault(f"there is no column {name}{_rename_hint(name, ignored)}")
-        for name in ("customer_id", "quantity")
-        if name not in columns
-    ]
-    if not {"metric_key", "price_key"} & set(columns):
-        faults.append(_fault(f"there is no column metric_key nor price_key{_rename_hint('metric_key', ignored)}"))
-    faults += [
-        _fault(
-            f"column {validators.shorten(columns[name])} holds floats, which are not exact; make it decimals or text "
-            '(pandas: read_csv(…, dtype="str"))'
-        )
-        for name in ("quantity", "amount")
-        if columns.get(name) in records.floats
-    ]
-    if faults:
-        raise QueryError(faults)
-    return columns, tuple(ignored)
-
-
-def _rename_hint(name: str, ignored: Iterable[str]) -> str:
-    """The fix for a missing required column."""
-    unknown = [validators.shorten(column, 30) for column in list(ignored)[:5]]
-    return f"; name it so, instead of {' or '.join(unknown)}" if unknown else f"; add {name}"
-
-
-def _lines(records: Records, columns: Mapping[str, str]) -> tuple[InvoiceLine, ...]:
-    """All lines but blank ones. Raises `QueryError`."""
-    readers = [(columns.get(name), name, _interned(column.read)) for name, column in _COLUMNS.items()]
-    lines: list[InvoiceLine] = []
-    faults: list[Fault] = []
-    faulty = 0
-    for number, record, unreadable in records.rows:
-        if record is not None and all(map(_is_blank, record.values())):
-            continue
-        values, errors = ((), [unreadable or ""]) if record is None else _values(record, readers)
-        if errors:
-            faulty += 1
-            faults += [_fault(f"{records.unit} {number:,}: {error}") for error in errors]
-            if faulty == MAX_FAULTY_LINES:
-                stopped = f"{faulty:,} lines are faulty; nothing after {records.unit} {number:,} was read"
-                raise QueryError([_fault(stopped), *faults[: MAX_FAULTS - 1]])
-        elif len(lines) == MAX_LINES:
-            raise QueryError([_fault(f"there are more than {MAX_LINES:,} lines; give them in several validations")])
-        elif not faults:
-            lines.append(InvoiceLine(number, *values))
-    if faults:
-        raise QueryError(faults)
-    return tuple(lines)
-
-
-def _values(
-    record: Mapping[str, Any], readers: Iterable[tuple[str | None, str, Callable[[object], Any]]]
-) -> tuple[tuple[Any, ...], list[str]]:
-    """A line's values in the order of `_COLUMNS`, and all their errors."""
-    values: dict[str, Any] = {}
-    errors: list[str] = []
-    for source, name, read in readers:
-        raw = None if source is None else record.get(source)
-        try:
-            values[name] = None if _is_blank(raw) else read(raw)
-        except InvalidValue as error:
-            errors.append(f"{name}: {error}")
-            values[name] = raw
-    errors += [f"{name}: is blank; each line needs one" for name in ("customer_id", "quantity") if values[name] is None]
+def _blanks(values: Mapping[str, Any]) -> list[str]:
+    errors = [f"{name}: is blank; each line needs one" for name in ("customer_id", "quantity") if values[name] is None]
     if values["metric_key"] is None and values["price_key"] is None:
         errors.append("metric_key and price_key: both are blank; say what was billed")
-    if not errors:
-        errors += _period_errors(values["period_start"], values["period_end"])
-    return tuple(values.values()), errors
+    return errors
 
 
-def _period_errors(start: PeriodEdge | None, end: PeriodEdge | None) -> list[str]:
+def _period_errors(values: Mapping[str, Any]) -> list[str]:
+    start, end = values["period_start"], values["period_end"]
     if (start is None) != (end is None):
         return [f"{'period_start' if start is None else 'period_end'}: is blank while its other end is given"]
     if start is None or end is None:
@@ -302,26 +154,10 @@ def _period_errors(start: PeriodEdge | None, end: PeriodEdge | None) -> list[str
     return []
 
 
-def _interned(read: Callable[[object], Any]) -> Callable[[object], Any]:
-    """The reader, with one object for equal texts: many lines share few customers, metrics and times."""
-    values: dict[str, Any] = {}
-
-    def interned(raw: object) -> Any:
-        if type(raw) is not str:
-            return read(raw)
-        if raw not in values:
-            value = read(raw)
-            if isinstance(value, Decimal):
-                return value
-            values[raw] = value
-        return values[raw]
-
-    return interned
-
-
-def _is_blank(raw: object) -> bool:
-    return raw is None or (isinstance(raw, str) and not raw.strip())
-
-
-def _fault(message: str) -> Fault:
-    return Fault(PARAMETER, message)
+_TABLE = Columns(
+    parameter=PARAMETER,
+    columns=_COLUMNS,
+    required=(("customer_id",), ("quantity",), ("metric_key", "price_key")),
+    blanks=_blanks,
+    errors=_period_errors,
+)

@@ -1,0 +1,456 @@
+"""Check: control totals by day against the events: under-counting and over-counting that no event shows.
+
+Events that never arrived leave no trace in the events; only a count made elsewhere shows them. Each control total (see
+`totals`) is compared with the usage of its day, metric and customer, or with the cost of its currency, to the last
+digit. Consecutive days of one metric with like shares are one finding, and so are many customers or metrics that lose
+the same share on the same days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
+
+from usage_explore.decimals import difference, plain, total
+from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
+from usage_explore.query import buckets
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import CURRENCY, GROUPS, dimension_group
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited_findings,
+)
+from usage_explore.validation.control.compare import (
+    LIKE_RATIO,
+    MAX_SHIFTED_NET,
+    MAX_SINGLE_CUSTOMERS,
+    MIN_SHIFTED_DAYS,
+    NAME,
+    STATUSES,
+    TOLERANCE,
+    Compared,
+    Measure,
+    Placed,
+    Row,
+    Run,
+    Usage,
+    compare,
+    duplicates_statement,
+    late_statement,
+    net_and_gross,
+    place,
+    runs,
+    shifted,
+    statement,
+    usage_of,
+)
+from usage_explore.validation.periods import day_edges
+from usage_explore.validation.reconciliation.compare import passes_filters
+from usage_explore.validation.usage_sums import events_share, metric_filter, quantity_share, valid_filters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from usage_explore.validation.control.totals import ControlTotals
+
+HIGH_SHARE = Bound(
+    NAME, "high_share", Decimal("0.01"), "share", "Share of the control totals from which a difference is high.", 0, 1
+)
+
+MEDIUM_SHARE = Bound(
+    NAME,
+    "medium_share",
+    Decimal("0.001"),
+    "share",
+    "Share of the control totals from which a difference is medium; below, it is low.",
+    0,
+    1,
+)
+
+MAX_LISTED_DAYS = 62
+"""Days in the facts of a finding."""
+
+MAX_NAMED_METRICS = 3
+"""Metrics in a sentence; more are counted."""
+
+LATE, DUPLICATES = "late events", "duplicates"
+_EXPLAINED = {
+    LATE: "; as many arrived later than this validation examines",
+    DUPLICATES: "; as many repeat an idempotency key",
+}
+
+
+def examine(examination: Examination) -> Outcome:
+    """Compare every control total of the period's days.
+
+    `sheet`: one row per total, differences first. Columns: `day` (date), `metric_key`, `customer_id`, `currency` (str,
+    missing for a total of all), `status` (str), `control_events`, `events` (Int64, missing for a cost),
+    `control_quantity`, `quantity`, `control_cost`, `cost` (`Decimal` or None), `difference` (`Decimal`, usage less
+    control total, of the measure), `measure` (str: events, quantity or cost), `explained_by` (str, "" if nothing does).
+    """
+    period = examination.period
+    control = cast("ControlTotals", examination.inputs.control)  # `needs` says that it is given
+    if filters := _filters_without_column(examination, control):
+        return _nothing_compared(
+            examination, f"the period is filtered by {filters}, which the control totals do not tell apart"
+        )
+    lines = [line for line in control.lines if passes_filters(line, period)]
+    placed = place(lines, period, examination.closed_until)
+    if not placed.controls:
+        return _nothing_compared(
+            examination, " ".join(_left_out(examination, placed)) or "the filters exclude all lines"
+        )
+    days = [buckets.local_date(start, period.zone) for start in day_edges(period)[:-1]]
+    grains = {subject.grain for _, subject in placed.controls}
+    by_customer = any(has_customer for _, has_customer, _ in grains)
+
+    def summed(make: Any) -> Usage:
+        rows = examination.rows(make(examination.table, period, by_customer=by_customer))
+        return usage_of(rows, days, grains)
+
+    compared = compare(placed, summed(statement))
+    examination.progress(0.5)
+    edges = shifted(compared.rows)
+    on_edges = {id(row) for row in edges}
+    found = runs(row for row in compared.rows if id(row) not in on_edges)
+    explained: dict[int, str] = {}
+    if period.as_of is not None and any(run.first.status == "missing" for run in found):
+        _explain(found, "missing", summed(late_statement), LATE, explained)
+    if any(run.first.status == "surplus" for run in found):
+        _explain(found, "surplus", summed(duplicates_statement), DUPLICATES, explained)
+    findings = [_finding(examination, run, explained.get(id(run), "")) for run in found]
+    shown, more = limited_findings(findings, "differences, see the sheet")
+    return Outcome(
+        findings=(*([_shifted_finding(examination, edges)] if edges else []), *shown),
+        looked_at=sum(row.control is not None for row in compared.rows),
+        sheet=_sheet(
+            compared.rows, {id(row): cause for run in found if (cause := explained.get(id(run))) for row in run.rows}
+        ),
+        note=" ".join(
+            (
+                *_compared_notes(compared),
+                *_left_out(examination, placed),
+                *([f"{more}."] if more else []),
+                *([f"Ignored columns: {listed(control.ignored, most=20)}."] if control.ignored else []),
+            )
+        ),
+        is_partial=bool(compared.uncounted or compared.unlisted_days),
+    )
+
+
+def _explain(found: Iterable[Run], status: str, usage: Usage, cause: str, explained: dict[int, str]) -> None:
+    """Note the cause of the runs whose whole difference these events make up."""
+    for run in found:
+        if run.first.status != status:
+            continue
+        measure = run.first.measure
+        sums = [usage.get((row.day, row.subject)) for row in run.rows]
+        made_up = total(Decimal(getattr(amounts, measure) or 0) for amounts in sums if amounts is not None)
+        lacking = total(row.lacking for row in run.rows).copy_abs()
+        rounding = total(row.control.rounding for row in run.rows if row.control is not None)
+        if made_up and Decimal(difference(made_up, lacking)).copy_abs() <= rounding:
+            explained[id(run)] = cause
+
+
+def _filters_without_column(examination: Examination, control: ControlTotals) -> str:
+    """The period's filters on columns that not all lines have, in words; "" without any."""
+    period = examination.period
+    named = {name for name in GROUPS if getattr(period, name)}
+    named |= {dimension_group(key) for key, _ in period.dimensions} | set(period.missing)
+    for name, values in period.exclude:
+        named |= set(values) if name == "missing" else {name}
+    columns = {
+        name for name in ("customer_id", "metric_key") if all(getattr(line, name) is not None for line in control.lines)
+    }
+    return listed([group_name(name) for name in named - columns])
+
+
+def _nothing_compared(examination: Examination, reason: str) -> Outcome:
+    """One finding that no control total was compared, so that the check is not clean."""
+    since, until = examination.period.span
+    reason = reason.rstrip(".")
+    finding = Finding(
+        check=NAME,
+        severity="high",
+        sentence=f"No control total was compared with the usage, {span_in(since, until, examination.period.zone)}:"
+        f" {reason[:1].lower()}{reason[1:]}.",
+        since=since,
+        until=until,
+        events=examination.totals.events,
+        question=examination.aggregate_question(),
+        share=Decimal(1),
+        share_of="all events",
+    )
+    return Outcome(findings=(finding,), note=f"Nothing was compared: {reason}.")
+
+
+def _compared_notes(compared: Compared) -> Iterator[str]:
+    """How many totals match, and which usage has none."""
+    controls = [row for row in compared.rows if row.control is not None]
+    matched = sum(row.status == "matched" for row in controls)
+    yield f"{matched:,} of {counted(len(controls), 'control total')} match, tolerance {percent(TOLERANCE())}."
+    if several := sum(row.control is not None and row.control.lines > 1 for row in controls):
+        yield f"{counted(several, 'total')} {'has' if several == 1 else 'have'} several lines, which were summed."
+    if unknown := sum(row.status == "not comparable" for row in controls):
+        yield f"{counted(unknown, 'total')} cannot be compared: the usage has NaN or infinite quantities."
+    if compared.uncounted:
+        of_metric = {subject.metric_key for subject in compared.uncounted if subject.customer_id is None}
+        metrics = [metric for metric in of_metric if metric is not None]
+        customers = {subject.customer_id for subject in compared.uncounted} - {None}
+        events = sum(compared.uncounted.values())
+        words = [
+            *([f"metric{'s'[: len(metrics) > 1]} {listed(metrics)}"] if metrics else []),
+            *([counted(len(customers), "customer")] if customers else []),
+            *(
+                [f"costs in {listed({subject.currency or '' for subject in compared.uncounted if subject.currency})}"]
+                if any(subject.currency for subject in compared.uncounted)
+                else []
+            ),
+        ]
+        yield f"No control total has {' or '.join(words)}: {counted(events, 'event')} not compared."
+    if compared.unlisted_days:
+        yield f"No control total is of {_days(compared.unlisted_days)}: the usage of these days was not compared."
+
+
+def _left_out(examination: Examination, placed: Placed) -> Iterator[str]:
+    """The lines that were not compared."""
+    zone = examination.period.timezone
+    if placed.outside:
+        yield f"{counted(placed.outside, 'line')} of days outside the period {_were(placed.outside)} not compared."
+    if placed.partial:
+        were = _were(len(placed.partial))
+        yield f"{_days(placed.partial)} {were} not compared: partly outside the period, or not over."
+    if placed.unplaceable:
+        yield (
+            f"{counted(placed.unplaceable, 'line')} {_were(placed.unplaceable)} not compared: the time is not within"
+            f" one day of {zone}; give totals by day of {zone}, or validate in the time zone of the totals."
+        )
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _days(days: Iterable[date]) -> str:
+    """`2026-09-03 and 2026-09-04`."""
+    return listed(day.isoformat() for day in days)
+
+
+def _finding(examination: Examination, run: Run, cause: str) -> Finding:
+    first = run.first
+    since, until = _span(examination, run.days)
+    events, quantity = _size(run)
+    (customer,) = run.customers if len(run.customers) == 1 else (None,)
+    metric = run.metrics[0] if len(run.metrics) == 1 else None
+    amounts: tuple[tuple[str, Decimal], ...] = ()
+    share: dict[str, Any] = events_share(examination, events, metric)
+    if first.measure == "cost" and first.subject.currency is not None:
+        lacking = total(row.lacking for row in run.rows).copy_abs()
+        amounts = ((first.subject.currency, lacking),)
+        share = {
+            "share": examination.cost_share(first.subject.currency, lacking),
+            "share_of": f"cost in {data_value(first.subject.currency)}",
+        }
+    elif first.measure == "quantity" and metric is not None and quantity is not None:
+        share = quantity_share(examination, {metric: quantity})
+    return Finding(
+        check=NAME,
+        severity=_severity(run, cause),
+        sentence=f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}.",
+        since=since,
+        until=until,
+        events=events,
+        quantity=quantity,
+        amounts=amounts,
+        metric_key=metric,
+        customer_id=customer,
+        question=examination.aggregate_question(
+            since=since,
+            until=until,
+            bucket="day",
+            metric={"events": "count", "quantity": "sum_quantity", "cost": "sum_cost"}[first.measure],
+            **metric_filter(run.metrics) if run.metrics and not examination.period.metric_key else {},
+            **valid_filters(customer_id=customer),
+            **_currency_filter(examination, first.subject.currency),
+        ),
+        facts=(("explained by", cause), *_facts(run)) if cause else tuple(_facts(run)),
+        **share,
+    )
+
+
+def _severity(run: Run, cause: str) -> Severity:
+    if run.first.status == "no control total":
+        return "medium"
+    if run.share >= HIGH_SHARE() and not cause:
+        return "high"
+    return "medium" if run.share >= MEDIUM_SHARE() else "low"
+
+
+def _span(examination: Examination, days: list[date]) -> tuple[Any, Any]:
+    zone = examination.period.zone
+    return buckets.day_start(days[0], zone), buckets.day_start(days[-1] + timedelta(days=1), zone)
+
+
+def _currency_filter(examination: Examination, currency: str | None) -> dict[str, Any]:
+    """The filter by a currency, in all its spellings."""
+    return {} if currency is None else {CURRENCY: sorted(examination.totals.spellings.get(currency, {currency: 0}))}
+
+
+def _size(run: Run) -> tuple[int, Decimal | None]:
+    """The number of events, missing, too many or concerned, and the quantity; None for several metrics and a cost."""
+    first = run.first
+    control, used = run.sums("events")
+    if first.measure == "events" and first.status != "no control total":
+        events = int(Decimal(difference(control, used)).copy_abs())
+    else:
+        events = 0 if first.measure == "cost" else int(used)
+    if len(run.metrics) != 1 or first.measure == "cost":
+        return events, None
+    if first.status == "no control total":
+        return events, run.sums("quantity")[1]
+    return events, total(row.lacking_of("quantity") for row in run.rows).copy_abs() or None
+
+
+def _sentence(examination: Examination, run: Run) -> str:
+    """What differs, without its full stop."""
+    first, (events, quantity) = run.first, _size(run)
+    control, used = (in_sentence(amount) for amount in run.sums(first.measure))
+    lacking = in_sentence(total(row.lacking for row in run.rows).copy_abs())
+    metrics = f"{len(run.metrics):,} metrics" if len(run.metrics) > MAX_NAMED_METRICS else listed(run.metrics)
+    what, unit = metrics, ""
+    if first.measure == "quantity":
+        what = f"the quantity of {metrics}"
+    elif first.measure == "cost":
+        unit = f" {data_value(first.subject.currency)}"
+        what = f"the external cost in{unit}{f' of {metrics}' if metrics else ''}"
+    if len(run.customers) == 1:
+        what += f" of customer {next(iter(run.customers))}"
+    elif run.customers:
+        what += f" of {counted(len(run.customers), 'customer')}"
+    when = span_in(*_span(examination, run.days), examination.period.zone)
+    if len(run.days) > 1:
+        when += f", {counted(len(run.days), 'day')}"
+    if first.status == "no control total":
+        size = counted(events, "event") if first.measure != "cost" else f"{used}{unit}"
+        return f"There is no control total for {what}, {when}, where {size} {_were(events)} ingested"
+    is_missing = first.status == "missing"
+    share = f"{percent(run.share)} of {what} {'is missing' if is_missing else 'is too much'}, {when}"
+    side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"
+    size = counted(events, "event") if first.measure == "events" else f"{lacking}{unit}"
+    of_quantity = f", quantity {in_sentence(quantity)}" if first.measure == "events" and quantity else ""
+    return (
+        f"{share}: {size} {side}{of_quantity}. The control totals are {control}{unit}, the ingested events come to"
+        f" {used}{unit}"
+    )
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    """The numbers of each metric and customer on each day, and the sums."""
+    measure: Measure = run.first.measure
+    for metric in run.metrics if len(run.metrics) > 1 else []:
+        control, used = Run([row for row in run.rows if row.subject.metric_key == metric]).sums(measure)
+        yield f"affected {data_value(metric)}", f"{plain(used)} of {plain(control)}"
+    if len(run.customers) > 1:
+        yield "customers", listed(map(str, run.customers), most=20)
+    for day in run.days[:MAX_LISTED_DAYS]:
+        control, used = Run([row for row in run.rows if row.day == day]).sums(measure)
+        lacking = Decimal(difference(control, used))
+        side = "missing" if lacking > 0 else "too many"
+        share = f" ({percent(lacking.copy_abs(), control)})" if control else ""
+        yield day.isoformat(), f"{plain(used)} of {plain(control)} {measure}: {plain(lacking.copy_abs())} {side}{share}"
+    if len(run.days) > MAX_LISTED_DAYS:
+        yield "further days", f"{len(run.days) - MAX_LISTED_DAYS:,}"
+
+
+def _shifted_finding(examination: Examination, rows: list[Row]) -> Finding:
+    """One finding on totals whose days have other edges."""
+    run = Run(rows)
+    since, until = _span(examination, run.days)
+    measure, net, gross = net_and_gross(rows)
+    zone = examination.period.timezone
+    affected = sum(row.used.events or 0 for row in rows)
+    return Finding(
+        check=NAME,
+        severity="medium",
+        sentence=f"The days of the control totals begin at another time than those of {zone}: {listed(run.metrics)}"
+        f" differ both ways on {counted(len(run.days), 'day')}, {span_in(since, until, examination.period.zone)}, by"
+        f" {in_sentence(gross)} ({measure}), but only by {in_sentence(net.copy_abs())} in all. Validate in the time"
+        " zone of the totals.",
+        since=since,
+        until=until,
+        events=affected,
+        metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
+        question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
+        facts=(("sum of differences", plain(net)), ("sum of absolute differences", plain(gross))),
+        **events_share(examination, affected),
+    )
+
+
+def _sheet(rows: list[Row], causes: dict[int, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    ordered = sorted(rows, key=lambda row: (STATUSES.index(row.status), *map(str, row.subject), row.day))
+
+    def amount(name: Measure, *, control: bool) -> list[Any]:
+        return [getattr(row.control if control else row.used, name, None) for row in ordered]
+
+    def text(values: Iterable[object]) -> pd.Series[Any]:
+        return pd.Series([None if value is None else str(value) for value in values], dtype="str")
+
+    def exact(values: list[Any]) -> pd.Series[Any]:
+        return pd.Series(values, dtype="object")
+
+    return pd.DataFrame(
+        {
+            "day": exact([row.day for row in ordered]),
+            "metric_key": text(row.subject.metric_key for row in ordered),
+            "customer_id": text(row.subject.customer_id for row in ordered),
+            "currency": text(row.subject.currency for row in ordered),
+            "status": text(row.status for row in ordered),
+            "control_events": pd.Series(amount("events", control=True), dtype="Int64"),
+            "events": pd.Series(amount("events", control=False), dtype="Int64"),
+            "control_quantity": exact(amount("quantity", control=True)),
+            "quantity": exact(amount("quantity", control=False)),
+            "control_cost": exact(amount("cost", control=True)),
+            "cost": exact(amount("cost", control=False)),
+            "difference": exact([row.lacking.copy_negate() for row in ordered]),
+            "measure": text(row.measure for row in ordered),
+            "explained_by": text(causes.get(id(row), "") for row in ordered),
+        }
+    )
+
+
+CHECK = Check(
+    name=NAME,
+    title="Control totals",
+    means="The gateway or the provider counted another amount than was ingested: what is missing is on no invoice, what"
+    " is too much is billed.",
+    parameters={
+        "compared": "events, quantity and cost by day of the period's time zone, and by metric, customer and currency"
+        " where a control total names them; only days that lie wholly in the period and are over",
+        "tolerance": f"a difference up to {percent(TOLERANCE())} of a control total matches; a cost, within one unit"
+        " of the last decimal of each of its lines",
+        "one finding": f"consecutive days of a metric whose shares are within the factor {plain(LIKE_RATIO())}, or"
+        f" within chance; more than {MAX_SINGLE_CUSTOMERS()} customers of a metric at the same time; several metrics"
+        " with like shares on the same days",
+        "severity": f"high from {percent(HIGH_SHARE())} of the control totals, medium from {percent(MEDIUM_SHARE())},"
+        " else low; medium if late events or duplicates make up all of it, and for usage without a control total on a"
+        " day that has others",
+        "other days": f"a metric that differs both ways on {MIN_SHIFTED_DAYS()} days or more and on half of its days,"
+        f" by at most {percent(MAX_SHIFTED_NET())} of that in sum, has days with other edges",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} gravest; the sheet has all totals",
+    },
+    unit="control totals",
+    statement=statement,
+    examine=examine,
+    needs="control",
+)
+"""Control totals against the usage of their day, in exact numbers."""

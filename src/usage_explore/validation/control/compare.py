@@ -1,0 +1,505 @@
+"""Control totals beside the usage of the same day, metric and customer, in exact numbers, and runs of days that differ.
+
+SQL sums the usage by day; all else is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from itertools import pairwise
+from math import sqrt
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import FromClause, Select, Table, func, select
+
+from usage_explore.decimals import difference, total
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.checks.duplicates import superfluous
+from usage_explore.validation.control.totals import ControlLine
+from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part
+from usage_explore.validation.reconciliation.charges import last_decimal
+
+NAME = "control_totals"
+
+TOLERANCE = Bound(
+    NAME,
+    "tolerance",
+    Decimal(0),
+    "share",
+    "Share of a control total up to which a difference of events or quantity still matches.",
+    0,
+    1,
+)
+
+LIKE_RATIO = Bound(
+    NAME,
+    "like_ratio",
+    Decimal("1.5"),
+    "factor",
+    "Days of one metric are one finding if their differing shares are within this factor,"
+    " or if chance explains it: three standard deviations of the number of differing events.",
+    1,
+    100,
+)
+
+MAX_SINGLE_CUSTOMERS = Bound(
+    NAME,
+    "max_single_customers",
+    3,
+    "customers",
+    "Customers that differ in one metric on the same days and are findings of their own; more of them are one.",
+    0,
+    10_000,
+)
+
+MIN_SHIFTED_DAYS = Bound(
+    NAME,
+    "min_shifted_days",
+    5,
+    "days",
+    "Days with more and with fewer events than counted from which the edges of the"
+    " days may differ, such as by another time zone.",
+    2,
+    10_000,
+)
+
+MAX_SHIFTED_NET = Bound(
+    NAME,
+    "max_shifted_net",
+    Decimal("0.1"),
+    "share",
+    "Sum of the differences of all days, as a share of their absolute"
+    " sum, up to which the edges of the days differ and no event is missing.",
+    0,
+    1,
+)
+
+_DEVIATIONS = 3
+"""Standard deviations of a number of differing events that are chance; also the number of them that a day may lack by
+chance, if none of them is expected with a probability of 5 % (exp(-3))."""
+
+Measure = Literal["events", "quantity", "cost"]
+Status = Literal["missing", "surplus", "no control total", "not comparable", "matched"]
+
+STATUSES: tuple[Status, ...] = ("missing", "surplus", "no control total", "not comparable", "matched")
+"""In the order of the sheet: fewer events, quantity or cost than the control total, more, usage of a day and metric
+without a control total while the file has both, usage with NaN or infinite quantities, equal within the tolerance."""
+
+
+class Subject(NamedTuple):
+    """What a total is of: None for all customers, all metrics; a cost has a currency."""
+
+    metric_key: str | None
+    customer_id: UUID | None
+    currency: str | None
+
+    @property
+    def grain(self) -> tuple[bool, bool, bool]:
+        """Which of them a total tells apart."""
+        return self.metric_key is not None, self.customer_id is not None, self.currency is not None
+
+
+@dataclass(slots=True)
+class Amounts:
+    """Sums of lines or usage; None for what the lines leave blank."""
+
+    events: int | None = None
+    quantity: Decimal | None = None
+    cost: Decimal | None = None
+
+    def add(self, events: int | None, quantity: Decimal | None, cost: Decimal | None) -> None:
+        """Add what is not None."""
+        self.events = self.events if events is None else (self.events or 0) + events
+        self.quantity = self.quantity if quantity is None else total((self.quantity or Decimal(0), quantity))
+        self.cost = self.cost if cost is None else total((self.cost or Decimal(0), cost))
+
+
+@dataclass(slots=True)
+class Control(Amounts):
+    """The lines of one day and subject; `rounding` is the sum of one unit of the last decimal of their costs."""
+
+    lines: int = 0
+    rounding: Decimal = Decimal(0)
+
+
+@dataclass(slots=True)
+class Placed:
+    """The lines by day and subject; the numbers of lines of other days, of days that are not wholly examined (partly
+    outside the period, or not over), and of those whose span is not within one day of the zone.
+    """
+
+    controls: dict[tuple[date, Subject], Control] = field(default_factory=dict)
+    days: set[date] = field(default_factory=set)
+    outside: int = 0
+    partial: set[date] = field(default_factory=set)
+    unplaceable: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A control total (None: there is none) beside the usage of its day and subject (`used`)."""
+
+    day: date
+    subject: Subject
+    control: Control | None
+    used: Amounts
+
+    @cached_property
+    def measure(self) -> Measure:
+        """What differs first: of usage the number of events, or their quantity if that number matches or is unknown."""
+        if self.subject.currency is not None:
+            return "cost"
+        return "events" if self.control is None or self._lacks("events") else "quantity"
+
+    @cached_property
+    def lacking(self) -> Decimal:
+        """The control total less the usage, by the measure; negative for a surplus."""
+        return self.lacking_of(self.measure)
+
+    def lacking_of(self, measure: Measure) -> Decimal:
+        """The control total less the usage; 0 if the lines leave it blank."""
+        counted = None if self.control is None else getattr(self.control, measure)
+        if counted is None:
+            return Decimal(0)
+        return Decimal(difference(counted, getattr(self.used, measure) or 0))
+
+    @cached_property
+    def share(self) -> Decimal:
+        """The difference as a share of the control total, unsigned; 1 of a control total of 0."""
+        return part(self.lacking, getattr(self.control, self.measure) or 0)
+
+    @cached_property
+    def status(self) -> Status:
+        """How both compare."""
+        if self.control is None:
+            return "no control total"
+        if not all(value.is_finite() for value in (self.used.quantity, self.used.cost) if value is not None):
+            return "not comparable"
+        if not self._lacks(self.measure):
+            return "matched"
+        return "missing" if self.lacking > 0 else "surplus"
+
+    def _lacks(self, measure: Measure) -> bool:
+        lacking = self.lacking_of(measure)
+        if measure == "cost" and self.control is not None and lacking.copy_abs() <= self.control.rounding:
+            return False
+        whole = Decimal(getattr(self.control, measure) or 0).copy_abs()
+        return bool(lacking) and not lacking.copy_abs() <= TOLERANCE() * whole
+
+
+@dataclass(slots=True)
+class Run:
+    """Days of one or more subjects that differ alike: all missing, all surplus, or all without a control total."""
+
+    rows: list[Row]
+
+    @property
+    def first(self) -> Row:
+        """Any of its rows, for what they have in common."""
+        return self.rows[0]
+
+    @property
+    def days(self) -> list[date]:
+        """The days that differ, in order."""
+        return sorted({row.day for row in self.rows})
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics, in order; none of a cost of all metrics."""
+        return sorted({row.subject.metric_key for row in self.rows if row.subject.metric_key is not None})
+
+    @property
+    def customers(self) -> set[UUID]:
+        """The customers; none if the totals are of all customers."""
+        return {row.subject.customer_id for row in self.rows if row.subject.customer_id is not None}
+
+    def sums(self, measure: Measure) -> tuple[Decimal, Decimal]:
+        """The sums of control totals and of usage."""
+        counted = total(Decimal(getattr(row.control, measure, None) or 0) for row in self.rows)
+        return counted, total(Decimal(getattr(row.used, measure) or 0) for row in self.rows)
+
+    @property
+    def share(self) -> Decimal:
+        """The difference as a share of the control totals, unsigned."""
+        counted, used = self.sums(self.first.measure)
+        return part(Decimal(difference(counted, used)), counted)
+
+    def overlaps(self, other: Run) -> bool:
+        """Whether both have a day within the other's time."""
+        return self.days[0] <= other.days[-1] and other.days[0] <= self.days[-1]
+
+    def continues(self, row: Row) -> bool:
+        """Whether a later day differs alike: in the same direction and measure, by a like share."""
+        last = self.first
+        if (row.status, row.measure) != (last.status, last.measure):
+            return False
+        if row.status == "no control total":
+            return True
+        return is_like(self, Run([row]))
+
+
+def is_like(run: Run, other: Run) -> bool:
+    """Whether two runs have like shares: within `LIKE_RATIO`, or within chance of the number of differing events."""
+    one, two = run.share, other.share
+    low, high = sorted((one, two))
+    if high <= low * LIKE_RATIO():
+        return True
+    if run.first.measure != "events":
+        return False
+    variance = 0.0
+    for each in (run, other):
+        counted, used = map(float, each.sums("events"))
+        variance += abs(counted - used) / counted**2 if counted else 0.0
+    return abs(float(one) - float(two)) <= _DEVIATIONS * sqrt(variance)
+
+
+def statement(table: Table, period: Period, *, by_customer: bool = False) -> Select[Any]:
+    """The usage of a resolved period by day of its time zone, metric and currency of the cost, and by customer.
+
+    Columns: `day` integer (from 0, of the days that the period touches), `metric_key`, `customer_id` (with
+    `by_customer`), `currency` text (upper case, NULL without one), `events` bigint, `quantity` and `cost` numeric.
+    """
+    return _summed(table, period, by_customer=by_customer).where(*conditions(table, period))
+
+
+def late_statement(table: Table, period: Period, *, by_customer: bool = False) -> Select[Any]:
+    """The same of the period's events that arrived after its `as_of`."""
+    late = conditions(table, period.replace(as_of=None))
+    return _summed(table, period, by_customer=by_customer).where(*late, table.c.ingested_at > period.as_of)
+
+
+def duplicates_statement(table: Table, period: Period, *, by_customer: bool = False) -> Select[Any]:
+    """The same of the period's superfluous events: of one idempotency key all but the first to arrive."""
+    return _summed(superfluous(table, period), period, by_customer=by_customer)
+
+
+def _summed(source: FromClause, period: Period, *, by_customer: bool = False) -> Select[Any]:
+    c = source.c
+    currency = currency_codes(c.external_cost_currency)
+    by = [day_number(source.c.timestamp, day_edges(period)).label("day"), c.metric_key, currency.label("currency")]
+    by += [c.customer_id] if by_customer else []
+    return select(
+        *by,
+        func.count().label("events"),
+        func.sum(c.quantity).label("quantity"),
+        func.sum(c.external_cost_amount).label("cost"),
+    ).group_by(*by)
+
+
+Usage = Mapping[tuple[date, Subject], Amounts]
+
+
+def usage_of(rows: Iterable[Any], days: Sequence[date], grains: Iterable[tuple[bool, bool, bool]]) -> Usage:
+    """The rows of a statement, whose days are these, summed by day and the subjects of each grain of control totals."""
+    usage: dict[tuple[date, Subject], Amounts] = {}
+    wanted = list(grains)
+    for row in rows:
+        customer = getattr(row, "customer_id", None)
+        for by_metric, by_customer, by_currency in wanted:
+            if by_currency and (row.cost is None or row.currency is None):
+                continue
+            subject = Subject(
+                row.metric_key if by_metric else None,
+                customer if by_customer else None,
+                row.currency if by_currency else None,
+            )
+            sums = usage.setdefault((days[row.day], subject), Amounts())
+            sums.add(row.events, row.quantity, row.cost if by_currency else None)
+    return usage
+
+
+def place(lines: Iterable[ControlLine], period: Period, closed_until: datetime) -> Placed:
+    """The lines that can be compared, by day and subject, and the others counted.
+
+    A day is compared if all of it lies in the resolved period and is over at `closed_until`.
+    """
+    edges = day_edges(period)
+    zone, since = period.zone, period.span[0]
+    touched = {buckets.local_date(start, zone): (start, end) for start, end in pairwise(edges)}
+    placed = Placed()
+    placed.days = {day for day, (start, end) in touched.items() if start >= since and end <= closed_until}
+    for line in lines:
+        day = _day(line, zone)
+        if day is None:
+            placed.unplaceable += 1
+        elif day not in touched:
+            placed.outside += 1
+        elif day not in placed.days:
+            placed.partial.add(day)
+        else:
+            _add(placed.controls, day, line)
+    return placed
+
+
+def _day(line: ControlLine, zone: ZoneInfo) -> date | None:
+    """The local day of a line; None for several days, and for a time that is no local midnight and has no end."""
+    start, until = line.day, line.until
+    if not isinstance(start, datetime):
+        is_one = until is None or until in (start, start + timedelta(days=1))
+        return start if is_one else None
+    day = buckets.local_date(start, zone)
+    if isinstance(until, datetime):
+        return day if buckets.local_date(until - INSTANT, zone) == day else None
+    return day if buckets.day_start(day, zone) == start else None
+
+
+def _add(controls: dict[tuple[date, Subject], Control], day: date, line: ControlLine) -> None:
+    if line.events is not None or line.quantity is not None:
+        usage = controls.setdefault((day, Subject(line.metric_key, line.customer_id, None)), Control())
+        usage.add(line.events, line.quantity, None)
+        usage.lines += 1
+    if line.cost is not None and line.currency is not None:
+        cost = controls.setdefault((day, Subject(line.metric_key, line.customer_id, line.currency)), Control())
+        cost.add(None, None, line.cost)
+        cost.rounding = total((cost.rounding, last_decimal(line.cost, line.currency)))
+        cost.lines += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The rows in order of subject and day; usage of subjects, and days, without any control total of their grain."""
+
+    rows: list[Row]
+    uncounted: dict[Subject, int]
+    unlisted_days: set[date]
+
+
+def compare(placed: Placed, usage: Usage) -> Compared:
+    """Each control total, and each usage of a day and subject that the file has, though not together."""
+    subjects = {subject for _, subject in placed.controls}
+    days = {(day, subject.grain) for day, subject in placed.controls}
+    rows = [Row(day, subject, control, usage.get((day, subject), Amounts(0))) for (day, subject), control in
+            placed.controls.items()]  # fmt: skip
+    uncounted: dict[Subject, int] = {}
+    unlisted: set[date] = set()
+    for (day, subject), used in usage.items():
+        if day not in placed.days or (day, subject) in placed.controls:
+            continue
+        if subject not in subjects:
+            uncounted[subject] = uncounted.get(subject, 0) + (used.events or 0)
+        elif (day, subject.grain) not in days:
+            unlisted.add(day)
+        else:
+            rows.append(Row(day, subject, None, used))
+    rows.sort(key=lambda row: (*map(str, row.subject), row.day))
+    return Compared(rows, uncounted, unlisted)
+
+
+def shifted(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the subjects whose days have other edges: they differ both ways, and their sum hardly does."""
+    found: list[Row] = []
+    for members in _by_subject(rows):
+        differing = [row for row in members if row.status in ("missing", "surplus") and row.measure != "cost"]
+        if len(differing) < max(MIN_SHIFTED_DAYS(), len(members) / 2):
+            continue
+        _, net, gross = net_and_gross(differing)
+        if net.copy_abs() <= MAX_SHIFTED_NET() * gross:
+            found += differing
+    return found
+
+
+def net_and_gross(rows: Sequence[Row]) -> tuple[Measure, Decimal, Decimal]:
+    """What differs, events if any number of them does; its sum, positive for what is missing, and its absolute sum."""
+    measure: Measure = "events" if any(row.measure == "events" for row in rows) else "quantity"
+    lacking = [row.lacking_of(measure) for row in rows]
+    return measure, total(lacking), total(amount.copy_abs() for amount in lacking)
+
+
+def runs(rows: Iterable[Row]) -> list[Run]:
+    """The rows that differ, those of one incident together; rows are in order of subject and day."""
+    return _across_metrics(_across_customers([run for members in _by_subject(rows) for run in _runs(members)]))
+
+
+def _by_subject(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    groups: dict[Subject, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.subject, []).append(row)
+    yield from groups.values()
+
+
+def _runs(rows: Iterable[Row]) -> Iterator[Run]:
+    """Consecutive days of one subject that differ alike; a day that matches by chance is part of them."""
+    run: Run | None = None
+    for row in rows:
+        if row.status in ("matched", "not comparable"):
+            if run is not None and not _is_chance(run, row):
+                yield run
+                run = None
+        elif run is not None and run.continues(row):
+            run.rows.append(row)
+        else:
+            if run is not None:
+                yield run
+            run = Run([row])
+    if run is not None:
+        yield run
+
+
+def _is_chance(run: Run, matched: Row) -> bool:
+    """Whether so few events of a day that matches would differ that it may have lost, or gained, none."""
+    if run.first.measure != "events" or matched.control is None or matched.control.events is None:
+        return False
+    return run.share * matched.control.events < _DEVIATIONS
+
+
+def _across_customers(found: list[Run]) -> list[Run]:
+    """Runs of many customers in one metric as one, and within those of all customers where the file has both."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in found:
+        first = run.first
+        groups.setdefault((first.status, first.measure, first.subject.metric_key, first.subject.currency), []).append(
+            run
+        )
+    result: list[Run] = []
+    for members in groups.values():
+        whole = [run for run in members if not run.customers]
+        rest = [run for run in members if run.customers and not any(run.overlaps(other) for other in whole)]
+        result += whole
+        for cluster in _overlapping(rest):
+            customers = {customer for run in cluster for customer in run.customers}
+            if len(customers) > MAX_SINGLE_CUSTOMERS():
+                result.append(Run([row for run in cluster for row in run.rows]))
+            else:
+                result += cluster
+    return result
+
+
+def _overlapping(found: Iterable[Run]) -> Iterator[list[Run]]:
+    """The runs in groups that follow each other without a day between them that none has."""
+    group: list[Run] = []
+    last = date.min
+    for run in sorted(found, key=lambda run: run.days[0]):
+        if group and run.days[0] > last:
+            yield group
+            group = []
+        group.append(run)
+        last = max(last, run.days[-1]) if len(group) > 1 else run.days[-1]
+    if group:
+        yield group
+
+
+def _across_metrics(found: list[Run]) -> list[Run]:
+    """Runs of several metrics with like shares on the same days, of the same customers, as one."""
+    result: list[Run] = []
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in found:
+        first = run.first
+        if first.measure == "cost":
+            result.append(run)
+            continue
+        same = (first.status, first.measure, run.days[0], run.days[-1], frozenset(run.customers))
+        group = next((group for group in groups.setdefault(same, []) if is_like(group, run)), None)
+        if group is None:
+            groups[same].append(run)
+        else:
+            group.rows += run.rows
+    return result + [run for members in groups.values() for run in members]

@@ -1,0 +1,213 @@
+"""The columns of a table that a validation reads: found by name, each value checked, every fault named with its line.
+
+A kind of table, such as invoice lines, declares its columns by name: how a value is read, its other names, whether the
+values must be exact. Names are in any order, in upper or lower case, with spaces or hyphens for underscores. Unknown
+columns are ignored and listed; one that looks like a misspelt known column is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from usage_explore.errors import MAX_FAULTS, Fault, QueryError
+from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, number_text, quoted, uuid_text
+from usage_explore.query import validators
+from usage_explore.validation.input_tables import Records
+from usage_explore.validation.periods import currency_code
+
+MAX_FAULTY_LINES = 1_000
+"""Faulty lines after which reading stops."""
+
+_MIN_SIMILARITY = 0.85
+"""Similarity from which an unknown column is a misspelling of a known one; customer_name and customer_id have 0.75."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+PeriodEdge = date | datetime
+"""Start or end of a span: an instant, or a date in the validated period's time zone."""
+
+
+class Column(NamedTuple):
+    """The reader of a column's values, its other names, and whether floats are refused."""
+
+    read: Callable[[object], Any]
+    aliases: tuple[str, ...] = ()
+    is_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The columns of a kind of table by name, in the order of a line's values.
+
+    `required` are columns that a table must have: of each tuple at least one. `blanks` names the values that a line
+    must not leave blank, `errors` what is wrong with the values of a line together. Faults name `parameter`.
+    """
+
+    parameter: str
+    columns: Mapping[str, Column]
+    required: Sequence[tuple[str, ...]]
+    blanks: Callable[[Mapping[str, Any]], list[str]]
+    errors: Callable[[Mapping[str, Any]], list[str]]
+
+    def known(self, records: Records) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The source's name of each known column, and its unknown columns. Raises `QueryError`."""
+        names = {alias: name for name, column in self.columns.items() for alias in (name, *column.aliases)}
+        known: dict[str, str] = {}
+        ignored: list[str] = []
+        faults: list[Fault] = []
+        for name in records.names:
+            word = re.sub(r"[\s-]+", "_", name.strip().lower())
+            meant = names.get(word)
+            if meant in known:
+                faults.append(
+                    self._fault(
+                        f"column {validators.shorten(name)} is {meant}, as is {validators.shorten(known[meant])}"
+                    )
+                )
+            elif meant is not None:
+                known[meant] = name
+            elif near := get_close_matches(word[:100], names, n=1, cutoff=_MIN_SIMILARITY):
+                faults.append(self._fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
+            else:
+                ignored.append(name)
+        faults += [
+            self._fault(f"there is no column {' nor '.join(any_of)}{_rename_hint(any_of[0], ignored)}")
+            for any_of in self.required
+            if not {*any_of} & set(known)
+        ]
+        faults += [
+            self._fault(
+                f"column {validators.shorten(known[name])} holds floats, which are not exact; make it decimals or text "
+                '(pandas: read_csv(…, dtype="str"))'
+            )
+            for name, column in self.columns.items()
+            if column.is_exact and known.get(name) in records.floats
+        ]
+        if faults:
+            raise QueryError(faults)
+        return known, tuple(ignored)
+
+    def lines(self, records: Records, known: Mapping[str, str], most: int) -> list[tuple[Any, ...]]:
+        """The number and the values of all lines but blank ones; None for a blank value.
+
+        Raises `QueryError` for faulty lines, and for more than `most` lines.
+        """
+        records.only(known.values())
+        readers = [(known.get(name), name, _interned(column.read)) for name, column in self.columns.items()]
+        lines: list[tuple[Any, ...]] = []
+        faults: list[Fault] = []
+        faulty = 0
+        for number, record, unreadable in records.rows:
+            if record is not None and all(map(_is_blank, record.values())):
+                continue
+            values, errors = ((), [unreadable or ""]) if record is None else self._values(record, readers)
+            if errors:
+                faulty += 1
+                faults += [self._fault(f"{records.unit} {number:,}: {error}") for error in errors]
+                if faulty == MAX_FAULTY_LINES:
+                    stopped = f"{faulty:,} lines are faulty; nothing after {records.unit} {number:,} was read"
+                    raise QueryError([self._fault(stopped), *faults[: MAX_FAULTS - 1]])
+            elif len(lines) == most:
+                raise QueryError([self._fault(f"there are more than {most:,} lines; give them in several validations")])
+            elif not faults:
+                lines.append((number, *values))
+        if faults:
+            raise QueryError(faults)
+        return lines
+
+    def _values(
+        self, record: Mapping[str, Any], readers: Iterable[tuple[str | None, str, Callable[[object], Any]]]
+    ) -> tuple[tuple[Any, ...], list[str]]:
+        """A line's values in the order of the columns, and all their errors."""
+        values: dict[str, Any] = {}
+        errors: list[str] = []
+        for source, name, read in readers:
+            raw = None if source is None else record.get(source)
+            try:
+                values[name] = None if _is_blank(raw) else read(raw)
+            except InvalidValue as error:
+                errors.append(f"{name}: {error}")
+                values[name] = raw
+        errors += self.blanks(values)
+        return tuple(values.values()), errors or self.errors(values)
+
+    def _fault(self, message: str) -> Fault:
+        return Fault(self.parameter, message)
+
+
+def period_edge(raw: object) -> PeriodEdge:
+    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
+    if isinstance(raw, datetime):
+        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
+            return raw.date()
+    elif isinstance(raw, date):
+        return raw
+    text = raw.strip() if isinstance(raw, str) else raw
+    if isinstance(text, str) and _DATE.fullmatch(text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
+    try:
+        return validators.instant(text)
+    except ValueError as error:
+        raise InvalidValue(str(error)) from None
+
+
+def exact_decimal(raw: object) -> Decimal:
+    """The number digit for digit. Raises `InvalidValue` for a float, too."""
+    if isinstance(raw, float):
+        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
+    return Decimal(number_text(raw))
+
+
+def key(raw: object) -> str:
+    """A price key or a currency; `InvalidValue` if blank or longer than 4,096 bytes."""
+    text = code_text(raw)
+    if len(text) > MAX_KEY_BYTES // 4 and len(text.encode()) > MAX_KEY_BYTES:
+        raise InvalidValue(f"{quoted(text)} is longer than {MAX_KEY_BYTES:,} bytes")
+    return text
+
+
+def currency(raw: object) -> str:
+    """A currency in upper case without spaces around it: ` usd ` and `USD` are one."""
+    return currency_code(key(raw.strip() if isinstance(raw, str) else raw)) or ""
+
+
+def uuid(raw: object) -> UUID:
+    """A UUID, in a text with or without hyphens."""
+    return UUID(uuid_text(raw))
+
+
+def _rename_hint(name: str, ignored: Iterable[str]) -> str:
+    """The fix for a missing required column."""
+    unknown = [validators.shorten(column, 30) for column in list(ignored)[:5]]
+    return f"; name it so, instead of {' or '.join(unknown)}" if unknown else f"; add {name}"
+
+
+def _interned(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    """The reader, with one object for equal texts: many lines share few customers, metrics and times."""
+    values: dict[str, Any] = {}
+
+    def interned(raw: object) -> Any:
+        if type(raw) is not str:
+            return read(raw)
+        if raw not in values:
+            value = read(raw)
+            if isinstance(value, Decimal):
+                return value
+            values[raw] = value
+        return values[raw]
+
+    return interned
+
+
+def _is_blank(raw: object) -> bool:
+    return raw is None or (isinstance(raw, str) and not raw.strip())

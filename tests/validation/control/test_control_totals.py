@@ -1,0 +1,455 @@
+"""Control totals name every event that is missing or too much by day and metric, and nothing else, as Python does."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+
+from support.check_results import examine, shown
+from support.database_servers import fresh_database
+from support.demo_database import ACME, DAYS, PER_DAY, UNTIL
+from support.plain_events import JUNE, LARGE, SMALL, event, september
+from support.query_oracle import Row, utc
+from usage_explore import Store, connect, demo
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
+from usage_explore.demo import control as demo_control
+from usage_explore.errors import QueryError
+from usage_explore.query.queries import Period
+from usage_explore.validation import Finding, Result, read_control
+
+NAME = "control_totals"
+Make = Callable[[list[Row]], Store]
+
+
+def usage(days: int = 30, per_day: int = 20, **fields: object) -> list[Row]:
+    """Events of the first days of September, evenly over each."""
+    return [
+        event(utc(2026, 9, 1) + timedelta(days=day, minutes=60 * number), **fields)
+        for day in range(days)
+        for number in range(per_day)
+    ]
+
+
+def counted(events: Iterable[Row], zone: str = "UTC", *, by_customer: bool = False) -> pd.DataFrame:
+    """What a gateway that saw these events would have counted, by day of the zone."""
+    events_of: Counter[tuple[Any, ...]] = Counter()
+    quantities: dict[tuple[Any, ...], Decimal] = defaultdict(Decimal)
+    for row in events:
+        day = row.timestamp.astimezone(ZoneInfo(zone)).date().isoformat()
+        key = (day, row.metric_key, *((str(row.customer_id),) if by_customer else ()))
+        events_of[key] += 1
+        quantities[key] += row.quantity
+    names = ["day", "metric", *(["customer"] if by_customer else [])]
+    return pd.DataFrame(
+        [(*key, number, str(quantities[key])) for key, number in sorted(events_of.items())],
+        columns=[*names, "events", "quantity"],
+    )
+
+
+def findings(result: Result) -> tuple[Finding, ...]:
+    assert result.outcome is not None, result.skipped or result.failed
+    return result.outcome.findings
+
+
+def days(finding: Finding) -> tuple[date, date]:
+    """The first and the last day, both included."""
+    return finding.since.date(), (finding.until - timedelta(days=1)).date()
+
+
+def test_totals_that_match_are_counted_and_said(make: Make) -> None:
+    events = usage()
+    result = examine(make(events), NAME, september(), control=counted(events))
+    assert result.is_clean
+    assert result.outcome is not None
+    assert result.outcome.looked_at == 30
+    assert result.outcome.note.startswith("30 of 30 control totals match")
+
+
+def test_a_loss_on_some_days_is_one_finding_with_its_events(make: Make) -> None:
+    """3 % of one metric, drawn by chance each day, on five days: to the event and day, once."""
+    draw = random.Random(7)
+    events = [*usage(per_day=200, metric_key="lossy"), *usage(per_day=50, metric_key="whole")]
+    lost = {
+        row.id
+        for day in range(10, 15)
+        for row in draw.sample([row for row in events if row.metric_key == "lossy" and row.timestamp.day == day], 6)
+    }
+    kept = [row for row in events if row.id not in lost]
+    gone = [row for row in events if row.id in lost]
+    (finding,) = findings(examine(make(kept), NAME, september(), control=counted(events)))
+    assert (finding.events, finding.quantity) == (30, sum(row.quantity for row in gone))
+    assert days(finding) == (date(2026, 9, 10), date(2026, 9, 14))
+    assert (finding.metric_key, finding.severity) == ("lossy", "high")
+    assert finding.sentence.startswith(
+        "3.0 % of lossy is missing, 10–14 Sep 2026, 5 days: 30 events missing, quantity "
+    )
+    assert dict(finding.facts)["2026-09-12"] == "194 of 200 events: 6 missing (3.0 %)"
+
+
+def test_a_loss_in_the_demo_is_named_to_the_event_and_day(server_url: str, _template: str) -> None:  # noqa: PT019
+    with fresh_database(server_url, template=_template) as url:
+        period = Period(since="2026-09-01T00:00:00Z", until="2026-09-29T00:00:00Z")
+        with ddl.connect(url) as connection, connect(url, organization_id=ACME) as store:
+            demo.append(connection, events_table(), until=UNTIL, days=DAYS, per_day=PER_DAY)
+            totals = demo_control.totals(store, period, loss=False)
+            clean = examine(store, NAME, period, control=totals)
+            deleted = connection.execute(
+                "DELETE FROM usage_events WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER"
+                " (PARTITION BY timestamp::date ORDER BY md5(id::text)) AS number FROM usage_events WHERE"
+                " organization_id = %s AND metric_key = 'tokens_in' AND timestamp >= '2026-09-10Z' AND timestamp <"
+                " '2026-09-15Z') AS numbered WHERE number %% 33 = 1) RETURNING quantity",
+                [ACME],
+            ).fetchall()
+            connection.commit()
+            (finding,) = findings(examine(store, NAME, period, control=totals))
+    assert findings(clean) == ()
+    assert (finding.events, finding.quantity) == (len(deleted), sum(quantity for (quantity,) in deleted))
+    assert days(finding) == (date(2026, 9, 10), date(2026, 9, 14))
+    assert finding.metric_key == "tokens_in"
+
+
+def test_the_demos_control_totals_have_a_loss_that_is_found(planted_demo: tuple[Store, Period, object]) -> None:
+    store, _, _ = planted_demo
+    period = Period(since="2026-09-01T00:00:00Z", until="2026-09-29T00:00:00Z", timezone="Europe/Berlin")
+    (finding,) = findings(examine(store, NAME, period, control=demo_control.totals(store, period)))
+    assert finding.sentence.startswith("3.0 % of tokens_in is missing, 10–14 Sep 2026, 5 days: ")
+    assert finding.severity == "high"
+
+
+def test_more_events_than_counted_are_too_many(make: Make) -> None:
+    events = usage()
+    extra = usage(days=2, per_day=3)
+    (finding,) = findings(examine(make([*events, *extra]), NAME, september(), control=counted(events)))
+    assert (finding.events, days(finding)) == (6, (date(2026, 9, 1), date(2026, 9, 2)))
+    assert "too many" in finding.sentence
+    assert shown_days(finding) == 2
+
+
+def shown_days(finding: Finding) -> int:
+    """The days of the finding's chart."""
+    return (finding.question.until - finding.question.since).days  # type: ignore[union-attr, operator]
+
+
+def test_copies_explain_what_is_too_much(make: Make) -> None:
+    events = usage(per_day=30)
+    copies = [event(row.timestamp, idempotency_key=row.idempotency_key, quantity=row.quantity) for row in events[60:72]]
+    (finding,) = findings(examine(make([*events, *copies]), NAME, september(), control=counted(events)))
+    assert (finding.events, finding.severity) == (12, "medium")
+    assert dict(finding.facts)["explained by"] == "duplicates"
+
+
+def test_later_arrivals_explain_what_is_missing(make: Make) -> None:
+    late = [event(utc(2026, 9, 5, 10), ingested_at=utc(2026, 10, 9)) for _ in range(5)]
+    events = [*usage(), *late]
+    (finding,) = findings(examine(make(events), NAME, september(as_of="2026-10-05T00:00:00Z"), control=counted(events)))
+    assert (finding.events, finding.severity) == (5, "medium")
+    assert dict(finding.facts)["explained by"] == "late events"
+
+
+def test_days_of_unlike_shares_are_findings_of_their_own(make: Make) -> None:
+    events = usage(per_day=100)
+    kept = [row for row in events if not (row.timestamp.day == 10 and row.timestamp.hour >= 12)]
+    kept = [row for row in kept if not (row.timestamp.day == 11 and row.timestamp.hour == 5)]
+    found = findings(examine(make(kept), NAME, september(), control=counted(events)))
+    assert [days(finding)[0].day for finding in found] == [10, 11]
+
+
+def test_an_equal_number_with_another_quantity_is_a_finding_on_the_quantity(make: Make) -> None:
+    events = usage(quantity=Decimal(10))
+    seen = counted(events)
+    seen.loc[3, "quantity"] = "250"
+    (finding,) = findings(examine(make(events), NAME, september(), control=seen))
+    assert (finding.quantity, finding.events) == (Decimal(50), 20)
+    assert finding.sentence.startswith("20.0 % of the quantity of tokens is missing, 4 Sep 2026: 50 missing. ")
+    assert dict(finding.facts)["2026-09-04"] == "200 of 250 quantity: 50 missing (20.0 %)"
+
+
+def test_many_customers_that_lose_the_same_are_one_finding_and_few_are_named(make: Make) -> None:
+    customers = [uuid.UUID(int=0xD00 + number) for number in range(6)]
+    events = [row for customer in customers for row in usage(customer_id=customer)]
+    seen = counted(events, by_customer=True)
+    all_lose = [row for row in events if not (row.timestamp.day == 7 and row.timestamp.hour == 3)]
+    (finding,) = findings(examine(make(all_lose), NAME, september(), control=seen))
+    assert (finding.customer_id, finding.events) == (None, 6)
+    assert "of 6 customers" in finding.sentence
+
+
+def test_a_customers_loss_names_the_customer(make: Make) -> None:
+    events = [row for customer in (SMALL, LARGE) for row in usage(customer_id=customer)]
+    kept = [
+        row for row in events if not (row.customer_id == SMALL and row.timestamp.day == 7 and row.timestamp.hour < 4)
+    ]
+    (finding,) = findings(examine(make(kept), NAME, september(), control=counted(events, by_customer=True)))
+    assert (finding.customer_id, finding.events) == (SMALL, 4)
+
+
+def test_totals_of_all_customers_and_by_customer_are_one_finding(make: Make) -> None:
+    events = [row for customer in (SMALL, LARGE) for row in usage(customer_id=customer)]
+    kept = [
+        row for row in events if not (row.customer_id == SMALL and row.timestamp.day == 7 and row.timestamp.hour < 4)
+    ]
+    both = pd.concat([counted(events), counted(events, by_customer=True)])
+    (finding,) = findings(examine(make(kept), NAME, september(), control=both))
+    assert (finding.customer_id, finding.events) == (None, 4)
+
+
+def test_metrics_that_lose_the_same_share_are_one_finding(make: Make) -> None:
+    events = [row for metric in ("a", "b", "c") for row in usage(metric_key=metric)]
+    kept = [row for row in events if not (row.timestamp.day in (7, 8) and row.timestamp.hour == 3)]
+    (finding,) = findings(examine(make(kept), NAME, september(), control=counted(events)))
+    assert (finding.metric_key, finding.events) == (None, 6)
+    assert finding.sentence.startswith("5.0 % of a, b and c is missing, 7–8 Sep 2026, 2 days: 6 events missing")
+
+
+def test_a_metric_or_a_day_on_one_side_is_said(make: Make) -> None:
+    events = [*usage(metric_key="both"), *usage(metric_key="uncounted")]
+    seen = counted(events)
+    seen = seen[(seen.metric == "both") & (seen.day != "2026-09-20")]
+    never = pd.DataFrame([("2026-09-03", "never", 7, "9")], columns=seen.columns)
+    result = examine(make(events), NAME, september(), control=pd.concat([seen, never]))
+    (finding,) = findings(result)
+    assert (finding.metric_key, finding.events, finding.quantity) == ("never", 7, Decimal(9))
+    assert finding.sentence.startswith("100 % of never is missing")
+    assert result.outcome is not None
+    assert "No control total has metric uncounted: 600 events not compared." in result.outcome.note
+    assert "No control total is of 2026-09-20" in result.outcome.note
+    assert result.is_partial
+
+
+def test_a_day_that_only_one_metric_lacks_is_a_finding(make: Make) -> None:
+    events = [*usage(metric_key="a"), *usage(metric_key="b")]
+    seen = counted(events)
+    (finding,) = findings(
+        examine(make(events), NAME, september(), control=seen[~((seen.metric == "a") & (seen.day == "2026-09-20"))])
+    )
+    assert (finding.severity, finding.metric_key, finding.events) == ("medium", "a", 20)
+    assert finding.sentence.startswith("There is no control total for a, 20 Sep 2026, where 20 events were ingested")
+
+
+def test_days_that_the_period_cuts_are_not_compared(make: Make) -> None:
+    events = usage()
+    period = Period(since="2026-09-02T06:00:00Z", until="2026-09-20T00:00:00Z")
+    result = examine(make(events[:-1]), NAME, period, control=counted(events))
+    assert findings(result) == ()
+    assert result.outcome is not None
+    assert result.outcome.looked_at == 17
+    assert "12 lines of days outside the period were not compared. 2026-09-02 was not compared" in result.outcome.note
+
+
+def test_days_are_those_of_the_periods_zone(make: Make) -> None:
+    """A zone with a change of the clock; totals by another zone's days are one finding, not sixty."""
+    zone = "America/Santiago"
+    draw = random.Random(3)
+    events = [
+        event(utc(2026, 8, 30) + timedelta(minutes=draw.randrange(34 * 1440)), quantity=Decimal(draw.randrange(99)))
+        for _ in range(3_000)
+    ]
+    store = make(events)
+    period = Period(since="2026-09-01T04:00:00Z", until="2026-10-01T03:00:00Z", timezone=zone)
+    assert findings(examine(store, NAME, period, control=counted(events, zone))) == ()
+    (finding,) = findings(examine(store, NAME, period, control=counted(events)))
+    assert finding.sentence.startswith(f"The days of the control totals begin at another time than those of {zone}")
+
+
+def test_a_files_spans_are_days_only_within_the_zones_day(make: Make) -> None:
+    events = usage(days=3)
+    lines = [
+        ("2026-09-01T00:00:00Z", "2026-09-01T12:00:00Z", 12),
+        ("2026-09-01T12:00:00Z", "2026-09-02T00:00:00Z", 8),
+        ("2026-09-02T00:00:00Z", "2026-09-03T00:00:00Z", 20),
+        ("2026-09-02T23:00:00Z", "2026-09-03T01:00:00Z", 1),
+        ("2026-09-03T00:00:00Z", None, 20),
+        ("2026-09-03T06:00:00Z", None, 20),
+    ]
+    frame = pd.DataFrame(lines, columns=["ChargePeriodStart", "ChargePeriodEnd", "events"]).assign(SkuMeter="tokens")
+    result = examine(make(events), NAME, september(), control=frame)
+    assert findings(result) == ()
+    assert result.outcome is not None
+    assert result.outcome.looked_at == 3
+    assert "2 lines were not compared: the time is not within one day of UTC" in result.outcome.note
+
+
+def test_costs_are_compared_by_currency_within_the_lines_rounding(make: Make) -> None:
+    cost = Decimal("0.1234567")
+    events = [
+        *usage(external_cost_amount=cost, external_cost_currency="USD"),
+        *usage(external_cost_amount=cost, external_cost_currency="eur", customer_id=LARGE),
+    ]
+    billed = pd.DataFrame(
+        [
+            (f"2026-09-{day:02}", "4.94" if currency == "EUR" and day in (4, 5) else "2.47", currency)
+            for day in range(1, 31)
+            for currency in ("USD", "EUR")
+        ],
+        columns=["date", "BilledCost", "BillingCurrency"],
+    )
+    store = make(events)
+    (finding,) = findings(examine(store, NAME, september(), control=billed))
+    assert finding.amounts == (("EUR", Decimal("9.88") - 40 * cost),)
+    assert days(finding) == (date(2026, 9, 4), date(2026, 9, 5))
+    assert finding.sentence.startswith("50.0 % of the external cost in EUR is missing, 4–5 Sep 2026, 2 days: 4.94")
+    assert store.aggregate(finding.question).total == 40 * cost  # type: ignore[arg-type]
+
+
+def test_filters_keep_the_lines_that_they_can_tell_apart(make: Make) -> None:
+    events = [*usage(metric_key="a"), *usage(metric_key="b")]
+    seen = counted(events)
+    store = make([row for row in events if not (row.metric_key == "b" and row.timestamp.day == 9)])
+    assert findings(examine(store, NAME, september(metric_key="a"), control=seen)) == ()
+    (finding,) = findings(examine(store, NAME, september(metric_key="b"), control=seen))
+    assert finding.sentence.startswith("100 % of b is missing, 9 Sep 2026")
+    (nothing,) = findings(examine(store, NAME, september(customer_id=JUNE), control=seen))
+    assert nothing.sentence.startswith("No control total was compared")
+    assert nothing.severity == "high"
+
+
+def test_totals_of_another_month_are_no_clean_result(make: Make) -> None:
+    seen = counted(usage()).assign(day="2026-07-01").drop_duplicates(["day", "metric"])
+    (finding,) = findings(examine(make(usage()), NAME, september(), control=seen))
+    assert "1 line of days outside the period was not compared" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("ingested", "severity"), [(9_900, "high"), (9_901, "medium"), (9_990, "medium"), (9_991, "low"), (10_000, None)]
+)
+def test_the_severity_follows_the_share_of_the_control_totals(make: Make, ingested: int, severity: str | None) -> None:
+    store = make([event(utc(2026, 9, 1), quantity=Decimal(ingested))])
+    seen = pd.DataFrame([("2026-09-01", "tokens", "10000")], columns=["day", "metric", "quantity"])
+    found = findings(examine(store, NAME, september(), control=seen))
+    assert [finding.severity for finding in found] == ([] if severity is None else [severity])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_files_and_frames_are_read_alike(tmp_path: Path, suffix: str) -> None:
+    frame = pd.DataFrame(
+        {"Day": ["2026-09-01"], "Metric": ["m"], "customer id": [str(JUNE)], "events": ["3"], "quantity": ["1.50"]}
+    )
+    path = tmp_path / f"totals.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    (line,) = read_control(path).lines
+    assert line == read_control(frame).lines[0]._replace(line=line.line)
+    assert (line.day, line.metric_key, line.customer_id, line.events) == (date(2026, 9, 1), "m", JUNE, 3)
+    assert line.quantity == Decimal("1.50")
+
+
+def test_every_faulty_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "totals.csv"
+    path.write_text(
+        "day,until,metric,customer,events,quantity,cost,currency\n"
+        ",,m,,1,,,\n"
+        "2026-09-01,,,,1,2,,\n"
+        "2026-09-01,,m,,,,,\n"
+        "2026-09-01,,m,,-1,,,\n"
+        "2026-09-01,,m,,1.5,,,\n"
+        "2026-09-01,,m,,,,5,\n"
+        "2026-09-02,2026-09-01,m,,1,,,\n"
+        "2026-09-01,2026-09-02T00:00:00Z,m,,1,,,\n"
+        "2026-09-31,,m,nobody,1,,,\n"
+    )
+    with pytest.raises(QueryError) as caught:
+        read_control(path)
+    assert {fault.parameter for fault in caught.value.faults} == {"control"}
+    expected = [
+        "line 2: day: is blank",
+        "line 3: metric_key: is blank, while events and quantity of a metric are given",
+        "line 4: events, quantity and cost: all are blank",
+        "line 5: events: '-1' is not a number of events",
+        "line 6: events: '1.5' is not a number of events",
+        "line 7: currency: is blank",
+        "line 8: until: is not after day",
+        "line 9: until: is not of the kind of day",
+        "line 10: day: '2026-09-31' is not a date that exists",
+        "line 10: customer_id: 'nobody' is not a UUID",
+    ]
+    messages = [fault.message for fault in caught.value.faults]
+    assert [message for message, begin in zip(messages, expected, strict=True) if not message.startswith(begin)] == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["day", "metric"], "there is no column events nor quantity nor cost"),
+        (["metric", "events"], "there is no column day; add day"),
+        (["day", "metric", "evnts"], "column 'evnts' is unknown, did you mean events?"),
+        (["day", "date", "events"], "column 'date' is day, as is 'day'"),
+    ],
+)
+def test_columns_that_are_missing_or_misspelt_are_errors(columns: list[str], message: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        read_control(pd.DataFrame([["x"] * len(columns)], columns=columns))
+    assert any(fault.message.startswith(message) for fault in caught.value.faults)
+
+
+def test_floats_are_refused() -> None:
+    with pytest.raises(QueryError, match="holds floats"):
+        read_control(pd.DataFrame({"day": ["2026-09-01"], "metric": ["m"], "quantity": [1.5]}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sheet_is_what_plain_python_finds(make: Make, seed: int) -> None:
+    """Random events, some never counted and some never ingested: every difference of the sheet, and no other."""
+    draw = random.Random(seed)
+    zone = ZoneInfo("Asia/Kathmandu")
+    events = [
+        event(
+            utc(2026, 8, 30) + timedelta(minutes=draw.randrange(34 * 1440)),
+            metric_key=draw.choice("abc"),
+            customer_id=draw.choice([SMALL, LARGE]),
+            quantity=Decimal(draw.randrange(-5, 2_000)) / 100,
+        )
+        for _ in range(600)
+    ]
+    stored = [row for row in events if draw.random() > 0.02]
+    seen = [row for row in events if draw.random() > 0.02]
+    period = Period(since="2026-08-31T18:15:00Z", until="2026-09-29T18:15:00Z", timezone="Asia/Kathmandu")
+    control = counted(seen, "Asia/Kathmandu", by_customer=True)
+    result = examine(make(stored), NAME, period, control=control)
+    assert result.outcome is not None
+    assert result.outcome.sheet is not None
+    found = {
+        (row.day, row.metric_key, row.customer_id): row
+        for row in result.outcome.sheet.itertuples()
+        if row.status != "matched"
+    }
+    first, last = date(2026, 9, 1), date(2026, 9, 29)
+
+    def by_key(rows: list[Row]) -> dict[tuple[date, str, str], tuple[int, Decimal]]:
+        sums: dict[tuple[date, str, str], tuple[int, Decimal]] = {}
+        for row in rows:
+            day = row.timestamp.astimezone(zone).date()
+            if first <= day <= last:
+                key = (day, row.metric_key, str(row.customer_id))
+                number, quantity = sums.get(key, (0, Decimal(0)))
+                sums[key] = number + 1, quantity + row.quantity
+        return sums
+
+    ours, theirs = by_key(stored), by_key(seen)
+    assert set(found) == {key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)}
+    for key, row in found.items():
+        number, quantity = ours.get(key, (0, Decimal(0)))
+        assert (row.events, row.quantity or Decimal(0)) == (number, quantity)
+
+
+def test_the_instant_types_of_a_frame_are_days() -> None:
+    frame = pd.DataFrame({"day": [pd.Timestamp("2026-09-01"), date(2026, 9, 2)], "metric": "m", "events": [1, 2]})
+    assert [line.day for line in read_control(frame).lines] == [date(2026, 9, 1), date(2026, 9, 2)]
+
+
+def test_what_a_finding_shows_are_the_days_that_differ(make: Make) -> None:
+    events = usage()
+    kept = [row for row in events if row.timestamp.day != 12 or row.timestamp.hour > 9]
+    store = make(kept)
+    (finding,) = findings(examine(store, NAME, september(), control=counted(events)))
+    assert finding.events == 10
+    assert shown(store, finding) == 10
