@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
+from usage_explore.files.tables import Records, opened
 from usage_explore.files.values import (
     MAX_KEY_BYTES,
     InvalidValue,
@@ -43,11 +44,10 @@ from usage_explore.files.values import (
     uuid_text,
 )
 from usage_explore.query import validators
-from usage_explore.validation.input_tables import Records, opened
 from usage_explore.validation.periods import currency_code
 
 if TYPE_CHECKING:
-    from usage_explore.validation.input_tables import RecordSource
+    from usage_explore.files.tables import RecordSource
 
 InvoiceSource: TypeAlias = "RecordSource | Invoices"
 """A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or invoices that were read before."""
