@@ -17,6 +17,7 @@ from usage_explore.cli.extract import extract
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
+from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
@@ -48,8 +49,10 @@ def main() -> None:
 
 main.add_command(load)
 main.add_command(names)
+main.add_command(prices)
 main.add_command(extract)
 main.add_command(validate)
+main.add_command(rate)
 
 
 @main.command()

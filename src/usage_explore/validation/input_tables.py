@@ -65,6 +65,16 @@ class Preferences:
             return self.customers[customer_id], "preference"
         return self.default, "unknown" if self.default is None else "default"
 
+    def destination(self, customer_id: UUID, pinned: str | None) -> str | None:
+        """The currency of the wallet that usage goes to, None if unknown."""
+        return self.wallet(customer_id, pinned)[0]
+
+    @classmethod
+    def of_directory(cls, currencies: Mapping[UUID | None, str]) -> Preferences:
+        """The preferred currencies in the directory of names; that of None is the organization's."""
+        customers = {customer: currency for customer, currency in currencies.items() if customer is not None}
+        return cls(customers=customers, default=currencies.get(None))
+
 
 NO_PREFERENCES = Preferences(customers={})
 """No preferences at all: only pinned usage has a wallet."""
