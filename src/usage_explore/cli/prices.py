@@ -30,7 +30,10 @@ _MAX_MARGINS = 40
 """Margins that are printed, the lowest first."""
 
 _WIDTH = 120
-"""Characters of a line where there is no terminal."""
+"""Characters of a line, at least."""
+
+_MAX_NAME_CHARACTERS = 28
+"""Characters of a customer, and of a metric with its price key, in the table; --csv and --json have all."""
 
 _STDOUT = Path("-")
 
@@ -99,23 +102,11 @@ def _file_option(name: str, words: str) -> Callable[[Callable[..., Any]], Callab
     metavar="QUERY",
     help="The same as in a link: dim:model=large&not:metric_key=tests",
 )
-@click.option(
-    "--prices",
-    "prices_",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Price book, .toml, .csv or .parquet.  [default: the table usage_prices]",
-)
-@click.option(
-    "--wallets", type=click.Path(path_type=Path), metavar="FILE", help="Preferred currencies, .csv, .parquet."
-)
+@_file_option("prices", "Price book, .toml, .csv or .parquet.  [default: the table usage_prices]")
+@_file_option("wallets", "Preferred currencies, .csv or .parquet.")
 @click.option("--margins", is_flag=True, help="List revenue, external cost and margin by customer and metric, too.")
-@click.option(
-    "--csv", "csv_", type=click.Path(path_type=Path), metavar="FILE", help="Write all lines as CSV; - for stdout."
-)
-@click.option(
-    "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON; - for stdout."
-)
+@_file_option("csv", "Write all lines as CSV; - for stdout.")
+@_file_option("json", "Write it as JSON; - for stdout.")
 @organization
 @common
 def rate(
@@ -135,12 +126,12 @@ def rate(
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
 
+    if csv_ == json_ and csv_ is not None:
+        raise ConfigurationError("--json: is the same as --csv; name another file")
     period = parsed_period(query, given)
     with on_sigterm(lambda _: KeyboardInterrupt()), opened(settings_in_force()) as opened_store:
         store = replace(opened_store, escaped_commas=True)
         rating = store.rate(period, prices=prices_, wallets=wallets_)
-    if csv_ == json_ and csv_ is not None:
-        raise ConfigurationError("--json: is the same as --csv; name another file")
     contents: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
         (csv_, rating.csv),
         (json_, lambda: _json(rating)),
@@ -165,7 +156,7 @@ def _json(rating: Rating) -> bytes:
 def _lines(rating: Rating, margins: bool) -> Iterator[str]:
     from usage_explore.query.describe import describe
 
-    width = shutil.get_terminal_size((_WIDTH, 0)).columns
+    width = max(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH)  # narrower, numbers would be cut
     period = rating.names.in_text(describe(rating.period.replace(as_of=None)), ids=True)
     yield shortened(f"Expected amounts: {period}", 1_000)
     as_of = formatting.zoned(rating.period.as_of or rating.now, rating.period.zone)
@@ -195,25 +186,25 @@ def _amounts(rating: Rating, width: int) -> Iterable[str]:
 
     lines = sorted(rating.lines, key=lambda line: (line.currency, -line.amount))
     since, until = rating.period.span
-    is_split = any((line.since, line.until) != (since, until) for line in lines)
+    is_split = any((line.since, line.until) != (since, until) for line in lines[:_MAX_LISTED])
 
     def row(line: RatedLine) -> list[str]:
-        part = [formatting.span_in(line.since, line.until, rating.period.zone)] if is_split else []
+        is_whole = (line.since, line.until) == (since, until)
+        span = "" if is_whole else formatting.span_in(line.since, line.until, rating.period.zone)
         tiers = [tier_text(tier) for tier in line.tiers]
+        used = line.metric_key if line.price_key is None else f"{line.metric_key}, {line.price_key}"
         return [
-            rating.names.label("customer_id", line.customer_id),
-            shortened(line.metric_key, MAX_VALUE_CHARACTERS),
-            *(shortened(value or "", MAX_VALUE_CHARACTERS) for value in (line.price_key, line.wallet_currency)),
-            *part,
+            shortened(rating.names.label("customer_id", line.customer_id), _MAX_NAME_CHARACTERS),
+            shortened(used, _MAX_NAME_CHARACTERS),
+            *([span] if is_split else []),
             exact(line.billable_quantity),
+            f"{formatting.money(line.amount)} {data_value(line.currency)}",
             "; ".join(tiers if len(tiers) <= 3 else [*tiers[:2], f"{len(tiers) - 2} more tiers"]),
-            formatting.money(line.amount),
-            data_value(line.currency),
         ]
 
-    columns: list[Any] = [(name, "left") for name in ("customer", "metric", "price", "wallet")]
+    columns: list[Any] = [("customer", "left"), ("metric, price", "left")]
     columns += [("part", "left")] if is_split else []
-    columns += [("billable", "right"), ("tiers", "left"), ("amount", "right"), ("", "left")]
+    columns += [("billable", "right"), ("amount", "right"), ("tiers", "left")]
     yield from _table(columns, [row(line) for line in lines[:_MAX_LISTED]], width)
     if len(lines) > _MAX_LISTED:
         yield f"and {len(lines) - _MAX_LISTED:,} more; --csv and --json have them all"
