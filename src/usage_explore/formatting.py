@@ -79,6 +79,12 @@ def cents(amount: Decimal) -> str:
     return f"{'-' if rounded < 0 else ''}{exact(int(whole))}.{fraction}"
 
 
+def money(amount: Decimal) -> str:
+    """An amount with all its decimals, thousands separated by commas: `1,200.50`, `-3`, `0.125`."""
+    whole, point, fraction = format(amount.copy_abs(), "f").partition(".")
+    return f"{'-' if amount < 0 else ''}{exact(Decimal(whole))}{point}{fraction}"
+
+
 def signed(value: Number) -> str:
     """`exact` with its sign: `+1,200`; `0` without."""
     return f"+{exact(value)}" if value > 0 else exact(value)

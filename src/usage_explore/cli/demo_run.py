@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from usage_explore.cli.extract import refresh_extract
-from usage_explore.cli.options import on_sigterm
+from usage_explore.cli.options import on_sigterm, say
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -70,6 +71,23 @@ def run(
         fill.announce_extract(connection)
         refresh_extract(connection, settings)
     return report
+
+
+def write_files(settings: Settings, folder: Path) -> None:
+    """Write the files to try a validation of the demo's main organization with, and say how."""
+    from usage_explore import demo
+    from usage_explore.demo import files
+    from usage_explore.open_store import opened
+    from usage_explore.query.queries import Period
+
+    organization = next(iter(demo.ORGANIZATIONS))
+    with opened(settings) as store:
+        paths = files.write(store.scoped(organization), Period(window="last_month"), folder)
+    options = " ".join(f"--{name} {path}" for name, path in paths.items())
+    say(f"Wrote {', '.join(path.name for path in paths.values())} of last month into {folder}. Try")
+    own = f"--organization-id {organization}"
+    say(f"  usage-explore rate {own} --prices {paths['prices']} --wallets {paths['wallets']}")
+    say(f"  usage-explore validate {own} {options}")
 
 
 @contextmanager

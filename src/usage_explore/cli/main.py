@@ -17,6 +17,7 @@ from usage_explore.cli.extract import extract
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
+from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
@@ -48,8 +49,10 @@ def main() -> None:
 
 main.add_command(load)
 main.add_command(names)
+main.add_command(prices)
 main.add_command(extract)
 main.add_command(validate)
+main.add_command(rate)
 
 
 @main.command()
@@ -128,8 +131,14 @@ def _create_views(connection: Connection, table_name: str) -> bool:
 @click.option("--days", type=int, default=92, help="Whole days before that on the first run.")
 @click.option("--incidents", is_flag=True, help="List what was planted instead of appending.")
 @click.option("--force", is_flag=True, help="Append beside other organizations' events.")
+@click.option(
+    "--files",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Also write last month's price book, invoice (with mistakes) and preferred currencies, to validate it with.",
+)
 @common
-def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool) -> None:
+def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool, files: Path | None) -> None:
     """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents.
 
     A table that is missing appears when all of its demo is there, and an interrupted run leaves nothing of it. Two runs
@@ -144,6 +153,8 @@ def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, f
             return
         report = demo_run.run(connection, settings, seed=seed, until=until, days=days, force=force)
     click.echo(str(report))
+    if files is not None:
+        demo_run.write_files(settings, files)
 
 
 def _port(first: int) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -40,7 +40,7 @@ _WIDTH = 100
 """Characters of a line where there is no terminal."""
 
 
-def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option for each parameter that a period declares, in its words and with its values."""
     for name, field in reversed(Period.model_fields.items()):
         if name not in ("organization_id", "dimensions", "exclude"):
@@ -61,7 +61,7 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@_period_options
+@period_options
 @click.option(
     "--query",
     default="",
@@ -108,7 +108,7 @@ def validate(
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
-    period = _period(query, given)
+    period = parsed_period(query, given)
     chosen = len(registry.chosen(checks or None))
     if tolerance is not None and "invoices" not in inputs:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
@@ -144,7 +144,7 @@ def validate(
         sys.exit(1)
 
 
-def _period(query: str, given: dict[str, Any]) -> Period:
+def parsed_period(query: str, given: dict[str, Any]) -> Period:
     """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
     pairs = url_params.pairs(query)
     for name, value in given.items():

@@ -1,7 +1,8 @@
 """Demo data: realistic usage of three fictional organizations; each day is a pure function of (seed, day).
 
 `create` makes an events table of them, `append` adds missing ones, and `fill` shows how far that is; `incidents` lists
-the incidents planted in them, `invoice` writes an invoice and `control` the control totals for them.
+the incidents planted in them, `prices` has their price book, `invoice` writes an invoice by it and `control` the
+control totals for them, `files` writes these to try a validation with.
 """
 
 from __future__ import annotations

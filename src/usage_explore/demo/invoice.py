@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import MAX_PREC, ROUND_HALF_EVEN, Context, Decimal
+from decimal import MAX_PREC, ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.decimals import plain
-from usage_explore.demo import business
+from usage_explore.demo import business, prices
 from usage_explore.query.base import expect
 from usage_explore.query.queries import AggregateQuery, Period
 
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from usage_explore.store import Store
-
-CURRENCY = "USD"
-"""Currency of customers whose usage has no wallet currency."""
-
-MARKUP = 3
-"""Price of a unit divided by its external cost."""
-
-DEFAULT_PRICE = Decimal("0.0004")
-"""Price of a unit without external cost."""
 
 CENT = Decimal("0.01")
 
@@ -66,7 +57,7 @@ def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFram
     billed.sort(key=_rank)
     if mistakes:
         billed = _with_mistakes(billed)
-    wallets = _wallets(store, resolved)
+    currencies = _wallets(store, resolved)
     since, until = (end.isoformat() for end in resolved.span)
     return pd.DataFrame(
         {
@@ -76,10 +67,22 @@ def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFram
             "period_end": until,
             "quantity": [plain(line.quantity) for line in billed],
             "amount": [plain(line.amount) for line in billed],
-            "currency": [wallets.get(line.customer_id, CURRENCY) for line in billed],
+            "currency": [currencies.get(line.customer_id, prices.DEFAULT_CURRENCY) for line in billed],
         },
         dtype="str",
     )
+
+
+def wallets(store: Store, period: Period) -> pd.DataFrame:
+    """The preferred currencies of a period's customers, as the invoice charges them, and the organization's default.
+
+    Columns: `customer_id` (str, "default" for the organization), `currency` (str).
+    """
+    import pandas as pd
+
+    currencies = _wallets(store, expect(Period, period).resolve(store.now()))
+    rows = {"default": prices.DEFAULT_CURRENCY, **dict(sorted(currencies.items()))}
+    return pd.DataFrame({"customer_id": list(rows), "currency": list(rows.values())}, dtype="str")
 
 
 def _billed(store: Store, period: Period) -> list[_Line]:
@@ -151,7 +154,6 @@ def _unused(correct: list[_Line]) -> list[_Line]:
 
 
 def _line(customer_id: str, metric_key: str, quantity: Decimal) -> _Line:
-    rate = next(metric.rate for metric in business.METRICS if metric.key == metric_key)
-    price = Decimal(rate * MARKUP).scaleb(-10) if rate else DEFAULT_PRICE
-    amount = _EXACT.multiply(quantity, price).quantize(CENT, rounding=ROUND_HALF_EVEN, context=_EXACT)
+    exact = _EXACT.multiply(quantity, prices.unit_amount(metric_key))
+    amount = exact.quantize(CENT, rounding=ROUND_HALF_UP, context=_EXACT)
     return _Line(customer_id, metric_key, quantity, amount)

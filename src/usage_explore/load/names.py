@@ -71,7 +71,7 @@ def load_names(
 
     Raises `LoadError`, naming faulty rows, `ConfigurationError`, `TableMismatch`.
     """
-    organization = organization_id or _only_organization(connection, events)
+    organization = organization_id or only_organization(connection, events)
     rows = _rows(path, organization)
     texts = [(row.kind, row.external_id) for row in rows if row.id is None and row.external_id is not None]
     stored = directory.ids_by_external_id(connection, table, organization, texts) if texts else {}
@@ -92,7 +92,8 @@ def load_names(
     return NamesReport(path, organization, Counter(kind for kind, _ in entries), changed, names)
 
 
-def _only_organization(connection: psycopg.Connection[Any], events: Table) -> UUID:
+def only_organization(connection: psycopg.Connection[Any], events: Table) -> UUID:
+    """The organization of all events, `LOCAL_ORGANIZATION` without any. Raises `ConfigurationError` for several."""
     statement = "SELECT DISTINCT organization_id FROM {} LIMIT 2"
     rows = connection.execute(psycopg.sql.SQL(statement).format(identifier(events))).fetchall()
     if not rows:

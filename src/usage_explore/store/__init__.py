@@ -6,13 +6,14 @@ import dataclasses
 
 from usage_explore.store.files import Files
 from usage_explore.store.lookups import ExtractState
+from usage_explore.store.rates import Rates
 from usage_explore.store.saved_views import SavedViews
 
 __all__ = ["ExtractState", "Store"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class Store(SavedViews, Files):
+class Store(SavedViews, Rates, Files):
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
 
     `allowed` has the organizations that the caller may see, None for all. Without `extracts` every query is answered

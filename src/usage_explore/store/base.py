@@ -28,6 +28,7 @@ from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import (
     EventQuery,
+    Period,
     Position,
     decode_cursor,
 )
@@ -161,6 +162,11 @@ class StoreBase:
             if latest is not None:
                 return latest
         return None
+
+    def _settled(self, connection: Connection, period: Period, now: datetime) -> Period:
+        """The resolved period with its `as_of`: as given, even if it is more recent than the settle time."""
+        settled = period.pin(now, self.settle, self._known(connection, period, now))
+        return settled if period.as_of is None else settled.replace(as_of=min(period.as_of, now))
 
     def _check_times(self, connection: Connection) -> None:
         """Raise `TableMismatch` if a time column has no zone; looked up once per connection and table."""

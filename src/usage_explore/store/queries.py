@@ -245,9 +245,7 @@ class Queries(Lookups):
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
-            settled = scoped.pin(now, self.settle, self._known(connection, scoped, now))
-            if scoped.as_of is not None:  # as given, even if it is more recent than the settle time
-                settled = settled.replace(as_of=min(scoped.as_of, now))
+            settled = self._settled(connection, scoped, now)
             settle = self.settle if scoped.as_of is None else None
             if plan.lacks_preferences:
                 plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())

@@ -152,9 +152,7 @@ class Plan:
         """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""
         if not currencies:
             return self
-        customers = {customer: currency for customer, currency in currencies.items() if customer is not None}
-        preferences = Preferences(customers=customers, default=currencies.get(None))
-        return replace(self, inputs=replace(self.inputs, preferences=preferences))
+        return replace(self, inputs=replace(self.inputs, preferences=Preferences.of_directory(currencies)))
 
     def validation(
         self,

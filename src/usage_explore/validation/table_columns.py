@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
+from usage_explore.files.tables import Records
 from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, number_text, quoted, uuid_text
 from usage_explore.query import validators
-from usage_explore.validation.input_tables import Records
 from usage_explore.validation.periods import currency_code
 
 MAX_FAULTY_LINES = 1_000

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.tables import opened
 from usage_explore.files.values import InvalidValue, metric_key_text, quoted
-from usage_explore.validation.input_tables import opened
 from usage_explore.validation.table_columns import (
     Column,
     Columns,

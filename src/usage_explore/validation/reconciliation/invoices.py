@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.tables import opened
 from usage_explore.files.values import InvalidValue, metric_key_text
-from usage_explore.validation.input_tables import opened
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
@@ -45,7 +45,7 @@ from usage_explore.validation.table_columns import (
 )
 
 if TYPE_CHECKING:
-    from usage_explore.validation.input_tables import RecordSource
+    from usage_explore.files.tables import RecordSource
 
 InvoiceSource: TypeAlias = "RecordSource | Invoices"
 """A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or invoices that were read before."""

@@ -1,0 +1,123 @@
+"""A table given to a command or a method: a CSV or Parquet file, a pandas frame or an Arrow table, as records.
+
+A record is that of `files.sources`: its line, its values by column, or the reason why it cannot be read. Columns of
+floats are named, so that they can be refused: a float has lost the decimal that it was written as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usage_explore.errors import Fault, LoadError, QueryError
+from usage_explore.files.open import SUFFIXES, open_source
+from usage_explore.files.sources import Record
+from usage_explore.query import validators
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    RecordSource = Path | str | pd.DataFrame | pa.Table
+
+_BATCH_ROWS = 10_000
+_MAX_ROWS = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Columns as the source names them, those of them that are floats, and the rows; `unit` is what a row is called.
+
+    `only`, called before the rows are read, leaves out other columns where the source can.
+    """
+
+    unit: str
+    names: tuple[str, ...]
+    floats: frozenset[str]
+    rows: Iterable[Record]
+    only: Callable[[Iterable[str]], None] = lambda columns: None
+
+
+@contextmanager
+def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
+    """The records of a source, to be read within. Raises `QueryError` on `parameter` for what cannot be read at all."""
+    try:
+        if isinstance(source, Path | str):
+            with _file(Path(source)) as records:
+                yield records
+        else:
+            yield _table(source)
+    except LoadError as error:
+        message = str(error)
+        if isinstance(source, Path | str):  # a file's name may be anything
+            message = message.replace(str(source), validators.named(str(source)))
+        raise QueryError([Fault(parameter, message)]) from None
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Records]:
+    kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet")}
+    kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
+    if kind is None:
+        raise LoadError(f"{path}: is not named as a file that can be read; save it as {', '.join(kinds)}")
+    with open_source(path, kind) as file:
+        if kind == "parquet" and file.length > _MAX_ROWS:
+            raise LoadError(f"{path}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
+        yield Records(file.unit, file.names or (), file.floats, file, file.only)
+
+
+def _table(source: pd.DataFrame | pa.Table) -> Records:
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(source, pd.DataFrame):
+        names = tuple(str(name) for name in source.columns)
+        rows = _frame_rows(source, names)
+        floats = frozenset(name for index, name in enumerate(names) if _is_float(source.iloc[:, index]))
+    elif isinstance(source, pa.Table):
+        names = tuple(source.column_names)
+        rows = _table_rows(source)
+        floats = _floats(source.schema)
+    else:
+        raise LoadError(f"{validators.shorten(source)} is neither a path nor a frame nor an Arrow table")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LoadError(f"has {', '.join(map(validators.shorten, twice))} more than once")
+    return Records("row", names, floats, rows)
+
+
+def _frame_rows(frame: pd.DataFrame, names: tuple[str, ...]) -> Iterator[Record]:
+    import pandas as pd
+
+    for start in range(0, len(frame), _BATCH_ROWS):
+        part = frame.iloc[start : start + _BATCH_ROWS]
+        columns = [part.iloc[:, index] for index in range(len(names))]
+        present = [pd.notna(column).tolist() for column in columns]
+        values = [column.astype(object).tolist() for column in columns]
+        for at in range(len(part)):
+            row = {name: values[index][at] for index, name in enumerate(names) if present[index][at]}
+            yield start + at + 1, row, None
+
+
+def _table_rows(table: pa.Table) -> Iterator[Record]:
+    at = 0
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            at += 1
+            yield at, row, None
+
+
+def _floats(schema: pa.Schema) -> frozenset[str]:
+    import pyarrow as pa
+
+    return frozenset(field.name for field in schema if pa.types.is_floating(field.type))
+
+
+def _is_float(column: pd.Series[Any]) -> bool:
+    """Whether a column holds floats; not one without any value, which pandas makes float64 by default."""
+    import pandas as pd
+
+    return bool(pd.api.types.is_float_dtype(column.dtype) and column.notna().any())

@@ -1,0 +1,87 @@
+"""Expected amounts: the usage of a period, rated by a price book."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from usage_explore.decimals import decimal_context
+from usage_explore.errors import ConfigurationError, ScopeError
+from usage_explore.query.base import Query, expect
+from usage_explore.query.queries import EventQuery, Period
+from usage_explore.store.base import StoreBase, current_time
+
+if TYPE_CHECKING:
+    from usage_explore.pricing.book import PriceBook
+    from usage_explore.pricing.rating import Rating
+    from usage_explore.pricing.read import PriceSource
+    from usage_explore.validation.input_tables import PreferenceSource
+
+
+class Rates(StoreBase):
+    """The methods of `Store` that need prices."""
+
+    def prices(self) -> PriceBook | None:
+        """The organization's price book in the table `usage_prices` beside the events; None without one.
+
+        Raises `QueryError` for rows that make no valid book, `ScopeError`, `DatabaseError`.
+        """
+        with self._transaction(EventQuery()) as (connection, scoped):
+            return self._stored_prices(connection, scoped)
+
+    @decimal_context()
+    def rate(
+        self,
+        period: Period | None = None,
+        *,
+        prices: PriceSource | None = None,
+        wallets: PreferenceSource | None = None,
+    ) -> Rating:
+        """The expected amounts of a period, by default last month: usage rated by a price book.
+
+        `prices` is a `.toml`, `.csv` or `.parquet` file, a frame, a list of mappings, or a book, by default the table
+        `usage_prices`; `wallets` are the customers' preferred currencies, as for `validate`, by default those of the
+        directory of names. Usage without a price is in `unpriced`, never an amount of 0. As `validate`, it counts the
+        events ingested until the period's `as_of`, by default the settle time ago.
+
+        Raises `QueryError` for faults of the book, all together, and for usage that two prices cover equally,
+        `ConfigurationError` without a book, `NotExact` for NaN or infinite quantities or costs, `ScopeError`,
+        `DatabaseError`.
+
+        >>> store.rate(Period(window="last_month"), prices="prices.toml").frame  # doctest: +SKIP
+        """
+        from usage_explore.pricing.rating import rating
+        from usage_explore.pricing.read import read_prices
+        from usage_explore.pricing.usage import rated_usage
+        from usage_explore.validation.input_tables import Preferences, read_preferences
+
+        requested = expect(Period, Period(window="last_month") if period is None else period)
+        book = None if prices is None else read_prices(prices)
+        preferences = None if wallets is None else read_preferences(wallets)
+        timeout = self.long_statement_timeout
+        with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
+            now = current_time(connection)
+            settled = self._settled(connection, scoped, now)
+            book = book or self._stored_prices(connection, scoped)
+            if book is None:
+                raise ConfigurationError(
+                    "prices: there is no price book; give one, in Python prices=, on the command line --prices FILE, or"
+                    " load one with `usage-explore prices load FILE`"
+                )
+            if preferences is None:
+                preferences = Preferences.of_directory(self._directory(connection, scoped).preferred_currencies())
+            rated = rated_usage(connection, self.table, settled, book, wallet=preferences.destination)
+            result = rating(rated, settled, now)
+            ids = {("organization_id", str(settled.organization_id))}
+            for usage in (*result.lines, *result.unpriced):
+                ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}
+            return dataclasses.replace(result, names=self._directory(connection, scoped).names(ids))
+
+    def _stored_prices(self, connection: Connection, query: Query) -> PriceBook | None:
+        from usage_explore.pricing.table import stored_prices
+
+        if query.organization_id is None:
+            raise ScopeError("organization_id: is missing")
+        return stored_prices(connection, self.table, query.organization_id)

@@ -1,0 +1,115 @@
+"""`usage-explore prices` and `usage-explore rate`: a book becomes the table, a period its expected amounts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from support.generated_events import NEIGHBOUR, ORGANIZATION
+from support.plain_events import SINCE, SMALL, beside, event, store_of
+from usage_explore import connect
+from usage_explore.cli.main import main
+from usage_explore.db import ddl
+
+Run = Callable[..., Result]
+BOOK = """
+[[prices]]
+metric_key = "tokens"
+model = "staircase"
+tiers = [{up_to = 10, unit_amount = 0.10}, {unit_amount = 0.05}]
+currency = "USD"
+"""
+
+
+@pytest.fixture
+def run(events_connection: ddl.Connection, events_database_url: str) -> Run:
+    events = [event(SINCE, quantity=15), event(SINCE, customer_id=SMALL, metric_key="other", quantity=7)]
+    store_of(events_connection, events_database_url, [*events, *beside(events[:1])]).close()
+    events_connection.commit()
+
+    def command(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [*map(str, arguments), "--database-url", events_database_url])
+
+    return command
+
+
+SEPTEMBER = ("--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z")
+OWN = ("--organization-id", str(ORGANIZATION))
+
+
+def book(folder: Path, text: str = BOOK, name: str = "prices.toml") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_a_period_is_rated_by_a_file(run: Run, tmp_path: Path) -> None:
+    lines, document = tmp_path / "lines.csv", tmp_path / "rating.json"
+    result = run("rate", *SEPTEMBER, *OWN, "--prices", book(tmp_path), "--csv", lines, "--json", document, "--margins")
+    assert result.exit_code == 0, result.output
+    assert "10 x 0.1 = 1; 5 x 0.05 = 0.25" in result.stdout
+    assert "Total of 1 line: 1.25 USD" in result.stdout
+    assert "1 event without a price, on no invoice:" in result.stdout
+    assert "no price covers it" in result.stdout
+    with lines.open(newline="") as opened:
+        (row,) = csv.DictReader(opened)
+    assert (row["amount"], row["quantity"], row["metric_key"]) == ("1.25", "15", "tokens")
+    read = json.loads(document.read_text())
+    assert read["totals"] == [{"currency": "USD", "amount": "1.25"}]
+    assert [(usage["metric_key"], usage["quantity"]) for usage in read["unpriced"]] == [("other", "7")]
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_stdout_has_the_data_alone(run: Run, tmp_path: Path, option: str) -> None:
+    result = run("rate", *SEPTEMBER, *OWN, "--prices", book(tmp_path), option, "-")
+    assert "Total of 1 line" in result.stderr
+    if option == "--json":
+        assert json.loads(result.stdout)["events"] == 2
+    else:
+        assert len(result.stdout.splitlines()) == 2
+
+
+def test_a_loaded_book_is_the_default_and_replaced_as_a_whole(
+    run: Run, tmp_path: Path, events_database_url: str
+) -> None:
+    refused = run("rate", *SEPTEMBER, *OWN)
+    assert (refused.exit_code, "usage-explore prices load FILE" in refused.stderr) == (1, True)
+    assert "No prices" in run("prices", "list", *OWN).stdout
+    assert f"1 price, of organization {ORGANIZATION}." in run("prices", "load", book(tmp_path), *OWN).stdout
+    assert "1.25 USD" in run("rate", *SEPTEMBER, *OWN).stdout
+    assert "10:0.1;:0.05" in run("prices", "list", *OWN).stdout
+    other = book(tmp_path, "metric_key,unit_amount,currency\nother,0.5,KWD\n", "prices.csv")
+    assert "1 price instead of 1 price" in run("prices", "load", other, *OWN).stdout
+    assert "3.500 KWD" in run("rate", *SEPTEMBER, *OWN).stdout
+    with connect(events_database_url, NEIGHBOUR) as neighbour:
+        assert neighbour.prices() is None
+
+
+def test_a_faulty_book_changes_nothing(run: Run, tmp_path: Path, events_database_url: str) -> None:
+    run("prices", "load", book(tmp_path), *OWN)
+    faulty = book(tmp_path, "metric_key,unit_amount,currency\na,1,USD\nb,x,USD\nc,1,\n", "faulty.csv")
+    result = run("prices", "load", faulty, *OWN)
+    assert result.exit_code == 2
+    assert "faulty.csv line 3: unit_amount: 'x' is not a decimal number" in result.stderr
+    assert "faulty.csv line 4: currency: is missing" in result.stderr
+    with connect(events_database_url, ORGANIZATION) as store:
+        stored = store.prices()
+        assert stored is not None
+        assert [price.metric_key for price in stored.prices] == ["tokens"]
+        assert stored.source == "public.usage_prices"
+
+
+def test_a_table_of_other_columns_is_left_alone(run: Run, tmp_path: Path, events_connection: ddl.Connection) -> None:
+    events_connection.execute("CREATE TABLE usage_prices (id integer)")
+    events_connection.commit()
+    result = run("prices", "load", book(tmp_path), *OWN)
+    assert (result.exit_code, "has other columns" in result.stderr) == (1, True)
+    assert "No prices" in run("prices", "list", *OWN).stdout
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        events_connection.execute("SELECT metric_key FROM usage_prices")
+    events_connection.rollback()
