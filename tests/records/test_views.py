@@ -27,7 +27,7 @@ from usage_explore.errors import RecordError, ScopeError
 from usage_explore.query.url_params import query_string
 from usage_explore.records import views as records
 from usage_explore.records.places import Records, Writer
-from usage_explore.records.tables import VIEWS_TABLE, views_table
+from usage_explore.records.tables import RECORD_TABLES, VIEWS_TABLE, RecordTable
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 EVENTS = [
@@ -453,10 +453,11 @@ def test_row_level_security_may_hide_the_organization(
             neighbour(fresh).views()
 
 
-def test_the_tables_are_the_same_in_both_databases() -> None:
+@pytest.mark.parametrize("kind", RECORD_TABLES, ids=lambda kind: kind.name)
+def test_the_tables_are_the_same_in_both_databases(kind: RecordTable) -> None:
     columns: Callable[[str | None], list[tuple[str, bool, bool]]] = lambda schema: [  # noqa: E731
-        (column.name, column.primary_key, bool(column.nullable)) for column in views_table(schema).columns
+        (column.name, column.primary_key, bool(column.nullable)) for column in kind.table(schema).columns
     ]
     assert columns(None) == columns("public")
-    assert Writer.__slots__ == ("connection", "table")
+    assert Writer.__slots__ == ("connection", "table", "is_history")
     assert query_string(()) == ""
