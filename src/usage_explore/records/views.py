@@ -25,7 +25,7 @@ from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import query_string
 from usage_explore.records import texts
 from usage_explore.records.places import DatabasePlace, FilePlace, PlaceName, Places
-from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
+from usage_explore.records.texts import MAX_NOTE_CHARACTERS
 
 MAX_VIEWS = 500
 """Saved views of an organization, in each place."""
