@@ -9,7 +9,7 @@
     │   ├── StatementTimeout        the statement exceeded the statement timeout
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
     │   └── NotExact                NaN, infinite or too large quantities in an exact sum
-    ├── RecordError             a saved view could not be read, saved or changed
+    ├── RecordError             a record, such as a saved view or a decision, could not be read or saved
     ├── DrawingError            a chart could not be drawn as a picture
     └── LoadError               a file was not loaded; nothing of it was written
 

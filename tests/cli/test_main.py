@@ -84,7 +84,10 @@ def test_init_says_what_it_did(run: Run) -> None:
     first, second = run("init"), run("init")
     events, views = first.output.splitlines()
     assert events in ("Created the table usage_events.", "Created the hypertable usage_events.")
-    assert views == "Created the table usage_views beside it, for views that people save."
+    assert views == (
+        "Created the tables usage_decisions, usage_signoffs, usage_validation_runs and usage_views beside it, for what"
+        " people save and decide."
+    )
     assert second.output.splitlines() == [events.replace("Created", "Already there:")]
 
 
@@ -272,6 +275,8 @@ def test_commands_are_the_documented_ones() -> None:
         "load",
         "names",
         "organizations",
+        "prices",
+        "rate",
         "stop",
         "validate",
     ]

@@ -21,7 +21,7 @@ from click.exceptions import Exit
 import usage_explore
 from support.api_server import asking
 from support.demo_database import ACME
-from usage_explore import AggregateQuery, Store, charts, connect
+from usage_explore import AggregateQuery, Period, Store, charts, connect
 from usage_explore.cli.main import main
 from usage_explore.config import Settings
 from usage_explore.records import places
@@ -36,14 +36,14 @@ MAX_README_LINES = 150
 IN_DEMO_DATA = {'since="-30d/d"': 'since="2026-09-01"', 'window="last_month"': 'since="2026-09-01", until="2026-10-01"'}
 """Relative windows of the documents, and the same in the demo data, which ends in the past."""
 EXAMPLES = [
-    pytest.param(".".join(path.relative_to(SOURCE).with_suffix("").parts), example, id=example.source.strip())
+    pytest.param(".".join(path.relative_to(SOURCE).with_suffix("").parts), examples, id=examples[0].source.strip())
     for path in sorted(SOURCE.rglob("*.py"))
     if ">>>" in path.read_text()  # most files have none, and parsing them takes half a second
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-    for example in doctest.DocTestParser().get_examples(ast.get_docstring(node) or "")
+    if (examples := doctest.DocTestParser().get_examples(ast.get_docstring(node) or ""))
 ]
-"""Each example with its module."""
+"""The examples of each docstring with its module."""
 
 
 def documents(*, having: str = "") -> pytest.MarkDecorator:
@@ -197,17 +197,27 @@ def test_the_documented_layers_are_those_of_the_contract() -> None:
     assert packages <= set(re.findall(r"^\| `([a-z_]+)` \|", document.read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize(("module", "example"), EXAMPLES)
-def test_an_example_in_a_docstring_runs(module: str, example: doctest.Example, store: Store) -> None:
+@pytest.mark.parametrize(("module", "examples"), EXAMPLES)
+def test_the_examples_of_a_docstring_run(
+    module: str, examples: list[doctest.Example], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that doctest skips, as they need a database, too."""
     answer = store.aggregate(AggregateQuery(since="2026-09-01", until="2026-09-08"))
     customer = store.customers()[0].value
     Path("september.csv").write_text(f"customer_id,metric_key,quantity\n{customer},tokens_in,1\n")
+    Path("gateway.csv").write_text("day,metric_key,events\n2026-09-01,tokens_in,1\n")
+    Path("prices.toml").write_text('[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.1"\ncurrency = "USD"\n')
     names = {**vars(importlib.import_module(module)), **vars(usage_explore)}
     names |= {"store": store, "answer": answer, "charts": charts, "Decimal": Decimal}
-    if example.want:
-        assert repr(eval(example.source, names)) == example.want.strip()
-    else:
-        exec(example.source, names)
+    if any("validation" in example.source for example in examples):
+        names["validation"] = store.validate(Period(since="2026-09-01", until="2026-10-01"))
+    if any("signoffs()" in example.source for example in examples):
+        store.sign_off(store.validate(Period(since="2026-09-01", until="2026-10-01")), by="ana")
+    shown: list[object] = []
+    monkeypatch.setattr("sys.displayhook", shown.append)
+    for example in examples:
+        exec(compile(example.source, module, "single"), names)
+        if example.want:
+            assert repr(shown[-1]) == example.want.strip()
     if names["store"] is not store:
         names["store"].close()

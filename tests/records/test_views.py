@@ -10,10 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import select, text
@@ -21,13 +19,15 @@ from sqlalchemy import select, text
 from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.hostile_values import WORST
 from support.plain_events import beside, event, store_of
+from support.record_places import as_role as _as_role
+from support.record_places import neighbour
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError
 from usage_explore.query.url_params import query_string
 from usage_explore.records import views as records
 from usage_explore.records.places import Records, Writer
-from usage_explore.records.tables import VIEWS_TABLE, views_table
+from usage_explore.records.tables import RECORD_TABLES, VIEWS_TABLE, RecordTable
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 EVENTS = [
@@ -45,35 +45,8 @@ def store(
         yield opened
 
 
-class as_role:  # noqa: N801 - a context manager
-    """A store whose role may write to the database, or only SELECT."""
-
-    def __init__(self, place: str, connection: ddl.Connection, url: str, home: Path) -> None:
-        store_of(connection, url, [*EVENTS, *beside(EVENTS[:3])]).close()
-        connection.commit()
-        self.admin, self.role = url, ""
-        if place == "file":
-            self.role = f"reader_{uuid4().hex[:8]}"
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(self.role)))
-            connection.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(self.role)))
-            connection.commit()
-            parts = urlsplit(url)
-            url = urlunsplit(parts._replace(netloc=f"{self.role}@{parts.netloc.rpartition('@')[2]}"))
-        self.everyone = connect(url, home=home)
-
-    def __enter__(self) -> Store:
-        return replace(self.everyone, organization_id=ORGANIZATION)
-
-    def __exit__(self, *_: object) -> None:
-        self.everyone.close()
-        if self.role:
-            with psycopg.connect(self.admin, autocommit=True) as admin:
-                admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(self.role)))
-                admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(self.role)))
-
-
-def neighbour(store: Store) -> Store:
-    return replace(store, organization_id=NEIGHBOUR)
+def as_role(place: str, connection: ddl.Connection, url: str, home: Path) -> _as_role:
+    return _as_role(place, connection, url, home, [*EVENTS, *beside(EVENTS[:3])])
 
 
 def saved_file(store: Store) -> Path:
@@ -453,10 +426,11 @@ def test_row_level_security_may_hide_the_organization(
             neighbour(fresh).views()
 
 
-def test_the_tables_are_the_same_in_both_databases() -> None:
+@pytest.mark.parametrize("kind", RECORD_TABLES, ids=lambda kind: kind.name)
+def test_the_tables_are_the_same_in_both_databases(kind: RecordTable) -> None:
     columns: Callable[[str | None], list[tuple[str, bool, bool]]] = lambda schema: [  # noqa: E731
-        (column.name, column.primary_key, bool(column.nullable)) for column in views_table(schema).columns
+        (column.name, column.primary_key, bool(column.nullable)) for column in kind.table(schema).columns
     ]
     assert columns(None) == columns("public")
-    assert Writer.__slots__ == ("connection", "table")
+    assert Writer.__slots__ == ("connection", "table", "is_history")
     assert query_string(()) == ""

@@ -24,8 +24,8 @@ from usage_explore.query.base import Query, Windowed
 from usage_explore.query.describe import measure_name
 from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import query_string
+from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.records.views import (
-    LOCAL_AUTHOR,
     MAX_VIEW_NAME_CHARACTERS,
     MAX_VIEW_NOTE_CHARACTERS,
     PAGES,

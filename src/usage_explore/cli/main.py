@@ -21,7 +21,7 @@ from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, shortened
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ main.add_command(rate)
 @click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
 @common
 def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:
-    """Create the tables of events, names and saved views; give an existing one the indexes and statistics it lacks.
+    """Create the tables of events, names, saved views, decisions and sign-offs; bring an existing one up to date.
+
+    An existing events table gets the indexes and statistics that it lacks.
 
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
@@ -94,31 +96,33 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         if not created:
             migrate_table(connection, settings.table, options, click.echo)
         relation = catalog.relation(connection, settings.table)
-        views_are_new = _create_views(connection, settings.table)
+        new_tables = _create_record_tables(connection, settings.table)
     kind = "table"
     if relation is not None and relation.hypertable:
         kind = "hypertable"
     elif relation is not None and relation.distributed:
         kind = "distributed table"
     click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
-    if views_are_new:
-        click.echo("Created the table usage_views beside it, for views that people save.")
+    if new_tables:
+        tables = f"{'tables' if len(new_tables) > 1 else 'table'} {listed(new_tables, most=len(new_tables))}"
+        click.echo(f"Created the {tables} beside it, for what people save and decide.")
 
 
-def _create_views(connection: Connection, table_name: str) -> bool:
-    """Create the table of saved views; False if there is one, or if this role may not: then a file keeps them."""
+def _create_record_tables(connection: Connection, table_name: str) -> tuple[str, ...]:
+    """Create the tables of records that are missing; none if this role may not: then a file keeps the records."""
     from psycopg import errors
 
     from usage_explore.db.schema import events_table
-    from usage_explore.records.places import create_views_table
+    from usage_explore.records.places import create_tables
 
+    new_tables: tuple[str, ...] = ()
     try:
         with connection.transaction():
-            is_new = create_views_table(connection, events_table(table_name))
+            new_tables = create_tables(connection, events_table(table_name))
     except errors.InsufficientPrivilege:
-        is_new = False
+        pass
     connection.commit()
-    return is_new
+    return new_tables
 
 
 @main.command()

@@ -3,8 +3,11 @@
 New records go into the table if the database role may write it, or may create it; else into the file. Records are read
 from both, so that none vanishes when a table appears or a role changes. A record is changed where it is.
 
-What can be written is limited: a `Writer` runs only INSERT, UPDATE and DELETE of its one table. In PostgreSQL it has a
-read-write connection of its own for one short transaction, with time limits; the pool of the queries stays READ ONLY.
+Each kind of record has a place of its own: a role may write views into their table and decisions only into the file.
+
+What can be written is limited: a `Writer` runs only the statements that its one table allows (views: INSERT, UPDATE and
+DELETE; histories: INSERT). In PostgreSQL it has a read-write connection of its own for one short transaction, with time
+limits; the pool of the queries stays READ ONLY.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Delete, Insert, Row, Select, Table, Update, create_engine, func, select
+from sqlalchemy import Connection, Delete, Insert, Row, Select, Table, Update, create_engine, func, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
@@ -32,7 +35,8 @@ from sqlalchemy.schema import CreateTable
 from usage_explore.db import ddl
 from usage_explore.db.engine import translated
 from usage_explore.errors import RecordError, TableMismatch
-from usage_explore.records.tables import VIEWS_TABLE, views_table
+from usage_explore.formatting import listed
+from usage_explore.records.tables import RECORD_TABLES, VIEWS, RecordTable
 from usage_explore.sql.identifiers import quoted
 
 PlaceName = Literal["table", "file"]
@@ -43,8 +47,6 @@ _MAX_WAIT_SECONDS = 5
 _MAX_STATEMENT_SECONDS = 10
 """Bound of each statement that writes to PostgreSQL."""
 
-_COMMENT = "Views saved in usage-explore, one row per view; made by usage-explore"
-
 _STATE = """
 SELECT n.nspname, e.relname, current_database(), pg_is_in_recovery(), has_schema_privilege(n.oid, 'CREATE'),
        v.oid IS NOT NULL, coalesce(v.relkind IN ('r', 'p'), false),
@@ -53,11 +55,11 @@ SELECT n.nspname, e.relname, current_database(), pg_is_in_recovery(), has_schema
        ARRAY(SELECT attname || ' ' || typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
              WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped)
 FROM pg_class e JOIN pg_namespace n ON n.oid = e.relnamespace
-LEFT JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = %(views)s
+LEFT JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = %(records)s
 WHERE e.oid = to_regclass(%(events)s)
 """
 
-_TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Instant": ("timestamptz",)}
+_TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Instant": ("timestamptz",), "BigInteger": ("int8",)}
 """PostgreSQL's types for the columns' types here."""
 
 
@@ -67,12 +69,23 @@ class Writer:
 
     connection: Connection
     table: Table
+    is_history: bool = False
 
     def change(self, statement: Insert | Update | Delete) -> int:
-        """Run a statement on the table: the number of rows. Raises `RecordError` for any other statement."""
-        if not isinstance(statement, Insert | Update | Delete) or statement.table is not self.table:
+        """Run a statement on the table: the number of rows. Raises `RecordError` for any other statement.
+
+        Rows of a history are only added.
+        """
+        allowed = Insert if self.is_history else Insert | Update | Delete
+        if not isinstance(statement, allowed) or statement.table is not self.table:
             raise RecordError(f"Only rows of {self.table.fullname} are written here.")
         return self.connection.execute(statement).rowcount
+
+    def latest(self, organization_id: UUID, column: str) -> Any:
+        """The largest value of a column among the organization's rows; None without rows."""
+        c = self.table.c
+        own = select(func.max(c[column])).where(c.organization_id == organization_id)
+        return self.connection.execute(own).scalar_one()
 
     def row(self, organization_id: UUID, record_id: UUID) -> Row[Any] | None:
         """A row of the organization; None if there is none of that id."""
@@ -93,7 +106,7 @@ class Place(Protocol):
 
     @property
     def table(self) -> Table:
-        """The table of the views there."""
+        """The table of the records there."""
 
     def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """The rows of a statement; none if nothing was kept there yet."""
@@ -110,15 +123,16 @@ class DatabasePlace:
     url: str = field(repr=False)
     schema: str
     exists: bool
+    kind: RecordTable
     name: PlaceName = "table"
 
     @property
     def table(self) -> Table:
-        """The table of the views."""
-        return views_table(self.schema)
+        """The table of the records."""
+        return self.kind.table(self.schema)
 
     def __str__(self) -> str:
-        return f"the table {quoted(VIEWS_TABLE, self.schema)} of the database"
+        return f"the table {quoted(self.kind.name, self.schema)} of the database"
 
     def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """The rows of a statement, in the query's transaction."""
@@ -136,12 +150,12 @@ class DatabasePlace:
                     " set_config('lock_timeout', %(lock)s, true)",
                     {"statement": f"{_MAX_STATEMENT_SECONDS}s", "lock": f"{_MAX_WAIT_SECONDS}s"},
                 )
-                # one writer at a time: the number of an organization's views is bounded
+                # one writer at a time: the number of an organization's views is bounded, histories are in order
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('usage-explore records'))")
                 if not self.exists:
-                    for statement in _creation(table):
+                    for statement in _creation(self.kind, self.schema):
                         connection.exec_driver_sql(statement)
-                yield Writer(connection, table)
+                yield Writer(connection, table, self.kind.is_history)
         except IntegrityError:
             raise
         except DBAPIError as error:
@@ -152,7 +166,7 @@ class DatabasePlace:
             if isinstance(error.orig, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
                 raise RecordError(
                     f"Nothing was saved: this database role may not write to {self} ({_primary(error.orig)}). The"
-                    " administrator can grant it SELECT, INSERT, UPDATE and DELETE there."
+                    f" administrator can grant it {listed(self.kind.privileges, most=4)} there."
                 ) from error
             connecting = error.statement is None
             raise translated(error.orig, broken=error.connection_invalidated or connecting) from error
@@ -165,19 +179,20 @@ class FilePlace:
     """An SQLite file that only its owner can read, one for each events table. It is created at the first save."""
 
     path: Path
+    kind: RecordTable
     name: PlaceName = "file"
 
     @property
     def table(self) -> Table:
-        """The table of the views."""
-        return views_table()
+        """The table of the records."""
+        return self.kind.table()
 
     def __str__(self) -> str:
         return f"the file {self.path}"
 
     @property
     def exists(self) -> bool:
-        """Whether something was saved there."""
+        """Whether something was saved there, of any kind of record."""
         return self.path.exists()
 
     def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
@@ -185,7 +200,7 @@ class FilePlace:
         if not self.exists:
             return ()
         with self._connected() as connection:
-            return connection.execute(statement).all()
+            return connection.execute(statement).all() if inspect(connection).has_table(self.kind.name) else ()
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
@@ -204,7 +219,7 @@ class FilePlace:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 connection.execute(CreateTable(table, if_not_exists=True))
-                yield Writer(connection, table)
+                yield Writer(connection, table, self.kind.is_history)
             except BaseException:
                 connection.exec_driver_sql("ROLLBACK")
                 raise
@@ -239,7 +254,7 @@ class FilePlace:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the views of a table of events are; new ones are saved in `saving`."""
+    """Where the records of one kind are, for a table of events; new ones are saved in `saving`."""
 
     table: DatabasePlace | None
     file: FilePlace
@@ -255,7 +270,7 @@ class Places:
         for place in self.all:
             if place.name == name:
                 return place
-        raise RecordError("The table of the views is gone, or this database role may no longer read it.")
+        raise RecordError("The table of these records is gone, or this database role may no longer read it.")
 
 
 @dataclass(frozen=True)
@@ -265,20 +280,20 @@ class Records:
     home: Path
     url: str = field(repr=False)
 
-    def places(self, connection: Connection, events: Table) -> Places:
+    def places(self, connection: Connection, events: Table, kind: RecordTable = VIEWS) -> Places:
         """The places for a table of events, on a connection that reads them. Raises `TableMismatch` if it is gone."""
         name = quoted(events.name, events.schema)
-        row = connection.exec_driver_sql(_STATE, {"events": name, "views": VIEWS_TABLE}).first()
+        row = connection.exec_driver_sql(_STATE, {"events": name, "records": kind.name}).first()
         if row is None:
             raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
         schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns = row
         given = conninfo_to_dict(self.url)
         identity = [str(given.get(part) or "") for part in ("host", "hostaddr", "port")]
-        file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]))
-        if exists and not (is_table and "SELECT" in privileges and _fits(columns)):
+        file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]), kind)
+        if exists and not (is_table and "SELECT" in privileges and _fits(columns, kind)):
             return Places(None, file, file)
-        table = DatabasePlace(connection, self.url, schema, exists)
-        is_writable = len(privileges) == 4 if exists else may_create
+        table = DatabasePlace(connection, self.url, schema, exists, kind)
+        is_writable = set(kind.privileges) <= set(privileges) if exists else may_create
         if is_writable and not is_replica:
             return Places(table, file, table)
         return Places(table if exists else None, file, file)
@@ -290,11 +305,11 @@ def _file_name(identity: list[str]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._-]', '_', '-'.join(identity[-3:]))[:80]}-{digest}.sqlite"
 
 
-def _fits(columns: Sequence[str]) -> bool:
-    """Whether a table has the columns of the views."""
+def _fits(columns: Sequence[str], kind: RecordTable) -> bool:
+    """Whether a table has the columns of the records."""
     return all(
         any(f"{column.name} {type_}" in columns for type_ in _TYPES[type(column.type).__name__])
-        for column in views_table().columns
+        for column in kind.table().columns
     )
 
 
@@ -302,23 +317,27 @@ def _primary(error: Any) -> str:
     return str(error.diag.message_primary or error).strip()
 
 
-def create_views_table(connection: ddl.Connection, events: Table) -> bool:
-    """Create the table of the views beside the events, on a connection that writes; False if there is one.
+def create_tables(connection: ddl.Connection, events: Table) -> tuple[str, ...]:
+    """Create the tables of records beside the events, on a connection that writes; the names of the new ones.
 
-    Raises `TableMismatch` if the events are gone, psycopg's `InsufficientPrivilege` if the role may not create it.
+    Raises `TableMismatch` if the events are gone, psycopg's `InsufficientPrivilege` if the role may not create them.
     """
-    row = connection.execute(_STATE.encode(), {"events": quoted(events.name, events.schema), "views": VIEWS_TABLE})
-    state = row.fetchone()
-    if state is None:
-        raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
-    schema, exists = state[0], state[5]
-    if not exists:
-        for statement in _creation(views_table(schema)):
-            connection.execute(statement.encode())
-    return not exists
+    created = []
+    for kind in RECORD_TABLES:
+        values = {"events": quoted(events.name, events.schema), "records": kind.name}
+        state = connection.execute(_STATE.encode(), values).fetchone()
+        if state is None:
+            raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
+        schema, exists = state[0], state[5]
+        if not exists:
+            for statement in _creation(kind, schema):
+                connection.execute(statement.encode())
+            created.append(kind.name)
+    return tuple(created)
 
 
-def _creation(table: Table) -> tuple[str, str]:
+def _creation(kind: RecordTable, schema: str) -> tuple[str, str]:
     """The statements that create the table in PostgreSQL."""
-    create = CreateTable(table, if_not_exists=True).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
-    return str(create), f"COMMENT ON TABLE {quoted(table.name, table.schema)} IS '{_COMMENT}'"
+    create = CreateTable(kind.table(schema), if_not_exists=True)
+    text = str(create.compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
+    return text, f"COMMENT ON TABLE {quoted(kind.name, schema)} IS '{kind.comment}; made by usage-explore'"

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Dialect, MetaData, Table, Text, TypeDecorator, UniqueConstraint, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
 
 VIEWS_TABLE = "usage_views"
+DECISIONS_TABLE = "usage_decisions"
+RUNS_TABLE = "usage_validation_runs"
+SIGNOFFS_TABLE = "usage_signoffs"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -53,3 +69,110 @@ def views_table(schema: str | None = None) -> Table:
         Column("as_of", Instant, nullable=False),
         UniqueConstraint("organization_id", "name"),
     )
+
+
+def decisions_table(schema: str | None = None) -> Table:
+    """The decisions on findings, one row per decision, never changed: the history is all rows.
+
+    `action` is acknowledge, mute, assign, note or reopen; `until` is that of a mute, `assignee` that of an assign.
+    `finding_id` is the finding's id when it was decided on, `finding` its identity and size then, as JSON.
+    """
+    return Table(
+        DECISIONS_TABLE,
+        MetaData(schema=schema),
+        Column("organization_id", Uuid[UUID](), primary_key=True),
+        Column("id", Uuid[UUID](), primary_key=True),
+        Column("made_at", Instant, nullable=False),
+        Column("author", Text, nullable=False),
+        Column("action", Text, nullable=False),
+        Column("finding_id", Text, nullable=False),
+        Column("finding", Text, nullable=False),
+        Column("until", Instant),
+        Column("assignee", Text, nullable=False),
+        Column("note", Text, nullable=False),
+    )
+
+
+def runs_table(schema: str | None = None) -> Table:
+    """The runs of validations, one row per run, never changed.
+
+    `period` is the query string of the window and the filters, without organization, zone and `as_of`: runs of one
+    period are compared. `checks` and `findings` are JSON: the checks that ran to their end, and each finding's identity
+    and size. `versions` is JSON: that of the package, and the hash of the bounds.
+    """
+    return Table(
+        RUNS_TABLE,
+        MetaData(schema=schema),
+        Column("organization_id", Uuid[UUID](), primary_key=True),
+        Column("id", Uuid[UUID](), primary_key=True),
+        Column("made_at", Instant, nullable=False),
+        Column("author", Text, nullable=False),
+        Column("since", Instant, nullable=False),
+        Column("until", Instant, nullable=False),
+        Column("timezone", Text, nullable=False),
+        Column("period", Text, nullable=False),
+        Column("as_of", Instant, nullable=False),
+        Column("events", BigInteger, nullable=False),
+        Column("high", BigInteger, nullable=False),
+        Column("medium", BigInteger, nullable=False),
+        Column("low", BigInteger, nullable=False),
+        Column("report_hash", Text, nullable=False),
+        Column("versions", Text, nullable=False),
+        Column("checks", Text, nullable=False),
+        Column("findings", Text, nullable=False),
+    )
+
+
+def signoffs_table(schema: str | None = None) -> Table:
+    """The sign-offs, one row per signature, never changed.
+
+    `run_id` names the run that was signed; `params` is the period's query string with its `as_of`. `usage` is JSON: the
+    events, quantity and cost of each customer, metric, wallet and currency of costs that were signed, by which later
+    changes are told from what was there. `amounts` is JSON: the expected amounts by currency, empty without a price
+    book. `open` is JSON: the findings of high severity that were open.
+    """
+    return Table(
+        SIGNOFFS_TABLE,
+        MetaData(schema=schema),
+        Column("organization_id", Uuid[UUID](), primary_key=True),
+        Column("id", Uuid[UUID](), primary_key=True),
+        Column("signed_at", Instant, nullable=False),
+        Column("author", Text, nullable=False),
+        Column("note", Text, nullable=False),
+        Column("run_id", Uuid[UUID](), nullable=False),
+        Column("since", Instant, nullable=False),
+        Column("until", Instant, nullable=False),
+        Column("timezone", Text, nullable=False),
+        Column("params", Text, nullable=False),
+        Column("as_of", Instant, nullable=False),
+        Column("events", BigInteger, nullable=False),
+        Column("report_hash", Text, nullable=False),
+        Column("versions", Text, nullable=False),
+        Column("open", Text, nullable=False),
+        Column("usage", Text, nullable=False),
+        Column("amounts", Text, nullable=False),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTable:
+    """A kind of record: its table, the comment on it, and whether rows are only ever added (`is_history`)."""
+
+    name: str
+    table: Callable[..., Table]
+    comment: str
+    is_history: bool = True
+
+    @property
+    def privileges(self) -> tuple[str, ...]:
+        """What a role needs on the table in PostgreSQL."""
+        return ("SELECT", "INSERT") if self.is_history else ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+
+VIEWS = RecordTable(VIEWS_TABLE, views_table, "Views saved in usage-explore, one row per view", is_history=False)
+DECISIONS = RecordTable(DECISIONS_TABLE, decisions_table, "Decisions on findings, one row per decision, never changed")
+RUNS = RecordTable(RUNS_TABLE, runs_table, "Runs of validations, one row per run, never changed")
+SIGNOFFS = RecordTable(SIGNOFFS_TABLE, signoffs_table, "Sign-offs of billing periods, one row each, never changed")
+
+RECORD_TABLES = (VIEWS, DECISIONS, RUNS, SIGNOFFS)
+"""Every kind of record, in the order in which `usage-explore init` creates the tables."""

@@ -23,15 +23,17 @@ from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import query_string
+from usage_explore.records import texts
 from usage_explore.records.places import DatabasePlace, FilePlace, PlaceName, Places
+from usage_explore.records.texts import MAX_NOTE_CHARACTERS
 
 MAX_VIEWS = 500
 """Saved views of an organization, in each place."""
 
 MAX_VIEW_NAME_CHARACTERS = 100
-MAX_VIEW_NOTE_CHARACTERS = 2_000
-MAX_VIEW_AUTHOR_CHARACTERS = 320
-"""Characters of a view's name, note and author; an e-mail address has at most 320."""
+"""Characters of a view's name."""
+
+MAX_VIEW_NOTE_CHARACTERS = MAX_NOTE_CHARACTERS
 
 MAX_VIEW_BYTES = 16_384
 """Bytes of each query string of a view."""
@@ -39,14 +41,8 @@ MAX_VIEW_BYTES = 16_384
 MAX_VIEW_PARAMETERS = 900
 """`name=value` pairs of each query string of a view: fewer than a link into the app can have."""
 
-LOCAL_AUTHOR = "local"
-"""The author of a view that was saved without sign-in."""
-
 PAGES: dict[str, type[Query]] = {"explore": AggregateQuery, "events": EventQuery, "validate": Period}
 """The pages whose views can be saved, with the class of their queries."""
-
-_JOINERS = "\u200c\u200d"
-"""Zero-width characters that scripts and emoji need; other invisible ones are refused."""
 
 _ONE_MICROSECOND = timedelta(microseconds=1)
 
@@ -176,8 +172,8 @@ def save(
     places: Places, organization_id: UUID, state: ViewState, *, name: str, note: str, author: str, now: datetime
 ) -> SavedView:
     """Save a new view. Raises `QueryError` for a name that is taken or too long, `RecordError`, `DatabaseError`."""
-    texts = {**_texts(name=name, note=note), "author": _author(author)}
-    values = {**texts, **state.columns(), "organization_id": organization_id, "id": uuid4()}
+    own = {**_texts(name=name, note=note), "author": texts.author(author)}
+    values = {**own, **state.columns(), "organization_id": organization_id, "id": uuid4()}
     return _inserted(places.saving, organization_id, {**values, "created_at": now, "changed_at": now, "saved_at": now})
 
 
@@ -271,43 +267,24 @@ def _decimal(text: str | None) -> Decimal | None:
 
 def _texts(**given: str | None) -> dict[str, str]:
     """The name and the note that are not None, validated."""
-    texts: dict[str, str] = {}
+    read_texts: dict[str, str] = {}
     faults: list[Fault] = []
-    readers: Iterable[tuple[str, Callable[[str], str]]] = (("name", _name), ("note", _note))
+    readers: Iterable[tuple[str, Callable[[str], str]]] = (("name", _name), ("note", texts.note))
     for parameter, read in readers:
         if (value := given.get(parameter)) is not None:
             try:
-                texts[parameter] = read(value)
+                read_texts[parameter] = read(value)
             except ValueError as error:
                 faults.append(Fault(parameter, str(error)))
     if faults:
         raise QueryError(faults)
-    return texts
+    return read_texts
 
 
 def _name(value: str) -> str:
     text = unicodedata.normalize("NFC", validators.text(value, blank=True).strip())
     if not text:
         raise ValueError("is blank; give the view a name")
-    if not text.translate(dict.fromkeys(map(ord, _JOINERS))).isprintable():
+    if not texts.is_printable(text):
         raise ValueError("has a line break, a control character or an invisible one; write it in plain text")
-    return _bounded(text, MAX_VIEW_NAME_CHARACTERS)
-
-
-def _note(value: str) -> str:
-    text = validators.text(value, blank=True).replace("\r\n", "\n").strip()
-    if not text.translate(dict.fromkeys(map(ord, _JOINERS + "\n\t"))).isprintable():
-        raise ValueError("has a control character or an invisible one; write it in plain text")
-    return _bounded(text, MAX_VIEW_NOTE_CHARACTERS)
-
-
-def _bounded(text: str, most: int) -> str:
-    if len(text) > most:
-        raise ValueError(f"has {len(text):,} characters, more than {most:,}; shorten it")
-    return text
-
-
-def _author(value: str) -> str:
-    """The author's name or address on one line; a sign-in's address is not refused for its form."""
-    text = "".join(letter for letter in str(value) if letter.isprintable()).strip()
-    return text[:MAX_VIEW_AUTHOR_CHARACTERS] or LOCAL_AUTHOR
+    return texts.bounded(text, MAX_VIEW_NAME_CHARACTERS)

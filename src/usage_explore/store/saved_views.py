@@ -16,7 +16,8 @@ from usage_explore.query.queries import (
 )
 from usage_explore.records import views
 from usage_explore.records.places import Places
-from usage_explore.records.views import LOCAL_AUTHOR, Headline, SavedView, ViewState
+from usage_explore.records.texts import LOCAL_AUTHOR
+from usage_explore.records.views import Headline, SavedView, ViewState
 from usage_explore.store.base import current_time
 from usage_explore.store.queries import Queries
 

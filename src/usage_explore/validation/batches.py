@@ -340,6 +340,7 @@ def _finding(
         )
     return Finding(
         check=wording.check,
+        kind=batch.kind,
         severity=severity,
         sentence=sentence,
         question=metrics_query(

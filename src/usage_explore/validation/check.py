@@ -71,7 +71,9 @@ class Finding:
     events", "cost in EUR", "lines of price p1", "invoice lines") came to in the period: 0.02 is two per cent; it may
     pass 1. `question` shows it; `facts` are further things to know, by name.
     `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
-    `also_seen_by` names the checks whose findings on the same events were folded into this one.
+    `also_seen_by` names the checks whose findings on the same events were folded into this one, `folded` has them.
+    `kind` is a word for which of the check's kinds of finding this is, such as "copy" or "moved": a part of its
+    identity, see `identity`. It never has a number in it, nor anything else that a late event changes.
     """
 
     check: str
@@ -94,6 +96,8 @@ class Finding:
     facts: tuple[tuple[str, str], ...] = ()
     is_general: bool = False
     also_seen_by: tuple[str, ...] = ()
+    folded: tuple[Finding, ...] = ()
+    kind: str = ""
 
     def url(self, app_url: str) -> str:
         """The link that opens what it shows in the app."""

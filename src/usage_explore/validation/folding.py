@@ -196,6 +196,7 @@ def _with(finding: Finding, other: Finding) -> Finding:
         severity=min(finding.severity, other.severity, key=list(SEVERITIES).index),
         sentence=sentence,
         also_seen_by=seen_by,
+        folded=(*finding.folded, replace(other, folded=()), *other.folded),
         facts=(*finding.facts, (f"{_FACT} {other.check}{f' ({number + 1})' if number else ''}", other.sentence)),
     )
 

@@ -202,6 +202,7 @@ def _spelling_findings(examination: Examination) -> tuple[Finding, ...]:
         findings.append(
             Finding(
                 check=NAME,
+                kind="spelling",
                 severity="low",
                 sentence=f"The currency {data_value(currency)} is written in {counted(len(spellings), 'way')}: {ways},"
                 f" {span_in(held.since, held.until, examination.period.zone)}; they are counted as one currency.",
@@ -295,6 +296,7 @@ def _finding(
     question = examination.events_question(occurred_after=held.since, occurred_before=held.until, **narrow)
     return Finding(
         check=NAME,
+        kind=fault,
         severity=severity,
         sentence=sentence,
         question=question,

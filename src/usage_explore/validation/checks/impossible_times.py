@@ -216,6 +216,7 @@ def _fast(examination: Examination, row: Any, sent: int) -> Finding:
     until = row.last + INSTANT
     return Finding(
         check=NAME,
+        kind="fast clock",
         severity="low",
         sentence=f"The clock of customer {row.customer_id}{sender} is fast: {row.events:,} of its"
         f" {counted(sent, 'event')} ({percent(ahead)}) occurred up to {duration(row.longest)} after they arrived.",
@@ -279,6 +280,7 @@ def _out_of_bounds_findings(check: str, examination: Examination) -> tuple[Findi
     return (
         Finding(
             check=check,
+            kind="out of bounds",
             severity="high",
             sentence=f"{counted(number, 'event')} cannot be billed: a time lies outside 1970 to 2200, so no total has"
             f" them, such as {first.id} (timestamp {first.timestamp}, ingested_at {first.ingested_at});"

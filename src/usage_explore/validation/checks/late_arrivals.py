@@ -206,6 +206,7 @@ def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Findin
     share = part(usage.events, examination.totals.events)
     return Finding(
         check=NAME,
+        kind="bulk load",
         severity="low" if share >= USUAL_LOAD_SHARE else "medium",
         sentence=f"{_together(examination, loads, usage)}; {percent(share)} of the period's events."
         " Arrival times unknown, lateness not judged.",

@@ -245,6 +245,7 @@ def _scattered(examination: Examination, unusual: list[_Unusual]) -> Finding:
     whose: dict[str, Any] = {"customer_id": next(iter(customers))} if len(customers) == 1 else {}
     return Finding(
         check=NAME,
+        kind=kind,
         severity="low",
         sentence=f"{counted(events, 'event')} of {counted(len(customers), 'customer')} and"
         f" {counted(len(metrics), 'metric')}, here and there: the quantity is {_WORDS[kind]}, where fewer would be"
@@ -345,6 +346,7 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
                 words += f", {share} is left to bill"
     return Finding(
         check=NAME,
+        kind=unusual.kind,
         severity=severity,
         sentence=f"{words}.",
         since=since,

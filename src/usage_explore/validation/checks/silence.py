@@ -364,6 +364,7 @@ def _data_end_finding(examination: Examination, last: datetime, until: datetime)
     before = "the period does" if until == end else "the time as of which it is examined"
     return Finding(
         check=NAME,
+        kind="end of the data",
         severity="high",
         sentence=f"The data ends on {local.day} {local:%b %Y at %H:%M}, {duration(until - last)} before {before}: no"
         " customer has an event after that. It was not sent, not taken in or not loaded.",

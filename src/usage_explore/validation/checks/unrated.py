@@ -262,6 +262,7 @@ def _finding(
 ) -> Finding:
     return Finding(
         check=NAME,
+        kind=COLUMNS[name],
         severity=severity,
         sentence=sentence,
         question=question,

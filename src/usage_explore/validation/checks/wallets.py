@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "wallets"
+UNKNOWN, SEVERAL, FOREIGN = "no wallet", "several wallets", "cost in another currency"
+"""The kinds of findings."""
 
 HIGH_SHARE = Decimal("0.01")
 """Share of the period's events from which a customer without a wallet is high."""
@@ -159,7 +161,8 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
             " and no preferences were given: which wallet they go to is unknown."
         )
         question = examination.events_question(missing=examination.missing("wallet_currency"))
-        return [Finding(check=NAME, severity="low", sentence=sentence, question=question, **whole.fields(examination))]
+        more = whole.fields(examination)
+        return [Finding(check=NAME, kind=UNKNOWN, severity="low", sentence=sentence, question=question, **more)]
     findings = []
     for customer, usage in parts.items():
         share = part(usage.events, examination.totals.events)
@@ -167,6 +170,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
         findings.append(
             Finding(
                 check=NAME,
+                kind=UNKNOWN,
                 severity=severity,
                 sentence=f"{counted(usage.events, 'event')} of customer {customer} have no wallet to go to: no wallet"
                 " currency, no preference of the customer, no default of the organization.",
@@ -200,6 +204,7 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
         findings.append(
             Finding(
                 check=NAME,
+                kind=SEVERAL,
                 severity="medium" if share >= (MEDIUM_SHARE if beside >= MIN_EVENTS else LARGE_SHARE) else "low",
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
                 f" {percent(share)} of it not to {data_value(ranked[0][0])}.",
@@ -240,6 +245,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
         findings.append(
             Finding(
                 check=NAME,
+                kind=FOREIGN,
                 severity="medium",
                 sentence=f"{counted(usage.events, 'event')} of customer {customer} are pinned to wallet"
                 f" {data_value(wallet)} but cost us {usage.cost_words}: {percent(share)} of"
@@ -258,6 +264,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
         findings.append(
             Finding(
                 check=NAME,
+                kind=FOREIGN,
                 severity="low",
                 sentence=f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} are pinned"
                 f" to wallet {data_value(wallet)} but cost us {usage.cost_words}.",

@@ -41,7 +41,7 @@ from usage_explore.validation.table_columns import (
 )
 
 if TYPE_CHECKING:
-    from usage_explore.validation.input_tables import RecordSource
+    from usage_explore.files.tables import RecordSource
 
 ControlSource: TypeAlias = "RecordSource | ControlTotals"
 """A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or control totals that were read before."""

@@ -1,0 +1,120 @@
+"""Runs of validations: when, of what, as of when, and what was found, so that the next run can say what is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import Row, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from usage_explore.decimals import rfc3339
+from usage_explore.errors import RecordError
+from usage_explore.records import texts
+from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
+from usage_explore.records.places import PlaceName, Places
+
+MAX_COMPARED_RUNS = 20
+"""The newest runs of a period that a run is compared with."""
+
+MAX_LISTED_RUNS = 1_000
+"""The newest runs that are listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of a validation.
+
+    `made_at` is the database's clock when it began. `period` is the query string of the window and the filters: runs of
+    one period are compared. `counts` are the findings by severity, `checks` the names of those that ran to their end,
+    `findings` what they found, folded ones too. `versions` has the version of the package and the hash of the bounds,
+    `report_hash` the SHA-256 of the validation's content.
+    """
+
+    id: UUID
+    organization_id: UUID
+    made_at: datetime
+    author: str
+    since: datetime
+    until: datetime
+    timezone: str
+    period: str
+    as_of: datetime
+    events: int
+    counts: Mapping[str, int]
+    report_hash: str
+    versions: Mapping[str, str]
+    checks: tuple[str, ...]
+    findings: tuple[RecordedFinding, ...] = field(repr=False)
+    place: PlaceName = "file"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run as JSON carries it, without its findings."""
+        return {
+            "id": str(self.id),
+            "made_at": rfc3339(self.made_at),
+            "by": self.author,
+            "as_of": rfc3339(self.as_of),
+            "events": self.events,
+            "findings_by_severity": dict(self.counts),
+            "report_hash": self.report_hash,
+            "versions": dict(self.versions),
+            "checks": list(self.checks),
+        }
+
+
+def run_id(organization_id: UUID, period: str, made_at: datetime, report_hash: str) -> UUID:
+    """The id of a run, the same for the same validation: it is kept once."""
+    return uuid5(organization_id, f"{period}\n{rfc3339(made_at)}\n{report_hash}")
+
+
+def keep(places: Places, run: Run) -> Run:
+    """Keep a run; one that is kept already stays as it is. Raises `RecordError`, `DatabaseError`."""
+    values = {
+        **{name: getattr(run, name) for name in ("organization_id", "id", "made_at", "since", "until", "timezone")},
+        **{name: getattr(run, name) for name in ("period", "as_of", "events", "report_hash")},
+        **{severity: run.counts.get(severity, 0) for severity in ("high", "medium", "low")},
+        "author": texts.author(run.author),
+        "versions": json.dumps(dict(run.versions)),
+        "checks": json.dumps(list(run.checks)),
+        "findings": findings_json(run.findings),
+    }
+    with suppress(IntegrityError), places.saving.writing() as writer:
+        writer.change(insert(writer.table).values(**values))
+    return run
+
+
+def runs(
+    places: Places,
+    organization_id: UUID,
+    period: str | None = None,
+    before: datetime | None = None,
+    most: int = MAX_LISTED_RUNS,
+) -> list[Run]:
+    """The newest runs of the organization, newest first; of a period, and begun before a time. Raises `RecordError`."""
+    made = []
+    for place in places.all:
+        table = place.table
+        c = table.c
+        wanted = [c.organization_id == organization_id]
+        wanted += [] if period is None else [c.period == period]
+        wanted += [] if before is None else [c.made_at < before]
+        statement = select(table).where(*wanted).order_by(c.made_at.desc(), c.id).limit(most)
+        made += [_run(row, place.name) for row in place.rows(statement)]
+    return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)[:most]
+
+
+def _run(row: Row[Any], place: PlaceName) -> Run:
+    values = dict(row._mapping)
+    values["counts"] = {severity: values.pop(severity) for severity in ("high", "medium", "low")}
+    try:
+        versions, checks = json.loads(values.pop("versions")), tuple(json.loads(values.pop("checks")))
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"A run in the records cannot be read: {error}") from None
+    findings = findings_of(values.pop("findings"))
+    return Run(**values, versions=versions, checks=checks, findings=findings, place=place)

@@ -1,0 +1,152 @@
+"""Sign-offs: who signed which period, as of when, on which report, and the usage that was signed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, insert, select
+
+from usage_explore.decimals import plain, rfc3339
+from usage_explore.errors import Fault, QueryError, RecordError
+from usage_explore.records import texts
+from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
+from usage_explore.records.places import PlaceName, Places
+
+MAX_SIGNED_LINES = 200_000
+"""Customers × metrics × wallets × currencies of a period that can be signed."""
+
+MAX_SIGNOFFS = 10_000
+"""Sign-offs of an organization, in each place."""
+
+_ONE_MICROSECOND = timedelta(microseconds=1)
+
+Key = tuple[str, str, str | None, str | None]
+"""Customer, metric, wallet currency, and currency of the cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """The usage of a key: events, and the exact sums of their quantity and cost."""
+
+    key: Key
+    events: int
+    quantity: Decimal
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignOff:
+    """A signature under a period.
+
+    `params` is the period's query string with its `as_of`, without the organization. `usage` is what was signed, by
+    customer, metric, wallet and currency; `amounts` the expected amounts by currency, empty without a price book.
+    `open` are the findings of high severity that were neither acknowledged nor muted. `report_hash` and `run_id` name
+    the report and its run.
+    """
+
+    id: UUID
+    organization_id: UUID
+    signed_at: datetime
+    author: str
+    note: str
+    run_id: UUID
+    since: datetime
+    until: datetime
+    timezone: str
+    params: str
+    as_of: datetime
+    events: int
+    report_hash: str
+    versions: Mapping[str, str]
+    open: tuple[RecordedFinding, ...]
+    usage: tuple[UsageLine, ...] = field(repr=False)
+    amounts: Mapping[str, Decimal] = field(default_factory=dict)
+    place: PlaceName = "file"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sign-off as JSON carries it, without its usage."""
+        return {
+            "id": str(self.id),
+            "signed_at": rfc3339(self.signed_at),
+            "by": self.author,
+            "note": self.note or None,
+            "since": rfc3339(self.since),
+            "until": rfc3339(self.until),
+            "timezone": self.timezone,
+            "as_of": rfc3339(self.as_of),
+            "events": self.events,
+            "amounts": {currency: plain(amount) for currency, amount in self.amounts.items()},
+            "report_hash": self.report_hash,
+            "run_id": str(self.run_id),
+            "versions": dict(self.versions),
+            "open_high_findings": [finding.to_dict() for finding in self.open],
+        }
+
+
+def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, note: str, **signed: Any) -> SignOff:
+    """Keep a sign-off. Raises `QueryError` for a note that is too long and a usage of too many lines, `RecordError`."""
+    usage: Sequence[UsageLine] = signed["usage"]
+    if len(usage) > MAX_SIGNED_LINES:
+        message = f"has {len(usage):,} lines of usage, more than the {MAX_SIGNED_LINES:,} that can be signed at once"
+        raise QueryError([Fault("validation", f"{message}; sign off by product, or by metric")])
+    try:
+        text = texts.note(note)
+    except ValueError as error:
+        raise QueryError([Fault("note", str(error))]) from None
+    amounts: Mapping[str, Decimal] = signed.get("amounts", {})
+    own = {
+        **{name: value for name, value in signed.items() if name not in ("usage", "open", "amounts", "versions")},
+        "organization_id": organization_id,
+        "id": uuid4(),
+        "author": texts.author(author),
+        "note": text,
+    }
+    with places.saving.writing() as writer:
+        if writer.count(organization_id) >= MAX_SIGNOFFS:
+            raise RecordError(f"There are {MAX_SIGNOFFS:,} sign-offs already, the most there may be.")
+        latest = writer.latest(organization_id, "signed_at")
+        own["signed_at"] = now if latest is None else max(now, latest + _ONE_MICROSECOND)
+        kept = {
+            "versions": json.dumps(dict(signed["versions"])),
+            "open": findings_json(signed["open"]),
+            "usage": json.dumps([[*line.key, line.events, _text(line.quantity), _text(line.cost)] for line in usage]),
+            "amounts": json.dumps({currency: _text(amount) for currency, amount in amounts.items()}),
+        }
+        writer.change(insert(writer.table).values(**own, **kept))
+    more = {"versions": signed["versions"], "open": signed["open"], "usage": tuple(usage), "amounts": amounts}
+    return SignOff(**own, **more, place=places.saving.name)
+
+
+def signoffs(places: Places, organization_id: UUID) -> list[SignOff]:
+    """The organization's sign-offs, newest first. Raises `RecordError`."""
+    signed = []
+    for place in places.all:
+        table = place.table
+        statement = select(table).where(table.c.organization_id == organization_id)
+        signed += [_signoff(row, place.name) for row in place.rows(statement)]
+    return sorted(signed, key=lambda item: (item.signed_at, str(item.id)), reverse=True)
+
+
+def _signoff(row: Row[Any], place: PlaceName) -> SignOff:
+    values = dict(row._mapping)
+    try:
+        lines = [
+            UsageLine((customer, metric, wallet, currency), int(events), Decimal(quantity), Decimal(cost))
+            for customer, metric, wallet, currency, events, quantity, cost in json.loads(values.pop("usage"))
+        ]
+        amounts = {currency: Decimal(amount) for currency, amount in json.loads(values.pop("amounts")).items()}
+        versions = json.loads(values.pop("versions"))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise RecordError(f"A sign-off in the records cannot be read: {error}") from None
+    more = {"versions": versions, "open": findings_of(values.pop("open")), "usage": tuple(lines), "amounts": amounts}
+    return SignOff(**values, **more, place=place)
+
+
+def _text(value: Decimal) -> str:
+    return plain(value) if value.is_finite() else str(value)

@@ -1,0 +1,241 @@
+"""Runs of validations, decisions on their findings, and sign-offs of periods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeError
+from usage_explore.query import validators
+from usage_explore.query.base import Query, expect_instance
+from usage_explore.query.url_params import query_string
+from usage_explore.records import decisions, runs, signoffs
+from usage_explore.records.decisions import Decision
+from usage_explore.records.identities import RecordedFinding
+from usage_explore.records.places import Places
+from usage_explore.records.runs import MAX_COMPARED_RUNS, Run
+from usage_explore.records.signoffs import SignOff
+from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS, RecordTable
+from usage_explore.records.texts import LOCAL_AUTHOR
+from usage_explore.store.base import current_time
+from usage_explore.store.saved_views import SavedViews
+
+if TYPE_CHECKING:
+    from usage_explore.validation import Finding, Validation
+    from usage_explore.validation.review import Review
+    from usage_explore.validation.signed_usage import Changes
+
+
+class Decisions(SavedViews):
+    """The methods of `Store` that keep what was decided on a validation."""
+
+    def review(self, validation: Validation) -> Review:
+        """The validation's findings with their states: new or known since the runs before, and what was decided.
+
+        Compared are the newest 20 runs of the same period and filters that began before it. Reads alone. Raises
+        `RecordError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.review(store.validate(Period(window="last_month"))).new  # doctest: +SKIP
+        """
+        from usage_explore.validation.check import Validation
+        from usage_explore.validation.review import period_key, review
+
+        expect_instance("validation", validation, Validation)
+        with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, now):
+            key = period_key(validation.period)
+            before = runs.runs(kept, own, key, validation.now, MAX_COMPARED_RUNS)
+        with self._recorded(DECISIONS, own) as (_, kept, own, now):
+            made = decisions.decisions(kept, own)
+        return review(validation, before, made, now)
+
+    def keep_run(self, validation: Validation, *, by: str = LOCAL_AUTHOR) -> Run:
+        """Keep a validation as a run, which the next one of the same period and filters is compared with.
+
+        Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. The same
+        validation is kept once. Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.validation.check import Validation
+        from usage_explore.validation.review import run_of
+
+        expect_instance("validation", validation, Validation)
+        expect_instance("by", by, str)
+        with self._recorded(RUNS, validation.period.organization_id) as (_, kept, _, _):
+            return runs.keep(kept, run_of(validation, by))
+
+    def runs(self) -> list[Run]:
+        """The newest 1,000 kept runs of the organization, newest first.
+
+        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        with self._recorded(RUNS) as (_, kept, own, _):
+            return runs.runs(kept, own)
+
+    def decide(
+        self,
+        finding: Finding | str,
+        action: str,
+        *,
+        by: str = LOCAL_AUTHOR,
+        note: str = "",
+        until: datetime | str | None = None,
+        assignee: str | None = None,
+    ) -> Decision:
+        """Keep a decision on a finding.
+
+        `action` is "acknowledge", "mute" (`until` a time), "assign" (to `assignee`), "note" or "reopen". `finding` is
+        one of a validation, or its id as the command and the report show it. The decision follows the finding through
+        later runs, and is never changed: a further one is added. Raises `QueryError` with all faults, also for an id
+        that no kept run has; `RecordError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.decide(validation.findings[0], "acknowledge", by="ana", note="A retry, credited.")  # doctest: +SKIP
+        """
+        from usage_explore.validation.check import Finding
+        from usage_explore.validation.identity import identities, recorded_finding
+
+        expect_instance("by", by, str)
+        organization_id = None
+        if isinstance(finding, str):
+            about = self._recorded_finding(finding)
+        else:
+            expect_instance("finding", finding, Finding)
+            organization_id = finding.question.organization_id
+            about = recorded_finding(finding, identities([finding])[0])
+        given = {"author": by, "note": note, "until": until, "assignee": assignee}
+        with self._recorded(DECISIONS, organization_id) as (_, kept, own, now):
+            return decisions.decide(kept, own, about, action, now, **given)  # type: ignore[arg-type]
+
+    def decisions(self, finding_id: str | None = None) -> list[Decision]:
+        """The organization's decisions on findings, oldest first; those on a finding with its id when it was decided.
+
+        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        with self._recorded(DECISIONS) as (_, kept, own, _):
+            return decisions.decisions(kept, own, finding_id)
+
+    def sign_off(
+        self,
+        validation: Validation,
+        *,
+        by: str,
+        note: str = "",
+        amounts: Mapping[str, Decimal] | None = None,
+    ) -> SignOff:
+        """Sign off a period: freeze its `as_of`, the hash of its report, its usage, and the findings left open.
+
+        `by` is the signer, `amounts` the expected amounts by currency. The validation is kept as a run. `changes_since`
+        says later what changed. Raises `QueryError` for a blank `by`, a note that is too long, and a validation without
+        events, or of which a check failed or was left out; `RecordError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
+        """
+        from usage_explore.validation import signed_usage
+        from usage_explore.validation.check import Validation
+
+        expect_instance("validation", validation, Validation)
+        expect_instance("by", by, str)
+        if faults := _unsignable(validation, by):
+            raise QueryError(faults)
+        run = self.keep_run(validation, by=by)
+        left_open = tuple(item.recorded() for item in self.review(validation).open("high"))
+        period = validation.period
+        as_of = period.as_of or validation.now
+        timeout = self.long_statement_timeout
+        with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
+            usage = signed_usage.usage(connection, self.table, scoped, as_of)
+        if (events := sum(line.events for line in usage)) != validation.totals.events:
+            counts = f"it has {validation.totals.events:,} events, the table now {events:,} as of the same time"
+            raise QueryError([Fault("validation", f"is out of date: {counts}; run the checks again")])
+        with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
+            return signoffs.sign(
+                kept,
+                own,
+                now,
+                author=by,
+                note=note,
+                run_id=run.id,
+                since=run.since,
+                until=run.until,
+                timezone=run.timezone,
+                params=query_string(period.replace(organization_id=None, as_of=as_of).to_params()),
+                as_of=as_of,
+                events=validation.totals.events,
+                report_hash=run.report_hash,
+                versions=run.versions,
+                open=left_open,
+                usage=usage,
+                amounts=dict(amounts or {}),
+            )
+
+    def signoffs(self) -> list[SignOff]:
+        """The organization's sign-offs, newest first. Raises `RecordError`, `ScopeError`, `DatabaseError`."""
+        with self._recorded(SIGNOFFS) as (_, kept, own, _):
+            return signoffs.signoffs(kept, own)
+
+    def changes_since(self, signoff: SignOff) -> Changes:
+        """What changed in a signed period since: events that arrived late, and what was changed or removed.
+
+        `frame` and `to_csv` have the supplements and credits by customer, metric, wallet and currency. Raises
+        `QueryError` for a sign-off that this version cannot read, `ScopeError`, `DatabaseError`.
+
+        >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
+        """
+        from usage_explore.validation import signed_usage
+
+        expect_instance("signoff", signoff, SignOff)
+        period = signed_usage.signed_period(signoff)
+        timeout = self.long_statement_timeout
+        with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
+            found = signed_usage.changes(connection, self.table, signoff, current_time(connection))
+            ids = (("customer_id", row.key[0]) for row in found.rows)
+            return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
+
+    def _recorded_finding(self, finding_id: str) -> RecordedFinding:
+        """The finding of an id, as the newest run that has it recorded it, else the newest decision."""
+        with self._recorded(RUNS) as (_, kept, own, _):
+            every = [finding for run in runs.runs(kept, own) for finding in run.findings]
+        every += [decision.finding for decision in reversed(self.decisions())]
+        about = next((finding for finding in every if finding.identity.id == finding_id), None)
+        if about is None:
+            message = (
+                f"{validators.shorten(finding_id)} is the id of no finding of a kept run; validate the period first"
+            )
+            raise QueryError([Fault("finding", message)])
+        return about
+
+    @contextmanager
+    def _recorded(
+        self, kind: RecordTable, organization_id: UUID | None = None
+    ) -> Iterator[tuple[Connection, Places, UUID, datetime]]:
+        """A connection that reads, the places of one kind of records, the organization, and the database's clock."""
+        if self.records is None:
+            raise ConfigurationError("records: this store keeps none; open it with connect()")
+        with self._transaction(Query(organization_id=organization_id)) as (connection, scoped):
+            if scoped.organization_id is None:
+                raise ScopeError("organization_id: a query needs an organization; name one")
+            places = self.records.places(connection, self.table, kind)
+            yield connection, places, scoped.organization_id, current_time(connection)
+
+
+def _unsignable(validation: Validation, by: str) -> list[Fault]:
+    """Why a validation cannot be signed off."""
+    from usage_explore.validation.registry import CHECKS
+
+    faults = []
+    if not by.strip():
+        faults.append(Fault("by", "is blank; name who signs"))
+    if not validation.totals.events:
+        faults.append(Fault("validation", "has no events: there is nothing to sign off"))
+    if validation.failed:
+        names = ", ".join(result.check.name for result in validation.failed)
+        faults.append(Fault("validation", f"is not complete: these checks failed: {names}; run them again"))
+    left_out = sorted(CHECKS.keys() - {result.check.name for result in validation.results})
+    if left_out:
+        faults.append(Fault("validation", f"is not complete: it was run without {', '.join(left_out)}; run all checks"))
+    return faults

@@ -1,0 +1,323 @@
+"""The findings of a validation against what is known of them: new or known, gone, and what was decided."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Literal, get_args
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from usage_explore import formatting
+from usage_explore.decimals import rfc3339
+from usage_explore.query.queries import Period
+from usage_explore.query.url_params import query_string
+from usage_explore.records.decisions import Decision
+from usage_explore.records.identities import Identity, RecordedFinding, matched, nearest
+from usage_explore.records.runs import Run, run_id
+from usage_explore.validation.check import SEVERITIES, Finding, Validation
+from usage_explore.validation.identity import identities, recorded, recorded_finding
+
+State = Literal["new", "known", "open", "acknowledged", "muted", "assigned"]
+
+STATES: tuple[State, ...] = get_args(State)
+"""States of a finding, of which it has several: new or known; open, acknowledged or muted; perhaps assigned."""
+
+MAX_GROWTH = 2
+"""Factor by which a finding's events may grow before an acknowledgement or a mute no longer covers it."""
+
+_RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reviewed:
+    """A finding with what is known of it.
+
+    `first_seen` is the run that had it first, None for a new one; `earlier_ids` are other ids that it had in earlier
+    runs; `decisions` are those made on it, oldest first; `now` is the time at which a mute counts.
+    """
+
+    finding: Finding
+    identity: Identity
+    first_seen: datetime | None
+    earlier_ids: frozenset[str]
+    decisions: tuple[Decision, ...]
+    now: datetime
+
+    @property
+    def id(self) -> str:
+        """The finding's id, for links and commands."""
+        return self.identity.id
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no earlier run of the period had it."""
+        return self.first_seen is None
+
+    @cached_property
+    def _latest(self) -> Decision | None:
+        """The decision that settles it: the last one of acknowledge, mute and reopen."""
+        settling = [decision for decision in self.decisions if decision.action in ("acknowledge", "mute", "reopen")]
+        return settling[-1] if settling and settling[-1].action != "reopen" else None
+
+    @property
+    def settled(self) -> Decision | None:
+        """The acknowledgement or mute in force; None for an open finding."""
+        return None if self._latest is None or self.lapsed else self._latest
+
+    @property
+    def lapsed(self) -> str:
+        """Why the last acknowledgement or mute no longer counts; "" if it does, or there is none."""
+        decision = self._latest
+        if decision is None:
+            return ""
+        then = decision.finding
+        if decision.until is not None and decision.until <= self.now:
+            return "the mute has ended"
+        if _RANK[self.finding.severity] < _RANK.get(then.severity, 0):  # type: ignore[call-overload]
+            return f"it was {then.severity} when it was decided on"
+        if self.finding.events > MAX_GROWTH * then.events:
+            return f"it had {formatting.counted(then.events, 'event')} when it was decided on"
+        if not self.identity.has_subjects_of(then.identity):
+            return "it was on another metric, price or product when it was decided on"
+        return ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither acknowledged nor muted."""
+        return self.settled is None
+
+    @property
+    def assignee(self) -> str:
+        """The person or team that it is assigned to, "" for nobody."""
+        assigned = [decision.assignee for decision in self.decisions if decision.action == "assign"]
+        return assigned[-1] if assigned else ""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Its states, in the order of `STATES`."""
+        decision = self.settled
+        own: set[State] = {"new" if self.is_new else "known"}
+        own.add("open" if decision is None else "acknowledged" if decision.action == "acknowledge" else "muted")
+        if self.assignee:
+            own.add("assigned")
+        return tuple(state for state in STATES if state in own)
+
+    def words(self, zone: ZoneInfo) -> str:
+        """The state in a few words: `new`, `known, muted until 5 Dec 2026 00:00, assigned to Ana`."""
+        decision = self.settled
+        parts = ["new" if self.is_new else "known"]
+        if decision is not None and decision.action == "acknowledge":
+            parts.append("acknowledged")
+        elif decision is not None and decision.until is not None:
+            parts.append(f"muted until {formatting.date_and_time(decision.until.astimezone(zone))}")
+        if self.assignee:
+            parts.append(f"assigned to {formatting.data_value(self.assignee, 40)}")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON says beside the finding itself."""
+        return {
+            "finding_id": self.id,
+            "states": list(self.states),
+            "first_seen": rfc3339(self.first_seen) if self.first_seen else None,
+            "assignee": self.assignee or None,
+            "muted_until": rfc3339(self.settled.until) if self.settled and self.settled.until else None,
+            "reopened_because": self.lapsed or None,
+            "decisions": [decision.to_dict() for decision in self.decisions],
+        }
+
+    def recorded(self) -> RecordedFinding:
+        """The finding as a record keeps it."""
+        return recorded_finding(self.finding, self.identity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """A validation's findings with their states.
+
+    `items` are by impact, as `validation.findings`. `previous` is the run of the same period and filters before this
+    one, None for the first; `gone` are the findings of earlier runs that this one no longer has, of the checks that ran
+    to their end.
+    """
+
+    items: tuple[Reviewed, ...]
+    previous: Run | None
+    gone: tuple[RecordedFinding, ...]
+    report_hash: str
+    now: datetime = field(repr=False)
+
+    def of(self, finding: Finding) -> Reviewed:
+        """The state of a finding of the validation. Raises `KeyError` for any other."""
+        return self._by_finding[id(finding)]
+
+    def named(self, finding_id: str) -> Reviewed | None:
+        """The finding with an id, now or in an earlier run; None if there is none."""
+        exact = next((item for item in self.items if item.id == finding_id), None)
+        return exact or next((item for item in self.items if finding_id in item.earlier_ids), None)
+
+    def open(self, severity: str) -> tuple[Reviewed, ...]:
+        """The findings of a severity that are neither acknowledged nor muted."""
+        return tuple(item for item in self.items if item.finding.severity == severity and item.is_open)
+
+    @property
+    def new(self) -> tuple[Reviewed, ...]:
+        """The findings that no earlier run of the period had."""
+        return tuple(item for item in self.items if item.is_new)
+
+    def counts(self) -> Mapping[State, int]:
+        """The number of findings in each state."""
+        return {state: sum(state in item.states for item in self.items) for state in STATES}
+
+    def sentence(self, zone: ZoneInfo) -> str:
+        """What changed since the run before, `Since the run of 5 Nov 2026 14:30: 2 new, 30 known, 1 gone.`, or that
+        there is none.
+        """
+        counts = self.counts()
+        decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
+        if self.previous is None:
+            start = "First run of this period that is kept: every finding is new"
+            return f"{start}; {', '.join(decided)}." if decided else f"{start}."
+        made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
+        numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
+        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON says beside the findings."""
+        return {
+            "report_hash": self.report_hash,
+            "previous_run": self.previous.to_dict() if self.previous else None,
+            "findings_by_state": dict(self.counts()),
+            "gone": [finding.to_dict() for finding in self.gone],
+        }
+
+    @cached_property
+    def _by_finding(self) -> dict[int, Reviewed]:
+        return {id(item.finding): item for item in self.items}
+
+
+def review(validation: Validation, runs: Sequence[Run], decisions: Iterable[Decision], now: datetime) -> Review:
+    """The review of a validation against the runs before it, newest first, and the organization's decisions."""
+    findings = validation.findings
+    own = identities(findings)
+    known = recorded(findings)
+    seen: dict[int, datetime] = {}
+    ids: dict[int, set[str]] = {index: set() for index in range(len(own))}
+    for run in runs:
+        earlier = [finding.identity for finding in run.findings]
+        for index, position in matched(own, earlier).items():
+            seen[index] = min(run.made_at, seen.get(index, run.made_at))
+            ids[index].add(earlier[position].id)
+    by_finding: dict[int, list[Decision]] = {}
+    for decision in decisions:
+        about = nearest(decision.finding.identity, own)
+        if about is not None:
+            by_finding.setdefault(about, []).append(decision)
+            ids[about].add(decision.finding.identity.id)
+    items = tuple(
+        Reviewed(
+            finding=finding,
+            identity=own[index],
+            first_seen=seen.get(index),
+            earlier_ids=frozenset(ids[index] - {own[index].id}),
+            decisions=tuple(by_finding.get(index, ())),
+            now=now,
+        )
+        for index, finding in enumerate(findings)
+    )
+    return Review(
+        items=items,
+        previous=runs[0] if runs else None,
+        gone=_gone(validation, runs, [finding.identity for finding in known]),
+        report_hash=report_hash(validation),
+        now=now,
+    )
+
+
+def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]) -> tuple[RecordedFinding, ...]:
+    """The findings that a check's last run before had and that this validation has not, nor folded into another."""
+    gone = []
+    for check in complete_checks(validation):
+        run = next((run for run in runs if check in run.checks), None)
+        if run is None:
+            continue
+        before = [finding for finding in run.findings if finding.identity.check == check and not finding.folded_into]
+        taken = matched([finding.identity for finding in before], known)
+        gone += [finding for index, finding in enumerate(before) if index not in taken]
+    return tuple(sorted(gone, key=lambda finding: (_RANK.get(finding.severity, 0), -finding.events)))  # type: ignore[call-overload]
+
+
+def complete_checks(validation: Validation) -> tuple[str, ...]:
+    """The names of the checks that ran to their end."""
+    return tuple(result.check.name for result in validation.results if result.outcome is not None)
+
+
+def run_of(validation: Validation, author: str) -> Run:
+    """The run to keep of a validation."""
+    period = validation.period
+    assert period.organization_id is not None  # noqa: S101 - a validation's period is scoped
+    since, until = period.span
+    text, digest = period_key(period), report_hash(validation)
+    return Run(
+        id=run_id(period.organization_id, text, validation.now, digest),
+        organization_id=period.organization_id,
+        made_at=validation.now,
+        author=author,
+        since=since,
+        until=until,
+        timezone=period.timezone,
+        period=text,
+        as_of=period.as_of or validation.now,
+        events=validation.totals.events,
+        counts={str(severity): number for severity, number in validation.counts().items()},
+        report_hash=digest,
+        versions=versions(validation),
+        checks=complete_checks(validation),
+        findings=recorded(validation.findings),
+    )
+
+
+def period_key(period: Period) -> str:
+    """The window and the filters of a resolved period as a query string: runs that agree in it are compared."""
+    key = period.replace(organization_id=None, as_of=None, finalized_at=None, timezone=None)
+    return query_string(key.to_params())
+
+
+def versions(validation: Validation) -> dict[str, str]:
+    """The package's version, and a hash of the bounds that the checks applied."""
+    bounds = {result.check.name: dict(result.check.parameters) for result in validation.results}
+    return {"usage-explore": version("usage-explore"), "bounds": _hash(bounds)[:16]}
+
+
+def report_hash(validation: Validation) -> str:
+    """The SHA-256 of a validation's content: period, `as_of`, totals, checks and findings, as canonical JSON.
+
+    Without what differs between two runs on the same data: times that checks took, later arrivals, names of ids, and
+    links. The same version of the package gives the same hash for the same period and `as_of`, if no event was changed.
+    """
+    content = validation.to_dict()
+    for name in ("url", "unexamined", "organization_name"):
+        content.pop(name)
+    for check in content["checks"]:
+        check.pop("milliseconds")
+    for finding in content["findings"]:
+        for name in [name for name in finding if name == "url" or name.endswith("_name")]:
+            finding.pop(name)
+    return _hash(content)
+
+
+def organization_of(validation: Validation) -> UUID:
+    """The organization of a validation."""
+    organization_id = validation.period.organization_id
+    assert organization_id is not None  # noqa: S101 - a validation's period is scoped
+    return organization_id
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

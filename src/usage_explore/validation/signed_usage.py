@@ -1,0 +1,260 @@
+"""The usage under a sign-off: what was signed, and what changed since.
+
+Signed are the events, quantity and cost of each customer, metric, wallet and currency of costs, as of the sign-off.
+Later the same period is added up again: events that were ingested after the signed `as_of` arrived late; what else
+differs from the signed numbers was changed, removed, or written with an earlier `ingested_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
+
+from usage_explore import formatting
+from usage_explore.decimals import decimal_context, difference, plain, rfc3339, total
+from usage_explore.names import NO_NAMES, Names
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import Period
+from usage_explore.records.signoffs import Key, SignOff, UsageLine
+from usage_explore.results import frames
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.periods import currency_codes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Reason = Literal["arrived late", "changed or removed"]
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""Why a number differs from the signed one: events ingested after the signed `as_of`, or anything else."""
+
+_NOTHING = (0, Decimal(0), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changed for one reason in the usage of a key: the numbers now minus those that were signed."""
+
+    key: Key
+    reason: Reason
+    events: int
+    quantity: Decimal
+    cost: Decimal
+
+    @property
+    def correction(self) -> Literal["supplement", "credit"]:
+        """Whether billing adds it or takes it off: by the sign of quantity, else cost, else events."""
+        for number in (self.quantity, self.cost, Decimal(self.events)):
+            if number.is_nan() or number > 0:
+                return "supplement"
+            if number < 0:
+                return "credit"
+        return "supplement"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What changed in a signed period, by customer, metric, wallet and currency; `now` is the time of this count."""
+
+    signoff: SignOff
+    now: datetime
+    rows: tuple[Change, ...]
+    names: Names = field(default=NO_NAMES, compare=False, repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def events(self, reason: Reason) -> int:
+        """The events more, or with a minus fewer, for a reason."""
+        return sum(row.events for row in self.rows if row.reason == reason)
+
+    def costs(self, reason: Reason) -> dict[str | None, Decimal]:
+        """The cost more, or with a minus less, for a reason, exact, by currency; without zeros."""
+        sums: dict[str | None, list[Decimal]] = {}
+        for row in self.rows:
+            if row.reason == reason:
+                sums.setdefault(row.key[3], []).append(row.cost)
+        added = {currency: total(sums[currency]) for currency in sorted(sums, key=lambda code: code or "")}
+        return {currency: cost for currency, cost in added.items() if cost}
+
+    @cached_property
+    def sentence(self) -> str:
+        """`+3 events, +0.42 USD, arrived late`; what was changed or removed is said apart; `nothing changed since`."""
+        parts = []
+        for reason in REASONS:
+            if any(row.reason == reason for row in self.rows):
+                numbers = [_events(self.events(reason))]
+                numbers += [
+                    f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.costs(reason).items()
+                ]
+                words = "arrived late" if reason == "arrived late" else "changed or removed after the sign-off"
+                parts.append(f"{', '.join(numbers)}, {words}")
+        return "; ".join(parts) or "nothing changed since"
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per customer, metric, wallet, currency and reason: what billing adds or takes off.
+
+        Columns: `correction` ("supplement", "credit"), `reason`, `customer_id`, `metric_key`, `wallet_currency` (str),
+        `events` (int64), `quantity`, `cost` (`Decimal`), `cost_currency` (str), `period_since`, `period_until`,
+        `signed_as_of` (datetime64[us, zone]), `sign_off` (str, its id). If an id has a name, `customer_name` follows.
+        """
+        import pandas as pd
+
+        def texts(values: Iterable[str | None]) -> pd.Series[Any]:
+            return pd.Series(list(values), dtype="str")
+
+        def times(instant: datetime) -> pd.Series[Any]:
+            values = pd.Series([instant] * len(self.rows), dtype="datetime64[us, UTC]")
+            return values.dt.tz_convert(ZoneInfo(self.signoff.timezone))
+
+        columns: dict[str, Any] = {
+            "correction": texts(row.correction for row in self.rows),
+            "reason": texts(row.reason for row in self.rows),
+            "customer_id": texts(row.key[0] for row in self.rows),
+            "metric_key": texts(row.key[1] for row in self.rows),
+            "wallet_currency": texts(row.key[2] for row in self.rows),
+            "events": pd.Series([row.events for row in self.rows], dtype="int64"),
+            "quantity": pd.Series([row.quantity for row in self.rows], dtype="object"),
+            "cost": pd.Series([row.cost for row in self.rows], dtype="object"),
+            "cost_currency": texts(row.key[3] for row in self.rows),
+            "period_since": times(self.signoff.since),
+            "period_until": times(self.signoff.until),
+            "signed_as_of": times(self.signoff.as_of),
+            "sign_off": texts(str(self.signoff.id) for _ in self.rows),
+        }
+        return frames.with_names(pd.DataFrame(columns), self.names)
+
+    def to_csv(self, *, escape_formulas: bool = False) -> bytes:
+        """`frame` as CSV, to hand to billing: decimals plain, times RFC 3339 in UTC, text quoted."""
+        columns: dict[str, Any] = {}
+        for name in self.frame.columns:
+            values = self.frame[name]
+            if name in ("quantity", "cost"):
+                columns[name] = [plain(value) if value.is_finite() else str(value) for value in values]
+            elif name in ("period_since", "period_until", "signed_as_of"):
+                columns[name] = [rfc3339(moment.to_pydatetime()) for moment in values]
+            else:
+                columns[name] = values
+        return frames.csv_bytes(columns, escape_formulas)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The changes as JSON carries them: decimals and times as text."""
+        return {
+            "sign_off": self.signoff.to_dict(),
+            "counted_at": rfc3339(self.now),
+            "changes": self.sentence,
+            "rows": [
+                {
+                    "correction": row.correction,
+                    "reason": row.reason,
+                    "customer_id": row.key[0],
+                    "customer_name": self.names.name("customer_id", row.key[0]),
+                    "metric_key": row.key[1],
+                    "wallet_currency": row.key[2],
+                    "events": row.events,
+                    "quantity": plain(row.quantity) if row.quantity.is_finite() else str(row.quantity),
+                    "cost": plain(row.cost) if row.cost.is_finite() else str(row.cost),
+                    "cost_currency": row.key[3],
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def signed_period(signoff: SignOff) -> Period:
+    """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version."""
+    return Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
+
+
+def period_words(signoff: SignOff) -> str:
+    """The signed period in words."""
+    return describe(signed_period(signoff).replace(as_of=None))
+
+
+def statement(table: Table, period: Period, as_of: datetime) -> Select[Any]:
+    """The usage of a resolved period without `as_of`, split at this time of ingestion.
+
+    Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, then `events`, `quantity` and `cost` as of the
+    time, and the same with `late_` before, of what was ingested after it.
+    """
+    c = table.c
+    keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
+    known, late = c.ingested_at <= as_of, c.ingested_at > as_of
+    return (
+        select(*keys, *_sums(table, known), *_sums(table, late, "late_"))
+        .where(*conditions(table, period.replace(as_of=None)))
+        .group_by(*keys)
+    )
+
+
+def _sums(table: Table, condition: ColumnElement[bool], prefix: str = "") -> tuple[ColumnElement[Any], ...]:
+    c = table.c
+    summed = {"quantity": c.quantity, "cost": c.external_cost_amount}
+    return (
+        func.count().filter(condition).label(f"{prefix}events"),
+        *(
+            func.coalesce(func.sum(column).filter(condition), 0).label(f"{prefix}{name}")
+            for name, column in summed.items()
+        ),
+    )
+
+
+def usage(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[UsageLine, ...]:
+    """The usage of a resolved period as of a time, by key."""
+    rows = connection.execute(statement(table, period, as_of))
+    lines = [UsageLine(_key(row), row.events, row.quantity, row.cost) for row in rows if row.events]
+    return tuple(sorted(lines, key=_order))
+
+
+@decimal_context()
+def changes(connection: Connection, table: Table, signoff: SignOff, now: datetime) -> Changes:
+    """What changed in a signed period since."""
+    signed = {line.key: (line.events, line.quantity, line.cost) for line in signoff.usage}
+    rows: list[Change] = []
+    seen: set[Key] = set()
+    for row in connection.execute(statement(table, signed_period(signoff), signoff.as_of)):
+        key = _key(row)
+        seen.add(key)
+        rows += _changed(key, signed.get(key, _NOTHING), (row.events, row.quantity, row.cost))
+        if row.late_events:
+            rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
+    for key, numbers in signed.items():
+        if key not in seen:
+            rows += _changed(key, numbers, _NOTHING)
+    return Changes(signoff=signoff, now=now, rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))))
+
+
+def _changed(key: Key, before: tuple[int, Decimal, Decimal], after: tuple[int, Decimal, Decimal]) -> Sequence[Change]:
+    """The change where the numbers as of the sign-off are no longer those that were signed."""
+    same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
+        one == other if one.is_finite() and other.is_finite() else str(one) == str(other)
+    )
+    if before[0] == after[0] and same(before[1], after[1]) and same(before[2], after[2]):
+        return ()
+    quantity, cost = (Decimal(difference(new, old)) for new, old in zip(after[1:], before[1:], strict=True))
+    return (Change(key, "changed or removed", after[0] - before[0], quantity, cost),)
+
+
+def _key(row: Any) -> Key:
+    return str(row.customer_id), row.metric_key, row.wallet_currency, row.currency
+
+
+def _order(line: UsageLine | Change) -> tuple[str, ...]:
+    return tuple(part or "" for part in line.key)
+
+
+def _events(number: int) -> str:
+    return f"{formatting.signed(number)} {'event' if abs(number) == 1 else 'events'}"
+
+
+def _cents(amount: Decimal) -> str:
+    text = formatting.cents(amount)
+    return f"+{text}" if text[0].isdigit() else text

@@ -1,0 +1,385 @@
+"""Runs, decisions and sign-offs in both places: what is new, known and gone, who decided, and what changed since."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import delete, update
+
+from support import generated_events
+from support.generated_events import NEIGHBOUR, ORGANIZATION
+from support.plain_events import beside, event
+from support.query_oracle import Row
+from support.record_places import as_role, neighbour
+from usage_explore import Period, QueryError, Store
+from usage_explore.db import ddl
+from usage_explore.errors import RecordError, ScopeError
+from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
+from usage_explore.validation import Finding, Validation
+
+DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
+SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")
+AGAIN = datetime(2026, 9, 11, tzinfo=UTC)
+CUSTOMERS = [UUID(int=0xC0 + number) for number in range(3)]
+
+Insert = Callable[[list[Row]], None]
+
+
+@pytest.fixture(params=["table", "file"])
+def store(
+    request: pytest.FixtureRequest, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> Iterator[Store]:
+    """A store whose role may create the tables of records, or only SELECT events; with two batches sent twice."""
+    with as_role(request.param, events_connection, events_database_url, tmp_path) as opened:
+        rows = [*twice(CUSTOMERS[0], DAY, 40), *twice(CUSTOMERS[1], DAY + timedelta(days=5), 60)]
+        generated_events.insert(events_connection, [*rows, *beside(rows)])
+        events_connection.commit()
+        yield opened
+
+
+@pytest.fixture
+def insert(events_connection: ddl.Connection) -> Insert:
+    def inserted(rows: list[Row]) -> None:
+        generated_events.insert(events_connection, rows)
+        events_connection.commit()
+
+    return inserted
+
+
+def twice(customer: UUID, since: datetime, number: int, metric: str = "tokens", **more: object) -> list[Row]:
+    """Events of a customer, each sent again a day later."""
+    rows = []
+    for index in range(number):
+        first = event(since + timedelta(minutes=index), customer_id=customer, metric_key=metric, **more)
+        rows.append(first)
+        rows.append(Row(**{**vars(first), "id": uuid4(), "ingested_at": first.ingested_at + timedelta(days=1)}))
+    return rows
+
+
+def copies(validation: Validation) -> list[Finding]:
+    return sorted((found for found in validation.findings if found.check == "duplicates"), key=lambda one: one.since)
+
+
+def checked(store: Store, **more: object) -> Validation:
+    return store.validate(SEPTEMBER.replace(**more), checks=["duplicates", "late_arrivals"])
+
+
+def kept(store: Store) -> Validation:
+    validation = checked(store)
+    store.keep_run(validation)
+    return validation
+
+
+def test_the_next_run_says_what_is_new_known_and_gone(store: Store, insert: Insert) -> None:
+    first = kept(store)
+    assert {item.is_new for item in store.review(first).items} == {True}
+    assert store.review(first).previous is None
+    late = [
+        replace_row(copies_row, ingested_at=DAY + timedelta(days=8))
+        for copies_row in twice(CUSTOMERS[0], DAY - timedelta(minutes=50), 3)
+    ]
+    insert([*late, *twice(CUSTOMERS[2], DAY, 30)])
+    second = kept(store)
+    review = store.review(second)
+    before, after = copies(first), copies(second)
+    assert len(after) == len(before) + 1
+    grown = next(one for one in after if one.customer_id == CUSTOMERS[0])
+    assert grown.events == 43, "late events raise its count"
+    assert grown.since < before[0].since
+    assert review.of(grown).first_seen == first.now
+    assert {item.finding.customer_id for item in review.new if item.finding.check == "duplicates"} == {CUSTOMERS[2]}
+    assert review.previous is not None
+    assert review.previous.made_at == first.now
+    assert [finding for finding in review.gone if finding.identity.check == "duplicates"] == []
+
+
+def replace_row(row: Row, **fields: object) -> Row:
+    return Row(**{**vars(row), **fields})
+
+
+def test_what_a_run_no_longer_has_is_gone_and_what_it_did_not_look_for_is_not(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    kept(store)
+    events_connection.execute("DELETE FROM usage_events WHERE customer_id = %s", [CUSTOMERS[1]])
+    events_connection.commit()
+    review = store.review(checked(store))
+    assert [finding.identity.customer_id for finding in review.gone if finding.identity.check == "duplicates"] == [
+        str(CUSTOMERS[1])
+    ]
+    other = store.validate(SEPTEMBER, checks=["late_arrivals"])
+    assert all(finding.identity.check != "duplicates" for finding in store.review(other).gone)
+
+
+def test_runs_of_other_periods_and_filters_are_not_compared(store: Store) -> None:
+    kept(store)
+    for period in (
+        SEPTEMBER.replace(until="2026-09-30T00:00:00Z"),
+        SEPTEMBER.replace(customer_id=CUSTOMERS[0]),
+        SEPTEMBER.replace(exclude={"not:metric_key": "other"}),
+    ):
+        assert store.review(store.validate(period, checks=["duplicates"])).previous is None
+    same = SEPTEMBER.replace(timezone="Asia/Kolkata", finalized_at="2026-10-02T00:00:00Z")
+    assert store.review(store.validate(same, checks=["duplicates"])).previous is not None
+
+
+def test_the_same_validation_is_kept_once(store: Store) -> None:
+    validation = kept(store)
+    store.keep_run(validation, by="ana")
+    (run,) = store.runs()
+    assert run.author == "local"
+    assert run.as_of == validation.period.as_of
+    assert run.events == validation.totals.events
+    assert run.counts == dict(validation.counts())
+    assert run.versions.keys() == {"usage-explore", "bounds"}
+
+
+def test_the_hash_of_a_report_is_that_of_its_content(store: Store, insert: Insert) -> None:
+    first = checked(store)
+    digest = store.review(first).report_hash
+    again = checked(store, as_of=first.period.as_of)
+    assert store.review(again).report_hash == digest
+    insert([event(DAY)])
+    assert store.review(checked(store)).report_hash != digest
+
+
+def test_decisions_follow_the_finding_and_stay_a_history(store: Store, insert: Insert) -> None:
+    finding = copies(kept(store))[0]
+    until = store.now() + timedelta(days=3)
+    store.decide(finding, "assign", by="ana", assignee="Metering team")
+    store.decide(finding, "note", by="bob", note="A retry of the gateway.\nTicket 4711.")
+    store.decide(finding, "mute", by="ana", until=until)
+    insert(twice(CUSTOMERS[0], DAY - timedelta(minutes=30), 3))
+    validation = kept(store)
+    review = store.review(validation)
+    item = review.of(copies(validation)[0])
+    assert item.states == ("known", "muted", "assigned")
+    assert item.assignee == "Metering team"
+    assert [(decision.author, decision.action) for decision in item.decisions] == [
+        ("ana", "assign"),
+        ("bob", "note"),
+        ("ana", "mute"),
+    ]
+    assert item.settled is not None
+    assert item.settled.until == until
+    store.decide(item.id, "reopen", by="cyd")  # by its id
+    store.decide(item.id, "acknowledge", by="cyd", note="Credited.")
+    item = store.review(validation).of(copies(validation)[0])
+    assert item.states == ("known", "acknowledged", "assigned")
+    assert [decision.made_at for decision in store.decisions()] == sorted(one.made_at for one in store.decisions())
+    assert len(store.decisions()) == 5
+    others = [one for one in store.review(validation).items if one.finding is not item.finding]
+    assert all(one.is_open for one in others)
+
+
+def test_a_mute_ends_and_a_decision_does_not_cover_what_grew(store: Store, insert: Insert) -> None:
+    validation = kept(store)
+    finding = copies(validation)[0]
+    store.decide(finding, "mute", until=store.now() + timedelta(days=1))
+    review = store.review(validation)
+    later = replace(review.of(finding), now=store.now() + timedelta(days=2))
+    assert later.is_open
+    assert later.lapsed == "the mute has ended"
+    insert(twice(CUSTOMERS[0], DAY + timedelta(hours=1), 50))
+    after = checked(store)
+    item = store.review(after).of(copies(after)[0])
+    assert (item.finding.events, item.is_new, item.is_open) == (90, False, True)
+    assert item.lapsed == "it had 40 events when it was decided on"
+    graver = replace(review.of(finding), finding=replace(finding, severity="high"))
+    then = replace(graver.decisions[0], finding=replace(graver.decisions[0].finding, severity="low"))
+    assert "low when it was decided on" in replace(graver, decisions=(then,)).lapsed
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "parameters"),
+    [
+        ("forget", {}, ["action"]),
+        ("acknowlege", {"until": "soon"}, ["action", "until"]),
+        ("mute", {}, ["until"]),
+        ("mute", {"until": "2026-01-01T00:00:00Z"}, ["until"]),
+        ("mute", {"until": "2199-01-01T00:00:00", "note": "x\x07"}, ["until", "note"]),
+        ("acknowledge", {"until": "2199-01-01T00:00:00Z"}, ["until"]),
+        ("acknowledge", {"assignee": "ana"}, ["assignee"]),
+        ("assign", {}, ["assignee"]),
+        ("assign", {"assignee": "two\nlines"}, ["assignee"]),
+        ("note", {"note": "  "}, ["note"]),
+        ("note", {"note": "x" * 2_001}, ["note"]),
+    ],
+)
+def test_a_faulty_decision_is_an_error_and_nothing_is_kept(
+    store: Store, action: str, given: dict[str, str], parameters: list[str]
+) -> None:
+    finding = copies(checked(store))[0]
+    with pytest.raises(QueryError) as error:
+        store.decide(finding, action, **given)  # type: ignore[arg-type]
+    assert list(dict.fromkeys(fault.parameter for fault in error.value.faults)) == parameters
+    assert store.decisions() == []
+
+
+def test_an_unknown_id_is_an_error(store: Store) -> None:
+    kept(store)
+    with pytest.raises(QueryError, match="'0123456789ab' is the id of no finding of a kept run"):
+        store.decide("0123456789ab", "acknowledge")
+
+
+def test_two_who_decide_at_once_both_count(store: Store) -> None:
+    finding = copies(kept(store))[0]
+    people = [f"person {number}" for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda name: store.decide(finding, "assign", by=name, assignee=name), people))
+    history = store.decisions()
+    assert {decision.author for decision in history} == {*people}
+    assert len({decision.made_at for decision in history}) == len(people), "an order in which all agree"
+    assert {decision.id for decision in history} == {decision.id for decision in made}
+
+
+def test_organizations_have_their_own(store: Store) -> None:
+    validation = kept(store)
+    finding = copies(validation)[0]
+    store.decide(finding, "acknowledge")
+    theirs = neighbour(store)
+    assert theirs.runs() == []
+    assert theirs.decisions() == []
+    for act in (
+        lambda: theirs.decide(finding, "reopen"),
+        lambda: theirs.review(validation),
+        lambda: theirs.keep_run(validation),
+        lambda: theirs.sign_off(full(store), by="ana"),
+        lambda: replace(store, organization_id=None).restricted([NEIGHBOUR]).decide(finding, "reopen"),
+    ):
+        with pytest.raises(ScopeError):
+            act()
+    with pytest.raises(QueryError, match="no finding of a kept run"):
+        theirs.decide(store.review(validation).of(finding).id, "acknowledge")
+    signed = store.sign_off(full(store), by="ana")
+    assert theirs.signoffs() == []
+    with pytest.raises(ScopeError):
+        theirs.changes_since(signed)
+    same = theirs.review(theirs.validate(SEPTEMBER, checks=["duplicates"]))
+    assert {item.states for item in same.items} == {("new", "open")}
+
+
+def full(store: Store, **more: object) -> Validation:
+    return store.validate(SEPTEMBER.replace(**more))
+
+
+def test_a_sign_off_says_what_changed_since(store: Store, insert: Insert, events_connection: ddl.Connection) -> None:
+    cost = {"external_cost_amount": Decimal("0.14"), "external_cost_currency": "usd", "wallet_currency": "EUR"}
+    insert([event(DAY + timedelta(days=9), quantity=Decimal("1.5"), customer_id=CUSTOMERS[2], **cost)])
+    validation = full(store)
+    left_open = [item.id for item in store.review(validation).open("high")]
+    signed = store.sign_off(validation, by="ana@example.com", note="Invoice run 9")
+    assert store.signoffs() == [signed]
+    assert (signed.as_of, signed.events) == (validation.period.as_of, validation.totals.events)
+    assert signed.report_hash == store.review(validation).report_hash == store.runs()[0].report_hash
+    assert [finding.identity.id for finding in signed.open] == left_open
+    unchanged = store.changes_since(signed)
+    assert not unchanged
+    assert unchanged.sentence == "nothing changed since"
+    arrived = store.now()
+    insert(
+        [
+            event(
+                DAY + timedelta(hours=hour),
+                quantity=Decimal("2"),
+                customer_id=CUSTOMERS[2],
+                ingested_at=arrived,
+                **cost,
+            )
+            for hour in range(3)
+        ]
+        + [event(datetime(2026, 10, 2, tzinfo=UTC), ingested_at=arrived)]  # of another period
+    )
+    changes = store.changes_since(signed)
+    assert changes.sentence == "+3 events, +0.42 USD, arrived late"
+    (row,) = csv.DictReader(io.StringIO(changes.to_csv().decode()))
+    assert {name: row[name] for name in ("correction", "reason", "quantity", "cost", "cost_currency")} == {
+        "correction": "supplement",
+        "reason": "arrived late",
+        "quantity": "6",
+        "cost": "0.42",
+        "cost_currency": "USD",
+    }
+    assert row["wallet_currency"] == "EUR"
+    assert row["sign_off"] == str(signed.id)
+    events_connection.execute("DELETE FROM usage_events WHERE customer_id = %s", [CUSTOMERS[1]])
+    events_connection.commit()
+    changes = store.changes_since(signed)
+    assert changes.sentence == (
+        "+3 events, +0.42 USD, arrived late; -120 events, changed or removed after the sign-off"
+    )
+    removed = changes.frame[changes.frame["reason"] == "changed or removed"]
+    assert list(removed["correction"]) == ["credit"]
+    assert list(removed["events"]) == [-120]
+
+
+def test_a_changed_quantity_is_said_though_the_count_is_the_same(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    signed = store.sign_off(full(store), by="ana")
+    events_connection.execute(
+        "UPDATE usage_events SET quantity = quantity + 1 WHERE id = (SELECT min(id::text)::uuid FROM usage_events"
+        " WHERE organization_id = %s AND timestamp < '2026-10-01')",
+        [ORGANIZATION],
+    )
+    events_connection.commit()
+    (row,) = store.changes_since(signed).rows
+    assert (row.reason, row.events, row.quantity) == ("changed or removed", 0, 1)
+
+
+def test_what_cannot_be_signed(store: Store, events_connection: ddl.Connection) -> None:
+    with pytest.raises(QueryError, match="it was run without"):
+        store.sign_off(checked(store), by="ana")
+    with pytest.raises(QueryError, match="by: is blank"):
+        store.sign_off(full(store), by=" ")
+    with pytest.raises(QueryError, match="has no events"):
+        store.sign_off(store.validate(Period(since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z")), by="ana")
+    validation = full(store)
+    events_connection.execute("DELETE FROM usage_events WHERE customer_id = %s", [CUSTOMERS[1]])
+    events_connection.commit()
+    with pytest.raises(QueryError, match="is out of date"):
+        store.sign_off(validation, by="ana")
+    assert store.signoffs() == []
+
+
+def test_a_history_is_only_added_to(store: Store) -> None:
+    store.decide(copies(kept(store))[0], "acknowledge")
+    for kind in (DECISIONS, RUNS, SIGNOFFS):
+        with store._recorded(kind) as (_, places, _, _), places.saving.writing() as writer:
+            for statement in (delete(writer.table), update(writer.table).values(author="x")):
+                with pytest.raises(RecordError, match="are written here"):
+                    writer.change(statement)
+
+
+def test_a_role_needs_select_and_insert_alone(
+    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    opened = as_role("file", events_connection, events_database_url, tmp_path)
+    generated_events.insert(events_connection, twice(CUSTOMERS[0], DAY, 40))
+    events_connection.commit()
+    with opened as store:
+        with psycopg.connect(events_database_url, autocommit=True) as admin:
+            with ddl.connect(events_database_url) as connection:
+                from usage_explore.records.places import create_tables
+
+                create_tables(connection, store.table)
+                connection.commit()
+            role = sql.Identifier(opened.role)
+            for name in ("usage_decisions", "usage_validation_runs", "usage_signoffs"):
+                grant = sql.SQL("GRANT SELECT, INSERT ON {} TO {}").format(sql.Identifier(name), role)
+                admin.execute(grant)
+        assert store.decide(copies(kept(store))[0], "acknowledge").place == "table"
+        assert store.sign_off(full(store), by="ana").place == "table"
+        assert store.runs()[0].place == "table"
+        assert store.save_view("One", SEPTEMBER).place == "file"  # another kind, another place
