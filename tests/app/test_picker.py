@@ -18,13 +18,14 @@ OWN = {"quantity", "arrived", "id", "idempotency_key"}
 
 
 def shown(app: AppTest, field: str | None) -> Any:
-    """What the open picker's list is drawn from."""
+    """What the open picker's list of values, or without a field that of fields, is drawn from."""
     app.session_state["add_filter"], app.session_state["filter_field"] = True, field
     app.run()
     assert not app.exception
     drawn = [each.proto for each in app.get("bidi_component")]
-    (one,) = (proto for proto in drawn if proto.component_name == "usage_explore_picker")
-    return json.loads(one.json)
+    lists = [json.loads(proto.json) for proto in drawn if proto.component_name == "usage_explore_picker"]
+    assert [bool(data["field"]) for data in lists] == [False, True][: 1 if field is None else 2]
+    return lists[-1]
 
 
 @pytest.mark.parametrize("page", ["explore", "events", "validate"])
@@ -49,9 +50,10 @@ def test_values_have_the_events_that_match_the_other_filters(explore: Open, stor
     expected = {f"={value}": f"{events:,}" for value, events in values}
     if picked:
         expected.setdefault("=images", "")
-        assert data["ticked"] == ["=images"]
+        assert (data["ticked"], data["action"]) == (["=images"], "only")
     if field not in ("metric_key", "customer_id"):
-        expected["missing"] = ""
+        missing = AggregateQuery.from_params({**LINK, **others, "missing": field})
+        expected["missing"] = f"{store.scoped(ACME).aggregate(missing).total:,}"
     assert {row["id"]: row["count"] for row in data["rows"]} == expected
     for choice in values if field == "customer_id" else ():
         row = next(row for row in data["rows"] if row["id"] == f"={choice.value}")

@@ -14,7 +14,20 @@ import pytest
 from playwright.sync_api import Page, expect
 from psycopg import sql
 
-from support.browser_pages import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled, shows
+from support.browser_pages import (
+    ALERT,
+    CHART,
+    Site,
+    address,
+    at_rest,
+    bars,
+    choice,
+    parameters,
+    picture,
+    sees,
+    settled,
+    shows,
+)
 from support.demo_database import ACME, CEDAR, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.db import ddl
@@ -76,30 +89,34 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
     assert "since" not in parameters(page)
 
 
-@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
-def test_the_time_zone_is_at_the_right_or_leaves_no_gap(visit: Visit, width: int) -> None:
-    page = visit(address("events", organization_id=ACME))
-    page.set_viewport_size({"width": width, "height": 900})
-    name, zone, share = (
-        settled(page).locator(f".st-key-header {part}").filter(visible=True).first.bounding_box()
-        for part in ("> *", ".st-key-timezone", '.st-key-timezone ~ * [data-testid="stPopover"]')
+@pytest.mark.parametrize("path", ["", "events", "validate", "customer"])
+def test_the_header_is_one_row_from_1024_pixels_and_two_on_a_phone(visit: Visit, store: Store, path: str) -> None:
+    customer = store.scoped(ACME).customers()[0].value  # with it, the header has all of its links
+    link = {**WINDOW, **({"timezone": "America/Argentina/Buenos_Aires"} if path == "" else {})}
+    page = settled(
+        visit(address(path, organization_id=ACME, customer_id=customer, **(link if path != "events" else {})))
     )
-    assert name
-    assert zone
-    assert share
-    if zone["y"] > name["y"] + name["height"]:
-        children = [child.bounding_box() for child in page.locator(".st-key-header > *").all()]
-        before = [
-            child["x"] + child["width"]
-            for child in children
-            if child and child["width"] and abs(child["y"] - zone["y"]) < zone["height"] and child["x"] < zone["x"] - 1
-        ]
-        assert zone["x"] - max(before, default=name["x"]) < 24, (zone, children)
-    else:
-        header = page.locator(".st-key-header").bounding_box()
-        assert header
-        assert share["x"] + share["width"] == pytest.approx(header["x"] + header["width"], abs=1)
-    assert (zone["y"] > name["y"] + name["height"]) == (width < 1440)
+    header = page.locator(".st-key-header")
+    links = [header.get_by_role("link", name=name) for name in ("Home", "Explore", "Events", "Validate", "Customer")]
+    controls = [
+        *(header.get_by_role("button", name=name) for name in ("Search", "Views", "Share")),
+        *(header.get_by_role("combobox", name=name) for name in ("Organization", "Time zone")),
+        header.get_by_text("as of"),
+    ]
+    for width, rows, pixels in ((1440, 1, 50), (1280, 1, 50), (1024, 1, 50), (768, 2, 90), (390, 2, 110)):
+        page.set_viewport_size({"width": width, "height": 900})
+        at_rest(page)
+        boxes = [[part.bounding_box() for part in parts] for parts in (links, controls)]
+        middles = [{round((box["y"] + box["height"] / 2) / 4) for box in row if box} for row in boxes]
+        assert all(None not in row for row in boxes)
+        assert all(max(middle) - min(middle) <= 1 for middle in middles), (width, middles)
+        assert (min(middles[1]) > max(middles[0]) + 3) == (rows == 2), (width, middles)
+        box = header.bounding_box()
+        assert box
+        assert box["height"] <= pixels, width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        right = max(part["x"] + part["width"] for row in boxes for part in row if part)
+        assert right == pytest.approx(box["x"] + box["width"], abs=2) if rows == 1 or width == 390 else right <= width
 
 
 @pytest.mark.parametrize("width", [390, 768, 1024, 1440])

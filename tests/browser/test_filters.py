@@ -1,12 +1,13 @@
-"""The filter picker, by mouse and keyboard: from a closed picker to a filter in three clicks."""
+"""The filter picker, by mouse and keyboard: a filter in three clicks, three values in six."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from support.browser_pages import address, parameters, picture, sees, settled
 from support.demo_database import ACME, WINDOW
@@ -20,7 +21,7 @@ Visit = Callable[..., Page]
 def pick(page: Page, field: str) -> None:
     page.get_by_role("button", name="Filter", exact=True).click()
     page.get_by_role("list", name="Field").get_by_role("button", name=field, exact=True).click()
-    page.get_by_role("list", name="Field").wait_for(state="detached")
+    page.get_by_role("list", name=f"Values of {field}").or_(page.get_by_role("button", name="Apply")).wait_for()
 
 
 def test_three_clicks_add_a_filter_to_the_link_and_the_chart(visit: Visit, store: Store) -> None:
@@ -74,19 +75,82 @@ def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, 
     pick(page, "metric")
     for name in ("images", "requests"):
         page.get_by_role("checkbox", name=f"Choose {name}").check()
-    page.get_by_role("searchbox").fill("tokens_in")  # ticked ones stay ticked, though they are not listed
-    page.get_by_role("checkbox", name="Choose tokens_in").check()
-    page.get_by_role("button", name="Not these 3").click()
+    page.get_by_role("searchbox", name="Values of metric").fill("tokens_in")
+    page.get_by_role("checkbox", name="Choose tokens_in").check()  # the others stay ticked, though they are not listed
+    page.wait_for_url(lambda url: parse_qs(urlsplit(url).query)["metric_key"] == ["images", "requests", "tokens_in"])
+    page.get_by_role("button", name="Not ticked").click()
     page.wait_for_url(re.compile("not%3Ametric_key="))
     assert parameters(page)["not:metric_key"] == ["images", "requests", "tokens_in"]
+    assert "metric_key" not in parameters(page)
     settled(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("list", name="Values of metric")).to_be_hidden()
     page.locator('[class*="st-key-edit-metric_key"] button').filter(visible=True).click()
+    expect(page.get_by_role("button", name="Not ticked")).to_have_attribute("aria-pressed", "true")
     box = page.get_by_role("checkbox", name="Choose requests")
     expect(box).to_be_checked()
     box.uncheck()
-    page.get_by_role("button", name="Only these 2").click()
+    page.wait_for_url(lambda url: "requests" not in url)
+    page.get_by_role("button", name="Only ticked").click()
     page.wait_for_url(lambda url: "not%3A" not in url)
     assert parameters(page)["metric_key"] == ["images", "tokens_in"]
+    settled(page)
+    page.go_back()
+    page.wait_for_url(re.compile("not%3Ametric_key="))
+    settled(page)
+    expect(page.get_by_role("button", name="Not ticked")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Untick 2").click()
+    page.wait_for_url(lambda url: not {"metric_key", "not:metric_key"} & parse_qs(urlsplit(url).query).keys())
+
+
+def test_two_regions_without_one_model_take_six_clicks_and_back_undoes_each(visit: Visit, store: Store) -> None:
+    clicks = 0
+
+    def click(target: Locator) -> None:
+        nonlocal clicks
+        target.click()
+        clicks += 1
+
+    page = settled(visit(address("", **LINK)))
+    fields = page.get_by_role("list", name="Field")
+    click(page.get_by_role("button", name="Filter", exact=True))
+    click(fields.get_by_role("button", name="region", exact=True))
+    click(page.get_by_role("checkbox", name="Choose us-east"))
+    click(page.get_by_role("checkbox", name="Choose eu-central"))  # without waiting for the first to take effect
+    page.wait_for_url(lambda url: len(parse_qs(urlsplit(url).query).get("dim:region", ())) == 2)
+    click(fields.get_by_role("button", name="model", exact=True))
+    click(page.get_by_role("button", name="Not atlas-large", exact=True))
+    page.wait_for_url(re.compile("not%3Adim%3Amodel="))
+    assert clicks <= 6
+    made = {"dim:region": ["eu-central", "us-east"], "not:dim:model": ["atlas-large"]}
+    assert {name: parameters(page)[name] for name in made} == made
+    sees(page, formatting.counted(int(store.aggregate(AggregateQuery.from_params({**LINK, **made})).total), "event"))
+    seen = [parameters(page)]
+    while {*made} & parameters(page).keys():
+        url = page.url
+        page.go_back()
+        page.wait_for_url(lambda now, url=url: now != url)
+        settled(page)
+        seen.append(parameters(page))
+    assert "not:dim:model" not in seen[1]
+    assert seen[1]["dim:region"] == made["dim:region"]
+    assert all(len(parameters.get("dim:region", ())) < 2 for parameters in seen[2:])
+
+
+def test_one_customer_at_a_time_is_ticked_but_several_are_excluded(visit: Visit, store: Store) -> None:
+    first, second = store.scoped(ACME).customers(AggregateQuery(**LINK))[:2]
+    page = settled(visit(address("", **LINK)))
+    pick(page, "customer")
+    for customer in (first, second):
+        page.get_by_role("checkbox", name=f"Choose {customer.name}").click()
+        page.wait_for_url(re.compile(f"customer_id={customer.value}"))
+    settled(page)
+    expect(page.get_by_role("checkbox", name=f"Choose {first.name}")).not_to_be_checked()
+    page.get_by_role("button", name="Not ticked").click()
+    page.wait_for_url(re.compile("not%3Acustomer_id="))
+    page.get_by_role("checkbox", name=f"Choose {first.name}").click()
+    page.wait_for_url(lambda url: len(parse_qs(urlsplit(url).query).get("not:customer_id", ())) == 2)
+    expect(page.get_by_role("button", name="Only ticked")).to_be_disabled()
 
 
 def test_a_customer_is_found_by_a_part_of_its_name_or_id(visit: Visit, store: Store) -> None:
@@ -106,14 +170,14 @@ def test_a_customer_is_found_by_a_part_of_its_name_or_id(visit: Visit, store: St
 def test_a_typed_text_is_a_value_a_name_or_said_to_be_none(visit: Visit, store: Store) -> None:
     page = settled(visit(address("", **LINK)))
     pick(page, "metric")
-    page.get_by_role("searchbox").fill("no such metric")
+    page.get_by_role("searchbox", name="Values of").fill("no such metric")
     page.get_by_role("button", name="Not “no such metric”").click()
     page.wait_for_url(re.compile("not%3Ametric_key="))
     assert parameters(page)["not:metric_key"] == ["no such metric"]
     settled(page)
     pick(page, "customer")
     for typed, said in (("Brightwater", "names: "), ("no such name", "is not a UUID, and in no customer's name or id")):
-        page.get_by_role("searchbox").fill(typed)
+        page.get_by_role("searchbox", name="Values of").fill(typed)
         page.get_by_role("button", name=f"Only “{typed}”").click()
         sees(page, said)
         assert "customer_id" not in parameters(page)

@@ -77,7 +77,7 @@ def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[...
     assert len({round(box["y"]) for box in boxes if box}) == 1, boxes
     header = page.locator(".st-key-header").bounding_box()
     assert header is not None
-    assert header["height"] < 220
+    assert header["height"] <= 110
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -17,7 +17,7 @@ export default function (component) {
       : element("span", { class: "name", title: cell.title }, cell.name)
     const bar = element("span", { class: "bar", "aria-hidden": "true", style: `width:${Math.max(0, Math.min(1, cell.share)) * 100}%` })
     const not = element("td", { class: "not" })
-    if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, icon: NOT, onclick: act("not") }))
+    if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, onclick: act("not") }, NOT))
     return element("tr", { title: cell.title }, element("th", { scope: "row" }, name, bar),
       element("td", { class: "total" }, cell.total), element("td", { class: "part" }, cell.part),
       element("td", { class: "change" }, cell.change), not)

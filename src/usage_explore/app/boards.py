@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from usage_explore.app.components import clicked, component
+from usage_explore.app.query_edits import Action
 
-Action = Literal["only", "not"]
 Layout = Literal["grid", "wide", "list"]
 
 

@@ -32,7 +32,7 @@ from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
-from usage_explore.query.base import Query, filtered_ids
+from usage_explore.query.base import Query, Windowed, filtered_ids
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.records.views import SavedView
@@ -173,6 +173,18 @@ class Source:
     def values(self, group: str, within: Query) -> tuple[Choice, ...]:
         """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
+
+    def missing(self, group: str, within: Query) -> int | None:
+        """The number of events of a query without the group; None if counting exceeds the statement timeout.
+
+        As old as the numbers of `values`, beside which it is drawn.
+        """
+        without = query_edits.only(within, group, None)
+        if isinstance(without, Windowed):
+            query = query_edits.events_of(without.resolve(self.now))
+        else:
+            query = EventQuery(**without.shared_with(EventQuery))
+        return _missing(self.store, self.store.organization_id, group, within, query)
 
     def frequent(self, group: str) -> tuple[str, ...]:
         """The most frequent values of a group in all events of the organization, which fix their colours.
@@ -421,6 +433,15 @@ def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, .
 def _values(_store: Store, organization_id: UUID | None, group: str, within: Query) -> tuple[Choice, ...]:
     with logged_work("values", organization_id, within, group=group):
         return tuple(_store.values(group, within))
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _missing(_store: Store, organization_id: UUID | None, group: str, within: Query, _query: EventQuery) -> int | None:
+    with logged_work("missing", organization_id, _query, group=group):
+        try:
+            return _store.count(_query)
+        except StatementTimeout:
+            return None
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)

@@ -16,7 +16,7 @@ from usage_explore.query import filters
 from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group, dimension_key
 from usage_explore.results.types import Event
 
-Act = Callable[[str, str | None, boards.Action], None]
+Act = Callable[[str, str | None, query_edits.Action], None]
 Pair = tuple[str, str | None]
 """A group and the event's value of it, None if it has none."""
 
@@ -69,7 +69,7 @@ def draw(shown: Sequence[Pair], names: Names, key: str, act: Act) -> None:
         groupable=False,
     )
 
-    def clicked(_: str, row: int, action: boards.Action) -> None:
+    def clicked(_: str, row: int, action: query_edits.Action) -> None:
         if row < len(shown):
             act(*shown[row], action)
 

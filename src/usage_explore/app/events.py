@@ -15,7 +15,6 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.answers import EventPage
 from usage_explore.app import event_filters, grid, markdown, query_edits
-from usage_explore.app.boards import Action
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
@@ -24,6 +23,7 @@ from usage_explore.app.header import closable_heading, header, opened_view
 from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
+from usage_explore.app.query_edits import Action
 from usage_explore.export import MAX_XLSX_EVENTS
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import buckets

@@ -11,7 +11,6 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import event_filters, grid, markdown, query_edits, who, why
-from usage_explore.app.boards import Action
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
 from usage_explore.app.explore_handover import download, ticket_text
@@ -33,7 +32,7 @@ from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
-from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
+from usage_explore.app.query_edits import PRESETS, Action, preset, with_bucket, with_preset
 from usage_explore.app.selected import (
     clear_button,
     exact_words,

@@ -19,12 +19,12 @@ import streamlit as st
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown
-from usage_explore.app.boards import Action
 from usage_explore.app.cache import Key, Source, Totals
 from usage_explore.app.leaders import OTHER, Row, moved, ranked
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.page_state import ChartKind, ExploreView, Order, Span
 from usage_explore.app.problems import sentence
+from usage_explore.app.query_edits import Action
 from usage_explore.app.selection import Selection, Windows
 from usage_explore.charts.labels import names
 from usage_explore.charts.style import millis

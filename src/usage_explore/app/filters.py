@@ -13,11 +13,10 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.app import markdown, picker, query_edits
-from usage_explore.app.boards import Action
 from usage_explore.app.cache import MAX_SEARCH_HITS, Source
 from usage_explore.app.navigation import View, changed, follow, go
 from usage_explore.app.page_state import CustomerView, ExploreView, ValidateView
-from usage_explore.app.query_edits import Filter
+from usage_explore.app.query_edits import Action, Filter
 from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
 from usage_explore.names import Names, kind_of
@@ -47,11 +46,20 @@ _ALWAYS_PRESENT = ("customer_id", "metric_key")
 
 _MAX_HELP = 500  # characters of a chip's tooltip
 
+_FIELDS_PIXELS, _VALUES_PIXELS = 190, 320
+"""Widths of the picker's two lists."""
+
 
 def chips(view: View, source: Source) -> None:
-    """Draw a chip per filter, removed by a click, then the picker, a reset, and hints about misspelt dimensions."""
+    """Draw the picker, which so keeps its place, then a chip per filter, removed by a click, and a reset."""
     query, names = view.query, source.names(view.query)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
+        popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_POPOVER, on_change="rerun")
+        if popover.open:
+            with popover:
+                _picker(view, source)
+        else:
+            _choose(None)
         shown = query_edits.filters(query, ZoneInfo(view.timezone))
         for item in shown:
             st.button(
@@ -89,12 +97,6 @@ def chips(view: View, source: Source) -> None:
                 ),
                 on_click=lambda: go(view, lambda: view.with_query(query.replace(as_of=None))),
             )
-        popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_POPOVER, on_change="rerun")
-        if popover.open:
-            with popover:
-                _picker(view, source)
-        else:
-            _choose(None)
         if len(shown) + bool(query.as_of) > 1:
             st.button(
                 "Reset filters",
@@ -232,18 +234,30 @@ def group_label(group: str) -> str:
 
 
 def _picker(view: View, source: Source) -> None:
-    """The list of fields; of a chosen field its values with their numbers of events, or inputs for its bounds."""
+    """The list of fields, and beside it the chosen one."""
     field = st.session_state.get(_FIELD)
     own = _OWN_FIELDS if isinstance(view.query, EventFilters) else {}
-    if field is None:
-        _fields([*(group for group in groups(source) if group != "none"), *own])
-        return
+    with st.container(horizontal=True, gap="medium", key="filter_panes"):
+        with st.container(width=_FIELDS_PIXELS if field else _VALUES_PIXELS, key="filter_fields"):
+            _fields([*(group for group in groups(source) if group != "none"), *own], field)
+        if field is not None:
+            with st.container(width=_VALUES_PIXELS, gap="small", key="filter_field"):
+                _inputs(view, source, field, own)
+
+
+def _inputs(view: View, source: Source, field: str, own: Mapping[str, str]) -> None:
+    """The values of a field to choose from, or inputs for the bounds or ids of one of the events' `own` fields."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{markdown.plain(_field_label(field))}**", width="content")
-        st.space("stretch")
-        st.button(
-            "Fields", key="filter_fields", type="tertiary", icon=":material/arrow_back:", on_click=_choose, args=(None,)
-        )
+        with st.container(key="filter_back"):  # drawn on a phone only, which has room for one of the lists
+            st.button(
+                "Fields",
+                key="filter_to_fields",
+                type="tertiary",
+                icon=":material/arrow_back:",
+                on_click=_choose,
+                args=(None,),
+            )
     if text := st.session_state.get(_PROBLEM):
         st.warning(markdown.plain(text))
     query = view.query
@@ -259,7 +273,7 @@ def _picker(view: View, source: Source) -> None:
         _looked_up(view, query, field)
 
 
-def _fields(fields: Sequence[str]) -> None:
+def _fields(fields: Sequence[str], chosen: str | None) -> None:
     rows = [picker.Choice(field, _field_label(field), field, f"{_field_label(field)} {field}") for field in fields]
     picker.draw(
         rows,
@@ -267,6 +281,7 @@ def _fields(fields: Sequence[str]) -> None:
         label="Field",
         placeholder="Search a field",
         none="No field has this in its name.",
+        current=chosen,
         act=lambda ids, *_: _choose(ids[0]),
     )
 
@@ -296,14 +311,16 @@ def _values(view: View, source: Source, group: str) -> None:
     except QueryError as error:
         st.warning(markdown.plain(str(error)))
         return
-    present = query_edits.values_of(view.query, group)
+    action, present = query_edits.values_of(view.query, group)
     counts: dict[str, int | None] = {choice.value: choice.events for choice in choices}
     counts |= {value: None for value in present if value not in counts}
     names = Names({(kind_of(group), choice.value): choice.name for choice in choices if choice.name})
     rows = [_row(group, value, events, names) for value, events in counts.items()]
     if group not in _ALWAYS_PRESENT:
-        missing = f"without {group_label(group)}"
-        rows.append(picker.Choice(_MISSING, "(missing)", f"Events {missing}", f"(missing) {missing}", tickable=False))
+        missing, number = f"without {group_label(group)}", source.missing(group, within)
+        title = f"Events {missing}" if number is None else f"{formatting.counted(number, 'event')} {missing}"
+        count = "" if number is None else f"{number:,}"
+        rows.append(picker.Choice(_MISSING, "(missing)", title, f"(missing) {missing}", count, tickable=False))
     is_id = group in ID_COLUMNS
     picker.draw(
         rows,
@@ -316,6 +333,8 @@ def _values(view: View, source: Source, group: str) -> None:
         field=group,
         single=is_id,
         ticked=[f"={value}" for value in present],
+        action=action,
+        refused=_PROBLEM in st.session_state,
     )
 
 
@@ -392,11 +411,14 @@ def _edit(item: Filter) -> None:
 
 
 def _add(view: View, group: str, ids: Sequence[str], action: Action, ticked: bool = False) -> None:
-    """Filter to the picked values, or to the events without them; the ticked ones replace those of the filter."""
+    """Filter to the picked values, or to the events without them.
+
+    The ticked ones replace those of the filter, and the picker stays open.
+    """
     values = [None if id_ == _MISSING else id_.removeprefix("=") for id_ in ids]
     if ticked:
         chosen = tuple(value for value in values if value is not None)
-        _applied(view, lambda: query_edits.with_values(view.query, group, chosen, action))
+        _applied(view, lambda: query_edits.with_values(view.query, group, chosen, action), is_done=False)
         return
     edit = query_edits.only if action == "only" else query_edits.without_value
     _applied(view, lambda: edit(view.query, group, values[0]))
@@ -411,13 +433,16 @@ def _add_typed(view: View, source: Source, group: str, text: str, action: Action
         _add(view, group, [f"={value}"], action)
 
 
-def _applied(view: View, edited: Callable[[], Query]) -> None:
-    """Show the edited query and close the picker; if it is invalid, the picker stays open and says why."""
+def _applied(view: View, edited: Callable[[], Query], is_done: bool = True) -> None:
+    """Show the edited query, and close the picker if that is all; if it is invalid, the picker says why."""
     try:
         query = edited()
     except QueryError as error:
         st.session_state[_PROBLEM] = str(error)
         return
-    _choose(None)
-    st.session_state[_POPOVER] = False
+    if is_done:
+        _choose(None)
+        st.session_state[_POPOVER] = False
+    else:
+        st.session_state.pop(_PROBLEM, None)
     go(view, lambda: view.with_query(query))

@@ -47,11 +47,12 @@ def header(
             saved_views.menu(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
-            st.badge(
-                "Demo data",
-                color="gray",
-                help="Made up. Load your own events on the page Load, or with `usage-explore load FILE`.",
-            )
+            with st.container(width="content", key="demo"):
+                st.badge(
+                    "Demo data",
+                    color="gray",
+                    help="Made up. Load your own events on the page Load, or with `usage-explore load FILE`.",
+                )
         st.space("stretch")
         zone = ZoneInfo(view.timezone)
         known = min(known_at, view.query.as_of or known_at).astimezone(zone)
@@ -63,16 +64,17 @@ def header(
             key=key,
             on_change=changed(key, view, view.in_timezone),
             label_visibility="collapsed",
-            width=190,
+            width=170,
             help="All bucket edges and all times on the page follow this zone.",
         )
-        st.caption(
-            f"as of {day}{known:%H:%M}",
-            width="content",
-            help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
-        )
+        with st.container(width="content", key="known"):
+            st.caption(
+                f"as of {day}{known:%H:%M}",
+                width="content",
+                help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
+            )
         if pinned is not None:
-            with st.popover("Share", icon=":material/share:"):
+            with st.popover("Share", icon=":material/share:", key="share"):
                 _share(pinned(), source.store.app_url)
         sign_in.account()
     if not isinstance(view, HomeView):
@@ -218,7 +220,7 @@ def _organization_picker(view: View) -> None:
         filter_mode="contains",
         on_change=changed(key, view, lambda picked: _with_organization(view, picked)),
         label_visibility="collapsed",
-        width=210,
+        width=170,
         disabled=len(options) == 1,
     )
 

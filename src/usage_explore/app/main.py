@@ -17,9 +17,8 @@ _ICON = (
 )
 
 # Streamlit's colours of these elements, which no theme option sets, are below a contrast of 4.5:1 in one of the themes.
-# The space in the header is empty at the end of a line: at the start of the next one it would indent the time zone.
-# A phone has no room for the words Home, Search and Views beside the links, nor for the time and Share beside a
-# wide time zone.
+# The header is one row from 1024 pixels; below, its space is the break between a row of links and one of controls. What
+# has no room for its word is an icon with that word as its name.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
 # Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; what it
 # shows while a script runs lies in the corner below.
@@ -30,19 +29,35 @@ _STYLE = """<style>
 [data-testid="stHeader"], [data-testid="stHeader"] [data-testid="stToolbar"] {{ pointer-events: none; }}
 [data-testid="stHeader"] button {{ pointer-events: auto; }}
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
-@media (min-width: 481px) and (max-width: 900px) {{
-  .st-key-header {{ padding-right: 1.75rem; }}
-  .st-key-header > :has(.st-key-organization), .st-key-organization, .st-key-organization [data-testid="stSelectbox"] {{
-    width: 8rem !important; max-width: 8rem; flex-basis: 8rem;
-  }}
-}}
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
 .st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 .st-key-show_controls {{ display: none; }}
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
-.st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; margin-left: -1rem; }}
+.st-key-header {{ gap: 0.3rem 0.5rem; }}
+.st-key-header > * {{ flex-shrink: 0; }}
+.st-key-header > :is(.st-key-organization, .st-key-timezone) {{ flex-shrink: 1; min-width: 4.5rem; }}
+.st-key-header [data-testid="stSelectbox"] {{ width: 100% !important; }}
+.st-key-header a {{ padding-left: 0.45rem; padding-right: 0.45rem; }}
+.st-key-header button[data-testid="stPopoverButton"] {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
+.st-key-header button[data-testid="stPopoverButton"] > div > [aria-hidden] {{ display: none; }}
+.st-key-account button p {{ font-size: 0; }}
+@media (min-width: 1024px) {{
+  .st-key-header {{ flex-wrap: nowrap; }}
+  .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; width: auto; min-width: 0; }}
+}}
+@media (max-width: 1279px) {{
+  .st-key-header > :first-child a {{ gap: 0; }}
+  .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
+}}
+@media (max-width: 1023px) {{
+  .st-key-header > :is(.st-key-account, :has(> .st-key-demo)) {{ order: 1; }}
+  .st-key-header > :has(> [data-testid="stSpace"]) {{ order: 2; flex: 0 0 100%; height: 0; }}
+  .st-key-header > :is(.st-key-search, .st-key-views) {{ order: 3; }}
+  .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ order: 4; flex: 1 1 5rem; max-width: 15rem; }}
+  .st-key-header > :is(.st-key-share, :has(> .st-key-known)) {{ order: 5; }}
+}}
 @media (max-width: 480px) {{
   .st-key-show_controls {{ display: block; }}
   :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))
@@ -52,12 +67,21 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
     ) {{ display: none; }}
   .st-key-headline {{ gap: 0 1rem; }}
   .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
-  .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
-  .st-key-header > :has([data-testid="stSelectbox"]) ~ :has([data-testid="stSelectbox"]),
-  .st-key-header > :has([data-testid="stSelectbox"]) ~ * [data-testid="stSelectbox"] {{
-    width: 9rem !important; max-width: 9rem; flex-basis: 9rem;
-  }}
+  .st-key-header {{ gap: 0.2rem 0.25rem; }}
+  .st-key-header a {{ padding-left: 0.3rem; padding-right: 0.3rem; }}
+  .st-key-header > :not(:first-child) a p {{ font-size: 0.85rem; }}
+  .st-key-demo span {{ font-size: 0.75rem !important; }}
+  .st-key-share button p {{ font-size: 0; }}
+  .st-key-header :is([data-testid="stSelectbox"] input, .st-key-known p) {{ font-size: 0.85rem; }}
+  .st-key-header [data-testid="stSelectbox"] input {{ padding-left: 0.4rem; padding-right: 0; }}
+  .st-key-header [data-testid="stSelectbox"] button {{ padding-left: 0; padding-right: 0.1rem; }}
+  .st-key-known label {{ display: none; }}
 }}
+.st-key-filter_panes {{ flex-wrap: nowrap; }}
+@media (max-width: 640px) {{
+  .st-key-filter_panes:has(.st-key-filter_field) > :has(> .st-key-filter_fields) {{ display: none; }}
+}}
+@media (min-width: 641px) {{ .st-key-filter_back {{ display: none; }} }}
 .st-key-event_ids [data-testid="stCode"] {{ width: 10.5rem; }}
 .st-key-event_ids pre {{ padding: 0.4rem 0.6rem; }}
 .st-key-event_ids code {{ display: block; max-width: 11.25ch; overflow: hidden; text-overflow: ellipsis; }}

@@ -8,25 +8,45 @@ export default function (component) {
     root = element("div", { class: "picker" })
     parentElement.append(root)
   }
-  if (isNew) root.state = { epoch: data.epoch, ticked: new Set(data.ticked), text: "" }
+  const drawn = { ids: [...data.ticked].sort(), action: data.action }
+  if (isNew) root.state = { epoch: data.epoch, ticked: new Set(drawn.ids), action: drawn.action, text: "", sent: [] }
   const state = root.state
+  const spelled = (ticks) => JSON.stringify([ticks.ids, ticks.ids.length ? ticks.action : ""])
+  // the page may draw an older state while newer ticks are on their way: those stay, unless the page refused them
+  const arrived = state.sent.indexOf(spelled(drawn))
+  state.sent.splice(0, data.refused ? Infinity : arrived + 1)
+  if (!state.sent.length) {
+    state.ticked = new Set(drawn.ids)
+    if (drawn.ids.length) state.action = drawn.action
+  }
   const act = (ids, action, ticked = false) => setTriggerValue("act", { ids, action, ticked })
   const typed = (action) => setTriggerValue("typed", { text: state.text.trim(), action })
+  const send = () => {
+    const ids = [...state.ticked].sort()
+    state.sent.push(spelled({ ids, action: state.action }))
+    act(ids, state.action, true)
+    for (const box of list.querySelectorAll("input")) box.checked = state.ticked.has(box.value)
+    drawFoot()
+  }
+  const tick = (id, on) => {
+    if (on && data.single && state.action === "only") state.ticked.clear()
+    on ? state.ticked.add(id) : state.ticked.delete(id)
+    send()
+  }
 
   const input = element("input", { type: "search", class: "search", "aria-label": data.label, placeholder: data.placeholder, autocomplete: "off", spellcheck: "false" })
   const list = element("ul", { "aria-label": data.label })
-  const foot = element("div", { class: "foot" })
+  const foot = element("div", { class: "foot", role: "group", "aria-label": "Ticked values" })
   const buttons = () => [...list.querySelectorAll("button.name")]
 
   const line = (row) => {
-    const name = element("button", { class: "name", type: "button", title: row.title, "aria-label": data.field ? `Only ${row.name}` : row.name, onclick: () => act([row.id], "only") }, row.name)
+    const name = element("button", { class: "name", type: "button", title: row.title, "aria-label": data.field ? `Only ${row.name}` : row.name, "aria-current": row.id === data.current ? "true" : null, onclick: () => act([row.id], "only") }, row.name)
     const made = element("li")
     if (data.multiple && row.tickable) {
-      const box = element("input", { type: "checkbox", "aria-label": `Choose ${row.name}`, checked: state.ticked.has(row.id), onchange: () => { box.checked ? state.ticked.add(row.id) : state.ticked.delete(row.id); drawFoot() } })
-      made.append(box)
+      made.append(element("input", { type: "checkbox", value: row.id, "aria-label": `Choose ${row.name}`, checked: state.ticked.has(row.id), onchange: (event) => tick(row.id, event.target.checked) }))
     } else if (data.multiple) made.append(element("span", { class: "box" }))
     made.append(name, element("span", { class: "count" }, row.count))
-    if (data.field) made.append(element("button", { class: "not", type: "button", title: `Not ${row.name}`, "aria-label": `Not ${row.name}`, icon: NOT, onclick: () => act([row.id], "not") }))
+    if (data.field) made.append(element("button", { class: "not", type: "button", title: `Not ${row.name}`, "aria-label": `Not ${row.name}`, onclick: () => act([row.id], "not") }, NOT))
     return made
   }
 
@@ -40,20 +60,21 @@ export default function (component) {
     if (text && data.typable && !matching.some((row) => row.id === `=${state.text.trim()}`)) {
       const written = state.text.trim()
       const use = element("button", { class: "name", type: "button", onclick: () => typed("only") }, `Only “${written}”`)
-      list.append(element("li", {}, ...(data.multiple ? [element("span", { class: "box" })] : []), use, element("button", { class: "not", type: "button", title: `Not “${written}”`, "aria-label": `Not “${written}”`, icon: NOT, onclick: () => typed("not") })))
+      list.append(element("li", {}, ...(data.multiple ? [element("span", { class: "box" })] : []), use, element("button", { class: "not", type: "button", title: `Not “${written}”`, "aria-label": `Not “${written}”`, onclick: () => typed("not") }, NOT)))
     }
     return matching
   }
 
   const drawFoot = () => {
-    const ids = [...state.ticked]
-    const number = ids.length
-    foot.hidden = !number
-    if (!number) return foot.replaceChildren()
-    const many = number === 1 ? "this" : `these ${number}`
-    const only = element("button", { class: "apply", type: "button", onclick: () => act(ids, "only", true) }, `Only ${many}`)
-    const not = element("button", { class: "apply", type: "button", onclick: () => act(ids, "not", true) }, `Not ${many}`)
-    foot.replaceChildren(...(number > 1 && data.single ? [] : [only]), not)
+    const number = state.ticked.size
+    foot.hidden = !data.multiple
+    const choice = (action, text) => element("button", {
+      class: "choice", type: "button", "aria-pressed": String(state.action === action),
+      disabled: action === "only" && data.single && number > 1 ? "" : null,
+      onclick: () => { state.action = action; number ? send() : drawFoot(); foot.querySelector("[aria-pressed=true]").focus() },
+    }, text)
+    foot.replaceChildren(choice("only", "Only ticked"), choice("not", "Not ticked"),
+      ...(number ? [element("button", { class: "clear", type: "button", onclick: () => { state.ticked.clear(); send(); input.focus() } }, `Untick ${number.toLocaleString("en")}`)] : []))
   }
 
   input.value = state.text
@@ -71,9 +92,13 @@ export default function (component) {
     event.preventDefault()
   }
   const focused = (parentElement.host ? parentElement : parentElement.getRootNode()).activeElement
-  const hadFocus = focused?.classList?.contains("search")
+  const [name, caret] = [focused?.getAttribute?.("aria-label") ?? focused?.textContent, focused?.selectionStart]
+  const top = root.querySelector("ul")?.scrollTop ?? 0
   root.replaceChildren(input, list, foot)
   drawList()
   drawFoot()
-  if (isNew || hadFocus) input.focus({ preventScroll: true })
+  if (!isNew) list.scrollTop = top
+  const again = isNew ? input : focused && [...root.querySelectorAll("input, button")].find((one) => (one.getAttribute("aria-label") ?? one.textContent) === name)
+  if (again) again.focus({ preventScroll: true })
+  if (again === input && !isNew) input.setSelectionRange(caret, caret)
 }

@@ -1,6 +1,7 @@
 """The component of the filter picker: a searchable list of rows to pick from, several at once with the boxes.
 
-The search and the boxes work in the browser, without a run of the page; `draw` calls back for what is picked.
+The search works in the browser, without a run of the page; `draw` calls back for what is picked. Boxes take effect one
+by one, and stay ticked while the page follows.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from usage_explore.app.boards import Action
 from usage_explore.app.components import clicked, component
+from usage_explore.app.query_edits import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,16 @@ def draw(
     field: str = "",
     single: bool = False,
     ticked: Sequence[str] = (),
+    action: Action = "only",
+    refused: bool = False,
+    current: str | None = None,
 ) -> None:
-    """Draw the list. `act(ids, action, ticked)` is called for a row or all ticked ones, `typed(text, action)` for text.
+    """Draw the list. `act(ids, action, ticked)` is called for a row, or for all ticked ones after each tick.
 
-    The rows are values of a `field`, with boxes and the buttons "not", or without one fields to choose. A `single`
-    field has "only" for one value at a time. `none` is shown without a row.
+    The rows are values of a `field`, with boxes and the buttons "not", or without one fields to choose, of which
+    `current` is chosen. The `ticked` ones are those that the page is filtered to, or by `action` "not" the ones that it
+    is without. A `single` field has "only" for one value at a time. `refused` says that the last ticks did not take
+    effect. `typed(text, action)` is called for text. `none` is shown without a row.
     """
 
     def write(event: Any) -> None:
@@ -61,6 +67,9 @@ def draw(
             "single": single,
             "typable": typed is not None,
             "ticked": list(ticked),
+            "action": action,
+            "refused": refused,
+            "current": current,
         },
         on_act_change=clicked(key, "act", lambda event: act(event["ids"], event["action"], event["ticked"])),
         on_typed_change=clicked(key, "typed", write),

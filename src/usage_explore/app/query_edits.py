@@ -10,7 +10,7 @@ from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
-from usage_explore.query.base import EventFilters, Query
+from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.buckets import ROUNDING, Bucket
 from usage_explore.query.describe import group_name, own_bounds
 from usage_explore.query.filters import (
@@ -29,6 +29,7 @@ from usage_explore.results.types import Series
 
 _Q = TypeVar("_Q", bound=Query)
 
+Action = Literal["only", "not"]
 Test = Literal["is", "is not", "is missing", "is not missing"]
 
 PRESETS = {
@@ -182,20 +183,24 @@ def without_value(query: _Q, group: str, value: str | None) -> _Q:
     return with_filter(query, Filter(group, "is not", tuple(dict.fromkeys((*excluded, value)))))
 
 
-def values_of(query: Query, group: str) -> tuple[str, ...]:
-    """The values of the query's filter on a group, that of the test "is" before that of "is not"."""
+def values_of(query: Query, group: str) -> tuple[Action, tuple[str, ...]]:
+    """The values of the query's filter on a group, "only" those or "not" those; of both filters the first."""
     by_test = {item.test: item.values for item in filters(query) if item.group == group and item.values}
-    return by_test.get("is") or by_test.get("is not", ())
+    if "is" not in by_test and "is not" in by_test:
+        return "not", by_test["is not"]
+    return "only", by_test.get("is", ())
 
 
-def with_values(query: _Q, group: str, values: tuple[str, ...], action: Literal["only", "not"]) -> _Q:
+def with_values(query: _Q, group: str, values: tuple[str, ...], action: Action) -> _Q:
     """The query for the events with any of the values of the group, or with none of them.
 
-    They replace the values of the filters on the group.
+    They replace the values of the filters on the group; without a value these filters are removed.
 
     >>> with_values(EventQuery(exclude={"metric_key": ["a"]}), "metric_key", ("b", "c"), "not").to_params()
     (('not:metric_key', 'b'), ('not:metric_key', 'c'))
     """
+    if not values:
+        return without_filter(without_filter(query, Filter(group, "is")), Filter(group, "is not"))
     if action == "only":
         return with_filter(without_group(query, group), Filter(group, "is", values))
     return with_filter(without_filter(query, Filter(group, "is")), Filter(group, "is not", values))
@@ -262,7 +267,7 @@ def with_bucket(query: AggregateQuery, bucket: Bucket) -> AggregateQuery:
     return query.replace(bucket=bucket, since=_since(name, bucket))
 
 
-def events_of(query: AggregateQuery) -> EventQuery:
+def events_of(query: Windowed) -> EventQuery:
     """The events of a resolved query in its window."""
     since, until = query.span
     return EventQuery(**query.shared_with(EventQuery) | {"occurred_after": since, "occurred_before": until})

@@ -99,7 +99,7 @@ def account() -> None:
     """Draw the user's name and a button to sign out; nothing without sign-in."""
     if not People(config.settings().people).required:
         return
-    with st.popover("Account", icon=":material/person:"):
+    with st.popover("Account", icon=":material/person:", key="account"):
         _signed_in_as()
         st.button("Sign out", on_click=st.logout, key="sign_out")
 

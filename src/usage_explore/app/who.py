@@ -67,7 +67,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         about = f"These are costs; unit costs do not add up. {about}"
     st.caption(markdown.plain(f"{about} Click a name for only it, a title to group by it."))
 
-    def act(table: str, row: int, action: boards.Action) -> None:
+    def act(table: str, row: int, action: query_edits.Action) -> None:
         item = next((item for item in drawn if item.group == table), None)
         if item is None or row >= len(item.rows):
             return
@@ -99,7 +99,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
 
 
 def filtered(
-    view: ExploreView, selection: Selection, group: str, value: str | None, action: boards.Action
+    view: ExploreView, selection: Selection, group: str, value: str | None, action: query_edits.Action
 ) -> ExploreView:
     """The view with only a value of a group, or without it; the selection stays."""
     edit = query_edits.only if action == "only" else query_edits.without_value

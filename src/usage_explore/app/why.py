@@ -42,14 +42,14 @@ def _table(view: ExploreView, selection: Selection, explanation: Explanation) ->
         id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
     )
 
-    def act(_: str, row: int, action: boards.Action) -> None:
+    def act(_: str, row: int, action: query_edits.Action) -> None:
         if row < len(cells):
             go(view, lambda: filtered(view, selection, cells[row], action))
 
     boards.draw([table], ("change", "share", "before → after"), key="causes", act=act, layout="wide")
 
 
-def filtered(view: ExploreView, selection: Selection, cell: Cell, action: boards.Action) -> ExploreView:
+def filtered(view: ExploreView, selection: Selection, cell: Cell, action: query_edits.Action) -> ExploreView:
     """The view with only the cell's events, or without its one value; the selected time stays."""
     settled = settled_series(view, selection)
     query = settled.query
