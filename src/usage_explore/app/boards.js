@@ -17,6 +17,11 @@ export default function (component) {
       : element("span", { class: "name", title: cell.title }, cell.name)
     const bar = element("span", { class: "bar", "aria-hidden": "true", style: `width:${Math.max(0, Math.min(1, cell.share)) * 100}%` })
     const not = element("td", { class: "not" })
+    if (cell.link) not.append(element("a", { href: cell.link, title: `Page of ${cell.name}`, "aria-label": `Page of ${cell.name}`, onclick: (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return // the browser opens another tab
+      event.preventDefault()
+      visit(cell.link)
+    } }, "↗"))
     if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, onclick: act("not") }, NOT))
     return element("tr", { title: cell.title }, element("th", { scope: "row" }, name, bar),
       element("td", { class: "total" }, cell.total), element("td", { class: "part" }, cell.part),

@@ -20,7 +20,7 @@ Layout = Literal["grid", "wide", "list"]
 class Cell:
     """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar.
 
-    `actionable` rows have the button "only", `excludable` ones the button "not".
+    `actionable` rows have the button "only", `excludable` ones the button "not", those with a `link` one to that page.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Cell:
     share: float
     actionable: bool
     excludable: bool
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,16 @@ from usage_explore.app.page_state import ExploreView
 from usage_explore.comparison import other_span
 
 _PERIODS = {
-    "off": "not compared",
-    "previous": "vs period before",
-    "year": "vs year before",
-    "custom": "vs custom period",
+    "off": "chart this period only",
+    "previous": "chart with period before",
+    "year": "chart with year before",
+    "custom": "chart with custom period",
 }
-"""The periods to compare with, and their labels."""
+"""The periods to draw beside the window's, and their labels. The headline compares with the period before anyway."""
 
 
 def compare_input(view: ExploreView, source: Source) -> None:
-    """Draw the choice of the period to compare with."""
+    """Draw the choice of the period that the chart and the tables compare with."""
     compare = view.query.compare
 
     def picked(name: str) -> ExploreView:
@@ -40,7 +40,7 @@ def compare_input(view: ExploreView, source: Source) -> None:
         key=key,
         format_func=_PERIODS.__getitem__,
         on_change=changed(key, view, picked),
-        width=180,
+        width=215,
         label_visibility="collapsed",
     )
 

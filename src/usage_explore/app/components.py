@@ -12,12 +12,22 @@ import streamlit as st
 
 @cache
 def component(name: str) -> Any:
-    """The component of `<name>.css` and `<name>.js`, which can call what `elements.js` defines."""
+    """The component of `<name>.js`, which can call what `elements.js` defines, with the style `<name>.css`, if any."""
     folder = files(__package__)
-    css, shared, own = (
-        folder.joinpath(file).read_text(encoding="utf-8") for file in (f"{name}.css", "elements.js", f"{name}.js")
-    )
+    shared, own = (folder.joinpath(file).read_text(encoding="utf-8") for file in ("elements.js", f"{name}.js"))
+    style = folder.joinpath(f"{name}.css")
+    css = style.read_text(encoding="utf-8") if style.is_file() else None
     return st.components.v2.component(f"usage_explore_{name}", css=css, js=f"{shared}\n{own}")
+
+
+def focus(selector: str, key: str) -> None:
+    """Put the keyboard's focus into the element of a CSS selector, when this is drawn for the first time."""
+    component("focus")(key=key, data={"selector": selector})
+
+
+def visit(href: str, key: str) -> None:
+    """Go to a link of the app, such as `events?limit=50`, when this is drawn for the first time."""
+    component("visit")(key=key, data={"href": href})
 
 
 def clicked(key: str, name: str, then: Callable[[Any], None]) -> Callable[[], None]:

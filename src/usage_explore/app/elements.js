@@ -10,3 +10,10 @@ const element = (tag, attributes = {}, ...children) => {
   made.append(...children)
   return made
 }
+
+// Go to a link of the app without loading it anew. Streamlit's `switch_page` would leave a second entry in the history,
+// with the parameters of the new page on the old one.
+const visit = (href) => {
+  history.pushState({}, "", href)
+  window.dispatchEvent(new PopStateEvent("popstate", { state: {} }))
+}

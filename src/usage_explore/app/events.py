@@ -20,7 +20,7 @@ from usage_explore.app.exports import escape_checkbox, prepared_download, snippe
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
 from usage_explore.app.grid import cells, counted, dimension_text, events_table
 from usage_explore.app.header import closable_heading, header, opened_view
-from usage_explore.app.navigation import Pages, changed, follow, go, notice
+from usage_explore.app.navigation import Pages, changed, follow, go, leave_for, notice
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import Action
@@ -77,6 +77,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
             page.events,
             view.timezone,
             page.names,
+            visit=lambda event: leave_for(_customer(event, view, source)),
             height="content" if len(page.events) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT,
             key=key,
             selection_default={"selection": {"rows": rows}},

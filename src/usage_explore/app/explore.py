@@ -29,8 +29,8 @@ from usage_explore.app.filters import (
 )
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import header, headline_number, opened_view
-from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
-from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
+from usage_explore.app.navigation import Pages, changed, fits, follow, go, leave_for, notice
+from usage_explore.app.page_state import ChartKind, CustomerView, EventsView, ExploreView, Tab
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, Action, preset, with_bucket, with_preset
 from usage_explore.app.selected import (
@@ -54,7 +54,15 @@ from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
-_TAB_NAMES = ("Events behind this", "Who", "Why", "Data", "Code", "Download", "For a ticket")
+_TABS: dict[Tab, str] = {
+    "events": "Events behind this",
+    "who": "Who",
+    "why": "Why",
+    "data": "Data",
+    "code": "Code",
+    "download": "Download",
+    "ticket": "For a ticket",
+}
 _MAX_DATA_ROWS = 20_000
 
 
@@ -399,16 +407,20 @@ def _tabs(
     compared: Windows | str,
 ) -> None:
     """The tabs under the chart; only the open one queries the database."""
-    draw: tuple[Callable[[], None], ...] = (
-        lambda: _events(pages, view, source, answer, selection),
-        lambda: who.draw(view, source, selection, compared),
-        lambda: why.draw(view, source, selection, compared),
-        lambda: _data(answer),
-        lambda: _code(view, source),
-        lambda: download(view, source, answer),
-        lambda: ticket_text(view, source),
-    )
-    for tab, content in zip(st.tabs(list(_TAB_NAMES), key="tab", on_change="rerun"), draw, strict=True):
+    draw: dict[Tab, Callable[[], None]] = {
+        "events": lambda: _events(pages, view, source, answer, selection),
+        "who": lambda: who.draw(view, source, selection, compared),
+        "why": lambda: why.draw(view, source, selection, compared),
+        "data": lambda: _data(answer),
+        "code": lambda: _code(view, source),
+        "download": lambda: download(view, source, answer),
+        "ticket": lambda: ticket_text(view, source),
+    }
+    names: dict[str, Tab] = {label: name for name, label in _TABS.items()}
+    key = follow("tab", _TABS[view.tab])
+    on_change = changed(key, view, lambda label: view.replace(tab=names[label]))
+    tabs = st.tabs(list(_TABS.values()), key=key, on_change=on_change)
+    for tab, content in zip(tabs, (draw[name] for name in _TABS), strict=True):
         if tab.open:
             with tab:
                 try:
@@ -435,6 +447,7 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate, 
             page.events,
             answer.query.timezone,
             page.names,
+            visit=lambda event: leave_for(CustomerView.of(view.query, event.customer_id)),
             height=380,
             key=f"behind {hash(query)}",
             on_select="rerun",

@@ -21,8 +21,8 @@ from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Key, Source, Totals
 from usage_explore.app.leaders import OTHER, Row, moved, ranked
-from usage_explore.app.navigation import changed, follow, go
-from usage_explore.app.page_state import ChartKind, ExploreView, Order, Span
+from usage_explore.app.navigation import changed, follow, go, leave_for
+from usage_explore.app.page_state import ChartKind, CustomerView, ExploreView, Order, Span
 from usage_explore.app.problems import sentence
 from usage_explore.app.query_edits import Action
 from usage_explore.app.selection import Selection, Windows
@@ -47,9 +47,6 @@ _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAP
 
 _PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
 """Width of a table on a screen of 390 pixels, and of a narrow page's margins with its scroll bar."""
-
-_BUTTON_PIXELS = 44
-"""Width of a column of buttons that select or exclude a series."""
 
 _SELECTED_CELL = "background-color: rgba(128, 128, 128, 0.22)"
 """Style of the cells of the selected series, readable on light and dark."""
@@ -321,6 +318,10 @@ def ranking(
     def pick(key: Key) -> None:
         go(view, lambda: view.replace(series=None if key == selected_key else key))
 
+    def visit(key: Key) -> None:
+        if key[1]:
+            leave_for(CustomerView.of(view.query, key[1]))
+
     # bars show a spike as it is, where there is room for them; lines smooth it
     room = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
     shape = st.column_config.BarChartColumn if room <= _MAX_SHAPE_PIXELS else st.column_config.LineChartColumn
@@ -373,7 +374,9 @@ def ranking(
     others += total_column.width
     name_width = max(_MIN_NAME_PIXELS, whole_name)
 
-    def button(name: str, heading: str, then: Callable[[Key], None], pixels: int, tooltip: str) -> Any:
+    def button(
+        name: str, heading: str, then: Callable[[Key], None], tooltip: str, pixels: int = grid.BUTTON_PIXELS
+    ) -> Any:
         key = f"ranking_{name}"
         return st.column_config.ButtonColumn(
             heading,
@@ -398,7 +401,7 @@ def ranking(
         "series": grid.texts("■", spellings, square, width=_SQUARE_PIXELS),
         "name": grid.Column(
             pd.Series(labels, dtype="object"),
-            button("only", name, lambda key: act(result.basis, key, "only"), name_width, tooltip),
+            button("only", name, lambda key: act(result.basis, key, "only"), tooltip, name_width),
         ),
         "total": total_column,
         "share": ratios["share"],
@@ -407,15 +410,20 @@ def ranking(
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
         "pick": grid.Column(
             pd.Series([_pick_text(result, answer, row.key, selected_key) for row in rows], dtype="object"),
-            button("pick", "Pick", pick, _BUTTON_PIXELS, "Select the series, ◉ the selected one: all numbers follow"),
+            button("pick", "Pick", pick, "Select the series, ◉ the selected one: numbers follow"),
         ),
         "not": grid.Column(
             pd.Series([None if row.key == OTHER else "≠" for row in rows], dtype="object"),
-            button("not", "Not", lambda key: act(result.basis, key, "not"), _BUTTON_PIXELS, "Exclude the series"),
+            button("not", "Not", lambda key: act(result.basis, key, "not"), "Exclude the series"),
         ),
     }
+    if answer.query.group_by == "customer_id":
+        columns["page"] = grid.Column(
+            pd.Series(["↗" if row.key[1] else None for row in rows], dtype="object"),
+            button("page", "Page", visit, "Open the customer's page"),
+        )
     shapeless = others + name_width
-    width = shapeless + shape_width + 2 * _BUTTON_PIXELS + _SLACK_PIXELS
+    width = shapeless + shape_width + (len(columns) - list(columns).index("pick")) * grid.BUTTON_PIXELS + _SLACK_PIXELS
     st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _PAGE_MARGIN_PIXELS, shapeless=shapeless))
     grid.draw(
         columns,

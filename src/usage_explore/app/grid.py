@@ -44,6 +44,12 @@ _MAX_SAFE_INTEGER, _MIN_PLAIN_NUMBER = 2**53 - 1, 1e-6
 _LETTER_PIXELS, _PADDING_PIXELS, _MAX_WIDTH_PIXELS = 6.6, 18, 420
 """Widths of a letter or digit, of a cell's padding, and of the widest column of numbers."""
 
+BUTTON_PIXELS = 44
+"""Width of a column of buttons."""
+
+PAGE = "customer page"
+"""Column of the table of events, and key, of the buttons that open a customer's page."""
+
 RANK = "#"
 """Heading of a list's first column: the row's number, and the cell in which the keyboard enters the list."""
 
@@ -203,8 +209,17 @@ def width(label: str, texts: Sequence[str | None]) -> int:
     )
 
 
-def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: bool = False, **options: Any) -> Any:
+def events_table(
+    events: Sequence[Event],
+    timezone: str,
+    names: Names,
+    ranked: bool = False,
+    visit: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Any:
     """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`.
+
+    With `visit` each event has a button beside its customer, for which it is called.
 
     A column of ids with names has the names, and the ids follow in a column of their own: Customer, Customer id. The
     `MAX_DIMENSION_COLUMNS` most frequent dimension keys have a column each, `dim:model` in the CSV; others share one.
@@ -228,7 +243,29 @@ def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: b
             is_measured = name in _MEASURED or f"{heading} id" in ids
             pixels = width(heading, values) if is_measured else None
             columns[heading] = texts(heading, values, shown, width=pixels)
+            if name == "customer_id" and visit is not None:
+                columns[PAGE] = _visits(events, visit)
     return draw({**columns, **ids}, alt="Usage events, newest first", **options)
+
+
+def _visits(events: Sequence[Event], visit: Callable[[Event], None]) -> Column:
+    """The buttons that open the page of an event's customer."""
+
+    def clicked() -> None:
+        click = st.session_state[PAGE]
+        if click is not None and click["row"] < len(events):
+            visit(events[click["row"]])
+
+    button: Any = st.column_config.ButtonColumn(
+        "Page",
+        key=PAGE,
+        on_click=clicked,
+        type="tertiary",
+        alignment="left",
+        width=BUTTON_PIXELS,
+        help="Open the customer's page",
+    )
+    return Column(pd.Series(["↗"] * len(events), dtype="object"), button)
 
 
 def _dimension_columns(events: Sequence[Event]) -> dict[str, Column]:

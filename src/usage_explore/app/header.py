@@ -14,7 +14,18 @@ from usage_explore import formatting
 from usage_explore.app import cache, markdown, recent_links, saved_views, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.load import permission
-from usage_explore.app.navigation import Pages, View, changed, follow, forget_old_url, go, page_url, read_url, write_url
+from usage_explore.app.navigation import (
+    Pages,
+    View,
+    changed,
+    follow,
+    forget_old_url,
+    go,
+    leave,
+    page_url,
+    read_url,
+    write_url,
+)
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView, LoadView, Pairs, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
@@ -43,7 +54,7 @@ def header(
         shown = customer.to_params() if customer is not None else None
         page_links(pages, links, LoadView(view.query.organization_id), view.timezone, shown)
         search_box(pages, view, source)
-        if not isinstance(view, HomeView | CustomerView):  # whose views are not saved
+        if not isinstance(view, HomeView) and (view.query.customer_id or not isinstance(view, CustomerView)):
             saved_views.menu(pages, view, source)
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
@@ -177,6 +188,7 @@ def opened_view(kind: type[_View], pages: Pages) -> tuple[_View, Source] | None:
     None after drawing a choice of organization, or how to load events. Raises `UsageExploreError`.
     """
     forget_old_url()
+    leave()
     pairs = read_url()
     view = kind.from_params(pairs)
     organization_id = _chosen(view, pages)

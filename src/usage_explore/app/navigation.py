@@ -13,6 +13,7 @@ from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore.app import markdown
+from usage_explore.app.components import visit
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView, Pairs, ValidateView
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import url_params
@@ -107,6 +108,22 @@ def _merged(drawn: View, edited: Pairs) -> Pairs:
         if pair[0] != "cursor"
     )
     return type(drawn).from_params(merged).to_params()
+
+
+def leave_for(target: View) -> None:
+    """Go to a view of any page, in the next run: for callbacks, which can draw nothing."""
+    st.session_state["leave_for"] = target
+
+
+def leave() -> None:
+    """Go to the view that a callback has left this page for."""
+    if target := st.session_state.pop("leave_for", None):
+        visit(link(target), key="leave")
+
+
+def link(view: View) -> str:
+    """The relative link to a view, for a page of the app."""
+    return f"{view.path or 'explore'}?{query_string(view.to_params())}"
 
 
 def fits(pairs: Pairs) -> bool:

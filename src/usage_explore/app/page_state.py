@@ -29,6 +29,9 @@ ChartKind = Literal["bars", "lines", "area"]
 Order = Literal["total", "change", "relative"]
 """What the ranking and the leaderboards are sorted by: the total, its change, or its relative change."""
 
+Tab = Literal["events", "who", "why", "data", "code", "download", "ticket"]
+"""What is shown under the chart."""
+
 Span = tuple[datetime, datetime]
 Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
@@ -40,7 +43,7 @@ _CUSTOMER_PARAMETERS = ("organization_id", "customer_id", *_WINDOW_PARAMETERS, "
 
 @dataclass(frozen=True)
 class ExploreView:
-    """The Explore page: a query, the chart's kind, the selected bar or span, and the order of ranking and leaderboards.
+    """The Explore page: a query, the chart's kind, the selected bar or span, the order of the ranking, the open tab.
 
     `series` is the (kind, key) of the selected series, None for all series; `span` is the selected time. With either,
     headline, ranking, leaderboards and rows are those of the selection.
@@ -52,11 +55,13 @@ class ExploreView:
     series: tuple[SeriesKind, str | None] | None = None
     span: Span | None = None
     order: Order = "total"
+    tab: Tab = "events"
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link; the start page if it has no parameter but `organization_id`. Raises `QueryError`."""
-        query_pairs, values, faults = _split(pairs, {"chart": _chart, "series": _series, "span": _span, "rank": _order})
+        readers = {"chart": _chart, "series": _series, "span": _span, "rank": _order, "tab": _tab}
+        query_pairs, values, faults = _split(pairs, readers)
         query = _query(AggregateQuery, started(query_pairs, START["AggregateQuery"]), faults)
         if "rank" in values:
             values["order"] = values.pop("rank")
@@ -74,6 +79,8 @@ class ExploreView:
             own.append(("span", "/".join(map(rfc3339, self.span))))
         if self.order != "total":
             own.append(("rank", self.order))
+        if self.tab != "events":
+            own.append(("tab", self.tab))
         return (*explicit(self.query), *own)
 
     @property
@@ -92,7 +99,7 @@ class ExploreView:
         """
         changed = cast("AggregateQuery", query)
         if changed.organization_id != self.query.organization_id:
-            return ExploreView(changed, self.chart, order=self.order)
+            return ExploreView(changed, self.chart, order=self.order, tab=self.tab)
         series = self.series if changed.group_by == self.query.group_by else None
         return self.replace(query=changed, series=series)
 
@@ -399,6 +406,10 @@ def _chart(value: str) -> str:
 
 def _order(value: str) -> str:
     return str(validators.choice(value, allowed=get_args(Order)))
+
+
+def _tab(value: str) -> str:
+    return str(validators.choice(value, allowed=get_args(Tab)))
 
 
 def _series(value: str) -> tuple[SeriesKind, str | None]:

@@ -18,12 +18,11 @@ from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, write_url
-from usage_explore.app.page_state import EventsView, HomeView, Pairs
+from usage_explore.app.page_state import CustomerView, EventsView, HomeView, Pairs
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.query.base import Query, Windowed
 from usage_explore.query.describe import measure_name
 from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
-from usage_explore.query.url_params import query_string
 from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.records.views import (
     MAX_VIEW_NAME_CHARACTERS,
@@ -257,8 +256,17 @@ def _is_open(saved: SavedView, view: View) -> bool | None:
     """Whether the page shows the view pinned; None if it does not show it."""
     if saved.page != (view.path or "explore"):
         return None
-    text = query_string(pair for pair in view.to_params() if pair[0] != "organization_id")
-    return text == saved.pinned if text in (saved.pinned, saved.params) else None
+    shown = _compared(view.to_params())
+    try:
+        pinned, live = (_compared(saved.pairs(pinned=pinned)) for pinned in (True, False))
+    except QueryError:  # damaged
+        return None
+    return shown == pinned if shown in (pinned, live) else None
+
+
+def _compared(pairs: Pairs) -> Pairs:
+    """The parameters by which a saved view is recognized; in another tab it is the same view."""
+    return tuple(sorted(pair for pair in pairs if pair[0] not in ("organization_id", "tab")))
 
 
 def _links(pages: Pages, view: View, saved: tuple[SavedView, ...]) -> None:
@@ -322,10 +330,11 @@ def _place(source: Source) -> str:
 def _save(view: View, same: SavedView | None) -> None:
     name = st.session_state[_NAME].strip()
     query, display = _state(view)
+    page = view.path or "explore"
 
     def act() -> SavedView:
         if same is not None and same.name == name:
-            return _store(same).change_view(same, query=query, display=display)
+            return _store(same).change_view(same, query=query, display=display, page=page)
         store = cache.source(cast("UUID", query.organization_id)).store
         return store.save_view(
             name,
@@ -333,6 +342,7 @@ def _save(view: View, same: SavedView | None) -> None:
             st.session_state.get(_NOTE, ""),
             author=sign_in.current_user() or LOCAL_AUTHOR,
             display=display,
+            page=page,
         )
 
     if _changed(_MENU, act):
@@ -345,7 +355,8 @@ def _state(view: View) -> tuple[_SavedQuery, Pairs]:
     query: _SavedQuery = view.query
     if isinstance(view, EventsView):
         query = view.query.replace(cursor=None)
-    return query, tuple(pair for pair in view.to_params() if pair[0] in type(query).VIEW)
+    own = ("currency",) if isinstance(view, CustomerView) else type(query).VIEW
+    return query, tuple(pair for pair in view.to_params() if pair[0] in own)
 
 
 def _store(saved: SavedView) -> Store:

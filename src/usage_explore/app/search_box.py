@@ -10,7 +10,8 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.navigation import Pages, View, go
+from usage_explore.app.components import focus, visit
+from usage_explore.app.navigation import Pages, View, go, link
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView
 from usage_explore.app.query_edits import Filter
 from usage_explore.errors import QueryError
@@ -21,11 +22,13 @@ from usage_explore.query.queries import EventQuery, LeaderboardQuery
 from usage_explore.query.validators import EARLIEST
 from usage_explore.results.types import Hit
 
-_POPOVER, _TEXT = "search", "search_text"
+_POPOVER, _TEXT, _CLOSING = "search", "search_text", "search_closing"
 
 
 def search_box(pages: Pages, view: View, source: Source) -> None:
     """Draw the button that opens the search, and its results."""
+    if st.session_state.pop(_CLOSING, False):
+        st.session_state[_POPOVER] = False
     popover = st.popover("Search", icon=":material/search:", key=_POPOVER, on_change="rerun")
     if not popover.open:
         return
@@ -37,6 +40,7 @@ def search_box(pages: Pages, view: View, source: Source) -> None:
             label_visibility="collapsed",
             width=380,
         ).strip()
+        focus(".st-key-search_text input", "search_focus")
         if not text:
             st.caption(
                 "An event id or idempotency key, whole; or any part of a name, id, metric, price or dimension value."
@@ -59,6 +63,9 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
             f" subscriptions; values of every column and dimension, {when}."
         )
         return
+    if len(hits) == 1 and _is_one_event(hits[0]):
+        st.session_state[_CLOSING] = True
+        visit(link(_events(view, source, hits[0])), key="search_visit")
     st.caption(f"Events of {when}, without filters; of an id or key, of any time. A click filters by it.")
     with st.container(gap=None):
         for number, hit in enumerate(hits):
@@ -95,6 +102,10 @@ def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> 
             st.page_link(pages.customer, label="Customer page", query_params=page.to_params())
 
 
+def _is_one_event(hit: Hit) -> bool:
+    return hit.group in LOOKED_UP and hit.events == 1
+
+
 def _follow(view: View, target: View) -> None:
     st.session_state[_POPOVER] = False
     go(view, lambda: target)
@@ -111,9 +122,9 @@ def _label(hit: Hit) -> str:
 
 
 def _events(view: View, source: Source, hit: Hit) -> EventsView:
-    """The events of an id or key, of any time; the event itself is opened."""
+    """The events of an id or key, of any time; if it is one event, it is opened."""
     query = EventQuery(organization_id=view.query.organization_id, as_of=view.query.as_of, **{hit.group: (hit.value,)})
-    event = next(iter(source.page(query).events), None) if hit.group == "id" else None
+    event = next(iter(source.page(query).events), None) if _is_one_event(hit) else None
     return EventsView(query, view.timezone, (event.timestamp, event.id) if event else None)
 
 

@@ -1,6 +1,7 @@
 """The tab "Who": leaderboards of every column and dimension for the selection, with shares and changes.
 
-A click on a value filters to it, the small button beside it excludes it, one on a title groups the chart by it.
+A click on a value filters to it, the small button beside it excludes it, one on a title groups the chart by it. The
+arrow of a customer opens its page.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.filters import group_label
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
-from usage_explore.app.navigation import go
-from usage_explore.app.page_state import ExploreView, Order
+from usage_explore.app.navigation import go, link
+from usage_explore.app.page_state import CustomerView, ExploreView, Order
 from usage_explore.app.selection import Selection, Windows, settled_series
 from usage_explore.decimals import Number
 from usage_explore.explain.spans import Span
@@ -61,7 +62,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         elif any(row.key[0] == "value" for row in item.rows):
             single.append(f"{group_label(item.group)} {_name(item.rows[0].key, item.group, names)}")
     unit = METRICS[query.metric]
-    tables = [_table(item, names, shown.total, view.order, unit, searches.get(item.group)) for item in drawn]
+    tables = [_table(item, names, shown.total, view, unit, searches.get(item.group)) for item in drawn]
     about = f"Without changes, {windows}." if isinstance(windows, str) else f"Changes {windows.label}."
     if query.metric != selection.query.metric:
         about = f"These are costs; unit costs do not add up. {about}"
@@ -151,7 +152,7 @@ def _name(key: Key, group: str, names: Names) -> str:
     return query_edits.short_value(group, value or "", names)
 
 
-def _table(made: Board, names: Names, whole: Number, order: Order, unit: str, search: str | None) -> boards.Table:
+def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: str, search: str | None) -> boards.Table:
     note = ""
     if search and not made.rows:
         note = "No value with this text here."
@@ -161,13 +162,13 @@ def _table(made: Board, names: Names, whole: Number, order: Order, unit: str, se
         id=made.group,
         name=group_label(made.group),
         values=f"{made.values:,}",
-        rows=tuple(_cell(row, made.group, names, whole, order, unit) for row in made.rows),
+        rows=tuple(_cell(row, made.group, names, whole, view, unit) for row in made.rows),
         search=search,
         note=note,
     )
 
 
-def _cell(row: Row, group: str, names: Names, whole: Number, order: Order, unit: str) -> boards.Cell:
+def _cell(row: Row, group: str, names: Names, whole: Number, view: ExploreView, unit: str) -> boards.Cell:
     name = (
         f"{row.members:,} more"
         if row.key == OTHER and row.members
@@ -189,10 +190,11 @@ def _cell(row: Row, group: str, names: Names, whole: Number, order: Order, unit:
         title=formatting.typographic(exact),
         total=formatting.typographic(formatting.short(row.total)),
         part=formatting.percent(total, whole) if total >= 0 else formatting.NO_VALUE,
-        change=formatting.typographic(changed(row, order)),
+        change=formatting.typographic(changed(row, view.order)),
         share=float(Decimal(total) / Decimal(whole)) if whole > 0 else 0.0,
         actionable=row.key != OTHER,
         excludable=row.key != OTHER,
+        link=link(CustomerView.of(view.query, row.key[1])) if group == "customer_id" and row.key[1] else "",
     )
 
 

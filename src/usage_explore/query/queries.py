@@ -125,7 +125,7 @@ class AggregateQuery(Windowed, EventFilters):
     relative; `resolve(now)` makes it absolute. Raises `QueryError` with all faults together.
     """
 
-    VIEW = ("chart", "series", "span", "rank")
+    VIEW = ("chart", "series", "span", "rank", "tab")
 
     bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=BUCKETS))] = Field(
         "day", description="Bucket size; weeks are ISO weeks, starting on Monday, months those of the calendar."

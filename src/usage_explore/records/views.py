@@ -41,8 +41,16 @@ MAX_VIEW_BYTES = 16_384
 MAX_VIEW_PARAMETERS = 900
 """`name=value` pairs of each query string of a view: fewer than a link into the app can have."""
 
-PAGES: dict[str, type[Query]] = {"explore": AggregateQuery, "events": EventQuery, "validate": Period}
+PAGES: dict[str, type[Query]] = {
+    "explore": AggregateQuery,
+    "events": EventQuery,
+    "validate": Period,
+    "customer": AggregateQuery,
+}
 """The pages whose views can be saved, with the class of their queries."""
+
+_CUSTOMER_DISPLAY = ("currency",)
+"""Parameters of a customer's page that only concern the display."""
 
 _ONE_MICROSECOND = timedelta(microseconds=1)
 
@@ -103,42 +111,51 @@ class SavedView:
     def _parsed(self, text: str) -> Query:
         if self.page not in PAGES:
             raise QueryError([Fault("page", f"{validators.shorten(self.page)} is not a page of this version")])
-        own = PAGES[self.page].from_params(text)
-        return own.replace(organization_id=self.organization_id)
+        return _parsed(self.page, url_params.pairs(text)).replace(organization_id=self.organization_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewState:
     """What a view opens: the query, and the URL parameters that only concern the display, such as `chart=lines`.
 
-    `pinned` is the query with absolute times and `as_of`, `headline` its number.
+    `pinned` is the query with absolute times and `as_of`, `headline` its number. `page` is one of `PAGES`, None for the
+    first one of the query's class.
     """
 
     query: Query
     pinned: Query
     headline: Headline
     display: tuple[tuple[str, str], ...] = ()
+    page: str | None = None
 
     def columns(self) -> dict[str, object]:
         """The values of the state's columns. Raises `QueryError` for a query string that is too long."""
-        page = next((name for name, model in PAGES.items() if type(self.query) is model), None)
-        if page is None:
-            kinds = ", ".join(model.__name__ for model in PAGES.values())
+        pages = [name for name, model in PAGES.items() if type(self.query) is model]
+        if not pages:
+            kinds = ", ".join(dict.fromkeys(model.__name__ for model in PAGES.values()))
             raise QueryError([Fault("query", f"{validators.shorten(self.query)} is not one of {kinds}")])
+        page = self.page or pages[0]
+        if page not in pages:
+            message = f"{validators.shorten(page)} has no {type(self.query).__name__}; it can be {' or '.join(pages)}"
+            raise QueryError([Fault("page", message)])
+        if page == "customer" and self.query.customer_id is None:
+            raise QueryError([Fault("query", "has no customer_id; the view of a customer's page needs one")])
         return {
             "page": page,
-            "params": self._text(self.query),
-            "pinned": self._text(self.pinned),
+            "params": self._text(page, self.query),
+            "pinned": self._text(page, self.pinned),
             "total": None if self.headline.total is None else plain(self.headline.total),
             "currency": self.headline.currency,
             "as_of": self.pinned.as_of,
         }
 
-    def _text(self, query: Query) -> str:
+    def _text(self, page: str, query: Query) -> str:
         pairs = query.replace(organization_id=None).to_params()
-        if not pairs and not isinstance(query, EventQuery):  # without any parameter a link opens the start view
-            pairs = (("since", str(query.since)),)  # type: ignore[attr-defined]
-        type(query).from_params((*pairs, *self.display))  # raises for a parameter that the page has not
+        named = page == "customer" and any(name in ("since", "until", "window") for name, _ in pairs)
+        if not (named if page == "customer" else pairs) and not isinstance(query, EventQuery):
+            # without any parameter, on a customer's page without a window, a link opens the start view
+            pairs = (*pairs, ("since", str(query.since)))  # type: ignore[attr-defined]
+        _parsed(page, (*pairs, *self.display))  # raises for a parameter that the page has not
         text = query_string((*pairs, *self.display))
         if len(text) > MAX_VIEW_BYTES:
             message = f"has {len(text):,} bytes as a link, more than the {MAX_VIEW_BYTES:,} of a view; remove filters"
@@ -147,6 +164,12 @@ class ViewState:
             message = f"has {number:,} parameters, more than the {MAX_VIEW_PARAMETERS:,} of a view; remove filters"
             raise QueryError([Fault("query", message)])
         return text
+
+
+def _parsed(page: str, pairs: Iterable[tuple[str, str]]) -> Query:
+    """The query of a page's parameters. Raises `QueryError`."""
+    own = tuple(pair for pair in pairs if page != "customer" or pair[0] not in _CUSTOMER_DISPLAY)
+    return PAGES[page].from_params(own)
 
 
 def headline_query(query: Query) -> AggregateQuery | EventQuery:

@@ -43,17 +43,19 @@ class SavedViews(Queries):
         *,
         author: str = LOCAL_AUTHOR,
         display: Sequence[tuple[str, str]] = (),
+        page: str | None = None,
     ) -> SavedView:
         """Save a query as a view that the app lists, with its pinned form and its headline number.
 
-        `display` has URL parameters that only concern the display, such as ("chart", "lines"). The view is saved in
+        `display` has URL parameters that only concern the display, such as ("chart", "lines"). `page` is "customer" for
+        an `AggregateQuery` of one customer on the Customer page, else that of the query's class. The view is saved in
         `views_place()`; the events are only read. Raises `QueryError` for a name that is taken or too long, and a query
         that is too long; `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.save_view("Tokens by model", AggregateQuery(group_by="dim:model"))  # doctest: +SKIP
         """
         expect_instance("author", author, str)
-        state = self._view_state(query, display)
+        state = self._view_state(query, display, page)
         with self._saved() as (places, own, now):
             return views.save(places, own, state, name=name, note=note, author=author, now=now)
 
@@ -65,13 +67,14 @@ class SavedViews(Queries):
         note: str | None = None,
         query: AggregateQuery | EventQuery | Period | None = None,
         display: Sequence[tuple[str, str]] = (),
+        page: str | None = None,
     ) -> SavedView:
         """The view with another name, note or query; None leaves it. Raises as `save_view`.
 
         `RecordError` too if the view was changed or deleted after it was read.
         """
         expect_instance("view", view, SavedView)
-        state = None if query is None else self._view_state(query, display)
+        state = None if query is None else self._view_state(query, display, page)
         with self._saved(view) as (places, _, now):
             return views.change(places, view, now, name=name, note=note, state=state)
 
@@ -107,14 +110,16 @@ class SavedViews(Queries):
             return Headline(None)
         return Headline(answer.total, answer.currency)
 
-    def _view_state(self, query: AggregateQuery | EventQuery | Period, display: Sequence[tuple[str, str]]) -> ViewState:
+    def _view_state(
+        self, query: AggregateQuery | EventQuery | Period, display: Sequence[tuple[str, str]], page: str | None
+    ) -> ViewState:
         expect_instance("query", query, AggregateQuery, EventQuery, Period)
         if not isinstance(display, tuple | list) or not all(map(_is_pair, display)):
             raise QueryError([Fault("display", 'is not a list of pairs of texts, such as ("chart", "lines")')])
         if isinstance(query, EventQuery):
             query = query.replace(cursor=None)
         pinned = self.pin(query)
-        return ViewState(query=query, pinned=pinned, headline=self.headline(pinned), display=tuple(display))
+        return ViewState(query=query, pinned=pinned, headline=self.headline(pinned), display=tuple(display), page=page)
 
     @contextmanager
     def _saved(self, view: SavedView | None = None) -> Iterator[tuple[Places, UUID, datetime]]:

@@ -1,0 +1,6 @@
+export default function (component) {
+  const { data, parentElement } = component
+  if (parentElement.querySelector("i")) return // only when it appears
+  parentElement.append(element("i", { hidden: "" }))
+  document.querySelector(data.selector)?.focus({ preventScroll: true })
+}
