@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,7 @@ from usage_explore import AggregateQuery, EventQuery, QueryError, formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.events import export_file_name
 from usage_explore.app.header import linked_views
-from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
+from usage_explore.app.page_state import EventsView, ExploreView, Tab, ValidateView
 from usage_explore.app.query_edits import Filter
 from usage_explore.decimals import json_text
 from usage_explore.query import buckets
@@ -44,9 +45,17 @@ series = st.one_of(
 )
 
 
-@given(filters, st.sampled_from(["bars", "lines", "area"]), st.none() | series, st.none() | spans)
-def test_an_explore_view_is_its_parameters(one, chart, picked, span) -> None:
-    view = ExploreView(query_edits.with_filter(AggregateQuery(organization_id=ID), one), chart, picked, span)
+@given(
+    filters,
+    st.sampled_from(["bars", "lines", "area"]),
+    st.none() | series,
+    st.none() | spans,
+    st.sampled_from(get_args(Tab)),
+)
+def test_an_explore_view_is_its_parameters(one, chart, picked, span, tab) -> None:
+    query = query_edits.with_filter(AggregateQuery(organization_id=ID), one)
+    view = ExploreView(query, chart, picked, span, tab=tab)
+    assert AggregateQuery.from_params(view.to_params()) == query
     assert ExploreView.from_params(view.to_params()) == view
 
 

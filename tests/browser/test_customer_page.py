@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from support.browser_pages import SCHEMES, address, at_rest, choice, in_scheme, parameters, settled, violations
 from support.demo_database import ACME, WINDOW
@@ -73,6 +74,43 @@ def test_explore_filtered_to_a_customer_leads_to_its_page(visit: Visit, largest:
     page.get_by_role("link", name="Customer", exact=True).click()
     expect(page.locator(".st-key-metrics")).to_be_visible()
     assert parameters(page) == {name: [value] for name, value in {**LINK, "customer_id": largest}.items()}
+
+
+def test_one_click_opens_the_page_from_a_leaderboard_the_ranking_and_an_event(visit: Visit, largest: str) -> None:
+    page = settled(visit(address("", **LINK, group_by="customer_id", tab="who")))
+    before = page.url
+    page.get_by_role("region", name="customer", exact=True).get_by_role("link").first.click()
+    opened(page, largest)
+    page.go_back()
+    page.wait_for_url(before)
+    settled(page)
+    click_last_button(page, page.locator('[data-testid="stDataFrame"]').first)
+    opened(page, largest)
+    for path in ("", "events"):
+        page.goto(address(path, organization_id=ACME, customer_id=largest, **({} if path else WINDOW)))
+        settled(page)
+        click_last_button(page, page.locator('[data-testid="stDataFrame"]').last)
+        opened(page, largest)
+
+
+def opened(page: Page, customer: str) -> None:
+    page.wait_for_url(re.compile("/customer"))
+    expect(page.locator(".st-key-metrics")).to_be_visible()
+    assert parameters(page)["customer_id"] == [customer]
+
+
+def click_last_button(page: Page, table: Locator) -> None:
+    """Click the rightmost button of the first row; a table is a canvas, whose pointer shows where its buttons are."""
+    table.scroll_into_view_if_needed()
+    at_rest(page)
+    box = table.bounding_box()
+    assert box
+    for right in range(20, int(box["width"]), 12):
+        page.mouse.move(box["x"] + box["width"] - right, box["y"] + 52)
+        if "pointer" in table.locator("canvas").evaluate_all("all => all.map(one => getComputedStyle(one).cursor)"):
+            page.mouse.click(box["x"] + box["width"] - right, box["y"] + 52)
+            return
+    raise AssertionError("no button in the first row")
 
 
 def test_the_pinned_link_shows_the_same_numbers(visit: Visit, largest: str) -> None:

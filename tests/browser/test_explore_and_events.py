@@ -71,6 +71,42 @@ def test_back_and_forward_restore_what_was_shown(visit: Visit) -> None:
         shows(page, expected)
 
 
+def test_the_open_tab_survives_reload_filters_and_back(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    for name in ("Who", "Data"):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_url(re.compile(f"tab={name.lower()}"))
+    page.reload()
+    settled(page)
+    expect(page.get_by_role("tab", name="Data")).to_have_attribute("aria-selected", "true")
+    choice(page, "week").click()
+    page.wait_for_url(re.compile("bucket=week"))
+    assert parameters(page)["tab"] == ["data"]
+    for expected in ("Data", "Who", "Events behind this"):
+        page.go_back()
+        expect(page.get_by_role("tab", name=expected)).to_have_attribute("aria-selected", "true")
+    assert "tab" not in parameters(page)
+
+
+@pytest.mark.parametrize("path", ["", "events"])
+def test_the_whole_key_of_one_event_opens_it_and_back_returns(visit: Visit, store: Store, path: str) -> None:
+    event = store.scoped(ACME).events(EventQuery(limit=1)).events[0]
+    page = settled(visit(address(path, organization_id=ACME, metric_key="images")))
+    before = page.url
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.get_by_role("textbox", name="Search")).to_be_focused()
+    page.keyboard.type(event.idempotency_key)
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/events.*event="))
+    expect(page.get_by_text("Event in full")).to_be_visible()
+    settled(page)
+    assert parameters(page)["idempotency_key"] == [event.idempotency_key]
+    expect(page.get_by_role("textbox", name="Search")).to_be_hidden()
+    page.go_back()
+    page.wait_for_url(before)
+    settled(page)
+
+
 def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
     page = settled(visit(address("", **LINK)))
     choice(page, "7 d").click()

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from support.browser_pages import SCHEMES, Site, address, at_rest, in_scheme, parameters, settled, violations
 from support.generated_events import ORGANIZATION, insert
 from support.plain_events import event
+from usage_explore import connect
 from usage_explore.db import ddl
 
 LINK = address("", organization_id=str(ORGANIZATION), since="-29d/d", group_by="dim:model", chart="lines")
@@ -65,6 +66,26 @@ def test_save_open_in_a_fresh_browser_rename_and_delete(written: Site, new_page:
     expect(fresh.get_by_role("link", name="Renamed")).to_have_count(0)
     fresh.get_by_role("button", name="Undo").click()
     expect(fresh.get_by_role("link", name="Renamed")).to_be_visible()
+
+
+def test_the_view_of_a_customer_is_saved_and_opened_again(written: Site, new_page: Callable[..., Page]) -> None:
+    with connect(written.database_url) as store:
+        customer = store.scoped(ORGANIZATION).customers()[0].value
+    page = new_page(base_url=written.url)
+    page.goto(address("customer", organization_id=str(ORGANIZATION), customer_id=customer, since="-6d/d"))
+    expect(page.locator(".st-key-metrics")).to_be_visible()
+    at_rest(page)
+    save(page, "Our customer", "")
+    expect(page.locator(".st-key-opened_view")).to_contain_text("2 events then, unchanged since.")
+    page.get_by_role("link", name="Home").click()
+    page.get_by_role("link", name="Our customer").click()
+    expect(page.locator(".st-key-metrics")).to_be_visible()
+    expect(page.locator(".st-key-opened_view")).to_contain_text("Our customer")
+    assert parameters(page) == {
+        "organization_id": [str(ORGANIZATION)],
+        "customer_id": [customer],
+        "since": ["-6d/d"],
+    }
 
 
 def test_home_is_accessible_and_lists_the_links_opened_last(written: Site, new_page: Callable[..., Page]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -33,6 +34,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 EVENTS = [
     event(NOW - timedelta(days=day), quantity=Decimal("0.1"), dimensions='{"model": "a"}') for day in range(2, 12)
 ]
+CUSTOMER = UUID("00000000-0000-4000-8000-00000000c057")
 QUERY = AggregateQuery(metric="sum_quantity", group_by="dim:model", since="-29d/d", timezone="Europe/Berlin")
 
 
@@ -235,6 +237,35 @@ def test_a_note_and_a_query_have_bounds(store: Store) -> None:
 def test_display_options_of_another_page_are_refused(store: Store) -> None:
     with pytest.raises(QueryError, match="finding"):
         store.save_view("Wrong", QUERY, display=[("finding", "0123456789ab")])
+
+
+@pytest.mark.parametrize("since", ["-30d", "-29d/d"])  # a default, which a link would leave out, and another one
+def test_the_view_of_a_customer_s_page_names_its_window(store: Store, since: str) -> None:
+    query = AggregateQuery(customer_id=CUSTOMER, since=since)
+    saved = store.save_view("One", query, page="customer", display=[("currency", "EUR")])
+    assert saved.page == "customer"
+    for pinned in (False, True):
+        assert {"customer_id", "since", "currency"} <= dict(saved.pairs(pinned=pinned)).keys()
+    assert saved.query == query.replace(organization_id=ORGANIZATION)
+    assert saved.pinned_query.as_of == saved.as_of
+    assert store.views() == [saved]
+    changed = store.change_view(saved, query=query.replace(since="-7d"), page="customer")
+    assert (changed.page, dict(changed.pairs())["since"]) == ("customer", "-7d")
+
+
+@pytest.mark.parametrize(
+    ("query", "page", "reason"),
+    [
+        (AggregateQuery(), "customer", "has no customer_id"),
+        (EventQuery(customer_id=CUSTOMER), "customer", "has no EventQuery; it can be events"),
+        (AggregateQuery(), "no such page", "it can be explore or customer"),
+    ],
+)
+def test_a_page_that_does_not_show_the_query_is_refused(store: Store, query: Any, page: str, reason: str) -> None:
+    with pytest.raises(QueryError, match=reason):
+        store.save_view("Wrong", query, page=page)
+    with pytest.raises(QueryError, match="currency"):
+        store.save_view("Wrong", AggregateQuery(customer_id=CUSTOMER), display=[("currency", "EUR")])
 
 
 def test_a_view_of_another_version_is_listed_and_its_query_is_an_error(store: Store) -> None:

@@ -60,9 +60,9 @@ def header(
         if view.query.organization_id in ORGANIZATIONS:
             with st.container(width="content", key="demo"):
                 st.badge(
-                    "Demo data",
+                    "Demo",
                     color="gray",
-                    help="Made up. Load your own events on the page Load, or with `usage-explore load FILE`.",
+                    help="Made-up data. Load your own events on the page Load, or with `usage-explore load FILE`.",
                 )
         st.space("stretch")
         zone = ZoneInfo(view.timezone)

@@ -31,6 +31,8 @@ _STYLE = """<style>
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
 .st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
+[data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
+.st-key-sign_in_page {{ padding-top: 15vh; }}
 .st-key-show_controls {{ display: none; }}
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
@@ -52,12 +54,14 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
 }}
 @media (max-width: 1023px) {{
+  .st-key-filters > :first-child {{ flex: 1 1 100%; }}
   .st-key-header > :is(.st-key-account, :has(> .st-key-demo)) {{ order: 1; }}
   .st-key-header > :has(> [data-testid="stSpace"]) {{ order: 2; flex: 0 0 100%; height: 0; }}
   .st-key-header > :is(.st-key-search, .st-key-views) {{ order: 3; }}
   .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ order: 4; flex: 1 1 5rem; max-width: 15rem; }}
   .st-key-header > :is(.st-key-share, :has(> .st-key-known)) {{ order: 5; }}
 }}
+.st-key-headline {{ row-gap: 0.25rem; }}
 @media (max-width: 480px) {{
   .st-key-show_controls {{ display: block; }}
   :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))
@@ -67,6 +71,12 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
     ) {{ display: none; }}
   .st-key-headline {{ gap: 0 1rem; }}
   .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
+  :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) {{ flex-wrap: nowrap; gap: 0.5rem; }}
+  :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) > * {{ flex: 1 1 0; min-width: 0; }}
+  :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) [data-testid="stDateTimeInput"] {{ width: 100%; }}
+  .st-key-pager {{ gap: 0.25rem; }}
+  .st-key-pager button {{ padding-left: 0.4rem; padding-right: 0.5rem; }}
+  .st-key-pager .st-key-limit, .st-key-limit [data-testid="stSelectbox"] {{ width: 6.8rem !important; }}
   .st-key-header {{ gap: 0.2rem 0.25rem; }}
   .st-key-header a {{ padding-left: 0.3rem; padding-right: 0.3rem; }}
   .st-key-header > :not(:first-child) a p {{ font-size: 0.85rem; }}

@@ -22,6 +22,7 @@ from usage_explore.errors import ConfigurationError, ScopeError
 
 _REQUIRED_SECRETS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 _MIN_SECRET_CHARACTERS = 32
+_CARD_PIXELS = 400
 
 MISDIRECTED = (
     "This server is for the one person on its machine, who opens it at 127.0.0.1 or localhost, or by the "
@@ -68,16 +69,24 @@ def admitted() -> bool:
         return True
     _check_sign_in(people)
     if not _is_signed_in(_user()):
-        st.subheader("usage-explore", anchor=False)
-        st.caption("Sign in to see your organization's usage. You come back to the link you opened.")
-        st.button("Sign in", on_click=st.login, key="sign_in", type="primary")
+        with _card():
+            st.subheader("usage-explore", anchor=False)
+            st.caption("Sign in to see your organization's usage. You come back to the link you opened.")
+            st.button("Sign in", on_click=st.login, key="sign_in", type="primary", width="stretch")
         return False
     if _granted(people, _user()) is None:
-        st.info("No organization here is shown to you; ask the administrator.", icon=":material/info:")
-        _signed_in_as()
-        st.button("Sign out", on_click=st.logout, key="sign_out")
+        with _card():
+            st.info("No organization here is shown to you; ask the administrator.", icon=":material/info:")
+            _signed_in_as()
+            st.button("Sign out", on_click=st.logout, key="sign_out")
         return False
     return True
+
+
+def _card() -> Any:
+    """A bordered box in the middle of the page."""
+    with st.container(horizontal=True, horizontal_alignment="center", key="sign_in_page"):
+        return st.container(width=_CARD_PIXELS, border=True)
 
 
 def may_upload(user: Mapping[str, Any]) -> bool:
