@@ -341,9 +341,7 @@ def test_the_python_the_request_and_the_sql_give_the_numbers_on_the_page(explore
         "not:metric_key": [text.replace("\\", "\\\\").replace(",", "\\,") for text in odd],
         "dim:region": "us-east",
     }
-    app = explore(**LINK, **filters)
-    app.session_state["tab"] = "Code"
-    app.run()
+    app = explore(**LINK, **filters, tab="code")
     python, request, sql_text = (each.value for each in app.code[1:])
     names: dict[str, object] = {}
     exec(python, names)

@@ -129,9 +129,8 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
 def test_the_header_is_one_row_from_1024_pixels_and_two_on_a_phone(visit: Visit, store: Store, path: str) -> None:
     customer = store.scoped(ACME).customers()[0].value  # with it, the header has all of its links
     link = {**WINDOW, **({"timezone": "America/Argentina/Buenos_Aires"} if path == "" else {})}
-    page = settled(
-        visit(address(path, organization_id=ACME, customer_id=customer, **(link if path != "events" else {})))
-    )
+    page = visit(address(path, organization_id=ACME, customer_id=customer, **(link if path != "events" else {})))
+    page.locator(".st-key-header").get_by_role("button", name="Share").wait_for()
     header = page.locator(".st-key-header")
     links = [header.get_by_role("link", name=name) for name in ("Home", "Explore", "Events", "Validate", "Customer")]
     controls = [
