@@ -54,15 +54,8 @@ from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
-_TABS: dict[Tab, str] = {
-    "events": "Events behind this",
-    "who": "Who",
-    "why": "Why",
-    "data": "Data",
-    "code": "Code",
-    "download": "Download",
-    "ticket": "For a ticket",
-}
+_TAB_LABELS = ("Events behind this", "Who", "Why", "Data", "Code", "Download", "For a ticket")
+_TABS: dict[Tab, str] = dict(zip(get_args(Tab), _TAB_LABELS, strict=True))
 _MAX_DATA_ROWS = 20_000
 
 
