@@ -73,9 +73,12 @@ def test_the_runaway_is_named_after_two_clicks_and_its_rows_are_seen_after_four(
     assert parameters(page)["customer_id"] == [str(planted.customer_id)]
     page.get_by_role("tab", name="Events behind this").click()  # 4
     sees(page, formatting.counted(now, "event") + " ·")
-    page.go_back()
+    page.go_back()  # to the other tab
+    page.wait_for_url(re.compile("tab=who"))
+    assert "customer_id" in parameters(page)
+    page.go_back()  # to the page without the filter
+    page.wait_for_url(lambda url: "customer_id" not in url)
     settled(page)
-    assert "customer_id" not in parameters(page)
     assert "span" in parameters(page)
 
 
