@@ -334,7 +334,7 @@ def _values(view: View, source: Source, group: str) -> None:
         single=is_id,
         ticked=[f"={value}" for value in present],
         action=action,
-        refused=_PROBLEM in st.session_state,
+        refused=_PROBLEM in st.session_state or "notice" in st.session_state,  # a link that would be too long
     )
 
 
