@@ -207,8 +207,8 @@ def test_costs_in_several_currencies_are_lines_without_a_total() -> None:
 
 def test_no_costs_are_said_to_be_none() -> None:
     found = CASES["unit costs of nothing"]()
-    assert "None of these events has a cost" in labels.summary(found)
-    assert "None of these events has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
+    assert "No event here has a cost" in labels.summary(found)
+    assert "No event here has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
 
 
 @pytest.mark.usefixtures("validated_charts")

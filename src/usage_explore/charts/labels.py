@@ -133,9 +133,9 @@ def caption(answer: AggregateData, organization: str) -> str:
 
 def no_costs_note(answer: AggregateData) -> str | None:
     """The note that no event has a cost, if a cost is measured."""
-    if answer.query.metric not in COST_METRICS or answer.currencies or not answer.metrics:
+    if answer.query.metric not in COST_METRICS or answer.currencies:
         return None
-    return "None of these events has a cost"
+    return "No event here has a cost"
 
 
 def notes(answer: AggregateData) -> list[str]:
