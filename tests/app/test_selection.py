@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -15,6 +17,7 @@ from usage_explore.app.selection import Selection, Windows, selected, settled_se
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 DAY = timedelta(days=1)
+SPAN = "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"
 NINTH = datetime(2026, 9, 9, tzinfo=UTC)
 
 
@@ -92,8 +95,7 @@ def test_only_and_not_compose_with_the_filters_that_are_there() -> None:
 
 
 def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) -> None:
-    span = "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"
-    app = explore(**LINK, span=span, rank="change")
+    app = explore(**LINK, span=SPAN, rank="change")
     query = AggregateQuery(**{**LINK, "since": NINTH, "until": NINTH + DAY}, top=0)
     now, before = (
         store.aggregate(query.replace(since=NINTH - days * DAY, until=NINTH - days * DAY + DAY)) for days in (0, 7)
@@ -111,3 +113,34 @@ def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) ->
     }
     moved = sorted((abs(change) for change in changes.values()), reverse=True)
     assert [abs(change) for change in listed["change"]][:5] == moved[:5]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"), [({"span": SPAN}, "9 Sep 2026"), ({"series": "value:tokens_in"}, "metric tokens_in")]
+)
+def test_the_text_for_a_ticket_is_about_the_selection(
+    explore: Open, store: Store, parameters: dict[str, str], words: str
+) -> None:
+    app = explore(**LINK, **parameters)
+    app.session_state["tab"] = "For a ticket"
+    app.run()
+    text = app.code[-1].value
+    link = text.splitlines()[-1]
+    pinned = AggregateQuery.from_params([pair for pair in parse_qsl(urlsplit(link).query) if pair[0] not in parameters])
+    answer = store.aggregate(pinned)
+    part = answer
+    if "span" in parameters:
+        part = store.aggregate(pinned.replace(since=NINTH, until=NINTH + DAY))
+        before = store.aggregate(pinned.replace(since=NINTH - 7 * DAY, until=NINTH - 6 * DAY)).total
+        largest = part.series[0]
+        assert f", 9 Sep 2026:\n- {largest.key}: {largest.total:,} events" in text
+        assert f"Its change: {formatting.change(Decimal(part.total - before) / before)}" in text
+        assert f"(2 Sep 2026: {before:,} events)" in text
+    else:
+        part = store.aggregate(pinned.replace(metric_key=["tokens_in"]))
+        assert "Largest" not in text
+    assert f"Selected: {words}: {part.total:,} events" in text
+    assert f"\nTotal: {answer.total:,} events" in text
+    known = formatting.zoned(answer.query.as_of, answer.query.zone)
+    assert f"As of: {known}" in text
+    assert any(f"as of {known}" in each.value.replace("\\", "") for each in app.caption)
