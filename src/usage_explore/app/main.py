@@ -39,6 +39,7 @@ _STYLE = """<style>
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
 .st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 .st-key-show_controls {{ display: none; }}
+.brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
