@@ -19,7 +19,6 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import charts
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.app import query_edits, sign_in
@@ -27,7 +26,7 @@ from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.decimals import Number
-from usage_explore.errors import QueryError, ScopeError, StatementTimeout
+from usage_explore.errors import QueryError, ScopeError
 from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
@@ -39,6 +38,7 @@ from usage_explore.records.views import SavedView
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Comparison, Hit, Series, SeriesKind
 from usage_explore.store import ExtractState, Store
+from usage_explore.store.lookups import FREQUENT_SECONDS
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -53,8 +53,7 @@ MAX_LINES = 8
 Key = tuple[SeriesKind, str | None]
 """(kind, key) of a series."""
 
-_MINUTE, _TEN_MINUTES, _HOUR = 60, 600, 3_600  # seconds that results are cached
-_MAX_FREQUENT_SECONDS = 1
+_MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
 _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
     (AggregateQuery, EventQuery, LeaderboardQuery, Period), repr
 )
@@ -177,7 +176,7 @@ class Source:
     def frequent(self, group: str) -> tuple[str, ...]:
         """The most frequent values of a group in all events of the organization, which fix their colours.
 
-        Empty if they cannot be counted within `_MAX_FREQUENT_SECONDS`. Up to an hour old, as colours should not change.
+        Empty if they cannot be counted within `MAX_FREQUENT_SECONDS`. Up to an hour old, as colours should not change.
         """
         return () if group == "none" else _frequent(self.store, self.store.organization_id, group)
 
@@ -429,14 +428,10 @@ def _currencies(_store: Store, organization_id: UUID | None, within: Query) -> t
         return tuple(_store.currencies(within))
 
 
-@st.cache_resource(ttl=_HOUR, max_entries=200, show_spinner=False, refresh_mode="background")
+@st.cache_resource(ttl=FREQUENT_SECONDS, max_entries=200, show_spinner=False, refresh_mode="background")
 def _frequent(_store: Store, organization_id: UUID | None, group: str) -> tuple[str, ...]:
     with logged_work("frequent values", organization_id, group=group):
-        try:
-            timeout = timedelta(seconds=_MAX_FREQUENT_SECONDS)
-            return tuple(choice.value for choice in _store.values(group, most=charts.MAX_COLORS, timeout=timeout))
-        except StatementTimeout:
-            return ()
+        return _store.count_frequent(organization_id, group)
 
 
 @contextmanager
