@@ -18,6 +18,7 @@ export default function (component) {
     const bar = element("span", { class: "bar", "aria-hidden": "true", style: `width:${Math.max(0, Math.min(1, cell.share)) * 100}%` })
     const not = element("td", { class: "not" })
     if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, icon: NOT, onclick: act("not") }))
+    cell.exclusions.forEach((title, place) => not.append(element("button", { type: "button", title, "aria-label": title, icon: NOT, onclick: () => setTriggerValue("exclude", { row: index, place }) })))
     return element("tr", { title: cell.title }, element("th", { scope: "row" }, name, bar),
       element("td", { class: "total" }, cell.total), element("td", { class: "part" }, cell.part),
       element("td", { class: "change" }, cell.change), not)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -59,6 +59,10 @@ _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
 )
 
 
+class _NotCached(Exception):
+    """The cache has no explanation of the change."""
+
+
 @dataclass(frozen=True)
 class Totals:
     """The total of every value of a group, by (kind, key), and the names of its ids."""
@@ -96,9 +100,22 @@ class Source:
         """The largest values of every column and dimension in the query's window, as of this minute."""
         return _leaderboards(self.store, self.store.organization_id, query, top, self.now)
 
-    def explanation(self, query: AggregateQuery, before: tuple[datetime, datetime]) -> Explanation:
-        """The values that account for the change of a resolved query against another window."""
-        return _explanation(self.store, self.store.organization_id, query, before, self.now)
+    def explanation(
+        self,
+        query: AggregateQuery,
+        before: tuple[datetime, datetime],
+        watch: Callable[[Callable[[], Explanation]], Explanation],
+    ) -> Explanation:
+        """The values that account for the change of a resolved query against another window.
+
+        The search, if it is not cached, is run by `watch`, which may show progress and cancel it.
+        """
+        key = self.store.organization_id, query, before, self.now
+        with suppress(_NotCached):
+            return _explanation(_not_cached, *key)
+        with logged_work("explanation", self.store.organization_id, query):
+            made = watch(lambda: self.store.explain(query, baseline=before))
+        return _explanation(lambda: made, *key)
 
     def first_event(self, as_of: datetime | None) -> datetime | None:
         """The time of the organization's first event known at `as_of`; None without events."""
@@ -361,16 +378,19 @@ def _leaderboards(
         return _store.leaderboards(query, top)
 
 
-@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner="Searching for the causes", hash_funcs=_KEYS)
+def _not_cached() -> Explanation:
+    raise _NotCached
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
 def _explanation(
-    _store: Store,
+    _make: Callable[[], Explanation],
     organization_id: UUID | None,
     query: AggregateQuery,
     before: tuple[datetime, datetime],
     now: datetime,
 ) -> Explanation:
-    with logged_work("explanation", organization_id, query):
-        return _store.explain(query, baseline=before)
+    return _make()
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)

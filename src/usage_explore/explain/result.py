@@ -42,6 +42,9 @@ _MAX_RATIO = 100
 
 _MAX_CELLS_IN_SENTENCE = 3
 
+_MAX_EXCLUDED_IN_LABEL = 2
+"""Excluded values of a group that a label names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -83,10 +86,13 @@ class Cell(Part):
             f"{group_name(group)} is {data_value(value)}"
             for group, value in sorted((*customer, *self.where), key=_order)
         ]
-        if len(self.without) > 1:
-            conditions.append(f"without {len(self.without)} others")
-        else:
-            conditions += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
+        excluded: dict[str, list[str]] = {}
+        for group, value in self.without:
+            excluded.setdefault(group_name(group), []).append(data_value(value))
+        for name, values in excluded.items():
+            few = len(values) <= _MAX_EXCLUDED_IN_LABEL
+            others = f"not {' or '.join(values)}" if few else f"none of {len(values)} values"
+            conditions.append(f"{name} is {others}")
         return ", ".join(conditions)
 
     @property
