@@ -11,9 +11,10 @@ import pytest
 from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
-from usage_explore.app import query_edits
+from usage_explore.app import query_edits, why
 from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selection import Selection, Windows, selected, settled_series, windows, zoomed
+from usage_explore.explain import Cell
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 DAY = timedelta(days=1)
@@ -144,3 +145,37 @@ def test_the_text_for_a_ticket_is_about_the_selection(
     known = formatting.zoned(answer.query.as_of, answer.query.zone)
     assert f"As of: {known}" in text
     assert any(f"as of {known}" in each.value.replace("\\", "") for each in app.caption)
+
+
+def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore: Open, store: Store) -> None:
+    span = (NINTH, NINTH + 7 * DAY)
+    app = explore(**LINK, span="/".join(edge.isoformat().replace("+00:00", "Z") for edge in span))
+    app.session_state["tab"] = "Why"
+    app.run()
+    assert not app.exception
+    explanation = store.explain(
+        AggregateQuery(**{**LINK, "since": span[0], "until": span[1], "group_by": "none"}),
+        baseline=(span[0] - 7 * DAY, span[1] - 7 * DAY),
+    )
+    shown = " ".join(each.value for each in app.markdown).replace("\\", "")
+    assert formatting.typographic(explanation.sentence).replace("\\", "") in shown
+    assert not any("Searching for the causes" in each.value for each in app.caption)
+    query = AggregateQuery(**LINK)
+    pair = Cell(
+        where=(("metric_key", "tokens_in"), ("dim:model", "large")),
+        without=(),
+        always=(),
+        before=1,
+        after=2,
+        share=None,
+        is_new=False,
+        is_gone=False,
+        query=query,
+    )
+    assert why._row(pair, pair.label, "events").exclusions == (
+        "Not metric tokens_in, not only in this pair",
+        "Not model large, not only in this pair",
+    )
+    assert not why._row(pair, pair.label, "events").excludable
+    edited = [why.without_value(ExploreView(query), Selection(query), pair, place).query for place in (0, 1)]
+    assert [dict(each.exclude) for each in edited] == [{"metric_key": ("tokens_in",)}, {"dim:model": ("large",)}]
