@@ -72,6 +72,15 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Newest:
+    """What the organization has `now`, by the database's clock; None without events."""
+
+    now: datetime
+    extent: tuple[datetime, datetime] | None
+    arrival: datetime | None
+
+
+@dataclass(frozen=True)
 class Source:
     """One organization's store, and the database's clock rounded down to the minute."""
 
@@ -170,9 +179,11 @@ class Source:
         """The organization's saved views, by name; those of other people up to a minute old."""
         return _views(self.store, self.store.organization_id)
 
-    def arrival(self) -> datetime | None:
-        """The latest `ingested_at` of the organization; None without events."""
-        return _arrival(self.store, self.store.organization_id, self.now)
+    def newest(self) -> Newest:
+        """The database's clock, the times of the first and last event, and the latest arrival: all read now."""
+        with logged_work("newest", self.store.organization_id):
+            known = dataclasses.replace(self.store, settle=timedelta(0)).known()
+            return Newest(self.store.now(), self.store.extent(EventQuery()), known)
 
     def extract(self) -> ExtractState | str:
         """What the extract of this organization holds, or why there is none."""
@@ -305,12 +316,6 @@ def _find(_store: Store, organization_id: UUID | None, text: str, within: Leader
 def _views(_store: Store, organization_id: UUID | None) -> tuple[SavedView, ...]:
     with logged_work("views", organization_id):
         return tuple(_store.views())
-
-
-@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
-def _arrival(_store: Store, organization_id: UUID | None, now: datetime) -> datetime | None:
-    with logged_work("arrival", organization_id):
-        return dataclasses.replace(_store, settle=timedelta(0)).known()
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
