@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import select, text
