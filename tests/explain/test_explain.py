@@ -230,7 +230,7 @@ def test_one_event_is_singular_and_times_have_no_fractions(explained: Any) -> No
     query = AggregateQuery(since=utc(2026, 6, 10), until=utc(2026, 6, 11, 12) + timedelta(seconds=1, microseconds=250))
     explanation = explained([event(utc(2026, 6, 10, 9))], query, bucket=None)
     assert explanation.total.after == 1
-    assert explanation.sentence.startswith("1 event in 10 Jun 2026 00:00 to 11 Jun 2026 12:00:01 against ")
+    assert explanation.sentence.startswith("1 event from 10 Jun 2026 00:00 to 11 Jun 2026 12:00:01 against ")
     assert ".00025" not in repr(explanation)
 
 
