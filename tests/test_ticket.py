@@ -13,6 +13,7 @@ from support.query_oracle import Row
 from usage_explore import AggregateQuery, Store, ticket
 from usage_explore.comparison import compare
 from usage_explore.db import ddl
+from usage_explore.formatting import zoned
 
 WINDOW = {"since": "2026-10-01T00:00:00Z", "until": "2026-10-15T00:00:00Z", "bucket": "week"}
 
@@ -58,10 +59,31 @@ def test_the_text_has_the_exact_numbers_of_the_pinned_link(
 
 def test_a_selection_and_a_missing_comparison_are_said(store: Store) -> None:
     answer = store.aggregate(AggregateQuery(**WINDOW))
-    text = ticket.text(answer, "not compared: no events", "Acme", "http://link", ("All, 3 Oct 2026", Decimal("1234.5")))
-    assert "Selected: All, 3 Oct 2026: 1,234.5 events" in text
-    assert "Change: not compared: no events" in text
+    part = store.aggregate(answer.query.replace(until="2026-10-03T00:00:00Z"))
+    selection = ticket.Selection("1–2 Oct 2026", part, "not compared: before the first event")
+    text = ticket.text(answer, "not compared: no events", "Acme", "http://link", selection)
+    assert part.total != answer.total
+    assert f"Selected: 1–2 Oct 2026: {part.total:,} events\nIts change: not compared: before the first event\n" in text
+    assert "\nChange: not compared: no events" in text
     assert "Largest" not in text
+
+
+def test_the_largest_series_are_those_of_the_selection(store: Store) -> None:
+    query = store.pin(AggregateQuery(**WINDOW, group_by="metric_key", top=0))
+    answer = store.aggregate(query)
+    part = store.aggregate(answer.query.replace(until="2026-10-02T00:00:00Z", compare="previous"))
+    selection = ticket.Selection("1 Oct 2026", part, compare(store, part))
+    text = ticket.text(answer, compare(store, answer), "Acme", "http://link", selection)
+    head, *_, largest, _ = text.split("\n\n")
+    assert (
+        head.splitlines()[-1] == f"As of: {zoned(query.as_of, query.zone)}; events that arrived later are not counted"
+    )
+    heading, *lines = largest.splitlines()
+    assert heading.endswith("of metric, 1 Oct 2026:")
+    listed = {line[2:].rpartition(": ")[0]: numbers(line.rpartition(": ")[2])[0] for line in lines}
+    shown = {series.label: str(series.total) for series in part.series[: ticket.MAX_SERIES]}
+    assert shown.items() <= listed.items()
+    assert shown != {series.label: str(series.total) for series in answer.series[: ticket.MAX_SERIES]}
 
 
 def test_paragraphs_without_lines_leave_no_gap() -> None:

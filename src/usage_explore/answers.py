@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from usage_explore.decimals import Number, plain, rfc3339
-from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
+from usage_explore.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailable,
+    Fault,
+    QueryError,
+    UsageExploreError,
+)
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import EventFilters, Query, parsed_instant
@@ -64,6 +72,10 @@ class PinSource(Protocol):
 
     def organization_name(self, query: Query, /) -> str:
         """The name and id of the query's organization."""
+        ...
+
+    def frequent_values(self, query: AggregateQuery, /) -> tuple[str, ...]:
+        """The most frequent values of the query's group in all events."""
         ...
 
 
@@ -256,9 +268,16 @@ class Aggregate(AggregateData):
         return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
 
     def chart(self, **options: Any) -> alt.Chart | alt.LayerChart:
-        """The chart of the answer; see `usage_explore.charts.chart` for the options."""
+        """The chart of the answer; see `usage_explore.charts.chart` for the options.
+
+        Without `frequent`, values have the colours that the app gives them: the most frequent values of the group are
+        counted in all events of the organization, at most once an hour, if the database is available.
+        """
         from usage_explore import charts
 
+        if "frequent" not in options and self.store is not None:
+            with suppress(UsageExploreError):
+                options["frequent"] = self.store.frequent_values(self.query)
         return charts.chart(self, **options)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
@@ -18,31 +19,49 @@ MAX_SERIES = 5
 
 _LOOK = labels.LOOK_NOTE.lower()  # a note on a chart, which the text has not
 
-Selection = tuple[str, Number | None]
-"""A selection in words, "model large, 3 Sep 2026", and its exact total."""
+
+class Selection(NamedTuple):
+    """A selected bar, span or series in words, "model large, 3 Sep 2026", its answer, and how that compares."""
+
+    words: str
+    answer: Aggregate
+    comparison: Comparison | str
 
 
 def text(
     answer: Aggregate, comparison: Comparison | str, organization: str, link: str, selection: Selection | None = None
 ) -> str:
-    """The text for a pinned answer; `link` opens the same numbers. Quantities are exact, ids are whole."""
+    """The text for a pinned answer; `link` opens the same numbers. Quantities are exact, ids are whole.
+
+    The largest series are those of the selection, if there is one.
+    """
+    known = zoned(answer.query.as_of or answer.now, answer.query.zone)
+    selected = []
+    part = Selection("", answer, comparison) if selection is None else selection
+    if selection is not None:
+        selected = [
+            f"Selected: {part.words}: {_measured(part.answer, part.answer.total)}"
+            + (f", {part.answer.adds}" if part.answer.adds else ""),
+            f"Its change: {_change(part.answer, part.comparison)}",
+        ]
+    is_listed = answer.query.group_by != "none" and (selection is None or len(part.answer.series) > 1)
     return lines(
         [
             answer.names.in_text(describe(answer.query.replace(as_of=None)), ids=True),
             f"Organization: {organization}",
-            f"As of: {zoned(answer.query.as_of or answer.now, answer.query.zone)}",
+            f"As of: {known}; events that arrived later are not counted",
         ],
         [
-            *([f"Selected: {selection[0]}: {_measured(answer, selection[1])}"] if selection else []),
+            *selected,
             f"Total: {_measured(answer, answer.total)}" + (f", {answer.adds}" if answer.adds else ""),
-            _change(answer, comparison),
+            f"Change: {_change(answer, comparison)}",
             *(
                 f"Note: {note}"
                 for note in labels.notes(answer)
                 if note != labels.LOOK_NOTE and note.lower() != answer.adds
             ),
         ],
-        list(_largest(answer, comparison)) if answer.query.group_by != "none" else [],
+        list(_largest(part)) if is_listed else [],
         [link],
     )
 
@@ -67,11 +86,11 @@ def _measured(answer: Aggregate, value: Number | None, series: Series | None = N
 
 def _change(answer: Aggregate, comparison: Comparison | str) -> str:
     if isinstance(comparison, str):
-        return f"Change: {comparison}"
+        return comparison
     zone = answer.query.zone
     before = span(comparison.since.astimezone(zone), comparison.until.astimezone(zone))
     earlier = _measured(answer, comparison.total.before)
-    return f"Change: {_changed(comparison.total)} {comparison.label} ({before}: {earlier})"
+    return f"{_changed(comparison.total)} {comparison.label} ({before}: {earlier})"
 
 
 def _changed(total: Change) -> str:
@@ -90,9 +109,11 @@ def _share(answer: Aggregate, part: Number | None) -> str:
     return f", {percent(part, answer.total)} of the total"
 
 
-def _largest(answer: Aggregate, comparison: Comparison | str) -> Iterator[str]:
+def _largest(part: Selection) -> Iterator[str]:
+    words, answer, comparison = part
     number = sum(series.members for series in answer.series)
-    yield f"Largest of {counted(number, 'value')} of {group_name(answer.query.group_by)}:"
+    values = f"{counted(number, 'value')} of {group_name(answer.query.group_by)}"
+    yield f"Largest of {', '.join(filter(None, (values, words)))}:"
     ranked = list(zip(frames.spellings(answer), answer.series, strict=True))
     kept = [index for index, (_, series) in enumerate(ranked) if series.kind != "other"][:MAX_SERIES]
     for index in kept:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from datetime import UTC, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import openpyxl
@@ -15,9 +17,10 @@ import pytest
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT
 from support.query_oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore import AggregateQuery, EventQuery, Store, charts
 from usage_explore.api.problems import Problem
 from usage_explore.api.responses import best_offer
+from usage_explore.errors import ScopeError
 from usage_explore.results import frames
 
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
@@ -100,8 +103,38 @@ def test_an_aggregate_as_excel_has_its_numbers(client: httpx.Client, store: Stor
 def test_a_picture_says_whose_and_as_of_when(client: httpx.Client, store: Store) -> None:
     svg = client.get(f"{AGGREGATE}.svg?{WINDOW}&{AS_OF}&metric_key=tokens_in").text
     assert str(store.organization_id) in svg
-    assert "metric_key=tokens_in" in svg
+    assert "metric is tokens_in" in svg
     assert "as of 20 Oct 2026 00:00, UTC" in re.sub(r"<[^>]*>", " ", svg)
+
+
+def test_pictures_and_charts_have_the_colours_of_the_app(
+    client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value has the colour of its place among the most frequent ones of all events, whatever is filtered."""
+    query = AggregateQuery.from_params(f"{WINDOW}&group_by=metric_key&metric_key=tokens_in")
+    frequent = tuple(choice.value for choice in store.values("metric_key", most=charts.MAX_COLORS))
+    assert store.frequent_values(query) == frequent
+    assert len(frequent) > 2
+    assert store.frequent_values(query.replace(group_by="none")) == ()
+    given = []
+    drawn = charts.chart
+    monkeypatch.setattr(charts, "chart", lambda *args, **options: given.append(options) or drawn(*args, **options))
+    assert client.get(f"{AGGREGATE}.svg", params=query.to_params()).status_code == 200
+    answer = store.aggregate(query)
+    answer.chart()
+    answer.chart(frequent=["x"])
+    assert [options["frequent"] for options in given] == [frequent, frequent, ["x"]]
+    dataclasses.replace(answer, store=None).chart()
+    assert "frequent" not in given[-1]
+
+
+def test_frequent_values_are_counted_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = AggregateQuery.from_params(f"{WINDOW}&group_by=metric_key")
+    expected = store.frequent_values(query)
+    monkeypatch.setattr(type(store), "values", None)  # a second count would fail
+    assert store.frequent_values(query) == expected
+    with pytest.raises(ScopeError):
+        store.restricted([uuid4()]).frequent_values(query)
 
 
 @pytest.mark.parametrize("chart", ["bars", "lines", "area"])

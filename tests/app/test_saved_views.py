@@ -204,6 +204,24 @@ def test_home_shows_the_state_of_the_data_and_no_views(home: Open, store: Store)
     assert rows["Newest arrival"].startswith(f"{newest + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}")
 
 
+def test_home_shows_an_event_that_has_just_arrived(home: Open, store: Store, events_connection: ddl.Connection) -> None:
+    def row(app: AppTest, name: str) -> str:
+        (table,) = app.table
+        return plain(str(table.value.iloc[:, 0][name]))
+
+    app = home(organization_id=OWN)
+    known = row(app, "Newest event")
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=2)
+    insert(events_connection, [event(now)])
+    events_connection.commit()
+    app.run()  # within the minute that the pages cache
+    assert row(app, "Newest event") == f"{now:%Y-%m-%d %H:%M:%S}, this minute" != known
+    assert row(app, "Newest arrival").startswith(f"{now + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}, ")
+    (shown,) = (re.search(r"As of (.*), UTC", text) for text in texts(app) if text.startswith("As of "))
+    assert shown
+    assert abs(datetime.fromisoformat(shown[1]).replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 def test_home_of_an_organization_without_access_shows_nothing(home: Open, store: Store) -> None:
     replace(store, organization_id=NEIGHBOUR).save_view("Theirs", AggregateQuery())
     app = home(organization_id=OWN)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
-from usage_explore.app import query_edits
+from usage_explore.app import query_edits, why
 from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selection import Selection, Windows, selected, settled_series, windows, zoomed
+from usage_explore.explain import Cell
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 DAY = timedelta(days=1)
+SPAN = "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"
 NINTH = datetime(2026, 9, 9, tzinfo=UTC)
 
 
@@ -92,8 +96,7 @@ def test_only_and_not_compose_with_the_filters_that_are_there() -> None:
 
 
 def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) -> None:
-    span = "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"
-    app = explore(**LINK, span=span, rank="change")
+    app = explore(**LINK, span=SPAN, rank="change")
     query = AggregateQuery(**{**LINK, "since": NINTH, "until": NINTH + DAY}, top=0)
     now, before = (
         store.aggregate(query.replace(since=NINTH - days * DAY, until=NINTH - days * DAY + DAY)) for days in (0, 7)
@@ -111,3 +114,68 @@ def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) ->
     }
     moved = sorted((abs(change) for change in changes.values()), reverse=True)
     assert [abs(change) for change in listed["change"]][:5] == moved[:5]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"), [({"span": SPAN}, "9 Sep 2026"), ({"series": "value:tokens_in"}, "metric tokens_in")]
+)
+def test_the_text_for_a_ticket_is_about_the_selection(
+    explore: Open, store: Store, parameters: dict[str, str], words: str
+) -> None:
+    app = explore(**LINK, **parameters)
+    app.session_state["tab"] = "For a ticket"
+    app.run()
+    text = app.code[-1].value
+    link = text.splitlines()[-1]
+    pinned = AggregateQuery.from_params([pair for pair in parse_qsl(urlsplit(link).query) if pair[0] not in parameters])
+    answer = store.aggregate(pinned)
+    part = answer
+    if "span" in parameters:
+        part = store.aggregate(pinned.replace(since=NINTH, until=NINTH + DAY))
+        before = store.aggregate(pinned.replace(since=NINTH - 7 * DAY, until=NINTH - 6 * DAY)).total
+        largest = part.series[0]
+        assert f", 9 Sep 2026:\n- {largest.key}: {largest.total:,} events" in text
+        assert f"Its change: {formatting.change(Decimal(part.total - before) / before)}" in text
+        assert f"(2 Sep 2026: {before:,} events)" in text
+    else:
+        part = store.aggregate(pinned.replace(metric_key=["tokens_in"]))
+        assert "Largest" not in text
+    assert f"Selected: {words}: {part.total:,} events" in text
+    assert f"\nTotal: {answer.total:,} events" in text
+    known = formatting.zoned(answer.query.as_of, answer.query.zone)
+    assert f"As of: {known}" in text
+    assert any(f"as of {known}" in each.value.replace("\\", "") for each in app.caption)
+
+
+def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore: Open, store: Store) -> None:
+    span = (NINTH, NINTH + 7 * DAY)
+    app = explore(**LINK, span="/".join(edge.isoformat().replace("+00:00", "Z") for edge in span))
+    app.session_state["tab"] = "Why"
+    app.run()
+    assert not app.exception
+    explanation = store.explain(
+        AggregateQuery(**{**LINK, "since": span[0], "until": span[1], "group_by": "none"}),
+        baseline=(span[0] - 7 * DAY, span[1] - 7 * DAY),
+    )
+    shown = " ".join(each.value for each in app.markdown).replace("\\", "")
+    assert formatting.typographic(explanation.sentence).replace("\\", "") in shown
+    assert not any("Searching for the causes" in each.value for each in app.caption)
+    query = AggregateQuery(**LINK)
+    pair = Cell(
+        where=(("metric_key", "tokens_in"), ("dim:model", "large")),
+        without=(),
+        always=(),
+        before=1,
+        after=2,
+        share=None,
+        is_new=False,
+        is_gone=False,
+        query=query,
+    )
+    assert why._row(pair, pair.label, "events").exclusions == (
+        "Not metric tokens_in, not only in this pair",
+        "Not model large, not only in this pair",
+    )
+    assert not why._row(pair, pair.label, "events").excludable
+    edited = [why.without_value(ExploreView(query), Selection(query), pair, place).query for place in (0, 1)]
+    assert [dict(each.exclude) for each in edited] == [{"metric_key": ("tokens_in",)}, {"dim:model": ("large",)}]

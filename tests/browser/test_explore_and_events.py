@@ -6,6 +6,7 @@ import io
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import openpyxl
@@ -350,6 +351,24 @@ def test_a_brush_lists_the_events_of_whole_buckets(visit: Visit, store: Store) -
     since, until = span.split("/")
     number = store.count(EventQuery(organization_id=ACME, occurred_after=since, occurred_before=until))
     sees(page, formatting.counted(number, "event") + " ·")
+
+
+@pytest.mark.parametrize("changes", [{}, {"bucket": "hour", "group_by": "dim:model"}, {"chart": "lines"}])
+def test_a_brushed_bucket_has_its_tooltip_and_its_bars_can_be_picked(visit: Visit, changes: dict[str, str]) -> None:
+    span = "2026-09-03T00:00:00Z/2026-09-20T00:00:00Z"
+    page = settled(visit(address("", **{**LINK, **changes}, span=span)))
+    chart = page.locator(CHART).bounding_box()
+    assert chart
+    tooltip = page.locator("#vg-tooltip-element")
+    for height in (0.15, 0.8):  # in the empty part above the bars, and on them
+        page.mouse.move(chart["x"] + chart["width"] * 0.4, chart["y"] + chart["height"] * height, steps=3)
+        expect(tooltip).to_contain_text("Sep 2026")
+        assert "Total" in tooltip.inner_text()
+        assert "true" not in tooltip.inner_text()
+    page.mouse.click(chart["x"] + chart["width"] * 0.4, chart["y"] + chart["height"] * 0.15)
+    page.wait_for_url(lambda url: "span=" in url and parse_qs(urlsplit(url).query)["span"] != [span])
+    since, until = map(datetime.fromisoformat, parameters(page)["span"][0].split("/"))
+    assert until - since in (timedelta(days=1), timedelta(hours=1))
 
 
 def test_the_pinned_link_does_not_move_when_late_events_arrive(visit: Visit, site: Site) -> None:

@@ -11,6 +11,7 @@ import math
 import random
 import re
 import tomllib
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,6 +32,7 @@ from usage_explore.answers import Aggregate
 from usage_explore.charts import expected, labels, layers, style
 from usage_explore.decimals import exact_sum, plain, unit_cost
 from usage_explore.errors import QueryError
+from usage_explore.names import Names
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Point, Ratio, Series, SeriesKind, Served
@@ -207,8 +209,8 @@ def test_costs_in_several_currencies_are_lines_without_a_total() -> None:
 
 def test_no_costs_are_said_to_be_none() -> None:
     found = CASES["unit costs of nothing"]()
-    assert "None of these events has a cost" in labels.summary(found)
-    assert "None of these events has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
+    assert "No event here has a cost" in labels.summary(found)
+    assert "No event here has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
 
 
 @pytest.mark.usefixtures("validated_charts")
@@ -592,6 +594,32 @@ def test_frequent_values_keep_their_colours_after_any_filter() -> None:
         shown = charts.colors(answer([("value", key) for key in [*kept, "rare"]]), frequent=frequent)
         assert [shown[place] for place in range(3)] == [whole[frequent.index(key)] for key in kept]
         assert shown[3] not in {shown[place] for place in range(3)}
+
+
+def test_a_caption_has_the_filters_in_words_with_names_and_short_ids() -> None:
+    acme, unknown = (str(uuid.UUID(int=0xC0 + number, version=4)) for number in range(2))
+    shown = answer(
+        [("value", "large")],
+        customer_id=acme,
+        product_id=unknown,
+        metric_key=["a", "b", "c", "d"],
+        exclude={"dim:model": ["tiny"]},
+        missing=["price_key"],
+    )
+    shown = dataclasses.replace(shown, names=Names({("customer", acme): "Acme; Inc"}))
+    whose, filters, known = labels.caption(shown, "Metering").split(" · ")
+    assert whose == "Metering"
+    assert known.startswith("as of ")
+    for words in (
+        f"customer is Acme; Inc ({acme[:8]}…)",
+        f"product is {unknown}",
+        "metric is a or b or c or d",
+        "price is missing",
+        "model is not tiny",
+    ):
+        assert words in filters
+    assert "=" not in filters
+    assert "no filters" in labels.caption(answer([("value", "large")]), "Metering")
 
 
 def _linear(color: str) -> np.ndarray[Any, Any]:

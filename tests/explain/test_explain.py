@@ -22,6 +22,7 @@ from usage_explore.db import ddl
 from usage_explore.errors import NotExact, QueryError
 from usage_explore.explain import Cell, Explanation
 from usage_explore.explain.run import number as parsed_expected
+from usage_explore.explain.run import peak_run
 from usage_explore.explain.spans import spans
 
 DAY = timedelta(days=1)
@@ -229,7 +230,7 @@ def test_one_event_is_singular_and_times_have_no_fractions(explained: Any) -> No
     query = AggregateQuery(since=utc(2026, 6, 10), until=utc(2026, 6, 11, 12) + timedelta(seconds=1, microseconds=250))
     explanation = explained([event(utc(2026, 6, 10, 9))], query, bucket=None)
     assert explanation.total.after == 1
-    assert explanation.sentence.startswith("1 event in 10 Jun 2026 00:00 to 11 Jun 2026 12:00:01 against ")
+    assert explanation.sentence.startswith("1 event from 10 Jun 2026 00:00 to 11 Jun 2026 12:00:01 against ")
     assert ".00025" not in repr(explanation)
 
 
@@ -377,3 +378,59 @@ def test_a_day_is_compared_with_the_same_weekday_a_week_before(store: Store) -> 
 def test_an_expected_number_of_too_many_digits_is_refused(number):
     with pytest.raises(QueryError, match=r"expected: .* has more than 1,000 digits before its decimal point"):
         parsed_expected(number)
+
+
+@pytest.mark.parametrize("metric", ["count", "sum_quantity"])
+def test_the_sentence_names_the_days_of_the_change(explained: Any, metric: str) -> None:
+    days = [utc(2026, 6, day) for day in (8, 9)]
+    quantity = Decimal("12.5")
+    burst = [
+        event(day + timedelta(minutes=number), metric_key="b", quantity=quantity)
+        for day in days
+        for number in range(90)
+    ]
+    even = [event(utc(2026, 5, 21) + number * DAY / 4, metric_key="b", quantity=Decimal(1)) for number in range(80)]
+    query = AggregateQuery(since=utc(2026, 5, 31), until=utc(2026, 6, 10), metric=metric)
+    explanation = explained([*burst, *even], query, bucket=None, baseline="before")
+    assert explanation.peak is not None
+    assert (explanation.peak.span.since, explanation.peak.span.until) == (days[0], utc(2026, 6, 10))
+    expected = 180 if metric == "count" else 180 * quantity
+    assert explanation.peak.contribution == expected
+    assert f"+{int(expected):,} of it in 8–9 Jun 2026" in explanation.sentence
+    assert explanation.to_dict()["peak"]["since"] == "2026-06-08T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("changes", "run"),
+    [
+        ([0, 0, 0, 10, 0, 0], (3, 4)),
+        ([0, -1, 0, -9, -10, 1], (3, 5)),
+        ([5, 5, 5, 5, 5, 5], None),
+        ([3, 0, 0, 3, 0, 3], None),
+        ([0, 0, 0], None),
+        ([10, -10, 0, 0], None),
+        ([0, 0, 8, -1, 0, 0, 0, 0, 1], (2, 3)),
+    ],
+)
+def test_a_run_of_days_is_named_if_it_is_short_and_has_most_of_the_change(
+    changes: list[int], run: tuple[int, int] | None
+) -> None:
+    assert peak_run([Decimal(change) for change in changes]) == run
+
+
+def test_a_label_names_what_it_leaves_out(acme: Store) -> None:
+    query = AggregateQuery(since=utc(2026, 9, 1), until=utc(2026, 9, 2)).resolve(acme.now())
+    cell = Cell(
+        where=(("metric_key", "a"),),
+        without=(("dim:model", "x"), ("dim:model", None), ("dim:region", "eu")),
+        always=(),
+        before=1,
+        after=2,
+        share=None,
+        is_new=False,
+        is_gone=False,
+        query=query,
+    )
+    assert cell.label == "metric is a, model is not x or (missing), region is not eu"
+    many = dataclasses.replace(cell, without=tuple(("dim:model", str(number)) for number in range(5)))
+    assert many.label == "metric is a, model is none of 5 values"

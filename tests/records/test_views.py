@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import select, text
@@ -327,6 +328,43 @@ def test_the_place_is_named(store: Store) -> None:
         assert place == "the table public.usage_views of the database"
     else:
         assert place == f"the file {saved_file(store)}"
+
+
+@pytest.mark.parametrize("setting", ["role", "role and database", "database", "options"])
+def test_a_role_whose_transactions_are_read_only_by_default_saves_to_the_file(
+    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, setting: str
+) -> None:
+    with as_role("file", events_connection, events_database_url, tmp_path) as reader:
+        role = sql.Identifier(reader.engine.url.username or "")
+        database = sql.Identifier(str(reader.engine.url.database))
+        with psycopg.connect(events_database_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role))
+            command = {
+                "role": sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role),
+                "role and database": sql.SQL(
+                    "ALTER ROLE {} IN DATABASE {} SET default_transaction_read_only = on"
+                ).format(role, database),
+                "database": sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(database),
+            }.get(setting)
+            if command:
+                admin.execute(command)
+        url = reader.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+        if setting == "options":
+            url += ("&" if "?" in url else "?") + "options=-c%20default_transaction_read_only%3Don"
+        try:
+            with connect(url, ORGANIZATION, home=tmp_path) as store:
+                saved = store.save_view("Mine", QUERY)
+                assert saved.place == "file"
+                assert [view.name for view in store.views()] == ["Mine"]
+                assert store.change_view(saved, note="read").note == "read"
+                store.delete_view(saved)
+                assert store.views() == []
+        finally:
+            with psycopg.connect(
+                events_database_url, autocommit=True, options="-c default_transaction_read_only=off"
+            ) as admin:
+                admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(database))
+                admin.execute(sql.SQL("REVOKE CREATE ON SCHEMA public FROM {}").format(role))
 
 
 def test_the_file_is_its_owners_alone(

@@ -105,13 +105,44 @@ def test_sums_and_ratios_of_sums(both: Both) -> None:
     whole = both.aggregate(metric="unit_cost")
     assert values(whole.series[0]) == [Decimal("0.285714285714"), None, Decimal("0.777777777778")]
     assert whole.total == whole.series[0].total == ratio.total == Decimal("0.6875")  # 11 / 16
-    assert ratio.adds == "adds 4 metrics"
+    assert ratio.adds == "adds 3 metrics"
     assert not cost.adds
     folded = both.aggregate(metric="unit_cost", group_by="metric_key", top=1)
     other = folded.series[1]
     assert (other.kind, other.total) == ("other", Decimal("0.571428571429"))  # 4 / 7
     point = other.points[0]
     assert both.fast.count(folded.events_at(other, point.start, point.end)) == 3
+
+
+def test_metrics_without_a_cost_are_not_added_up(both: Both) -> None:
+    """Of a cost, `metrics` counts those that have one, before the watermark of the extract and after it."""
+    both.add(
+        costed("1", "3", metric_key="a", customer_id=generated_events.CUSTOMERS[0]),
+        costed(None, "3", metric_key="b", customer_id=generated_events.CUSTOMERS[0], currency=None),
+        costed("0", "3", metric_key="c", customer_id=generated_events.CUSTOMERS[1]),
+    )
+    both.refresh()
+
+    def metrics(metric: str, **parameters: Any) -> int:
+        answer = both.aggregate(metric=metric, **parameters)
+        assert answer.to_dict()["metrics"] == answer.metrics
+        return int(answer.metrics)
+
+    groups = ("none", "metric_key", "customer_id")
+    for metric in ("unit_cost", "sum_cost"):
+        assert [metrics(metric, group_by=group) for group in groups] == [2, 2, 2]
+        assert [metrics(metric, metric_key=key) for key in ("a", "b", ["a", "b"], "nothing")] == [1, 0, 1, 0]
+    assert metrics("sum_quantity") == 3
+    assert both.aggregate(metric="unit_cost", metric_key=["a", "b"]).adds == ""
+    both.add(
+        costed(None, "1", metric_key="d", currency=None, ingested_at=LATER),
+        costed("2", "1", metric_key="b", ingested_at=LATER),
+    )
+    for metric in ("unit_cost", "sum_cost"):
+        assert [metrics(metric, group_by=group) for group in groups] == [3, 3, 3]
+    for store in (both.fast, both.raw):
+        assert store.leaderboards(LeaderboardQuery(**WINDOW, metric="sum_cost")).metrics == 3
+        assert store.leaderboards(LeaderboardQuery(**WINDOW)).metrics == 4
 
 
 def test_the_ratio_is_rounded_once_whatever_the_callers_context() -> None:

@@ -13,7 +13,7 @@ import pytest
 from usage_explore.names import Names
 from usage_explore.query.queries import EventQuery
 from usage_explore.validation import Finding
-from usage_explore.validation.similar import MIN_SIMILAR, Similar, similar
+from usage_explore.validation.similar import MIN_SIMILAR, Similar, brief, similar
 
 SINCE = datetime(2026, 9, 1, tzinfo=UTC)
 BIG = Decimal("12345678901234567890.000000000000001")
@@ -87,3 +87,24 @@ def test_the_sentence_names_customers_and_a_copy_all_of_them(ids: bool) -> None:
     assert all(str(UUID(int=n)) in said for n in range(25)) == ids
     (alone,) = similar([finding(3)])
     assert alone.sentence("Silence", names) == "Usage of customer Acme 3 stopped."
+
+
+@pytest.mark.parametrize(
+    ("sentence", "short"),
+    [
+        (
+            "596 events of customer A, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: sent twice; 4.8 % of the customer's "
+            "quantity of tokens_in in the period. Also seen by: shifts, quantities.",
+            "596 events of customer A, 1 Oct 2026 08:00–20:00: sent twice.",
+        ),
+        (
+            "Customer A is new: 120 events, 6 Oct 2026 12:12 to 31 Oct 2026 22:36, 0.044 % of all events.",
+            "Customer A is new: 120 events, 6 Oct 2026 12:12 to 31 Oct 2026 22:36.",
+        ),
+        ("9 events, < 0.001 % of all events.", "9 events."),
+        ("It takes 6,361 off, 16.1 % of what is left to bill.", "It takes 6,361 off, 16.1 % of what is left to bill."),
+        ("3 have none, 1.4 % of all that have one.", "3 have none, 1.4 % of all that have one."),
+    ],
+)
+def test_a_list_repeats_neither_the_share_nor_the_other_checks(sentence: str, short: str) -> None:
+    assert brief(sentence) == short

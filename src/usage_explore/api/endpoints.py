@@ -265,15 +265,16 @@ class Endpoints:
 
         from usage_explore import charts
 
-        def work(store: Store) -> tuple[Aggregate, bool, str]:
+        def work(store: Store) -> tuple[Aggregate, bool, str, tuple[str, ...]]:
             pinned = is_pinned(store, query)
             answer = store.aggregate(query)
-            return answer, pinned, charts.caption(answer, answer.organization)
+            caption = charts.caption(answer, answer.organization)
+            return answer, pinned, caption, store.frequent_values(answer.query)
 
-        answer, pinned, caption = await self.service.run(request, query, work)
+        answer, pinned, caption, frequent = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, _points(answer)
         async with self.service.pictures.slot():
-            content = await run_in_thread(request, lambda: _drawn(answer, view, form, caption))
+            content = await run_in_thread(request, lambda: _drawn(answer, view, form, caption, frequent))
         headers = (headers or {}) | _timing_headers(answer)
         return response(request, content, media_type, pinned=pinned, headers=headers)
 
@@ -300,7 +301,9 @@ def _parse_for(model: type[_Q], request: Request, media_type: str) -> tuple[_Q, 
     return query, options
 
 
-def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"], caption: str) -> bytes:
+def _drawn(
+    answer: Aggregate, view: View, form: Literal["png", "svg"], caption: str, frequent: tuple[str, ...]
+) -> bytes:
     from usage_explore import charts
 
     points = _points(answer)
@@ -309,7 +312,13 @@ def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"], caption: 
         raise QueryError([Fault("top", message)])
     dark = view.theme == "dark"
     chart = charts.chart(
-        answer, kind=view.chart, dark=dark, width=_PICTURE_WIDTH_PIXELS, interactive=False, caption=caption
+        answer,
+        kind=view.chart,
+        dark=dark,
+        width=_PICTURE_WIDTH_PIXELS,
+        interactive=False,
+        frequent=frequent,
+        caption=caption,
     )
     return charts.image(chart, form)
 

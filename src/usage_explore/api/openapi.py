@@ -230,7 +230,7 @@ _ECHO: dict[str, Schema] = {
     "metrics": {
         "type": "integer",
         "minimum": 0,
-        "description": "Number of different metrics in the sum: a sum over several has no unit.",
+        "description": "Number of different metrics in the sum; of a cost, those that have one. Several have no unit.",
     },
     "currency": {
         "type": ["string", "null"],

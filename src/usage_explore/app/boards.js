@@ -23,6 +23,7 @@ export default function (component) {
       visit(cell.link)
     } }, "↗"))
     if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, onclick: act("not") }, NOT))
+    cell.exclusions.forEach((title, place) => not.append(element("button", { type: "button", title, "aria-label": title, onclick: () => setTriggerValue("exclude", { row: index, place }) }, NOT)))
     return element("tr", { title: cell.title }, element("th", { scope: "row" }, name, bar),
       element("td", { class: "total" }, cell.total), element("td", { class: "part" }, cell.part),
       element("td", { class: "change" }, cell.change), not)

@@ -21,6 +21,7 @@ class Cell:
     """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar.
 
     `actionable` rows have the button "only", `excludable` ones the button "not", those with a `link` one to that page.
+    `exclusions` are the titles of further buttons, each of which excludes a part of the row's conditions.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Cell:
     actionable: bool
     excludable: bool
     link: str = ""
+    exclusions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,13 @@ def draw(
     act: Callable[[str, int, Action], None],
     search: Callable[[str, str | None], None] = lambda table, text: None,
     group: Callable[[str], None] = lambda table: None,
+    exclude: Callable[[int, int], None] = lambda row, place: None,
     layout: Layout = "grid",
 ) -> None:
     """Draw the boards. `act(table, row, action)` is called for a click in a row, `group(table)` for one on a title.
 
-    `search(table, text)` is called for a text typed, None if the search is closed.
+    `search(table, text)` is called for a text typed, None if the search is closed, `exclude(row, place)` for a click on
+    one of a row's `exclusions`.
     The boards are a "grid", or "wide" with lines of their own; a "list" has names only.
     """
     component("boards")(
@@ -68,5 +72,6 @@ def draw(
         data={"tables": [asdict(table) for table in tables], "headings": list(headings), "layout": layout},
         on_act_change=clicked(key, "act", lambda event: act(event["table"], event["row"], event["action"])),
         on_search_change=clicked(key, "search", lambda event: search(event["table"], event["text"])),
+        on_exclude_change=clicked(key, "exclude", lambda event: exclude(event["row"], event["place"])),
         on_group_change=clicked(key, "group", lambda event: group(event["table"])),
     )

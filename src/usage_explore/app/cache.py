@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,6 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import charts
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.app import query_edits, sign_in
@@ -27,7 +26,7 @@ from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.decimals import Number
-from usage_explore.errors import QueryError, ScopeError, StatementTimeout
+from usage_explore.errors import QueryError, ScopeError
 from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
@@ -39,6 +38,7 @@ from usage_explore.records.views import SavedView
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Comparison, Hit, Series, SeriesKind
 from usage_explore.store import ExtractState, Store
+from usage_explore.store.lookups import FREQUENT_SECONDS
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -53,11 +53,14 @@ MAX_LINES = 8
 Key = tuple[SeriesKind, str | None]
 """(kind, key) of a series."""
 
-_MINUTE, _TEN_MINUTES, _HOUR = 60, 600, 3_600  # seconds that results are cached
-_MAX_FREQUENT_SECONDS = 1
+_MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
 _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys(
     (AggregateQuery, EventQuery, LeaderboardQuery, Period), repr
 )
+
+
+class _NotCached(Exception):
+    """The cache has no explanation of the change."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,15 @@ class Totals:
 
     by_key: dict[Key, Number | None]
     names: Names
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What the organization has `now`, by the database's clock; None without events."""
+
+    now: datetime
+    extent: tuple[datetime, datetime] | None
+    arrival: datetime | None
 
 
 @dataclass(frozen=True)
@@ -97,9 +109,22 @@ class Source:
         """The largest values of every column and dimension in the query's window, as of this minute."""
         return _leaderboards(self.store, self.store.organization_id, query, top, self.now)
 
-    def explanation(self, query: AggregateQuery, before: tuple[datetime, datetime]) -> Explanation:
-        """The values that account for the change of a resolved query against another window."""
-        return _explanation(self.store, self.store.organization_id, query, before, self.now)
+    def explanation(
+        self,
+        query: AggregateQuery,
+        before: tuple[datetime, datetime],
+        watch: Callable[[Callable[[], Explanation]], Explanation],
+    ) -> Explanation:
+        """The values that account for the change of a resolved query against another window.
+
+        The search, if it is not cached, is run by `watch`, which may show progress and cancel it.
+        """
+        key = self.store.organization_id, query, before, self.now
+        with suppress(_NotCached):
+            return _explanation(_not_cached, *key)
+        with logged_work("explanation", self.store.organization_id, query):
+            made = watch(lambda: self.store.explain(query, baseline=before))
+        return _explanation(lambda: made, *key)
 
     def first_event(self, as_of: datetime | None) -> datetime | None:
         """The time of the organization's first event known at `as_of`; None without events."""
@@ -154,9 +179,11 @@ class Source:
         """The organization's saved views, by name; those of other people up to a minute old."""
         return _views(self.store, self.store.organization_id)
 
-    def arrival(self) -> datetime | None:
-        """The latest `ingested_at` of the organization; None without events."""
-        return _arrival(self.store, self.store.organization_id, self.now)
+    def newest(self) -> Newest:
+        """The database's clock, the times of the first and last event, and the latest arrival: all read now."""
+        with logged_work("newest", self.store.organization_id):
+            known = dataclasses.replace(self.store, settle=timedelta(0)).known()
+            return Newest(self.store.now(), self.store.extent(EventQuery()), known)
 
     def extract(self) -> ExtractState | str:
         """What the extract of this organization holds, or why there is none."""
@@ -189,7 +216,7 @@ class Source:
     def frequent(self, group: str) -> tuple[str, ...]:
         """The most frequent values of a group in all events of the organization, which fix their colours.
 
-        Empty if they cannot be counted within `_MAX_FREQUENT_SECONDS`. Up to an hour old, as colours should not change.
+        Empty if they cannot be counted within `MAX_FREQUENT_SECONDS`. Up to an hour old, as colours should not change.
         """
         return () if group == "none" else _frequent(self.store, self.store.organization_id, group)
 
@@ -304,12 +331,6 @@ def _views(_store: Store, organization_id: UUID | None) -> tuple[SavedView, ...]
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
-def _arrival(_store: Store, organization_id: UUID | None, now: datetime) -> datetime | None:
-    with logged_work("arrival", organization_id):
-        return dataclasses.replace(_store, settle=timedelta(0)).known()
-
-
-@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
 def _extract(_store: Store, organization_id: UUID | None, now: datetime) -> ExtractState | str:
     with logged_work("extract", organization_id):
         return _store.extract_state()
@@ -374,16 +395,19 @@ def _leaderboards(
         return _store.leaderboards(query, top)
 
 
-@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner="Searching for the causes", hash_funcs=_KEYS)
+def _not_cached() -> Explanation:
+    raise _NotCached
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
 def _explanation(
-    _store: Store,
+    _make: Callable[[], Explanation],
     organization_id: UUID | None,
     query: AggregateQuery,
     before: tuple[datetime, datetime],
     now: datetime,
 ) -> Explanation:
-    with logged_work("explanation", organization_id, query):
-        return _store.explain(query, baseline=before)
+    return _make()
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
@@ -450,14 +474,10 @@ def _currencies(_store: Store, organization_id: UUID | None, within: Query) -> t
         return tuple(_store.currencies(within))
 
 
-@st.cache_resource(ttl=_HOUR, max_entries=200, show_spinner=False, refresh_mode="background")
+@st.cache_resource(ttl=FREQUENT_SECONDS, max_entries=200, show_spinner=False, refresh_mode="background")
 def _frequent(_store: Store, organization_id: UUID | None, group: str) -> tuple[str, ...]:
     with logged_work("frequent values", organization_id, group=group):
-        try:
-            timeout = timedelta(seconds=_MAX_FREQUENT_SECONDS)
-            return tuple(choice.value for choice in _store.values(group, most=charts.MAX_COLORS, timeout=timeout))
-        except StatementTimeout:
-            return ()
+        return _store.count_frequent(organization_id, group)
 
 
 @contextmanager

@@ -9,13 +9,18 @@ import streamlit as st
 
 from usage_explore import charts, formatting, ticket
 from usage_explore.answers import Aggregate
+from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox
 from usage_explore.app.navigation import page_url
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import selected, whole_of
+from usage_explore.app.selected import unit_words
+from usage_explore.app.selection import selected, windows
+from usage_explore.errors import QueryError
 from usage_explore.query.describe import file_dates
 from usage_explore.results import frames
+
+_COPY_HINT = "The button in the corner copies the text."
 
 
 def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
@@ -70,21 +75,38 @@ def ticket_text(view: ExploreView, source: Source) -> None:
     answer = source.aggregate(pinned.query)
     organization = source.store.organization_name(answer.query)
     link = _url(pinned, source)
-    st.caption(
-        "Numbers and link are pinned to the events that had arrived by then. The button in the corner copies the text."
-    )
+    known = formatting.zoned(answer.query.as_of or answer.now, answer.query.zone)
+    st.caption(markdown.plain(f"{_pinned_words(answer, source.aggregate(view.query), known)} {_COPY_HINT}"))
     written = ticket.text(answer, source.comparison(answer), organization, link, _selection(view, answer, source))
     st.code(written, language=None, wrap_lines=True)
 
 
+def _pinned_words(pinned: Aggregate, page: Aggregate, known: str) -> str:
+    """What the ticket counts, and the page's total where it is another one."""
+    words = f"Numbers and link are as of {known}."
+    if page.total == pinned.total:
+        return words
+    unit = unit_words(page)
+    return (
+        f"{words} Events that arrived since are counted on the page, {formatting.exact(page.total)} {unit}, not here."
+    )
+
+
 def _selection(view: ExploreView, answer: Aggregate, source: Source) -> ticket.Selection | None:
-    """The selected bar or span in words, with its exact total."""
+    """The selected bar, span or series in words, with the numbers of its own series."""
     selection = selected(view, answer)
-    if selection is None or selection.span is None:
+    if not selection:
         return None
-    words = formatting.span(*(edge.astimezone(answer.query.zone) for edge in selection.span))
-    of = f"{selection.series_label(answer)}, " if selection.series is not None else ""
-    return f"{of}{words}", source.aggregate(whole_of(selection)).total
+    compared = windows(selection, source.comparison(answer), answer, source.first_event(answer.query.as_of))
+    part = source.aggregate(selection.query.replace(compare=None, cumulative=None))
+    if isinstance(compared, str):
+        return ticket.Selection(selection.words(answer), part, compared)
+    both = part.query.replace(compare=(compared.before.since, compared.before.until))
+    try:
+        comparison = source.comparison(source.aggregate(both))
+    except QueryError as error:  # such as costs in other currencies
+        comparison = f"not compared, {error}"
+    return ticket.Selection(selection.words(answer), part, comparison)
 
 
 def _url(view: ExploreView, source: Source) -> str:

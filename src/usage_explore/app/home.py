@@ -41,17 +41,17 @@ def draw(pages: Pages) -> None:
 def _data(pages: Pages, view: HomeView, source: Source) -> None:
     """The newest event and arrival, the number of events where the extract counts them, and the extract's age."""
     st.subheader("Data", anchor=False)
-    extent = source.extent()
-    if extent is None:
+    newest = source.newest()  # a few entries of two indexes: nothing here is older than the clock beside it
+    if newest.extent is None:
         no_events(pages.load, "This organization has no events.")
         return
     zone = ZoneInfo(view.timezone)
     rows = {
-        "First event": _moment(extent[0], source.now, zone),
-        "Newest event": _moment(extent[1], source.now, zone),
+        "First event": _moment(newest.extent[0], newest.now, zone),
+        "Newest event": _moment(newest.extent[1], newest.now, zone),
     }
-    if arrival := source.arrival():
-        rows["Newest arrival"] = _moment(arrival, source.now, zone)
+    if newest.arrival:
+        rows["Newest arrival"] = _moment(newest.arrival, newest.now, zone)
     extract = source.extract()
     if isinstance(extract, str):
         rows["Copy on this machine"] = f"none: {extract}; charts read the database"
@@ -61,6 +61,7 @@ def _data(pages: Pages, view: HomeView, source: Source) -> None:
             f"refreshed {_ago(extract.refreshed, source.now)}; newer events are read from the database"
         )
     st.table({name: markdown.plain(text) for name, text in rows.items()}, border="horizontal", width="content")
+    st.caption(markdown.plain(f"As of {formatting.timestamp(newest.now.replace(microsecond=0), zone)}, {zone}"))
     if source.store.organization_id is not None:
         keep_fresh(source.store.organization_id)
 
@@ -117,7 +118,7 @@ def _moment(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
 
 
 def _ago(moment: datetime, now: datetime) -> str:
-    """How long before the page's minute: "3 hours 5 minutes ago", "this minute"; "in 2 days" for a later time."""
+    """How long before now: "3 hours 5 minutes ago", "this minute"; "in 2 days" for a later time."""
     seconds = (now - moment).total_seconds()
     if abs(seconds) < 60:
         return "this minute"

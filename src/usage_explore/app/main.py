@@ -34,6 +34,7 @@ _STYLE = """<style>
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
 .st-key-show_controls {{ display: none; }}
+.brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}

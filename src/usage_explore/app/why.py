@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from usage_explore import formatting
@@ -10,8 +12,11 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selection import Selection, Windows, settled_series
+from usage_explore.app.validate.run import watched
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
+from usage_explore.names import NO_NAMES, Names
+from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import METRICS, RATIOS
 
@@ -25,7 +30,16 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
     query = selection.query.replace(since=now.since, until=now.until, group_by="none", compare=None, cumulative=None)
     if query.metric in RATIOS:
         query = query.replace(metric="sum_cost")
-    explanation = source.explanation(query, (before.since, before.until))
+    place = st.empty()
+
+    def watch(work: Callable[[], Explanation]) -> Explanation:
+        def show(_: dict[str, float], seconds: float) -> None:
+            place.caption(f":material/progress_activity: Searching for the causes · {seconds:.0f} s")
+
+        return watched(lambda _: work(), show)
+
+    explanation = source.explanation(query, (before.since, before.until), watch)
+    place.empty()
     st.markdown(markdown.plain(formatting.typographic(explanation.sentence)))
     if explanation.cells:
         _table(view, selection, explanation)
@@ -36,7 +50,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
 def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
     cells = explanation.cells
     unit = METRICS[explanation.query.metric]
-    rows = [_row(cell, explanation.names.in_text(cell.label), unit) for cell in cells]
+    rows = [_row(cell, explanation.names.in_text(cell.label), unit, explanation.names) for cell in cells]
     rows.append(_row(explanation.rest, EVERYTHING_ELSE, unit))
     table = boards.Table(
         id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
@@ -46,7 +60,23 @@ def _table(view: ExploreView, selection: Selection, explanation: Explanation) ->
         if row < len(cells):
             go(view, lambda: filtered(view, selection, cells[row], action))
 
-    boards.draw([table], ("change", "share", "before → after"), key="causes", act=act, layout="wide")
+    def exclude(row: int, place: int) -> None:
+        if row < len(cells) and place < len(cells[row].where):
+            go(view, lambda: without_value(view, selection, cells[row], place))
+
+    headings = ("change", "share", "before → after")
+    boards.draw([table], headings, key="causes", act=act, exclude=exclude, layout="wide")
+    if any(row.exclusions for row in rows):
+        st.caption(
+            "A pair cannot be excluded alone, as filters know no “not both”. Each ≠ beside it excludes one of its "
+            "values, with all other events of that value."
+        )
+
+
+def without_value(view: ExploreView, selection: Selection, cell: Cell, place: int) -> ExploreView:
+    """The view without the events of one value of the cell, whatever their other values are."""
+    settled = settled_series(view, selection)
+    return settled.with_query(query_edits.without_value(settled.query, *cell.where[place]))
 
 
 def filtered(view: ExploreView, selection: Selection, cell: Cell, action: query_edits.Action) -> ExploreView:
@@ -63,10 +93,9 @@ def filtered(view: ExploreView, selection: Selection, cell: Cell, action: query_
     return settled.with_query(query)
 
 
-def _row(part: Part, label: str, unit: str) -> boards.Cell:
+def _row(part: Part, label: str, unit: str, names: Names = NO_NAMES) -> boards.Cell:
     before, after = formatting.exact(part.before), formatting.exact(part.after)
     change = formatting.signed(part.contribution)
-    # filters know no "not both", so a pair cannot be excluded
     is_single = isinstance(part, Cell) and len(part.where) == 1 and not part.without
     state = ""
     if isinstance(part, Cell):
@@ -80,4 +109,16 @@ def _row(part: Part, label: str, unit: str) -> boards.Cell:
         share=0.0 if part.share is None else float(part.share),
         actionable=isinstance(part, Cell),
         excludable=is_single,
+        exclusions=_exclusions(part, names) if isinstance(part, Cell) and not is_single else (),
+    )
+
+
+def _exclusions(cell: Cell, names: Names) -> tuple[str, ...]:
+    """The titles of the buttons that each exclude one of the cell's values."""
+    values = [
+        "(missing)" if value is None else query_edits.short_value(group, value, names) for group, value in cell.where
+    ]
+    return tuple(
+        f"Not {group_name(group)} {value}, not only in this pair"
+        for (group, _), value in zip(cell.where, values, strict=True)
     )

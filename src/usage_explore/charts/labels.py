@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING
 
 from usage_explore.decimals import Number, decimal_context
 from usage_explore.formatting import change as relative
-from usage_explore.formatting import data_value, date, date_and_time, exact, percent, printable, shortened, signed
-from usage_explore.query.describe import describe
+from usage_explore.formatting import (
+    data_value,
+    date,
+    date_and_time,
+    exact,
+    percent,
+    printable,
+    short_ids,
+    shortened,
+    signed,
+)
+from usage_explore.query.describe import describe, filter_words
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS
-from usage_explore.query.url_params import filter_values
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Change, Point, PointChange, Series
@@ -123,19 +132,24 @@ def cap_note(answer: AggregateData) -> str | None:
 
 
 def caption(answer: AggregateData, organization: str) -> str:
-    """The organization, all filters and the time of the numbers, for a picture that leaves the app."""
+    """The organization, all filters in words and the time of the numbers, for a picture that leaves the app.
+
+    A named id has its first eight digits beside its name: "customer is Acme (1a2b3c4d…)".
+    """
     zone, query = answer.query.zone, answer.query
-    filters = "; ".join(f"{name}={value}" for name, value in filter_values(query))
+    filters = answer.names.in_text("; ".join(filter_words(query, max_values=None)), ids=True)
+    for _, id_ in answer.names.by_id:
+        filters = filters.replace(f"({id_})", f"({short_ids(id_)})")
     known = date_and_time((query.as_of or answer.now).astimezone(zone).replace(microsecond=0))
-    parts = [organization, answer.names.in_text(shortened(filters, _MAX_FILTER_CHARACTERS)) or "no filters"]
+    parts = [organization, shortened(filters, _MAX_FILTER_CHARACTERS) or "no filters"]
     return " · ".join([*map(printable, parts), f"as of {known}, {query.timezone}"])
 
 
 def no_costs_note(answer: AggregateData) -> str | None:
     """The note that no event has a cost, if a cost is measured."""
-    if answer.query.metric not in COST_METRICS or answer.currencies or not answer.metrics:
+    if answer.query.metric not in COST_METRICS or answer.currencies:
         return None
-    return "None of these events has a cost"
+    return "No event here has a cost"
 
 
 def notes(answer: AggregateData) -> list[str]:

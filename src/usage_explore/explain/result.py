@@ -42,6 +42,9 @@ _MAX_RATIO = 100
 
 _MAX_CELLS_IN_SENTENCE = 3
 
+_MAX_EXCLUDED_IN_LABEL = 2
+"""Excluded values of a group that a label names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -83,10 +86,13 @@ class Cell(Part):
             f"{group_name(group)} is {data_value(value)}"
             for group, value in sorted((*customer, *self.where), key=_order)
         ]
-        if len(self.without) > 1:
-            conditions.append(f"without {len(self.without)} others")
-        else:
-            conditions += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
+        excluded: dict[str, list[str]] = {}
+        for group, value in self.without:
+            excluded.setdefault(group_name(group), []).append(data_value(value))
+        for name, values in excluded.items():
+            few = len(values) <= _MAX_EXCLUDED_IN_LABEL
+            others = f"not {' or '.join(values)}" if few else f"none of {len(values)} values"
+            conditions.append(f"{name} is {others}")
         return ", ".join(conditions)
 
     @property
@@ -140,13 +146,20 @@ def _order(pair: tuple[str, str | None]) -> int:
 def numbers_dict(part: Part) -> dict[str, Any]:
     """The numbers of a part for JSON: decimals as text."""
     values = {"before": part.before, "after": part.after, "contribution": part.contribution}
-    texts = {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+    texts = {name: _json(value) for name, value in values.items()}
     return {**texts, "share": None if part.share is None else plain(part.share)}
 
 
 def pairs_list(where: Where) -> list[dict[str, str | None]]:
     """The (group, value) pairs for JSON."""
     return [{"group": group, "value": value} for group, value in where]
+
+
+class Peak(NamedTuple):
+    """The days in which most of a change happened, and the exact change in them."""
+
+    span: Span
+    contribution: Number
 
 
 class Parts(NamedTuple):
@@ -277,7 +290,9 @@ class Explanation:
     amount in the window before. The contributions of `cells`, ranked by size, and of `rest` add up to the total's
     exactly. `currency` is that of a cost, None for other measures and without one. `groups` are the groups searched,
     `notes` the limits of the search, in sentences; `names` has the names of the ids in cells and filters. `is_even`: no
-    value stands out, because every larger one of every group searched changed by about as much as the total.
+    value stands out, because every larger one of every group searched changed by about as much as the total. `peak` is
+    the run of days with at least four fifths of the first cell's change, or without a cell of the total's; None if it
+    is spread over more than a third of the window's days, for windows under three days, and against an expected number.
     """
 
     query: AggregateQuery
@@ -292,6 +307,7 @@ class Explanation:
     is_even: bool = False
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     currency: str | None = None
+    peak: Peak | None = None
 
     @property
     def change(self) -> Number:
@@ -311,7 +327,11 @@ class Explanation:
         else:
             part = _ratio(self.change, self.total.before)
             change += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
+        peak = ""
+        if self.peak is not None and self.change:
+            peak = f", {signed(self.peak.contribution)} of it {words(self.peak.span, self.query)}"
         if not self.cells:
+            change += peak
             if self.is_even:
                 return f"{change}, spread evenly: every larger value changed by about as much, and no value stands out."
             return f"{change}: no value or pair of values stands out."
@@ -319,7 +339,8 @@ class Explanation:
         if not parts:
             parts = [
                 f"{signed(cell.contribution)}{_share_suffix(cell)} where {cell.label}{_presence(cell)}"
-                for cell in self.cells
+                f"{'' if place else peak}"
+                for place, cell in enumerate(self.cells)
             ]
             more = len(parts) - _MAX_CELLS_IN_SENTENCE
             if more > 0:
@@ -398,6 +419,7 @@ class Explanation:
             "groups": list(self.groups),
             "notes": list(self.notes),
             "is_even": self.is_even,
+            "peak": self.peak and {**_span(self.peak.span), "contribution": _json(self.peak.contribution)},
             "sentence": self.sentence,
         }
 
@@ -425,3 +447,7 @@ def _ratio(change: Number, before: Number) -> str:
 
 def _span(span: Span) -> dict[str, str]:
     return {"since": rfc3339(span.since), "until": rfc3339(span.until)}
+
+
+def _json(value: Number) -> int | str:
+    return plain(value) if isinstance(value, Decimal) else value

@@ -37,18 +37,19 @@ from sqlalchemy import (
     union_all,
 )
 
+from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.explain.model import Codes, Floats, Leaves, fold_values
-from usage_explore.explain.result import Explanation, Where, build_parts
+from usage_explore.explain.result import Explanation, Peak, Where, build_parts
 from usage_explore.explain.search import choose_regions, spread_evenly
-from usage_explore.explain.spans import Baseline, spans
+from usage_explore.explain.spans import Baseline, Span, spans
 from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
-from usage_explore.query import filters, validators
+from usage_explore.query import buckets, filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
-from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery, EventQuery
+from usage_explore.query.queries import COST_METRICS, RATIOS, SUMS, AggregateQuery, EventQuery
 from usage_explore.results.currencies import CurrencyCost, check_currencies, in_order
-from usage_explore.sql.aggregate import currencies, total_of
+from usage_explore.sql.aggregate import currencies, sums, total_of
 from usage_explore.sql.filters import conditions, expression, object_keys
 from usage_explore.sql.filters import first as first_event
 
@@ -63,6 +64,13 @@ _MAX_DISTINCT_SHARE = 0.5
 
 _MIN_DISTINCT_LEAVES = 50
 """Leaves up to which a group is searched even if its values are unique."""
+
+
+MIN_PEAK_DAYS, MAX_PEAK_DAYS = 3, 400
+"""Days of a window in which the days of the change are looked for."""
+
+_MAX_PEAK_SHARE, _MIN_PEAK_PART = Decimal(1) / 3, Decimal("0.8")
+"""Largest part of the window's days, and least part of the change, that a named run of days has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +122,13 @@ def explain(
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
     regions, even = _regions(values, share, expected)
     regions = _shortened(connection, table, sides, regions)
-    rows = connection.execute(_cells_statement(table, sides, regions, values.groups)).all()
-    parts = build_parts(rows, sides[1], regions, values.groups, expected)
+    shared = _shared_groups(values, regions)
+    rows = connection.execute(_cells_statement(table, sides, regions, shared)).all()
+    parts = build_parts(rows, sides[1], regions, shared, expected)
+    peak = None
+    if expected is None:
+        first_cell = (parts.cells[0].where, parts.cells[0].without) if parts.cells else ((), ())
+        peak = _peak(connection, table, sides, first_cell)
     return Explanation(
         query=sides[1],
         before=windows.before,
@@ -128,6 +141,7 @@ def explain(
         notes=tuple(notes),
         currency=currency,
         is_even=even and not parts.cells,
+        peak=peak,
     )
 
 
@@ -216,6 +230,75 @@ def _regions(values: _Values, share: int, expected: Decimal | None) -> tuple[lis
 
     regions = [(named(region.where), named(region.without)) for region in choose_regions(leaves)]
     return regions, not regions and spread_evenly(leaves)
+
+
+def _shared_groups(values: _Values, regions: Sequence[tuple[Where, Where]]) -> list[str]:
+    """The groups of which all leaves of some region may have one value.
+
+    Only of those does the database compare all events: two sorted extremes of each group take longer than all sums.
+    """
+    codes = {
+        group: {value: code for code, value in enumerate(of)}
+        for group, of in zip(values.groups, values.values, strict=True)
+    }
+    columns = dict(zip(values.groups, values.codes.T, strict=True))
+    shared: set[str] = set()
+    for where, without in regions:
+        mask = np.ones(len(values.codes), dtype=bool)
+        for group, value in where:
+            mask &= columns[group] == codes[group][value]
+        for group, value in without:
+            mask &= columns[group] != codes[group][value]
+        named = {group for group, _ in where}
+        shared |= {
+            group for group, column in columns.items() if group not in named and len(np.unique(column[mask])) <= 1
+        }
+    return [group for group in values.groups if group in shared]
+
+
+def _peak(
+    connection: Connection, table: Table, sides: Sequence[AggregateQuery], region: tuple[Where, Where]
+) -> Peak | None:
+    """The shortest run of days with most of a region's change, and its part; None if the change is spread over more.
+
+    Days are compared by their position in the two windows.
+    """
+    query = sides[1]
+    both = [buckets.edges(*side.span, "day", query.zone) for side in sides]
+    days = min(len(edges) for edges in both) - 1
+    if not MIN_PEAK_DAYS <= days <= MAX_PEAK_DAYS:
+        return None
+    names = SUMS[query.metric]
+    amounts: list[dict[int, Number]] = []
+    for side, edges in zip(sides, both, strict=True):
+        selected = sums(table, side, _inside(table, region), edges=edges, sums=names)
+        rows = connection.execute(selected).all()
+        amounts.append({row.bucket - 1: getattr(row, names[0]) if names else row.events for row in rows})
+    zero: Number = Decimal(0) if names else 0
+    changes = [difference(amounts[1].get(day, zero), amounts[0].get(day, zero)) for day in range(days)]
+    run = peak_run([Decimal(change) for change in changes])
+    if run is None:
+        return None
+    since, until = query.span
+    span = Span(max(since, both[1][run[0]]), min(until, both[1][run[1]]))
+    return Peak(span, exact_sum(changes[run[0] : run[1]], zero))
+
+
+def peak_run(changes: Sequence[Decimal]) -> tuple[int, int] | None:
+    """The `[first, last)` of the run whose change exceeds the even one most; None if it is long, or has too little."""
+    total = sum(changes, Decimal(0))
+    sign = 1 if total > 0 else -1
+    even = total.copy_abs() / len(changes)
+    best, start, height, result = Decimal(0), 0, Decimal(0), (0, 0)
+    for place, change in enumerate(changes):
+        if height <= 0:
+            start, height = place, Decimal(0)
+        height += sign * change - even
+        if height > best:
+            best, result = height, (start, place + 1)
+    part = sign * sum(changes[result[0] : result[1]], Decimal(0))
+    is_short = bool(total) and 0 < result[1] - result[0] <= _MAX_PEAK_SHARE * len(changes)
+    return result if is_short and part >= _MIN_PEAK_PART * total.copy_abs() else None
 
 
 def _shortened(
@@ -337,7 +420,7 @@ def _inside(table: Table, region: tuple[Where, Where]) -> ColumnElement[bool]:
     for group, value in without:
         column = expression(table, group)
         tests.append(column.is_not(None) if value is None else or_(column.is_(None), column != _typed(column, value)))
-    return and_(*tests)
+    return and_(true(), *tests)
 
 
 def _typed(column: ColumnElement[Any], value: str) -> Any:

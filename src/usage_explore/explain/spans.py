@@ -74,10 +74,15 @@ def spans(
 
 
 def words(span: Span, query: AggregateQuery) -> str:
-    """The window in the query's time zone: "on Wed 16 Sep 2026", "in 1–30 Sep 2026", without fractions of seconds."""
+    """The window in the query's time zone: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"; with times "from … to …".
+
+    Fractions of seconds are left out.
+    """
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
     text = formatting.without_fractions(formatting.span(since, until))
-    return f"on {since:%a} {text}" if (until - _MICROSECOND).date() == since.date() else f"in {text}"
+    if (until - _MICROSECOND).date() == since.date():
+        return f"on {since:%a} {text}"
+    return f"{'from' if ' to ' in text else 'in'} {text}"
 
 
 def _bucket(query: AggregateQuery, instant: datetime) -> Span:

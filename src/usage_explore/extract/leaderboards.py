@@ -35,8 +35,8 @@ from usage_explore.sql.aggregate import KEYS
 class Boards(NamedTuple):
     """The leaderboards of a query: columns first, then dimensions, those of most events first.
 
-    `total` is the query's, `metrics` the number of different metrics in it, `omitted` the number of dimension keys
-    beyond `MAX_LEADERBOARD_DIMENSIONS`, `currencies` that of a cost.
+    `total` is the query's, `metrics` the number of different metrics in it, of a cost those that have one, `omitted`
+    the number of dimension keys beyond `MAX_LEADERBOARD_DIMENSIONS`, `currencies` that of a cost.
     """
 
     boards: tuple[Leaderboard, ...]
@@ -86,7 +86,10 @@ def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
         for group, of_group in rows.items()
     )
     currencies = tuple(cost.currency for cost in costs)
-    return Boards(boards, whole, sum(row.members for row in metrics), omitted, currencies, served)
+    added = sum(row.members for row in metrics)
+    if query.metric in COST_METRICS:
+        added = len(paths.costs(query, "metric_key"))
+    return Boards(boards, whole, added, omitted, currencies, served)
 
 
 @dataclass(frozen=True, slots=True)

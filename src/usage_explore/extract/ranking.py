@@ -38,7 +38,8 @@ def tail_points(tail: Tail, measure: Measure) -> Iterator[tuple[int | None, str 
     texts = [text for name in measure.sums for text in tail.sums.get(name, ())]
     values = [exact_sum((Decimal(text),), zero) for text in texts] if measure.sums else tail.events
     yield from zip(tail.buckets, tail.keys or repeat(None), values, strict=False)
-    yield from ((None, metric_key, None) for metric_key in {*tail.metric_keys})
+    counted = zip(tail.metric_keys, tail.costed if measure.costed else repeat(1), strict=False)
+    yield from ((None, metric_key, None) for metric_key in {metric_key for metric_key, events in counted if events})
 
 
 def ranked(

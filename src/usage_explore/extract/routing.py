@@ -152,17 +152,17 @@ class Paths:
         took = timedelta(seconds=time.perf_counter() - began)
         return result, rows[0].metrics, tuple(cost.currency for cost in costs), Served(because, took, since)
 
-    def costs(self, query: Query) -> list[CurrencyCost]:
-        """The currencies of the costs of a resolved query's events, that of most events first."""
+    def costs(self, query: Query, group: str = CURRENCY) -> list[CurrencyCost]:
+        """The currencies, or other keys, of the costs of a resolved query's events, that of most events first."""
         try:
             held = self.held(query)
-            measure = Measure(group=CURRENCY, sums=("cost",), costed=True)
-            scans = held.scans(query, CURRENCY, None)
+            measure = Measure(group=group, sums=("cost",), costed=True)
+            scans = held.scans(query, group, None)
             tail = self.tail(held, query, measure)
             measure = _scaled(measure, scans, tail)
             rows: Sequence[Any] = self.run(held, *statement.currencies(query, scans, tail, measure))
         except ExtractUnusable:
-            rows = self.connection.execute(aggregation.currencies(self.table, query)).all()
+            rows = self.connection.execute(aggregation.currencies(self.table, query, group)).all()
         return in_order(CurrencyCost(*row) for row in rows)
 
     def exists_since(self, query: Query) -> datetime | None:
@@ -191,7 +191,7 @@ class Paths:
             found |= {*self.connection.execute(newest).scalars()}
         return sorted(found) if len(found) <= _MAX_TIMES else None
 
-    def count(self, query: EventQuery, *, indexed: bool = False) -> int:
+    def count(self, query: Query, *, indexed: bool = False) -> int:
         """The number of events of a query; of the database's alone where an index finds them."""
         try:
             if indexed:
@@ -295,7 +295,13 @@ class Paths:
         held = self.held(query)
         edges = query.edges()
         by_metric = not aggregation.has_metric_keys(query)
-        measure = Measure(group=query.group_by, edges=edges, metrics=by_metric, sums=SUMS[query.metric])
+        measure = Measure(
+            group=query.group_by,
+            edges=edges,
+            metrics=by_metric,
+            sums=SUMS[query.metric],
+            costed=query.metric in COST_METRICS,
+        )
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
         tail = self.tail(held, query, measure)
         measure = _scaled(measure, scans, tail)

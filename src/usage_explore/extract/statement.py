@@ -286,7 +286,8 @@ def points(scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure) 
     """The statement of the points of scans and a tail, and its parameters.
 
     Columns: `bucket` from 1, `key` text, NULL without a group, `value`, of a ratio also its `divisor`; and, where the
-    pieces have metric keys, each of them as the `key` of a row without a bucket.
+    pieces have metric keys, each of them as the `key` of a row without a bucket; only those with a cost, if it counts
+    the costed events.
     """
     statement = Statement()
     key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
@@ -302,7 +303,8 @@ def points(scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure) 
     if not measure.metrics:
         return found.format(f"({summed})"), statement.parameters
     nulls = ", NULL" * len(values)
-    metrics = f"SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM pieces WHERE metric_key IS NOT NULL"
+    counted = "metric_key IS NOT NULL" + (" AND costed > 0" if measure.costed else "")
+    metrics = f"SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM pieces WHERE {counted}"
     text = f"WITH pieces AS MATERIALIZED ({summed}) {found.format('pieces')} UNION ALL {metrics}"
     return text, statement.parameters
 

@@ -74,24 +74,33 @@ def group_name(group: str) -> str:
     return _NAMED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
 
 
-def filter_words(query: Query, zone: tzinfo | None = None) -> list[str]:
-    """The filters in words, such as "model is large or small"; times are on the clock of `own_bounds`."""
+def filter_words(query: Query, zone: tzinfo | None = None, *, max_values: int | None = 3) -> list[str]:
+    """The filters in words, such as "model is large or small"; times are on the clock of `own_bounds`.
+
+    A filter of more than `max_values` values is written as "any of 5 values".
+    """
+
+    def any_of(values: tuple[str, ...]) -> str:
+        if max_values is not None and len(values) > max_values:
+            return f"any of {len(values):,} values"
+        return " or ".join(data_value(value) for value in values)
+
     columns = ((name, value) for name in GROUPS if (value := getattr(query, name)))
     words = [
-        f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}"
+        f"{group_name(name)} is {any_of(value if isinstance(value, tuple) else (str(value),))}"
         for name, value in columns
     ]
     if isinstance(query, EventFilters):
         named = ((group_name(name), getattr(query, name)) for name in LOOKED_UP)
-        words += [f"{name} is {_any_of(values)}" for name, values in named if values]
+        words += [f"{name} is {any_of(values)}" for name, values in named if values]
         words += own_bounds(query, zone).values()
-    words += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
+    words += [f"{group_name(dimension_group(key))} is {any_of(values)}" for key, values in query.dimensions]
     words += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
             words += [f"{group_name(group)} is not missing" for group in values]
         else:
-            words.append(f"{group_name(name)} is not {_any_of(values)}")
+            words.append(f"{group_name(name)} is not {any_of(values)}")
     return words
 
 
@@ -164,9 +173,3 @@ def _occurred(query: EventQuery) -> str:
     if after:
         return f"since {date_and_time(after)} UTC"
     return f"before {date_and_time(before)} UTC" if before else ""
-
-
-def _any_of(values: tuple[str, ...]) -> str:
-    if len(values) > 3:
-        return f"any of {len(values):,} values"
-    return " or ".join(data_value(value) for value in values)

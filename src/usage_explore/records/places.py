@@ -1,6 +1,7 @@
 """The two places of records: a table beside the events in PostgreSQL, and an SQLite file in the data folder.
 
-New records go into the table if the database role may write it, or may create it; else into the file. Records are read
+New records go into the table if the database role may write it, or may create it, and its transactions are not
+read-only by default; else into the file. Records are read
 from both, so that none vanishes when a table appears or a role changes. A record is changed where it is.
 
 Each kind of record has a place of its own: a role may write views into their table and decisions only into the file.
@@ -53,11 +54,20 @@ SELECT n.nspname, e.relname, current_database(), pg_is_in_recovery(), has_schema
        ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
              WHERE has_table_privilege(v.oid, p)),
        ARRAY(SELECT attname || ' ' || typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-             WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped)
+             WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       coalesce((SELECT lower(split_part(setting, '=', 2)) IN ('on', 'true', 'yes', '1')
+                 FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting
+                 WHERE s.setrole IN (0, (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user))
+                   AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+                   AND starts_with(setting, 'default_transaction_read_only=')
+                 ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), false)
 FROM pg_class e JOIN pg_namespace n ON n.oid = e.relnamespace
 LEFT JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = %(records)s
 WHERE e.oid = to_regclass(%(events)s)
 """
+
+_READ_ONLY_OPTION = re.compile(r"default_transaction_read_only=(\w+)")
+"""The default of transactions in the `options` of a connection, which precedes that of role and database."""
 
 _TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Instant": ("timestamptz",), "BigInteger": ("int8",)}
 """PostgreSQL's types for the columns' types here."""
@@ -286,15 +296,17 @@ class Records:
         row = connection.exec_driver_sql(_STATE, {"events": name, "records": kind.name}).first()
         if row is None:
             raise TableMismatch(f"{events.fullname}: there is no such table or view in this database")
-        schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns = row
+        schema, relation, database, is_replica, may_create, exists, is_table, privileges, columns, is_read_only = row
         given = conninfo_to_dict(self.url)
+        if chosen := _READ_ONLY_OPTION.findall(str(given.get("options") or "")):
+            is_read_only = chosen[-1].lower() in ("on", "true", "yes", "1")
         identity = [str(given.get(part) or "") for part in ("host", "hostaddr", "port")]
         file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]), kind)
         if exists and not (is_table and "SELECT" in privileges and _fits(columns, kind)):
             return Places(None, file, file)
         table = DatabasePlace(connection, self.url, schema, exists, kind)
         is_writable = set(kind.privileges) <= set(privileges) if exists else may_create
-        if is_writable and not is_replica:
+        if is_writable and not is_replica and not is_read_only:
             return Places(table, file, table)
         return Places(table if exists else None, file, file)
 

@@ -347,7 +347,7 @@ class AggregateData:
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums and ratios `Decimal`. `metrics` is the number of different metrics in
-    the sum.
+    the sum; of a cost, those that have one.
     `names` has the names of the ids in its series and filters, `comparison` the other period of
     the query's `compare`. `currencies` are those of the events that have a cost,
     None for a cost without a currency, if a cost is measured: several only if the query groups by them.

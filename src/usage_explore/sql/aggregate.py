@@ -51,7 +51,7 @@ from sqlalchemy.types import UserDefinedType
 from usage_explore.query.base import Query
 from usage_explore.query.filters import CURRENCY, DIMENSION
 from usage_explore.query.limits import MAX_POINTS
-from usage_explore.query.queries import SUMS, AggregateQuery, LeaderboardQuery
+from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, LeaderboardQuery
 from usage_explore.sql.filters import array, conditions, expression, object_keys, scope, within_bounds
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
@@ -65,7 +65,7 @@ KEYS = "keys"
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """The points of an answer, and the number of different metrics of its events (a scalar subquery)."""
+    """The points of an answer, and the number of different metrics that it adds up (a scalar subquery)."""
 
     points: CTE
     metrics: ColumnElement[int]
@@ -77,7 +77,10 @@ def events_points(table: Table, query: AggregateQuery) -> Points:
     key = _key(table, query.group_by)
     slot = _slot(table.c.timestamp, edges).label("slot")
     by = [slot, *key, *([] if has_metric_keys(query) else [table.c.metric_key])]
-    slots = select(*by, *_measured(table, query.metric)).where(*conditions(table, query)).group_by(*by).cte("slots")
+    measured = _measured(table, query.metric)
+    if query.metric in COST_METRICS:
+        measured.append(func.count(table.c.external_cost_amount).label("costed"))
+    slots = select(*by, *measured).where(*conditions(table, query)).group_by(*by).cte("slots")
     bucket = _bucket(slots.c.slot, edges)
     keys = [slots.c.key] if key else []
     points = select(bucket, *keys, *_sums_of(slots)).group_by(bucket, *keys).cte("points")
@@ -85,18 +88,23 @@ def events_points(table: Table, query: AggregateQuery) -> Points:
 
 
 def has_metric_keys(query: AggregateQuery) -> bool:
-    """Whether the points tell the number of metrics: the filter has one metric key, or the query groups by it."""
-    return query.group_by == "metric_key" or len(query.metric_key) == 1
+    """Whether the points tell the number of metrics: the filter has one metric key, or the query groups by it.
+
+    Those of a cost do not, as events without one are in none of its metrics.
+    """
+    return query.metric not in COST_METRICS and (query.group_by == "metric_key" or len(query.metric_key) == 1)
 
 
 def _metrics(query: AggregateQuery, points: CTE, slots: CTE) -> ColumnElement[int]:
     """The number of different metrics: of the points if their keys or the filter fix the metric, else of the slots."""
-    if query.group_by == "metric_key":
-        metric_keys = select(points.c.key).distinct()
-    elif has_metric_keys(query):
-        metric_keys = select(literal(1)).select_from(points).limit(1)
-    else:
+    if not has_metric_keys(query):
         metric_keys = select(slots.c.metric_key).distinct()
+        if "costed" in slots.c:
+            metric_keys = metric_keys.where(slots.c.costed > 0)
+    elif query.group_by == "metric_key":
+        metric_keys = select(points.c.key).distinct()
+    else:
+        metric_keys = select(literal(1)).select_from(points).limit(1)
     return select(func.count()).select_from(metric_keys.subquery()).scalar_subquery()
 
 
@@ -190,10 +198,13 @@ def leaders(table: Table, query: LeaderboardQuery, group: str) -> Select[Any]:
     return select(series.c.kind, series.c.key, total.label("total"), series.c.members).order_by(series.c.position)
 
 
-def currencies(table: FromClause, query: Query) -> Select[Any]:
-    """The currencies of the costs of the query's events: `key` text, `costed` bigint (their events), `cost` numeric."""
+def currencies(table: FromClause, query: Query, group: str = CURRENCY) -> Select[Any]:
+    """The currencies, or other keys, of the costs of the query's events.
+
+    Columns: `key` text, `costed` bigint (their events), `cost` numeric.
+    """
     amount = table.c.external_cost_amount
-    key = table.c[CURRENCY].label("key")
+    key = expression(table, group).cast(Text).label("key")
     measured = [func.count().label("costed"), func.sum(amount).label("cost")]
     return select(key, *measured).where(*conditions(table, query), amount.is_not(None)).group_by(key)
 
@@ -260,7 +271,7 @@ def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Co
 def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | None = None) -> Select[Any]:
     """The statement of a resolved query; its series are the `kept` keys (None for missing) and Other, if given.
 
-    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (the number of different metrics), then NULL or
+    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (see `AggregateData`), then NULL or
     `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
     `points` array; of a ratio, whose `total` and `points` are the dividends, also `divisor` and `divisors` array;
     ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,

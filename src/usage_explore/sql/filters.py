@@ -216,7 +216,7 @@ def page_before(
     )
 
 
-def count(table: Table, query: EventQuery) -> Select[int]:
+def count(table: Table, query: Query) -> Select[int]:
     """The number of events of a query."""
     return select(func.count()).select_from(table).where(*conditions(table, query))
 

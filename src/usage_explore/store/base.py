@@ -64,6 +64,9 @@ class StoreBase:
     names_table: str | None = None
     records: Records | None = None
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _frequent: dict[tuple[UUID, str], tuple[float, tuple[str, ...]]] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __repr__(self) -> str:
         organization = self.organization_id or "not chosen"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Table
 
 from usage_explore.db.names import Entry
-from usage_explore.errors import Fault, QueryError
+from usage_explore.errors import Fault, QueryError, StatementTimeout
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.leaderboards import Match, matches
 from usage_explore.extract.manifest import instant
@@ -39,6 +40,12 @@ _Q = TypeVar("_Q", bound=Query)
 
 _MAX_CHOICES = 100_000
 """Values of a group that one call returns."""
+
+MAX_FREQUENT_SECONDS = 1
+"""Seconds in which the values that fix the colours are counted."""
+
+FREQUENT_SECONDS = 3_600
+"""Seconds that they are cached."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -205,6 +212,35 @@ class Lookups(StoreBase):
         if timeout is not None:
             expect_instance("timeout", timeout, timedelta)
         return self._choices(within, group, most, partial(statements.values, group=group, max_values=most), timeout)
+
+    def frequent_values(self, query: AggregateQuery) -> tuple[str, ...]:
+        """The most frequent values of the query's group in all events of its organization, which fix their colours.
+
+        Empty without a group, and if they cannot be counted within `MAX_FREQUENT_SECONDS`. Cached for an hour, as
+        colours should not change. Raises `ScopeError`, `DatabaseError`.
+        """
+        if query.group_by == "none":
+            return ()
+        with self._transaction(query) as (_, scoped):
+            organization_id = scoped.organization_id
+        assert organization_id is not None  # noqa: S101 - the scope has resolved it
+        key = organization_id, query.group_by
+        expires, values = self._frequent.get(key, (0.0, ()))
+        if time.monotonic() >= expires:
+            values = self.count_frequent(*key)
+            self._frequent[key] = time.monotonic() + FREQUENT_SECONDS, values
+        return values
+
+    def count_frequent(self, organization_id: UUID | None, group: str) -> tuple[str, ...]:
+        """`frequent_values` of a group of an organization, counted now."""
+        from usage_explore.charts import MAX_COLORS
+
+        timeout = timedelta(seconds=MAX_FREQUENT_SECONDS)
+        within = EventQuery(organization_id=organization_id)
+        try:
+            return tuple(choice.value for choice in self.values(group, within, MAX_COLORS, timeout=timeout))
+        except StatementTimeout:
+            return ()
 
     def _choices(
         self,

@@ -128,12 +128,14 @@ class Queries(Lookups):
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
-            empty = not has_keys or not metrics
+            # no metric of a cost is no cost, or no event
+            has_events = bool(metrics) or (resolved.metric in COST_METRICS and paths.count(resolved) > 0)
+            empty = not has_keys or not has_events
             hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
         if comparison is not None:
             named = named_series(comparison.series, resolved, names)
             comparison = dataclasses.replace(comparison, series=named)
-        if self.hints and resolved.metric in COST_METRICS and metrics and not currencies:
+        if self.hints and resolved.metric in COST_METRICS and has_events and not currencies:
             hinted = (*hinted, NO_COSTS)
             if self.warns:
                 hints.warn(NO_COSTS)
@@ -197,7 +199,9 @@ class Queries(Lookups):
                 if leader.key
             )
             names = self._directory(connection, resolved).names(ids)
-            hinted = self._hint(connection, resolved, empty=not metrics, exists_since=served.exists_since)
+            hinted = self._hint(
+                connection, resolved, empty=not any(board.leaders for board in boards), exists_since=served.exists_since
+            )
         return Leaderboards(
             query=resolved,
             boards=named_boards(boards, names),

@@ -5,6 +5,7 @@ Only for lists that people read: links, files and reports by machine keep every 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,10 @@ from usage_explore.validation.check import Finding, Severity
 
 MIN_SIMILAR = 3
 """Findings from which a list shows them as one."""
+
+_ALSO_SEEN = re.compile(r" Also seen by: [^.]*\.$")
+_SHARE = re.compile(r"[;,] (?:< )?[\d,.]+ % of (?:the customer's|all) (?!that\b)[^;:,]*?(?=\.$)")
+_SAME_DAY = re.compile(r"\b(\d{1,2} [A-Z][a-z]{2} \d{4}) (\d\d:\d\d) to \1 (\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,17 @@ class Similar:
         who = ", ".join(labels) if ids or len(labels) <= MAX_LISTED else _more(labels)
         number = counted(len(self.findings), "finding")
         return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {who}."
+
+
+def brief(sentence: str) -> str:
+    """A finding's sentence for a list that has columns of its share and check: without the final clause of the share
+    and the other checks that saw it, and a span within one day with one date.
+
+    >>> brief("9 events, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: sent twice; 4.8 % of all events. Also seen by: shifts.")
+    '9 events, 1 Oct 2026 08:00–20:00: sent twice.'
+    """
+    text = _ALSO_SEEN.sub("", sentence)
+    return _SAME_DAY.sub(r"\1 \2–\3", _SHARE.sub("", text))
 
 
 def _more(labels: Sequence[str]) -> str:

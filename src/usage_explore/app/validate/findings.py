@@ -32,7 +32,7 @@ from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.similar import Similar, similar
+from usage_explore.validation.similar import Similar, brief, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {
@@ -156,8 +156,8 @@ def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str,
     titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
     # a copy has the whole ids beside the names
     copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
-    brief = [item.sentence(title, names) for item, title in zip(listed, titles, strict=True)]
-    shown = dict(zip(copied, brief, strict=True))
+    short = [brief(item.sentence(title, names)) for item, title in zip(listed, titles, strict=True)]
+    shown = dict(zip(copied, short, strict=True))
     pixels, most = _FINDING_BESIDE if beside else _FINDING
     columns = {
         grid.RANK: grid.ranks(len(listed)),
