@@ -26,7 +26,7 @@ from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.decimals import Number
-from usage_explore.errors import QueryError, ScopeError
+from usage_explore.errors import QueryError, ScopeError, StatementTimeout
 from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
