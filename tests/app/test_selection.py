@@ -122,9 +122,7 @@ def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) ->
 def test_the_text_for_a_ticket_is_about_the_selection(
     explore: Open, store: Store, parameters: dict[str, str], words: str
 ) -> None:
-    app = explore(**LINK, **parameters)
-    app.session_state["tab"] = "For a ticket"
-    app.run()
+    app = explore(**LINK, **parameters, tab="ticket")
     text = app.code[-1].value
     link = text.splitlines()[-1]
     pinned = AggregateQuery.from_params([pair for pair in parse_qsl(urlsplit(link).query) if pair[0] not in parameters])
@@ -149,9 +147,8 @@ def test_the_text_for_a_ticket_is_about_the_selection(
 
 def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore: Open, store: Store) -> None:
     span = (NINTH, NINTH + 7 * DAY)
-    app = explore(**LINK, span="/".join(edge.isoformat().replace("+00:00", "Z") for edge in span))
-    app.session_state["tab"] = "Why"
-    app.run()
+    written = "/".join(edge.isoformat().replace("+00:00", "Z") for edge in span)
+    app = explore(**LINK, span=written, tab="why")
     assert not app.exception
     explanation = store.explain(
         AggregateQuery(**{**LINK, "since": span[0], "until": span[1], "group_by": "none"}),
