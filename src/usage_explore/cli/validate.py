@@ -31,6 +31,7 @@ INPUTS = {
     "invoices": "Invoice lines, .csv or .parquet.",
     "wallets": "Preferred currencies, likewise.",
     "control": "Totals by day of a gateway, provider or FOCUS bill, likewise.",
+    "prices": "Price book for the lines' amounts, .toml, .csv or .parquet; else the table usage_prices.",
 }
 """The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
 
