@@ -178,7 +178,7 @@ def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo) -> Cause | None:
         return None
     quantity = total(line.billable for line in lines)
     for price in prices.values():
-        for cause, wrong in _wrong_prices(price, book, charge.currency, zone, charge.row.key):
+        for cause, wrong in _wrong_prices(price, prices, book, charge.currency, zone, charge.row.key):
             if not wrong.tiers or (wrong in prices.values() and len(prices) == 1):
                 continue
             if _fits(charge, wrong, quantity):
@@ -195,7 +195,7 @@ def _fits(charge: Charge, price: Price, quantity: Decimal) -> bool:
 
 
 def _wrong_prices(
-    price: Price, book: PriceBook, currency: str, zone: ZoneInfo, key: Key
+    price: Price, applied: Mapping[str, Price], book: PriceBook, currency: str, zone: ZoneInfo, key: Key
 ) -> Iterator[tuple[Cause, Price]]:
     """Prices that a biller may have applied instead, and what that says."""
     since, until = price.span(zone)
@@ -203,8 +203,8 @@ def _wrong_prices(
         if other.currency != currency:
             continue
         begins, ends = other.span(zone)
-        if other is price:
-            words = f"the whole quantity at the price that is valid {_validity(price, zone)}"
+        if other.place in applied:
+            words = f"the whole quantity at the price that is valid {_validity(other, zone)}"
         elif begins >= until:
             words = f"the quantity at the later price, valid from {_moment(begins, zone)}"
         elif ends <= since:
