@@ -38,7 +38,7 @@ MIN_COMMON_ROWS = 3
 MAX_FACTOR_DIGITS = 6
 """Decimals of a common factor, at most."""
 
-MIN_MOVED_EVENTS = 5
+MIN_MOVED_EVENTS = 3
 """Events that lie between two periods from which the one is recognized in a line of the other."""
 
 MIN_SHIFTED_ROWS = 2
