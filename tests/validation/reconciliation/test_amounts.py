@@ -159,6 +159,26 @@ def test_wallets_are_compared_with_their_own_prices(make: Make) -> None:
     assert validated(store, together, *prices).results[0].is_clean
 
 
+def test_without_wallets_the_currency_of_the_lines_says_which_price_applies(make: Make) -> None:
+    """The price has two currencies, the usage no wallet: a customer billed in yen is rated in yen."""
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
+    lines = [line(0, 500, "50"), line(1, 300, "4500", currency="JPY")]
+    store = make(usage(500, 300))
+    assert validated(store, lines, *prices).results[0].is_clean
+    wrong = only(validated(store, [lines[0], {**lines[1], "amount": "30"}], *prices))
+    assert "is charged 30 JPY for calls" in wrong.sentence
+    against = only(validated(store, lines, *prices, wallets={"default": "USD"}))
+    assert "is charged in JPY, but the price book charges USD" in against.sentence
+
+
+def test_many_metrics_without_a_price_are_one_finding(make: Make) -> None:
+    events = [row for number in range(6) for row in usage(2, metric=f"m{number}")]
+    lines = [line(0, 2, "1", f"m{number}") for number in range(6)]
+    finding = only(validated(make(events), lines, STAIRCASE))
+    assert "12 events of 6 metrics of customer" in finding.sentence
+    assert dict(finding.facts)["without a price: m3"] == "2"
+
+
 def test_usage_without_a_price_is_a_finding_and_its_amount_is_not_checked(make: Make) -> None:
     events = [*usage(5000), *usage(7, metric="other", price_key=None)]
     validation = validated(make(events), [line(0, 5000, "420"), line(0, 7, "1", "other")], STAIRCASE)

@@ -21,6 +21,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.errors import UsageExploreError
 from usage_explore.formatting import data_value
 from usage_explore.pricing.rating import Margin, Rating, tier_text
+from usage_explore.pricing.resolution import WALLET_UNKNOWN
 from usage_explore.results import frames
 
 _WALLETS = next(reader for reader in FILES if reader.argument == "wallets")
@@ -69,30 +70,28 @@ def _totals(rating: Rating) -> None:
     if rating.unpriced:
         without = formatting.counted(rating.unpriced_events, "event")
         words += f" :orange[{without} without a price]: no amount, which is not an amount of 0."
+        if any(usage.wallet_currency is None and WALLET_UNKNOWN in usage.reason for usage in rating.unpriced):
+            words += " Drop the customers' preferred currencies under Wallets to know which currency applies."
     st.markdown(words)
 
 
 def _by_customer(rating: Rating) -> pd.DataFrame:
-    """Expected amount, cost and margin of each customer and currency, the largest amounts first."""
+    """Expected amount of each customer and currency, the largest first; cost and margin where all metrics have one."""
     sums: dict[tuple[str, str], list[Decimal]] = {}
-    lines: dict[tuple[str, str], int] = {}
     for line in rating.lines:
-        key = str(line.customer_id), line.currency
-        sums.setdefault(key, []).append(line.amount)
-        lines[key] = lines.get(key, 0) + 1
-    margins: dict[tuple[str, str], list[Margin]] = {}
+        sums.setdefault((str(line.customer_id), line.currency), []).append(line.amount)
+    margins: dict[str, list[Margin]] = {}
     for margin in rating.margins:
-        margins.setdefault((str(margin.customer_id), margin.currency or ""), []).append(margin)
+        margins.setdefault(str(margin.customer_id), []).append(margin)
     rows = []
-    for key, amounts in sums.items():
-        compared = [margin for margin in margins.get(key, []) if margin.margin is not None]
-        revenue, cost = (
-            total(getattr(margin, name) or Decimal(0) for margin in compared) for name in ("revenue", "cost")
-        )
-        margin_cells = (cost, difference(revenue, cost)) if compared else (None, None)
-        rows.append((*key, lines[key], total(amounts), *margin_cells))
+    for (customer, currency), amounts in sums.items():
+        own = margins.get(customer, [])
+        is_comparable = all(margin.margin is not None and margin.currency == currency for margin in own)
+        cost = total(margin.cost or Decimal(0) for margin in own) if is_comparable else None
+        margin_of_all = None if cost is None else difference(total(amounts), cost)
+        rows.append((customer, currency, len(amounts), total(amounts), cost, margin_of_all))
     rows.sort(key=lambda row: (row[1], -row[3], row[0]))
-    names = ("customer_id", "currency", "lines", "expected_amount", "cost_with_margin", "margin")
+    names = ("customer_id", "currency", "lines", "expected_amount", "cost", "margin")
     columns = {name: pd.Series([row[index] for row in rows], dtype="object") for index, name in enumerate(names)}
     return frames.with_names(pd.DataFrame(columns), rating.names)
 

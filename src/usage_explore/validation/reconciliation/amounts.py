@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.decimals import difference, total
+from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
-from usage_explore.pricing.usage import Rated
+from usage_explore.pricing.usage import Rated, Unpriced
 from usage_explore.validation.check import Examination, Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import Charge, currency_words, is_rounding
@@ -23,6 +23,9 @@ from usage_explore.validation.reconciliation.differences import (
     amounts_by_currency,
 )
 from usage_explore.validation.reconciliation.expected import Expected
+
+MAX_SINGLE_METRICS = 5
+"""Metrics without a price for one reason that are findings of their own; more of them are one finding."""
 
 
 def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
@@ -193,47 +196,70 @@ def _shared(differences: Differences, rows: list[Row]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Unpriced:
-    """Usage of one metric and price key that has no price for one reason."""
+    """Usage that has no price for one reason."""
 
-    customers: set[UUID]
-    events: int
-    quantity: Decimal
+    customers: set[UUID] = field(default_factory=set)
+    metrics: dict[str, list[Decimal]] = field(default_factory=dict)
+    prices: set[str | None] = field(default_factory=set)
+    events: int = 0
+
+    def add(self, item: Unpriced) -> None:
+        self.customers.add(item.customer_id)
+        self.metrics.setdefault(item.metric_key, []).append(item.quantity)
+        self.prices.add(item.price_key)
+        self.events += item.events
 
 
 def unpriced_findings(examination: Examination, rated: Rated) -> Iterator[Finding]:
-    """A finding for each metric, price key and reason of usage that the price book has no price for."""
-    groups: dict[tuple[str, str | None, str], _Unpriced] = {}
+    """A finding for each metric and reason of usage without a price; one for a reason that concerns many metrics."""
+    reasons: dict[str, set[str]] = {}
     for item in rated.unpriced:
-        key = item.metric_key, item.price_key, item.reason
-        group = groups.setdefault(key, _Unpriced(set(), 0, Decimal(0)))
-        group.customers.add(item.customer_id)
-        group.events += item.events
-        group.quantity = total((group.quantity, item.quantity))
+        reasons.setdefault(item.reason, set()).add(item.metric_key)
+    groups: dict[tuple[str, str | None], _Unpriced] = {}
+    for item in rated.unpriced:
+        is_single = len(reasons[item.reason]) <= MAX_SINGLE_METRICS
+        groups.setdefault((item.reason, item.metric_key if is_single else None), _Unpriced()).add(item)
+    for (reason, metric), group in sorted(groups.items(), key=lambda entry: (-entry[1].events, str(entry[0]))):
+        yield _unpriced_finding(examination, reason, metric, group)
+
+
+def _unpriced_finding(examination: Examination, reason: str, metric: str | None, group: _Unpriced) -> Finding:
     since, until = examination.period.span
-    span = span_in(since, until, examination.period.zone)
-    for (metric, price, reason), group in sorted(groups.items(), key=lambda item: (-item[1].events, str(item[0]))):
-        customer = next(iter(group.customers)) if len(group.customers) == 1 else None
-        of = f"customer {customer}" if customer else counted(len(group.customers), "customer")
-        named = f"{data_value(metric)}{'' if price is None else f', price {data_value(price)},'}"
-        filters: dict[str, Any] = {"metric_key": metric, "customer_id": customer}
-        filters |= {"missing": examination.missing("price_key")} if price is None else {"price_key": price}
-        yield Finding(
-            check=NAME,
-            severity="medium",
-            sentence=f"{counted(group.events, 'event')} of {named} of {of}, {span},"
-            f" {'has' if group.events == 1 else 'have'} no price in the price book, quantity"
-            f" {in_sentence(group.quantity)}: {reason}; the amounts of its lines were not checked.",
-            since=since,
-            until=until,
-            events=group.events,
-            question=examination.aggregate_question(metric="sum_quantity", **filters),
-            quantity=group.quantity if group.quantity.is_finite() else None,
-            share=part(group.events, examination.totals.events),
-            share_of="all events",
-            customer_id=customer,
-            metric_key=metric,
-            price_key=price,
-        )
+    customer = next(iter(group.customers)) if len(group.customers) == 1 else None
+    price = next(iter(group.prices)) if len(group.prices) == 1 else None
+    of = f"customer {customer}" if customer else counted(len(group.customers), "customer")
+    what = counted(len(group.metrics), "metric") if metric is None else data_value(metric)
+    filters: dict[str, Any] = {"customer_id": customer} | ({} if metric is None else {"metric_key": metric})
+    if group.prices == {None}:
+        filters["missing"] = examination.missing("price_key")
+    elif None not in group.prices and len(group.prices) <= MAX_SINGLE_METRICS:
+        filters["price_key"] = sorted(filter(None, group.prices))
+    if metric is None:
+        filters["group_by"] = "metric_key"
+    quantities = {name: total(values) for name, values in group.metrics.items()}
+    quantity = None if metric is None else quantities[metric]
+    return Finding(
+        check=NAME,
+        severity="medium",
+        sentence=f"{counted(group.events, 'event')} of {what} of {of},"
+        f" {span_in(since, until, examination.period.zone)}, {'has' if group.events == 1 else 'have'} no price in the"
+        f" price book{'' if quantity is None else f', quantity {in_sentence(quantity)}'}: {reason}; the amounts of"
+        " its lines were not checked.",
+        since=since,
+        until=until,
+        events=group.events,
+        question=examination.aggregate_question(metric="sum_quantity", **filters),
+        quantity=quantity if quantity is not None and quantity.is_finite() else None,
+        share=part(group.events, examination.totals.events),
+        share_of="all events",
+        customer_id=customer,
+        metric_key=metric,
+        price_key=price,
+        facts=tuple(
+            (f"without a price: {data_value(name)}", plain(value))
+            for name, value in sorted(quantities.items())[:MAX_LISTED_LINES]
+        ),
+    )
 
 
 def amount_note(rows: list[Row]) -> str:

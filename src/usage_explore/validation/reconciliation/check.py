@@ -85,7 +85,7 @@ from usage_explore.validation.reconciliation.differences import (
     NAME,
     Differences,
 )
-from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, by_key
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, billed_in, by_key
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 
@@ -188,7 +188,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     book, zone = cast("PriceBook", examination.inputs.prices), examination.period.zone
     usage = usage_by_key(examination, columns)
     examination.progress(0.2)
-    priced = PricedUsage(examination, book, columns)
+    priced = PricedUsage(examination, book, columns, billed_in(lines))
     rated = priced.rated()
     keys = by_key(rated, columns)
     has_late = any(used.late_events for used in usage.values())

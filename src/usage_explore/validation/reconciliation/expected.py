@@ -31,6 +31,7 @@ from usage_explore.validation.reconciliation.compare import (
     Usage,
     superfluous_ids,
 )
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
 
 @dataclass(slots=True)
@@ -114,23 +115,42 @@ def by_key(rated: Rated, columns: tuple[str, ...]) -> dict[Key, Expected]:
     return keys
 
 
+def billed_in(lines: Iterable[InvoiceLine]) -> dict[UUID, str]:
+    """The currency of the lines of each customer whose lines with a currency have only one."""
+    currencies: dict[UUID, set[str]] = {}
+    for line in lines:
+        if line.currency is not None:
+            currencies.setdefault(line.customer_id, set()).add(line.currency)
+    return {customer: next(iter(codes)) for customer, codes in currencies.items() if len(codes) == 1}
+
+
 @dataclass(frozen=True)
 class PricedUsage:
-    """The usage of an examination as a price book rates it, by the columns of the invoices; `period` is as billed."""
+    """The usage of an examination as a price book rates it, by the columns of the invoices.
+
+    Where lines name no wallets, usage of which neither an event nor a preference says the wallet goes to the currency
+    of its customer's lines, if they have one: `billed_in`.
+    """
 
     examination: Examination
     book: PriceBook
     columns: tuple[str, ...]
+    billed_in: Mapping[UUID, str]
 
     def rated(self, period: Period | None = None, further: Sequence[ColumnElement[bool]] = ()) -> Rated:
         """The lines of the period, or of another one."""
         preferences = self.examination.inputs.preferences
+        known = pinned if preferences is None else preferences.destination
+
+        def wallet(customer_id: UUID, named: str | None) -> str | None:
+            return known(customer_id, named) or self.billed_in.get(customer_id)
+
         return rated_usage(
             self.examination.connection,
             self.examination.table,
             period or self.examination.period,
             self.book,
-            wallet=pinned if preferences is None else preferences.destination,
+            wallet=known if "wallet_currency" in self.columns else wallet,
             split=[name for name in self.columns if name in SPLITS],
             further=further,
         )
