@@ -309,7 +309,7 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
         by_price.setdefault(price_or_metric(columns, row.key), Counter())[_code(line)] += 1
     groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
     for row, line, known in charged:
-        expected = _booked(row) or known
+        expected = _booked(row, known) or known
         if expected is None:
             expected = _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
         if expected and _code(line) not in map(str.upper, expected[0]):
@@ -330,11 +330,12 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
             )
 
 
-def _booked(row: Row) -> tuple[tuple[str, ...], Reason] | None:
-    """The currencies that the price book charges a row in; None if unknown."""
-    if row.expected is None or not row.expected.is_priced:
+def _booked(row: Row, known: tuple[tuple[str, ...], Reason] | None) -> tuple[tuple[str, ...], Reason] | None:
+    """The currencies that the price book charges a row in, None if unknown; of usage without a price its wallets."""
+    if row.expected is None or not row.expected.amounts:
         return None
-    return tuple(sorted(row.expected.amounts)), "book"
+    others = known[0] if known and row.expected.unpriced else ()
+    return tuple(sorted({*row.expected.amounts, *others})), "book"
 
 
 def _with_currency(rows: Iterable[Row]) -> Iterator[tuple[Row, InvoiceLine]]:
