@@ -139,7 +139,7 @@ def _create_record_tables(connection: Connection, table_name: str) -> tuple[str,
     "--files",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Also write last month's price book, invoice (with mistakes) and preferred currencies, to validate it with.",
+    help="Also write a price book, invoice (with mistakes) and other files of last month, to validate it with.",
 )
 @common
 def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool, files: Path | None) -> None:

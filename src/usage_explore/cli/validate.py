@@ -32,6 +32,7 @@ INPUTS = {
     "wallets": "Preferred currencies, likewise.",
     "control": "Totals by day of a gateway, provider or FOCUS bill, likewise.",
     "bounds": "Bounds of the checks that differ from the defaults, .toml; see --show-bounds.",
+    "prices": "Price book for the lines' amounts, .toml, .csv or .parquet; else the table usage_prices.",
 }
 """The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
 

@@ -31,6 +31,7 @@ from usage_explore.formatting import data_value, listed
 from usage_explore.pricing.book import PARAMETER, Key, Price, PriceBook
 
 NO_PRICE = "no price covers it"
+WALLET_UNKNOWN = "its wallet is unknown"
 
 
 class Subject(NamedTuple):
@@ -134,7 +135,7 @@ def _of_wallet(candidates: list[Price], subject: Subject) -> Price | str:
         return by_currency[wallet]
     currencies = listed(by_currency)
     if subject.wallet is None:
-        return f"it has prices in {currencies}, and its wallet is unknown"
+        return f"it has prices in {currencies}, and {WALLET_UNKNOWN}"
     return f"it has prices in {currencies}, but its wallet is {data_value(subject.wallet)}"
 
 

@@ -192,8 +192,9 @@ class Outcome:
 
     `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
     decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
-    which could not be judged, such as series of too few events. `skipped` says why nothing could be judged at all: such
-    a check is not clean. `reported_by` names the checks whose findings include some of this one, see `folding`.
+    which could not be judged, such as series of too few events. `unchecked` says what the check compares and could not,
+    such as amounts without a price book; the headline repeats it. `skipped` says why nothing could be judged at all:
+    such a check is not clean. `reported_by` names the checks whose findings include some of this one, see `folding`.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -201,6 +202,7 @@ class Outcome:
     sheet: pd.DataFrame | None = None
     note: str = ""
     is_partial: bool = False
+    unchecked: str = ""
     skipped: str = ""
     reported_by: tuple[str, ...] = ()
 
@@ -408,6 +410,11 @@ class Validation:
         """The checks that could not be run to their end: what they look for was not looked for."""
         return tuple(result for result in self.results if result.failed)
 
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What checks compare and could not: "amounts not checked: no price book was given"."""
+        return tuple(result.outcome.unchecked for result in self.results if result.outcome and result.outcome.unchecked)
+
     def counts(self) -> Mapping[Severity, int]:
         """How many findings there are of each severity, the gravest first."""
         return {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
@@ -508,6 +515,7 @@ class Validation:
             else None,
             "findings_by_severity": dict(self.counts()),
             "changed_bounds": dict(self.bounds.texts),
+            "unchecked": list(self.unchecked),
             "checks": [
                 {
                     "check": result.check.name,

@@ -157,7 +157,15 @@ class Plan:
     @property
     def lacks_preferences(self) -> bool:
         """Whether a check could use preferred currencies, and none were given."""
-        return self.inputs.preferences is None and any(check.name == "wallets" for check in self.checks)
+        return self.inputs.preferences is None and any(
+            check.name in ("wallets", "reconciliation") for check in self.checks
+        )
+
+    @property
+    def lacks_prices(self) -> bool:
+        """Whether invoice lines are compared, and no price book was given."""
+        is_compared = any(check.name == "reconciliation" for check in self.checks)
+        return is_compared and self.inputs.invoices is not None and self.inputs.prices is None
 
     def preferring(self, currencies: Mapping[UUID | None, str]) -> Plan:
         """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""

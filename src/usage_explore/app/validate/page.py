@@ -30,7 +30,8 @@ from usage_explore.app.navigation import Pages, go, notice
 from usage_explore.app.page_state import ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
-from usage_explore.app.validate.files import ValidationWithFiles, file_tab, offered, validated_with_files
+from usage_explore.app.validate.amounts import amounts_tab
+from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import checks, clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
 from usage_explore.query import buckets
@@ -220,6 +221,8 @@ def _headline(validation: Validation, now: datetime) -> None:
                 f"{'check' if skipped == 1 else 'checks'} skipped",
                 "The Checks tab says why, or what each of them needs.",
             )
+        if validation.unchecked:
+            headline_number(":orange[Not checked]", "amounts", f"{'; '.join(validation.unchecked).capitalize()}.")
         headline_number(
             formatting.short(validation.totals.events),
             "events checked" if validation.totals.events != 1 else "event checked",
@@ -268,6 +271,7 @@ def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: Validati
         "Findings": lambda: findings(pages, view, source, validation),
         "Checks": lambda: checks(validation),
         **{reader.title: partial(file_tab, reader, source, with_files) for reader in offered(validation)},
+        PRICES.title: partial(amounts_tab, source, with_files, f"amounts-{file_dates(validation.period)}"),
         "Code": lambda: _code(view, validation),
         "Download": lambda: _download(source, validation),
     }

@@ -15,7 +15,6 @@ one. Upper and lower case are one currency.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from uuid import UUID
 
 from usage_explore.decimals import total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
+from usage_explore.pricing import currencies
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
@@ -64,21 +64,14 @@ MAX_WHOLE_ROUNDING = Decimal("0.999999")
 _FLOAT_DIGITS = 14
 """Exact digits of a binary float that was written out: 0.30000000000000004."""
 
-_DECIMALS = (
-    (0, re.compile("BIF|CLP|DJF|GNF|ISK|JPY|KMF|KRW|PYG|RWF|UGX|UYI|VND|VUV|XAF|XOF|XPF", re.IGNORECASE)),
-    (3, re.compile("BHD|IQD|JOD|KWD|LYD|OMR|TND", re.IGNORECASE)),
-    (4, re.compile("CLF|UYW", re.IGNORECASE)),
-    (2, re.compile("[A-Z]{3}", re.IGNORECASE | re.ASCII)),
-)
-"""Decimals of currencies by ISO 4217; the first match counts."""
-
 _FINE = Context(prec=60)
 _EXACT = Context(prec=MAX_PREC)
 
 PriceColumn = Literal["price_key", "metric_key"]
-Reason = Literal["pinned", "preference", "default", "customer", "price"]
+Reason = Literal["book", "pinned", "preference", "default", "customer", "price"]
 
 _REASONS: dict[Reason, tuple[Severity, str]] = {
+    "book": ("high", "the price book charges {usual}"),
     "pinned": ("high", "usage is pinned to wallet {usual}"),
     "preference": ("high", "the preferred currency is {usual}"),
     "default": ("high", "the organization's default currency is {usual}"),
@@ -255,8 +248,8 @@ def _last_decimal(line: InvoiceLine, is_whole: bool) -> Decimal:
 
 def last_decimal(amount: Decimal, currency: str, is_whole: bool = False) -> Decimal:
     """One unit of the last decimal that an amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
-    usual = min(_decimals(amount), 2)
-    usual = next((decimals for decimals, codes in _DECIMALS if codes.fullmatch(currency)), usual)
+    known = currencies.scale(currency)
+    usual = min(_decimals(amount), 2) if known is None else known
     if is_whole and usual:
         return max(MAX_WHOLE_ROUNDING, Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
     decimals = max(_decimals(_EXACT.normalize(amount)), usual)
@@ -325,7 +318,9 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
         by_price.setdefault(price_or_metric(columns, row.key), Counter())[_code(line)] += 1
     groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
     for row, line, known in charged:
-        expected = known or _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
+        expected = _booked(row, known) or known
+        if expected is None:
+            expected = _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
         if expected and _code(line) not in map(str.upper, expected[0]):
             key = (_code(line), *expected)
             wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
@@ -342,6 +337,14 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
                 [line for member in members for line in member.lines],
                 [row for member in members for row in member.rows],
             )
+
+
+def _booked(row: Row, known: tuple[tuple[str, ...], Reason] | None) -> tuple[tuple[str, ...], Reason] | None:
+    """The currencies that the price book charges a row in, None if unknown; of usage without a price its wallets."""
+    if row.expected is None or not row.expected.amounts:
+        return None
+    others = known[0] if known and row.expected.unpriced else ()
+    return tuple(sorted({*row.expected.amounts, *others})), "book"
 
 
 def _with_currency(rows: Iterable[Row]) -> Iterator[tuple[Row, InvoiceLine]]:

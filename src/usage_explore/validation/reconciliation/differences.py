@@ -14,11 +14,15 @@ from uuid import UUID
 
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
+from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.rating import tier_text
+from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
+from usage_explore.validation.reconciliation.causes import currency_words
+from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
@@ -53,6 +57,8 @@ _ONE_TOTAL: dict[Status, str] = {
     " {difference} too much",
     "under-billed": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but used {recomputed}:"
     " {difference} too little",
+    "wrong amount": "Customer {customer} is charged {charged} for {total}, {period}, but {expected} is expected for"
+    " {recomputed}",
     "not comparable": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but its usage has NaN or"
     " infinite quantities and so no exact sum",
 }
@@ -65,6 +71,7 @@ _SEVERAL_TOTALS: dict[Status, str] = {
     "extra": "are invoiced without any usage",
     "over-billed": "are invoiced with more than was used",
     "under-billed": "are invoiced with less than was used",
+    "wrong amount": "are charged other amounts than expected",
     "not comparable": "cannot be compared: their usage has NaN or infinite quantities",
 }
 
@@ -78,12 +85,13 @@ class _Filters(NamedTuple):
 
 @dataclass(frozen=True)
 class Differences:
-    """Rows compared by the `columns` of the invoices."""
+    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere."""
 
     examination: Examination
     columns: tuple[str, ...]
     rows: list[Row]
     tolerance: Decimal
+    reported: frozenset[Key] = frozenset()
 
     def findings(self) -> tuple[list[Finding], str]:
         """The gravest, after one for all customers without lines, and a note on the others, see `limited`.
@@ -91,11 +99,11 @@ class Differences:
         The others are not made findings, since there may be as many as there are lines.
         """
         uninvoiced = self._uninvoiced_rows()
-        in_one_finding = {row.key for row in uninvoiced}
+        in_one_finding = {row.key for row in uninvoiced} | self.reported
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             if row.key not in in_one_finding and row.status != "matched":
-                groups.setdefault((row.key[0], row.status, row.explained_by), []).append(row)
+                groups.setdefault((row.key[0], row.status, row.explained_by, row.cause), []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
         shown, note = limited(ranked, "differences, see the sheet", _worth)
@@ -183,9 +191,13 @@ class Differences:
         return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
 
     def _severity(self, row: Row) -> Severity:
-        """High without an explanation; never in a period that is not over, since usage may still arrive."""
+        """High without late events or duplicates, and as grave as its cause; never high in a period that is not over,
+        since usage may still arrive.
+        """
         is_over = self.examination.closed_until >= self.examination.period.span[1]
-        return "high" if not row.explained_by and is_over else "medium"
+        if row.cause is not None and row.cause.severity != "high":
+            return row.cause.severity
+        return "high" if (row.cause is not None or not row.explained_by) and is_over else "medium"
 
     @cached_property
     def _customers_with_usage(self) -> set[UUID]:
@@ -278,14 +290,23 @@ class Differences:
                 recomputed=in_sentence(row.recomputed or Decimal(0)),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
+                charged=_money(row, row.amount),
+                expected="" if row.expected is None else currency_words(row.expected.amounts),
             )
+            if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
+                much = "much" if row.amount_difference > 0 else "little"
+                sentence += f", and {_money(row, row.amount_difference.copy_abs())} too {much}"
         return f"{sentence}{self._explanation(rows)}{self._rounding(row)}."
 
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
+        if row.cause is not None:
+            return f": {'each' if len(rows) > 1 else 'that'} is {row.cause.words}"
         if row.status == "not comparable" or row.usage is None:
             return ""
         if not row.explained_by:
+            if row.status == "wrong amount":
+                return "; no single wrong price, tier or factor gives that"
             if self.examination.period.finalized_at is None:
                 return "; duplicates do not account for it; late events are not known without finalized_at"
             return "; neither late events nor duplicates account for it"
@@ -335,6 +356,9 @@ class Differences:
             return (*facts, ("more", f"{more:,} more")) if more else tuple(facts)
         (row,) = rows
         facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
+        if row.expected is not None and row.expected.is_priced:
+            facts.append(("expected amount", currency_words(row.expected.amounts)))
+            facts += [("expected by", _priced(line)) for line in row.expected.lines[:MAX_LISTED_LINES]]
         if row.lines:
             numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
             facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
@@ -377,6 +401,18 @@ def _can_filter(name: str, values: set[Any]) -> bool:
         return len(values) == 1
     texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS]
     return len(texts) == len(values) <= _MAX_FILTER_VALUES
+
+
+def _money(row: Row, amount: Decimal | None) -> str:
+    """An amount with the currency of a row."""
+    return f"{in_sentence(amount or Decimal(0))} {data_value(row.currency) if row.currency else ''}".strip()
+
+
+def _priced(line: Line) -> str:
+    """How a line's amount is made: `p.toml line 3: 1000 x 0.1 = 100; 4000 x 0.08 = 320`."""
+    price = line.part.price
+    tiers = rate(price, line.billable).tiers
+    return f"{price.place}: {'; '.join(map(tier_text, tiers)) or 'no tier'}"
 
 
 def _quantities(row: Row) -> str:
