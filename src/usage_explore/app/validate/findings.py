@@ -175,7 +175,7 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
 
 
 def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[str, grid.Column]:
-    """The columns of the list; only the first five `beside` an open finding."""
+    """The columns of the list; only rank, severity, state and finding `beside` one."""
     names = review.validation.names
     titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
     # a copy has the whole ids beside the names
@@ -187,21 +187,21 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
         grid.RANK: grid.ranks(len(listed)),
         "Severity": grid.texts("Severity", [item.severity for item in listed], _severity, width=90),
         "State": grid.texts("State", [_state(item, review) for item in listed], width=110),
-        "Affected": grid.ratios(
-            "Affected",
-            [float(item.first.share) if item.is_one else None for item in listed],
-            lambda share: formatting.percent(Decimal(repr(share)), 1),
-            help="The affected part of what the column Affected of names, in the period.",
-        ),
         "Finding": grid.texts(
             "Finding",
             copied,
             lambda text: formatting.cut(formatting.short_ids(shown.get(text, text)), most),
             width=pixels,
         ),
+        "Affected": grid.ratios(
+            "Affected",
+            [float(item.first.share) if item.is_one else None for item in listed],
+            lambda share: formatting.percent(Decimal(repr(share)), 1),
+            help="The affected part of what the column Affected of names, in the period.",
+        ),
     }
     if beside:
-        return columns
+        return {name: column for name, column in columns.items() if name != "Affected"}
     columns["Events"] = grid.numbers("Events", [item.events for item in listed])
     costs = [item.amounts for item in listed]
     for currency in sorted(

@@ -35,7 +35,7 @@ from usage_explore.app.validate.decisions import keep_run, reviewed
 from usage_explore.app.validate.files import ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import checks, clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
-from usage_explore.app.validate.signing import sign_off, signed_line
+from usage_explore.app.validate.signing import forget_signoffs, sign_off, signed_line
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
@@ -100,6 +100,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
 def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     """Run the checks with their progress in `top`; if they fail, offer them again."""
     top.empty()
+    forget_signoffs()
     progress = Progress(tuple(CHECKS.values()))
     try:
         run.run(source, view.query, progress)

@@ -14,7 +14,6 @@ from usage_explore.app import cache, grid, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ValidateView
-from usage_explore.app.problems import sentence
 from usage_explore.app.validate.decisions import SIGNER, current_author, forget
 from usage_explore.errors import QueryError, UsageExploreError
 from usage_explore.query.describe import describe
@@ -23,12 +22,13 @@ from usage_explore.records.signoffs import SignOff
 from usage_explore.records.texts import LOCAL_AUTHOR, MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
-from usage_explore.validation.report.wording import costs
+from usage_explore.validation.report.wording import amounts
 from usage_explore.validation.review import Review, organization_of, period_key
 from usage_explore.validation.signed_usage import Changes, signed_period
 
 _NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
 _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
+_STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
 
@@ -67,7 +67,7 @@ def sign_off(view: ValidateView, source: Source, validation: Validation, review:
         with st.expander(f"{formatting.counted(len(signed) - 1, 'earlier sign-off')} of this period"):
             for one in signed[1:]:
                 words = f"{_minute(one.signed_at, zone)}, {one.author}: {formatting.counted(one.events, 'event')}"
-                sentence(f"{words}, as of {_minute(one.as_of, zone)}.")
+                st.caption(markdown.plain(f"{words}, as of {_minute(one.as_of, zone)}."))
 
 
 def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
@@ -76,12 +76,13 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_minute(one.signed_at, zone)}"
     st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}, as of {_minute(one.as_of, zone)}")
     if one.note:
-        st.markdown(markdown.plain(one.note).replace("\n", "  \n"))
-    if one.open:
-        sentence(f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open.")
+        st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
+    left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
     if not changed:
-        st.caption("Nothing changed in this period since.")
+        st.caption(f"{left}Nothing changed in this period since.")
         return
+    if left:
+        st.caption(left)
     st.markdown(f"**Since then: {markdown.plain(formatting.typographic(changed.sentence))}**")
     rows = changed.rows[:_MAX_SHOWN_CHANGES]
     columns = {
@@ -120,16 +121,18 @@ def _statement(view: ValidateView, validation: Validation, review: Review, again
     st.markdown(f"**{'Sign off again' if again else 'Sign off this period'}**")
     organization = validation.names.full("organization", str(period.organization_id))
     size = formatting.counted(validation.totals.events, "event")
-    cost = costs(validation)
+    cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), formatting.cents)
     details = {
         "Organization": organization,
         "Period": what,
-        "Usage": f"{size}, as of {as_of}{f'; external cost {cost}' if cost else ''}",
+        "Usage": f"{size}, as of {as_of}",
+        "External cost": cost or "none",
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
-        "Report hash": review.report_hash,
     }
-    st.table({name: markdown.plain(text) for name, text in details.items()}, border="horizontal")
+    with st.container(width=_STATEMENT_WIDTH):
+        st.table({name: markdown.plain(text) for name, text in details.items()}, border="horizontal")
+        st.caption(f"Report hash {review.report_hash}: the same checks on the same data give it again.")
     left_open = review.open("high")
     if left_open:
         number = formatting.counted(len(left_open), "finding")
