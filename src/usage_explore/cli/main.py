@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore.cli.decisions import decide, list_decisions, list_signoffs
 from usage_explore.cli.extract import extract
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
@@ -53,6 +54,9 @@ main.add_command(prices)
 main.add_command(extract)
 main.add_command(validate)
 main.add_command(rate)
+main.add_command(decide)
+main.add_command(list_decisions)
+main.add_command(list_signoffs)
 
 
 @main.command()

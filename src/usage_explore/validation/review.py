@@ -146,11 +146,16 @@ class Review:
     to their end.
     """
 
+    validation: Validation = field(repr=False)
     items: tuple[Reviewed, ...]
     previous: Run | None
     gone: tuple[RecordedFinding, ...]
-    report_hash: str
     now: datetime = field(repr=False)
+
+    @cached_property
+    def report_hash(self) -> str:
+        """The SHA-256 of the validation's content, see `report_hash`."""
+        return report_hash(self.validation)
 
     def of(self, finding: Finding) -> Reviewed:
         """The state of a finding of the validation. Raises `KeyError` for any other."""
@@ -231,10 +236,10 @@ def review(validation: Validation, runs: Sequence[Run], decisions: Iterable[Deci
         for index, finding in enumerate(findings)
     )
     return Review(
+        validation=validation,
         items=items,
         previous=runs[0] if runs else None,
         gone=_gone(validation, runs, [finding.identity for finding in known]),
-        report_hash=report_hash(validation),
         now=now,
     )
 

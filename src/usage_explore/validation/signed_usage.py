@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, plain, rfc3339, total
+from usage_explore.errors import QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
@@ -26,6 +27,7 @@ from usage_explore.records.signoffs import Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.periods import currency_codes
+from usage_explore.validation.review import period_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,16 +136,7 @@ class Changes:
 
     def to_csv(self, *, escape_formulas: bool = False) -> bytes:
         """`frame` as CSV, to hand to billing: decimals plain, times RFC 3339 in UTC, text quoted."""
-        columns: dict[str, Any] = {}
-        for name in self.frame.columns:
-            values = self.frame[name]
-            if name in ("quantity", "cost"):
-                columns[name] = [plain(value) if value.is_finite() else str(value) for value in values]
-            elif name in ("period_since", "period_until", "signed_as_of"):
-                columns[name] = [rfc3339(moment.to_pydatetime()) for moment in values]
-            else:
-                columns[name] = values
-        return frames.csv_bytes(columns, escape_formulas)
+        return changes_csv(self.frame, escape_formulas=escape_formulas)
 
     def to_dict(self) -> dict[str, Any]:
         """The changes as JSON carries them: decimals and times as text."""
@@ -167,6 +160,32 @@ class Changes:
                 for row in self.rows
             ],
         }
+
+
+def changes_csv(frame: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
+    """`Changes.frame`, or several of them, as CSV."""
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        values = frame[name]
+        if name in ("quantity", "cost"):
+            columns[name] = [plain(value) if value.is_finite() else str(value) for value in values]
+        elif name in ("period_since", "period_until", "signed_as_of"):
+            columns[name] = [rfc3339(moment.to_pydatetime()) for moment in values]
+        else:
+            columns[name] = values
+    return frames.csv_bytes(columns, escape_formulas)
+
+
+def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
+    """The last sign-off of each period, of sign-offs that are in order, newest first."""
+    latest: dict[str, SignOff] = {}
+    for one in signed:
+        try:
+            key = period_key(signed_period(one))
+        except QueryError:
+            key = one.params
+        latest.setdefault(key, one)
+    return list(latest.values())
 
 
 def signed_period(signoff: SignOff) -> Period:
