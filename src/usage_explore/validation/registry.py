@@ -34,6 +34,7 @@ from usage_explore.validation.checks import (
     silence,
     unit_costs,
     unit_errors,
+    unpriced,
     unrated,
     wallets,
 )
@@ -57,6 +58,7 @@ _ALL: tuple[Check, ...] = (
     silence.CHECK,
     new_usage.CHECK,
     unrated.CHECK,
+    unpriced.CHECK,
     currencies.CHECK,
     unit_costs.CHECK,
     wallets.CHECK,
@@ -158,14 +160,14 @@ class Plan:
     def lacks_preferences(self) -> bool:
         """Whether a check could use preferred currencies, and none were given."""
         return self.inputs.preferences is None and any(
-            check.name in ("wallets", "reconciliation") for check in self.checks
+            check.name in ("wallets", "unpriced", "reconciliation") for check in self.checks
         )
 
     @property
     def lacks_prices(self) -> bool:
-        """Whether invoice lines are compared, and no price book was given."""
-        is_compared = any(check.name == "reconciliation" for check in self.checks)
-        return is_compared and self.inputs.invoices is not None and self.inputs.prices is None
+        """Whether a check could use a price book, and none was given."""
+        names = {check.name for check in self.checks}
+        return self.inputs.prices is None and bool(names & {"unpriced", "reconciliation"})
 
     def preferring(self, currencies: Mapping[UUID | None, str]) -> Plan:
         """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""

@@ -171,22 +171,24 @@ def test_without_wallets_the_currency_of_the_lines_says_which_price_applies(make
     assert "is charged in JPY, but the price book charges USD" in against.sentence
 
 
-def test_many_metrics_without_a_price_are_one_finding(make: Make) -> None:
-    events = [row for number in range(6) for row in usage(2, metric=f"m{number}")]
-    lines = [line(0, 2, "1", f"m{number}") for number in range(6)]
-    finding = only(validated(make(events), lines, STAIRCASE))
-    assert "12 events of 6 metrics of customer" in finding.sentence
-    assert dict(finding.facts)["without a price: m3"] == "2"
-
-
-def test_usage_without_a_price_is_a_finding_and_its_amount_is_not_checked(make: Make) -> None:
+def test_usage_without_a_price_is_left_unchecked_and_its_quantity_compared(make: Make) -> None:
     events = [*usage(5000), *usage(7, metric="other", price_key=None)]
-    validation = validated(make(events), [line(0, 5000, "420"), line(0, 7, "1", "other")], STAIRCASE)
-    finding = only(validation)
-    assert finding.severity == "medium"
-    assert "2 events of other of customer" in finding.sentence
-    assert "no price covers it" in finding.sentence
+    store = make(events)
+    validation = validated(store, [line(0, 5000, "420"), line(0, 7, "1", "other")], STAIRCASE)
+    assert validation.results[0].is_clean
     assert validation.unchecked == ("amounts of 1 of 2 invoiced totals not checked",)
+    assert only(validated(store, [line(0, 5000, "420"), line(0, 8, "1", "other")], STAIRCASE)).quantity == 1
+
+
+def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
+    """Usage of two wallets, lines that tell none apart: both amounts are wrong."""
+    events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
+    lines = [line(0, 500, "51"), line(0, 300, "4400", currency="JPY")]
+    finding = only(validated(make(events), lines, *prices))
+    assert "is charged 4400 JPY and 51 USD for calls" in finding.sentence
+    assert "but 4500 JPY and 50 USD is expected" in finding.sentence
+    assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
 
 
 def test_usage_that_costs_nothing_needs_no_line(make: Make) -> None:
@@ -232,10 +234,11 @@ def test_late_events_explain_a_maximum(make: Make) -> None:
     explained(validated(make(events), [line(0, 9, "0.9")], price, period=period), "late events", severity="medium")
 
 
-@pytest.mark.parametrize(("aggregation", "billed"), [("sum", 900), ("count", 1)])
+@pytest.mark.parametrize(("aggregation", "billed"), [("sum", 900), ("count", 1), ("max", 900), ("latest", 900)])
 def test_duplicates_explain_the_amount_too(make: Make, aggregation: str, billed: int) -> None:
+    """The key that was sent first counts: the copies are later and larger."""
     at = SINCE + timedelta(days=3)
-    events = [event(0, at, quantity=Decimal(900), idempotency_key="k") for _ in range(3)]
+    events = [event(0, at + timedelta(hours=n), quantity=Decimal(900 + n), idempotency_key="k") for n in range(3)]
     price = {**PER_UNIT, "aggregation": aggregation}
     validation = validated(make(events), [line(0, billed, Decimal(billed) / 10)], price)
     explained(validation, "duplicates", severity="medium")

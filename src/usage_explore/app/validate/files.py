@@ -61,6 +61,19 @@ class Reader:
     suffixes: tuple[str, ...] = FILE_SUFFIXES
 
 
+PRICES = Reader(
+    check="unpriced",
+    argument="prices",
+    title="Expected amounts",
+    label="Price book",
+    columns="Each price names product_id, metric_key or price_key, and has a model, amounts or tiers, and a currency.",
+    without="Drop a price book: the usage of this period is rated by it, and the amounts of invoice lines are compared"
+    " with it.",
+    also=("wallets",),
+    suffixes=("toml", *FILE_SUFFIXES),
+)
+"""The price book; the reconciliation reads it, too."""
+
 FILES = (
     Reader(
         check="wallets",
@@ -73,6 +86,7 @@ FILES = (
         "currencies, usage that pins no wallet stays apart.",
         splits=True,
     ),
+    PRICES,
     Reader(
         check="reconciliation",
         argument="invoices",
@@ -97,18 +111,6 @@ FILES = (
 )
 
 
-PRICES = Reader(
-    check="",  # no check's alone: the tab of expected amounts and the reconciliation read it
-    argument="prices",
-    title="Expected amounts",
-    label="Price book",
-    columns="Each price names product_id, metric_key or price_key, and has a model, amounts or tiers, and a currency.",
-    without="Drop a price book: the usage of this period is rated by it, and the amounts of invoice lines are compared"
-    " with it.",
-    suffixes=("toml", *FILE_SUFFIXES),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class ValidationWithFiles:
     """A validation whose file checks ran on the session's files; `faults` are the files' errors by argument."""
@@ -120,14 +122,14 @@ class ValidationWithFiles:
 def validated_with_files(source: Source, validation: Validation) -> ValidationWithFiles:
     """The validation with the session's files, each given to the checks that read it; a faulty one to none."""
     faults: dict[str, QueryError] = {}
-    dropped = {reader.argument: file for reader in (*FILES, PRICES) if (file := dropped_file(reader, validation))}
+    dropped = {reader.argument: file for reader in FILES if (file := dropped_file(reader, validation))}
     if PRICES.argument in dropped:
         try:
             run.price_book(dropped[PRICES.argument])
         except QueryError as error:
             faults[PRICES.argument] = error
     for reader in offered(validation):
-        if reader.argument in dropped:
+        if reader.argument in dropped and reader.argument not in faults:
             files = {
                 argument: dropped[argument]
                 for argument in (reader.argument, *reader.also)

@@ -41,6 +41,7 @@ _NEEDS = {
     "invoices": "drop the invoice lines under Reconciliation",
     "preferences": "drop the preferred currencies under Wallets",
     "control": "drop the totals by day under Control totals",
+    "prices": "drop a price book under Expected amounts",
     "finalized_at": "say above when the invoice was finalized",
 }
 """What a check needs to run, by `Check.needs`."""

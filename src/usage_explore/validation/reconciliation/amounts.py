@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
-from usage_explore.decimals import difference, plain, total
-from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
-from usage_explore.pricing.usage import Rated, Unpriced
-from usage_explore.validation.check import Examination, Finding
+from usage_explore.decimals import difference, total
+from usage_explore.formatting import counted, listed, span_in
+from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import Charge, currency_words, is_rounding
 from usage_explore.validation.reconciliation.compare import Row
@@ -22,10 +19,10 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
     amounts_by_currency,
 )
-from usage_explore.validation.reconciliation.expected import Expected
+from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
 
-MAX_SINGLE_METRICS = 5
-"""Metrics without a price for one reason that are findings of their own; more of them are one finding."""
+MIN_WHOLE_AMOUNTS = 10
+"""Amounts without decimals, and none with, from which all are taken as rounded to whole units of the currency."""
 
 
 def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
@@ -34,16 +31,16 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     A row is compared if all its lines have an amount, in the currencies of its expected amounts.
     """
     rows = list(rows)
-    is_whole = not any(
-        line.amount is not None and line.amount != line.amount.to_integral_value() for row in rows for line in row.lines
-    )
+    given = [line.amount for row in rows for line in row.lines if line.amount is not None]
+    is_whole = len(given) >= MIN_WHOLE_AMOUNTS and all(amount == amount.to_integral_value() for amount in given)
     charges = []
     for row in rows:
         expected = row.expected
         if expected is None or not expected.is_priced:
             continue
         if not row.lines:
-            row.currency, row.amount_difference = _largest(_negated(expected.amounts))
+            row.amount_differences = {currency: amount.copy_negate() for currency, amount in expected.amounts.items()}
+            row.currency, row.amount_difference = _largest(row.amount_differences)
             if not any(expected.amounts.values()):
                 row.status = "matched"
             continue
@@ -55,6 +52,7 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
             for currency, amount in expected.amounts.items()
         }
         row.currency, row.amount_difference = _largest(differences)
+        row.amount_differences = differences
         exact_too = {
             currency for currency, amount in expected.exact.items() if invoiced.get(currency, Decimal(0)) == amount
         }
@@ -73,18 +71,6 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     return charges
 
 
-def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
-    """The lines' amounts by currency; None if one has no amount. Without a currency it is the only expected one."""
-    only = next(iter(expected.amounts)) if len(expected.amounts) == 1 else None
-    amounts: dict[str, list[Decimal]] = {}
-    for line in row.lines:
-        currency = line.currency or only
-        if line.amount is None or currency is None:
-            return None
-        amounts.setdefault(currency, []).append(line.amount)
-    return {currency: total(values) for currency, values in amounts.items()}
-
-
 def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
     """Whether a row's lines are what is expected: quantity within the tolerance, and amount, apart from rounding."""
     invoiced = row.invoiced or Decimal(0)
@@ -101,10 +87,6 @@ def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
         if given != amount and not is_rounding(charge):
             return False
     return True
-
-
-def _negated(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
-    return {currency: amount.copy_negate() for currency, amount in amounts.items()}
 
 
 def _largest(amounts: Mapping[str, Decimal]) -> tuple[str | None, Decimal | None]:
@@ -192,74 +174,6 @@ def _shared(differences: Differences, rows: list[Row]) -> dict[str, Any]:
         if name in ("metric_key", "price_key") and len(values) == 1 and (value := values.pop()):
             shared[name] = value
     return shared
-
-
-@dataclass(slots=True)
-class _Unpriced:
-    """Usage that has no price for one reason."""
-
-    customers: set[UUID] = field(default_factory=set)
-    metrics: dict[str, list[Decimal]] = field(default_factory=dict)
-    prices: set[str | None] = field(default_factory=set)
-    events: int = 0
-
-    def add(self, item: Unpriced) -> None:
-        self.customers.add(item.customer_id)
-        self.metrics.setdefault(item.metric_key, []).append(item.quantity)
-        self.prices.add(item.price_key)
-        self.events += item.events
-
-
-def unpriced_findings(examination: Examination, rated: Rated) -> Iterator[Finding]:
-    """A finding for each metric and reason of usage without a price; one for a reason that concerns many metrics."""
-    reasons: dict[str, set[str]] = {}
-    for item in rated.unpriced:
-        reasons.setdefault(item.reason, set()).add(item.metric_key)
-    groups: dict[tuple[str, str | None], _Unpriced] = {}
-    for item in rated.unpriced:
-        is_single = len(reasons[item.reason]) <= MAX_SINGLE_METRICS
-        groups.setdefault((item.reason, item.metric_key if is_single else None), _Unpriced()).add(item)
-    for (reason, metric), group in sorted(groups.items(), key=lambda entry: (-entry[1].events, str(entry[0]))):
-        yield _unpriced_finding(examination, reason, metric, group)
-
-
-def _unpriced_finding(examination: Examination, reason: str, metric: str | None, group: _Unpriced) -> Finding:
-    since, until = examination.period.span
-    customer = next(iter(group.customers)) if len(group.customers) == 1 else None
-    price = next(iter(group.prices)) if len(group.prices) == 1 else None
-    of = f"customer {customer}" if customer else counted(len(group.customers), "customer")
-    what = counted(len(group.metrics), "metric") if metric is None else data_value(metric)
-    filters: dict[str, Any] = {"customer_id": customer} | ({} if metric is None else {"metric_key": metric})
-    if group.prices == {None}:
-        filters["missing"] = examination.missing("price_key")
-    elif None not in group.prices and len(group.prices) <= MAX_SINGLE_METRICS:
-        filters["price_key"] = sorted(filter(None, group.prices))
-    if metric is None:
-        filters["group_by"] = "metric_key"
-    quantities = {name: total(values) for name, values in group.metrics.items()}
-    quantity = None if metric is None else quantities[metric]
-    return Finding(
-        check=NAME,
-        severity="medium",
-        sentence=f"{counted(group.events, 'event')} of {what} of {of},"
-        f" {span_in(since, until, examination.period.zone)}, {'has' if group.events == 1 else 'have'} no price in the"
-        f" price book{'' if quantity is None else f', quantity {in_sentence(quantity)}'}: {reason}; the amounts of"
-        " its lines were not checked.",
-        since=since,
-        until=until,
-        events=group.events,
-        question=examination.aggregate_question(metric="sum_quantity", **filters),
-        quantity=quantity if quantity is not None and quantity.is_finite() else None,
-        share=part(group.events, examination.totals.events),
-        share_of="all events",
-        customer_id=customer,
-        metric_key=metric,
-        price_key=price,
-        facts=tuple(
-            (f"without a price: {data_value(name)}", plain(value))
-            for name, value in sorted(quantities.items())[:MAX_LISTED_LINES]
-        ),
-    )
 
 
 def amount_note(rows: list[Row]) -> str:

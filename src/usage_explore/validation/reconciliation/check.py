@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, listed, percent, span_in
 from usage_explore.pricing.book import PriceBook
-from usage_explore.pricing.usage import Rated
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
@@ -41,7 +40,6 @@ from usage_explore.validation.reconciliation.amounts import (
     compare_amounts,
     matches,
     unchecked,
-    unpriced_findings,
 )
 from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_ROWS,
@@ -127,8 +125,8 @@ def examine(examination: Examination) -> Outcome:
     if not lines.compared and (lines.outside or lines.across):
         return _nothing_compared(examination, f"all {counted(len(invoices.lines), 'line')} are of other periods")
     columns, tolerance = invoices.columns, invoices.tolerance
-    compared = _with_prices(examination, lines.compared, invoices) if examination.inputs.prices else None
-    rows = compared.rows if compared else _without_prices(examination, lines.compared, invoices)
+    has_prices = examination.inputs.prices is not None
+    rows = (_with_prices if has_prices else _without_prices)(examination, lines.compared, invoices)
     examination.progress(0.8)
     set_amounts(rows, columns)
     groups = common_causes(rows)
@@ -143,20 +141,17 @@ def examine(examination: Examination) -> Outcome:
         "prices with different unit prices",
         lambda rest: counted(sum(len(price.deviating) for price in rest), "line"),
     )
-    unpriced, more_unpriced = limited_findings(
-        unpriced_findings(examination, compared.rated) if compared else (), "findings of usage without a price"
-    )
     unit_prices = [unit_price_finding(differences, price) for price in prices]
     return Outcome(
-        findings=(*common, *findings, *charged, *unit_prices, *unpriced),
+        findings=(*common, *findings, *charged, *unit_prices),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
-        unchecked=unchecked(rows) if compared else NOT_CHECKED,
+        unchecked=unchecked(rows) if has_prices else NOT_CHECKED,
         note=" ".join(
             (
                 *_compared_notes(examination, invoices, lines, rows),
-                *((amount_note(rows),) if compared else ()),
-                *(f"{note}." for note in (more, more_currencies, more_prices, more_unpriced) if note),
+                *((amount_note(rows),) if has_prices else ()),
+                *(f"{note}." for note in (more, more_currencies, more_prices) if note),
                 *_ignored_notes(invoices, lines),
             )
         ),
@@ -176,22 +171,14 @@ def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices
     return rows
 
 
-class _Priced(NamedTuple):
-    """Rows compared with a price book, and the usage that it rates."""
-
-    rows: list[Row]
-    rated: Rated
-
-
-def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> _Priced:
+def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> list[Row]:
     """The lines compared with billable quantities and amounts."""
     columns, tolerance = invoices.columns, invoices.tolerance
     book, zone = cast("PriceBook", examination.inputs.prices), examination.period.zone
     usage = usage_by_key(examination, columns)
     examination.progress(0.2)
     priced = PricedUsage(examination, book, columns, billed_in(lines))
-    rated = priced.rated()
-    keys = by_key(rated, columns)
+    keys = by_key(priced.rated(), columns)
     has_late = any(used.late_events for used in usage.values())
     early = by_key(priced.at_finalization(), columns) if has_late else None
     adopt(usage, keys, early)
@@ -217,7 +204,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         explain_by(unexplained, alternatives, duplicates, is_right)
     amount_causes([charge for charge in charges if not charge.row.explained_by], book, zone)
     _find_causes(examination, columns, rows, tolerance)
-    return _Priced(rows, rated)
+    return rows
 
 
 def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
@@ -381,7 +368,7 @@ _FACTORS = ", ".join(f"{factor:,}" for factor in UNIT_FACTORS)
 CHECK = Check(
     name=NAME,
     title="Reconciliation",
-    means="The invoice bills something else than was used.",
+    means="The invoice bills something else than was used, or another amount than the price book says.",
     parameters=lambda: {
         "tolerance": "largest difference of invoiced and used quantity that still matches: 0, or the one given with the"
         " invoices",

@@ -100,8 +100,9 @@ class Row:
 
     `difference` is the invoiced less the used quantity, `explained_by` its cause, "" if unknown. `amount_difference` is
     the difference at the unit price of the lines in their `currency`; both None if unknown. With a price book
-    `expected` is what the key should be billed, and `amount_difference` the invoiced less the expected amount. `cause`
-    says more of an explanation that is neither late events nor duplicates.
+    `expected` is what the key should be billed, `amount_differences` the invoiced less the expected amounts by
+    currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
+    events nor duplicates.
     """
 
     key: Key
@@ -115,6 +116,7 @@ class Row:
     amount_difference: Decimal | None = None
     currency: str | None = None
     expected: Expected | None = None
+    amount_differences: Mapping[str, Decimal] = field(default_factory=dict)
     cause: Cause | None = None
 
     @property

@@ -23,6 +23,7 @@ from usage_explore.validation.check import SEVERITIES, Examination, Finding, Sev
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import currency_words
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
+from usage_explore.validation.reconciliation.expected import invoiced_amounts
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
@@ -290,7 +291,7 @@ class Differences:
                 recomputed=in_sentence(row.recomputed or Decimal(0)),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
-                charged=_money(row, row.amount),
+                charged="" if row.expected is None else currency_words(invoiced_amounts(row, row.expected) or {}),
                 expected="" if row.expected is None else currency_words(row.expected.amounts),
             )
             if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
@@ -383,7 +384,10 @@ def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
     """The sum of the rows' unsigned amount differences by currency."""
     amounts: dict[str, list[Decimal]] = {}
     for row in rows:
-        if row.amount_difference is not None and row.currency is not None:
+        for currency, amount in row.amount_differences.items():
+            if amount:
+                amounts.setdefault(currency, []).append(amount.copy_abs())
+        if not row.amount_differences and row.amount_difference is not None and row.currency is not None:
             amounts.setdefault(row.currency, []).append(row.amount_difference.copy_abs())
     return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
 

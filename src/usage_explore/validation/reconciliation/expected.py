@@ -95,6 +95,18 @@ class Expected:
         self.unpriced += usage.events
 
 
+def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
+    """The lines' amounts by currency; None if one has no amount. Without a currency it is the only expected one."""
+    only = next(iter(expected.amounts)) if len(expected.amounts) == 1 else None
+    amounts: dict[str, list[Decimal]] = {}
+    for line in row.lines:
+        currency = line.currency or only
+        if line.amount is None or currency is None:
+            return None
+        amounts.setdefault(currency, []).append(line.amount)
+    return {currency: total(values) for currency, values in amounts.items()}
+
+
 def by_key(rated: Rated, columns: tuple[str, ...]) -> dict[Key, Expected]:
     """The expected quantities and amounts of each customer and value of the columns."""
     keys: dict[Key, Expected] = {}
