@@ -96,6 +96,22 @@ def test_one_amount_ten_times_too_high_is_named_with_its_factor(make: Make) -> N
     assert finding.customer_id == CUSTOMERS[0]
 
 
+def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make: Make) -> None:
+    """0.004 and 0.006 are 0 and 0.01 rounded: ten times that is 0 and 0.10."""
+    price = {**PER_UNIT, "unit_amount": "0.002"}
+    store = make(usage(2, 3, 5000, 7000, 9000))
+    quantities = (2, 3, 5000, 7000, 9000)
+    amounts = ("0", "0.1", "100", "140", "180")
+    lines = [
+        line(who, quantity, amount) for who, (quantity, amount) in enumerate(zip(quantities, amounts, strict=True))
+    ]
+    finding = only(validated(store, lines, price))
+    assert "4 totals of 4 customers" in finding.sentence
+    assert "each is 10 times the expected amount" in finding.sentence
+    alone = [{**item, "amount": right} for item, right in zip(lines, ("0", "0.1", "10", "14", "18"), strict=True)]
+    assert "no single wrong price, tier or factor gives that" in only(validated(store, alone, price)).sentence
+
+
 def test_a_common_tax_is_a_common_factor(make: Make) -> None:
     taxed = tuple(str((Decimal(amount) * Decimal("1.19")).quantize(Decimal("0.01"))) for amount in AMOUNTS)
     finding = only(validated(make(usage(*USED)), right(taxed), STAIRCASE))

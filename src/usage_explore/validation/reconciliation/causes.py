@@ -35,6 +35,10 @@ AMOUNT_FACTORS = (10, 100, 1000, 10_000, 1_000_000, 1024, 12, 60, 2)
 MIN_COMMON_ROWS = 3
 """Amounts that share another factor, such as 1.19, from which it is said."""
 
+MAX_FACTOR_SPREAD = Decimal("1.2")
+"""Largest by least factor that an amount may have been multiplied by, up to which a single one is recognized: of an
+amount of a few cents, rounding hides the factor."""
+
 MAX_FACTOR_DIGITS = 6
 """Decimals of a common factor, at most."""
 
@@ -117,10 +121,11 @@ def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
     """The least and the largest factor that may have made the amount, which is rounded before and after."""
     half = exact_product((charge.unit, Decimal("0.5"), Decimal(charge.lines)))
     size, expected = abs(charge.invoiced), abs(charge.exact)
-    if not charge.invoiced or not charge.exact or (charge.invoiced < 0) != (charge.exact < 0) or expected <= 2 * half:
+    if not charge.invoiced or not charge.exact or (charge.invoiced < 0) != (charge.exact < 0):
         return None
     low = _FINE.divide(Decimal(difference(size, half)), Decimal(total((expected, half))))
-    high = _FINE.divide(Decimal(total((size, half))), Decimal(difference(expected, half)))
+    least = Decimal(difference(expected, half))
+    high = _FINE.divide(Decimal(total((size, half))), least) if least > 0 else Decimal("Infinity")
     return low, high
 
 
@@ -146,7 +151,9 @@ def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]
 
 
 def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
-    """The decimal of fewest digits between two, 1 over a whole number included; None if none is short."""
+    """The decimal of fewest digits between two; None if none is short, or there is no upper one."""
+    if not high.is_finite():
+        return None
     for digits in range(-9, MAX_FACTOR_DIGITS + 1):
         unit = Decimal(1).scaleb(-digits)
         number = (low / unit).to_integral_value(ROUND_CEILING) * unit
@@ -157,7 +164,7 @@ def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
 
 def _known_factor(charge: Charge) -> Decimal | None:
     bounds = _bounds(charge)
-    if bounds is None:
+    if bounds is None or bounds[1] > MAX_FACTOR_SPREAD * bounds[0]:
         return None
     for factor in AMOUNT_FACTORS:
         for candidate in (Decimal(factor), _FINE.divide(Decimal(1), Decimal(factor))):
