@@ -16,6 +16,7 @@ from support.query_oracle import Row, utc
 from usage_explore import Store
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.identity import identities
 
 Make = Callable[[list[Row]], Store]
 SEPTEMBER = Period(since=SINCE, until=UNTIL, as_of=utc(2026, 10, 20))
@@ -410,3 +411,14 @@ def test_the_stored_book_is_used(make: Make, events_connection: Any) -> None:
     replace_prices(events_connection, store.table, ORGANIZATION, read_prices([STAIRCASE]))
     events_connection.commit()
     assert "volume" in only(validated(store, [line(0, 5000, "400")])).sentence
+
+
+def test_findings_of_one_subject_are_told_apart_by_their_kind(make: Make) -> None:
+    """Two customers' amounts are rounded otherwise, three others' ten times too high: two findings of all customers."""
+    quantities = (501, 503, 5000, 7000, 9000)
+    amounts = ("6.27", "6.28", "625", "875", "1125")
+    pairs = enumerate(zip(quantities, amounts, strict=True))
+    lines = [line(who, quantity, amount) for who, (quantity, amount) in pairs]
+    findings = validated(make(usage(*quantities)), lines, {**PER_UNIT, "unit_amount": "0.0125"}).findings
+    assert [(finding.severity, finding.kind) for finding in findings] == [("high", "factor 10"), ("low", "rounding")]
+    assert len({identity.id for identity in identities(findings)}) == 2

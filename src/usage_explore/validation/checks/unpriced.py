@@ -99,6 +99,7 @@ def _finding(examination: Examination, reason: str, metric: str | None, group: _
     quantity = None if metric is None else quantities[metric]
     return Finding(
         check=NAME,
+        kind=reason,
         severity="medium",
         sentence=f"{counted(group.events, 'event')} of {what} of {of},"
         f" {span_in(since, until, examination.period.zone)}, {'has' if group.events == 1 else 'have'} no price in the"

@@ -132,6 +132,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     more = f" and {len(numbers) - MAX_LISTED_LINES:,} more" if len(numbers) > MAX_LISTED_LINES else ""
     return Finding(
         check=NAME,
+        kind=cause.name,
         severity=severity,
         sentence=f"{totals} {what}: each is {cause.words}.",
         since=since,

@@ -131,6 +131,7 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     key: dict[str, Any] = {column: deviation.key}
     return Finding(
         check=NAME,
+        kind="unit price",
         severity="high" if deviation.doubled else "medium",
         sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
         f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
@@ -389,6 +390,7 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     )
     return Finding(
         check=NAME,
+        kind=f"charged in {wrong.charged}",
         severity=severity,
         sentence=f"{counted(len(lines), 'line')} of {whose}, {span_in(since, until, examination.period.zone)},"
         f" {'is' if len(lines) == 1 else 'are'} charged in {data_value(wrong.charged)}, but"

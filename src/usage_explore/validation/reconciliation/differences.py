@@ -229,6 +229,7 @@ class Differences:
         share, share_of = self._share(rows)
         return Finding(
             check=NAME,
+            kind="uninvoiced customers",
             severity=self._severity(rows[0]),
             sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
             f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
@@ -259,6 +260,7 @@ class Differences:
         share, share_of = self._share(rows)
         return Finding(
             check=NAME,
+            kind=", ".join(filter(None, (first.status, first.explained_by))),
             severity=self._severity(first),
             sentence=self._sentence(rows),
             since=since,
