@@ -35,6 +35,15 @@ AMOUNT_FACTORS = (10, 100, 1000, 10_000, 1_000_000, 1024, 12, 60, 2)
 MIN_COMMON_ROWS = 3
 """Amounts that share another factor, such as 1.19, from which it is said."""
 
+MAX_TRIED_AMOUNTS = 200
+"""Wrong amounts, spread over all, by which a common factor is weighed against wrong prices and tiers."""
+
+MAX_RELATED_PRICES = 200
+"""Other prices of a metric that a wrong amount is tried with."""
+
+MAX_SHIFTED_ROWS = 2_000
+"""Lines of wrong quantity that other periods are tried with, the largest differences first."""
+
 MAX_FACTOR_SPREAD = Decimal("1.2")
 """Largest by least factor that an amount may have been multiplied by, up to which a single one is recognized: of an
 amount of a few cents, rounding hides the factor."""
@@ -90,15 +99,16 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
             _set(charge.row, Cause(ROUNDING, "low", "the expected amount, rounded in another way"))
         else:
             left.append(charge)
-    specific = {id(charge): cause for charge in left if (cause := _specific(charge, book, zone))}
     factor, multiplied = _common_factor(left)
-    most = max(Counter(cause.name for cause in specific.values()).values(), default=0)
-    if factor is not None and len(multiplied) > most:
-        for charge in multiplied:
-            _set(charge.row, _factor_cause(factor))
-        left = [charge for charge in left if charge.row.cause is None]
+    if factor is not None:
+        tried = left[:: max(1, len(left) // MAX_TRIED_AMOUNTS)]
+        names = [cause.name for charge in tried if (cause := _specific(charge, book, zone))]
+        most = max(Counter(names).values(), default=0)
+        if len(multiplied) * len(tried) > most * len(left):
+            for charge in multiplied:
+                _set(charge.row, _factor_cause(factor))
     for charge in left:
-        if cause := specific.get(id(charge)):
+        if charge.row.cause is None and (cause := _specific(charge, book, zone)):
             _set(charge.row, cause)
     left = [charge for charge in left if charge.row.cause is None]
     factor, multiplied = _common_factor(left)
@@ -230,8 +240,8 @@ def _wrong_prices(
     if price.minimum_amount:
         words = f"the amount without the minimum of {plain(price.minimum_amount)}"
         yield Cause("minimum", "high", words), replace(price, minimum_amount=Decimal(0))
-    for other in book.prices:
-        if other.key != price.key and other.currency == currency and _may_cover(other, price, key):
+    for other in _related(price, book, key):
+        if other.key != price.key and other.currency == currency:
             words = f"the amount at another price: {other.place}, {other.label}"
             yield Cause("another price", "high", words), other
 
@@ -246,13 +256,14 @@ def _moment(instant: datetime, zone: ZoneInfo) -> str:
     return date_and_time(instant.astimezone(zone)).removesuffix(" 00:00")
 
 
-def _may_cover(other: Price, price: Price, key: Key) -> bool:
-    """Whether a less specific price covers the same usage, or a price of the same metric was taken instead."""
-    if other.customer_id is not None and other.customer_id != key[0]:
-        return False
-    if price.metric_key is not None and other.metric_key is not None:
-        return other.metric_key == price.metric_key
-    return price.price_key is not None and other.price_key == price.price_key
+def _related(price: Price, book: PriceBook, key: Key) -> list[Price]:
+    """The customer's own and the general prices of the same metric, or without one of the same price key."""
+    name = "metric_key" if price.metric_key is not None else "price_key"
+    value = getattr(price, name)
+    if value is None:
+        return []
+    own, general = (book.by_subject.get((customer, name, value), []) for customer in (key[0], None))
+    return [*own, *general][:MAX_RELATED_PRICES]
 
 
 def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decimal]]:

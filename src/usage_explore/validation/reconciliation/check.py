@@ -42,6 +42,7 @@ from usage_explore.validation.reconciliation.amounts import (
     unchecked,
 )
 from usage_explore.validation.reconciliation.causes import (
+    MAX_SHIFTED_ROWS,
     MIN_COMMON_ROWS,
     MIN_MOVED_EVENTS,
     SHIFT_HOURS,
@@ -226,6 +227,7 @@ def _find_causes(examination: Examination, columns: tuple[str, ...], rows: list[
     swapped_causes(differing)
     unit_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
+    left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[:MAX_SHIFTED_ROWS]
     if not left:
         return
 
