@@ -165,6 +165,16 @@ def test_the_most_specific_price_applies_and_a_customer_s_own_first(make: Any) -
     ]
 
 
+def test_a_price_of_the_customer_with_the_nil_uuid_is_no_other_customer_s(make: Any) -> None:
+    nil = uuid.UUID(int=0)
+    own = {**PER_UNIT, "unit_amount": 3, "customer_id": str(nil)}
+    rating = rating_of(make, [event(0, SINCE), event(0, SINCE, customer_id=nil)], PER_UNIT, own)
+    assert {line.customer_id: line.amount for line in rating.lines} == {
+        CUSTOMERS[0]: Decimal("0.10"),
+        nil: Decimal("3.00"),
+    }
+
+
 def test_two_equally_specific_prices_are_an_error_naming_both(make: Any) -> None:
     by_key = {"price_key": "p1", "unit_amount": 2, "currency": "USD"}
     assert len(rating_of(make, [event(0, SINCE)], PER_UNIT, by_key).lines) == 1

@@ -35,9 +35,12 @@ WALLET_UNKNOWN = "its wallet is unknown"
 
 
 class Subject(NamedTuple):
-    """What a price is looked up for; `wallet` is the wallet that the usage goes to, None if unknown."""
+    """What a price is looked up for; `wallet` is the wallet that the usage goes to, None if unknown.
 
-    customer_id: UUID
+    `customer_id` is None for any customer without prices of its own.
+    """
+
+    customer_id: UUID | None
     product_id: UUID | None
     metric_key: str
     price_key: str | None
@@ -75,7 +78,7 @@ class Resolution:
     def at(self, subject: Subject, instant: datetime) -> Price | str:
         """The price at an instant, else why there is none."""
         given = [value is not None for value in (subject.product_id, subject.metric_key, subject.price_key)]
-        for customer in (subject.customer_id, None):
+        for customer in dict.fromkeys((subject.customer_id, None)):
             for level in range(3, 0, -1):
                 candidates = [
                     price

@@ -269,7 +269,7 @@ class _Reader:
 
     def _part(self, subject: Subject, segment: int) -> Part | str:
         if subject.customer_id not in self._own_prices:
-            subject = subject._replace(customer_id=_NO_UUID)  # what applies to all customers is looked up once
+            subject = subject._replace(customer_id=None)  # what applies to all customers is looked up once
         key = (subject, segment)
         if key not in self._parts:
             self._parts[key] = self.resolution.part(subject, segment)
