@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, any_
+from sqlalchemy import ColumnElement, Uuid, any_, exists
 
 from usage_explore.decimals import total
 from usage_explore.pricing.amounts import rate
@@ -175,8 +175,9 @@ class PricedUsage:
         """The lines of some customers with each idempotency key counted once; `early` at finalization."""
         c = self.examination.table.c
         mine = c.customer_id == any_(array(sorted(customers), Uuid()))
-        copies = superfluous_ids(self.examination.table, self.examination.period, customers)
-        return self.rated(self._early() if early else None, (mine, c.id.not_in(copies)))
+        copies = superfluous_ids(self.examination.table, self.examination.period, customers).subquery("superfluous")
+        is_copy = exists().where(copies.c.id == c.id)  # an anti-join; NOT IN of many ids would be a nested loop
+        return self.rated(self._early() if early else None, (mine, ~is_copy))
 
     def _early(self) -> Period:
         period = self.examination.period
@@ -206,7 +207,7 @@ def explain(
         duplicate = duplicates.get(row.key, DuplicateUsage())
         row.duplicate_events, row.early_duplicate_events = duplicate.events, duplicate.early_events
         late, repeated = bool(row.usage.late_events), bool(duplicate.events)
-        for cause, exists in ((LATE, late), (DUPLICATES, repeated), (BOTH, late and repeated)):
-            if exists and cause in alternatives and matches(row, alternatives[cause].get(row.key, Expected())):
+        for cause, applies in ((LATE, late), (DUPLICATES, repeated), (BOTH, late and repeated)):
+            if applies and cause in alternatives and matches(row, alternatives[cause].get(row.key, Expected())):
                 row.explained_by = cause
                 break
