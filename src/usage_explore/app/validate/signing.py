@@ -15,7 +15,8 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ValidateView
 from usage_explore.app.validate.decisions import SIGNER, current_author, forget
-from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.errors import ConfigurationError, NotExact, QueryError, UsageExploreError
+from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
@@ -78,6 +79,12 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     if one.note:
         st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
     left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
+    if one.amounts:
+        totals = amounts(one.amount_totals.items(), formatting.cents)
+        left += f"Signed with expected amounts of {totals}. "
+    if changed.amounts_note:
+        left += f"Expected amounts are not compared now: {changed.amounts_note}. "
+    left = markdown.plain(left)
     if not changed:
         st.caption(f"{left}Nothing changed in this period since.")
         return
@@ -93,9 +100,12 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         "Wallet": grid.texts("Wallet", [row.key[2] for row in rows]),
         "Events": grid.numbers("Events", [row.events for row in rows]),
         "Quantity": grid.numbers("Quantity", [row.quantity for row in rows]),
-        "Cost": grid.numbers("Cost", [row.cost for row in rows]),
+        "Cost": grid.numbers("Cost", [row.cost if row.amount is None else None for row in rows]),
+        "Amount": grid.numbers("Amount", [row.amount for row in rows]),
         "Currency": grid.texts("Currency", [row.key[3] for row in rows]),
     }
+    if not one.amounts:
+        del columns["Amount"]
     height = "content" if len(rows) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
     if more := len(changed.rows) - len(rows):
@@ -127,6 +137,7 @@ def _statement(view: ValidateView, validation: Validation, review: Review, again
         "Period": what,
         "Usage": f"{size}, as of {as_of}",
         "External cost": cost or "none",
+        "Expected amounts": _expected(validation),
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
@@ -176,6 +187,29 @@ def _statement(view: ValidateView, validation: Validation, review: Review, again
         )
 
 
+def _expected(validation: Validation) -> str:
+    """The expected amounts by currency, or why there are none."""
+    organization_id = organization_of(validation)
+    rating = _rating(cache.source(organization_id).store, organization_id, validation.period)
+    if isinstance(rating, str):
+        return rating
+    text = amounts(rating.totals.items(), formatting.cents) or "none"
+    unpriced = rating.unpriced_events
+    return f"{text}; {formatting.counted(unpriced, 'event')} without a price" if unpriced else text
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=20, show_spinner="Rating the usage", hash_funcs={Period: repr})
+def _rating(_store: Store, organization_id: UUID, period: Period) -> Rating | str:
+    """The expected amounts by the stored price book, or why there are none."""
+    try:
+        with cache.logged_work("rate", organization_id, period):
+            return _store.rate(period)
+    except ConfigurationError:
+        return "not computed: there is no price book"
+    except (QueryError, NotExact) as error:
+        return f"not computed: {error}"
+
+
 def _findings_words(review: Review) -> str:
     """The findings by severity, and how many of each are open."""
     if not review.items:
@@ -201,7 +235,9 @@ def _open(view: ValidateView, finding_id: str) -> None:
 def _sign(validation: Validation) -> None:
     try:
         store = cache.source(organization_of(validation)).store
-        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""))
+        rating = _rating(store, organization_of(validation), validation.period)
+        rated = None if isinstance(rating, str) else rating
+        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rated)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"Not signed off: {error}"
         return
