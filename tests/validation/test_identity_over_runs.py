@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
+from support.billing_events import SEPTEMBER, SINCE, event, store_of
 from support.database_servers import fresh_database
 from support.demo_database import ACME, UNTIL
-from support.plain_events import event, september
-from support.query_oracle import Row
 from usage_explore import Period, Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
@@ -68,14 +68,24 @@ def test_a_late_batch_makes_no_known_finding_a_new_one(two_runs: tuple[Store, Va
     assert arrived.isdisjoint(finding.since for finding in first.findings)
 
 
-def test_a_folded_finding_is_known_and_never_gone(make: Callable[[list[Row]], Store]) -> None:
+def test_a_folded_finding_is_known_and_never_gone(events_database_url: str) -> None:
     """Quantities times 1,000 have a wrong unit and are outsized: one finding, in which the other is folded."""
-    day = datetime(2026, 8, 1, tzinfo=UTC)
+    draw = random.Random(5)
     rows = [
-        event(day + timedelta(hours=hour), quantity=Decimal(100 + hour % 7) * (1_000 if 1_100 <= hour < 1_150 else 1))
-        for hour in range(1_400)
+        event(
+            customer,
+            SINCE + timedelta(days=day, hours=2 * number, minutes=draw.randint(0, 110)),
+            quantity=Decimal(draw.randint(80, 120)) * (1_000 if customer == 0 and 10 <= day <= 12 else 1),
+        )
+        for customer in range(3)
+        for day in range(-60, 31)
+        for number in range(12)
     ]
-    store, period = make(rows), september()
+    with store_of(events_database_url, rows) as store:
+        _folded(store, SEPTEMBER)
+
+
+def _folded(store: Store, period: Period) -> None:
     first = store.validate(period)
     store.keep_run(first)
     folded = [finding for finding in recorded(first.findings) if finding.folded_into]
