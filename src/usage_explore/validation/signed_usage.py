@@ -338,5 +338,8 @@ def _events(number: int) -> str:
 
 
 def _cents(amount: Decimal) -> str:
+    """An amount to the cent with its sign, `+0.42`; one below a cent with four digits, `+0.0034`."""
     text = formatting.cents(amount)
+    if amount.is_finite() and not text.lstrip("-")[0].isdigit():
+        text = formatting.short(amount)
     return f"+{text}" if text[0].isdigit() else text

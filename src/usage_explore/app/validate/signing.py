@@ -90,7 +90,8 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         return
     if left:
         st.caption(left)
-    st.markdown(f"**Since then: {markdown.plain(formatting.typographic(changed.sentence))}**")
+    number = formatting.counted(len(changed.rows), "correction")
+    st.markdown(f"**{number} to hand to billing**  \n{markdown.plain(formatting.typographic(changed.sentence))}")
     rows = changed.rows[:_MAX_SHOWN_CHANGES]
     columns = {
         "Correction": grid.texts("Correction", [row.correction.capitalize() for row in rows]),
