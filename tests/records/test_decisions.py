@@ -154,6 +154,16 @@ def test_the_hash_of_a_report_is_that_of_its_content(store: Store, insert: Inser
     assert store.review(checked(store)).report_hash != digest
 
 
+def test_other_bounds_are_another_version_and_another_report(store: Store) -> None:
+    first = store.validate(SEPTEMBER)
+    bounds = {"duplicates": {"high_share": Decimal("0.9")}}
+    other = store.validate(SEPTEMBER.replace(as_of=first.period.as_of), bounds=bounds)
+    runs = [store.keep_run(validation) for validation in (first, other)]
+    assert runs[0].versions["usage-explore"] == runs[1].versions["usage-explore"]
+    assert runs[0].versions["bounds"] != runs[1].versions["bounds"]
+    assert runs[0].report_hash != runs[1].report_hash
+
+
 def test_decisions_follow_the_finding_and_stay_a_history(store: Store, insert: Insert) -> None:
     finding = copies(kept(store))[0]
     until = store.now() + timedelta(days=3)
