@@ -124,7 +124,7 @@ def test_mute_assign_note_reopen_and_the_filter(written: Site, new_page: Callabl
     page.get_by_role("button", name="Assign", exact=True).click()
     page.get_by_label("Person or team").fill("Metering team")
     page.locator(".st-key-decide_assign_save button").click()
-    expect(page.get_by_text("assigned to Metering team")).to_be_visible()
+    expect(page.get_by_text("New · open · assigned to Metering team")).to_be_visible()
     page.get_by_role("button", name="Note").click()
     page.locator(".st-key-decide_note_text textarea").fill("A retry of the gateway.")
     page.locator(".st-key-decide_note_save button").click()

@@ -116,10 +116,18 @@ def list_decisions(finding: str | None, as_json: bool) -> None:
 @click.option(
     "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it all as JSON; - for stdout."
 )
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The price book, if amounts were signed by one that is not stored.",
+)
 @click.option("--fail-on-changes", is_flag=True, help="Exit code 3 if something changed since.")
 @organization
 @common
-def list_signoffs(signoff: str | None, csv_: Path | None, json_: Path | None, fail_on_changes: bool) -> None:
+def list_signoffs(
+    signoff: str | None, csv_: Path | None, json_: Path | None, prices: Path | None, fail_on_changes: bool
+) -> None:
     """List the sign-offs, newest first, with what changed in each period since; the one whose ID begins so.
 
     --csv writes a row for each customer, metric, wallet and currency that changed, to hand to billing. Of a period that
@@ -141,7 +149,7 @@ def list_signoffs(signoff: str | None, csv_: Path | None, json_: Path | None, fa
         if signoff is not None and not signed:
             raise QueryError([Fault("signoff", f"{validators.shorten(signoff)} is the id of no sign-off")])
         latest = signed if signoff is not None else latest_of_periods(signed)
-        changed = {one.id: _changes(store, one) for one in latest}
+        changed = {one.id: _changes(store, one, prices) for one in latest}
         found = [item for item in changed.values() if not isinstance(item, str)]
         if csv_ and not found:
             raise ConfigurationError(
@@ -164,12 +172,15 @@ def list_signoffs(signoff: str | None, csv_: Path | None, json_: Path | None, fa
         sys.exit(CHANGED)
 
 
-def _changes(store: Store, signed: SignOff) -> Changes | str:
+def _changes(store: Store, signed: SignOff, prices: Path | None) -> Changes | str:
     """What changed, or why that cannot be said."""
+    from usage_explore.validation.signed_usage import signed_period
+
     try:
-        return store.changes_since(signed)
+        signed_period(signed)
     except QueryError as error:
         return f"this version cannot read the period: {error}"
+    return store.changes_since(signed, prices=prices)
 
 
 def _json(changed: Changes | str | None) -> dict[str, object]:
@@ -178,7 +189,7 @@ def _json(changed: Changes | str | None) -> dict[str, object]:
     if isinstance(changed, str):
         return {"changes": None, "rows": [], "error": changed}
     content = changed.to_dict()
-    return {name: content[name] for name in ("counted_at", "changes", "rows")}
+    return {name: content[name] for name in ("counted_at", "changes", "amounts_not_compared", "rows")}
 
 
 def _csv(changed: Sequence[Changes]) -> bytes:
@@ -192,6 +203,7 @@ def _csv(changed: Sequence[Changes]) -> bytes:
 
 
 def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> None:
+    from usage_explore.validation.report.wording import amounts
     from usage_explore.validation.signed_usage import period_words
 
     if not signed:
@@ -200,8 +212,9 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
     rows = []
     for one in signed:
         zone, item = ZoneInfo(one.timezone), changed.get(one.id)
-        since = "superseded" if item is None else item if isinstance(item, str) else item.sentence
+        since = "superseded" if item is None else item if isinstance(item, str) else _sentence(item)
         left = f"; {counted(len(one.open), 'open high finding')}" if one.open else ""
+        left += f"; expected {amounts(one.amount_totals.items())}" if one.amounts else ""
         rows.append(
             (
                 str(one.id)[:8],
@@ -214,6 +227,10 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
     headings = ("id", "signed", "period", "what", "changed since")
     for line in table([(heading, "left") for heading in headings], rows):
         click.echo(line)
+
+
+def _sentence(changed: Changes) -> str:
+    return f"{changed.sentence}; amounts not compared" if changed.amounts_note else changed.sentence
 
 
 def _second(moment: datetime, zone: ZoneInfo) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
 
 if TYPE_CHECKING:
+    from usage_explore.pricing.rating import Rating
     from usage_explore.store import Store
     from usage_explore.validation import Validation
     from usage_explore.validation.review import Review
@@ -159,7 +160,7 @@ def validate(
         fails = _fails(validation, review, fail_on)
         signed = None
         if sign_off and by and not fails:
-            signed = store.sign_off(validation, by=by, note=note)
+            signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
         if report:
             with _progress(1) as show:
                 done = partial(show, "report")
@@ -223,6 +224,14 @@ def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> N
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a folder; name a file in it")
         if any(path.resolve() == other.resolve() for other in read):
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a file to read; name another to write")
+
+
+def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> Rating | None:
+    """The expected amounts to sign, by the price book that was given or is stored; None without one."""
+    try:
+        return store.rate(validation.period, prices=inputs.get("prices"), wallets=inputs.get("wallets"))
+    except ConfigurationError:
+        return None
 
 
 def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | None) -> Review | None:

@@ -181,16 +181,18 @@ class Review:
 
     def sentence(self, zone: ZoneInfo) -> str:
         """What changed since the run before, `Since the run of 5 Nov 2026 14:30: 2 new, 30 known, 1 gone.`, or that
-        there is none.
+        there is none; where findings are acknowledged or muted, how many are open.
         """
         counts = self.counts()
         decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
+        still = [f"{len(self.open(severity)):,} {severity}" for severity in SEVERITIES]
+        left = f" Open: {', '.join(still)}." if any(not item.is_open for item in self.items) else ""
         if self.previous is None:
             start = "First run of this period that is kept: every finding is new"
-            return f"{start}; {', '.join(decided)}." if decided else f"{start}."
+            return f"{start}; {', '.join(decided)}.{left}" if decided else f"{start}."
         made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
-        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}."
+        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}.{left}"
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""

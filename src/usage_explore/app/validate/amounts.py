@@ -32,16 +32,13 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
     validation = with_files.validation
     if not upload(PRICES, with_files):
         return
-    file = dropped_file(PRICES, validation)
     try:
-        book = run.price_book(file) if file else source.store.prices()
-        if book is None:
-            sentence("No price book yet: nothing is rated, and the amounts of invoice lines are not checked.")
-            return
-        wallets = None if "wallets" in with_files.faults else dropped_file(_WALLETS, validation)
-        rating = run.rating(source, validation.period, book, wallets)
+        rating = expected(source, with_files)
     except UsageExploreError as error:
         st.error(markdown.plain(f"The usage was not rated: {error}"), icon=":material/error:")
+        return
+    if rating is None:
+        sentence("No price book yet: nothing is rated, and the amounts of invoice lines are not checked.")
         return
     _totals(rating)
     views: dict[str, Callable[[], pd.DataFrame]] = {
@@ -61,6 +58,19 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
             ("Everything, JSON", "json", lambda: json.dumps(rating.to_dict(), ensure_ascii=False, indent=2).encode()),
         )
         download_buttons(files, name, "amounts")
+
+
+def expected(source: Source, with_files: ValidationWithFiles) -> Rating | None:
+    """The rating by the dropped price book, else the stored one; None without a book. Raises `UsageExploreError`."""
+    validation, faults = with_files.validation, with_files.faults
+    if PRICES.argument in faults:
+        raise faults[PRICES.argument]
+    file = dropped_file(PRICES, validation)
+    book = run.price_book(file) if file else source.store.prices()
+    if book is None:
+        return None
+    wallets = None if "wallets" in faults else dropped_file(_WALLETS, validation)
+    return run.rating(source, validation.period, book, wallets)
 
 
 def _totals(rating: Rating) -> None:

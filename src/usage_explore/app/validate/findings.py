@@ -141,7 +141,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         filter_mode="contains",
         select_all=False,
         placeholder="any",
-        width=160,
+        width=140,
     )
 
 

@@ -285,7 +285,7 @@ def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: Validati
         "Checks": lambda: checks(validation),
         **{reader.title: partial(file_tab, reader, source, with_files) for reader in offered(validation)},
         PRICES.title: partial(amounts_tab, source, with_files, f"amounts-{file_dates(validation.period)}"),
-        "Sign-off": lambda: sign_off(view, source, validation, review),
+        "Sign-off": lambda: sign_off(view, source, with_files, review),
         "Code": lambda: _code(view, validation),
         "Download": lambda: _download(source, validation, review),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from contextlib import ExitStack
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,8 +15,13 @@ from usage_explore.app import cache, grid, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ValidateView
+from usage_explore.app.uploads import File, private_copy
+from usage_explore.app.validate import run
+from usage_explore.app.validate.amounts import expected
 from usage_explore.app.validate.decisions import SIGNER, current_author, forget
+from usage_explore.app.validate.files import ValidationWithFiles, dropped_key
 from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
@@ -39,7 +45,7 @@ def signed_line(source: Source, period: Period) -> None:
         last = _last(source, period)
         if last is None:
             return
-        changed = _changes(source.store, source.store.organization_id, last, source.now)
+        changed = _changed(source, last)
     except UsageExploreError as error:
         st.caption(markdown.plain(f"Sign-offs cannot be read: {error}"))
         return
@@ -55,14 +61,15 @@ def signed_line(source: Source, period: Period) -> None:
         st.caption(f":material/verified: {markdown.plain(who)}; nothing changed since.")
 
 
-def sign_off(view: ValidateView, source: Source, validation: Validation, review: Review) -> None:
+def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review) -> None:
     """Draw the period's last sign-off with its corrections, then what would be signed now, and the button."""
+    validation = with_files.validation
     zone = validation.period.zone
     signed = [one for one in _signoffs(source.store, source.store.organization_id) if _is_of(one, validation.period)]
     if signed:
         _signed(source, signed[0], zone)
         st.divider()
-    _statement(view, validation, review, bool(signed))
+    _statement(view, source, with_files, review, again=bool(signed))
     if len(signed) > 1:
         with st.expander(f"{formatting.counted(len(signed) - 1, 'earlier sign-off')} of this period"):
             for one in signed[1:]:
@@ -72,18 +79,25 @@ def sign_off(view: ValidateView, source: Source, validation: Validation, review:
 
 def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     """The last sign-off, and what changed since as a table and a file."""
-    changed = _changes(source.store, source.store.organization_id, one, source.now)
+    changed = _changed(source, one)
     who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_minute(one.signed_at, zone)}"
     st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}, as of {_minute(one.as_of, zone)}")
     if one.note:
         st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
     left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
+    if one.amounts:
+        totals = amounts(one.amount_totals.items(), formatting.cents)
+        left += f"Signed with expected amounts of {totals}. "
+    if changed.amounts_note:
+        left += f"Expected amounts are not compared now: {changed.amounts_note}. "
+    left = markdown.plain(left)
     if not changed:
         st.caption(f"{left}Nothing changed in this period since.")
         return
     if left:
         st.caption(left)
-    st.markdown(f"**Since then: {markdown.plain(formatting.typographic(changed.sentence))}**")
+    number = formatting.counted(len(changed.rows), "correction")
+    st.markdown(f"**{number} to hand to billing**  \n{markdown.plain(formatting.typographic(changed.sentence))}")
     rows = changed.rows[:_MAX_SHOWN_CHANGES]
     columns = {
         "Correction": grid.texts("Correction", [row.correction.capitalize() for row in rows]),
@@ -93,9 +107,12 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         "Wallet": grid.texts("Wallet", [row.key[2] for row in rows]),
         "Events": grid.numbers("Events", [row.events for row in rows]),
         "Quantity": grid.numbers("Quantity", [row.quantity for row in rows]),
-        "Cost": grid.numbers("Cost", [row.cost for row in rows]),
+        "Cost": grid.numbers("Cost", [row.cost if row.amount is None else None for row in rows]),
+        "Amount": grid.numbers("Amount", [row.amount for row in rows]),
         "Currency": grid.texts("Currency", [row.key[3] for row in rows]),
     }
+    if not one.amounts:
+        del columns["Amount"]
     height = "content" if len(rows) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
     if more := len(changed.rows) - len(rows):
@@ -113,8 +130,12 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     )
 
 
-def _statement(view: ValidateView, validation: Validation, review: Review, again: bool) -> None:
+def _statement(
+    view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review, *, again: bool
+) -> None:
     """What is signed, what stays open, and the button."""
+    validation = with_files.validation
+    rating = _rating(source, with_files)
     period, zone = validation.period, validation.period.zone
     as_of = _minute(period.as_of or validation.now, zone)
     what = validation.names.in_text(describe(period.replace(as_of=None)))
@@ -127,6 +148,7 @@ def _statement(view: ValidateView, validation: Validation, review: Review, again
         "Period": what,
         "Usage": f"{size}, as of {as_of}",
         "External cost": cost or "none",
+        "Expected amounts": _expected_words(rating),
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
@@ -165,7 +187,7 @@ def _statement(view: ValidateView, validation: Validation, review: Review, again
             type="primary",
             icon=":material/draw:",
             disabled=current_author() == LOCAL_AUTHOR,
-            on_click=lambda: _sign(validation),
+            on_click=lambda: _sign(validation, None if isinstance(rating, str) else rating),
             help="Name who signs first." if current_author() == LOCAL_AUTHOR else None,
         )
         st.caption(
@@ -174,6 +196,23 @@ def _statement(view: ValidateView, validation: Validation, review: Review, again
             if current_author() != LOCAL_AUTHOR
             else "Your name stands under the sign-off and in every report of it."
         )
+
+
+def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
+    """The expected amounts, or why there are none."""
+    try:
+        return expected(source, with_files) or "not computed: there is no price book"
+    except UsageExploreError as error:
+        return f"not computed: {error}"
+
+
+def _expected_words(rating: Rating | str) -> str:
+    """The expected amounts by currency, or why there are none."""
+    if isinstance(rating, str):
+        return rating
+    text = amounts(rating.totals.items(), formatting.cents) or "none"
+    unpriced = rating.unpriced_events
+    return f"{text}; {formatting.counted(unpriced, 'event')} without a price" if unpriced else text
 
 
 def _findings_words(review: Review) -> str:
@@ -198,10 +237,10 @@ def _open(view: ValidateView, finding_id: str) -> None:
     go(view, lambda: view.replace(finding=finding_id))
 
 
-def _sign(validation: Validation) -> None:
+def _sign(validation: Validation, rating: Rating | None) -> None:
     try:
         store = cache.source(organization_of(validation)).store
-        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""))
+        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"Not signed off: {error}"
         return
@@ -242,9 +281,27 @@ def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...
         return tuple(_store.signoffs())
 
 
+def _changed(source: Source, signed: SignOff) -> Changes:
+    """What changed since a sign-off; its amounts by the session's price book, else by the stored one."""
+    period = signed_period(signed)
+    files = {name: st.session_state.get(dropped_key(name, period)) for name in ("prices", "wallets")}
+    book, wallets = (file if isinstance(file, File) and signed.amounts else None for file in files.values())
+    digests = tuple(file.digest if file else "" for file in (book, wallets))
+    return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)
+
+
 @st.cache_resource(
     ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs={SignOff: lambda one: (str(one.id), one.place)}
 )
-def _changes(_store: Store, organization_id: UUID | None, signoff: SignOff, now: datetime) -> Changes:
-    with cache.logged_work("changes since a sign-off", organization_id):
-        return _store.changes_since(signoff)
+def _changes(
+    _store: Store,
+    organization_id: UUID | None,
+    signoff: SignOff,
+    now: datetime,
+    digests: tuple[str, ...],
+    _book: File | None,
+    _wallets: File | None,
+) -> Changes:
+    with cache.logged_work("changes since a sign-off", organization_id), ExitStack() as copies:
+        path = copies.enter_context(private_copy(_wallets)) if _wallets else None
+        return _store.changes_since(signoff, prices=run.price_book(_book) if _book else None, wallets=path)
