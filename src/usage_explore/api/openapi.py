@@ -17,14 +17,18 @@ from sqlalchemy import DateTime, Numeric, Text, Uuid
 from usage_explore.api import problems
 from usage_explore.api.problems import ProblemType
 from usage_explore.api.responses import CSV, JSON
+from usage_explore.api.validations import FILES as UPLOADS
+from usage_explore.api.validations import State
 from usage_explore.db.schema import events_table
-from usage_explore.names import NAME_COLUMNS
+from usage_explore.names import NAME_COLUMNS, kind_of
 from usage_explore.query import limits
 from usage_explore.query.buckets import CALENDAR_WINDOWS
-from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, GROUPS, TEXT_COLUMNS
+from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, GROUPS, ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
 from usage_explore.query.url_params import NOT
-from usage_explore.results.types import SeriesKind
+from usage_explore.remote import wire
+from usage_explore.remote.operations import BASELINES, REQUIRED
+from usage_explore.results.types import SeriesKind, json_value
 
 Schema = dict[str, Any]
 
@@ -42,6 +46,12 @@ _SCHEMAS: dict[str, Schema] = {
     "window": {"type": "string", "pattern": f"^({'|'.join(CALENDAR_WINDOWS)}|{_MONTH})$"},
     "quantity_min": {"type": "string", "pattern": _NUMBER},
     "quantity_max": {"type": "string", "pattern": _NUMBER},
+    "expected": {"type": "string", "pattern": _NUMBER},
+    "group": {"type": "string", "pattern": f"^({_GROUP})$"},
+    "baseline": {
+        "type": "string",
+        "anyOf": [{"enum": list(BASELINES)}, {"pattern": f"^{_INSTANT_TEXT}/{_INSTANT_TEXT}$"}],
+    },
     "missing": {**_MANY, "items": {"type": "string", "pattern": f"^({_GROUP})$"}},
     "group_by": {"type": "string", "pattern": f"^(none|{_GROUP})$"},
     "compare": {
@@ -81,16 +91,15 @@ def parameters(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> list
     `dim:<key>` and `not:<parameter>` are exploded objects: their properties are parameters, with the prefix.
     """
     properties = model.model_json_schema()["properties"]
-    result = [
-        _parameter(name, field, properties[name]) for name, field in model.model_fields.items() if name not in without
-    ]
-    return [*result, _EMPTY_PARAMETER] if "price_key" in properties else result
+    fields = {name: field for name, field in model.model_fields.items() if name not in without}
+    result = [_parameter(name, field, properties[name]) for name, field in fields.items()]
+    return [*result, _EMPTY_PARAMETER] if "price_key" in fields else result
 
 
 def _parameter(name: str, field: FieldInfo, declared: Schema) -> Schema:
     schema = {**_schema(name, field, declared)}
     if field.default not in (None, ()):
-        schema["default"] = field.default
+        schema["default"] = json_value(field.default)
     if field.examples:
         schema["examples"] = [field.examples] if schema["type"] == "array" else field.examples
     elif "enum" in schema or "default" in schema:
@@ -98,7 +107,7 @@ def _parameter(name: str, field: FieldInfo, declared: Schema) -> Schema:
     parameter: Schema = {
         "name": _OBJECT_NAMES.get(name, name),
         "in": "query",
-        "required": False,
+        "required": field.json_schema_extra == REQUIRED,
         "description": field.description,
         "schema": schema,
     }
@@ -150,6 +159,8 @@ _HINTS: Schema = {
     "examples": [["dim:modell: none of the newest 10,000 events has it, did you mean dim:model?"]],
 }
 _NAME = "From the directory of names, null if unknown; not part of what a pinned query promises."
+_NAME_OF_ID: Schema = {"type": ["string", "null"], "description": f"{_NAME} Only of an id."}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
 _COLUMNS: dict[type, Schema] = {
     Uuid: {"type": "string", "format": "uuid"},
     Numeric: _STORED_DECIMAL,
@@ -191,6 +202,46 @@ def components() -> dict[str, Schema]:
         "Aggregate": _aggregate(),
         "Comparison": _comparison(),
         "Leaderboards": _leaderboards(),
+        "Explanation": _explanation(),
+        "PreviousPage": {"anyOf": [ref("EventPage"), {"type": "null"}]},
+        "Count": _object(events=_COUNT),
+        "Extent": _object(first=_nullable(_INSTANT), last=_nullable(_INSTANT)),
+        "Choices": _object(choices=_list(value={"type": "string"}, events=_COUNT, name=_NAME_OF_ID)),
+        "Currencies": _object(
+            currencies=_list(currency={"type": ["string", "null"]}, events=_COUNT, cost=_STORED_DECIMAL)
+        ),
+        "Hits": _object(
+            hits=_list(
+                group={"type": "string", "description": "`id`, `idempotency_key`, a column, or `dim:<key>`."},
+                value={"type": "string"},
+                name=_NAME_OF_ID,
+                events=_COUNT,
+            )
+        ),
+        "Names": _object(
+            names=_list(
+                kind={"type": "string"},
+                id={"type": "string", "format": "uuid"},
+                external_id={"type": ["string", "null"]},
+                name={"type": ["string", "null"]},
+                preferred_currency={"type": ["string", "null"]},
+            )
+        ),
+        "OrganizationState": _object(
+            organization_id={"type": "string", "format": "uuid"},
+            organization={"type": "string", "description": "Its name and id; the id alone without a name."},
+            now={**_INSTANT, "description": "The database's clock."},
+            known={**_INSTANT, "type": ["string", "null"], "description": "The latest arrival that has settled."},
+            settle_seconds={"type": "number", "minimum": 0},
+            app_url={"type": "string", "description": "The app's address; links begin with it."},
+        ),
+        "Organizations": _object(
+            now={**_INSTANT, "description": "The database's clock."},
+            organizations=_list(id={"type": "string", "format": "uuid"}, name=_NAME_OF_ID),
+        ),
+        "Validation": _validation(),
+        "ValidationJob": _validation_job(),
+        "ValidationJobs": _object(validations={"type": "array", "items": ref("ValidationJob")}),
         "Problem": _problem(),
         "State": _object(state={"type": "string", "enum": ["ok"]}),
     }
@@ -355,6 +406,121 @@ def _comparison() -> Schema:
     )
 
 
+def _explanation() -> Schema:
+    number = {"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]}
+    numbers: dict[str, Schema] = {
+        "before": number,
+        "after": number,
+        "contribution": {**number, "description": "`after` less `before`, exact."},
+        "share": _nullable({**_DECIMAL, "description": "Part of the total change, six digits; null of none."}),
+    }
+    pairs = _list(group={"type": "string"}, value={"type": ["string", "null"]})
+    window = _object(since=_INSTANT, until=_INSTANT)
+    cell = _object(
+        where={**pairs, "description": "The cell's events have all of these values; null is an absent one."},
+        without={**pairs, "description": "They have none of these."},
+        always={**pairs, "description": "Further values that all of them have."},
+        **numbers,
+        is_new={"type": "boolean", "description": "No events before."},
+        is_gone={"type": "boolean", "description": "No events after."},
+    )
+    return _object(
+        query=_ECHO["filters"] | {"description": "The parameters of the aggregate, as they took effect."},
+        before={**window, "description": "The window compared with."},
+        after={**window, "description": "The window explained."},
+        currency=_ECHO["currency"],
+        expected=_nullable(_DECIMAL),
+        total=_object(**numbers),
+        cells={"type": "array", "items": cell, "description": "By the size of their contributions."},
+        rest=_object(**numbers),
+        groups={"type": "array", "items": {"type": "string"}, "description": "Columns and dimensions searched."},
+        notes={"type": "array", "items": {"type": "string"}, "description": "Limits of the search."},
+        is_even={"type": "boolean", "description": "Whether every larger value changed by about as much."},
+        sentence={"type": "string"},
+    )
+
+
+def _validation() -> Schema:
+    text, maybe, count = {"type": "string"}, {"type": ["string", "null"]}, _COUNT
+    instant = _nullable(_INSTANT)
+    check = _object(
+        check=text,
+        title=text,
+        skipped={**maybe, "description": "Why it judged nothing: what was not given or what the events lack."},
+        failed={**maybe, "description": "Why it did not end."},
+        looked_at=_nullable(count),
+        unit={**text, "description": "What `looked_at` counts."},
+        note=text,
+        partial={"type": "boolean", "description": "Whether usage was left unjudged."},
+        findings=_nullable(count),
+        reported_by={"type": "array", "items": text, "description": "Checks that have some of its findings."},
+        milliseconds={"type": "number", "minimum": 0},
+    )
+    named = {f"{kind_of(column)}_name": _NAME_OF_ID for column in ID_COLUMNS}
+    finding = _object(
+        check=text,
+        also_seen_by={"type": "array", "items": text},
+        severity={"type": "string", "enum": ["high", "medium", "low"]},
+        sentence=text,
+        since=_INSTANT,
+        until=_INSTANT,
+        events=count,
+        quantity={"anyOf": [_STORED_DECIMAL, {"type": "null"}]},
+        amounts={"type": "object", "additionalProperties": _STORED_DECIMAL, "description": "By currency."},
+        share={**_DECIMAL, "description": "Part of `share_of` that is affected; 0.02 is two per cent."},
+        share_of=maybe,
+        customer_id=maybe,
+        product_id=maybe,
+        subscription_id=maybe,
+        metric_key=maybe,
+        price_key=maybe,
+        wallet_currency=maybe,
+        **named,
+        facts={"type": "object", "additionalProperties": text},
+        query={**text, "description": "What shows it, in words."},
+        url={**text, "description": "The link that shows it."},
+    )
+    quantity = _object(events=count, quantity=_STORED_DECIMAL)
+    return _object(
+        organization_id={"type": "string", "format": "uuid"},
+        organization_name=_NAME_OF_ID,
+        period={**text, "description": "In words."},
+        since=_INSTANT,
+        until=_INSTANT,
+        timezone=text,
+        as_of=instant,
+        finalized_at=instant,
+        url=text,
+        totals=_object(
+            events=count,
+            quantities={"type": "object", "additionalProperties": quantity, "description": "By metric."},
+            costs=_list(currency=maybe, amount=_STORED_DECIMAL),
+        ),
+        unexamined={
+            "anyOf": [_object(events=count, latest_ingested_at=_INSTANT, settled_at=instant), {"type": "null"}],
+            "description": "Events that arrived after `as_of`.",
+        },
+        findings_by_severity={"type": "object", "additionalProperties": count},
+        checks={"type": "array", "items": check},
+        findings={"type": "array", "items": finding, "description": "By impact."},
+    )
+
+
+def _validation_job() -> Schema:
+    return _object(
+        id={"type": "string"},
+        state={"type": "string", "enum": list(get_args(State))},
+        created=_INSTANT,
+        progress={
+            "type": "object",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+            "description": "The part of each check that is done, in the order in which they run.",
+        },
+        result={"anyOf": [ref("Validation"), {"type": "null"}], "description": "Null unless `state` is `done`."},
+        problem={"anyOf": [ref("Problem"), {"type": "null"}], "description": "Null unless `state` is `failed`."},
+    )
+
+
 def _problem() -> Schema:
     fault = _object(parameter={"type": "string"}, message={"type": "string"})
     fields: Schema = {
@@ -377,11 +543,24 @@ def _object(**properties: Schema) -> Schema:
     }
 
 
+def _list(**properties: Schema) -> Schema:
+    return {"type": "array", "items": _object(**properties)}
+
+
 def _nullable(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
 Responses = dict[int | str, dict[str, Any]]
+
+EXACT: dict[str, Any] = {
+    wire.MEDIA_TYPE: {
+        "schema": {
+            "type": "object",
+            "description": "The result as the Python package of the same version reads it; other programs use JSON.",
+        }
+    }
+}
 
 TITLE = "usage-explore"
 DESCRIPTION = f"""\
@@ -445,14 +624,19 @@ _PROBLEM_HEADERS: dict[ProblemType, dict[str, Any]] = {
 }
 
 
-def answer_responses(schema: str | None, *others: str, description: str, link: bool = False) -> Responses:
-    """A 200 with JSON of the named schema and other media types, and a 304; `link` for paged answers."""
-    content: dict[str, Any] = {JSON: {"schema": ref(schema)}} if schema else {}
+def answer_responses(
+    schema: str | None, *others: str, description: str, link: bool = False, timed: bool = True
+) -> Responses:
+    """A 200 with JSON of the named schema and other media types, and a 304; `link` for paged answers.
+
+    `timed` answers say which path read them.
+    """
+    content: dict[str, Any] = {JSON: {"schema": ref(schema)}, **EXACT} if schema else {}
     content |= {other: {"schema": {"type": "string"}} for other in others}
     headers = {**_HEADERS, **_CACHING_HEADERS}
     if link:
         headers["Link"] = {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}
-    else:
+    elif timed:
         description_of_timing = "The path that answered, `extract` or `events`, and `dur`, the database's milliseconds."
         headers["Server-Timing"] = {"description": description_of_timing, "schema": {"type": "string"}}
     return {
@@ -486,5 +670,41 @@ NOT_READY = _response(503, "Not ready.", {problems.MEDIA_TYPE: {"schema": ref("P
 EXPORT = _response(
     200,
     "Every event, newest first. A stream that fails ends with a line `# error: …` and a connection cut short.",
-    {CSV: {"schema": {"type": "string"}}},
+    {CSV: {"schema": {"type": "string"}}, wire.ARROW: {"schema": {"type": "string", "format": "binary"}}},
 )
+
+_JOB_CONTENT = {JSON: {"schema": ref("ValidationJob")}, **EXACT}
+JOB = _response(200, "The job.", _JOB_CONTENT)
+JOBS = _response(200, "The jobs.", {JSON: {"schema": ref("ValidationJobs")}})
+JOB_STARTED = _response(
+    202, "It waits or runs.", _JOB_CONTENT, {"Location": {"description": "Its address.", "schema": {"type": "string"}}}
+)
+JOB_DELETED: Responses = {"204": {"description": "It is cancelled and forgotten.", "headers": _HEADERS}}
+JOB_ID: Schema = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "The id of the job.",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}
+FILES: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        name: {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "A .csv or .parquet file, as of `usage-explore validate`.",
+                        }
+                        for name in UPLOADS
+                    },
+                }
+            }
+        },
+    }
+}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TIMES = ("timestamp", "ingested_at")
 
-_MAX_DECIMAL128_DIGITS = 38
+MAX_DECIMAL128_DIGITS = 38
 
 
 def events(rows: Sequence[Event]) -> pd.DataFrame:
@@ -284,12 +284,12 @@ class DecimalSpan:
     @property
     def fits(self) -> bool:
         """Whether decimal128 represents every value exactly."""
-        return self.finite and self.scale + self.integers <= _MAX_DECIMAL128_DIGITS
+        return self.finite and self.scale + self.integers <= MAX_DECIMAL128_DIGITS
 
     @property
     def type(self) -> pa.DataType:
         """The column's type: decimal128, else string."""
-        return pa.decimal128(_MAX_DECIMAL128_DIGITS, self.scale) if self.fits else pa.string()
+        return pa.decimal128(MAX_DECIMAL128_DIGITS, self.scale) if self.fits else pa.string()
 
     def field(self, name: str) -> pa.Field[pa.DataType]:
         """The column's field; if it is text, its metadata says why."""
