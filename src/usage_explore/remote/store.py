@@ -80,19 +80,31 @@ class RemoteStore(Store):
         self.client.close()
 
     @contextmanager
-    def _transaction(self, query: Any, **options: Any) -> Iterator[Any]:
+    def _transaction(self, *_: Any, **__: Any) -> Iterator[Any]:
         raise ConfigurationError("store: the server does not offer this over HTTP; connect to its database for it")
         yield
+
+    _saved: Any = _transaction
 
     def _ask(self, path: str, query: Query) -> Any:
         """The server's answer to a query, which is scoped as a local store would. Raises `ScopeError`."""
         return self._request(query, lambda pairs: self.client.get(path, pairs, self))
 
     def _request(self, query: Query, send: Callable[[list[tuple[str, str]]], Any]) -> Any:
+        scoped = self._scoped_query(query)
+        with self._scope_errors(scoped):
+            return send(list(scoped.to_params()))
+
+    def _scoped_query(self, query: _Q) -> _Q:
+        """The query with its organization, without one if it is left to the server. Raises `ScopeError`."""
         self._scope.check(query)
         claim = query.organization_id or self.organization_id
-        with self._scope_errors(query):
-            return send(list(query.replace(organization_id=claim).to_params()))
+        if claim is None and self.allowed is not None:
+            visible = self.organizations()
+            if len(visible) != 1:
+                raise self._scope.unresolved(len(visible), is_empty=True)
+            claim = visible[0]
+        return query.replace(organization_id=claim)
 
     def _warned(self, answer: Any) -> Any:
         for message in answer.hints if self.warns else ():
@@ -122,7 +134,7 @@ class RemoteStore(Store):
 
     def now(self) -> datetime:
         """The clock of the server's database."""
-        return datetime.fromisoformat(self._ask(operations.ORGANIZATIONS, OrganizationQuery())["now"])
+        return datetime.fromisoformat(self.client.get(operations.ORGANIZATIONS, [])["now"])
 
     def known(self) -> datetime | None:
         """The latest `ingested_at` of the organization that is at least the settle time old; None without one."""
@@ -358,9 +370,7 @@ class RemoteStore(Store):
         return ExportReport(path, lines - 1)
 
     def _export_pairs(self, query: EventQuery) -> list[tuple[str, str]]:
-        self._scope.check(query)
-        claim = query.organization_id or self.organization_id
-        return list(query.replace(organization_id=claim, limit=None).to_params())
+        return list(self._scoped_query(query).replace(limit=None).to_params())
 
     @contextmanager
     def _streamed(self, query: EventQuery) -> Iterator[Stream]:
@@ -384,7 +394,8 @@ class RemoteStore(Store):
 
     def _organizations(self) -> list[tuple[UUID, str | None]]:
         query = OrganizationQuery(organization_id=self.organization_id)
-        listed = self._ask(operations.ORGANIZATIONS, query)["organizations"]
+        with self._scope_errors(query):
+            listed = self.client.get(operations.ORGANIZATIONS, list(query.to_params()))["organizations"]
         rows = [(UUID(row["id"]), row["name"]) for row in listed]
         return [(id_, name) for id_, name in rows if self._scope.may_see(id_)]
 

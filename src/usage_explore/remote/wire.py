@@ -86,6 +86,8 @@ def encoded(value: Any) -> Any:
         return {"dict": [[encoded(key), encoded(item)] for key, item in value.items()]}
     if isinstance(value, list):
         return {"list": [encoded(item) for item in value]}
+    if isinstance(value, frozenset):
+        return {"set": [encoded(item) for item in value]}
     return _object(value)
 
 
@@ -102,6 +104,8 @@ def decoded(value: Any, store: object = None) -> Any:
         return {decoded(key, store): decoded(item, store) for key, item in content}
     if tag == "list":
         return [decoded(item, store) for item in content]
+    if tag == "set":
+        return frozenset(decoded(item, store) for item in content)
     return _READERS[tag](content)
 
 
