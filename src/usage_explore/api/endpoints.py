@@ -98,7 +98,7 @@ def parse(
 
 def _parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...]) -> _Q:
     names = dict.fromkeys(name for name, _ in given)
-    faults = [Fault(name, "is no parameter of this operation") for name in names if name in without]
+    faults = [Fault(name, "unknown parameter here") for name in names if name in without]
     faults += [
         Fault(name, "unknown parameter; it is a display option of the app") for name in names if name in model.VIEW
     ]

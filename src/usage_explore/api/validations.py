@@ -286,12 +286,13 @@ async def _received(request: Request, folder: Path) -> dict[str, Path]:
 
     Raises `QueryError` for other fields, `Problem` (413, 415) for too many bytes and for another media type.
     """
-    received = 0
+    received, end = 0, b""
 
     async def bounded() -> Message:
-        nonlocal received
+        nonlocal received, end
         message = await request.receive()
         received += len(message.get("body", b""))
+        end = (end + message.get("body", b""))[-4:]
         if received > MAX_UPLOAD_MEGABYTES * 2**20:
             detail = (
                 f"The files have more than {MAX_UPLOAD_MEGABYTES} MB; validate with the command, beside the database."
@@ -321,6 +322,8 @@ async def _received(request: Request, folder: Path) -> dict[str, Path]:
         raise QueryError(
             [Fault("body", f"is no readable multipart/form-data ({error.detail}); encode it again")]
         ) from None
+    if not end.rstrip().endswith(b"--"):
+        raise QueryError([Fault("body", "ends before its last boundary; send it again")])
     if faults:
         raise QueryError(faults)
     return files
@@ -332,7 +335,7 @@ def _copy(upload: UploadFile, path: Path) -> None:
 
 
 def _no_parameters(request: Request) -> None:
-    faults = [Fault(validators.named(name), "is no parameter of this operation") for name, _ in service.pairs(request)]
+    faults = [Fault(validators.named(name), "unknown parameter here") for name, _ in service.pairs(request)]
     if faults:
         raise QueryError(faults)
 

@@ -85,6 +85,7 @@ class RemoteStore(Store):
         yield
 
     _saved: Any = _transaction
+    _recorded: Any = _transaction
 
     def _ask(self, path: str, query: Query) -> Any:
         """The server's answer to a query, which is scoped as a local store would. Raises `ScopeError`."""
