@@ -52,10 +52,11 @@ def without_times(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "checks": checks}
 
 
-def test_a_job_ends_with_the_validation(client: httpx.Client, store: Store) -> None:
+def test_a_job_ends_with_the_validation(client: httpx.Client, store: Store, tmp_path: Path) -> None:
     checks = ["duplicates", "reconciliation", "unrated"]
-    lines = pd.DataFrame([LINE])
-    files = {"invoices": ("lines.csv", lines.to_csv(index=False).encode())}
+    lines = tmp_path / "lines.csv"
+    pd.DataFrame([LINE]).to_csv(lines, index=False)
+    files = {"invoices": (lines.name, lines.read_bytes())}
     answer = client.post(VALIDATIONS, params={**PERIOD, "checks": checks}, files=files)
     job = ended(client, f"{VALIDATIONS}/{answer.json()['id']}")
     assert (job["state"], job["problem"]) == ("done", None)

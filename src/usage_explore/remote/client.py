@@ -122,9 +122,7 @@ class Client:
         except httpx.InvalidURL:
             raise ConfigurationError(f"url: {validators.shorten(self.url)} is no address") from None
         except httpx.HTTPError as error:
-            raise DatabaseUnavailable(
-                f"{self.url} does not answer: {_reason(error)}; is usage-explore there?"
-            ) from None
+            raise DatabaseUnavailable(f"{self.url} does not answer: {_reason(error)}; try again shortly") from None
 
 
 class _Bearer(httpx.Auth):

@@ -74,6 +74,14 @@ def without_formulas(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
+def c_stream(table: pa.Table, requested_schema: object | None) -> object:
+    """The table's Arrow stream, for `__arrow_c_stream__`.
+
+    https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
+    """
+    return table.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
+
+
 def stream(empty: pa.Table, facts: Mapping[str, Any], tables: Iterable[pa.Table]) -> Iterator[bytes]:
     """Tables of the schema of `empty` as an Arrow stream in chunks, with facts on all of them in its schema."""
     sink = BytesIO()
