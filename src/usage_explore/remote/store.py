@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from uuid import UUID
 
+import duckdb
 import pyarrow as pa
 
 from usage_explore import config
@@ -28,6 +29,7 @@ from usage_explore.errors import (
     UsageExploreError,
 )
 from usage_explore.export import ExportReport, Progress, export, file_kind
+from usage_explore.extract.relation import of_table
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect, filtered_ids, parsed_instant
@@ -372,6 +374,10 @@ class RemoteStore(Store):
 
     def _export_pairs(self, query: EventQuery) -> list[tuple[str, str]]:
         return list(self._scoped_query(query).replace(limit=None).to_params())
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """The organization's events as a relation of DuckDB, as in a local store; all are held in memory."""
+        return of_table(self.read(EventQuery()).table)
 
     @contextmanager
     def _streamed(self, query: EventQuery) -> Iterator[Stream]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pyarrow as pa
 from sqlalchemy import Connection
 
@@ -15,6 +17,7 @@ from usage_explore.answers import Events
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, Fault, QueryError
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
+from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.read import ExtractReader
 from usage_explore.names import Names
 from usage_explore.query import validators
@@ -59,6 +62,25 @@ class Files(StoreBase):
             since = reader.paths.exists_since(scoped)
             self._hint(connection, scoped, empty=not total, exists_since=since)
         return Events(query=scoped, table=table, served=Served(reader.because, took, since))
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """The organization's events as a relation of DuckDB, for SQL of one's own; `usage_events` is its view.
+
+        It has every event of this moment, with the table's columns: ids UUID, `quantity` and `external_cost_amount`
+        DECIMAL(38, s), times TIMESTAMPTZ, `dimensions` JSON. They are read from the extract and the events that arrived
+        since; without an extract, all events are held in memory, as by `read`. Its DuckDB has nothing else: no other
+        organization, no files, no network, no extensions. Raises `QueryError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.relation().query("e", "SELECT metric_key, sum(quantity) FROM e GROUP BY 1")  # doctest: +SKIP
+        """
+        from usage_explore.extract import relation
+
+        with self._transaction(EventQuery(), snapshot=True) as (connection, scoped):
+            reader = self._reader(connection, scoped, as_csv=False)
+            if self.extracts is not None:
+                with contextlib.suppress(ExtractUnusable):
+                    return relation.of_extract(reader, self.extracts.resources)
+        return relation.of_table(self.read(EventQuery()).table)
 
     def export(
         self,
