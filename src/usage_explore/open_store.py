@@ -38,7 +38,6 @@ def connect(
     Raises `ConfigurationError` for an invalid value. The first query connects to the database.
 
     >>> store = connect()  # doctest: +SKIP
-    >>> store = connect("https://usage.example.com", key="ue_…")  # doctest: +SKIP
     >>> store.aggregate(AggregateQuery(group_by="metric_key")).frame  # doctest: +SKIP
     """
     settings = config.settings(

@@ -59,8 +59,10 @@ def test_it_has_every_event_exactly(filled: Store, source: str) -> None:
     rest = ["external_cost_amount", "dimensions", "organization_id", "product_id", "wallet_currency"]
     assert [row[6:] for row in found] == list(zip(*(table[name].to_pylist() for name in rest), strict=True))
     assert len(found) == store.count(EventQuery()) > 100
-    frame = relation.query("e", "SELECT timestamp, quantity FROM e ORDER BY timestamp DESC, e.id DESC LIMIT 5").df()
-    assert [int(value.timestamp() * 10**6) for value in frame["timestamp"]] == instants[0][:5]
+    first = relation.query("e", "SELECT timestamp, quantity FROM e ORDER BY timestamp DESC, e.id DESC LIMIT 5")
+    newest = first.to_arrow_table()
+    assert newest["timestamp"].to_pylist() == table["timestamp"].to_pylist()[:5]
+    assert newest["quantity"].to_pylist() == table["quantity"].to_pylist()[:5]
     models = relation.query("e", "SELECT count(*) FROM e WHERE dimensions->>'model' = 'large'").fetchall()[0]
     assert models == (store.count(EventQuery(dimensions={"model": "large"})),)
 

@@ -108,6 +108,7 @@ def test_the_explore_notebook_answers_on_demo_data(
     assert "events." in outputs(shown, "events")
     assert 'href="http://127.0.0.1:8501/?' in outputs(shown, "link")
     assert "events in" in outputs(shown, "export")
+    assert "tokens_in" in outputs(shown, "sql")
 
 
 def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
@@ -150,6 +151,7 @@ def test_both_notebooks_run_on_an_address_and_a_key(
     assert "False" not in checks
     assert 'href="http://127.0.0.1:8501/?' in outputs(explored, "link")
     assert "events in" in outputs(explored, "export")
+    assert "median" in outputs(explored, "sql")
     assert "high" in outputs(validated, "validate")
     assert "the parts make the change: True" in outputs(validated, "explain")
     assert "the wallets' lines make the period: True" in outputs(validated, "wallets")
