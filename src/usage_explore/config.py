@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     )
 
     database_url: Annotated[str, BeforeValidator(_database_url)] | None = Field(default=None, repr=False)
-    """None: the embedded database. In Python also the address of a usage-explore server."""
+    """None: the embedded database. For what only reads also the address of a usage-explore server."""
     key: str | None = Field(default=None, repr=False)
     """API key of that server."""
     table: Annotated[str, BeforeValidator(_table)] = DEFAULT_TABLE
@@ -315,7 +315,7 @@ def database_url(settings: Settings) -> str:
     if settings.is_remote:
         raise ConfigurationError(
             "database_url: this needs the PostgreSQL database itself; the address of a usage-explore server is for"
-            " connect() in Python (--database-url or USAGE_EXPLORE_DATABASE_URL)"
+            " connect() in Python and for commands that only read (--database-url or USAGE_EXPLORE_DATABASE_URL)"
         )
     if settings.database_url:
         return settings.database_url

@@ -17,9 +17,10 @@ import pytest
 
 from support import generated_events
 from support.api_server import asking
-from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
+from usage_explore import AggregateQuery, EventQuery, Period, Store, config, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
+from usage_explore.cli.main import main
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -244,3 +245,16 @@ def test_a_certificate_that_nobody_signed_is_refused(tmp_path_factory: pytest.Te
     context = client._http._transport._pool._ssl_context  # type: ignore[attr-defined]
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+@pytest.mark.parametrize("command", [["api"], ["load", "x.csv"], ["doctor"]])
+def test_the_address_of_a_server_is_no_database(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", "https://usage.example.com")
+    monkeypatch.setenv("USAGE_EXPLORE_KEY", KEY)
+    with pytest.raises(SystemExit):
+        main(command)
+    shown = capsys.readouterr()
+    assert "this needs the PostgreSQL database itself" in shown.err
+    assert KEY not in shown.err + shown.out + repr(config.settings())

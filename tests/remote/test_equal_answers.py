@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -193,6 +194,40 @@ def test_a_validation_is_equal_and_reports_its_progress(store: Store, remote: St
     with pytest.raises(QueryError) as same:
         store.validate(period, invoices="/nowhere.csv")
     assert error.value.faults == same.value.faults
+
+
+def test_an_interrupted_validation_is_cancelled_on_the_server(remote: Store) -> None:
+    def interrupt(name: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.validate(Period(since=EDGES[1], until=BEFORE), progress=interrupt)
+    response = remote.client._http.get(f"{remote.client.url}/api/v1/validations")  # type: ignore[attr-defined]
+    assert response.json() == {"validations": []}
+
+
+def test_frames_are_sent_with_a_validation(store: Store, remote: Store) -> None:
+    lines = pa.table(
+        {
+            "customer_id": [str(generated_events.CUSTOMERS[0])] * 2,
+            "metric_key": ["tokens_in", "Other"],
+            "quantity": [Decimal("12.50"), Decimal("0.25")],
+        }
+    )
+    period = Period(since=EDGES[1], until=BEFORE, as_of=BEFORE)
+    for invoices in (lines, lines.to_pandas(), lines.to_reader):
+        here, there = (
+            asked.validate(
+                period,
+                checks=["reconciliation", "wallets"],
+                invoices=invoices() if callable(invoices) else invoices,
+                wallets={None: "EUR", generated_events.CUSTOMERS[1]: "USD"},
+            )
+            for asked in (store, remote)
+        )
+        assert here.findings == there.findings
+        for check in ("reconciliation", "wallets"):
+            assert here.sheet(check).equals(there.sheet(check))  # type: ignore[union-attr]
 
 
 def test_a_key_opens_no_other_organization(remote: Store, own: list[Row]) -> None:
