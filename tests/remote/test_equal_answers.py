@@ -130,6 +130,7 @@ QUESTIONS: list[Callable[[Store], Any]] = [
     lambda asked: asked.is_settled(EventQuery(as_of=EDGES[1])),
     lambda asked: asked.is_settled(EventQuery()),
     lambda asked: asked.headline(AggregateQuery(since=EDGES[0], until=AFTER, bucket="month")),
+    lambda asked: asked.frequent_values(AggregateQuery(group_by="dim:model")),
     lambda asked: asked.read(EventQuery()),
     lambda asked: asked.read(EventQuery(metric_key="nothing")),
     lambda asked: asked.events(EventQuery(metric_key="a,b")),

@@ -86,8 +86,11 @@ class RemoteStore(Store):
         raise ConfigurationError("store: the server does not offer this over HTTP; connect to its database for it")
         yield
 
-    _saved: Any = _transaction
-    _recorded: Any = _transaction
+    def _saved(self, *_: Any) -> Any:
+        return self._transaction()
+
+    def _recorded(self, *_: Any, **__: Any) -> Any:
+        return self._transaction()
 
     def _ask(self, path: str, query: Query) -> Any:
         """The server's answer to a query, which is scoped as a local store would. Raises `ScopeError`."""
@@ -202,6 +205,13 @@ class RemoteStore(Store):
         if group == aggregation.KEYS:
             return list(self._ask(operations.DIMENSIONS, WithinQuery.of(given)))
         return list(self._ask(operations.CHOICES, ChoiceQuery.of(given, group=group, most=most)))
+
+    def frequent_values(self, query: AggregateQuery) -> tuple[str, ...]:
+        """The most frequent values of the query's group in all events, which fix their colours; cached for an hour."""
+        if query.group_by == "none":
+            return ()
+        organization_id = query.organization_id or UUID(self._state(None)["organization_id"])
+        return self._cached_frequent(organization_id, query.group_by)
 
     def events(self, query: EventQuery | None = None) -> EventPage:
         """A page of raw events, newest first. Raises as a local store."""

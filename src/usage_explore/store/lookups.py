@@ -222,7 +222,10 @@ class Lookups(StoreBase):
         with self._transaction(query) as (_, scoped):
             organization_id = scoped.organization_id
         assert organization_id is not None  # noqa: S101 - the scope has resolved it
-        key = organization_id, query.group_by
+        return self._cached_frequent(organization_id, query.group_by)
+
+    def _cached_frequent(self, organization_id: UUID, group: str) -> tuple[str, ...]:
+        key = organization_id, group
         expires, values = self._frequent.get(key, (0.0, ()))
         if time.monotonic() >= expires:
             values = self.count_frequent(*key)
