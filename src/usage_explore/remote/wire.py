@@ -68,7 +68,7 @@ def loads(content: bytes, store: object = None) -> Any:
         body = json.loads(content)
         sender = str(body["version"])
         return decoded(body["result"], store)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # whatever a constructor says to arguments that it does not expect
         raise ConfigurationError(
             f"url: this version, {version('usage-explore')}, cannot read the answer of the server's, {sender:.40}"
             f" ({type(error).__name__}); install the same version of usage-explore on both"
