@@ -88,7 +88,10 @@ def test_the_parameters_are_the_declared_fields(
     assert set(found) == {*fields, *(["empty"] if "price_key" in fields else [])}
     for name, field in fields.items():
         parameter, schema = found[name], found[name]["schema"]
-        assert (parameter["in"], parameter["required"]) == ("query", name in ("text", "group"))
+        assert (parameter["in"], parameter["required"]) == (
+            "query",
+            name == "group" or (path == operations.SEARCH and name == "text"),
+        )
         assert parameter["description"] == field.description
         assert schema.get("default") == (json_value(field.default) or None if field.default != 0 else 0)
         bounds = {bound for each in field.metadata for bound in (getattr(each, "ge", None), getattr(each, "le", None))}

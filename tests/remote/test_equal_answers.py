@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support import generated_events
+from support.api_server import asking
+from support.demo_database import ACME
 from support.query_oracle import Row
 from support.random_filters import filters, with_filters
-from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.errors import ConfigurationError, ScopeError, UsageExploreError
 from usage_explore.query.base import Query
@@ -119,6 +121,11 @@ QUESTIONS: list[Callable[[Store], Any]] = [
     lambda asked: asked.search("a", AggregateQuery(since=EDGES[0], until=AFTER)),
     lambda asked: asked.search("  "),
     lambda asked: asked.search_names("a"),
+    lambda asked: asked.search_names(""),
+    lambda asked: asked.search_names("a", "customer", 3),
+    lambda asked: asked.names(
+        [("customer_id", generated_events.CUSTOMERS[0]), ("product", generated_events.PRODUCTS[0])]
+    ),
     lambda asked: asked.organizations(),
     lambda asked: asked.organization_names(),
     lambda asked: asked.organization_name(EventQuery()),
@@ -229,6 +236,35 @@ def test_frames_are_sent_with_a_validation(store: Store, remote: Store) -> None:
         assert here.findings == there.findings
         for check in ("reconciliation", "wallets"):
             assert here.sheet(check).equals(there.sheet(check))  # type: ignore[union-attr]
+
+
+def test_names_are_the_same(demo_url: str) -> None:
+    with connect(demo_url) as store, asking(store) as client:
+        address = str(client.base_url).removesuffix("/api/")
+        acme = store.scoped(ACME)
+        with connect(address, ACME) as remote:
+            customers = acme.customers(most=5)
+            ids = [("customer_id", customer.value) for customer in customers]
+            ids += [("organization_id", ACME), ("product", acme.values("product_id", most=1)[0].value)]
+            assert acme.names(ids)
+            assert remote.names(ids) == acme.names(ids)
+            assert [item.name for item in remote.customers(most=5)] == [item.name for item in customers]
+            assert remote.organization_names() == acme.organization_names()
+            assert remote.search_names("", "customer_id") == acme.search_names("", "customer_id")
+            query = AggregateQuery(since="2026-09-01", until="2026-09-08", group_by="customer_id")
+            here, there = acme.aggregate(query), remote.aggregate(query)
+            assert (here.names, [item.name for item in here.series]) == (
+                there.names,
+                [item.name for item in there.series],
+            )
+            assert repr(here) == repr(there)
+            assert here.organization == there.organization
+            assert acme.read(EventQuery(customer_id=ids[0][1])) == remote.read(EventQuery(customer_id=ids[0][1]))
+        with connect(address) as everyone, pytest.raises(ScopeError) as several:
+            everyone.count(EventQuery())
+        with pytest.raises(ScopeError) as same:
+            store.count(EventQuery())
+        assert str(several.value) == str(same.value)
 
 
 def test_a_key_opens_no_other_organization(remote: Store, own: list[Row]) -> None:

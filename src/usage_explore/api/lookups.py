@@ -262,7 +262,7 @@ LOOKUPS: tuple[Lookup, ...] = (
         query=NamesQuery,
         without=_FILTERS,
         answer=lambda store, query: store.scoped(store.pin(query).organization_id).search_names(
-            query.text, query.column, query.most
+            query.text or "", query.column, query.most
         ),
         document=_entries,
         schema="Names",

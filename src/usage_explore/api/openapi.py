@@ -436,6 +436,10 @@ def _explanation() -> Schema:
         groups={"type": "array", "items": {"type": "string"}, "description": "Columns and dimensions searched."},
         notes={"type": "array", "items": {"type": "string"}, "description": "Limits of the search."},
         is_even={"type": "boolean", "description": "Whether every larger value changed by about as much."},
+        peak={
+            "anyOf": [_object(since=_INSTANT, until=_INSTANT, contribution=number), {"type": "null"}],
+            "description": "The days in which most of the change happened, if there are such.",
+        },
         sentence={"type": "string"},
     )
 

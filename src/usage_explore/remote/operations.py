@@ -103,18 +103,15 @@ class SearchQuery(LeaderboardQuery):
 
 
 class NamesQuery(Query):
-    """Customers, products and subscriptions whose name, external id or id has a text."""
+    """Customers, products and subscriptions whose name, external id or id has a text, all without one."""
 
-    text: _text = Field(None, description="The text, in any case.", examples=["acme"], json_schema_extra={**REQUIRED})
+    text: _text = Field(None, description="The text, in any case; without it all are listed.", examples=["acme"])
     column: Annotated[
         NamedColumn | None, BeforeValidator(partial(validators.choice, allowed=get_args(NamedColumn)))
     ] = Field(None, description="Only names of this column's ids.", examples=["customer_id"])
     most: Annotated[int, BeforeValidator(partial(validators.integer, low=1, high=MAX_NAMES))] = Field(
         50, ge=1, le=MAX_NAMES, description="Names to list."
     )
-
-    def _contradictions(self, given: set[str]) -> list[Fault]:
-        return [*super()._contradictions(given), *_absent(self.text, "text", "what to search")]
 
 
 class ComparisonQuery(AggregateQuery):

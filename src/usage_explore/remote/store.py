@@ -30,9 +30,11 @@ from usage_explore.errors import (
 )
 from usage_explore.export import ExportReport, Progress, export, file_kind
 from usage_explore.extract.relation import of_table
-from usage_explore.names import NO_NAMES, Names
+from usage_explore.names import NO_NAMES, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect, filtered_ids, parsed_instant
+from usage_explore.query.filters import ID_COLUMNS
+from usage_explore.query.limits import MAX_VALUES
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.remote import operations
 from usage_explore.remote.client import Client, problem_error
@@ -163,13 +165,20 @@ class RemoteStore(Store):
 
     def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` customers, products and subscriptions with the text in name, external id or id."""
-        return list(self._ask(operations.NAMES, NamesQuery(text=text, column=column, most=most)))
+        column = column if column is None or column.endswith("_id") else f"{column}_id"
+        return list(self._ask(operations.NAMES, NamesQuery(text=text or None, column=column, most=most)))
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
-        """The names of some (column, id) of the organization, one search for each id."""
-        wanted = {(column.removesuffix("_id"), str(id_)) for column, id_ in ids}
-        found = (entry for _, id_ in sorted(wanted) for entry in self.search_names(id_))
-        return Names({(entry.kind, str(entry.id)): entry.name for entry in found if entry.name}) if wanted else NO_NAMES
+        """The names of some (column, id) of the organization, those in the filters of a page of events."""
+        wanted = {(kind_of(column), str(id_)) for column, id_ in ids}
+        found = self.organization_names() if any(kind == "organization" for kind, _ in wanted) else NO_NAMES
+        named = sorted(key for key in wanted if f"{key[0]}_id" in ID_COLUMNS)
+        for start in range(0, len(named), MAX_VALUES):
+            excluded: dict[str, list[str]] = {}
+            for kind, id_ in named[start : start + MAX_VALUES]:
+                excluded.setdefault(f"{kind}_id", []).append(id_)
+            found |= self._ask(operations.EVENTS, EventQuery(limit=1, exclude=excluded)).names
+        return Names({key: name for key, name in found.by_id.items() if key in wanted}, found.shared & wanted)
 
     def extent(self, query: EventQuery | None = None) -> tuple[datetime, datetime] | None:
         """The times of the first and last event of a query; None without events."""

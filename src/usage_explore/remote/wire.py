@@ -32,7 +32,7 @@ _PACKAGE = "usage_explore."
 _MODULES = {
     "answers": ("Aggregate", "EventPage", "Leaderboards"),
     "db.names": ("Entry",),
-    "explain.result": ("Cell", "Explanation", "Part"),
+    "explain.result": ("Cell", "Explanation", "Part", "Peak"),
     "explain.spans": ("Span",),
     "names": ("Names",),
     "query.queries": ("AggregateQuery", "EventQuery", "LeaderboardQuery", "Period"),
@@ -150,7 +150,7 @@ def _object(value: Any) -> Any:
         if isinstance(value, Query):
             return {"$": name, "params": [list(pair) for pair in value.to_params()]}
         return {"$": name, **{field: encoded(getattr(value, field)) for field in _fields(kind) if field != _STORE}}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not hasattr(kind, "_fields"):  # a named tuple would lose its names
         return [encoded(item) for item in value]
     raise TypeError(f"{kind.__qualname__} is not sent")
 
