@@ -142,7 +142,7 @@ def test_a_deleted_job_is_over_in_the_database(sleeping: Store, events_connectio
         assert client.get(second).json()["state"] == "queued"
         assert client.get("/readyz").status_code == 200
         refused = client.post(VALIDATIONS, params=PERIOD)
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
         assert client.delete(second).status_code == 204
         assert client.delete(first).status_code == 204
         eventually(lambda: not working(events_connection))

@@ -177,7 +177,10 @@ def _add_validations(app: FastAPI, service: Service) -> None:
     """Add the paths of validations, which are jobs."""
     jobs = Validations(service)
     path, one = operations.VALIDATIONS, f"{operations.VALIDATIONS}/{{id}}"
-    refused, own = openapi.problem_responses(ProblemType.TOO_LARGE, ProblemType.UNSUPPORTED), [openapi.JOB_ID]
+    refused, own = (
+        openapi.problem_responses(ProblemType.TOO_LARGE, ProblemType.UNSUPPORTED, ProblemType.TOO_MANY_JOBS),
+        [openapi.JOB_ID],
+    )
     unknown = openapi.problem_responses(ProblemType.NOT_FOUND)
     for where, endpoint, summary, description, parameters, responses, method, extra in (
         (

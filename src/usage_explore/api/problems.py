@@ -78,6 +78,11 @@ class ProblemType(Enum):
         "Too many wrong keys",
         "Try again after `Retry-After` seconds; valid keys are accepted meanwhile.",
     )
+    TOO_MANY_JOBS = (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many validations",
+        "Try again after `Retry-After` seconds, or delete one that runs or waits.",
+    )
     MISDIRECTED = (
         HTTPStatus.MISDIRECTED_REQUEST,
         "Only this machine is answered",

@@ -210,12 +210,13 @@ class Validations:
             job.state = "failed"
 
     def _check_room(self, organization_id: UUID) -> None:
-        """Raise `Problem` (503) if too many jobs run or wait."""
+        """Raise `Problem` (429) if too many jobs run or wait."""
         unfinished = [job for job in self._jobs.values() if job.ended is None]
         own = sum(job.organization_id == organization_id for job in unfinished)
         if own >= MAX_UNFINISHED_PER_ORGANIZATION or len(unfinished) >= MAX_UNFINISHED:
             detail = "Too many validations run or wait; try again when one has ended, or delete one."
-            raise Problem(ProblemType.UNAVAILABLE, detail)
+            headers = {"Retry-After": str(problems.RETRY_AFTER_SECONDS)}
+            raise Problem(ProblemType.TOO_MANY_JOBS, detail, headers=headers)
 
     def _forget_old(self) -> None:
         now = datetime.now(UTC)

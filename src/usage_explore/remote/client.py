@@ -154,7 +154,7 @@ def problem_error(body: Mapping[str, Any], status: int) -> UsageExploreError:
             return StatementTimeout(detail)
         case "mismatch":
             return TableMismatch(detail)
-        case "unavailable":
+        case "unavailable" | "too-many-jobs":
             return DatabaseUnavailable(detail, detail)
         case "too-long":
             return QueryError([Fault("query", f"{detail} Give fewer or shorter values.")])
@@ -176,9 +176,10 @@ def _body(response: httpx.Response) -> Mapping[str, Any]:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds after which a 503 can be sent again; None for other responses."""
+    """Seconds after which a request can be sent again: after a 503, and while too many validations run; else None."""
     text = response.headers.get("Retry-After", "")
-    return float(text) if response.status_code == 503 and text.isdecimal() and len(text) < 6 else None
+    is_busy = response.status_code == 503 or str(_body(response).get("type")) == f"{_PROBLEM}too-many-jobs"
+    return float(text) if is_busy and text.isdecimal() and len(text) < 6 else None
 
 
 def _reason(error: httpx.HTTPError) -> str:
