@@ -10,6 +10,7 @@
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
     │   └── NotExact                NaN, infinite or too large quantities in an exact sum
     ├── RecordError             a record, such as a saved view or a decision, could not be read or saved
+    ├── ServerError             the server of a remote store failed
     ├── DrawingError            a chart could not be drawn as a picture
     └── LoadError               a file was not loaded; nothing of it was written
 
@@ -121,6 +122,10 @@ class NotExact(DatabaseError):
 
 class RecordError(UsageExploreError):
     """A record of the user's, such as a saved view, could not be read, saved or changed; nothing of it was written."""
+
+
+class ServerError(UsageExploreError):
+    """The server of a remote store failed; its log has the cause, by the id of the request in the message."""
 
 
 class DrawingError(UsageExploreError):
