@@ -230,6 +230,8 @@ class Settings(BaseSettings):
     """Threads that DuckDB may use for extracts, by default one for each core."""
     settle_time: Annotated[timedelta, BeforeValidator(_duration(timedelta(0)))] = DEFAULT_SETTLE_TIME
     """How far `as_of` of a pinned link stays behind the database's clock."""
+    bounds: _PathSetting | None = None
+    """TOML file with the bounds of the checks of a validation that differ from their defaults."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL
     """The app's address; links begin with it."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()

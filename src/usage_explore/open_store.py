@@ -65,4 +65,5 @@ def opened(settings: config.Settings) -> Store:
         long_statement_timeout=settings.long_statement_timeout,
         names_table=settings.names_table,
         records=Records(settings.home, url),
+        bounds=settings.bounds,
     )

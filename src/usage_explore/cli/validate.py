@@ -31,6 +31,7 @@ INPUTS = {
     "invoices": "Invoice lines, .csv or .parquet.",
     "wallets": "Preferred currencies, likewise.",
     "control": "Totals by day of a gateway, provider or FOCUS bill, likewise.",
+    "bounds": "Bounds of the checks that differ from the defaults, .toml; see --show-bounds.",
 }
 """The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
 
@@ -71,6 +72,7 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
 @_input_options
+@click.option("--show-bounds", is_flag=True, help="Print the bounds in force as a file for --bounds, and exit.")
 @click.option(
     "--tolerance",
     metavar="NUMBER",
@@ -88,6 +90,7 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def validate(
     query: str,
     checks: tuple[str, ...],
+    show_bounds: bool,
     tolerance: str | None,
     report: Path | None,
     json_: Path | None,
@@ -108,6 +111,9 @@ def validate(
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
+    if show_bounds:
+        click.echo(_bounds_in_force(inputs.get("bounds")), nl=False)
+        return
     period = parsed_period(query, given)
     chosen = len(registry.chosen(checks or None))
     if tolerance is not None and "invoices" not in inputs:
@@ -142,6 +148,16 @@ def validate(
         sys.exit(FOUND)
     if validation.failed or not validation.totals.events:
         sys.exit(1)
+
+
+def _bounds_in_force(path: Path | None) -> str:
+    """The file with every bound, at the values of the file, else of the configured one, else the defaults."""
+    from usage_explore.validation import registry
+    from usage_explore.validation.bounds import NO_BOUNDS, in_force, read_bounds, toml
+
+    known, given = registry.all_bounds(), path or settings_in_force().bounds
+    with in_force(NO_BOUNDS if given is None else read_bounds(given, known)):
+        return toml(known)
 
 
 def parsed_period(query: str, given: dict[str, Any]) -> Period:

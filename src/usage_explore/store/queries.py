@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.validation.bounds import BoundsSource
     from usage_explore.validation.check import Finding, Validation
     from usage_explore.validation.control.totals import ControlSource
     from usage_explore.validation.input_tables import PreferenceSource
@@ -223,6 +224,7 @@ class Queries(Lookups):
         invoices: InvoiceSource | None = None,
         wallets: PreferenceSource | None = None,
         control: ControlSource | None = None,
+        bounds: BoundsSource | None = None,
         checks: Iterable[str] | None = None,
         progress: Callable[[str, float], object] | None = None,
     ) -> Validation:
@@ -232,20 +234,24 @@ class Queries(Lookups):
         gives the same numbers; later arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and
         may still gain events. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame),
         `wallets` the customers' preferred currencies (the same, or a mapping), `control` the totals by day that a
-        gateway, provider or FOCUS bill counted (as invoices); `checks` names checks, default all;
+        gateway, provider or FOCUS bill counted (as invoices); `bounds` override those of the checks (a `.toml` file, or
+        its tables as a mapping), by default the configured ones; `checks` names checks, default all;
         `progress` is called with a check's name and the part of it that is done, 0 to 1.
 
-        Raises `QueryError` for an invalid query, check, invoice line, preference or control total, `ScopeError`,
+        Raises `QueryError` for an invalid query, check, invoice line, preference, control total or bound, `ScopeError`,
         `DatabaseError`.
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
         from usage_explore.validation import registry
+        from usage_explore.validation.bounds import NO_BOUNDS, read_bounds
         from usage_explore.validation.inputs import read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         inputs = read_inputs(invoices=invoices, wallets=wallets, control=control)
-        plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs)
+        given = self.bounds if bounds is None else bounds
+        changed = NO_BOUNDS if given is None else read_bounds(given, registry.all_bounds())
+        plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs, bounds=changed)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
@@ -268,6 +274,7 @@ class Queries(Lookups):
         `external_cost_currency` (str). At most 100,000 pairs, in order of the copies.
         Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
         """
+        from usage_explore.validation.bounds import in_force
         from usage_explore.validation.check import Finding, Validation
         from usage_explore.validation.checks import duplicates
         from usage_explore.validation.handover import MAX_PAIRS, pair_frame
@@ -277,7 +284,10 @@ class Queries(Lookups):
         if finding.check != duplicates.NAME:
             raise QueryError([Fault("finding", f"is of the check {finding.check}; pairs are of {duplicates.NAME}")])
         timeout = self.long_statement_timeout
-        with self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped):
+        with (
+            self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped),
+            in_force(validation.bounds),
+        ):
             rows = connection.execute(duplicates.pairs(self.table, scoped, finding, MAX_PAIRS)).all()
         return pair_frame(rows, duplicates.PAIR_COLUMNS)
 

@@ -127,12 +127,14 @@ class BatchWording:
     """Whether a later batch of the same kind and customer, with a metric of the first, is the same incident."""
 
 
-SMALL_BATCHES = (
-    f"batches of fewer than {MIN_BATCH_EVENTS} events are reported together, but a customer's are a finding of their"
-    f" own if they make {percent(LARGE_SHARE)} or more of its usage of a metric, for up to {MAX_SMALL_CUSTOMERS} such"
-    " customers"
-)
-"""The treatment of small batches, for the parameters of a check."""
+def small_batches() -> str:
+    """The treatment of small batches, for the parameters of a check."""
+    return (
+        f"batches of fewer than {MIN_BATCH_EVENTS} events are reported together, but a customer's are a finding of"
+        " their"
+        f" own if they make {percent(LARGE_SHARE())} or more of its usage of a metric, for up to {MAX_SMALL_CUSTOMERS}"
+        " such customers"
+    )
 
 
 def batch_columns(table: Table) -> list[ColumnElement[Any]]:
@@ -225,7 +227,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
             judged.append(item)
     small_by_kind: dict[str, list[_Judged]] = {}
     for item in (_judged(batch, wording, usage) for batch in small.values()):
-        if item.severity == "low" or item.own < LARGE_SHARE:
+        if item.severity == "low" or item.own < LARGE_SHARE():
             _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
         else:
             small_by_kind.setdefault(item.batch.kind, []).append(item)

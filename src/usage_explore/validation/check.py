@@ -27,6 +27,7 @@ from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
 from usage_explore.validation.inputs import Inputs
 from usage_explore.validation.periods import Totals, Unexamined, organization_period, part
 
@@ -212,7 +213,8 @@ class Check:
     """One row of the registry.
 
     `name` is the word for links and options, `title` what people read, `means` what a finding means for the invoice,
-    `parameters` each bound it applies and why (name to words with the number in them), `unit` what it looks at,
+    `parameters` each rule it applies and why (name to words, or a function that gives them, called with the bounds in
+    force), `bounds` the numbers in them that can be overridden (see `bounds`), `unit` what it looks at,
     `statement` its SQL (pure, so that a report can show it), `examine` runs it. `needs` names what must be given for it
     to run: a field of `Inputs`, or `finalized_at`.
     """
@@ -220,11 +222,17 @@ class Check:
     name: str
     title: str
     means: str
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] | Callable[[], Mapping[str, str]]
     unit: str
     statement: Callable[[Table, Period], Select[Any]]
     examine: Examine
     needs: str | None = None
+    bounds: tuple[Bound[Any], ...] = ()
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """The parameters, with the bounds in force."""
+        return self.parameters() if callable(self.parameters) else self.parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,7 +311,7 @@ class Examination:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
-    the events lack, `failed` what went wrong.
+    the events lack, `failed` what went wrong. `bounds` were in force.
     """
 
     check: Check
@@ -311,6 +319,13 @@ class Result:
     took: timedelta
     skipped: str = ""
     failed: str = ""
+    bounds: Bounds = NO_BOUNDS
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The check's parameters with the bounds that were in force."""
+        with in_force(self.bounds):
+            return dict(self.check.words)
 
     @property
     def is_clean(self) -> bool:
@@ -330,7 +345,7 @@ class Validation:
 
     `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
     `unexamined` counts the period's events that arrived after it, None where there are none. `names` has the names of
-    the ids in filters, findings and sheets.
+    the ids in filters, findings and sheets. `bounds` are those of the checks that differ from their defaults.
     """
 
     period: Period
@@ -340,6 +355,7 @@ class Validation:
     app_url: str
     unexamined: Unexamined | None = None
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
+    bounds: Bounds = NO_BOUNDS
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -452,6 +468,7 @@ class Validation:
             if self.unexamined
             else None,
             "findings_by_severity": dict(self.counts()),
+            "changed_bounds": dict(self.bounds.texts),
             "checks": [
                 {
                     "check": result.check.name,
@@ -464,6 +481,10 @@ class Validation:
                     "partial": result.is_partial,
                     "findings": len(result.outcome.findings) if result.outcome else None,
                     "reported_by": list(result.outcome.reported_by) if result.outcome else [],
+                    "bounds": {
+                        bound.key: {"value": bound.number(self.bounds.value(bound)), "unit": bound.unit}
+                        for bound in result.check.bounds
+                    },
                     "milliseconds": round(result.took.total_seconds() * 1000, 1),
                 }
                 for result in self.results

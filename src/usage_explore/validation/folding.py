@@ -14,11 +14,16 @@ from datetime import timedelta
 from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Finding, Result
 from usage_explore.validation.periods import part
 
-MIN_EXPLAINED_SHARE = Decimal("0.8")
-"""Share of a spike or rise that other events account for, from which they explain it."""
+# fmt: off
+MIN_EXPLAINED_SHARE = Bound("common", "min_explained_share", Decimal("0.8"), "share", 0, 1,
+    "Share of a spike or rise that other events account for, from which they explain it.")
+# fmt: on
+
+BOUNDS = (MIN_EXPLAINED_SHARE,)
 
 Findings = Sequence[Finding]
 
@@ -102,7 +107,7 @@ def _accounts_for(specific: Findings, other: Finding) -> Findings:
         excess = other.events * part(actual - Decimal(facts["expected"]), actual)
         sizes = [Decimal(finding.events) for finding in specific]
     explained = [(size or Decimal(0)) * _overlap(finding, other) for size, finding in zip(sizes, specific, strict=True)]
-    return specific if sum(explained) >= MIN_EXPLAINED_SHARE * excess else ()
+    return specific if sum(explained) >= MIN_EXPLAINED_SHARE() * excess else ()
 
 
 def _overlap(finding: Finding, other: Finding) -> Decimal:

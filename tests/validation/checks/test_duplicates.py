@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 def superfluous(rows: list[Row]) -> list[Row]:
     """What arrived after another event with its key that lies in or around the period."""
-    near = [row for row in rows if SINCE - KEY_MARGIN <= row.timestamp < UNTIL + KEY_MARGIN]
+    near = [row for row in rows if SINCE - KEY_MARGIN() <= row.timestamp < UNTIL + KEY_MARGIN()]
     arrived: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(near, key=lambda row: (row.ingested_at, row.timestamp, row.id)):
         arrived[row.idempotency_key].append(row)
@@ -135,8 +135,8 @@ def test_a_batch_sent_twice_is_one_finding_with_its_exact_worth(
     ("first", "expected"),
     [
         (SINCE - HOUR, MIN_BATCH_EVENTS),
-        (SINCE - KEY_MARGIN, MIN_BATCH_EVENTS),
-        (SINCE - KEY_MARGIN - HOUR, 0),
+        (SINCE - KEY_MARGIN(), MIN_BATCH_EVENTS),
+        (SINCE - KEY_MARGIN() - HOUR, 0),
         (UNTIL, MIN_BATCH_EVENTS),
     ],
 )
@@ -318,7 +318,7 @@ def test_the_pairs_of_all_findings_are_the_superfluous_events_beside_those_that_
     validation = store.validate(september(), checks=["duplicates"])
     arrived: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.ingested_at, row.timestamp, row.id)):
-        if SINCE - KEY_MARGIN <= row.timestamp < UNTIL + KEY_MARGIN:
+        if SINCE - KEY_MARGIN() <= row.timestamp < UNTIL + KEY_MARGIN():
             arrived[row.idempotency_key].append(row)
     pairs = [(same[0], copy) for same in arrived.values() for copy in same[1:]]
     expected = {str(copy.id): (kept, copy) for kept, copy in pairs if SINCE <= copy.timestamp < UNTIL}

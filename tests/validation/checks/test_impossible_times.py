@@ -36,11 +36,11 @@ def findings(store: Store, **parameters: object) -> tuple[Finding, ...]:
 @pytest.mark.parametrize(
     ("lag", "found"),
     [
-        (-MAX_CLOCK_DIFFERENCE - INSTANT, True),
+        (-MAX_CLOCK_DIFFERENCE() - INSTANT, True),
         (-3 * DAY, True),
         (timedelta(0), False),
-        (MAX_AGE, False),
-        (MAX_AGE + INSTANT, True),
+        (MAX_AGE(), False),
+        (MAX_AGE() + INSTANT, True),
     ],
 )
 def test_the_bounds_are_those_that_are_stated(
@@ -159,6 +159,6 @@ def test_other_periods_and_what_arrived_later_are_left_alone(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     outside = [event(UNTIL + timedelta(seconds=second), ingested_at=SINCE - DAY) for second in range(MIN_BATCH_EVENTS)]
-    late = lagging(MAX_AGE + DAY)
+    late = lagging(MAX_AGE() + DAY)
     store = store_of(events_connection, events_database_url, outside + late)
     assert findings(store, as_of=UNTIL) == ()

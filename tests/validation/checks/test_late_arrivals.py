@@ -51,7 +51,7 @@ def test_the_sheet_equals_the_oracle(events_connection: ddl.Connection, events_d
     assert list(outcome.sheet["metric_key"]) == sorted(lags)
     for line in outcome.sheet.to_dict("records"):
         mine = sorted(lags[line["metric_key"]])
-        late = sum(lag > MIN_LATE_LAG for lag in mine)
+        late = sum(lag > MIN_LATE_LAG() for lag in mine)
         assert (line["events"], line["longest"], line["late_events"]) == (len(mine), mine[-1], late)
         assert line["late_share"] == Decimal(late) / len(mine)
         for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
@@ -60,7 +60,7 @@ def test_the_sheet_equals_the_oracle(events_connection: ddl.Connection, events_d
 
 @pytest.mark.parametrize(
     ("lag", "found"),
-    [(MIN_LATE_LAG, False), (MIN_LATE_LAG + INSTANT, True), (MAX_AGE, True), (MAX_AGE + INSTANT, False)],
+    [(MIN_LATE_LAG(), False), (MIN_LATE_LAG() + INSTANT, True), (MAX_AGE(), True), (MAX_AGE() + INSTANT, False)],
 )
 def test_a_batch_that_took_long_is_one_finding(
     events_connection: ddl.Connection, events_database_url: str, lag: timedelta, found: bool
@@ -133,7 +133,7 @@ def test_unlike_latenesses_at_one_time_stay_apart(events_connection: ddl.Connect
 
 def test_what_always_takes_a_day_is_not_late(events_connection: ddl.Connection, events_database_url: str) -> None:
     usual = [row for day in range(10) for row in lagging(26 * HOUR, 20, day)]
-    later = lagging(LATE_LAG_RATIO * 26 * HOUR, 15, 12)
+    later = lagging(LATE_LAG_RATIO() * 26 * HOUR, 15, 12)
     store = store_of(events_connection, events_database_url, usual + later)
     assert examine(store, "late_arrivals", september()).is_clean
     store.close()

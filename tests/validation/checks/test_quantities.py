@@ -52,7 +52,7 @@ def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
             others = [row for row in same if row.customer_id != customer]
             rates = [sum(map(holds, some)) / len(some) for some in (own, others) if some]
             expected = len(members) * max(rates, default=0.0)
-            if len(others) >= MIN_OTHER_EVENTS and not any(map(holds, others)):
+            if len(others) >= MIN_OTHER_EVENTS() and not any(map(holds, others)):
                 expected = 0.0
             if events and (
                 not expected or events > expected + CHANCE_DEVIATIONS * math.sqrt(expected) + CHANCE_DEVIATIONS / 2

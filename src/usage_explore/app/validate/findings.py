@@ -32,12 +32,14 @@ from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report.wording import changed_bounds
 from usage_explore.validation.similar import Similar, brief, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {
     "invoices": "drop the invoice lines under Reconciliation",
     "preferences": "drop the preferred currencies under Wallets",
+    "control": "drop the totals by day under Control totals",
     "finalized_at": "say above when the invoice was finalized",
 }
 """What a check needs to run, by `Check.needs`."""
@@ -210,7 +212,7 @@ def clean(validation: Validation) -> str:
     ran = sum(result.is_clean for result in validation.results)
     events = formatting.short(validation.totals.events)
     partial = ", ".join(result.check.title for result in validation.results if result.is_partial)
-    left = f"; usage too sparse to judge was left out by {partial}" if partial else ""
+    left = f"; usage that cannot be judged was left out by {partial}" if partial else ""
     return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
 
 
@@ -374,13 +376,15 @@ def checks(validation: Validation) -> None:
     if not any(notes):
         del columns["Note"]
     grid.draw(columns, height="content", alt="The checks, what each found, and among how much")
+    if changed := changed_bounds(validation):
+        st.caption(markdown.plain(changed))
     with st.expander("What each check means for the invoice, and the bounds it applies"):
         for result in validation.results:
             check = result.check
             st.markdown(f"**{markdown.plain(check.title)}**  \n{markdown.plain(check.means)}")
-            if check.parameters:
+            if parameters := result.parameters:
                 st.table(
-                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in check.parameters.items()},
+                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in parameters.items()},
                     border="horizontal",
                 )
 

@@ -15,24 +15,33 @@ from sqlalchemy import CTE, ColumnElement, Integer, Label, Select, Table, and_, 
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
-    SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
     batch_columns,
     batched,
     outcome,
+    small_batches,
 )
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
 from usage_explore.validation.periods import surroundings
 
-KEY_MARGIN = timedelta(days=7)
-"""Time before and after the period in which other events of a key are looked for."""
+# fmt: off
+KEY_MARGIN = Bound("duplicates", "key_margin", timedelta(days=7), "days", 0, 400,
+    "Time before and after the period in which other events of a key are looked for.")
 
-HIGH_SHARE = Decimal("0.001")
-"""Share of a customer's own usage from which copies are high."""
+HIGH_SHARE = Bound("duplicates", "high_share", Decimal("0.001"), "share", 0, 1,
+    "Share of a customer's own usage from which copies are high.")
+# fmt: on
+
+BOUNDS = (
+    KEY_MARGIN,
+    HIGH_SHARE,
+)
 
 NAME = "duplicates"
 COPY, MOVED, REUSE = "copy", "moved", "reuse"
@@ -75,7 +84,7 @@ def _kind(arrived: Any) -> ColumnElement[str]:
 def superfluous(table: Table, period: Period) -> CTE:
     """The superfluous events of a resolved period, with the `batch_columns`, `kind` and `times`."""
     c = table.c
-    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN())))
     digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
     shared = select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared")
     arrived = (
@@ -120,7 +129,7 @@ def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[A
     time, key and id of the copy. `period` is the resolved period of the validation.
     """
     c = table.c
-    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN())))
     concerned = and_(*conditions(table, finding.question))
     keys = select(c.idempotency_key).where(concerned)
     arrived = (
@@ -149,7 +158,7 @@ def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[A
 
 
 def _severity(batch: Batch, own: Decimal) -> Severity:
-    return "high" if batch.kind != REUSE and own >= HIGH_SHARE else "medium"
+    return "high" if batch.kind != REUSE and own >= HIGH_SHARE() else "medium"
 
 
 def _predicate(batch: Batch) -> str:
@@ -182,15 +191,16 @@ CHECK = Check(
     name=NAME,
     title="Duplicate events",
     means="The customer is billed for each event that was sent again; a correct invoice counts one of each key.",
-    parameters={
-        "margin": f"keys are compared over the period and {duration(KEY_MARGIN)} before and after it",
+    parameters=lambda: {
+        "margin": f"keys are compared over the period and {duration(KEY_MARGIN())} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
         "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
-        "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE)} or more of the customer's"
+        f" a metric within {duration(STEADY_GAP)}; {small_batches()}",
+        "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE())} or more of the customer's"
         " usage in the period",
     },
     unit="events",
+    bounds=(*BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

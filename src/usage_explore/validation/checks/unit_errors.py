@@ -287,7 +287,7 @@ def _severities(examination: Examination, errors: list[_CustomerError]) -> list[
         quantity = total(day.quantity for day in error.error.days)
         wrong = part(quantity - error.error.corrected(quantity), usage[error.customer_id, error.metric_key][1])
         severities.append(
-            "high" if wrong >= (HIGH_SHARE if error.events >= MIN_HIGH_EVENTS else LARGE_SHARE) else "medium"
+            "high" if wrong >= (HIGH_SHARE if error.events >= MIN_HIGH_EVENTS else LARGE_SHARE()) else "medium"
         )
     return severities
 
@@ -377,7 +377,7 @@ CHECK = Check(
         "unit error": "all quartiles of a day are shifted from those of the history by the same factor, each by more"
         f" than {MIN_DEVIATION} times the history's own spread",
         "high": f"at least {MIN_HIGH_EVENTS} events, and the excess or shortfall is at least {percent(HIGH_SHARE)} of"
-        f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE)}; else medium",
+        f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE())}; else medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="days of a customer's metric",

@@ -29,6 +29,7 @@ from usage_explore.validation.check import (
     limited_findings,
 )
 from usage_explore.validation.control.compare import (
+    BOUNDS,
     LIKE_RATIO,
     MAX_SHIFTED_NET,
     MAX_SINGLE_CUSTOMERS,
@@ -61,19 +62,13 @@ if TYPE_CHECKING:
 
     from usage_explore.validation.control.totals import ControlTotals
 
-HIGH_SHARE = Bound(
-    NAME, "high_share", Decimal("0.01"), "share", "Share of the control totals from which a difference is high.", 0, 1
-)
+# fmt: off
+HIGH_SHARE = Bound("control_totals", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the control totals from which a difference is high.")
 
-MEDIUM_SHARE = Bound(
-    NAME,
-    "medium_share",
-    Decimal("0.001"),
-    "share",
-    "Share of the control totals from which a difference is medium; below, it is low.",
-    0,
-    1,
-)
+MEDIUM_SHARE = Bound("control_totals", "medium_share", Decimal("0.001"), "share", 0, 1,
+    "Share of the control totals from which a difference is medium; below, it is low.")
+# fmt: on
 
 MAX_LISTED_DAYS = 62
 """Days in the facts of a finding."""
@@ -433,7 +428,7 @@ CHECK = Check(
     title="Control totals",
     means="The gateway or the provider counted another amount than was ingested: what is missing is on no invoice, what"
     " is too much is billed.",
-    parameters={
+    parameters=lambda: {
         "compared": "events, quantity and cost by day of the period's time zone, and by metric, customer and currency"
         " where a control total names them; only days that lie wholly in the period and are over",
         "tolerance": f"a difference up to {percent(TOLERANCE())} of a control total matches; a cost, within one unit"
@@ -452,5 +447,6 @@ CHECK = Check(
     statement=statement,
     examine=examine,
     needs="control",
+    bounds=(*BOUNDS, HIGH_SHARE, MEDIUM_SHARE),
 )
 """Control totals against the usage of their day, in exact numbers."""

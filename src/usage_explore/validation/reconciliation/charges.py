@@ -26,6 +26,7 @@ from uuid import UUID
 from usage_explore.decimals import total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
 from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
 from usage_explore.validation.periods import part
@@ -38,15 +39,23 @@ from usage_explore.validation.reconciliation.differences import (
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
-DOUBLED_FACTOR = 2
-"""A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of the lines
-agree; so is one of the other sign."""
+# fmt: off
+DOUBLED_FACTOR = Bound("reconciliation", "doubled_factor", 2, "factor", 1, 1000,
+    "A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of "
+    "the lines agree; so is one of the other sign.")
 
-MIN_PRICE_CURRENCY_SHARE = Decimal("0.8")
-"""Share of a price's other lines from which their currency is the usual one of the price."""
+MIN_PRICE_CURRENCY_SHARE = Bound("reconciliation", "min_price_currency_share", Decimal("0.8"), "share", 0, 1,
+    "Share of a price's other lines from which their currency is the usual one of the price.")
 
-MIN_PRICE_LINES = 4
-"""Lines of a price in one currency from which it may be the usual one of the price."""
+MIN_PRICE_LINES = Bound("reconciliation", "min_price_lines", 4, "lines", 1, 100000,
+    "Lines of a price in one currency from which it may be the usual one of the price.")
+# fmt: on
+
+BOUNDS = (
+    DOUBLED_FACTOR,
+    MIN_PRICE_CURRENCY_SHARE,
+    MIN_PRICE_LINES,
+)
 
 MAX_WHOLE_ROUNDING = Decimal("0.999999")
 """Units of a currency with decimals by which an amount without them may be rounded: less than one, so that 2 USD and
@@ -186,7 +195,7 @@ def _deviation(
         sign = _sign([lines[index] for index in agreeing])
         for index in deviating:
             # an amount that is rounded by one unit and then multiplied is off by `DOUBLED_FACTOR` units or more
-            unit = _EXACT.multiply(units[index], DOUBLED_FACTOR)
+            unit = _EXACT.multiply(units[index], DOUBLED_FACTOR())
             if _may_be_doubled(bounds[index], _bounds(lines[index], unit, tolerance), price, sign):
                 doubled.append(index)
     return UnitPriceDeviation(
@@ -220,7 +229,7 @@ def _may_be_doubled(line: _Bounds, multiplied: _Bounds, price: _Bounds, sign: in
         )
     if line.high < 0:
         return True
-    return line.low > price.low and multiplied.high >= _FINE.multiply(DOUBLED_FACTOR, max(price.low, Decimal(0)))
+    return line.low > price.low and multiplied.high >= _FINE.multiply(DOUBLED_FACTOR(), max(price.low, Decimal(0)))
 
 
 def _bounds(line: InvoiceLine, unit: Decimal, tolerance: Decimal) -> _Bounds:
@@ -325,7 +334,7 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
                 wrong.rows.append(row)
     for key, group in groups.items():
         members = list(group.values())
-        if len(members) <= MAX_SINGLE_CUSTOMERS:
+        if len(members) <= MAX_SINGLE_CUSTOMERS():
             yield from members
         else:
             yield _WrongCurrency(
@@ -358,7 +367,7 @@ def _most_common(customer: Counter[str], price: Counter[str]) -> tuple[tuple[str
     if customer.total() > 1:
         return (min(customer, key=lambda code: (-customer[code], -price[code], code)),), "customer"
     usual, lines = price.most_common(1)[0]
-    is_usual = lines >= MIN_PRICE_LINES and part(lines, price.total() - 1) >= MIN_PRICE_CURRENCY_SHARE
+    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.total() - 1) >= MIN_PRICE_CURRENCY_SHARE()
     return ((usual,), "price") if is_usual else None
 
 

@@ -29,6 +29,7 @@ from usage_explore.validation.check import (
     limited,
     limited_findings,
 )
+from usage_explore.validation.reconciliation import charges, differences
 from usage_explore.validation.reconciliation.charges import (
     DOUBLED_FACTOR,
     MIN_PRICE_CURRENCY_SHARE,
@@ -237,31 +238,33 @@ CHECK = Check(
     name=NAME,
     title="Reconciliation",
     means="The invoice bills something else than was used.",
-    parameters={
+    parameters=lambda: {
         "tolerance": "largest difference of invoiced and used quantity that still matches: 0, or the one given with the"
         " invoices",
         "key": "compared by customer and those of subscription, metric, price and wallet that any line has",
         "explained": "a difference is medium if late events or duplicates make up all of it, within the tolerance; else"
         " high",
         "open period": "no difference is high in a period that is not over",
-        "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS} customers without any line are one finding if they are"
-        f" {percent(MIN_UNINVOICED_SHARE)} or more of those with usage",
+        "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
+        f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage",
         "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
         "unit price": "lines of one price key and currency have one unit price, to within the tolerance of each line's"
         " quantity and one unit of the last decimal of its amount, trailing zeros ignored, and at least the currency's"
         " smallest unit, or less than 1 if no line of the price has decimals; high if half of the lines or more"
-        f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR} times their price or more, or"
+        f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR()} times their price or more,"
+        " or"
         " with the other sign; else medium",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
         " go to one wallet; a customer's only such line in another than"
-        f" {percent(MIN_PRICE_CURRENCY_SHARE)} of the price's other lines, at least {MIN_PRICE_LINES}, is medium",
+        f" {percent(MIN_PRICE_CURRENCY_SHARE())} of the price's other lines, at least {MIN_PRICE_LINES()}, is medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of differences, of currencies and of unit prices; the sheet has"
         " all differences",
     },
     unit="totals of usage or lines",
+    bounds=(*charges.BOUNDS, *differences.BOUNDS),
     statement=statement,
     examine=examine,
     needs="invoices",

@@ -186,7 +186,7 @@ def duplicates_by_key(
 
 def _duplicates(table: Table, period: Period, columns: tuple[str, ...], customers: set[UUID]) -> Select[Any]:
     c = table.c
-    near = [*conditions(table, surroundings(period, KEY_MARGIN))]
+    near = [*conditions(table, surroundings(period, KEY_MARGIN()))]
     if len(customers) <= _MAX_NAMED_CUSTOMERS:
         ids = array(sorted(customers), Uuid())
         near.append(c.customer_id == any_(ids))

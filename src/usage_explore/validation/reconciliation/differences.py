@@ -15,6 +15,7 @@ from uuid import UUID
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
@@ -22,11 +23,19 @@ from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
 
-MAX_SINGLE_CUSTOMERS = 10
-"""Customers without any line that are findings of their own; more of them may be one finding."""
+# fmt: off
+MAX_SINGLE_CUSTOMERS = Bound("reconciliation", "max_single_customers", 10, "customers", 0, 10000,
+    "Customers without any line that are findings of their own; more of them may be one finding.")
 
-MIN_UNINVOICED_SHARE = Decimal("0.5")
-"""Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one finding."""
+MIN_UNINVOICED_SHARE = Bound("reconciliation", "min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
+    "Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one "
+    "finding.")
+# fmt: on
+
+BOUNDS = (
+    MAX_SINGLE_CUSTOMERS,
+    MIN_UNINVOICED_SHARE,
+)
 
 MAX_LISTED_LINES = 20
 """Line numbers, or totals, in the facts of a finding."""
@@ -188,8 +197,8 @@ class Differences:
         missing = [row for row in self.rows if row.status == "missing" and not row.explained_by]
         rows = [row for row in missing if row.key[0] not in invoiced]
         customers = {row.key[0] for row in rows}
-        is_one_finding = len(customers) > MAX_SINGLE_CUSTOMERS and (
-            part(len(customers), len(self._customers_with_usage)) >= MIN_UNINVOICED_SHARE
+        is_one_finding = len(customers) > MAX_SINGLE_CUSTOMERS() and (
+            part(len(customers), len(self._customers_with_usage)) >= MIN_UNINVOICED_SHARE()
         )
         return rows if is_one_finding else []
 

@@ -34,6 +34,7 @@ from usage_explore.names import Names
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
+from usage_explore.validation.bounds import in_force
 from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
 from usage_explore.validation.report.wording import Statement
@@ -158,6 +159,7 @@ def html(
         folded=_folded(validation, entries[MAX_CHARTS:]),
         sql={result.check.name: _sql(store, validation, result) for result in validation.results},
         shares=wording.shares_of_time(validation.results),
+        changed_bounds=wording.changed_bounds(validation),
         costs=wording.costs(validation),
         reconciled=reconciled,
         sheets=list(_sheets(validation)),
@@ -181,7 +183,8 @@ def _folded(validation: Validation, entries: Sequence[Entry]) -> list[Row]:
 
 
 def _sql(store: ReportSource, validation: Validation, result: Result) -> str:
-    return statements.to_sql(result.check.statement(store.table, validation.period))
+    with in_force(validation.bounds):
+        return statements.to_sql(result.check.statement(store.table, validation.period))
 
 
 def _environment(validation: Validation) -> jinja2.Environment:
@@ -206,6 +209,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "subjects": partial(_subjects, names=validation.names),
         "named": validation.names.in_text,
         "with_names": partial(validation.names.in_text, ids=True),
+        "in_force": lambda bounds: [(bound, bound.words(validation.bounds.value(bound))) for bound in bounds],
         "unexamined": wording.unexamined,
         "verdict": wording.verdict,
         "words": partial(wording.text, max_characters=wording.MAX_SENTENCE_CHARACTERS),

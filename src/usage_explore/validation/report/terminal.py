@@ -42,6 +42,7 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) 
     yield from _bold(wording.unexamined(validation, "--as-of "), width)
     yield ""
     yield from _bold(wording.verdict(validation), width)
+    yield from textwrap.wrap(wording.changed_bounds(validation), width)
     yield from _findings(validation, width)
     yield ""
     yield from _checks(validation.results, width)

@@ -102,9 +102,15 @@ def verdict(validation: Validation) -> str:
         summary = "Nothing was examined: no event of the period is known"
     if validation.totals.events:
         partial = [result.check.name for result in validation.results if result.is_partial]
-        summary += f"; usage too sparse to judge was left out by {', '.join(partial)}" if partial else ""
+        summary += f"; usage that cannot be judged was left out by {', '.join(partial)}" if partial else ""
     failed = len(validation.failed)
     return f"{summary}; {counted(failed, 'check')} failed" if failed else summary
+
+
+def changed_bounds(validation: Validation) -> str:
+    """`Bounds other than the defaults: silence.min_silence 5 days, by default 3.`; "" if there are none."""
+    changed = "; ".join(f"{key} {words}" for key, words in validation.bounds.texts.items())
+    return f"Bounds other than the defaults: {changed}." if changed else ""
 
 
 def outcome(result: Result) -> str:
