@@ -103,25 +103,30 @@ def test_bounds_are_in_force_within_and_nowhere_else() -> None:
 
 @pytest.fixture
 def store(make: Callable[[list[Row]], Store]) -> Store:
-    """Events of a clock that is three minutes ahead."""
-    return make(
-        [event(utc(2026, 9, day), ingested_at=utc(2026, 9, day) - timedelta(minutes=3)) for day in range(2, 20)]
-    )
+    """Events whose keys had arrived ten days before the month."""
+    first = [event(utc(2026, 8, 21, hour)) for hour in range(18)]
+    again = [
+        event(utc(2026, 9, 1, hour), idempotency_key=row.idempotency_key, quantity=row.quantity)
+        for hour, row in enumerate(first)
+    ]
+    return make([*first, *again, *(event(utc(2026, 9, day)) for day in range(2, 20))])
 
 
 def test_a_bound_changes_what_is_found_and_travels_with_the_result(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "bounds.toml"
-    path.write_text("[quantities]\nmin_other_events = 5\n\n[impossible_times]\nmax_clock_difference = 2.5\n")
-    usual = store.validate(september(), checks=["impossible_times"])
-    changed = store.validate(september(), checks=["impossible_times"], bounds=path)
+    path.write_text("[quantities]\nmin_other_events = 5\n\n[duplicates]\nkey_margin = 11.5\n")
+    usual = store.validate(september(), checks=["duplicates"])
+    changed = store.validate(september(), checks=["duplicates"], bounds=path)
     assert usual.findings == ()
     assert sum(finding.events for finding in changed.findings) == 18
     assert dict(changed.bounds.texts) == {
-        "impossible_times.max_clock_difference": "2.5 minutes, by default 5",
+        "duplicates.key_margin": "11.5 days, by default 7",
         "quantities.min_other_events": "5 events, by default 1000",
     }
     assert usual.bounds == NO_BOUNDS
-    assert store.validate(september(), checks=["impossible_times"]).findings == ()
+    assert store.validate(september(), checks=["duplicates"]).findings == ()
+    (finding,) = changed.findings
+    assert len(store.duplicate_pairs(changed, finding)) == 18
 
 
 def test_the_report_and_json_say_the_bounds(store: Store) -> None:
