@@ -290,7 +290,7 @@ def period_key(period: Period) -> str:
 
 def versions(validation: Validation) -> dict[str, str]:
     """The package's version, and a hash of the bounds that the checks applied."""
-    bounds = {result.check.name: dict(result.check.parameters) for result in validation.results}
+    bounds = {result.check.name: dict(result.parameters) for result in validation.results}
     return {"usage-explore": version("usage-explore"), "bounds": _hash(bounds)[:16]}
 
 

@@ -174,6 +174,7 @@ def _nothing_compared(examination: Examination, reason: str) -> Outcome:
     reason = reason.rstrip(".")
     finding = Finding(
         check=NAME,
+        kind="nothing compared",
         severity="high",
         sentence=f"No control total was compared with the usage, {span_in(since, until, examination.period.zone)}:"
         f" {reason[:1].lower()}{reason[1:]}.",
@@ -258,6 +259,7 @@ def _finding(examination: Examination, run: Run, cause: str) -> Finding:
         share = quantity_share(examination, {metric: quantity})
     return Finding(
         check=NAME,
+        kind=first.status if first.control is None else f"{first.status} {first.measure}",
         severity=_severity(run, cause),
         sentence=f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}.",
         since=since,
@@ -374,6 +376,7 @@ def _shifted_finding(examination: Examination, rows: list[Row]) -> Finding:
     affected = sum(row.used.events or 0 for row in rows)
     return Finding(
         check=NAME,
+        kind="other days",
         severity="medium",
         sentence=f"The days of the control totals begin at another time than those of {zone}: {listed(run.metrics)}"
         f" differ both ways on {counted(len(run.days), 'day')}, {span_in(since, until, examination.period.zone)}, by"
