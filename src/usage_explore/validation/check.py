@@ -13,8 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, Table, select
 
 from usage_explore.decimals import plain, rfc3339
-from usage_explore.extract.engine import Extracts
+from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.routing import Paths
+from usage_explore.extract.translated import Translated
 from usage_explore.formatting import counted
 from usage_explore.names import NO_NAMES, Names, ids_in, kind_of
 from usage_explore.query import buckets
@@ -52,6 +53,9 @@ _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 MAX_FINDINGS_PER_CHECK = 100
 """Findings of one check, or of one kind of it; its note counts the others."""
 
+
+MAX_TIMES = 20_000
+"""Times of events that a statement is narrowed down to; it reads more of them by its own plan."""
 
 _Item = TypeVar("_Item")
 
@@ -282,6 +286,37 @@ class Examination:
         so that sums over ten million events take minutes.
         """
         yield from self.connection.execute(statement)
+
+    def extracted_rows(self, statement: Select[Any]) -> Iterator[Any]:
+        """The statement's rows, read from the extract where there is one that can answer, else as `rows`.
+
+        For statements over the events as known at the period's `as_of` or earlier, which read most of them.
+        """
+        try:
+            yield from self._translated.rows(statement)
+        except ExtractUnusable:
+            yield from self.rows(statement)
+
+    def times(self, statement: Select[Any]) -> list[datetime] | None:
+        """The times that a statement selects, from the extract; None without one, and for more than `MAX_TIMES`.
+
+        They narrow a statement down to the few events of the database that it is about.
+        """
+        try:
+            rows = self._translated.rows(statement.limit(MAX_TIMES + 1))
+        except ExtractUnusable:
+            return None
+        return sorted(time for (time,) in rows) if len(rows) <= MAX_TIMES else None
+
+    @property
+    def _translated(self) -> Translated:
+        """The extract for statements, one for all checks."""
+        found: Translated | None = self.shared.get("translated")
+        if found is None:
+            assert self.period.organization_id is not None  # noqa: S101 - the store resolves the organization first
+            found = Translated(self.paths, self.period.organization_id, self.period.as_of)
+            self.shared["translated"] = found
+        return found
 
     def cost_share(self, currency: str | None, amount: Decimal) -> Decimal:
         """What part of the period's cost in the currency that is, unsigned; of nothing, and of NaN, it is 1."""

@@ -6,7 +6,8 @@ hash first, which takes a quarter less time over 10 million events, then by them
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -28,7 +29,7 @@ from usage_explore.validation.batches import (
 )
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
-from usage_explore.validation.periods import surroundings
+from usage_explore.validation.periods import at_times, surroundings
 
 # fmt: off
 KEY_MARGIN = Bound("duplicates", "key_margin", timedelta(days=7), "days", 0, 400,
@@ -49,13 +50,13 @@ KIND_FACT = "kind of duplicate"
 """The fact of a finding that says which of these its events are."""
 
 
-def statement(table: Table, period: Period) -> Select[Any]:
-    """The superfluous events of a resolved period, see `batched`.
+def statement(table: Table, period: Period, times: Sequence[datetime] | None = None) -> Select[Any]:
+    """The superfluous events of a resolved period, see `batched`; of events at these times alone, if they are given.
 
     `kind` is `copy` where all is as in the first event of the key, `moved` where all but the time is, else `reuse`.
     `times` counts the events of the key with the content of the first, that one included.
     """
-    return batched(superfluous(table, period))
+    return batched(superfluous(table, period, times))
 
 
 def _beside_the_first(table: Table) -> list[Label[Any]]:
@@ -81,12 +82,33 @@ def _kind(arrived: Any) -> ColumnElement[str]:
     return case((and_(arrived.same, arrived.at_once), COPY), (arrived.same, MOVED), else_=REUSE)
 
 
-def superfluous(table: Table, period: Period) -> CTE:
-    """The superfluous events of a resolved period, with the `batch_columns`, `kind` and `times`."""
+def repeated_times(table: Table, period: Period) -> Select[Any]:
+    """The times of all events whose key, or its hash, occurs again."""
+    near, digest, shared = _shared(table, period, None)
+    return select(table.c.timestamp).where(near, digest.in_(select(shared.c.digest))).distinct()
+
+
+def _shared(
+    table: Table, period: Period, times: Sequence[datetime] | None
+) -> tuple[ColumnElement[bool], ColumnElement[int], CTE]:
+    """The condition on events around the period, the hash of a key, and the hashes that occur again."""
     c = table.c
-    near = and_(*conditions(table, surroundings(period, KEY_MARGIN())))
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN())), *at_times(c.timestamp, times))
     digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
-    shared = select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared")
+    return (
+        near,
+        digest,
+        select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared"),
+    )
+
+
+def superfluous(table: Table, period: Period, times: Sequence[datetime] | None = None) -> CTE:
+    """The superfluous events of a resolved period, with the `batch_columns`, `kind` and `times`.
+
+    `times`, if given, are those of all events of `repeated_times`.
+    """
+    near, digest, shared = _shared(table, period, times)
+    c = table.c
     arrived = (
         select(
             *batch_columns(table),
@@ -99,8 +121,8 @@ def superfluous(table: Table, period: Period) -> CTE:
     )
     a = arrived.c
     kind = _kind(a).label("kind")
-    times = func.count().filter(a.same).over(partition_by=a.idempotency_key).label("times")
-    counted = select(arrived, kind, times).cte("counted")
+    sent = func.count().filter(a.same).over(partition_by=a.idempotency_key).label("times")
+    counted = select(arrived, kind, sent).cte("counted")
     n, helpers = counted.c, ("idempotency_key", "concerned", "arrival", "same", "at_once")
     return (
         select(*(column for column in n if column.name not in helpers))
@@ -183,7 +205,9 @@ _WORDING = BatchWording(
 
 def examine(examination: Examination) -> Outcome:
     """The batches of superfluous events by customer."""
-    rows = examination.rows(statement(examination.table, examination.period))
+    table, period = examination.table, examination.period
+    times = examination.times(repeated_times(table, period))
+    rows = () if times == [] else examination.rows(statement(table, period, times))
     return outcome(examination, rows, _WORDING, examination.totals.events)
 
 

@@ -153,14 +153,14 @@ def examine(examination: Examination) -> Outcome:
 
     What came with bulk loads is one finding, or nothing is judged where all did: when it arrived is unknown.
     """
-    lags = list(examination.rows(statement(examination.table, examination.period)))
+    lags = list(examination.extracted_rows(statement(examination.table, examination.period)))
     loads = bulk_loads(examination) if any(row.late for row in lags) else BulkLoads()
     if loads.usage and loads.events == examination.totals.events:
         return Outcome(
             skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.usage)}"
         )
     if loads.times:
-        lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
+        lags = list(examination.extracted_rows(statement(examination.table, examination.period, loads.times)))
     usual, unknown = _ordinary_lags(examination, lags)
     bounds = {metric: max(MIN_LATE_LAG(), LATE_LAG_RATIO() * lag) for metric, lag in usual.items()}
     zone = examination.period.zone
@@ -200,7 +200,7 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     known = {}
     if before := preceding(examination.period, HISTORY()):
         loads = load_times(examination, before)
-        known = {row.metric_key: row for row in examination.rows(statement(examination.table, before, loads))}
+        known = {row.metric_key: row for row in examination.extracted_rows(statement(examination.table, before, loads))}
     unknown = []
     for row in lags:
         if row.metric_key not in slow:

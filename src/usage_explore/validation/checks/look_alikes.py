@@ -54,7 +54,7 @@ from usage_explore.validation.batches import (
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences
-from usage_explore.validation.periods import part, preceding
+from usage_explore.validation.periods import at_times, part, preceding
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
@@ -108,13 +108,34 @@ _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
 _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
-def statement(table: Table, period: Period, verdicts: Verdicts | None = None) -> Select[Any]:
-    """The look-alikes of a resolved period, see `batched`.
+def repeated_times(table: Table, period: Period) -> Select[Any]:
+    """The times of all events of which there are several with the same customer, metric and quantity."""
+    return select(_repeated(table, period, None).c.timestamp).distinct()
+
+
+def _repeated(table: Table, period: Period, times: Sequence[datetime] | None) -> CTE:
+    """What several events have in common: time, customer, metric and quantity."""
+    c = table.c
+    covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
+    return (
+        select(*covered)
+        .where(*conditions(table, period), *at_times(c.timestamp, times))
+        .group_by(*covered)
+        .having(func.count() > 1)
+        .cte("repeated")
+        .prefix_with("MATERIALIZED", dialect="postgresql")  # else each worker of the join makes it again
+    )
+
+
+def statement(
+    table: Table, period: Period, verdicts: Verdicts | None = None, times: Sequence[datetime] | None = None
+) -> Select[Any]:
+    """The look-alikes of a resolved period, see `batched`; of events at these `repeated_times`, if they are given.
 
     `kind` is RESTATED, CERTAIN (USUAL with that verdict), or the verdict on the customer's metric and day; UNDECIDED
     for all without `verdicts`. Others without a verdict are left out: they agree by chance.
     """
-    alike = _alike(table, period)
+    alike = _alike(table, period, times)
     if verdicts is None:
         return batched(alike)
     a, instant = alike.c, table.c.timestamp.type
@@ -141,19 +162,11 @@ def statement(table: Table, period: Period, verdicts: Verdicts | None = None) ->
     )
 
 
-def _alike(table: Table, period: Period) -> CTE:
+def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CTE:
     c = table.c
-    within = and_(*conditions(table, period))
-    covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
-    repeated = (
-        select(*covered)
-        .where(within)
-        .group_by(*covered)
-        .having(func.count() > 1)
-        .cte("repeated")
-        .prefix_with("MATERIALIZED", dialect="postgresql")  # else each worker of the join makes it again
-    )
-    content = [*covered, c.dimensions]
+    within = and_(*conditions(table, period), *at_times(c.timestamp, times))
+    repeated = _repeated(table, period, times)
+    content = [c.timestamp, c.customer_id, c.metric_key, c.quantity, c.dimensions]
     r = repeated.c
     by_key: dict[str, Any] = {"partition_by": [*content, c.idempotency_key], "order_by": [c.ingested_at, c.id]}
     candidates = (
@@ -237,12 +250,13 @@ def examine(examination: Examination) -> Outcome:
         stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
     table, period = examination.table, examination.period
-    rows = list(examination.rows(statement(table, period)))
+    times = examination.times(repeated_times(table, period))
+    rows = [] if times == [] else list(examination.rows(statement(table, period, times=times)))
     unjudged = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED})
     certain = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == CERTAIN})
     verdicts = {**_verdicts(examination, unjudged), **_usual(examination, certain)}
     if unjudged or verdicts:
-        rows = list(examination.rows(statement(table, period, verdicts)))
+        rows = list(examination.rows(statement(table, period, verdicts, times)))
     rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 

@@ -87,7 +87,7 @@ def examine(examination: Examination) -> Outcome:
         return Outcome(
             note="the period is filtered to what has no subscription: whether there ever was one is not seen"
         )
-    rows = list(examination.rows(statement(examination.table, period)))
+    rows = list(examination.extracted_rows(statement(examination.table, period)))
     if not rows:
         return Outcome()
     if not any(row.subscribed for row in rows) and not examination.has_column("subscription_id"):

@@ -251,7 +251,7 @@ def examine(examination: Examination) -> Outcome:
     closed = period.replace(until=examination.closed_until)
     errors: list[_CustomerError] = []
     judged_days = judged_series = 0
-    rows = examination.rows(statement(examination.table, closed))
+    rows = examination.extracted_rows(statement(examination.table, closed))
     for (customer, metric), members in groupby(rows, key=attrgetter("customer_id", "metric_key")):
         days = [Day(row.day, row.quartiles, row.events, row.quantity, row.first, row.last) for row in members]
         judged = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS:])

@@ -84,7 +84,7 @@ BOUNDS = (
 
 def examine(examination: Examination) -> Outcome:
     """What lacks its price, product or subscription: by customer where much does, the rest together."""
-    rows = list(examination.rows(statement(examination.table, examination.period)))
+    rows = list(examination.extracted_rows(statement(examination.table, examination.period)))
     findings: list[Finding] = []
     notes: list[str] = []
     absent: list[str] = []
@@ -329,10 +329,11 @@ def statement(table: Table, period: Period) -> Select[Any]:
     period's start.
     """
     c = table.c
-    day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(period.span[0], c.timestamp.type)).label("day")
+    instant = c.timestamp.type
+    day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
     events = func.count()
     days = (
-        select(c.customer_id, c.metric_key, day, events.label("events"))
+        select(c.customer_id, c.metric_key, day.label("day"), events.label("events"))
         .add_columns(*((events - func.count(c[name])).label(name) for name in COLUMNS))
         .where(*conditions(table, period))
         .group_by(c.customer_id, c.metric_key, day)

@@ -141,7 +141,9 @@ def sheet(shown: Preview) -> pd.DataFrame:
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
     preferences = examination.inputs.preferences
-    shown = preview(examination.rows(statement(examination.table, examination.period)), preferences or NO_PREFERENCES)
+    shown = preview(
+        examination.extracted_rows(statement(examination.table, examination.period)), preferences or NO_PREFERENCES
+    )
     unknown = preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
     if unknown and not examination.has_column("wallet_currency"):
         return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
