@@ -290,12 +290,16 @@ class Examination:
     def extracted_rows(self, statement: Select[Any]) -> Iterator[Any]:
         """The statement's rows, read from the extract where there is one that can answer, else as `rows`.
 
-        For statements over the events as known at the period's `as_of` or earlier, which read most of them.
+        For statements over the events as known at the period's `as_of` or earlier, which read most of them. Rows of a
+        statement without an order are in that of their columns, on both paths alike.
         """
         try:
-            yield from self._translated.rows(statement)
+            rows: Iterable[Any] = self._translated.rows(statement)
         except ExtractUnusable:
-            yield from self.rows(statement)
+            rows = self.rows(statement)
+        if not statement._order_by_clauses:
+            rows = sorted(rows, key=lambda row: [(value is None, str(value)) for value in row])
+        yield from rows
 
     def times(self, statement: Select[Any]) -> list[datetime] | None:
         """The times that a statement selects, from the extract; None without one, and for more than `MAX_TIMES`.
