@@ -55,7 +55,7 @@ def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
             if len(others) >= MIN_OTHER_EVENTS() and not any(map(holds, others)):
                 expected = 0.0
             if events and (
-                not expected or events > expected + CHANCE_DEVIATIONS * math.sqrt(expected) + CHANCE_DEVIATIONS / 2
+                not expected or events > expected + CHANCE_DEVIATIONS() * math.sqrt(expected) + CHANCE_DEVIATIONS() / 2
             ):
                 result[kind, customer, metric] += events
     return result
