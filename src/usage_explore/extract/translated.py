@@ -18,10 +18,24 @@ from uuid import UUID
 
 import duckdb
 import pyarrow as pa
-from sqlalchemy import ARRAY, BindParameter, Cast, Column, DateTime, Double, Interval, Numeric, Select, Table, select
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Cast,
+    Column,
+    DateTime,
+    Double,
+    Integer,
+    Interval,
+    Numeric,
+    Select,
+    Table,
+    select,
+)
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression, WithinGroup
+from sqlalchemy.sql.elements import BinaryExpression, Extract, WithinGroup
+from sqlalchemy.sql.visitors import iterate
 
 from usage_explore.extract.connection import quoted
 from usage_explore.extract.engine import ExtractUnusable
@@ -40,8 +54,11 @@ _COLUMNS = ("id", "customer_id", "product_id", "subscription_id", *TEXTS, *_INST
 _VIEW = "usage_events"
 _FUNCTIONS = frozenset(
     {"coalesce", "count", "date_bin", "hashtextextended", "ln", "max", "min", "percentile_disc", "sum", "upper"}
-    | {"width_bucket"}
+    | {"greatest", "lag", "lead", "least", "nullif", "sqrt", "width_bucket"}
 )
+_MIN_BIGINT = 10_000
+"""Whole numbers from which they are no INTEGER, so that a product with another one does not overflow."""
+
 _SMALLEST = Decimal("1E-100")
 """Below every positive number of an extract, which has at most 38 digits."""
 
@@ -73,6 +90,8 @@ class _Compiler(PGCompiler):
             raise ExtractUnusable("a check reads another organization")
         if (known := _without_infinity(operator, right)) is not None:
             return known
+        if operator is operators.truediv and (isinstance(left.type, Double) or isinstance(left, Extract)):
+            return f"({self.process(left, **kwargs)} / CAST({self.process(right, **kwargs)} AS DOUBLE))"
         if operator in (operators.truediv, operators.floordiv, operators.mod, operators.custom_op):
             raise ExtractUnusable("a check divides")
         return str(super().visit_binary(binary, *args, **kwargs))  # type: ignore[no-untyped-call]
@@ -84,7 +103,7 @@ class _Compiler(PGCompiler):
         if isinstance(value, timedelta):
             return str(value // timedelta(microseconds=1))
         if isinstance(value, int) and not isinstance(value, bool):
-            return f"{value}"
+            return f"{value}::BIGINT" if abs(value) >= _MIN_BIGINT else str(value)
         return str(super().visit_bindparam(bindparam, *args, **kwargs))  # type: ignore[no-untyped-call]
 
     def visit_cast(self, cast: Any, **kwargs: Any) -> str:
@@ -92,6 +111,10 @@ class _Compiler(PGCompiler):
             return str(self.process(cast.clause, **kwargs))
         if isinstance(cast.type, Double):
             return f"CAST({self.process(cast.clause, **kwargs)} AS DOUBLE)"
+        if isinstance(cast.type, Numeric) and isinstance(cast.clause.type, Integer):
+            return f"CAST({self.process(cast.clause, **kwargs)} AS HUGEINT)"
+        if isinstance(cast.type, Integer) and any(isinstance(part, Extract) for part in iterate(cast.clause)):
+            return f"CAST(round({self.process(cast.clause, **kwargs)}) AS INTEGER)"
         if isinstance(cast.type, Numeric):
             raise ExtractUnusable("a check computes with other numbers than decimals")
         return str(super().visit_cast(cast, **kwargs))  # type: ignore[no-untyped-call]
@@ -100,6 +123,11 @@ class _Compiler(PGCompiler):
         if func.name not in _FUNCTIONS:
             raise ExtractUnusable(f"a check uses the function {func.name}")
         return str(super().visit_function(func, *args, **kwargs))
+
+    def visit_extract(self, extract: Any, **kwargs: Any) -> str:
+        if extract.field != "epoch" or getattr(extract.expr, "operator", None) is not operators.sub:
+            raise ExtractUnusable(f"a check extracts {extract.field} of a time")
+        return f"(({self.process(extract.expr, **kwargs)}) / 1000000)"
 
     def visit_hashtextextended_func(self, func: Any, **kwargs: Any) -> str:
         """Another hash: statements only compare them."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -32,6 +32,7 @@ from sqlalchemy import (
     true,
 )
 
+from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.sql import filters
@@ -165,7 +166,9 @@ def blocks(
     if customers is None:
         partitions = examination.paths.metric_series(query, grid.edges, size, rows_statement)
     else:
-        partitions = examination.connection.execute(rows_statement).partitions(size)
+        partitions = _of_customers(examination, query, grid, size, customers) or examination.connection.execute(
+            rows_statement
+        ).partitions(size)
     for some in partitions:
         yield Block(
             customers=tuple(UUID(row.key) if group == "customer_id" else None for row in some),
@@ -175,6 +178,21 @@ def blocks(
                 "count": np.stack([grid.lay_out(row.buckets, row.counts) for row in some]),
             },
         )
+
+
+def _of_customers(
+    examination: Examination, query: AggregateQuery, grid: Grid, size: int, customers: Sequence[UUID]
+) -> Iterator[Sequence[Any]] | None:
+    """The series of some customers from the extract, customer by customer; None without one."""
+    try:
+        examination.paths.held(query)
+    except ExtractUnusable:
+        return None
+    queries = [query.replace(customer_id=customer) for customer in customers]
+    return chain.from_iterable(
+        examination.paths.metric_series(one, grid.edges, size, statement(examination.table, one, grid.edges))
+        for one in queries
+    )
 
 
 def statement(

@@ -299,7 +299,7 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
             size,
         )
 
-    rows = list(examination.rows(statement(examination.table, examination.period)))
+    rows = list(examination.extracted_rows(statement(examination.table, examination.period)))
     found = {(row.customer_id, row.metric_key, row.day) for row in rows if row.kind == ZERO}
     for row in rows:
         add(row.kind, row, row.expected)

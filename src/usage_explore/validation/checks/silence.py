@@ -158,7 +158,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
         every,
         # whole seconds: the longest of 28 days is found anew for every day, which numbers of any length make slow
         cast(extract("epoch", e.first - func.lag(e.last).over(**whose)), Integer).label("gap"),
-        func.lead(e.first).over(**whose).label("back"),
+        func.lead(e.first, type_=instant).over(**whose).label("back"),
         func.min(e.day).over(**whose).label("began"),
     ).cte("spaced")
     s = spaced.c
@@ -169,7 +169,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
         s.last,
         s.back,
         func.coalesce(s.back, literal(end, instant)).label("end"),
-        func.least(s.day - s.began + 1, HISTORY_DAYS).label("days"),
+        func.least(s.day - s.began + 1, HISTORY_DAYS, type_=Integer()).label("days"),
         func.count().over(**recent).label("active"),
         func.sum(s.events).over(**recent).label("usual"),
         func.max(s.gap).over(**recent).label("longest"),
@@ -243,7 +243,7 @@ def _judge(examination: Examination) -> _Judged:
             return _Judged(last)
         examination = _until(examination, last)
     looked_at, result = 0, []
-    for row in examination.rows(statement(examination.table, examination.period)):
+    for row in examination.extracted_rows(statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
             result.append(_silence(examination, row))
