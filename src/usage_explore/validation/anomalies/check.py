@@ -54,6 +54,7 @@ from usage_explore.validation.anomalies.deviations import (
     incidents,
     with_sums,
 )
+from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
@@ -152,6 +153,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     first = _first(days, examination)
     used = enough = dense = 0
     whole: Block | None = None
+    usual = UsualUsage()
     counts_by_day: zero_days.Counts = {}
     for block in with_sums(series.blocks(examination, days, "customer_id"), days):
         in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
@@ -163,6 +165,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
         whole = block
         if None not in block.customers:  # not the sums
             zero_days.add_counts(counts_by_day, block)
+            usual.add(block, first)
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
                 events[customer] = events.get(customer, 0) + number
@@ -179,6 +182,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     if whole is not None:
         for block in series.blocks(examination, hours, "none"):
             result += deviations(hourly(block, hours, whole, days), hours, first)
+    result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
     return result, zero, enough, _sparse(used, enough, dense)
 

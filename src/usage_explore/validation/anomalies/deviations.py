@@ -168,6 +168,8 @@ def _of_detection(
         since, until = grid.span(start, end)
         up = excess > 0
         row = int(rows[anomaly.series])
+        if up and measure in block.excess:
+            block.excess[measure][row, start:end] = np.maximum(0.0, np.nan_to_num(values[start:end] - normal))
         yield (
             row,
             Deviation(
@@ -248,19 +250,24 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
     """The blocks as they come, and last all their customers together, by metric.
 
     Where a customer fell silent for a while, the sum is learnt from as if it had not. Where one alone makes the sum
-    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop.
+    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop. Where one
+    customer makes half or more of all customers' excess (see `Block.excess`), the sum is without it: the excess is a
+    finding of that customer.
     """
     sums: dict[str, dict[Metric, _Sum]] = {}
     for block in blocks:
+        block.excess.update({measure: np.zeros_like(block.values[measure]) for measure in MEASURES})
+        yield block
         for measure in MEASURES:
             values = block.values[measure]
             away = np.nan_to_num(while_away(values, grid.season) - values)
             for row, metric in enumerate(block.metrics):
-                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((3, len(grid.starts)))))
+                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((5, len(grid.starts)))))
                 so_far.values += values[row]
                 so_far.away += away[row]
                 so_far.most = np.maximum(so_far.most, away[row])
-        yield block
+                so_far.excess += block.excess[measure][row]
+                so_far.largest = np.maximum(so_far.largest, block.excess[measure][row])
     if sums:
         yield Block(
             customers=(None,) * len(sums),
@@ -272,22 +279,31 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
 
 @dataclass(slots=True)
 class _Sum:
-    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have."""
+    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have;
+    the excess of those beyond their bands, and the largest of one of these.
+    """
 
     values: Floats
     away: Floats
     most: Floats
+    excess: Floats
+    largest: Floats
+
+    @property
+    def usual(self) -> Floats:
+        """The sums without the excess of a customer that makes half of all excess."""
+        return self.values - np.where(self.largest >= self.excess / 2, self.largest, 0.0)
 
     @property
     def learnt(self) -> Floats:
         """What there would have been without silences."""
-        return self.values + self.away
+        return self.usual + self.away
 
     @property
     def known(self) -> Floats:
         """The sums, NaN where one customer's silence makes much of the difference."""
         alone = (self.away >= MIN_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
-        return np.where(alone, np.nan, self.values)
+        return np.where(alone, np.nan, self.usual)
 
 
 def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
