@@ -299,7 +299,7 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
             own.append(item)
             continue
         groups = open_groups.setdefault(item.batch.kind, [])
-        group = next((group for group in groups if _is_beside(group[0].batch, item.batch)), None)
+        group = next((group for group in groups if _is_beside(group, item.batch)), None)
         if group is None:
             groups.append([item])
         else:
@@ -320,11 +320,13 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
     return shared, sorted(own, key=lambda item: (item.batch.kind, str(item.batch.customer), item.batch.since))
 
 
-def _is_beside(batch: Batch, other: Batch) -> bool:
+def _is_beside(group: list[_Judged], other: Batch) -> bool:
+    """Whether a batch arrived when those of the group did, and its events lie among theirs or near them."""
+    since, until = min(item.batch.since for item in group), max(item.batch.until for item in group)
     return (
-        all(abs(one - another) <= BATCH_GAP for one, another in zip(batch.arrived, other.arrived, strict=True))
-        and batch.since < other.until
-        and other.since < batch.until
+        all(abs(one - another) <= BATCH_GAP for one, another in zip(group[0].batch.arrived, other.arrived, strict=True))
+        and since < other.until + BATCH_GAP
+        and other.since < until + BATCH_GAP
     )
 
 
