@@ -17,8 +17,8 @@ from usage_explore.formatting import counted, listed
 from usage_explore.validation.check import SEVERITIES, Finding, Result
 from usage_explore.validation.periods import part
 
-MIN_EXPLAINED_SHARE = Decimal("0.8")
-"""Share of a spike or rise that other events account for, from which they explain it."""
+MIN_EXPLAINED_SHARE = Decimal("0.5")
+"""Share of a spike, drop or new level that other events account for, from which they explain it: over half."""
 
 Findings = Sequence[Finding]
 
@@ -68,21 +68,76 @@ def _in_wrong_unit(specific: Findings, other: Finding) -> Findings:
 
 
 def _shifts_in_wrong_unit(specific: Findings, other: Finding) -> Findings:
-    """The findings on the days on which the quantity left its band, to the side of their wrong unit."""
+    """The findings on the days on which the quantity left its band, to the side of their wrong unit, or whose wrong
+    part is most of what all those days differ by.
+    """
     facts = dict(other.facts)
     if facts["measure"] != "quantity":
         return ()
-    return [
-        finding
-        for finding in specific
-        if finding.since - _DAY < other.since
-        and other.until < finding.until + _DAY
-        and _multiplies(finding) == (Decimal(facts["excess"]) > 0)
-    ]
+    excess = Decimal(facts["excess"])
+    alike = [finding for finding in specific if _multiplies(finding) == (excess > 0)]
+    within = [finding for finding in alike if finding.since - _DAY < other.since and other.until < finding.until + _DAY]
+    if within and other.customer_id is not None:
+        return within
+    wrong = sum((_wrong(finding) * _overlap(finding, other) for finding in alike), Decimal(0))
+    return alike if wrong >= MIN_EXPLAINED_SHARE * abs(excess) else ()
+
+
+def _wrong(finding: Finding) -> Decimal:
+    """The quantity that a wrong unit adds or takes."""
+    corrected = Decimal(dict(finding.facts)["quantity in the usual unit, about"].split(" or ")[0])
+    return abs((finding.quantity or Decimal(0)) - corrected)
 
 
 def _multiplies(finding: Finding) -> bool:
     return dict(finding.facts)["unit wrong by"].startswith("×")
+
+
+def _costs_of_outsized(specific: Findings, other: Finding) -> Findings:
+    """The findings on quantities far too large, if the other is on events in their time that cost too little for them.
+
+    Else those on the same events.
+    """
+    if Decimal(dict(other.facts)["times the usual cost"]) < 1 and other.customer_id is not None:
+        around = [
+            finding
+            for finding in specific
+            if (finding.quantity or 0) > 0 and _overlap(other, finding) >= MIN_EXPLAINED_SHARE
+        ]
+        if around:
+            return around
+    return _same_events(specific, other)
+
+
+def _of_quantities(specific: Findings, other: Finding) -> Findings:
+    """The findings on quantities that account for a shift: far too large ones, or negative ones for a drop.
+
+    A negative quantity takes twice its amount from what would be billed.
+    """
+    facts = dict(other.facts)
+    excess = Decimal(facts["excess"])
+    if excess >= 0 or facts["measure"] != "quantity" or other.metric_key is None:
+        return _accounts_for(specific, other)
+    negative = [finding for finding in specific if (finding.quantity or Decimal(0)) < 0]
+    taken = sum((-2 * (finding.quantity or Decimal(0)) * _overlap(finding, other) for finding in negative), Decimal(0))
+    return negative if taken >= MIN_EXPLAINED_SHARE * -excess else ()
+
+
+def _moved(specific: Findings, other: Finding) -> Findings:
+    """The findings on events with impossible times that are the excess of a spike."""
+    return _accounts_for(specific, other)
+
+
+def _same_zero_days(specific: Findings, other: Finding) -> Findings:
+    """The finding on a customer's days without events that a silence is, or on those of all customers."""
+    days = [
+        finding
+        for finding in specific
+        if finding.customer_id == other.customer_id
+        and "days without events" in dict(finding.facts)
+        and _overlap(other, finding) >= MIN_EXPLAINED_SHARE
+    ]
+    return days or _same_outage(specific, other)
 
 
 def _accounts_for(specific: Findings, other: Finding) -> Findings:
@@ -139,11 +194,12 @@ RULES = (
     Rule("unit_slips", "quantities", _in_wrong_unit),
     Rule("unit_slips", "unit_costs", _in_wrong_unit),
     Rule("unit_slips", "shifts", _shifts_in_wrong_unit),
-    Rule("quantities", "unit_costs", _same_events),
-    Rule("quantities", "shifts", _accounts_for),
+    Rule("quantities", "unit_costs", _costs_of_outsized),
+    Rule("quantities", "shifts", _of_quantities),
+    Rule("impossible_times", "shifts", _moved),
     Rule("duplicates", "shifts", _accounts_for),
     Rule("look_alikes", "shifts", _accounts_for),
-    Rule("shifts", "silence", _same_outage),
+    Rule("shifts", "silence", _same_zero_days),
     Rule("after_finalization", "late_arrivals", _same_events),
     Rule("new_usage", "unrated", _same_subscriptions),
     Rule("currencies", "wallets", _same_currencies),

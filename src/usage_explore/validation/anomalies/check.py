@@ -54,7 +54,9 @@ from usage_explore.validation.anomalies.deviations import (
     incidents,
     with_sums,
 )
-from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
+from usage_explore.validation.anomalies.dominance import UsualUsage, attributed, without_usual_bursts
+from usage_explore.validation.anomalies.levels import level_changes
+from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
@@ -115,6 +117,10 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _is_of_all(days: ZeroDays) -> bool:
+    return days.customer_id is None
+
+
 def _missing(days: Iterable[ZeroDays]) -> str:
     return f"{sum(one.usual for one in days):,.0f}"
 
@@ -155,13 +161,16 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     whole: Block | None = None
     usual = UsualUsage()
     counts_by_day: zero_days.Counts = {}
-    for block in with_sums(series.blocks(examination, days, "customer_id"), days):
+    for block in with_sums(series.blocks(examination, days, "customer_id"), days, first):
         in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
         counts = np.nansum(block.values["count"], axis=1)[in_period]
         used += len(counts)
         enough += int(np.count_nonzero(counts >= MIN_EVENTS))
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
-        result += deviations(block, days, first)
+        mine = without_usual_bursts(block, days, first, deviations(block, days, first))
+        levels = {(one.customer_id, one.metric_key, one.rises) for one in mine if one.lasts}
+        result += mine
+        result += level_changes(block, days, first, levels)
         whole = block
         if None not in block.customers:  # not the sums
             zero_days.add_counts(counts_by_day, block)
@@ -178,10 +187,14 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     first = _first(hours, examination)
     if large:
         for block in series.blocks(examination, hours, "customer_id", large[:MAX_HOURLY_CUSTOMERS]):
-            result += deviations(block, hours, first)
+            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
     if whole is not None:
-        for block in series.blocks(examination, hours, "none"):
+        together = list(series.blocks(examination, hours, "none"))
+        for block in together:
             result += deviations(hourly(block, hours, whole, days), hours, first)
+        if examination.period.customer_id is None:
+            gone = lost_hours(together, hours, first)
+            zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
     result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
     return result, zero, enough, _sparse(used, enough, dense)

@@ -169,7 +169,8 @@ def _of_detection(
         up = excess > 0
         row = int(rows[anomaly.series])
         if up and measure in block.excess:
-            block.excess[measure][row, start:end] = np.maximum(0.0, np.nan_to_num(values[start:end] - normal))
+            bounded = _bounded(values[np.newaxis], first)[0, start:end]
+            block.excess[measure][row, start:end] = np.maximum(0.0, np.nan_to_num(bounded - normal))
         yield (
             row,
             Deviation(
@@ -246,20 +247,21 @@ def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:
     return anomaly.start, anomaly.end, True
 
 
-def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
+def with_sums(blocks: Iterable[Block], grid: Grid, first: int = 0) -> Iterator[Block]:
     """The blocks as they come, and last all their customers together, by metric.
 
     Where a customer fell silent for a while, the sum is learnt from as if it had not. Where one alone makes the sum
     fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop. Where one
     customer makes half or more of all customers' excess (see `Block.excess`), the sum is without it: the excess is a
-    finding of that customer.
+    finding of that customer. From column `first` on a customer adds no more than `HIGH_SPIKE_RATIO` times the largest
+    of its values before: one wrong quantity is no usage of all.
     """
     sums: dict[str, dict[Metric, _Sum]] = {}
     for block in blocks:
         block.excess.update({measure: np.zeros_like(block.values[measure]) for measure in MEASURES})
         yield block
         for measure in MEASURES:
-            values = block.values[measure]
+            values = _bounded(block.values[measure], first)
             away = np.nan_to_num(while_away(values, grid.season) - values)
             for row, metric in enumerate(block.metrics):
                 so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((5, len(grid.starts)))))
@@ -275,6 +277,17 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
             values={measure: np.stack([sums_of[measure].known for sums_of in sums.values()]) for measure in MEASURES},
             learnt={measure: np.stack([sums_of[measure].learnt for sums_of in sums.values()]) for measure in MEASURES},
         )
+
+
+def _bounded(values: Floats, first: int) -> Floats:
+    if not first:
+        return values
+    largest = np.nan_to_num(values[:, :first]).max(axis=1, keepdims=True)
+    bounded = values.copy()
+    bounded[:, first:] = np.where(
+        largest > 0, np.minimum(values[:, first:], HIGH_SPIKE_RATIO * largest), values[:, first:]
+    )
+    return bounded
 
 
 @dataclass(slots=True)
@@ -359,7 +372,7 @@ def incidents(
     `silences`, called if there are drops, are times that another check reports: drops in them are left out.
     """
     worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
-    remaining = _without_silences(_without_repeats(worth), silences)
+    remaining = _without_silences(_without_repeats(_without_echoes(worth)), silences)
     made = [_incident(examination, group) for group in _groups(remaining)]
     return sorted(
         made,
@@ -370,6 +383,20 @@ def incidents(
             str(incident.lead.customer_id or ""),
         ),
     )
+
+
+def _without_echoes(candidates: list[Deviation]) -> list[Deviation]:
+    """The deviations without spikes and drops in the time of a new level of the same series, to the same side."""
+    levels = [deviation for deviation in candidates if deviation.lasts]
+
+    def is_echo(deviation: Deviation) -> bool:
+        return not deviation.lasts and any(
+            (level.customer_id, level.metric_key) == (deviation.customer_id, deviation.metric_key)
+            and _beside(level, deviation)
+            for level in levels
+        )
+
+    return [deviation for deviation in candidates if not is_echo(deviation)]
 
 
 def _incident(examination: Examination, group: tuple[Deviation, ...]) -> Incident:

@@ -327,8 +327,6 @@ def _with_runs(errors: list[_CustomerError], every: Iterable[Run]) -> list[_Cust
     """The errors of days and those of runs of single events; what is one error is one of these."""
     result = errors
     for run in every:
-        if not run.factors:
-            continue
         same = [
             error
             for error in result
@@ -338,6 +336,8 @@ def _with_runs(errors: list[_CustomerError], every: Iterable[Run]) -> list[_Cust
             and spans_overlap(error.span, run.span, _MAX_GAP)
         ]
         result = [error for error in result if error not in same]
+        if not run.factors:  # single events show that no unit explains it: the check of quantities reports it
+            continue
         days = [error for found in same for error in found.errors]
         result.append(_CustomerError(run.customer_id, run.metric_key, days if run.threshold is None else [], run))
     return result
