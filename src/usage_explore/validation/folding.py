@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
@@ -124,8 +124,44 @@ def _of_quantities(specific: Findings, other: Finding) -> Findings:
 
 
 def _moved(specific: Findings, other: Finding) -> Findings:
-    """The findings on events with impossible times that are the excess of a spike."""
-    return _accounts_for(specific, other)
+    """The findings on events with impossible times that are the excess of a spike, or are missing when they arrived."""
+    facts = dict(other.facts)
+    if other.check != "silence" and Decimal(facts["excess"]) > 0:
+        return _accounts_for([finding for finding in specific if _shares_time(finding, other)], other)
+    return [
+        finding
+        for finding in specific
+        if finding.customer_id is not None
+        and datetime.fromisoformat(dict(finding.facts)["first arrival"]) < other.until
+        and other.since < datetime.fromisoformat(dict(finding.facts)["last arrival"])
+    ]
+
+
+def _shares_time(finding: Finding, other: Finding) -> bool:
+    return finding.since < other.until and other.since < finding.until
+
+
+def _same_drop(specific: Findings, other: Finding) -> Findings:
+    """The drop of all customers in several metrics, or in its metric, that a customer's drop is a part of."""
+    if other.customer_id is None or not _is_drop(other):
+        return ()
+    return [
+        finding
+        for finding in specific
+        if finding.customer_id is None
+        and _is_drop(finding)
+        and finding.since <= other.since
+        and other.until <= finding.until
+    ]
+
+
+def _is_drop(finding: Finding) -> bool:
+    return Decimal(dict(finding.facts)["excess"]) < 0
+
+
+def _new(specific: Findings, other: Finding) -> Findings:
+    """The findings on usage that is new, if the other rises."""
+    return specific if not _is_drop(other) else ()
 
 
 def _same_zero_days(specific: Findings, other: Finding) -> Findings:
@@ -182,12 +218,13 @@ class Rule:
     """Findings of the check `specific` may explain one of the check `other`.
 
     `explaining` is given one or more findings that share a customer and a metric with the other and overlap its time,
-    and returns those that explain it, none if it is an incident of its own.
+    and returns those that explain it, none if it is an incident of its own. With `any_time` they need not overlap.
     """
 
     specific: str
     other: str
     explaining: Callable[[Findings, Finding], Findings]
+    any_time: bool = False
 
 
 RULES = (
@@ -196,7 +233,10 @@ RULES = (
     Rule("unit_slips", "shifts", _shifts_in_wrong_unit),
     Rule("quantities", "unit_costs", _costs_of_outsized),
     Rule("quantities", "shifts", _of_quantities),
-    Rule("impossible_times", "shifts", _moved),
+    Rule("impossible_times", "shifts", _moved, any_time=True),
+    Rule("impossible_times", "silence", _moved, any_time=True),
+    Rule("new_usage", "shifts", _new),
+    Rule("shifts", "shifts", _same_drop),
     Rule("duplicates", "shifts", _accounts_for),
     Rule("look_alikes", "shifts", _accounts_for),
     Rule("shifts", "silence", _same_zero_days),
@@ -215,7 +255,13 @@ def folded(results: Sequence[Result]) -> tuple[Result, ...]:
     for rule in RULES:
         kept = findings.get(rule.specific, [])
         for other in findings.get(rule.other, ())[:]:
-            specific = [finding for finding in kept if finding is not other and _concerns(finding, other)]
+            specific = [
+                finding
+                for finding in kept
+                if finding is not other
+                and _concerns(finding, other)
+                and (rule.any_time or _shares_time(finding, other))
+            ]
             explaining = rule.explaining(specific, other) if specific else ()
             for finding in explaining:
                 kept[kept.index(finding)] = _with(finding, other)
@@ -232,11 +278,8 @@ def folded(results: Sequence[Result]) -> tuple[Result, ...]:
 
 def _concerns(finding: Finding, other: Finding) -> bool:
     """Whether a finding may be on the events of the other."""
-    return (
-        (finding.is_general or other.customer_id in (None, finding.customer_id))
-        and (other.metric_key is None or finding.metric_key in (None, other.metric_key))
-        and finding.since < other.until
-        and other.since < finding.until
+    return (finding.is_general or other.customer_id in (None, finding.customer_id)) and (
+        other.metric_key is None or finding.metric_key in (None, other.metric_key)
     )
 
 

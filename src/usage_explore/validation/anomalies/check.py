@@ -35,6 +35,7 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric, Period
 from usage_explore.results.types import Series
 from usage_explore.validation.anomalies import series, zero_days
+from usage_explore.validation.anomalies.bursts import without_usual_bursts
 from usage_explore.validation.anomalies.deviations import (
     HIGH_DROP_REST,
     HIGH_DROP_SHARE,
@@ -54,7 +55,7 @@ from usage_explore.validation.anomalies.deviations import (
     incidents,
     with_sums,
 )
-from usage_explore.validation.anomalies.dominance import UsualUsage, attributed, without_usual_bursts
+from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
 from usage_explore.validation.anomalies.levels import level_changes
 from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
@@ -79,6 +80,7 @@ _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
 _MAX_FILTER_METRICS = 100
+_OF_LEVELS = ("", " for the median of a week", " for the mean of all days since")
 _WEEK = timedelta(days=7)
 
 
@@ -190,8 +192,8 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
             result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
     if whole is not None:
         together = list(series.blocks(examination, hours, "none"))
-        for block in together:
-            result += deviations(hourly(block, hours, whole, days), hours, first)
+        for block in (hourly(block, hours, whole, days) for block in together):
+            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
         if examination.period.customer_id is None:
             gone = lost_hours(together, hours, first)
             zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
@@ -296,6 +298,8 @@ def _sums(examination: Examination, incident: Incident) -> _Sums:
 
 def _actual(examination: Examination, incident: Incident) -> Number | None:
     lead, zone = incident.lead, examination.period.zone
+    if lead.is_mean:
+        return Decimal(_about(lead.value))
     end = min(lead.bucket + _WEEK, lead.until) if lead.lasts else buckets.following(lead.bucket, lead.step, zone)
     try:
         series_list = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
@@ -350,6 +354,8 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     who = f"customer {lead.customer_id}" if lead.customer_id else "all customers together"
     if sums.actual is None:
         there = "a quantity that is no number"
+    elif lead.is_mean:
+        there = f"{exact(Decimal(sums.actual))} events"
     elif lead.measure == "count":
         there = counted(int(sums.actual), "event")
     else:
@@ -358,7 +364,7 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     against = f"against about {expected} expected"
     is_outside = sums.actual is None or not lead.low <= float(sums.actual) <= lead.high
     if is_outside:  # the median of a new level's first week may lie in the band of its days
-        against += f", in a band from {low} to {high}" + (" for the median of a week" if lead.lasts else "")
+        against += f", in a band from {low} to {high}" + (_OF_LEVELS[lead.lasts + lead.is_mean])
     day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)

@@ -93,6 +93,9 @@ class Deviation:
     is_sparse_sum: bool = False
     """A quantity of fewer than `MIN_QUANTITY_EVENTS` events a step: one large event makes it any multiple of usual."""
 
+    is_mean: bool = False
+    """Whether `value` and `expected` are the means of all days after and before a new level, not of one week."""
+
     @property
     def lasts(self) -> bool:
         """Whether it is a new level."""

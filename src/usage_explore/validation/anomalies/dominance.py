@@ -7,7 +7,6 @@ length before, or its own series deviates too, nothing is reported of all; else 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -15,6 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from usage_explore.query.queries import Metric
+from usage_explore.validation.anomalies.bursts import columns_of, largest
 from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, blocks
 from usage_explore.validation.check import Examination
@@ -28,14 +28,6 @@ MAX_QUERIED_SPANS = 100
 
 MAX_JUDGED_CUSTOMERS = 50
 """Customers whose own series by the hour are read for comparison."""
-
-
-MIN_RECORD_RATIO = 1.5
-"""Times the largest of as many steps before, at least, of a spike of irregular usage."""
-
-MIN_VARIATION, MIN_DISPERSION, TRIMMED_SHARE = 0.5, 5.0, 0.05
-"""Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, without the
-part of the steps that differ most: sessions of six events have a variance of about six times the mean."""
 
 
 @dataclass(slots=True)
@@ -142,78 +134,10 @@ def _named(
 
 def is_record(values: Floats, grid: Grid, deviation: Deviation, counts: Floats) -> bool:
     """Whether a span has `HIGH_SPIKE_RATIO` times as much as any span of its length before, and `MIN_EVENTS` events."""
-    inside = _columns(grid, deviation)
+    inside = columns_of(grid, deviation)
     if not inside:
         return False
     first, length = inside[0], inside[-1] + 1 - inside[0]
     events = float(np.nansum(counts[first : first + length]))
     amount = float(np.nansum(values[first : first + length]))
     return events >= MIN_EVENTS and amount >= HIGH_SPIKE_RATIO * largest(values[:first], length)
-
-
-def largest(values: Floats, length: int) -> float:
-    """The largest sum of this many successive values; of fewer, their sum."""
-    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
-    return float(np.max(sums[length:] - sums[:-length])) if len(sums) > length else float(sums[-1])
-
-
-def smallest(values: Floats, length: int) -> float:
-    """The smallest sum of this many successive values; 0 of fewer."""
-    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
-    return float(np.min(sums[length:] - sums[:-length])) if len(sums) > length else 0.0
-
-
-def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Iterable[Deviation]) -> list[Deviation]:
-    """The deviations without spikes and drops of irregular usage that its time before the period had as well.
-
-    A spike stays from `MIN_RECORD_RATIO` times the largest sum of as many steps before on, and may be high from
-    `HIGH_SPIKE_RATIO` times; a drop stays if no such sum was as small.
-    """
-    rows = {
-        (customer, metric): row
-        for row, (customer, metric) in enumerate(zip(block.customers, block.metrics, strict=True))
-    }
-    irregular: dict[tuple[int, Metric], bool] = {}
-    kept = []
-    for deviation in candidates:
-        row = rows[deviation.customer_id, deviation.metric_key]
-        key = row, deviation.measure
-        if key not in irregular:
-            irregular[key] = is_irregular(block.values[deviation.measure][row, :first], grid.season)
-        columns = _columns(grid, deviation)
-        if deviation.lasts or not irregular[key] or not columns:
-            kept.append(deviation)
-            continue
-        values = block.values[deviation.measure][row]
-        amount, length = float(np.nansum(values[columns[0] : columns[-1] + 1])), columns[-1] + 1 - columns[0]
-        before = values[: min(first, columns[0])]
-        if not deviation.rises:
-            kept += [deviation] if amount < smallest(before, length) else []
-        elif amount >= HIGH_SPIKE_RATIO * largest(before, length):
-            kept.append(deviation)
-        elif amount >= MIN_RECORD_RATIO * largest(before, length):
-            kept.append(replace(deviation, used=0.0))
-    return kept
-
-
-def is_irregular(values: Floats, season: int) -> bool:
-    """Whether usage comes in bursts: its steps differ from the mean of their phase by half of it and more, and by
-    `MIN_DISPERSION` times what chance makes of events, not counting the twentieth that differs most.
-    """
-    known = np.flatnonzero(~np.isnan(values))
-    if len(known) < 2 * season:
-        return False
-    phases = known % season
-    sums = np.bincount(phases, values[known], season)
-    means = (sums / np.maximum(1, np.bincount(phases, minlength=season)))[phases]
-    squares = np.sort((values[known] - means) ** 2)[: math.ceil(len(known) * (1 - TRIMMED_SHARE))]
-    mean, variance = float(np.mean(values[known])), float(np.mean(squares))
-    return mean > 0 and variance >= max((MIN_VARIATION * mean) ** 2, MIN_DISPERSION * mean)
-
-
-def _columns(grid: Grid, deviation: Deviation) -> list[int]:
-    return [
-        column
-        for column, (start, end) in enumerate(zip(grid.starts, grid.ends, strict=True))
-        if start is not None and end is not None and start < deviation.until and deviation.since < end
-    ]

@@ -12,12 +12,14 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from usage_explore.validation.anomalies.bursts import is_irregular
 from usage_explore.validation.anomalies.deviations import MIN_CHANGE, MIN_EVENTS, MIN_QUANTITY_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.anomalies.zero_days import MAX_CHANCE
 
-HISTORY_DAYS = 28
-"""Days before a change that say what the level was, all of them known."""
+HISTORY_DAYS, RECENT_DAYS = 56, 28
+"""Days before a change that say what the level was, all of them known, and the latest of them, from which it must
+differ as much: steady growth is no change of level."""
 
 MIN_LEVEL_DAYS = 7
 """Days from the change to the end of what is judged, at least."""
@@ -36,12 +38,12 @@ def level_changes(
     Without those of `known`, by customer, metric and whether they rise.
     """
     for row, values in enumerate(block.values["count"]):
-        if np.isnan(values[max(0, first - HISTORY_DAYS) :]).any() or first < HISTORY_DAYS:
+        if first < RECENT_DAYS or np.isnan(values[max(0, first - HISTORY_DAYS) :]).any():
             continue
         if not MIN_EVENTS <= np.nansum(values) < MIN_QUANTITY_EVENTS * len(values):
             continue
         change = _change(values, first)
-        if change is None:
+        if change is None or is_irregular(values[:first], grid.season):
             continue
         place, before, after = change
         customer, metric, rises = block.customers[row], block.metrics[row], after > before
@@ -51,7 +53,7 @@ def level_changes(
         since, until = grid.span(place, len(values))
         days = len(values) - place
         excess = (after - before) * days
-        half = math.sqrt(2 * MIN_EVIDENCE * _dispersion(values[:first]) * max(before, 1 / HISTORY_DAYS) / _WEEK)
+        half = math.sqrt(2 * MIN_EVIDENCE * _dispersion(values[:first]) * before / _WEEK)
         yield Deviation(
             customer_id=customer,
             metric_key=metric,
@@ -68,7 +70,8 @@ def level_changes(
             excess=excess,
             usual=float(np.nansum(values[first:])) - excess,
             used=float(np.mean(values[:first] > 0)),
-            reason=f"the mean of {days} days differs from that of the {HISTORY_DAYS} before",
+            reason=f"the mean of {days} days differs from that of the {min(HISTORY_DAYS, place)} before",
+            is_mean=True,
         )
 
 
@@ -78,15 +81,20 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     places = np.arange(first, len(values) - MIN_LEVEL_DAYS + 1)
     if not len(places):
         return None
-    days = len(values) - places
-    events_before, events_after = sums[places] - sums[places - HISTORY_DAYS], sums[-1] - sums[places]
-    before, after = events_before / HISTORY_DAYS, events_after / days
-    both = (events_before + events_after) / (HISTORY_DAYS + days)
+    days, days_before = len(values) - places, np.minimum(places, HISTORY_DAYS)
+    events_before, events_after = sums[places] - sums[places - days_before], sums[-1] - sums[places]
+    before, after = events_before / days_before, events_after / days
+    recent = (sums[places] - sums[places - RECENT_DAYS]) / RECENT_DAYS
+    both = (events_before + events_after) / (days_before + days)
     ratio = _log(events_before, before, both) + _log(events_after, after, both)
-    expected = before * days
-    enough = np.abs(events_after - expected) >= np.maximum(MIN_EVENTS, MIN_CHANGE * expected)
+    enough = np.ones(len(places), np.bool_)
+    for level in (before, recent):
+        difference = events_after - level * days
+        enough &= np.abs(difference) >= np.maximum(MIN_EVENTS, MIN_CHANGE * level * days)
+        enough &= (difference > 0) == (after > before)
     # usage that begins or ends altogether is left to the check of silences
-    score = np.where(enough & (before > 0) & (after > 0), ratio, 0.0)
+    began = sums[places - RECENT_DAYS + _WEEK] > 0
+    score = np.where(enough & began & (after > 0), ratio, 0.0)
     best = int(np.argmax(score))
     place = int(places[best])
     if score[best] < MIN_EVIDENCE * max(_dispersion(values[:first]), _dispersion(values[place:])):

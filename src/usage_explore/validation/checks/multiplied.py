@@ -66,6 +66,10 @@ MIN_RUN_EVENTS = 5
 MIN_FAR_SHARE = 0.3
 """Share of the run's events that are far, at least: one of three senders with a wrong unit."""
 
+MIN_UNEXPLAINED_SHARE = 0.6
+"""Share of the events that are far, of a run that no unit explains: those of its tail alone always are many times the
+median."""
+
 FULL_SHARE = 0.85
 """Share of the run's events that are far from which all of them are meant: with a wide spread the smallest ones of a
 multiple lie among the usual ones."""
@@ -275,15 +279,18 @@ def _stretch(before: Floats, values: Floats, start: int, end: int, boundary: flo
     run = run if far_share >= FULL_SHARE else run[inside]
     shift = float(np.median(run)) - usual
     spread = max(SMALLEST_DEVIATION, 1.4826 * float(np.median(np.abs(before - usual))))
-    factors = _factors(abs(shift), _MEDIAN_ERROR * spread * math.sqrt(1 / len(run) + 1 / len(before)))
-    if not factors and (shift < 0 or shift < math.log(MIN_MULTIPLE)):
-        return None
+    error = _MEDIAN_ERROR * spread * math.sqrt(1 / len(run) + 1 / len(before))
+    factors = _factors(abs(shift), error, 2 * abs(boundary))
+    if not factors:
+        shift = float(np.median(values[start + first : start + last])) - usual
+        if far_share < MIN_UNEXPLAINED_SHARE or shift < math.log(MIN_MULTIPLE):
+            return None
     return Stretch(start + first, start + last, shift, factors, usual, usual + boundary, far_share, evidence)
 
 
-def _factors(shift: float, error: float) -> tuple[int, ...]:
-    """The factors that a shift agrees with, the nearest first; none if the nearest is too far away."""
-    nearest, *others = sorted(_LOG_FACTORS, key=lambda log: abs(log - shift))
+def _factors(shift: float, error: float, least: float) -> tuple[int, ...]:
+    """The factors of at least this logarithm that a shift agrees with, the nearest first; none if that is too far."""
+    nearest, *others = sorted((log for log in _LOG_FACTORS if log >= least - 1e-9), key=lambda log: abs(log - shift))
     if abs(nearest - shift) > max(_MAX_FACTOR_ERROR, min(_MOST_FACTOR_ERROR, 2 * error)):
         return ()
     most = max(_RATIO_ERRORS * error, 2 * abs(nearest - shift))

@@ -374,8 +374,12 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
     large: list[Incident] = []
     small: list[Incident] = []
     for key, members in sorted(series.items()):
-        runs = [Incident(*key, run) for run in _runs(sorted(members, key=lambda member: member.row.first))]
-        runs = [part for run in runs for part in _by_customer(run)]
+        runs = [
+            incident
+            for alike in _by_factor(*key, members)
+            for run in _runs(sorted(alike, key=lambda member: member.row.first))
+            for incident in _by_customer(Incident(*key, run))
+        ]
         large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS]
         few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS for member in run.deviations]
         if few:
@@ -383,10 +387,30 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
     return large, small
 
 
+def _is_far(incident: Incident) -> bool:
+    return incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
+
+
+def _by_factor(metric: str, too_high: bool, deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
+    """The deviations in groups whose factors lie `HIGH_FACTOR` apart: a new price is not a wrong unit."""
+    group: list[Deviation] = []
+    last: Decimal | None = None
+    for factor, deviation in sorted(
+        ((Incident(metric, too_high, [deviation]).factor, deviation) for deviation in deviations),
+        key=lambda pair: pair[0],
+    ):
+        if last is not None and factor > HIGH_FACTOR * last:
+            yield group
+            group = []
+        group.append(deviation)
+        last = factor
+    if group:
+        yield group
+
+
 def _by_customer(incident: Incident) -> list[Incident]:
     """The incident, or those of each of its few customers, see `MAX_SPLIT_CUSTOMERS`."""
-    is_far = incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
-    if not is_far or not 1 < len(incident.customers) <= MAX_SPLIT_CUSTOMERS:
+    if not _is_far(incident) or not 1 < len(incident.customers) <= MAX_SPLIT_CUSTOMERS:
         return [incident]
     return [
         Incident(incident.metric, incident.too_high, [one for one in incident.deviations if one.row.customer_id == who])
@@ -432,8 +456,7 @@ def _share(examination: Examination, incident: Incident) -> tuple[Decimal, str]:
 
 
 def _severity(incident: Incident, share: Decimal) -> Severity:
-    is_far = incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
-    return "high" if share >= HIGH_SHARE or (is_far and incident.events >= MIN_HIGH_EVENTS) else "medium"
+    return "high" if share >= HIGH_SHARE or (_is_far(incident) and incident.events >= MIN_HIGH_EVENTS) else "medium"
 
 
 def _finding(examination: Examination, incident: Incident, share: tuple[Decimal, str], severity: Severity) -> Finding:
