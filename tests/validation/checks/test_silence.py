@@ -124,11 +124,11 @@ def test_three_days_and_not_less(events_database_url: str, lasts: timedelta) -> 
         assert len(findings(store)) == (lasts > 3 * DAY)
 
 
-@pytest.mark.parametrize(("apart", "is_reported"), [(HOUR / 2, False), (HOUR / 3, True)])
+@pytest.mark.parametrize(("apart", "is_reported"), [(0.6 * HOUR, False), (HOUR / 3, True)])
 def test_a_day_without_fifty_expected_events_of_any_metric_is_an_outage(
     events_database_url: str, apart: timedelta, is_reported: bool
 ) -> None:
-    """48 and 72 events of two metrics in the 24 hours from 18:00 on, which have no whole day without any."""
+    """40 and 72 events of two metrics in the 24 hours from 18:00 on, which have no whole day without any."""
     gone = SINCE + 10 * DAY + 18 * HOUR
     events = [
         row

@@ -66,10 +66,6 @@ MIN_RUN_EVENTS = 5
 MIN_FAR_SHARE = 0.3
 """Share of the run's events that are far, at least: one of three senders with a wrong unit."""
 
-MIN_UNEXPLAINED_SHARE = 0.6
-"""Share of the events that are far, of a run that no unit explains: those of its tail alone always are many times the
-median."""
-
 FULL_SHARE = 0.85
 """Share of the run's events that are far from which all of them are meant: with a wide spread the smallest ones of a
 multiple lie among the usual ones."""
@@ -92,6 +88,10 @@ MAX_SUSPECTS = 500
 
 MAX_SERIES_EVENTS = 20_000
 """Events of a customer's metric that are read, about; of more a sample by their ids."""
+
+MIN_MIXED_HISTORY, MAX_MIXED_FAR_SHARE = 50, 0.02
+"""Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a wide
+distribution, or one with several peaks, some events always are, and few events do not show it."""
 
 _BOUNDARIES = (math.log(20) / 2, math.log(60) / 2, math.log(1_000) / 2)
 _MEDIAN_ERROR = 1.2533  # standard error of a median, in those of the mean
@@ -256,7 +256,7 @@ def stretches(before: Floats, values: Floats) -> list[Stretch]:
             if (found := _stretch(before, values, start, end, side * boundary)) is not None
         ]
         if candidates:
-            best = max(candidates, key=lambda found: (found.evidence, bool(found.factors), found.end - found.start))
+            best = max(candidates, key=lambda found: (bool(found.factors), found.evidence, found.end - found.start))
             result.append(best)
             left += [(start, best.start), (best.end, end)]
     return sorted(result, key=lambda found: found.start)
@@ -271,21 +271,40 @@ def _stretch(before: Floats, values: Floats, start: int, end: int, boundary: flo
     first, last, evidence = _most(
         np.where(far, min(MAX_EVIDENCE, math.log(0.5 / usual_share)), math.log(0.5 / (1 - usual_share)))
     )
+    if np.mean(far[first:last]) >= FULL_SHARE:
+        first, last = _edges(before, values[start:end], first, last)
     inside = far[first:last]
     far_share = float(np.mean(inside))
     if evidence < MIN_EVIDENCE or np.count_nonzero(inside) < MIN_RUN_EVENTS or far_share < MIN_FAR_SHARE:
         return None
+    if far_share < FULL_SHARE and (len(before) < MIN_MIXED_HISTORY or usual_share > MAX_MIXED_FAR_SHARE):
+        return None
     run = values[start + first : start + last]
     run = run if far_share >= FULL_SHARE else run[inside]
     shift = float(np.median(run)) - usual
-    spread = max(SMALLEST_DEVIATION, 1.4826 * float(np.median(np.abs(before - usual))))
-    error = _MEDIAN_ERROR * spread * math.sqrt(1 / len(run) + 1 / len(before))
+    error = _MEDIAN_ERROR * _spread(before, usual) * math.sqrt(1 / len(run) + 1 / len(before))
     factors = _factors(abs(shift), error, 2 * abs(boundary))
     if not factors:
         shift = float(np.median(values[start + first : start + last])) - usual
-        if far_share < MIN_UNEXPLAINED_SHARE or shift < math.log(MIN_MULTIPLE):
+        if shift < math.log(MIN_MULTIPLE):
             return None
     return Stretch(start + first, start + last, shift, factors, usual, usual + boundary, far_share, evidence)
+
+
+def _edges(before: Floats, values: Floats, first: int, last: int) -> tuple[int, int]:
+    """The edges of a run of which all events are meant, by how much nearer each is to the run's median than to the
+    usual one: a single far event behind some usual ones is none of it.
+    """
+    usual = float(np.median(before))
+    shift = float(np.median(values[first:last])) - usual
+    nearer = shift * (2 * (values[first:last] - usual) - shift) / (2 * _spread(before, usual) ** 2)
+    start, end, _ = _most(np.clip(nearer, -MAX_EVIDENCE, MAX_EVIDENCE))
+    return first + start, first + end
+
+
+def _spread(values: Floats, middle: float) -> float:
+    """The robust standard deviation of logarithms."""
+    return max(SMALLEST_DEVIATION, 1.4826 * float(np.median(np.abs(values - middle))))
 
 
 def _factors(shift: float, error: float, least: float) -> tuple[int, ...]:
