@@ -164,16 +164,15 @@ def _new(specific: Findings, other: Finding) -> Findings:
     return specific if not _is_drop(other) else ()
 
 
-def _same_zero_days(specific: Findings, other: Finding) -> Findings:
-    """The finding on a customer's days without events that a silence is, or on those of all customers."""
-    days = [
+def _same_silence(specific: Findings, other: Finding) -> Findings:
+    """The findings on a customer's silence in which most of its drop, or of its days without events, lies."""
+    if other.customer_id is None or not _is_drop(other):
+        return ()
+    return [
         finding
         for finding in specific
-        if finding.customer_id == other.customer_id
-        and "days without events" in dict(finding.facts)
-        and _overlap(other, finding) >= MIN_EXPLAINED_SHARE
+        if finding.customer_id == other.customer_id and _overlap(other, finding) >= MIN_EXPLAINED_SHARE
     ]
-    return days or _same_outage(specific, other)
 
 
 def _accounts_for(specific: Findings, other: Finding) -> Findings:
@@ -239,7 +238,8 @@ RULES = (
     Rule("shifts", "shifts", _same_drop),
     Rule("duplicates", "shifts", _accounts_for),
     Rule("look_alikes", "shifts", _accounts_for),
-    Rule("shifts", "silence", _same_zero_days),
+    Rule("shifts", "silence", _same_outage),
+    Rule("silence", "shifts", _same_silence),
     Rule("after_finalization", "late_arrivals", _same_events),
     Rule("new_usage", "unrated", _same_subscriptions),
     Rule("currencies", "wallets", _same_currencies),

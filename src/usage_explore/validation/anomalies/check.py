@@ -130,8 +130,10 @@ def _missing(days: Iterable[ZeroDays]) -> str:
 def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[Deviation], list[ZeroDays]]:
     """The deviations and days without events, each time once, the most events first.
 
-    Days without any customer's events are reported as such; a customer's only where no drop is.
+    Days without any customer's events are reported as such; a customer's only where no drop is. Hours without any are
+    reported where they are most of the drop of all, else the drop is.
     """
+    zero = [days for days in zero if not days.hours or not _is_part_of_drop(days, zero, deviating)]
     whole = [days for days in zero if days.customer_id is None]
     kept = [
         deviation
@@ -147,6 +149,12 @@ def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[
         )
     ]
     return kept, sorted(remaining, key=lambda days: (-days.usual, str(days.customer_id), days.since))
+
+
+def _is_part_of_drop(hours: ZeroDays, zero: list[ZeroDays], deviating: Iterable[Deviation]) -> bool:
+    """Whether the hours without events are one part of several of a drop of all customers together."""
+    drops = [one for one in deviating if one.customer_id is None and one.shape == "drop" and hours.overlaps(*one.span)]
+    return any(sum(other.hours > 0 and other.overlaps(*drop.span) for other in zero) > 1 for drop in drops)
 
 
 def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDays], int, str]:

@@ -97,6 +97,11 @@ class Deviation:
     """Whether `value` and `expected` are the means of all days after and before a new level, not of one week."""
 
     @property
+    def span(self) -> tuple[datetime, datetime]:
+        """`since` and `until`."""
+        return self.since, self.until
+
+    @property
     def lasts(self) -> bool:
         """Whether it is a new level."""
         return self.shape in ("rise", "fall")

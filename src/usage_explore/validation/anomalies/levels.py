@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from usage_explore.detector.breaks import MIN_SILENCE_DAYS, while_away
 from usage_explore.validation.anomalies.bursts import is_irregular
 from usage_explore.validation.anomalies.deviations import MIN_CHANGE, MIN_EVENTS, MIN_QUANTITY_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
@@ -37,11 +38,15 @@ def level_changes(
 
     Without those of `known`, by customer, metric and whether they rise.
     """
-    for row, values in enumerate(block.values["count"]):
+    # days without usage that the check of silences reports, or shorter ones, are no level
+    for row, values in enumerate(while_away(block.values["count"], grid.season)):
         if first < RECENT_DAYS or np.isnan(values[max(0, first - HISTORY_DAYS) :]).any():
             continue
         if not MIN_EVENTS <= np.nansum(values) < MIN_QUANTITY_EVENTS * len(values):
             continue
+        used = np.flatnonzero(values)
+        if len(values) - 1 - used[-1] >= MIN_SILENCE_DAYS:  # a silence at the end is no level either
+            values = values[: used[-1] + 1]
         change = _change(values, first)
         if change is None or is_irregular(values[:first], grid.season):
             continue
@@ -85,15 +90,20 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     events_before, events_after = sums[places] - sums[places - days_before], sums[-1] - sums[places]
     before, after = events_before / days_before, events_after / days
     recent = (sums[places] - sums[places - RECENT_DAYS]) / RECENT_DAYS
+    largest_before = np.array([values[place - RECENT_DAYS : place].max() for place in places])
     both = (events_before + events_after) / (days_before + days)
+    largest = np.array([values[place:].max() for place in places])
+    without_largest = (events_after - largest) / (days - 1)  # one day is no level
     ratio = _log(events_before, before, both) + _log(events_after, after, both)
     enough = np.ones(len(places), np.bool_)
     for level in (before, recent):
         difference = events_after - level * days
         enough &= np.abs(difference) >= np.maximum(MIN_EVENTS, MIN_CHANGE * level * days)
         enough &= (difference > 0) == (after > before)
+        enough &= (difference < 0) | (without_largest >= (1 + MIN_CHANGE) * level)
+        enough &= (difference > 0) | (after <= (1 - MIN_CHANGE) * (level - largest_before / RECENT_DAYS))
     # usage that begins or ends altogether is left to the check of silences
-    began = sums[places - RECENT_DAYS + _WEEK] > 0
+    began = (sums[places - RECENT_DAYS + _WEEK] > 0) & values[-_WEEK:].any()
     score = np.where(enough & began & (after > 0), ratio, 0.0)
     best = int(np.argmax(score))
     place = int(places[best])

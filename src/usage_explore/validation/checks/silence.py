@@ -245,12 +245,13 @@ def examine(examination: Examination) -> Outcome:
 
 
 def reported(examination: Examination) -> Iterator[Quiet]:
-    """The times that the check reports, for checks that leave them to it."""
+    """The silences of `MIN_SILENCE` or longer that the check reports, for checks that leave them to it."""
     judged = _judged(examination)
     if judged.last:
         yield Quiet(None, None, judged.last, closed(examination.period))
     for silence in judged.silences:
-        yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
+        if silence.length >= MIN_SILENCE:
+            yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
 
 
 def _judged(examination: Examination) -> _Judged:
