@@ -4,14 +4,14 @@ A customer's events of one kind that lie less than `BATCH_GAP` apart are a batch
 `STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
 sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH_EVENTS` events are added up: they are
 its own finding if they are a large share of its usage; else one finding reports them together with those of other
-customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
-memory here.
+customers, as it does for batches of low severity. What several customers have at one time, such as the replay of an
+hour, is one finding. The database groups events into batches, so that many events take no memory here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import groupby
@@ -54,6 +54,16 @@ STEADY_GAP = timedelta(days=3)
 
 MIN_BATCH_EVENTS = 10
 """Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage."""
+
+MIN_SHARED_CUSTOMERS = 3
+"""Customers whose batches at one time are one incident, if none of them has over half of the events: what several
+customers send or get twice, or late, in the same hours has one cause, such as a replay."""
+
+MAX_SHARED_ARRIVAL = timedelta(days=1)
+"""Time in which such batches arrive, at most: what lasts longer is a habit of each customer's sender."""
+
+MAX_SHARED_CUSTOMERS_LISTED = 20
+"""Customers that the facts of such an incident list, those with the most events."""
 
 MAX_OPEN_INCIDENTS = 10
 """Incidents of one kind and customer that a later batch may continue, the latest."""
@@ -218,7 +228,8 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     judged: list[_Judged] = []
     stray: dict[tuple[str, Severity], Batch] = {}
     small: dict[tuple[str, UUID], Batch] = {}
-    for item in _joined((_judged(batch, wording, usage) for batch in every), wording, usage):
+    shared, own = _shared(_joined((_judged(batch, wording, usage) for batch in every), wording, usage))
+    for item in own:
         if item.batch.events < MIN_BATCH_EVENTS:
             _include(small, (item.batch.kind, item.batch.customer), item.batch)
         elif item.severity == "low":
@@ -240,6 +251,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
     findings = [_finding(examination, wording, item.batch, item.severity, item.own, usage) for item in shown]
+    findings += [_shared_finding(examination, wording, members) for members in shared]
     findings += [_finding(examination, wording, batch, severity) for (_, severity), batch in stray.items()]
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
@@ -274,6 +286,68 @@ def _together(group: list[_Judged], wording: BatchWording, usage: OwnUsage) -> _
     again = _judged(first.batch, wording, usage)
     severity = min((item.severity for item in (*group, again)), key=list(SEVERITIES).index)
     return _Judged(severity, again.own, first.batch)
+
+
+def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged]]:
+    """The batches that several customers have at one time, and the others.
+
+    They are of one kind, begin to arrive and end to arrive within `BATCH_GAP`, in `MAX_SHARED_ARRIVAL` at most, and
+    their events overlap. At least one of them would be a finding of its own.
+    """
+    open_groups: dict[str, list[list[_Judged]]] = {}
+    shared, own = [], []
+    for item in sorted(every, key=lambda item: item.batch.arrived):
+        if item.batch.arrived[1] - item.batch.arrived[0] > MAX_SHARED_ARRIVAL:
+            own.append(item)
+            continue
+        groups = open_groups.setdefault(item.batch.kind, [])
+        group = next((group for group in groups if _is_beside(group, item.batch)), None)
+        if group is None:
+            groups.append([item])
+        else:
+            group.append(item)
+    for group in (group for groups in open_groups.values() for group in groups):
+        events: dict[UUID, int] = {}
+        for item in group:
+            events[item.batch.customer] = events.get(item.batch.customer, 0) + item.batch.events
+        is_one = (
+            len(events) >= MIN_SHARED_CUSTOMERS
+            and 2 * max(events.values()) <= sum(events.values())
+            and any(_is_of_its_own(item) for item in group)
+        )
+        if is_one:
+            shared.append(group)
+        else:
+            own += group
+    return shared, sorted(own, key=lambda item: (item.batch.kind, str(item.batch.customer), item.batch.since))
+
+
+def _is_beside(group: list[_Judged], other: Batch) -> bool:
+    """Whether a batch arrived when those of the group did, and its events lie among theirs or near them."""
+    since, until = min(item.batch.since for item in group), max(item.batch.until for item in group)
+    return (
+        all(abs(one - another) <= BATCH_GAP for one, another in zip(group[0].batch.arrived, other.arrived, strict=True))
+        and since < other.until + BATCH_GAP
+        and other.since < until + BATCH_GAP
+    )
+
+
+def _is_of_its_own(item: _Judged) -> bool:
+    return item.severity != "low" and (item.batch.events >= MIN_BATCH_EVENTS or item.own >= LARGE_SHARE)
+
+
+def _shared_finding(examination: Examination, wording: BatchWording, members: list[_Judged]) -> Finding:
+    """The finding on the batches of several customers, with the gravest severity of those that are of their own."""
+    severity = min((item.severity for item in members if _is_of_its_own(item)), key=list(SEVERITIES).index)
+    batch = replace(members[0].batch, metrics={}, costs={}, customers=set())
+    events: dict[UUID, int] = {}
+    for item in members:
+        batch.include(item.batch)
+        events[item.batch.customer] = events.get(item.batch.customer, 0) + item.batch.events
+    most = sorted(events.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_SHARED_CUSTOMERS_LISTED]
+    finding = _finding(examination, wording, batch, severity)
+    facts = tuple((f"customer {customer}", counted(number, "event")) for customer, number in most)
+    return replace(finding, facts=(*finding.facts, *facts))
 
 
 def _enclosed(groups: list[list[_Judged]]) -> list[list[_Judged]]:

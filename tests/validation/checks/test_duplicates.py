@@ -156,7 +156,7 @@ def test_the_first_arrival_may_lie_outside_the_period(
 def test_further_batches_are_summed_in_the_note(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(
-            SINCE + timedelta(hours=number),
+            SINCE + 7 * number * HOUR,
             customer_id=UUID(int=number),
             quantity=Decimal("0.1"),
             idempotency_key=f"b{number}",

@@ -35,6 +35,7 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric, Period
 from usage_explore.results.types import Series
 from usage_explore.validation.anomalies import series, zero_days
+from usage_explore.validation.anomalies.bursts import without_usual_bursts
 from usage_explore.validation.anomalies.deviations import (
     HIGH_DROP_REST,
     HIGH_DROP_SHARE,
@@ -54,6 +55,9 @@ from usage_explore.validation.anomalies.deviations import (
     incidents,
     with_sums,
 )
+from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
+from usage_explore.validation.anomalies.levels import level_changes
+from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
@@ -76,6 +80,7 @@ _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
 _MAX_FILTER_METRICS = 100
+_OF_LEVELS = ("", " for the median of a week", " for the mean of all days since")
 _WEEK = timedelta(days=7)
 
 
@@ -114,6 +119,10 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _is_of_all(days: ZeroDays) -> bool:
+    return days.customer_id is None
+
+
 def _missing(days: Iterable[ZeroDays]) -> str:
     return f"{sum(one.usual for one in days):,.0f}"
 
@@ -121,8 +130,10 @@ def _missing(days: Iterable[ZeroDays]) -> str:
 def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[Deviation], list[ZeroDays]]:
     """The deviations and days without events, each time once, the most events first.
 
-    Days without any customer's events are reported as such; a customer's only where no drop is.
+    Days without any customer's events are reported as such; a customer's only where no drop is. Hours without any are
+    reported where they are most of the drop of all, else the drop is.
     """
+    zero = [days for days in zero if not days.hours or not _is_part_of_drop(days, zero, deviating)]
     whole = [days for days in zero if days.customer_id is None]
     kept = [
         deviation
@@ -140,6 +151,12 @@ def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[
     return kept, sorted(remaining, key=lambda days: (-days.usual, str(days.customer_id), days.since))
 
 
+def _is_part_of_drop(hours: ZeroDays, zero: list[ZeroDays], deviating: Iterable[Deviation]) -> bool:
+    """Whether the hours without events are one part of several of a drop of all customers together."""
+    drops = [one for one in deviating if one.customer_id is None and one.shape == "drop" and hours.overlaps(*one.span)]
+    return any(sum(other.hours > 0 and other.overlaps(*drop.span) for other in zero) > 1 for drop in drops)
+
+
 def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDays], int, str]:
     """Every deviation and every regular customer's days without events in the period, how many series were judged, and
     a note on those with too few events.
@@ -152,17 +169,22 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     first = _first(days, examination)
     used = enough = dense = 0
     whole: Block | None = None
+    usual = UsualUsage()
     counts_by_day: zero_days.Counts = {}
-    for block in with_sums(series.blocks(examination, days, "customer_id"), days):
+    for block in with_sums(series.blocks(examination, days, "customer_id"), days, first):
         in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
         counts = np.nansum(block.values["count"], axis=1)[in_period]
         used += len(counts)
         enough += int(np.count_nonzero(counts >= MIN_EVENTS))
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
-        result += deviations(block, days, first)
+        mine = without_usual_bursts(block, days, first, deviations(block, days, first))
+        levels = {(one.customer_id, one.metric_key, one.rises) for one in mine if one.lasts}
+        result += mine
+        result += level_changes(block, days, first, levels)
         whole = block
         if None not in block.customers:  # not the sums
             zero_days.add_counts(counts_by_day, block)
+            usual.add(block, first)
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
                 events[customer] = events.get(customer, 0) + number
@@ -175,10 +197,15 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     first = _first(hours, examination)
     if large:
         for block in series.blocks(examination, hours, "customer_id", large[:MAX_HOURLY_CUSTOMERS]):
-            result += deviations(block, hours, first)
+            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
     if whole is not None:
-        for block in series.blocks(examination, hours, "none"):
-            result += deviations(hourly(block, hours, whole, days), hours, first)
+        together = list(series.blocks(examination, hours, "none"))
+        for block in (hourly(block, hours, whole, days) for block in together):
+            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
+        if examination.period.customer_id is None:
+            gone = lost_hours(together, hours, first)
+            zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
+    result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
     return result, zero, enough, _sparse(used, enough, dense)
 
@@ -279,6 +306,8 @@ def _sums(examination: Examination, incident: Incident) -> _Sums:
 
 def _actual(examination: Examination, incident: Incident) -> Number | None:
     lead, zone = incident.lead, examination.period.zone
+    if lead.is_mean:
+        return Decimal(_about(lead.value))
     end = min(lead.bucket + _WEEK, lead.until) if lead.lasts else buckets.following(lead.bucket, lead.step, zone)
     try:
         series_list = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
@@ -333,6 +362,8 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     who = f"customer {lead.customer_id}" if lead.customer_id else "all customers together"
     if sums.actual is None:
         there = "a quantity that is no number"
+    elif lead.is_mean:
+        there = f"{exact(Decimal(sums.actual))} events"
     elif lead.measure == "count":
         there = counted(int(sums.actual), "event")
     else:
@@ -341,7 +372,7 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     against = f"against about {expected} expected"
     is_outside = sums.actual is None or not lead.low <= float(sums.actual) <= lead.high
     if is_outside:  # the median of a new level's first week may lie in the band of its days
-        against += f", in a band from {low} to {high}" + (" for the median of a week" if lead.lasts else "")
+        against += f", in a band from {low} to {high}" + (_OF_LEVELS[lead.lasts + lead.is_mean])
     day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)

@@ -93,6 +93,14 @@ class Deviation:
     is_sparse_sum: bool = False
     """A quantity of fewer than `MIN_QUANTITY_EVENTS` events a step: one large event makes it any multiple of usual."""
 
+    is_mean: bool = False
+    """Whether `value` and `expected` are the means of all days after and before a new level, not of one week."""
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """`since` and `until`."""
+        return self.since, self.until
+
     @property
     def lasts(self) -> bool:
         """Whether it is a new level."""
@@ -168,6 +176,9 @@ def _of_detection(
         since, until = grid.span(start, end)
         up = excess > 0
         row = int(rows[anomaly.series])
+        if up and measure in block.excess:
+            bounded = _bounded(values[np.newaxis], first)[0, start:end]
+            block.excess[measure][row, start:end] = np.maximum(0.0, np.nan_to_num(bounded - normal))
         yield (
             row,
             Deviation(
@@ -244,23 +255,29 @@ def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:
     return anomaly.start, anomaly.end, True
 
 
-def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
+def with_sums(blocks: Iterable[Block], grid: Grid, first: int = 0) -> Iterator[Block]:
     """The blocks as they come, and last all their customers together, by metric.
 
     Where a customer fell silent for a while, the sum is learnt from as if it had not. Where one alone makes the sum
-    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop.
+    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop. Where one
+    customer makes half or more of all customers' excess (see `Block.excess`), the sum is without it: the excess is a
+    finding of that customer. From column `first` on a customer adds no more than `HIGH_SPIKE_RATIO` times the largest
+    of its values before: one wrong quantity is no usage of all.
     """
     sums: dict[str, dict[Metric, _Sum]] = {}
     for block in blocks:
+        block.excess.update({measure: np.zeros_like(block.values[measure]) for measure in MEASURES})
+        yield block
         for measure in MEASURES:
-            values = block.values[measure]
+            values = _bounded(block.values[measure], first)
             away = np.nan_to_num(while_away(values, grid.season) - values)
             for row, metric in enumerate(block.metrics):
-                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((3, len(grid.starts)))))
+                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((5, len(grid.starts)))))
                 so_far.values += values[row]
                 so_far.away += away[row]
                 so_far.most = np.maximum(so_far.most, away[row])
-        yield block
+                so_far.excess += block.excess[measure][row]
+                so_far.largest = np.maximum(so_far.largest, block.excess[measure][row])
     if sums:
         yield Block(
             customers=(None,) * len(sums),
@@ -270,24 +287,44 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
         )
 
 
+def _bounded(values: Floats, first: int) -> Floats:
+    if not first:
+        return values
+    largest = np.nan_to_num(values[:, :first]).max(axis=1, keepdims=True)
+    bounded = values.copy()
+    bounded[:, first:] = np.where(
+        largest > 0, np.minimum(values[:, first:], HIGH_SPIKE_RATIO * largest), values[:, first:]
+    )
+    return bounded
+
+
 @dataclass(slots=True)
 class _Sum:
-    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have."""
+    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have;
+    the excess of those beyond their bands, and the largest of one of these.
+    """
 
     values: Floats
     away: Floats
     most: Floats
+    excess: Floats
+    largest: Floats
+
+    @property
+    def usual(self) -> Floats:
+        """The sums without the excess of a customer that makes half of all excess."""
+        return self.values - np.where(self.largest >= self.excess / 2, self.largest, 0.0)
 
     @property
     def learnt(self) -> Floats:
         """What there would have been without silences."""
-        return self.values + self.away
+        return self.usual + self.away
 
     @property
     def known(self) -> Floats:
         """The sums, NaN where one customer's silence makes much of the difference."""
         alone = (self.away >= MIN_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
-        return np.where(alone, np.nan, self.values)
+        return np.where(alone, np.nan, self.usual)
 
 
 def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
@@ -343,7 +380,7 @@ def incidents(
     `silences`, called if there are drops, are times that another check reports: drops in them are left out.
     """
     worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
-    remaining = _without_silences(_without_repeats(worth), silences)
+    remaining = _without_silences(_without_repeats(_without_echoes(worth)), silences)
     made = [_incident(examination, group) for group in _groups(remaining)]
     return sorted(
         made,
@@ -354,6 +391,20 @@ def incidents(
             str(incident.lead.customer_id or ""),
         ),
     )
+
+
+def _without_echoes(candidates: list[Deviation]) -> list[Deviation]:
+    """The deviations without spikes and drops in the time of a new level of the same series, to the same side."""
+    levels = [deviation for deviation in candidates if deviation.lasts]
+
+    def is_echo(deviation: Deviation) -> bool:
+        return not deviation.lasts and any(
+            (level.customer_id, level.metric_key) == (deviation.customer_id, deviation.metric_key)
+            and _beside(level, deviation)
+            for level in levels
+        )
+
+    return [deviation for deviation in candidates if not is_echo(deviation)]
 
 
 def _incident(examination: Examination, group: tuple[Deviation, ...]) -> Incident:

@@ -108,13 +108,14 @@ class Block:
     """Some series: whose (None: all customers together) and of which metric, and their values, (series, column).
 
     `values` is float64 by what is measured, NaN where nothing is known. `learnt` is what is usual learnt from, where
-    that is not the values without their own silences.
+    that is not the values without their own silences. `excess` takes what deviations lie beyond what was expected.
     """
 
     customers: tuple[UUID | None, ...]
     metrics: tuple[str, ...]
     values: dict[Metric, Floats]
     learnt: dict[Metric, Floats] = field(default_factory=dict)
+    excess: dict[Metric, Floats] = field(default_factory=dict)
 
 
 def grid(examination: Examination, step: Step) -> Grid | None:

@@ -44,7 +44,7 @@ HIGH_SHARE = Decimal("0.1")
 MEDIUM_SHARE = Decimal("0.001")
 """Share of all events of the period, missing, from which other ones are medium."""
 
-_CHART_MARGIN = timedelta(days=28)
+_CHART_MARGIN, _HOURS_MARGIN = timedelta(days=28), timedelta(days=4)
 _WEEK = 7
 _DAY = timedelta(days=1)
 
@@ -56,7 +56,8 @@ Counts = dict[UUID | None, npt.NDArray[np.float32]]
 class ZeroDays:
     """Days without events, `since` to `until`, half-open: a customer's, or of all customers together (None).
 
-    `usual` events would have come on them. `counted` is how many came on all other days of the period.
+    `usual` events would have come on them. `counted` is how many came on all other days of the period. `hours` is the
+    number of hours where they are no whole days.
     """
 
     customer_id: UUID | None
@@ -65,6 +66,12 @@ class ZeroDays:
     days: int
     usual: float
     counted: float
+    hours: int = 0
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """`since` and `until`."""
+        return self.since, self.until
 
     def overlaps(self, since: datetime, until: datetime) -> bool:
         """Whether the half-open span has a time in common."""
@@ -141,25 +148,32 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     on = span(days.since.astimezone(zone), days.until.astimezone(zone))
     whose = "No customer has an event" if days.customer_id is None else f"Customer {days.customer_id} has no event"
     before = "there were" if days.customer_id is None else "it had"
+    usually = f"some on each of the {HISTORY_DAYS} days before"
+    length, margin = ("days without events", counted(days.days, "day")), _CHART_MARGIN
+    if days.hours:
+        margin = _HOURS_MARGIN
+        on = f"{days.since.astimezone(zone):%-d %b %Y %H:%M} to {days.until.astimezone(zone):%-d %b %Y %H:%M}"
+        usually = "some in these hours of the weeks before"
+        length = ("hours without events", counted(days.hours, "hour"))
     return Finding(
         check=check,
         severity=_severity(examination, days),
-        sentence=f"{whose} on {on}, while {before} some on each of the {HISTORY_DAYS} days before: about"
+        sentence=f"{whose} on {on}, while {before} {usually}: about"
         f" {short(usual)} events stayed away, from {span_in(since, until, zone)}.",
         since=since,
         until=until,
         events=0,
         question=examination.aggregate_question(
-            since=max(days.since - _CHART_MARGIN, validators.EARLIEST),
-            until=max(min(days.until + _CHART_MARGIN, examination.closed_until), days.until),
-            bucket="day",
+            since=max(days.since - margin, validators.EARLIEST),
+            until=max(min(days.until + margin, examination.closed_until), days.until),
+            bucket="hour" if days.hours else "day",
             metric="count",
             **({} if days.customer_id is None else {"customer_id": days.customer_id}),
         ),
         **events_share(examination, usual),
         customer_id=days.customer_id,
         facts=(
-            ("days without events", counted(days.days, "day")),
+            length,
             ("measure", "events"),
             ("actual", "0"),
             ("expected", plain(usual)),

@@ -47,7 +47,8 @@ from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.checks import zero_hours
 from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
-from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
+from usage_explore.validation.checks.outsized import Size, outsized, outsized_metrics
+from usage_explore.validation.checks.sizes import countable
 from usage_explore.validation.checks.zero_hours import (
     CHANCE_DEVIATIONS,
     HISTORY,
@@ -350,8 +351,13 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
     if unusual.kind == UNCOUNTABLE:
         words += ", so there is no sum to bill"
     elif size := unusual.size:
-        words += f", up to {in_sentence(size.largest)}: {short(size.times)} times the largest of"
-        words += f" {size.whose}, {in_sentence(size.usual)}"
+        words += f", up to {in_sentence(size.largest)}: "
+        if size.run:
+            words += (
+                f"in the middle {short(size.times)} times the median of {size.whose}, {in_sentence(size.run.usual)}"
+            )
+        else:
+            words += f"{short(size.times)} times the largest of {size.whose}, {in_sentence(size.usual)}"
     else:
         usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f} such events"
         words += f", where {usual} would be usual"

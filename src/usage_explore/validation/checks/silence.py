@@ -23,6 +23,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    and_,
     cast,
     extract,
     func,
@@ -56,6 +57,15 @@ DAY = timedelta(days=1)
 
 MIN_SILENCE = timedelta(days=3)
 """Time without events from which usage fell silent; at least this much of it lies in the period."""
+
+MIN_OUTAGE, MIN_OUTAGE_EVENTS = timedelta(hours=24), 50
+"""Time from which a customer's whole usage fell silent if at least this many events would have come in it: chance
+leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %."""
+
+HIGH_PAUSE_RATIO = 3
+"""A silence is high from this many times as long as any pause in the days before: usage that comes in bursts has a
+pause twice as long as the longest of 28 days in one of a hundred months, three times as long in one of some thousand.
+"""
 
 HISTORY_DAYS = 28
 """Days before a silence that say what is regular, and how long pauses are."""
@@ -98,6 +108,8 @@ class Silence:
     active: int
     usual: int
     missing: Decimal
+    longest: timedelta = timedelta(0)
+    """The longest pause in those days."""
 
     @property
     def length(self) -> timedelta:
@@ -124,7 +136,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     """The silences of customers (`metric_key` NULL) and of their usage of metrics, beside how many of both there are.
 
     Columns: `pairs` bigint, then all NULL where there are none: `customer_id`, `metric_key`, `last`, `back`
-    timestamptz, `days`, `active` integer, `usual` bigint.
+    timestamptz, `days`, `active` integer, `usual` bigint, `longest` integer (seconds of the longest pause).
     """
     since, end = period.span[0], closed(period)
     read = period.replace(since=earlier(min(since, end), HISTORY_DAYS * DAY), until=end)
@@ -176,11 +188,26 @@ def statement(table: Table, period: Period) -> Select[Any]:
     ).cte("regular")
     r = regular.c
     gap = cast(extract("epoch", r.end - r.last), Integer)
-    quiet = literal(MIN_SILENCE, Interval)
+    quiet, outage = literal(MIN_SILENCE, Interval), literal(MIN_OUTAGE, Interval)
+    inside = r.end - func.greatest(r.last, literal(since, instant))
+    is_outage = and_(
+        r.metric_key.is_(None),
+        inside >= outage,
+        cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_OUTAGE_EVENTS,
+    )
     silences = (
-        select(r.customer_id, r.metric_key, r.last, r.back, r.days, r.active, cast(r.usual, Integer).label("usual"))
+        select(
+            r.customer_id,
+            r.metric_key,
+            r.last,
+            r.back,
+            r.days,
+            r.active,
+            cast(r.usual, Integer).label("usual"),
+            func.coalesce(r.longest, 0).label("longest"),
+        )
         .where(
-            r.end - func.greatest(r.last, literal(since, instant)) >= quiet,
+            or_(inside >= quiet, is_outage),
             or_(r.longest.is_(None), gap >= r.longest * MIN_PAUSE_RATIO),
             r.days >= MIN_KNOWN_DAYS,
             r.active >= r.days * literal(MIN_ACTIVE_DAYS_SHARE, Numeric),
@@ -218,12 +245,13 @@ def examine(examination: Examination) -> Outcome:
 
 
 def reported(examination: Examination) -> Iterator[Quiet]:
-    """The times that the check reports, for checks that leave them to it."""
+    """The silences of `MIN_SILENCE` or longer that the check reports, for checks that leave them to it."""
     judged = _judged(examination)
     if judged.last:
         yield Quiet(None, None, judged.last, closed(examination.period))
     for silence in judged.silences:
-        yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
+        if silence.length >= MIN_SILENCE:
+            yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
 
 
 def _judged(examination: Examination) -> _Judged:
@@ -262,7 +290,10 @@ def _silence(examination: Examination, row: Any) -> Silence:
     since, end = examination.period.span[0], row.back or closed(examination.period)
     missed = Decimal((end - max(row.last, since)) // INSTANT) / (DAY // INSTANT)
     missing = Decimal(row.usual) * missed / row.days
-    return Silence(row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing)
+    longest = timedelta(seconds=row.longest)
+    return Silence(
+        row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing, longest
+    )
 
 
 def _without_parts(every: Iterable[Silence]) -> list[Silence]:
@@ -305,7 +336,7 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     )
     return Finding(
         check=NAME,
-        severity=_severity(metric, of_all),
+        severity=_severity(silence, of_all),
         sentence=f"{who} was regular ({regular}) and {lasted}: about {silence.missing:,.0f} events stayed away.",
         since=silence.last + INSTANT,
         until=silence.end,
@@ -326,9 +357,10 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     )
 
 
-def _severity(metric: str | None, of_all: Decimal) -> Severity:
-    if metric is None:
-        return "high" if of_all >= HIGH_SHARE else "medium" if of_all >= MEDIUM_SHARE else "low"
+def _severity(silence: Silence, of_all: Decimal) -> Severity:
+    if silence.metric_key is None:
+        is_far = silence.length >= HIGH_PAUSE_RATIO * silence.longest
+        return "high" if of_all >= HIGH_SHARE and is_far else "medium" if of_all >= MEDIUM_SHARE else "low"
     return "medium" if of_all >= MEDIUM_METRIC_SHARE else "low"
 
 
@@ -388,13 +420,15 @@ CHECK = Check(
         "end": f"the organization has no event for {MIN_SILENCE.days} days before the end of what is examined, and"
         f" {MIN_PAUSE_RATIO} times as long as ever in the {HISTORY_DAYS} days before: one finding, high; silences"
         " are judged up to there",
-        "quiet": f"no events for {MIN_SILENCE.days} days at least, so much of it within the period",
+        "quiet": f"no events for {MIN_SILENCE.days} days at least, so much of it within the period; no event of any"
+        f" metric of a customer for {duration(MIN_OUTAGE)}, if {MIN_OUTAGE_EVENTS} would have come in that time",
         "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE)} of the {HISTORY_DAYS} days before (of {MIN_KNOWN_DAYS}"
         " at least, where there are fewer since the first event)",
         "longer": f"{MIN_PAUSE_RATIO} times as long as any silence in those days",
         "expected": f"{MIN_EXPECTED_EVENTS} events at least would have come at the rate of those days",
-        "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE)} of all events,"
-        f" medium from {percent(MEDIUM_SHARE)} on, else low",
+        "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE)} of all events and"
+        f" was silent {HIGH_PAUSE_RATIO} times as long as ever in the {HISTORY_DAYS} days before, medium from"
+        f" {percent(MEDIUM_SHARE)} on, else low",
         "metric": f"a customer's usage of one metric: medium where it was {percent(MEDIUM_METRIC_SHARE)} of the"
         " metric's events, else low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",

@@ -2,8 +2,8 @@
 
 A sample shows what a metric's unit cost depends on, beside its currency: up to two of the price and the dimensions,
 those that leave the least spread. Each group's band of usual unit costs is then computed from all its events, on the
-logarithm of the unit cost in steps of about 5 %. Only that logarithm is a float: it decides which events deviate. Sums
-and the excess are exact. Deviating events of a metric that are close in time are one incident, and one finding.
+logarithm of the unit cost in steps of about 0.5 %. Only that logarithm is a float: it decides which events deviate.
+Sums and the excess are exact. Deviating events of a metric that are close in time are one incident, and one finding.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ NAME = "unit_costs"
 HISTORY = timedelta(days=30)
 """Time before the period whose events say what is usual."""
 
-STEPS_PER_E = 20
-"""Steps of the natural logarithm of a unit cost; one is about 5 %."""
+STEPS_PER_E = 200
+"""Steps of the natural logarithm of a unit cost; one is about 0.5 %."""
 
 MAX_KEYS = 2
 """Keys that a metric's unit cost may depend on."""
@@ -74,11 +74,22 @@ BAND_WIDTH = 2.5
 MIN_BAND_FACTOR = Decimal("1.5")
 """Factor between the median and the band's edges, at least."""
 
+CONSTANT_QUANTILES = (0.01, 0.99)
+"""Quantiles of the events before that lie within a step of the median where a unit cost is constant."""
+
+MIN_CONSTANT_BAND_FACTOR = Decimal("1.03")
+"""Factor between a constant unit cost and the band's edges: an amount rounded to two or three digits differs by less,
+the change of a price by more."""
+
 MAX_QUANTILE_FACTOR = 5
 """Factor between the quantiles up to which a group has a usual unit cost."""
 
-MAX_GAP = timedelta(hours=24)
-"""Time between events of one incident."""
+MAX_GAP = timedelta(days=3)
+"""Time between events of one incident: nights and weekends lie between."""
+
+MAX_SPLIT_CUSTOMERS = 3
+"""Customers of an incident of `HIGH_FACTOR` that have a finding each: such a factor is a customer's wrong unit, not a
+supplier's price."""
 
 MIN_INCIDENT_EVENTS = 10
 """Events of an incident; fewer are added up to one finding by metric and direction."""
@@ -319,13 +330,14 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
     bands, left = [], []
     for (metric, currency, *values), members in groups.items():
         before = [row for row in members if row.before]
-        known = before if sum(row.events for row in before) >= MIN_HISTORY_EVENTS else members
+        is_constant = sum(row.events for row in before) >= MIN_GROUP_EVENTS and _is_constant(before)
+        known = before if is_constant or sum(row.events for row in before) >= MIN_HISTORY_EVENTS else members
         if sum(row.events for row in known) < MIN_GROUP_EVENTS:
             continue
         middle, (low, high) = _quantile(known, 0.5), (_quantile(known, share) for share in QUANTILES)
         if high - low > STEPS_PER_E * log(MAX_QUANTILE_FACTOR):
             continue
-        min_distance = ceil(STEPS_PER_E * log(MIN_BAND_FACTOR))
+        min_distance = ceil(STEPS_PER_E * log(MIN_CONSTANT_BAND_FACTOR if is_constant else MIN_BAND_FACTOR))
         lowest = middle - max(min_distance, ceil(BAND_WIDTH * (middle - low)))
         highest = middle + max(min_distance, ceil(BAND_WIDTH * (high - middle)))
         usual_rows = [row for row in known if abs(row.step - middle) <= 1]
@@ -337,6 +349,11 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
         if any(not lowest <= row.step <= highest for row in members if not row.before):
             left.append(band)
     return bands, left
+
+
+def _is_constant(rows: Sequence[Any]) -> bool:
+    middle = _quantile(rows, 0.5)
+    return all(abs(_quantile(rows, share) - middle) <= 1 for share in CONSTANT_QUANTILES)
 
 
 def _quantile(rows: Sequence[Any], share: float) -> int:
@@ -357,12 +374,48 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
     large: list[Incident] = []
     small: list[Incident] = []
     for key, members in sorted(series.items()):
-        runs = [Incident(*key, run) for run in _runs(sorted(members, key=lambda member: member.row.first))]
+        runs = [
+            incident
+            for alike in _by_factor(*key, members)
+            for run in _runs(sorted(alike, key=lambda member: member.row.first))
+            for incident in _by_customer(Incident(*key, run))
+        ]
         large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS]
         few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS for member in run.deviations]
         if few:
             small.append(Incident(*key, few))
     return large, small
+
+
+def _is_far(incident: Incident) -> bool:
+    return incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
+
+
+def _by_factor(metric: str, too_high: bool, deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
+    """The deviations in groups whose factors lie `HIGH_FACTOR` apart: a new price is not a wrong unit."""
+    group: list[Deviation] = []
+    last: Decimal | None = None
+    for factor, deviation in sorted(
+        ((Incident(metric, too_high, [deviation]).factor, deviation) for deviation in deviations),
+        key=lambda pair: pair[0],
+    ):
+        if last is not None and factor > HIGH_FACTOR * last:
+            yield group
+            group = []
+        group.append(deviation)
+        last = factor
+    if group:
+        yield group
+
+
+def _by_customer(incident: Incident) -> list[Incident]:
+    """The incident, or those of each of its few customers, see `MAX_SPLIT_CUSTOMERS`."""
+    if not _is_far(incident) or not 1 < len(incident.customers) <= MAX_SPLIT_CUSTOMERS:
+        return [incident]
+    return [
+        Incident(incident.metric, incident.too_high, [one for one in incident.deviations if one.row.customer_id == who])
+        for who in sorted(incident.customers)
+    ]
 
 
 def _runs(deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
@@ -403,8 +456,7 @@ def _share(examination: Examination, incident: Incident) -> tuple[Decimal, str]:
 
 
 def _severity(incident: Incident, share: Decimal) -> Severity:
-    is_far = incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
-    return "high" if share >= HIGH_SHARE or (is_far and incident.events >= MIN_HIGH_EVENTS) else "medium"
+    return "high" if share >= HIGH_SHARE or (_is_far(incident) and incident.events >= MIN_HIGH_EVENTS) else "medium"
 
 
 def _finding(examination: Examination, incident: Incident, share: tuple[Decimal, str], severity: Severity) -> Finding:
@@ -485,7 +537,9 @@ CHECK = Check(
         "group": f"metric and currency, and up to {MAX_KEYS} of the price and the dimensions, each of which takes"
         f" {percent(Decimal(str(MIN_GAIN)))} of the spread of a sample",
         "band": f"{BAND_WIDTH} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
-        f" least by the factor {MIN_BAND_FACTOR}; none if those quantiles are more than the factor"
+        f" least by the factor {MIN_BAND_FACTOR}, or {MIN_CONSTANT_BAND_FACTOR} where the quantiles"
+        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS} events or more before lie within"
+        f" {percent(Decimal(1) / STEPS_PER_E)} of it; none if those quantiles are more than the factor"
         f" {MAX_QUANTILE_FACTOR} apart",
         "high": f"the excess is {percent(HIGH_SHARE)} of the period's cost in its currency, or {MIN_HIGH_EVENTS} events"
         f" cost {HIGH_FACTOR} times as much or as little; other incidents are medium, and fewer than"

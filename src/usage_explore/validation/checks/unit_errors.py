@@ -3,7 +3,8 @@
 A wrong unit multiplies every quantity alike, so all quartiles of a day move by the same factor; a few very large
 quantities, or a change in usage, move them differently. The database computes the quartiles of each day of a customer's
 metric. Each day is compared with the days before it, relative to how much those differ among themselves; days with a
-wrong unit are left out of the history.
+wrong unit are left out of the history. Runs of single events (`multiplied`) find the same where days have too few
+events, where only a part of them has the wrong unit, and where it begins or ends within a day; what both find is one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -37,6 +38,8 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
+from usage_explore.validation.checks.multiplied import FACTORS, Run, judged_metrics, runs, spans_overlap
+from usage_explore.validation.checks.multiplied import PARAMETER as RUNS
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, earlier, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
@@ -48,9 +51,6 @@ from usage_explore.validation.usage_sums import (
 )
 
 NAME = "unit_slips"  # in links, options and JSON
-
-FACTORS = (60, 1_000, 1_024)
-"""Factors between units: minutes and seconds, kilo, kibi."""
 
 HISTORY = timedelta(days=28)
 """Time before the period in which a customer's history is looked for."""
@@ -70,6 +70,9 @@ HIGH_SHARE = Decimal("0.01")
 MIN_HIGH_EVENTS = 20
 """Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`."""
 
+SMALLEST_QUANTITY = Decimal("1E-150")
+"""The least positive quantity that runs of events are judged by."""
+
 _MAX_FACTOR_ERROR = math.log(1.5)
 """Distance of each quartile from the factor, as a logarithm; more if the history's spread is larger."""
 
@@ -87,6 +90,9 @@ _RATIO_ERRORS = 3
 
 _MEDIAN_ERROR = 1.2533
 """Standard error of the median of many values, in those of the mean."""
+
+_MAX_GAP = timedelta(days=1)
+"""Time between a run of events and days in a wrong unit that are one error."""
 
 _LOG_FACTORS = {sign * math.log(factor): (factor, sign) for factor in FACTORS for sign in (1, -1)}
 
@@ -123,23 +129,55 @@ class UnitError:
         return quantity / factor if self.multiplies else quantity * factor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _CustomerError:
-    """A unit error of one customer's metric."""
+    """A unit error of one customer's metric: its days, its run of single events, or both; and what it comes to."""
 
     customer_id: UUID
     metric_key: str
-    error: UnitError
+    errors: list[UnitError]
+    run: Run | None = None
+    events: int = 0
+    quantity: Decimal = Decimal(0)
+    costs: dict[str | None, Decimal] = field(default_factory=dict)
 
     @property
     def span(self) -> tuple[datetime, datetime]:
         """When its events occurred, half-open."""
-        return self.error.days[0].first, self.error.days[-1].last + INSTANT
+        spans = [(error.days[0].first, error.days[-1].last + INSTANT) for error in self.errors]
+        spans += [self.run.span] if self.run else []
+        return min(since for since, _ in spans), max(until for _, until in spans)
 
     @property
-    def events(self) -> int:
-        """The events of its days."""
-        return sum(day.events for day in self.error.days)
+    def multiplies(self) -> bool:
+        """Whether the quantities are too large."""
+        return self.run.multiplies if self.run else self.errors[0].multiplies
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """The factors that the ratio agrees with, the nearest first."""
+        return self.run.factors if self.run else self.errors[0].factors
+
+    @property
+    def ratio(self) -> float:
+        """How many times larger, or smaller, the quantities are."""
+        if self.run:
+            return self.run.ratio
+        return self.errors[0].ratio if self.multiplies else 1 / self.errors[0].ratio
+
+    @property
+    def usual(self) -> Decimal:
+        """The median before."""
+        return self.errors[0].usual if self.errors else self.run.usual if self.run else Decimal(0)
+
+    @property
+    def threshold(self) -> Decimal | None:
+        """The bound of the quantities concerned, None for all in the span."""
+        return self.run.threshold if self.run else None
+
+    def corrected(self, factor: int) -> Decimal:
+        """The quantity in the usual unit by a factor."""
+        return self.quantity / factor if self.multiplies else self.quantity * factor
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -244,30 +282,35 @@ def _log(quantity: Decimal) -> float:
 
 
 def examine(examination: Examination) -> Outcome:
-    """The unit errors with a day in the period, by customer and metric; partial if some had too few days to judge."""
+    """The unit errors with a day in the period, by customer and metric; partial if some had too few events to judge."""
     period = examination.period
     if examination.closed_until <= period.span[0]:
         return Outcome()
     closed = period.replace(until=examination.closed_until)
     errors: list[_CustomerError] = []
-    judged_days = judged_series = 0
+    judged_days = 0
+    judged = judged_metrics(examination)
     rows = examination.extracted_rows(statement(examination.table, closed))
     for (customer, metric), members in groupby(rows, key=attrgetter("customer_id", "metric_key")):
         days = [Day(row.day, row.quartiles, row.events, row.quantity, row.first, row.last) for row in members]
-        judged = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS:])
-        judged_days += judged
-        judged_series += judged > 0
-        for error in unit_errors(days):
+        inside_days = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS:])
+        judged_days += inside_days
+        if inside_days:
+            judged.add((customer, metric))
+        for of_days in unit_errors(days):
             inside = tuple(
-                replace(day, first=max(day.first, period.span[0])) for day in error.days if day.last >= period.span[0]
+                replace(day, first=max(day.first, period.span[0])) for day in of_days.days if day.last >= period.span[0]
             )
             if inside:
-                errors.append(_CustomerError(customer, metric, replace(error, days=inside)))
+                errors.append(_CustomerError(customer, metric, [replace(of_days, days=inside)]))
+    errors = _with_runs(errors, runs(examination))
+    for error in errors:
+        error.events, error.quantity, error.costs = _totals(examination, error)
     ranked = sorted(zip(_severities(examination, errors), errors, strict=True), key=lambda pair: _rank(*pair))
     shown, more = limited(ranked, "unit errors", lambda rest: counted(sum(error.events for _, error in rest), "event"))
     notes = [more] if more else []
     series = count_series(examination, closed)
-    if sparse := series - judged_series:
+    if sparse := series - len(judged):
         notes.append(
             f"{sparse:,} of {series:,} customers' metrics not judged: no day of at least {MIN_DAILY_EVENTS} positive"
             f" quantities after {MIN_HISTORY_DAYS} such days"
@@ -280,12 +323,31 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _with_runs(errors: list[_CustomerError], every: Iterable[Run]) -> list[_CustomerError]:
+    """The errors of days and those of runs of single events; what is one error is one of these."""
+    result = errors
+    for run in every:
+        same = [
+            error
+            for error in result
+            if (error.customer_id, error.metric_key, error.multiplies)
+            == (run.customer_id, run.metric_key, run.multiplies)
+            and error.run is None
+            and spans_overlap(error.span, run.span, _MAX_GAP)
+        ]
+        result = [error for error in result if error not in same]
+        if not run.factors:  # single events show that no unit explains it: the check of quantities reports it
+            continue
+        days = [error for found in same for error in found.errors]
+        result.append(_CustomerError(run.customer_id, run.metric_key, days if run.threshold is None else [], run))
+    return result
+
+
 def _severities(examination: Examination, errors: list[_CustomerError]) -> list[Severity]:
     usage = own_usage(examination, {error.customer_id for error in errors})
     severities: list[Severity] = []
     for error in errors:
-        quantity = total(day.quantity for day in error.error.days)
-        wrong = part(quantity - error.error.corrected(quantity), usage[error.customer_id, error.metric_key][1])
+        wrong = part(error.quantity - error.corrected(error.factors[0]), usage[error.customer_id, error.metric_key][1])
         severities.append(
             "high" if wrong >= (HIGH_SHARE if error.events >= MIN_HIGH_EVENTS else LARGE_SHARE()) else "medium"
         )
@@ -296,36 +358,46 @@ def _rank(severity: Severity, error: _CustomerError) -> tuple[Any, ...]:
     return list(SEVERITIES).index(severity), -error.events, error.customer_id, error.metric_key, error.span
 
 
-def _finding(examination: Examination, severity: Severity, customer_error: _CustomerError) -> Finding:
-    error, customer, metric = customer_error.error, customer_error.customer_id, customer_error.metric_key
-    since, until = customer_error.span
-    events, quantity, costs = _totals(examination, customer_error)
-    ratio = error.ratio if error.multiplies else 1 / error.ratio
+def _finding(examination: Examination, severity: Severity, error: _CustomerError) -> Finding:
+    customer, metric = error.customer_id, error.metric_key
+    since, until = error.span
+    days = [day for of_days in error.errors for day in of_days.days]
     compared = "times" if error.multiplies else "times smaller than"
+    if error.run is None:
+        what = f"on {counted(len(days), 'day')} all quartiles of the quantities are"
+    elif error.threshold is None:
+        what = "the quantities are"
+    else:
+        what = f"{percent(Decimal(str(round(error.run.far_share, 3))))} of the quantities in that time are"
+    medians = ", ".join(plain(day.quartiles[1]) for day in days[:MAX_HISTORY_DAYS])
+    bound: dict[str, object] = {}
+    if error.threshold is not None:
+        bound = {"quantity_min" if error.multiplies else "quantity_max": error.threshold}
+        if not error.multiplies:
+            bound["quantity_min"] = SMALLEST_QUANTITY
     return Finding(
         check=NAME,
         severity=severity,
-        sentence=f"{counted(events, 'event')} of customer {customer}, {data_value(metric)},"
-        f" {span_in(since, until, examination.period.zone)}: on {counted(len(error.days), 'day')} all quartiles of the"
-        f" quantities are about {ratio:,.0f} {compared} those of the customer's days before, as a unit wrong by"
-        f" {factor_words(error.factors)} makes them.",
+        sentence=f"{counted(error.events, 'event')} of customer {customer}, {data_value(metric)},"
+        f" {span_in(since, until, examination.period.zone)}: {what} about {error.ratio:,.0f} {compared} those of the"
+        f" customer's days before, as a unit wrong by {factor_words(error.factors)} makes them.",
         since=since,
         until=until,
-        events=events,
-        quantity=quantity,
-        amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
-        **quantity_share(examination, {metric: quantity}),
+        events=error.events,
+        quantity=error.quantity,
+        amounts=tuple(sorted((currency, cost) for currency, cost in error.costs.items() if currency is not None)),
+        **quantity_share(examination, {metric: error.quantity}),
         customer_id=customer,
         metric_key=metric,
         question=metrics_query(
-            examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until
+            examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until, **bound
         ),
         facts=(
             ("unit wrong by", f"{'×' if error.multiplies else '÷'}{factor_words(error.factors)}"),
             ("usual median", plain(error.usual)),
-            ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in error.days[:MAX_HISTORY_DAYS])),
-            ("quantity in the usual unit, about", " or ".join(_corrected(error, quantity))),
-            *cost_facts(costs),
+            *((("medians of the days", medians),) if medians else ()),
+            ("quantity in the usual unit, about", " or ".join(_corrected(error))),
+            *cost_facts(error.costs),
         ),
     )
 
@@ -335,15 +407,20 @@ def factor_words(factors: Iterable[int]) -> str:
     return " or ".join(f"{factor:,}" for factor in sorted(factors))
 
 
-def _corrected(error: UnitError, quantity: Decimal) -> list[str]:
+def _corrected(error: _CustomerError) -> list[str]:
     """The quantity in the usual unit by each factor that the ratio agrees with, smallest factor first."""
-    return [plain(Decimal(f"{error.corrected(quantity, factor):.6g}")) for factor in sorted(error.factors)]
+    return [plain(Decimal(f"{error.corrected(factor):.6g}")) for factor in sorted(error.factors)]
 
 
 def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decimal, dict[str | None, Decimal]]:
-    """Events, quantity, and cost by currency of all the customer's events of the metric in the error's span."""
+    """Events, quantity, and cost by currency of the customer's events of the metric in the error's span."""
     c = examination.table.c
     since, until = error.span
+    concerned = []
+    if error.threshold is not None and error.multiplies:
+        concerned = [c.quantity >= error.threshold, _is_finite(c.quantity)]
+    elif error.threshold is not None:
+        concerned = [c.quantity <= error.threshold, c.quantity >= SMALLEST_QUANTITY]
     rows = examination.connection.execute(
         select(
             currency_codes(c.external_cost_currency).label("currency"),
@@ -357,6 +434,7 @@ def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decim
             c.metric_key == error.metric_key,
             c.timestamp >= since,
             c.timestamp < until,
+            *concerned,
         )
         .group_by(currency_codes(c.external_cost_currency))
     ).all()
@@ -376,6 +454,7 @@ CHECK = Check(
         " medians; several, such as 1,000 or 1,024, if that does not tell them apart",
         "unit error": "all quartiles of a day are shifted from those of the history by the same factor, each by more"
         f" than {MIN_DEVIATION} times the history's own spread",
+        "runs": RUNS,
         "high": f"at least {MIN_HIGH_EVENTS} events, and the excess or shortfall is at least {percent(HIGH_SHARE)} of"
         f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE())}; else medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
