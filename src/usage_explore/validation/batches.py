@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
@@ -46,21 +47,22 @@ from usage_explore.validation.usage_sums import (
 
 _Key = TypeVar("_Key")
 
-BATCH_GAP = timedelta(hours=6)
-"""Time without events that ends a batch."""
+# fmt: off
+BATCH_GAP = Bound("common", "batch_gap", timedelta(hours=6), "hours", 0.1, 240,
+    "Time without events that ends a batch.")
 
-STEADY_GAP = timedelta(days=3)
-"""Time between a customer's batches of a metric that are one incident: nights and weekends lie between."""
+STEADY_GAP = Bound("common", "steady_gap", timedelta(days=3), "days", 0, 60,
+    "Time between a customer's batches of a metric that are one incident: nights and weekends lie between.")
 
-MIN_BATCH_EVENTS = 10
-"""Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage."""
+MIN_BATCH_EVENTS = Bound("common", "min_batch_events", 10, "events", 1, 100000,
+    "Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage.")
 
-MIN_SHARED_CUSTOMERS = 3
-"""Customers whose batches at one time are one incident, if none of them has over half of the events: what several
-customers send or get twice, or late, in the same hours has one cause, such as a replay."""
+MIN_SHARED_CUSTOMERS = Bound("common", "min_shared_customers", 3, "customers", 2, 10000,
+    "Customers whose batches at one time are one incident, if none of them has over half of the events: what "
+    "several customers send or get twice, or late, in the same hours has one cause, such as a replay.")
 
-MAX_SHARED_ARRIVAL = timedelta(days=1)
-"""Time in which such batches arrive, at most: what lasts longer is a habit of each customer's sender."""
+MAX_SHARED_ARRIVAL = Bound("common", "max_shared_arrival", timedelta(days=1), "days", 0, 60,
+    "Time in which such batches arrive, at most: what lasts longer is a habit of each customer's sender.")
 
 MAX_SHARED_CUSTOMERS_LISTED = 20
 """Customers that the facts of such an incident list, those with the most events."""
@@ -68,8 +70,19 @@ MAX_SHARED_CUSTOMERS_LISTED = 20
 MAX_OPEN_INCIDENTS = 10
 """Incidents of one kind and customer that a later batch may continue, the latest."""
 
-MAX_SMALL_CUSTOMERS = 10
-"""Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
+MAX_SMALL_CUSTOMERS = Bound("common", "max_small_customers", 10, "customers", 0, 10000,
+    "Customers with few events each, though a large share of their usage, that have a finding each; more share a "
+    "cause.")
+# fmt: on
+
+BOUNDS = (
+    BATCH_GAP,
+    STEADY_GAP,
+    MIN_BATCH_EVENTS,
+    MIN_SHARED_CUSTOMERS,
+    MAX_SHARED_ARRIVAL,
+    MAX_SMALL_CUSTOMERS,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,9 +153,10 @@ class BatchWording:
 def small_batches() -> str:
     """The treatment of small batches, for the parameters of a check."""
     return (
-        f"batches of fewer than {MIN_BATCH_EVENTS} events are reported together, but a customer's are a finding of"
+        f"batches of fewer than {MIN_BATCH_EVENTS()} events are reported together, but a customer's are a finding of"
         " their"
-        f" own if they make {percent(LARGE_SHARE())} or more of its usage of a metric, for up to {MAX_SMALL_CUSTOMERS}"
+        f" own if they make {percent(LARGE_SHARE())} or more of its usage of a metric, for up to"
+        f" {MAX_SMALL_CUSTOMERS()}"
         " such customers"
     )
 
@@ -174,7 +188,7 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
     time = c[moment]
     order = [time] if cluster is None else [c[cluster], time]
     ordered: dict[str, Any] = {"partition_by": [c.kind, c.customer_id], "order_by": order}
-    apart = time - func.lag(time).over(**ordered) > literal(BATCH_GAP)
+    apart = time - func.lag(time).over(**ordered) > literal(BATCH_GAP())
     if cluster is not None:
         apart = or_(apart, func.lag(c[cluster]).over(**ordered) != c[cluster])
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
@@ -230,7 +244,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     small: dict[tuple[str, UUID], Batch] = {}
     shared, own = _shared(_joined((_judged(batch, wording, usage) for batch in every), wording, usage))
     for item in own:
-        if item.batch.events < MIN_BATCH_EVENTS:
+        if item.batch.events < MIN_BATCH_EVENTS():
             _include(small, (item.batch.kind, item.batch.customer), item.batch)
         elif item.severity == "low":
             _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
@@ -243,7 +257,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
         else:
             small_by_kind.setdefault(item.batch.kind, []).append(item)
     for members in small_by_kind.values():
-        if len(members) <= MAX_SMALL_CUSTOMERS:
+        if len(members) <= MAX_SMALL_CUSTOMERS():
             judged += members
         else:
             for member in members:
@@ -297,7 +311,7 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
     open_groups: dict[str, list[list[_Judged]]] = {}
     shared, own = [], []
     for item in sorted(every, key=lambda item: item.batch.arrived):
-        if item.batch.arrived[1] - item.batch.arrived[0] > MAX_SHARED_ARRIVAL:
+        if item.batch.arrived[1] - item.batch.arrived[0] > MAX_SHARED_ARRIVAL():
             own.append(item)
             continue
         groups = open_groups.setdefault(item.batch.kind, [])
@@ -311,7 +325,7 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
         for item in group:
             events[item.batch.customer] = events.get(item.batch.customer, 0) + item.batch.events
         is_one = (
-            len(events) >= MIN_SHARED_CUSTOMERS
+            len(events) >= MIN_SHARED_CUSTOMERS()
             and 2 * max(events.values()) <= sum(events.values())
             and any(_is_of_its_own(item) for item in group)
         )
@@ -326,14 +340,17 @@ def _is_beside(group: list[_Judged], other: Batch) -> bool:
     """Whether a batch arrived when those of the group did, and its events lie among theirs or near them."""
     since, until = min(item.batch.since for item in group), max(item.batch.until for item in group)
     return (
-        all(abs(one - another) <= BATCH_GAP for one, another in zip(group[0].batch.arrived, other.arrived, strict=True))
-        and since < other.until + BATCH_GAP
-        and other.since < until + BATCH_GAP
+        all(
+            abs(one - another) <= BATCH_GAP()
+            for one, another in zip(group[0].batch.arrived, other.arrived, strict=True)
+        )
+        and since < other.until + BATCH_GAP()
+        and other.since < until + BATCH_GAP()
     )
 
 
 def _is_of_its_own(item: _Judged) -> bool:
-    return item.severity != "low" and (item.batch.events >= MIN_BATCH_EVENTS or item.own >= LARGE_SHARE)
+    return item.severity != "low" and (item.batch.events >= MIN_BATCH_EVENTS() or item.own >= LARGE_SHARE())
 
 
 def _shared_finding(examination: Examination, wording: BatchWording, members: list[_Judged]) -> Finding:
@@ -376,7 +393,7 @@ def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:
 
 def is_soon(until: datetime, since: datetime) -> bool:
     """Whether a batch begins within `STEADY_GAP` of the end of one before."""
-    return since - until <= STEADY_GAP
+    return since - until <= STEADY_GAP()
 
 
 def _include(batches: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
@@ -441,7 +458,7 @@ def _largest(batch: Batch, usage: OwnUsage) -> tuple[Decimal, str]:
     parts = [
         share
         for metric, (events, quantity) in sorted(batch.metrics.items())
-        if events >= MIN_BATCH_EVENTS
+        if events >= MIN_BATCH_EVENTS()
         for share in (
             (part(events, owned[metric][0]), f"events of {data_value(metric)}"),
             (part(quantity, owned[metric][1]), f"quantity of {data_value(metric)}"),

@@ -85,7 +85,7 @@ def _shifts_in_wrong_unit(specific: Findings, other: Finding) -> Findings:
     if within and other.customer_id is not None:
         return within
     wrong = sum((_wrong(finding) * _overlap(finding, other) for finding in alike), Decimal(0))
-    return alike if wrong >= MIN_EXPLAINED_SHARE * abs(excess) else ()
+    return alike if wrong >= MIN_EXPLAINED_SHARE() * abs(excess) else ()
 
 
 def _wrong(finding: Finding) -> Decimal:
@@ -107,7 +107,7 @@ def _costs_of_outsized(specific: Findings, other: Finding) -> Findings:
         around = [
             finding
             for finding in specific
-            if (finding.quantity or 0) > 0 and _overlap(other, finding) >= MIN_EXPLAINED_SHARE
+            if (finding.quantity or 0) > 0 and _overlap(other, finding) >= MIN_EXPLAINED_SHARE()
         ]
         if around:
             return around
@@ -125,7 +125,7 @@ def _of_quantities(specific: Findings, other: Finding) -> Findings:
         return _accounts_for(specific, other)
     negative = [finding for finding in specific if (finding.quantity or Decimal(0)) < 0]
     taken = sum((-2 * (finding.quantity or Decimal(0)) * _overlap(finding, other) for finding in negative), Decimal(0))
-    return negative if taken >= MIN_EXPLAINED_SHARE * -excess else ()
+    return negative if taken >= MIN_EXPLAINED_SHARE() * -excess else ()
 
 
 def _moved(specific: Findings, other: Finding) -> Findings:
@@ -176,7 +176,7 @@ def _same_silence(specific: Findings, other: Finding) -> Findings:
     return [
         finding
         for finding in specific
-        if finding.customer_id == other.customer_id and _overlap(other, finding) >= MIN_EXPLAINED_SHARE
+        if finding.customer_id == other.customer_id and _overlap(other, finding) >= MIN_EXPLAINED_SHARE()
     ]
 
 

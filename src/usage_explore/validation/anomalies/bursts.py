@@ -11,13 +11,34 @@ import numpy as np
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, Deviation
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
+from usage_explore.validation.bounds import Bound
 
-MIN_RECORD_RATIO = 1.5
-"""Times the largest of as many steps before, at least, of a spike of irregular usage."""
+# fmt: off
+MIN_RECORD_RATIO = Bound("shifts", "min_record_ratio", 1.5, "factor", 1, 1000,
+    "Times the largest of as many steps before, at least, of a spike of irregular usage.")
 
-MIN_VARIATION, MIN_DISPERSION, TRIMMED_SHARE = 0.5, 5.0, 0.05
-"""Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, without the
-part of the steps that differ most: sessions of six events have a variance of about six times the mean."""
+MIN_VARIATION = Bound("shifts", "min_variation", 0.5, "factor", 0, 100,
+    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
+    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
+    "mean.")
+
+MIN_DISPERSION = Bound("shifts", "min_dispersion", 5.0, "factor", 0, 10000,
+    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
+    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
+    "mean.")
+
+TRIMMED_SHARE = Bound("shifts", "trimmed_share", 0.05, "share", 0, 0.5,
+    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
+    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
+    "mean.")
+# fmt: on
+
+BOUNDS = (
+    MIN_RECORD_RATIO,
+    MIN_VARIATION,
+    MIN_DISPERSION,
+    TRIMMED_SHARE,
+)
 
 
 def largest(values: Floats, length: int) -> float:
@@ -58,9 +79,9 @@ def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Itera
         before = values[: min(first, columns[0])]
         if not deviation.rises:
             kept += [deviation] if amount < smallest(before, length) else []
-        elif amount >= HIGH_SPIKE_RATIO * largest(before, length):
+        elif amount >= HIGH_SPIKE_RATIO() * largest(before, length):
             kept.append(deviation)
-        elif amount >= MIN_RECORD_RATIO * largest(before, length):
+        elif amount >= MIN_RECORD_RATIO() * largest(before, length):
             kept.append(replace(deviation, used=0.0))
     return kept
 
@@ -75,9 +96,9 @@ def is_irregular(values: Floats, season: int) -> bool:
     phases = known % season
     sums = np.bincount(phases, values[known], season)
     means = (sums / np.maximum(1, np.bincount(phases, minlength=season)))[phases]
-    squares = np.sort((values[known] - means) ** 2)[: math.ceil(len(known) * (1 - TRIMMED_SHARE))]
+    squares = np.sort((values[known] - means) ** 2)[: math.ceil(len(known) * (1 - TRIMMED_SHARE()))]
     mean, variance = float(np.mean(values[known])), float(np.mean(squares))
-    return mean > 0 and variance >= max((MIN_VARIATION * mean) ** 2, MIN_DISPERSION * mean)
+    return mean > 0 and variance >= max((MIN_VARIATION() * mean) ** 2, MIN_DISPERSION() * mean)
 
 
 def columns_of(grid: Grid, deviation: Deviation) -> list[int]:

@@ -22,38 +22,63 @@ from usage_explore.detector.anomalies import figure
 from usage_explore.detector.breaks import MIN_LEVEL_SCORE, filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Severity
 from usage_explore.validation.checks.silence import Quiet
 from usage_explore.validation.periods import part
 
-MIN_EVENTS = 30
-"""Events of a series in all, and events too many or missing, at least, for a deviation of the number of events."""
+# fmt: off
+MIN_EVENTS = Bound("shifts", "min_events", 30, "events", 1, 1000000,
+    "Events of a series in all, and events too many or missing, at least, for a deviation of the number of events.")
 
-MIN_HOURLY_EVENTS = 5
-"""Events an hour, on average, from which a series is judged by the hour."""
+MIN_HOURLY_EVENTS = Bound("shifts", "min_hourly_events", 5, "events", 0, 1000000,
+    "Events an hour, on average, from which a series is judged by the hour.")
 
-MIN_QUANTITY_EVENTS = 50
-"""Events per step, on average, from which the quantity is judged too, whatever the number of events does: the sum of a
-few events that differ a hundredfold is no level. Of fewer it is where their number left its band as well."""
+MIN_QUANTITY_EVENTS = Bound("shifts", "min_quantity_events", 50, "events", 0, 1000000,
+    "Events per step, on average, from which the quantity is judged too, whatever the number of events does: the "
+    "sum of a few events that differ a hundredfold is no level. Of fewer it is where their number left its band as "
+    "well.")
 
-MIN_CHANGE = 0.5
-"""Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half."""
+MIN_CHANGE = Bound("shifts", "min_change", 0.5, "share", 0, 1,
+    "Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half.")
 
-HIGH_SPIKE_SHARE, HIGH_SPIKE_RATIO = 0.2, 3.0
-"""Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value."""
+HIGH_SPIKE_SHARE = Bound("shifts", "high_spike_share", 0.2, "share", 0, 1,
+    "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
 
-HIGH_DROP_SHARE, HIGH_DROP_REST = 0.1, 0.2
-"""Share of the series' usage in the period that a high drop takes, and the share of the expected value that it leaves
-at most."""
+HIGH_SPIKE_RATIO = Bound("shifts", "high_spike_ratio", 3.0, "factor", 1, 1000,
+    "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
 
-REGULAR = 0.2
-"""Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts."""
+HIGH_DROP_SHARE = Bound("shifts", "high_drop_share", 0.1, "share", 0, 1,
+    "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
+    "leaves at most.")
 
-MIN_OWN_SHARE = 0.01
-"""Share of a series' usage in the period that an incident differs by, at least."""
+HIGH_DROP_REST = Bound("shifts", "high_drop_rest", 0.2, "share", 0, 1,
+    "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
+    "leaves at most.")
 
-MIN_METRIC_SHARE = Decimal("0.001")
-"""Share of the metric's usage in the period, over all customers, below which an incident is low."""
+REGULAR = Bound("shifts", "min_regular_share", 0.2, "share", 0, 1,
+    "Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts.")
+
+MIN_OWN_SHARE = Bound("shifts", "min_own_share", 0.01, "share", 0, 1,
+    "Share of a series' usage in the period that an incident differs by, at least.")
+
+MIN_METRIC_SHARE = Bound("shifts", "min_metric_share", Decimal("0.001"), "share", 0, 1,
+    "Share of the metric's usage in the period, over all customers, below which an incident is low.")
+# fmt: on
+
+BOUNDS = (
+    MIN_EVENTS,
+    MIN_HOURLY_EVENTS,
+    MIN_QUANTITY_EVENTS,
+    MIN_CHANGE,
+    HIGH_SPIKE_SHARE,
+    HIGH_SPIKE_RATIO,
+    HIGH_DROP_SHARE,
+    HIGH_DROP_REST,
+    REGULAR,
+    MIN_OWN_SHARE,
+    MIN_METRIC_SHARE,
+)
 
 _MAX_GAP: dict[Step, timedelta] = {"day": timedelta(0), "hour": timedelta(hours=2)}
 _MAX_LEVEL_GAP = timedelta(days=2)
@@ -126,10 +151,10 @@ def deviations(block: Block, grid: Grid, first: int) -> Iterator[Deviation]:
     """The deviations of a block's series from column `first` on."""
     known = max(1, int(np.count_nonzero(~grid.unknown)))
     events = np.nansum(block.values["count"], axis=1)
-    enough = np.flatnonzero(events >= max(MIN_EVENTS, MIN_HOURLY_EVENTS * known if grid.step == "hour" else 0))
+    enough = np.flatnonzero(events >= max(MIN_EVENTS(), MIN_HOURLY_EVENTS() * known if grid.step == "hour" else 0))
     counted = list(_judged(block, grid, first, "count", enough))
     yield from (deviation for _, deviation in counted)
-    dense = set(np.flatnonzero(events >= MIN_QUANTITY_EVENTS * known).tolist())
+    dense = set(np.flatnonzero(events >= MIN_QUANTITY_EVENTS() * known).tolist())
     moved = {row for row, _ in counted}
     for row, deviation in _judged(block, grid, first, "sum_quantity", np.array(sorted(dense | moved), np.intp)):
         if row in dense:
@@ -169,7 +194,7 @@ def _of_detection(
         if lasts:
             normal = np.full(end - start, anomaly.expected)
         excess = float(np.nansum(values[start:end] - normal))
-        least = max(MIN_CHANGE * abs(float(np.nansum(normal))), MIN_EVENTS if measure == "count" else 0.0)
+        least = max(MIN_CHANGE() * abs(float(np.nansum(normal))), MIN_EVENTS() if measure == "count" else 0.0)
         bucket = grid.starts[start + band.place]
         if bucket is None or not excess or abs(excess) < least:
             continue
@@ -293,7 +318,7 @@ def _bounded(values: Floats, first: int) -> Floats:
     largest = np.nan_to_num(values[:, :first]).max(axis=1, keepdims=True)
     bounded = values.copy()
     bounded[:, first:] = np.where(
-        largest > 0, np.minimum(values[:, first:], HIGH_SPIKE_RATIO * largest), values[:, first:]
+        largest > 0, np.minimum(values[:, first:], HIGH_SPIKE_RATIO() * largest), values[:, first:]
     )
     return bounded
 
@@ -323,7 +348,7 @@ class _Sum:
     @property
     def known(self) -> Floats:
         """The sums, NaN where one customer's silence makes much of the difference."""
-        alone = (self.away >= MIN_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
+        alone = (self.away >= MIN_CHANGE() * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
         return np.where(alone, np.nan, self.usual)
 
 
@@ -342,7 +367,7 @@ def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
         by_day, usual = (
             np.vstack([by_measure[measure], unknown])[order][:, column] for by_measure in (whole.values, whole.learnt)
         )
-        silent = usual - np.nan_to_num(by_day) > MIN_CHANGE / 2 * usual
+        silent = usual - np.nan_to_num(by_day) > MIN_CHANGE() / 2 * usual
         values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
         learnt[measure] = filled(block.values[measure], silent, hours.season)
     return Block(block.customers, block.metrics, values, learnt)
@@ -379,7 +404,7 @@ def incidents(
 
     `silences`, called if there are drops, are times that another check reports: drops in them are left out.
     """
-    worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
+    worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE()]
     remaining = _without_silences(_without_repeats(_without_echoes(worth)), silences)
     made = [_incident(examination, group) for group in _groups(remaining)]
     return sorted(
@@ -421,15 +446,15 @@ def _share(examination: Examination, deviation: Deviation) -> Decimal:
 
 
 def _severity(deviation: Deviation, share: Decimal) -> Severity:
-    if share < MIN_METRIC_SHARE:
+    if share < MIN_METRIC_SHARE():
         return "low"
     if not deviation.lasts and not deviation.is_sparse_sum:
         grave_rise = (
-            deviation.part >= HIGH_SPIKE_SHARE
-            and deviation.value >= HIGH_SPIKE_RATIO * deviation.expected
-            and deviation.used >= REGULAR
+            deviation.part >= HIGH_SPIKE_SHARE()
+            and deviation.value >= HIGH_SPIKE_RATIO() * deviation.expected
+            and deviation.used >= REGULAR()
         )
-        grave_drop = deviation.part >= HIGH_DROP_SHARE and deviation.value <= HIGH_DROP_REST * deviation.expected
+        grave_drop = deviation.part >= HIGH_DROP_SHARE() and deviation.value <= HIGH_DROP_REST() * deviation.expected
         if grave_rise if deviation.rises else grave_drop:
             return "high"
     return "medium"

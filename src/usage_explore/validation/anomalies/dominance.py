@@ -17,11 +17,16 @@ from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.bursts import columns_of, largest
 from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, blocks
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 from usage_explore.validation.usage_sums import metric_filter
 
-DOMINANT_SHARE = 0.5
-"""Share of the difference of all customers together from which it is one customer's."""
+# fmt: off
+DOMINANT_SHARE = Bound("shifts", "dominant_share", 0.5, "share", 0, 1,
+    "Share of the difference of all customers together from which it is one customer's.")
+# fmt: on
+
+BOUNDS = (DOMINANT_SHARE,)
 
 MAX_QUERIED_SPANS = 100
 """Deviations of all customers together that are queried for the customers behind them, those that differ most."""
@@ -109,7 +114,7 @@ def _dominant(examination: Examination, deviation: Deviation, usual: UsualUsage)
     scale = max(0.0, expected) / mean if mean > 0 else 0.0
     for customer in values.keys() | means.keys():
         difference = values.get(customer, 0.0) - scale * means.get(customer, 0.0)
-        if difference * deviation.excess > 0 and abs(difference) > DOMINANT_SHARE * abs(deviation.excess):
+        if difference * deviation.excess > 0 and abs(difference) > DOMINANT_SHARE() * abs(deviation.excess):
             return customer
     return None
 
@@ -140,4 +145,4 @@ def is_record(values: Floats, grid: Grid, deviation: Deviation, counts: Floats) 
     first, length = inside[0], inside[-1] + 1 - inside[0]
     events = float(np.nansum(counts[first : first + length]))
     amount = float(np.nansum(values[first : first + length]))
-    return events >= MIN_EVENTS and amount >= HIGH_SPIKE_RATIO * largest(values[:first], length)
+    return events >= MIN_EVENTS() and amount >= HIGH_SPIKE_RATIO() * largest(values[:first], length)

@@ -17,16 +17,32 @@ from usage_explore.validation.anomalies.bursts import is_irregular
 from usage_explore.validation.anomalies.deviations import MIN_CHANGE, MIN_EVENTS, MIN_QUANTITY_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.anomalies.zero_days import MAX_CHANCE
+from usage_explore.validation.bounds import Bound
 
-HISTORY_DAYS, RECENT_DAYS = 56, 28
-"""Days before a change that say what the level was, all of them known, and the latest of them, from which it must
-differ as much: steady growth is no change of level."""
+# fmt: off
+HISTORY_DAYS = Bound("shifts", "level_history_days", 56, "days", 14, 400,
+    "Days before a change that say what the level was, all of them known, and the latest of them, from which it "
+    "must differ as much: steady growth is no change of level.")
 
-MIN_LEVEL_DAYS = 7
-"""Days from the change to the end of what is judged, at least."""
+RECENT_DAYS = Bound("shifts", "level_recent_days", 28, "days", 7, 400,
+    "Days before a change that say what the level was, all of them known, and the latest of them, from which it "
+    "must differ as much: steady growth is no change of level.")
 
-MIN_EVIDENCE = -math.log(MAX_CHANCE)
-"""Logarithm of the likelihood ratio, divided by the dispersion, from which a change is no chance."""
+MIN_LEVEL_DAYS = Bound("shifts", "min_level_days", 7, "days", 1, 400,
+    "Days from the change to the end of what is judged, at least.")
+# fmt: on
+
+BOUNDS = (
+    HISTORY_DAYS,
+    RECENT_DAYS,
+    MIN_LEVEL_DAYS,
+)
+
+
+def min_evidence() -> float:
+    """Logarithm of the likelihood ratio, divided by the dispersion, from which a change is no chance."""
+    return -math.log(MAX_CHANCE())
+
 
 _WEEK = 7
 
@@ -40,9 +56,9 @@ def level_changes(
     """
     # days without usage that the check of silences reports, or shorter ones, are no level
     for row, values in enumerate(while_away(block.values["count"], grid.season)):
-        if first < RECENT_DAYS or np.isnan(values[max(0, first - HISTORY_DAYS) :]).any():
+        if first < RECENT_DAYS() or np.isnan(values[max(0, first - HISTORY_DAYS()) :]).any():
             continue
-        if not MIN_EVENTS <= np.nansum(values) < MIN_QUANTITY_EVENTS * len(values):
+        if not MIN_EVENTS() <= np.nansum(values) < MIN_QUANTITY_EVENTS() * len(values):
             continue
         used = np.flatnonzero(values)
         if len(values) - 1 - used[-1] >= MIN_SILENCE_DAYS:  # a silence at the end is no level either
@@ -58,7 +74,7 @@ def level_changes(
         since, until = grid.span(place, len(values))
         days = len(values) - place
         excess = (after - before) * days
-        half = math.sqrt(2 * MIN_EVIDENCE * _dispersion(values[:first]) * before / _WEEK)
+        half = math.sqrt(2 * min_evidence() * _dispersion(values[:first]) * before / _WEEK)
         yield Deviation(
             customer_id=customer,
             metric_key=metric,
@@ -75,7 +91,7 @@ def level_changes(
             excess=excess,
             usual=float(np.nansum(values[first:])) - excess,
             used=float(np.mean(values[:first] > 0)),
-            reason=f"the mean of {days} days differs from that of the {min(HISTORY_DAYS, place)} before",
+            reason=f"the mean of {days} days differs from that of the {min(HISTORY_DAYS(), place)} before",
             is_mean=True,
         )
 
@@ -83,14 +99,14 @@ def level_changes(
 def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     """The day of the likeliest change that is sure and lasts, and the means before and after."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(first, len(values) - MIN_LEVEL_DAYS + 1)
+    places = np.arange(first, len(values) - MIN_LEVEL_DAYS() + 1)
     if not len(places):
         return None
-    days, days_before = len(values) - places, np.minimum(places, HISTORY_DAYS)
+    days, days_before = len(values) - places, np.minimum(places, HISTORY_DAYS())
     events_before, events_after = sums[places] - sums[places - days_before], sums[-1] - sums[places]
     before, after = events_before / days_before, events_after / days
-    recent = (sums[places] - sums[places - RECENT_DAYS]) / RECENT_DAYS
-    largest_before = np.array([values[place - RECENT_DAYS : place].max() for place in places])
+    recent = (sums[places] - sums[places - RECENT_DAYS()]) / RECENT_DAYS()
+    largest_before = np.array([values[place - RECENT_DAYS() : place].max() for place in places])
     both = (events_before + events_after) / (days_before + days)
     largest = np.array([values[place:].max() for place in places])
     without_largest = (events_after - largest) / (days - 1)  # one day is no level
@@ -98,16 +114,16 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     enough = np.ones(len(places), np.bool_)
     for level in (before, recent):
         difference = events_after - level * days
-        enough &= np.abs(difference) >= np.maximum(MIN_EVENTS, MIN_CHANGE * level * days)
+        enough &= np.abs(difference) >= np.maximum(MIN_EVENTS(), MIN_CHANGE() * level * days)
         enough &= (difference > 0) == (after > before)
-        enough &= (difference < 0) | (without_largest >= (1 + MIN_CHANGE) * level)
-        enough &= (difference > 0) | (after <= (1 - MIN_CHANGE) * (level - largest_before / RECENT_DAYS))
+        enough &= (difference < 0) | (without_largest >= (1 + MIN_CHANGE()) * level)
+        enough &= (difference > 0) | (after <= (1 - MIN_CHANGE()) * (level - largest_before / RECENT_DAYS()))
     # usage that begins or ends altogether is left to the check of silences
-    began = (sums[places - RECENT_DAYS + _WEEK] > 0) & values[-_WEEK:].any()
+    began = (sums[places - RECENT_DAYS() + _WEEK] > 0) & values[-_WEEK:].any()
     score = np.where(enough & began & (after > 0), ratio, 0.0)
     best = int(np.argmax(score))
     place = int(places[best])
-    if score[best] < MIN_EVIDENCE * max(_dispersion(values[:first]), _dispersion(values[place:])):
+    if score[best] < min_evidence() * max(_dispersion(values[:first]), _dispersion(values[place:])):
         return None
     middle = math.sqrt(before[best] * after[best]) * _WEEK
     weeks = _weeks(values[place:])

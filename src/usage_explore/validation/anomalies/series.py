@@ -38,14 +38,19 @@ from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import sums
 from usage_explore.sql.filters import array
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]
 Group = Literal["customer_id", "none"]
 
-HISTORY = timedelta(weeks=8)
-"""Time before a period whose usage says what was usual when it began."""
+# fmt: off
+HISTORY = Bound("shifts", "history", timedelta(weeks=8), "weeks", 2, 52,
+    "Time before a period whose usage says what was usual when it began.")
+# fmt: on
+
+BOUNDS = (HISTORY,)
 
 MAX_STEPS = 10_000
 """Steps of a series that are read, the latest: more than a year of hours."""
@@ -124,7 +129,7 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     None where there are none.
     """
     period, until = examination.period, examination.closed_until
-    since = max(period.span[0] - HISTORY, validators.EARLIEST)
+    since = max(period.span[0] - HISTORY(), validators.EARLIEST)
     query = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
     first = examination.connection.execute(filters.extent(examination.table, query)).one()[0]
     if first is None or max(first, since) >= until:

@@ -41,6 +41,7 @@ from sqlalchemy import (
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.sizes import (
     MIN_HISTORY_SPAN,
@@ -54,44 +55,72 @@ from usage_explore.validation.periods import INSTANT, earlier
 FACTORS = (60, 1_000, 1_024, 3_600, 1_000_000, 1_048_576)
 """Factors between units: minutes and seconds, kilo, kibi, hours and seconds, mega, mebi."""
 
-MIN_HISTORY = 10
-"""Positive quantities of a customer's metric before the period, at least, that say what is usual."""
+# fmt: off
+MIN_HISTORY = Bound("unit_slips", "min_history", 10, "events", 1, 1000000,
+    "Positive quantities of a customer's metric before the period, at least, that say what is usual.")
 
-MIN_MULTIPLE = 10
-"""Times the usual median, at least, of a run of quantities that no unit explains."""
+MIN_MULTIPLE = Bound("unit_slips", "min_multiple", 10, "factor", 1, 1000000,
+    "Times the usual median, at least, of a run of quantities that no unit explains.")
 
-MIN_RUN_EVENTS = 5
-"""Far events of a run, at least: fewer may be the tail of a wide distribution."""
+MIN_RUN_EVENTS = Bound("unit_slips", "min_run_events", 5, "events", 1, 100000,
+    "Far events of a run, at least: fewer may be the tail of a wide distribution.")
 
-MIN_FAR_SHARE = 0.3
-"""Share of the run's events that are far, at least: one of three senders with a wrong unit."""
+MIN_FAR_SHARE = Bound("unit_slips", "min_far_share", 0.3, "share", 0, 1,
+    "Share of the run's events that are far, at least: one of three senders with a wrong unit.")
 
-FULL_SHARE = 0.85
-"""Share of the run's events that are far from which all of them are meant: with a wide spread the smallest ones of a
-multiple lie among the usual ones."""
+FULL_SHARE = Bound("unit_slips", "full_share", 0.85, "share", 0, 1,
+    "Share of the run's events that are far from which all of them are meant: with a wide spread the smallest ones "
+    "of a multiple lie among the usual ones.")
 
-MIN_EVIDENCE = 14.0
-"""Natural logarithm of how much likelier the run is by a multiple than by chance: one in a million."""
+MIN_EVIDENCE = Bound("unit_slips", "min_evidence", 14.0, "logarithm", 1, 200,
+    "Natural logarithm of how much likelier the run is by a multiple than by chance: one in a million.")
 
-MAX_EVIDENCE = 6.0
-"""Evidence of one event, at most, so that no single one decides."""
+MAX_EVIDENCE = Bound("unit_slips", "max_evidence", 6.0, "logarithm", 1, 200,
+    "Evidence of one event, at most, so that no single one decides.")
 
-MAX_USUAL_FAR_SHARE = 0.25
-"""Share of the events before that are far, from which far ones say nothing."""
+MAX_USUAL_FAR_SHARE = Bound("unit_slips", "max_usual_far_share", 0.25, "share", 0, 1,
+    "Share of the events before that are far, from which far ones say nothing.")
 
-MIN_EXCESS_SPREAD, SUSPECT_DEVIATIONS = 20.0, 3.0
-"""Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from which
-events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have 26."""
+MIN_EXCESS_SPREAD = Bound("unit_slips", "min_excess_spread", 20.0, "squares", 1, 10000,
+    "Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from "
+    "which events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have "
+    "26.")
 
-MAX_SUSPECTS = 500
-"""Customers' metrics whose events are read, those with the largest distance."""
+SUSPECT_DEVIATIONS = Bound("unit_slips", "suspect_deviations", 3.0, "deviations", 1, 100,
+    "Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from "
+    "which events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have "
+    "26.")
+
+MAX_SUSPECTS = Bound("unit_slips", "max_suspects", 500, "series", 1, 100000,
+    "Customers' metrics whose events are read, those with the largest distance.")
 
 MAX_SERIES_EVENTS = 20_000
 """Events of a customer's metric that are read, about; of more a sample by their ids."""
 
-MIN_MIXED_HISTORY, MAX_MIXED_FAR_SHARE = 50, 0.02
-"""Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a wide
-distribution, or one with several peaks, some events always are, and few events do not show it."""
+MIN_MIXED_HISTORY = Bound("unit_slips", "min_mixed_history", 50, "events", 1, 1000000,
+    "Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a "
+    "wide distribution, or one with several peaks, some events always are, and few events do not show it.")
+
+MAX_MIXED_FAR_SHARE = Bound("unit_slips", "max_mixed_far_share", 0.02, "share", 0, 1,
+    "Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a "
+    "wide distribution, or one with several peaks, some events always are, and few events do not show it.")
+# fmt: on
+
+BOUNDS = (
+    MIN_HISTORY,
+    MIN_MULTIPLE,
+    MIN_RUN_EVENTS,
+    MIN_FAR_SHARE,
+    FULL_SHARE,
+    MIN_EVIDENCE,
+    MAX_EVIDENCE,
+    MAX_USUAL_FAR_SHARE,
+    MIN_EXCESS_SPREAD,
+    SUSPECT_DEVIATIONS,
+    MAX_SUSPECTS,
+    MIN_MIXED_HISTORY,
+    MAX_MIXED_FAR_SHARE,
+)
 
 _BOUNDARIES = (math.log(20) / 2, math.log(60) / 2, math.log(1_000) / 2)
 _MEDIAN_ERROR = 1.2533  # standard error of a median, in those of the mean
@@ -125,7 +154,7 @@ class Run:
     @property
     def threshold(self) -> Decimal | None:
         """The bound of the quantities concerned, at least or at most; None where all events between are."""
-        return None if self.far_share >= FULL_SHARE else self.boundary
+        return None if self.far_share >= FULL_SHARE() else self.boundary
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -174,16 +203,16 @@ def _suspects(rows: Iterable[Any]) -> list[Any]:
     """The rows whose period has logarithms too far from the mean before, those with the largest distance."""
     ranked = []
     for row in rows:
-        if not row.period_logs or row.logs < MIN_HISTORY or row.ended - row.began < MIN_HISTORY_SPAN:
+        if not row.period_logs or row.logs < MIN_HISTORY() or row.ended - row.began < MIN_HISTORY_SPAN():
             continue
         mean = row.log_sum / row.logs
-        variance = max(SMALLEST_DEVIATION**2, row.log_squares / row.logs - mean * mean)
+        variance = max(SMALLEST_DEVIATION() ** 2, row.log_squares / row.logs - mean * mean)
         number = row.period_logs
         distance = row.period_log_squares - 2 * mean * row.period_log_sum + number * mean * mean
         excess = distance - number * variance
-        if excess >= max(MIN_EXCESS_SPREAD, SUSPECT_DEVIATIONS * variance * math.sqrt(2 * number)):
+        if excess >= max(MIN_EXCESS_SPREAD(), SUSPECT_DEVIATIONS() * variance * math.sqrt(2 * number)):
             ranked.append((-excess, str(row.customer_id), row.metric_key, row))
-    return [row for *_, row in sorted(ranked, key=lambda item: item[:3])[:MAX_SUSPECTS]]
+    return [row for *_, row in sorted(ranked, key=lambda item: item[:3])[: MAX_SUSPECTS()]]
 
 
 def events_statement(table: Table, period: Period, suspects: Sequence[Any]) -> Select[Any]:
@@ -213,7 +242,7 @@ def events_statement(table: Table, period: Period, suspects: Sequence[Any]) -> S
         )
         .join_from(table, chosen, and_(c.customer_id == s.customer_id, c.metric_key == s.metric_key))
         .where(
-            *conditions(table, period.replace(since=earlier(period.span[0], SIZE_HISTORY))),
+            *conditions(table, period.replace(since=earlier(period.span[0], SIZE_HISTORY()))),
             *countable(table),
             in_range,
             or_(s.every == 1, number == 0),
@@ -243,7 +272,7 @@ class Stretch:
 
 def stretches(before: Floats, values: Floats) -> list[Stretch]:
     """The runs among the logarithms of a period, in order of time, by those before."""
-    if len(before) < MIN_HISTORY:
+    if len(before) < MIN_HISTORY():
         return []
     result: list[Stretch] = []
     left = [(0, len(values))]
@@ -266,27 +295,27 @@ def _stretch(before: Floats, values: Floats, start: int, end: int, boundary: flo
     usual, side = float(np.median(before)), math.copysign(1.0, boundary)
     usual_share = (np.count_nonzero((before - usual) * side > abs(boundary)) + 0.5) / (len(before) + 1)
     far = (values[start:end] - usual) * side > abs(boundary)
-    if usual_share > MAX_USUAL_FAR_SHARE or np.count_nonzero(far) < MIN_RUN_EVENTS:
+    if usual_share > MAX_USUAL_FAR_SHARE() or np.count_nonzero(far) < MIN_RUN_EVENTS():
         return None
     first, last, evidence = _most(
-        np.where(far, min(MAX_EVIDENCE, math.log(0.5 / usual_share)), math.log(0.5 / (1 - usual_share)))
+        np.where(far, min(MAX_EVIDENCE(), math.log(0.5 / usual_share)), math.log(0.5 / (1 - usual_share)))
     )
-    if np.mean(far[first:last]) >= FULL_SHARE:
+    if np.mean(far[first:last]) >= FULL_SHARE():
         first, last = _edges(before, values[start:end], first, last)
     inside = far[first:last]
     far_share = float(np.mean(inside))
-    if evidence < MIN_EVIDENCE or np.count_nonzero(inside) < MIN_RUN_EVENTS or far_share < MIN_FAR_SHARE:
+    if evidence < MIN_EVIDENCE() or np.count_nonzero(inside) < MIN_RUN_EVENTS() or far_share < MIN_FAR_SHARE():
         return None
-    if far_share < FULL_SHARE and (len(before) < MIN_MIXED_HISTORY or usual_share > MAX_MIXED_FAR_SHARE):
+    if far_share < FULL_SHARE() and (len(before) < MIN_MIXED_HISTORY() or usual_share > MAX_MIXED_FAR_SHARE()):
         return None
     run = values[start + first : start + last]
-    run = run if far_share >= FULL_SHARE else run[inside]
+    run = run if far_share >= FULL_SHARE() else run[inside]
     shift = float(np.median(run)) - usual
     error = _MEDIAN_ERROR * _spread(before, usual) * math.sqrt(1 / len(run) + 1 / len(before))
     factors = _factors(abs(shift), error, 2 * abs(boundary))
     if not factors:
         shift = float(np.median(values[start + first : start + last])) - usual
-        if shift < math.log(MIN_MULTIPLE):
+        if shift < math.log(MIN_MULTIPLE()):
             return None
     return Stretch(start + first, start + last, shift, factors, usual, usual + boundary, far_share, evidence)
 
@@ -298,13 +327,13 @@ def _edges(before: Floats, values: Floats, first: int, last: int) -> tuple[int, 
     usual = float(np.median(before))
     shift = float(np.median(values[first:last])) - usual
     nearer = shift * (2 * (values[first:last] - usual) - shift) / (2 * _spread(before, usual) ** 2)
-    start, end, _ = _most(np.clip(nearer, -MAX_EVIDENCE, MAX_EVIDENCE))
+    start, end, _ = _most(np.clip(nearer, -MAX_EVIDENCE(), MAX_EVIDENCE()))
     return first + start, first + end
 
 
 def _spread(values: Floats, middle: float) -> float:
     """The robust standard deviation of logarithms."""
-    return max(SMALLEST_DEVIATION, 1.4826 * float(np.median(np.abs(values - middle))))
+    return max(SMALLEST_DEVIATION(), 1.4826 * float(np.median(np.abs(values - middle))))
 
 
 def _factors(shift: float, error: float, least: float) -> tuple[int, ...]:
@@ -336,14 +365,16 @@ def judged_metrics(examination: Examination) -> set[tuple[UUID, str]]:
     return {
         (row.customer_id, row.metric_key)
         for row in size_rows(examination)
-        if row.period_logs and row.logs >= MIN_HISTORY and row.ended - row.began >= MIN_HISTORY_SPAN
+        if row.period_logs and row.logs >= MIN_HISTORY() and row.ended - row.began >= MIN_HISTORY_SPAN()
     }
 
 
-PARAMETER = (
-    f"single events in order of time, with at least {MIN_HISTORY} of the {SIZE_HISTORY.days // 7} weeks"
-    f" before: {MIN_RUN_EVENTS} or more that are nearer to the multiple than to the usual median,"
-    f" {MIN_FAR_SHARE:.0%} of those in their time, and likelier by it than by chance by e^{MIN_EVIDENCE:g}; from"
-    f" {FULL_SHARE:.0%} on all events in that time are meant"
-)
-"""The bounds in words, for the check's parameters."""
+def parameter() -> str:
+    """The bounds in words, for the check's parameters."""
+    return (
+        f"single events in order of time, with at least {MIN_HISTORY()} of the {SIZE_HISTORY().days // 7} weeks"
+        f" before: {MIN_RUN_EVENTS()} or more that are nearer to the multiple than to the usual median,"
+        f" {MIN_FAR_SHARE():.0%} of those in their time, and likelier by it than by chance by e^{MIN_EVIDENCE():g};"
+        " from"
+        f" {FULL_SHARE():.0%} on all events in that time are meant"
+    )

@@ -32,6 +32,7 @@ from sqlalchemy import (
 from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.multiplied import MIN_MULTIPLE, Run, runs
 from usage_explore.validation.checks.sizes import (
@@ -44,28 +45,46 @@ from usage_explore.validation.checks.sizes import (
 )
 from usage_explore.validation.periods import day_edges, day_number
 
-MIN_OTHER_EVENTS = 1_000
-"""Positive quantities of other customers before the period, at least, that a customer without history is compared with.
-"""
+# fmt: off
+MIN_OTHER_EVENTS = Bound("quantities", "min_outsized_other_events", 1_000, "events", 1, 100000000,
+    "Positive quantities of other customers before the period, at least, that a customer without history is "
+    "compared with.")
 
-OUTSIZED_RATIO = 30
-"""A quantity is outsized from this many times the largest one before."""
+OUTSIZED_RATIO = Bound("quantities", "outsized_ratio", 30, "factor", 1, 1000000,
+    "A quantity is outsized from this many times the largest one before.")
 
-MIN_OUTSIZED_EVENTS = 3
-"""So many outsized quantities of a customer's metric are unusual; fewer may be the tail of a wide distribution."""
+MIN_OUTSIZED_EVENTS = Bound("quantities", "min_outsized_events", 3, "events", 1, 100000,
+    "So many outsized quantities of a customer's metric are unusual; fewer may be the tail of a wide distribution.")
 
-MIN_DEVIATIONS = 6
-"""Fewer are unusual from this many standard deviations of the logarithms before, the customer's or the metric's."""
+MIN_DEVIATIONS = Bound("quantities", "min_deviations", 6, "deviations", 1, 100,
+    "Fewer are unusual from this many standard deviations of the logarithms before, the customer's or the metric's.")
 
-MONTH_RATIO = 10
-"""A single quantity is outsized, however wide the distribution, from this many times all that was usual in as long a
-time as the period: it alone is billed as ten such periods."""
+MONTH_RATIO = Bound("quantities", "month_ratio", 10, "factor", 1, 1000000,
+    "A single quantity is outsized, however wide the distribution, from this many times all that was usual in as "
+    "long a time as the period: it alone is billed as ten such periods.")
 
-MIN_MONTH_QUANTITIES, MIN_MONTH_HISTORY = 10, timedelta(days=28)
-"""Quantities before the period, and time since the first of them, at least, that say what was usual in such a time."""
+MIN_MONTH_QUANTITIES = Bound("quantities", "min_month_quantities", 10, "events", 1, 1000000,
+    "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
+    "time.")
 
-MIN_MONTH_DEVIATIONS = 3.5
-"""Standard deviations of the logarithms before, at least, of such a quantity."""
+MIN_MONTH_HISTORY = Bound("quantities", "min_month_history", timedelta(days=28), "days", 1, 400,
+    "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
+    "time.")
+
+MIN_MONTH_DEVIATIONS = Bound("quantities", "min_month_deviations", 3.5, "deviations", 0, 100,
+    "Standard deviations of the logarithms before, at least, of such a quantity.")
+# fmt: on
+
+BOUNDS = (
+    MIN_OTHER_EVENTS,
+    OUTSIZED_RATIO,
+    MIN_OUTSIZED_EVENTS,
+    MIN_DEVIATIONS,
+    MONTH_RATIO,
+    MIN_MONTH_QUANTITIES,
+    MIN_MONTH_HISTORY,
+    MIN_MONTH_DEVIATIONS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ class Size:
     @property
     def threshold(self) -> Decimal:
         """The least outsized quantity."""
-        return OUTSIZED_RATIO * self.usual if self.bound is None else self.bound
+        return OUTSIZED_RATIO() * self.usual if self.bound is None else self.bound
 
     @property
     def times(self) -> Decimal:
@@ -153,37 +172,37 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
         month = _usual_in_period(examination, row)
         if run is not None:
             bound = run.boundary
-        elif month is not None and row.largest >= MONTH_RATIO * month:
-            bound = min(MONTH_RATIO * month, OUTSIZED_RATIO * usual)
-        elif row.before < MIN_HISTORY_QUANTITIES or row.ended - row.began < MIN_HISTORY_SPAN:
+        elif month is not None and row.largest >= MONTH_RATIO() * month:
+            bound = min(MONTH_RATIO() * month, OUTSIZED_RATIO() * usual)
+        elif row.before < MIN_HISTORY_QUANTITIES() or row.ended - row.began < MIN_HISTORY_SPAN():
             beside = [quantity for quantity, customer in largest[row.metric_key] if customer != row.customer_id]
-            if events[row.metric_key] - row.before < MIN_OTHER_EVENTS or not beside:
+            if events[row.metric_key] - row.before < MIN_OTHER_EVENTS() or not beside:
                 unjudged += 1
                 continue
             usual, whose = beside[0], "the other customers"
         judged += 1
-        if bound is not None or row.largest >= OUTSIZED_RATIO * usual:
+        if bound is not None or row.largest >= OUTSIZED_RATIO() * usual:
             variances = [squares[row.metric_key] / max(1, freedom[row.metric_key])]
             variances.append(_spread(row.logs, row.log_sum, row.log_squares) / max(1, row.logs - 1))
             above = float(row.largest.ln()) - (row.log_sum / row.logs if row.logs else float(usual.ln()))
-            deviations = above / max(SMALLEST_DEVIATION, math.sqrt(max(variances)))
+            deviations = above / max(SMALLEST_DEVIATION(), math.sqrt(max(variances)))
             size = Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose, bound, run)
             result.append(size)
     note = (
         f"whether quantities are far too large was not judged for {unjudged:,} of"
-        f" {judged + unjudged:,} customers' metrics: fewer than {MIN_HISTORY_QUANTITIES} positive quantities in"
-        f" the {SIZE_HISTORY.days // 7} weeks before"
+        f" {judged + unjudged:,} customers' metrics: fewer than {MIN_HISTORY_QUANTITIES()} positive quantities in"
+        f" the {SIZE_HISTORY().days // 7} weeks before"
     )
     return result, note if unjudged else ""
 
 
 def _usual_in_period(examination: Examination, row: Any) -> Decimal | None:
     """What the customer's metric usually comes to in as long a time as the period; None where too little is known."""
-    if row.before < MIN_MONTH_QUANTITIES:
+    if row.before < MIN_MONTH_QUANTITIES():
         return None
     since, until = examination.period.span
     known = since - row.began
-    if known < MIN_MONTH_HISTORY:
+    if known < MIN_MONTH_HISTORY():
         return None
     share = ratio(Decimal((until - since) // timedelta(seconds=1)), Decimal(known // timedelta(seconds=1)))
     return Decimal(row.quantity_before) * share
@@ -202,18 +221,25 @@ def outsized(examination: Examination, sizes: Sequence[Size]) -> Iterator[tuple[
     days = examination.rows(outsized_days(examination.table, examination.period, sizes))
     for key, members in groupby(days, key=attrgetter("customer_id", "metric_key")):
         rows, size = list(members), by_key[key]
-        least = MIN_DEVIATIONS if size.bound is None else MIN_MONTH_DEVIATIONS
-        if size.run or size.deviations >= least or sum(row.events for row in rows) >= MIN_OUTSIZED_EVENTS:
+        least = MIN_DEVIATIONS() if size.bound is None else MIN_MONTH_DEVIATIONS()
+        if size.run or size.deviations >= least or sum(row.events for row in rows) >= MIN_OUTSIZED_EVENTS():
             yield from ((size, row) for row in rows)
 
 
-PARAMETER = (
-    f"{OUTSIZED_RATIO} times the largest of at least {MIN_HISTORY_QUANTITIES} positive quantities of the customer's"
-    f" metric in the {SIZE_HISTORY.days // 7} weeks before, over {MIN_HISTORY_SPAN.days} days or more; with fewer, of"
-    f" all other customers, if these have {MIN_OTHER_EVENTS:,} before, else not judged. {MIN_OUTSIZED_EVENTS} such"
-    f" quantities, or one beyond {MIN_DEVIATIONS} standard deviations of the logarithms before. One that is"
-    f" {MONTH_RATIO} times all that is usual in as long a time as the period, by {MIN_MONTH_QUANTITIES} quantities of"
-    f" {MIN_MONTH_HISTORY.days} days or more, beyond {MIN_MONTH_DEVIATIONS} deviations. A run of quantities (see runs"
-    f" of unit_slips) from {MIN_MULTIPLE} times the usual median on that no unit explains"
-)
-"""The bounds in words, for the check's parameters."""
+def parameter() -> str:
+    """The bounds in words, for the check's parameters."""
+    return (
+        f"{OUTSIZED_RATIO()} times the largest of at least {MIN_HISTORY_QUANTITIES()} positive quantities of the"
+        " customer's"
+        f" metric in the {SIZE_HISTORY().days // 7} weeks before, over {MIN_HISTORY_SPAN().days} days or more; with"
+        " fewer, of"
+        f" all other customers, if these have {MIN_OTHER_EVENTS():,} before, else not judged. {MIN_OUTSIZED_EVENTS()}"
+        " such"
+        f" quantities, or one beyond {MIN_DEVIATIONS()} standard deviations of the logarithms before. One that is"
+        f" {MONTH_RATIO()} times all that is usual in as long a time as the period, by {MIN_MONTH_QUANTITIES()}"
+        " quantities of"
+        f" {MIN_MONTH_HISTORY().days} days or more, beyond {MIN_MONTH_DEVIATIONS()} deviations. A run of quantities"
+        " (see"
+        " runs"
+        f" of unit_slips) from {MIN_MULTIPLE()} times the usual median on that no unit explains"
+    )

@@ -10,20 +10,30 @@ from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, case, func
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import earlier
 
-SIZE_HISTORY = timedelta(weeks=8)
-"""Time before the period that says how large a customer's quantities are."""
+# fmt: off
+SIZE_HISTORY = Bound("common", "size_history", timedelta(weeks=8), "weeks", 1, 52,
+    "Time before the period that says how large a customer's quantities are.")
 
-MIN_HISTORY_QUANTITIES = 20
-"""Positive quantities of a customer's metric before the period, at least, that say how large they are."""
+MIN_HISTORY_QUANTITIES = Bound("common", "min_history_quantities", 20, "events", 1, 1000000,
+    "Positive quantities of a customer's metric before the period, at least, that say how large they are.")
 
-MIN_HISTORY_SPAN = timedelta(days=5)
-"""Time from the first to the last of these quantities, at least."""
+MIN_HISTORY_SPAN = Bound("common", "min_history_span", timedelta(days=5), "days", 0, 400,
+    "Time from the first to the last of these quantities, at least.")
 
-SMALLEST_DEVIATION = 0.05
-"""The least standard deviation of logarithms: many customers send the same quantity every time."""
+SMALLEST_DEVIATION = Bound("common", "smallest_deviation", 0.05, "logarithm", 0.001, 10,
+    "The least standard deviation of logarithms: many customers send the same quantity every time.")
+# fmt: on
+
+BOUNDS = (
+    SIZE_HISTORY,
+    MIN_HISTORY_QUANTITIES,
+    MIN_HISTORY_SPAN,
+    SMALLEST_DEVIATION,
+)
 
 
 def sizes(table: Table, period: Period) -> Select[Any]:
@@ -57,7 +67,7 @@ def sizes(table: Table, period: Period) -> Select[Any]:
             func.coalesce(func.sum(logarithm).filter(~before), 0.0).label("period_log_sum"),
             func.coalesce(func.sum(logarithm * logarithm).filter(~before), 0.0).label("period_log_squares"),
         )
-        .where(*conditions(table, period.replace(since=earlier(period.span[0], SIZE_HISTORY))), *countable(table))
+        .where(*conditions(table, period.replace(since=earlier(period.span[0], SIZE_HISTORY()))), *countable(table))
         .group_by(c.customer_id, c.metric_key)
     )
 
@@ -71,6 +81,6 @@ def countable(table: Table) -> list[ColumnElement[bool]]:
 def size_rows(examination: Examination) -> list[Any]:
     """The rows of `sizes`, computed once for all checks of an examination."""
     if "sizes" not in examination.shared:
-        examination.shared["sizes"] = list(examination.rows(sizes(examination.table, examination.period)))
+        examination.shared["sizes"] = list(examination.extracted_rows(sizes(examination.table, examination.period)))
     result: list[Any] = examination.shared["sizes"]
     return result

@@ -24,6 +24,8 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array
+from usage_explore.validation import cost_drivers
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -47,8 +49,9 @@ from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
 
-HISTORY = timedelta(days=30)
-"""Time before the period whose events say what is usual."""
+# fmt: off
+HISTORY = Bound("unit_costs", "history", timedelta(days=30), "days", 1, 400,
+    "Time before the period whose events say what is usual.")
 
 STEPS_PER_E = 200
 """Steps of the natural logarithm of a unit cost; one is about 0.5 %."""
@@ -56,49 +59,70 @@ STEPS_PER_E = 200
 MAX_KEYS = 2
 """Keys that a metric's unit cost may depend on."""
 
-MIN_GAIN = 0.25
-"""Share of the spread that a key takes away."""
+MIN_GAIN = Bound("unit_costs", "min_gain", 0.25, "share", 0, 1,
+    "Share of the spread that a key takes away.")
 
-MIN_GROUP_EVENTS = 30
-"""Events from which a group has a usual unit cost."""
+MIN_GROUP_EVENTS = Bound("unit_costs", "min_group_events", 30, "events", 2, 1000000,
+    "Events from which a group has a usual unit cost.")
 
-MIN_HISTORY_EVENTS = 200
-"""Events before the period from which they alone say what is usual; with fewer, the period's do too."""
+MIN_HISTORY_EVENTS = Bound("unit_costs", "min_history_events", 200, "events", 1, 1000000,
+    "Events before the period from which they alone say what is usual; with fewer, the period's do too.")
 
 QUANTILES = (0.1, 0.9)
 """Quantiles of a group that its band is computed from: up to a tenth of the history may itself be wrong."""
 
-BAND_WIDTH = 2.5
-"""Distance of the band's edges from the median, in multiples of the distance of those quantiles."""
+BAND_WIDTH = Bound("unit_costs", "band_width", 2.5, "factor", 1, 100,
+    "Distance of the band's edges from the median, in multiples of the distance of those quantiles.")
 
-MIN_BAND_FACTOR = Decimal("1.5")
-"""Factor between the median and the band's edges, at least."""
+MIN_BAND_FACTOR = Bound("unit_costs", "min_band_factor", Decimal("1.5"), "factor", 1.01, 1000,
+    "Factor between the median and the band's edges, at least.")
 
 CONSTANT_QUANTILES = (0.01, 0.99)
 """Quantiles of the events before that lie within a step of the median where a unit cost is constant."""
 
-MIN_CONSTANT_BAND_FACTOR = Decimal("1.03")
-"""Factor between a constant unit cost and the band's edges: an amount rounded to two or three digits differs by less,
-the change of a price by more."""
+MIN_CONSTANT_BAND_FACTOR = Bound("unit_costs", "min_constant_band_factor", Decimal("1.03"), "factor", 1.01, 1000,
+    "Factor between a constant unit cost and the band's edges: an amount rounded to two or three digits differs by "
+    "less, the change of a price by more.")
 
-MAX_QUANTILE_FACTOR = 5
-"""Factor between the quantiles up to which a group has a usual unit cost."""
+MAX_QUANTILE_FACTOR = Bound("unit_costs", "max_quantile_factor", 5, "factor", 1, 1000,
+    "Factor between the quantiles up to which a group has a usual unit cost.")
 
-MAX_GAP = timedelta(days=3)
-"""Time between events of one incident: nights and weekends lie between."""
+MAX_GAP = Bound("unit_costs", "max_gap", timedelta(days=3), "days", 0.01, 400,
+    "Time between events of one incident: nights and weekends lie between.")
 
-MAX_SPLIT_CUSTOMERS = 3
-"""Customers of an incident of `HIGH_FACTOR` that have a finding each: such a factor is a customer's wrong unit, not a
-supplier's price."""
+MAX_SPLIT_CUSTOMERS = Bound("unit_costs", "max_split_customers", 3, "customers", 0, 10000,
+    "Customers of an incident of `HIGH_FACTOR` that have a finding each: such a factor is a customer's wrong unit, "
+    "not a supplier's price.")
 
-MIN_INCIDENT_EVENTS = 10
-"""Events of an incident; fewer are added up to one finding by metric and direction."""
+MIN_INCIDENT_EVENTS = Bound("unit_costs", "min_incident_events", 10, "events", 1, 1000000,
+    "Events of an incident; fewer are added up to one finding by metric and direction.")
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of the period's cost in its currency from which an excess is high."""
+HIGH_SHARE = Bound("unit_costs", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the period's cost in its currency from which an excess is high.")
 
-MIN_HIGH_EVENTS, HIGH_FACTOR = 50, 10
-"""Events, and factor between actual and usual cost, from which an incident is high whatever its share."""
+MIN_HIGH_EVENTS = Bound("unit_costs", "min_high_events", 50, "events", 1, 1000000,
+    "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
+
+HIGH_FACTOR = Bound("unit_costs", "high_factor", 10, "factor", 1, 100000,
+    "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
+# fmt: on
+
+BOUNDS = (
+    HISTORY,
+    MIN_GAIN,
+    MIN_GROUP_EVENTS,
+    MIN_HISTORY_EVENTS,
+    BAND_WIDTH,
+    MIN_BAND_FACTOR,
+    MIN_CONSTANT_BAND_FACTOR,
+    MAX_QUANTILE_FACTOR,
+    MAX_GAP,
+    MAX_SPLIT_CUSTOMERS,
+    MIN_INCIDENT_EVENTS,
+    HIGH_SHARE,
+    MIN_HIGH_EVENTS,
+    HIGH_FACTOR,
+)
 
 _RATE = Context(prec=12)
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -215,7 +239,7 @@ def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = No
             func.sum(func.abs(c.quantity)).label("quantity"),
             func.sum(func.abs(c.external_cost_amount)).label("cost"),
         )
-        .where(*with_cost(table, period.replace(since=earlier(since, HISTORY))))
+        .where(*with_cost(table, period.replace(since=earlier(since, HISTORY()))))
         .group_by(*columns)
     )
 
@@ -302,11 +326,11 @@ def examine(examination: Examination) -> Outcome:
     if examination.closed_until <= period.span[0]:
         return Outcome()
     closed = period.replace(until=examination.closed_until)
-    with_history = closed.replace(since=earlier(closed.span[0], HISTORY))
+    with_history = closed.replace(since=earlier(closed.span[0], HISTORY()))
     by_metric: dict[str, list[Any]] = {}
     for event in sampled(examination.rows(sample(table, with_history, examination.totals.events))):
         by_metric.setdefault(event.metric, []).append(event)
-    keys = {metric: best_keys(events, unit_cost_spread, MIN_GAIN, MAX_KEYS) for metric, events in by_metric.items()}
+    keys = {metric: best_keys(events, unit_cost_spread, MIN_GAIN(), MAX_KEYS) for metric, events in by_metric.items()}
     bands, left = bands_of(examination.rows(statement(table, closed, keys)))
     if not left:
         return Outcome(looked_at=len(bands))
@@ -330,16 +354,16 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
     bands, left = [], []
     for (metric, currency, *values), members in groups.items():
         before = [row for row in members if row.before]
-        is_constant = sum(row.events for row in before) >= MIN_GROUP_EVENTS and _is_constant(before)
-        known = before if is_constant or sum(row.events for row in before) >= MIN_HISTORY_EVENTS else members
-        if sum(row.events for row in known) < MIN_GROUP_EVENTS:
+        is_constant = sum(row.events for row in before) >= MIN_GROUP_EVENTS() and _is_constant(before)
+        known = before if is_constant or sum(row.events for row in before) >= MIN_HISTORY_EVENTS() else members
+        if sum(row.events for row in known) < MIN_GROUP_EVENTS():
             continue
         middle, (low, high) = _quantile(known, 0.5), (_quantile(known, share) for share in QUANTILES)
-        if high - low > STEPS_PER_E * log(MAX_QUANTILE_FACTOR):
+        if high - low > STEPS_PER_E * log(MAX_QUANTILE_FACTOR()):
             continue
-        min_distance = ceil(STEPS_PER_E * log(MIN_CONSTANT_BAND_FACTOR if is_constant else MIN_BAND_FACTOR))
-        lowest = middle - max(min_distance, ceil(BAND_WIDTH * (middle - low)))
-        highest = middle + max(min_distance, ceil(BAND_WIDTH * (high - middle)))
+        min_distance = ceil(STEPS_PER_E * log(MIN_CONSTANT_BAND_FACTOR() if is_constant else MIN_BAND_FACTOR()))
+        lowest = middle - max(min_distance, ceil(BAND_WIDTH() * (middle - low)))
+        highest = middle + max(min_distance, ceil(BAND_WIDTH() * (high - middle)))
         usual_rows = [row for row in known if abs(row.step - middle) <= 1]
         usual = _RATE.divide(
             total(row.cost for row in usual_rows), total(row.quantity for row in usual_rows) or Decimal(1)
@@ -380,15 +404,15 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
             for run in _runs(sorted(alike, key=lambda member: member.row.first))
             for incident in _by_customer(Incident(*key, run))
         ]
-        large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS]
-        few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS for member in run.deviations]
+        large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS()]
+        few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS() for member in run.deviations]
         if few:
             small.append(Incident(*key, few))
     return large, small
 
 
 def _is_far(incident: Incident) -> bool:
-    return incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
+    return incident.factor >= HIGH_FACTOR() or incident.factor * HIGH_FACTOR() <= 1
 
 
 def _by_factor(metric: str, too_high: bool, deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
@@ -399,7 +423,7 @@ def _by_factor(metric: str, too_high: bool, deviations: Iterable[Deviation]) -> 
         ((Incident(metric, too_high, [deviation]).factor, deviation) for deviation in deviations),
         key=lambda pair: pair[0],
     ):
-        if last is not None and factor > HIGH_FACTOR * last:
+        if last is not None and factor > HIGH_FACTOR() * last:
             yield group
             group = []
         group.append(deviation)
@@ -410,7 +434,7 @@ def _by_factor(metric: str, too_high: bool, deviations: Iterable[Deviation]) -> 
 
 def _by_customer(incident: Incident) -> list[Incident]:
     """The incident, or those of each of its few customers, see `MAX_SPLIT_CUSTOMERS`."""
-    if not _is_far(incident) or not 1 < len(incident.customers) <= MAX_SPLIT_CUSTOMERS:
+    if not _is_far(incident) or not 1 < len(incident.customers) <= MAX_SPLIT_CUSTOMERS():
         return [incident]
     return [
         Incident(incident.metric, incident.too_high, [one for one in incident.deviations if one.row.customer_id == who])
@@ -424,7 +448,7 @@ def _runs(deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
     last: datetime | None = None
     for deviation in deviations:
         first, until = deviation.row.first, deviation.row.last + INSTANT
-        if last is not None and first - last > MAX_GAP:
+        if last is not None and first - last > MAX_GAP():
             yield run
             run = []
         last = max(last, until) if run and last else until
@@ -446,7 +470,7 @@ def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tupl
     findings = [_finding(examination, incident, share, _severity(incident, share[0])) for share, incident in shown]
     for incident in small:
         share = _share(examination, incident)
-        findings.append(_finding(examination, incident, share, "medium" if share[0] >= HIGH_SHARE else "low"))
+        findings.append(_finding(examination, incident, share, "medium" if share[0] >= HIGH_SHARE() else "low"))
     return tuple(findings), note
 
 
@@ -456,7 +480,7 @@ def _share(examination: Examination, incident: Incident) -> tuple[Decimal, str]:
 
 
 def _severity(incident: Incident, share: Decimal) -> Severity:
-    return "high" if share >= HIGH_SHARE or (_is_far(incident) and incident.events >= MIN_HIGH_EVENTS) else "medium"
+    return "high" if share >= HIGH_SHARE() or (_is_far(incident) and incident.events >= MIN_HIGH_EVENTS()) else "medium"
 
 
 def _finding(examination: Examination, incident: Incident, share: tuple[Decimal, str], severity: Severity) -> Finding:
@@ -531,22 +555,24 @@ CHECK = Check(
     title="Unit costs",
     means="What we are charged for a unit is not what it used to be: a supplier's price, or a unit, is wrong, and with"
     " it every invoice that passes the cost on.",
-    parameters={
-        "usual": f"the median of the group's events in the {HISTORY.days} days before the period, if there are"
-        f" {MIN_HISTORY_EVENTS}; else of the period's too, at least {MIN_GROUP_EVENTS}",
+    parameters=lambda: {
+        "usual": f"the median of the group's events in the {HISTORY().days} days before the period, if there are"
+        f" {MIN_HISTORY_EVENTS()}; else of the period's too, at least {MIN_GROUP_EVENTS()}",
         "group": f"metric and currency, and up to {MAX_KEYS} of the price and the dimensions, each of which takes"
-        f" {percent(Decimal(str(MIN_GAIN)))} of the spread of a sample",
-        "band": f"{BAND_WIDTH} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
-        f" least by the factor {MIN_BAND_FACTOR}, or {MIN_CONSTANT_BAND_FACTOR} where the quantiles"
-        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS} events or more before lie within"
+        f" {percent(Decimal(str(MIN_GAIN())))} of the spread of a sample",
+        "band": f"{BAND_WIDTH()} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
+        f" least by the factor {MIN_BAND_FACTOR()}, or {MIN_CONSTANT_BAND_FACTOR()} where the quantiles"
+        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS()} events or more before lie within"
         f" {percent(Decimal(1) / STEPS_PER_E)} of it; none if those quantiles are more than the factor"
-        f" {MAX_QUANTILE_FACTOR} apart",
-        "high": f"the excess is {percent(HIGH_SHARE)} of the period's cost in its currency, or {MIN_HIGH_EVENTS} events"
-        f" cost {HIGH_FACTOR} times as much or as little; other incidents are medium, and fewer than"
-        f" {MIN_INCIDENT_EVENTS} events with less excess low",
+        f" {MAX_QUANTILE_FACTOR()} apart",
+        "high": f"the excess is {percent(HIGH_SHARE())} of the period's cost in its currency, or {MIN_HIGH_EVENTS()}"
+        " events"
+        f" cost {HIGH_FACTOR()} times as much or as little; other incidents are medium, and fewer than"
+        f" {MIN_INCIDENT_EVENTS()} events with less excess low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="groups of costs",
+    bounds=(*BOUNDS, *cost_drivers.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -28,6 +28,8 @@ from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation import usage_sums
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     SEVERITIES,
@@ -38,8 +40,10 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
+from usage_explore.validation.checks.multiplied import BOUNDS as MULTIPLIED_BOUNDS
 from usage_explore.validation.checks.multiplied import FACTORS, Run, judged_metrics, runs, spans_overlap
-from usage_explore.validation.checks.multiplied import PARAMETER as RUNS
+from usage_explore.validation.checks.multiplied import parameter as runs_parameter
+from usage_explore.validation.checks.sizes import BOUNDS as SIZE_BOUNDS
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, earlier, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
@@ -52,23 +56,38 @@ from usage_explore.validation.usage_sums import (
 
 NAME = "unit_slips"  # in links, options and JSON
 
-HISTORY = timedelta(days=28)
-"""Time before the period in which a customer's history is looked for."""
+# fmt: off
+HISTORY = Bound("unit_slips", "history", timedelta(days=28), "days", 1, 400,
+    "Time before the period in which a customer's history is looked for.")
 
-MIN_HISTORY_DAYS, MAX_HISTORY_DAYS = 5, 28
-"""Days of a customer's metric that a day is compared with: its latest ones before."""
+MIN_HISTORY_DAYS = Bound("unit_slips", "min_history_days", 5, "days", 1, 400,
+    "Days of a customer's metric that a day is compared with: its latest ones before.")
 
-MIN_DAILY_EVENTS = 8
-"""Positive quantities of a day from which it is judged and part of the history."""
+MAX_HISTORY_DAYS = Bound("unit_slips", "max_history_days", 28, "days", 1, 400,
+    "Days of a customer's metric that a day is compared with: its latest ones before.")
 
-MIN_DEVIATION = 5
-"""Deviation of each quartile from the history, in multiples of the history's own spread."""
+MIN_DAILY_EVENTS = Bound("unit_slips", "min_daily_events", 8, "events", 1, 100000,
+    "Positive quantities of a day from which it is judged and part of the history.")
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of the customer's quantity of the metric, too much or missing, from which a finding is high."""
+MIN_DEVIATION = Bound("unit_slips", "min_deviation", 5, "spreads", 1, 100,
+    "Deviation of each quartile from the history, in multiples of the history's own spread.")
 
-MIN_HIGH_EVENTS = 20
-"""Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`."""
+HIGH_SHARE = Bound("unit_slips", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the customer's quantity of the metric, too much or missing, from which a finding is high.")
+
+MIN_HIGH_EVENTS = Bound("unit_slips", "min_high_events", 20, "events", 1, 1000000,
+    "Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`.")
+# fmt: on
+
+BOUNDS = (
+    HISTORY,
+    MIN_HISTORY_DAYS,
+    MAX_HISTORY_DAYS,
+    MIN_DAILY_EVENTS,
+    MIN_DEVIATION,
+    HIGH_SHARE,
+    MIN_HIGH_EVENTS,
+)
 
 SMALLEST_QUANTITY = Decimal("1E-150")
 """The least positive quantity that runs of events are judged by."""
@@ -187,7 +206,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     `quartiles` numeric[], `quantity` numeric, `first`, `last` timestamptz. Ordered by customer, metric and day.
     """
     c = table.c
-    widened = period.replace(since=earlier(period.span[0], HISTORY))
+    widened = period.replace(since=earlier(period.span[0], HISTORY()))
     day = day_number(c.timestamp, day_edges(widened)).label("day")
     quartiles = func.percentile_disc(array((0.25, 0.5, 0.75), Float()))
     return (
@@ -203,7 +222,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
         )
         .where(*conditions(table, widened), c.quantity > 0, _is_finite(c.quantity))
         .group_by(c.customer_id, c.metric_key, day)
-        .having(func.count() >= MIN_DAILY_EVENTS)
+        .having(func.count() >= MIN_DAILY_EVENTS())
         .order_by(c.customer_id, c.metric_key, day)
     )
 
@@ -216,8 +235,8 @@ def _is_finite(quantity: ColumnElement[Decimal]) -> ColumnElement[bool]:
 
 def unit_errors(days: Iterable[Day]) -> Iterator[UnitError]:
     """The unit errors among the days of one customer's metric, given in order."""
-    history: deque[tuple[float, ...]] = deque(maxlen=MAX_HISTORY_DAYS)
-    medians: deque[Decimal] = deque(maxlen=MAX_HISTORY_DAYS)
+    history: deque[tuple[float, ...]] = deque(maxlen=MAX_HISTORY_DAYS())
+    medians: deque[Decimal] = deque(maxlen=MAX_HISTORY_DAYS())
     run: list[tuple[Day, float]] = []
     for day in days:
         logs = tuple(map(_log, day.quartiles))
@@ -236,7 +255,7 @@ def unit_errors(days: Iterable[Day]) -> Iterator[UnitError]:
 
 def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float | None:
     """The logarithm of the factor by which a day's quartiles are shifted; None if it has no unit error."""
-    if len(history) < MIN_HISTORY_DAYS:
+    if len(history) < MIN_HISTORY_DAYS():
         return None
     shifts, spreads = [], []
     for index, value in enumerate(logs):
@@ -247,7 +266,7 @@ def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float 
     day_shift = median(shifts)
     factor = min(_LOG_FACTORS, key=lambda log: abs(log - day_shift))
     for shift, spread in zip(shifts, spreads, strict=True):
-        if abs(shift) <= MIN_DEVIATION * spread:
+        if abs(shift) <= MIN_DEVIATION() * spread:
             return None
         if abs(shift - factor) > max(_MAX_FACTOR_ERROR, _MAX_FACTOR_ERROR_SPREADS * spread):
             return None
@@ -293,7 +312,7 @@ def examine(examination: Examination) -> Outcome:
     rows = examination.extracted_rows(statement(examination.table, closed))
     for (customer, metric), members in groupby(rows, key=attrgetter("customer_id", "metric_key")):
         days = [Day(row.day, row.quartiles, row.events, row.quantity, row.first, row.last) for row in members]
-        inside_days = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS:])
+        inside_days = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS() :])
         judged_days += inside_days
         if inside_days:
             judged.add((customer, metric))
@@ -312,8 +331,8 @@ def examine(examination: Examination) -> Outcome:
     series = count_series(examination, closed)
     if sparse := series - len(judged):
         notes.append(
-            f"{sparse:,} of {series:,} customers' metrics not judged: no day of at least {MIN_DAILY_EVENTS} positive"
-            f" quantities after {MIN_HISTORY_DAYS} such days"
+            f"{sparse:,} of {series:,} customers' metrics not judged: no day of at least {MIN_DAILY_EVENTS()} positive"
+            f" quantities after {MIN_HISTORY_DAYS()} such days"
         )
     return Outcome(
         findings=tuple(_finding(examination, severity, error) for severity, error in shown),
@@ -349,7 +368,7 @@ def _severities(examination: Examination, errors: list[_CustomerError]) -> list[
     for error in errors:
         wrong = part(error.quantity - error.corrected(error.factors[0]), usage[error.customer_id, error.metric_key][1])
         severities.append(
-            "high" if wrong >= (HIGH_SHARE if error.events >= MIN_HIGH_EVENTS else LARGE_SHARE()) else "medium"
+            "high" if wrong >= (HIGH_SHARE() if error.events >= MIN_HIGH_EVENTS() else LARGE_SHARE()) else "medium"
         )
     return severities
 
@@ -369,7 +388,7 @@ def _finding(examination: Examination, severity: Severity, error: _CustomerError
         what = "the quantities are"
     else:
         what = f"{percent(Decimal(str(round(error.run.far_share, 3))))} of the quantities in that time are"
-    medians = ", ".join(plain(day.quartiles[1]) for day in days[:MAX_HISTORY_DAYS])
+    medians = ", ".join(plain(day.quartiles[1]) for day in days[: MAX_HISTORY_DAYS()])
     bound: dict[str, object] = {}
     if error.threshold is not None:
         bound = {"quantity_min" if error.multiplies else "quantity_max": error.threshold}
@@ -446,20 +465,23 @@ CHECK = Check(
     name=NAME,
     title="Unit errors",
     means="Seconds sent as minutes, or bytes as kilobytes: the invoice is too high or too low by the factor.",
-    parameters={
+    parameters=lambda: {
         "factors": ", ".join(f"×{factor:,} and ÷{factor:,}" for factor in FACTORS),
-        "history": f"the customer's latest {MAX_HISTORY_DAYS} days of the metric before, at least {MIN_HISTORY_DAYS},"
-        f" within {duration(HISTORY)} before the period; a day has at least {MIN_DAILY_EVENTS} positive quantities",
+        "history": f"the customer's latest {MAX_HISTORY_DAYS()} days of the metric before, at least"
+        f" {MIN_HISTORY_DAYS()},"
+        f" within {duration(HISTORY())} before the period; a day has at least {MIN_DAILY_EVENTS()} positive quantities",
         "factor": f"each that the ratio agrees with to {_RATIO_ERRORS} standard errors, of the spread of the days'"
         " medians; several, such as 1,000 or 1,024, if that does not tell them apart",
         "unit error": "all quartiles of a day are shifted from those of the history by the same factor, each by more"
-        f" than {MIN_DEVIATION} times the history's own spread",
-        "runs": RUNS,
-        "high": f"at least {MIN_HIGH_EVENTS} events, and the excess or shortfall is at least {percent(HIGH_SHARE)} of"
+        f" than {MIN_DEVIATION()} times the history's own spread",
+        "runs": runs_parameter(),
+        "high": f"at least {MIN_HIGH_EVENTS()} events, and the excess or shortfall is at least"
+        f" {percent(HIGH_SHARE())} of"
         f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE())}; else medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="days of a customer's metric",
+    bounds=(*BOUNDS, *MULTIPLIED_BOUNDS, *SIZE_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )
