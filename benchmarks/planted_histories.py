@@ -34,6 +34,7 @@ import numpy as np
 
 from benchmarks import histories, incidents
 from benchmarks.histories import COLUMNS, History, Incident, history, period
+from benchmarks.home import default_folder
 from usage_explore import connect
 from usage_explore.db import StorageOptions, ddl, embedded
 from usage_explore.db.schema import events_table
@@ -251,7 +252,7 @@ def _line(finding: Finding) -> str:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--seeds", default="", help="Seeds with commas, printed with details; without: all, written to a file.")
-@click.option("--home", type=click.Path(path_type=Path), default=Path("/tmp/usage-explore-histories"))
+@click.option("--home", type=click.Path(path_type=Path), default=lambda: default_folder() / "histories")
 @click.option("--only", default="planted,clean", help="Which histories.")
 def main(seeds: str, home: Path, only: str) -> None:
     """Validate planted and clean histories and compare the findings with the truth."""

@@ -106,9 +106,10 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     events_before, events_after = sums[places] - sums[places - days_before], sums[-1] - sums[places]
     before, after = events_before / days_before, events_after / days
     recent = (sums[places] - sums[places - RECENT_DAYS()]) / RECENT_DAYS()
-    largest_before = np.array([values[place - RECENT_DAYS() : place].max() for place in places])
+    windows = np.lib.stride_tricks.sliding_window_view(values[places[0] - RECENT_DAYS() : places[-1]], RECENT_DAYS())
+    largest_before = windows.max(axis=1)
     both = (events_before + events_after) / (days_before + days)
-    largest = np.array([values[place:].max() for place in places])
+    largest = np.maximum.accumulate(values[::-1])[::-1][places]
     without_largest = (events_after - largest) / (days - 1)  # one day is no level
     ratio = _log(events_before, before, both) + _log(events_after, after, both)
     enough = np.ones(len(places), np.bool_)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from functools import cached_property
-from math import ceil, log
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +34,19 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
+from usage_explore.validation.checks.unit_cost_bands import (
+    BAND_WIDTH,
+    CONSTANT_QUANTILES,
+    MAX_QUANTILE_FACTOR,
+    MIN_BAND_FACTOR,
+    MIN_CONSTANT_BAND_FACTOR,
+    MIN_GROUP_EVENTS,
+    MIN_HISTORY_EVENTS,
+    QUANTILES,
+    STEPS_PER_E,
+    Band,
+    bands_of,
+)
 from usage_explore.validation.cost_drivers import (
     Keys,
     best_keys,
@@ -53,39 +65,11 @@ NAME = "unit_costs"
 HISTORY = Bound("unit_costs", "history", timedelta(days=30), "days", 1, 400,
     "Time before the period whose events say what is usual.")
 
-STEPS_PER_E = 200
-"""Steps of the natural logarithm of a unit cost; one is about 0.5 %."""
-
 MAX_KEYS = 2
 """Keys that a metric's unit cost may depend on."""
 
 MIN_GAIN = Bound("unit_costs", "min_gain", 0.25, "share", 0, 1,
     "Share of the spread that a key takes away.")
-
-MIN_GROUP_EVENTS = Bound("unit_costs", "min_group_events", 30, "events", 2, 1000000,
-    "Events from which a group has a usual unit cost.")
-
-MIN_HISTORY_EVENTS = Bound("unit_costs", "min_history_events", 200, "events", 1, 1000000,
-    "Events before the period from which they alone say what is usual; with fewer, the period's do too.")
-
-QUANTILES = (0.1, 0.9)
-"""Quantiles of a group that its band is computed from: up to a tenth of the history may itself be wrong."""
-
-BAND_WIDTH = Bound("unit_costs", "band_width", 2.5, "factor", 1, 100,
-    "Distance of the band's edges from the median, in multiples of the distance of those quantiles.")
-
-MIN_BAND_FACTOR = Bound("unit_costs", "min_band_factor", Decimal("1.5"), "factor", 1.01, 1000,
-    "Factor between the median and the band's edges, at least.")
-
-CONSTANT_QUANTILES = (0.01, 0.99)
-"""Quantiles of the events before that lie within a step of the median where a unit cost is constant."""
-
-MIN_CONSTANT_BAND_FACTOR = Bound("unit_costs", "min_constant_band_factor", Decimal("1.03"), "factor", 1.01, 1000,
-    "Factor between a constant unit cost and the band's edges: an amount rounded to two or three digits differs by "
-    "less, the change of a price by more.")
-
-MAX_QUANTILE_FACTOR = Bound("unit_costs", "max_quantile_factor", 5, "factor", 1, 1000,
-    "Factor between the quantiles up to which a group has a usual unit cost.")
 
 MAX_GAP = Bound("unit_costs", "max_gap", timedelta(days=3), "days", 0.01, 400,
     "Time between events of one incident: nights and weekends lie between.")
@@ -110,12 +94,6 @@ HIGH_FACTOR = Bound("unit_costs", "high_factor", 10, "factor", 1, 100000,
 BOUNDS = (
     HISTORY,
     MIN_GAIN,
-    MIN_GROUP_EVENTS,
-    MIN_HISTORY_EVENTS,
-    BAND_WIDTH,
-    MIN_BAND_FACTOR,
-    MIN_CONSTANT_BAND_FACTOR,
-    MAX_QUANTILE_FACTOR,
     MAX_GAP,
     MAX_SPLIT_CUSTOMERS,
     MIN_INCIDENT_EVENTS,
@@ -124,22 +102,9 @@ BOUNDS = (
     HIGH_FACTOR,
 )
 
-_RATE = Context(prec=12)
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MIN_FLOAT, _MAX_FLOAT = Decimal("1e-100"), Decimal("1e100")
 _KEY_COLUMNS = ("first_key", "second_key")
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A group's usual unit cost, and its lowest and highest usual step of the logarithm."""
-
-    metric: str
-    currency: str
-    values: tuple[str | None, ...]
-    usual: Decimal
-    low: int
-    high: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,54 +307,6 @@ def examine(examination: Examination) -> Outcome:
     return Outcome(findings=findings, looked_at=len(bands), note=note)
 
 
-def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
-    """The bands of the groups with a usual unit cost, and of these the bands that events of the period are outside of.
-
-    A group with too much spread has none: its cost does not depend on the quantity, or on something unknown.
-    """
-    groups: dict[Any, list[Any]] = {}
-    for row in rows:
-        if row.step is not None:
-            groups.setdefault((row.metric_key, row.currency, row.first_key, row.second_key), []).append(row)
-    bands, left = [], []
-    for (metric, currency, *values), members in groups.items():
-        before = [row for row in members if row.before]
-        is_constant = sum(row.events for row in before) >= MIN_GROUP_EVENTS() and _is_constant(before)
-        known = before if is_constant or sum(row.events for row in before) >= MIN_HISTORY_EVENTS() else members
-        if sum(row.events for row in known) < MIN_GROUP_EVENTS():
-            continue
-        middle, (low, high) = _quantile(known, 0.5), (_quantile(known, share) for share in QUANTILES)
-        if high - low > STEPS_PER_E * log(MAX_QUANTILE_FACTOR()):
-            continue
-        min_distance = ceil(STEPS_PER_E * log(MIN_CONSTANT_BAND_FACTOR() if is_constant else MIN_BAND_FACTOR()))
-        lowest = middle - max(min_distance, ceil(BAND_WIDTH() * (middle - low)))
-        highest = middle + max(min_distance, ceil(BAND_WIDTH() * (high - middle)))
-        usual_rows = [row for row in known if abs(row.step - middle) <= 1]
-        usual = _RATE.divide(
-            total(row.cost for row in usual_rows), total(row.quantity for row in usual_rows) or Decimal(1)
-        )
-        band = Band(metric, currency, tuple(values), usual, lowest, highest)
-        bands.append(band)
-        if any(not lowest <= row.step <= highest for row in members if not row.before):
-            left.append(band)
-    return bands, left
-
-
-def _is_constant(rows: Sequence[Any]) -> bool:
-    middle = _quantile(rows, 0.5)
-    return all(abs(_quantile(rows, share) - middle) <= 1 for share in CONSTANT_QUANTILES)
-
-
-def _quantile(rows: Sequence[Any], share: float) -> int:
-    """The step up to which this share of the events lies."""
-    left = share * sum(row.events for row in rows)
-    for row in sorted(rows, key=lambda row: row.step):
-        left -= row.events
-        if left <= 0:
-            return int(row.step)
-    raise LookupError("a group without events")
-
-
 def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Incident]]:
     """The incidents, and the events that are too few for one, added up by metric and direction."""
     series: dict[tuple[str, bool], list[Deviation]] = {}
@@ -557,14 +474,14 @@ CHECK = Check(
     " it every invoice that passes the cost on.",
     parameters=lambda: {
         "usual": f"the median of the group's events in the {HISTORY().days} days before the period, if there are"
-        f" {MIN_HISTORY_EVENTS()}; else of the period's too, at least {MIN_GROUP_EVENTS()}",
+        f" {MIN_HISTORY_EVENTS}; else of the period's too, at least {MIN_GROUP_EVENTS}",
         "group": f"metric and currency, and up to {MAX_KEYS} of the price and the dimensions, each of which takes"
         f" {percent(Decimal(str(MIN_GAIN())))} of the spread of a sample",
-        "band": f"{BAND_WIDTH()} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
-        f" least by the factor {MIN_BAND_FACTOR()}, or {MIN_CONSTANT_BAND_FACTOR()} where the quantiles"
-        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS()} events or more before lie within"
+        "band": f"{BAND_WIDTH} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
+        f" least by the factor {MIN_BAND_FACTOR}, or {MIN_CONSTANT_BAND_FACTOR} where the quantiles"
+        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS} events or more before lie within"
         f" {percent(Decimal(1) / STEPS_PER_E)} of it; none if those quantiles are more than the factor"
-        f" {MAX_QUANTILE_FACTOR()} apart",
+        f" {MAX_QUANTILE_FACTOR} apart",
         "high": f"the excess is {percent(HIGH_SHARE())} of the period's cost in its currency, or {MIN_HIGH_EVENTS()}"
         " events"
         f" cost {HIGH_FACTOR()} times as much or as little; other incidents are medium, and fewer than"
