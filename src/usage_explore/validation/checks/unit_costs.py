@@ -47,6 +47,7 @@ from usage_explore.validation.checks.unit_cost_bands import (
     Band,
     bands_of,
 )
+from usage_explore.validation.checks.unit_cost_bands import BOUNDS as BAND_BOUNDS
 from usage_explore.validation.cost_drivers import (
     Keys,
     best_keys,
@@ -474,14 +475,14 @@ CHECK = Check(
     " it every invoice that passes the cost on.",
     parameters=lambda: {
         "usual": f"the median of the group's events in the {HISTORY().days} days before the period, if there are"
-        f" {MIN_HISTORY_EVENTS}; else of the period's too, at least {MIN_GROUP_EVENTS}",
+        f" {MIN_HISTORY_EVENTS()}; else of the period's too, at least {MIN_GROUP_EVENTS()}",
         "group": f"metric and currency, and up to {MAX_KEYS} of the price and the dimensions, each of which takes"
         f" {percent(Decimal(str(MIN_GAIN())))} of the spread of a sample",
-        "band": f"{BAND_WIDTH} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
-        f" least by the factor {MIN_BAND_FACTOR}, or {MIN_CONSTANT_BAND_FACTOR} where the quantiles"
-        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS} events or more before lie within"
+        "band": f"{BAND_WIDTH()} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
+        f" least by the factor {MIN_BAND_FACTOR()}, or {MIN_CONSTANT_BAND_FACTOR()} where the quantiles"
+        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS()} events or more before lie within"
         f" {percent(Decimal(1) / STEPS_PER_E)} of it; none if those quantiles are more than the factor"
-        f" {MAX_QUANTILE_FACTOR} apart",
+        f" {MAX_QUANTILE_FACTOR()} apart",
         "high": f"the excess is {percent(HIGH_SHARE())} of the period's cost in its currency, or {MIN_HIGH_EVENTS()}"
         " events"
         f" cost {HIGH_FACTOR()} times as much or as little; other incidents are medium, and fewer than"
@@ -489,7 +490,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="groups of costs",
-    bounds=(*BOUNDS, *cost_drivers.BOUNDS),
+    bounds=(*BOUNDS, *BAND_BOUNDS, *cost_drivers.BOUNDS),
     statement=statement,
     examine=examine,
 )
