@@ -386,7 +386,7 @@ CHECK = Check(
         " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
         " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or all are equal and as"
         f" often as in the {duration(coincidences.HISTORY())} before, or there are fewer than"
-        f" {coincidences.MIN_JUDGED_TIMES} times, it is undecided and low; the rest is no finding",
+        f" {coincidences.MIN_JUDGED_TIMES()} times, it is undecided and low; the rest is no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
