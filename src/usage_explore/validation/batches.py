@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -308,19 +308,23 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
     They are of one kind, begin to arrive and end to arrive within `BATCH_GAP`, in `MAX_SHARED_ARRIVAL` at most, and
     their events overlap. At least one of them would be a finding of its own.
     """
-    open_groups: dict[str, list[list[_Judged]]] = {}
+    groups_of: dict[str, list[list[_Judged]]] = {}
+    first_open: dict[str, int] = {}  # the batches of groups before it arrived too early for any later one
     shared, own = [], []
     for item in sorted(every, key=lambda item: item.batch.arrived):
         if item.batch.arrived[1] - item.batch.arrived[0] > MAX_SHARED_ARRIVAL():
             own.append(item)
             continue
-        groups = open_groups.setdefault(item.batch.kind, [])
-        group = next((group for group in groups if _is_beside(group, item.batch)), None)
+        groups, at = groups_of.setdefault(item.batch.kind, []), first_open.get(item.batch.kind, 0)
+        while at < len(groups) and groups[at][0].batch.arrived[0] + BATCH_GAP() < item.batch.arrived[0]:
+            at += 1
+        first_open[item.batch.kind] = at
+        group = next((group for group in islice(groups, at, None) if _is_beside(group, item.batch)), None)
         if group is None:
             groups.append([item])
         else:
             group.append(item)
-    for group in (group for groups in open_groups.values() for group in groups):
+    for group in (group for groups in groups_of.values() for group in groups):
         events: dict[UUID, int] = {}
         for item in group:
             events[item.batch.customer] = events.get(item.batch.customer, 0) + item.batch.events
