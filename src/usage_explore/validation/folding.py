@@ -293,7 +293,8 @@ def _with(finding: Finding, other: Finding) -> Finding:
     names = dict.fromkeys((*finding.also_seen_by, other.check, *other.also_seen_by))
     seen_by = tuple(name for name in names if name != finding.check)
     number = sum(name.startswith(f"{_FACT} {other.check}") for name, _ in finding.facts)
-    same_check = f" {other.sentence}" if other.check == finding.check else ""
+    is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id)
+    same_check = f" {other.sentence}" if is_same else ""
     sentence = finding.sentence.removesuffix(_also(finding.also_seen_by)) + same_check + _also(seen_by)
     return replace(
         finding,
