@@ -169,4 +169,5 @@ def test_the_statement_and_words_of_a_check_are_made_with_the_bounds_in_force(ch
             tables.setdefault(bound.check, {})[bound.name] = getattr(bound, end)
         with in_force(read_bounds(tables, all_bounds())):
             assert check.words
+            assert not any("Bound(" in words for words in check.words.values())
             assert check.statement(events_table(), period) is not None

@@ -113,6 +113,8 @@ def silences(values: Floats, season: int) -> Flags:
     """The steps in a silence, or before the first usage. `season` is the number of steps in a week."""
     silent = np.zeros(values.shape, np.bool_)
     day = max(1, season // 7)
+    if not values.size:
+        return silent
     missing = np.isnan(values)
     usage = ~missing & (values != 0)
     first_use = np.where(usage.any(axis=1), usage.argmax(axis=1), values.shape[1])

@@ -131,7 +131,7 @@ class Bounds:
 
     def value(self, bound: Bound[V]) -> V:
         """The value of a bound in force."""
-        return self._values.get(bound.key, bound.default)  # type: ignore[return-value]
+        return self._values.get(bound.key, bound.default) if self._values else bound.default  # type: ignore[return-value]
 
 
 NO_BOUNDS = Bounds()

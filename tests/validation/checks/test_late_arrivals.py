@@ -182,22 +182,22 @@ def test_a_history_that_was_loaded_at_once_says_nothing_of_the_ordinary_lag(
 
 
 def test_a_few_late_events_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
-    few = lagging(3 * DAY, MIN_BATCH_EVENTS - 1) + lagging(3 * DAY, MIN_BATCH_EVENTS - 1, customer_id=SMALL)
+    few = lagging(3 * DAY, MIN_BATCH_EVENTS() - 1) + lagging(3 * DAY, MIN_BATCH_EVENTS() - 1, customer_id=SMALL)
     usual = lagging(MINUTE, 500, 15) + lagging(MINUTE, 500, 15, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, few + usual)
     (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
     store.close()
-    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (MIN_BATCH_EVENTS - 1), None)
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (MIN_BATCH_EVENTS() - 1), None)
 
 
 def test_all_events_of_a_small_customer_late_are_its_own_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    few = lagging(3 * DAY, MIN_BATCH_EVENTS - 1, customer_id=SMALL)
+    few = lagging(3 * DAY, MIN_BATCH_EVENTS() - 1, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, few + lagging(MINUTE, 500, 15))
     (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
     store.close()
-    assert (finding.severity, finding.events, finding.customer_id) == ("medium", MIN_BATCH_EVENTS - 1, SMALL)
+    assert (finding.severity, finding.events, finding.customer_id) == ("medium", MIN_BATCH_EVENTS() - 1, SMALL)
 
 
 def test_an_empty_period_has_an_empty_sheet(events_connection: ddl.Connection, events_database_url: str) -> None:

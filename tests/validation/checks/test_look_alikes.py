@@ -50,7 +50,7 @@ def test_what_looks_alike_equals_the_oracle(
     store = store_of(events_connection, events_database_url, rows + beside(rows))
     expected = alike(rows)
     findings = store.validate(september(), checks=["look_alikes"]).findings
-    assert sum(finding.events for finding in findings) == len(expected) > MIN_BATCH_EVENTS
+    assert sum(finding.events for finding in findings) == len(expected) > MIN_BATCH_EVENTS()
     calls = store.validate(september(metric_key="calls"), checks=["look_alikes"]).findings
     quantities = [finding.quantity for finding in calls if finding.quantity is not None]
     assert total(quantities) == total(row.quantity for row in expected if row.metric_key == "calls")
@@ -71,8 +71,8 @@ def batch(number: int, day: int = 3) -> list[Row]:
     [
         (HIGH_EVENTS(), "high"),
         (HIGH_EVENTS() - 1, "medium"),
-        (MIN_BATCH_EVENTS, "medium"),
-        (MIN_BATCH_EVENTS - 1, "medium"),
+        (MIN_BATCH_EVENTS(), "medium"),
+        (MIN_BATCH_EVENTS() - 1, "medium"),
     ],
 )
 def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
@@ -88,8 +88,8 @@ def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
 
 
 def test_a_few_among_far_more_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MIN_BATCH_EVENTS * 60)]
-    store = store_of(events_connection, events_database_url, batch(MIN_BATCH_EVENTS - 1) + busy)
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MIN_BATCH_EVENTS() * 60)]
+    store = store_of(events_connection, events_database_url, batch(MIN_BATCH_EVENTS() - 1) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert (finding.severity, finding.customer_id) == ("medium", JUNE)
@@ -135,12 +135,12 @@ def test_a_steady_double_metering_is_one_grave_finding(
 def test_a_grave_batch_stays_grave_beside_others(events_connection: ddl.Connection, events_database_url: str) -> None:
     busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(HIGH_EVENTS() * 60)]
     store = store_of(
-        events_connection, events_database_url, [*batch(MIN_BATCH_EVENTS, 2), *busy, *batch(HIGH_EVENTS(), 4)]
+        events_connection, events_database_url, [*batch(MIN_BATCH_EVENTS(), 2), *busy, *batch(HIGH_EVENTS(), 4)]
     )
     grave, other = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert (grave.severity, grave.events) == ("high", HIGH_EVENTS())
-    assert (other.severity, other.events) == ("medium", MIN_BATCH_EVENTS)
+    assert (other.severity, other.events) == ("medium", MIN_BATCH_EVENTS())
 
 
 def test_many_among_far_more_are_medium(events_connection: ddl.Connection, events_database_url: str) -> None:
@@ -434,8 +434,8 @@ def test_a_lesser_batch_within_a_grave_incident_is_part_of_it(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS() * 60)]
-    rows = [*batch(HIGH_EVENTS(), 1), *batch(MIN_BATCH_EVENTS, 3), *busy, *batch(HIGH_EVENTS(), 4)]
+    rows = [*batch(HIGH_EVENTS(), 1), *batch(MIN_BATCH_EVENTS(), 3), *busy, *batch(HIGH_EVENTS(), 4)]
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
-    assert (finding.severity, finding.events) == ("high", 2 * HIGH_EVENTS() + MIN_BATCH_EVENTS)
+    assert (finding.severity, finding.events) == ("high", 2 * HIGH_EVENTS() + MIN_BATCH_EVENTS())

@@ -104,8 +104,8 @@ def test_credits_as_there_always_were_are_nothing_to_say(
     ("quantity", "number", "severity"),
     [
         ("0", 30, "medium"),
-        ("0", MIN_BATCH_EVENTS - 1, "low"),
-        ("-1", MIN_BATCH_EVENTS - 1, "low"),
+        ("0", MIN_BATCH_EVENTS() - 1, "low"),
+        ("-1", MIN_BATCH_EVENTS() - 1, "low"),
         ("-1", 30, "medium"),
         ("-900", 30, "high"),
         ("-480000", 1, "high"),
@@ -316,7 +316,7 @@ def test_hostile_names_do_no_harm(events_connection: ddl.Connection, events_data
 def test_opposite_infinities_break_no_check(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(SINCE + DAY, quantity=Decimal(odd), idempotency_key="again", external_cost_currency=currency)
-        for odd, currency in (("Infinity", "EUR"), ("-Infinity", "USD"), ("NaN", None)) * MIN_BATCH_EVENTS
+        for odd, currency in (("Infinity", "EUR"), ("-Infinity", "USD"), ("NaN", None)) * MIN_BATCH_EVENTS()
     ]
     store = store_of(events_connection, events_database_url, rows)
     checks = ["duplicates", "look_alikes", "late_arrivals", "impossible_times", "quantities", "unit_slips"]

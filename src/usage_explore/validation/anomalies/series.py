@@ -38,14 +38,19 @@ from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import sums
 from usage_explore.sql.filters import array
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]
 Group = Literal["customer_id", "none"]
 
-HISTORY = timedelta(weeks=8)
-"""Time before a period whose usage says what was usual when it began."""
+# fmt: off
+HISTORY = Bound("shifts", "history", timedelta(weeks=8), "weeks", 2, 52,
+    "Time before a period whose usage says what was usual when it began.")
+# fmt: on
+
+BOUNDS = (HISTORY,)
 
 MAX_STEPS = 10_000
 """Steps of a series that are read, the latest: more than a year of hours."""
@@ -108,13 +113,14 @@ class Block:
     """Some series: whose (None: all customers together) and of which metric, and their values, (series, column).
 
     `values` is float64 by what is measured, NaN where nothing is known. `learnt` is what is usual learnt from, where
-    that is not the values without their own silences.
+    that is not the values without their own silences. `excess` takes what deviations lie beyond what was expected.
     """
 
     customers: tuple[UUID | None, ...]
     metrics: tuple[str, ...]
     values: dict[Metric, Floats]
     learnt: dict[Metric, Floats] = field(default_factory=dict)
+    excess: dict[Metric, Floats] = field(default_factory=dict)
 
 
 def grid(examination: Examination, step: Step) -> Grid | None:
@@ -123,7 +129,7 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     None where there are none.
     """
     period, until = examination.period, examination.closed_until
-    since = max(period.span[0] - HISTORY, validators.EARLIEST)
+    since = max(period.span[0] - HISTORY(), validators.EARLIEST)
     query = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
     first = examination.connection.execute(filters.extent(examination.table, query)).one()[0]
     if first is None or max(first, since) >= until:

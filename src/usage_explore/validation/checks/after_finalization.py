@@ -180,7 +180,7 @@ def _changes(examination: Examination, loads: Sequence[datetime] = ()) -> list[_
 
 
 def _severity(change: _Change) -> Severity:
-    if change.events < MIN_BATCH_EVENTS and change.own < LARGE_SHARE():
+    if change.events < MIN_BATCH_EVENTS() and change.own < LARGE_SHARE():
         return "low"
     return "high" if change.own >= HIGH_SHARE() else "medium"
 
@@ -253,7 +253,7 @@ def _early(examination: Examination, changes: list[_Change]) -> Finding:
     before = sum(change.events_before for change in changes)
     return Finding(
         check=NAME,
-        severity="high" if later.events >= MIN_BATCH_EVENTS and share >= HIGH_SHARE() else "medium",
+        severity="high" if later.events >= MIN_BATCH_EVENTS() and share >= HIGH_SHARE() else "medium",
         sentence=f"The period was finalized before it ended, {period.finalized_at.astimezone(period.zone).isoformat()}:"
         f" {counted(later.events, 'event')} of {counted(len(later.customers), 'customer')} arrived after that,"
         f" {percent(share)} of all; {before:,} of them had occurred by then.",
@@ -299,13 +299,14 @@ CHECK = Check(
     means="This usage is on no invoice of the period: bill it with the next, or correct the invoice.",
     parameters=lambda: {
         "after": "ingested later than finalized_at, and by the time the data is looked at",
-        "high": f"{MIN_BATCH_EVENTS} events or more that change the events or the quantity of the customer's metric by"
+        "high": f"{MIN_BATCH_EVENTS()} events or more that change the events or the quantity of the customer's metric"
+        " by"
         f" {percent(HIGH_SHARE())} or more, or fewer that change them by {percent(LARGE_SHARE())} or more",
-        "low": f"fewer than {MIN_BATCH_EVENTS} events that change both by less than {percent(LARGE_SHARE())}",
+        "low": f"fewer than {MIN_BATCH_EVENTS()} events that change both by less than {percent(LARGE_SHARE())}",
         "bulk loads": "what came with bulk loads (see late_arrivals) after it is one finding: medium where that is the"
         " whole period, else high",
         "early": "of a period finalized before it ended all is one finding, the customers and metrics are in the sheet:"
-        f" high from {MIN_BATCH_EVENTS} events and {percent(HIGH_SHARE())} of the period's events on, else medium",
+        f" high from {MIN_BATCH_EVENTS()} events and {percent(HIGH_SHARE())} of the period's events on, else medium",
     },
     unit="events",
     bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *usage_sums.BOUNDS),

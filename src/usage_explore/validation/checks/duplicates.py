@@ -16,7 +16,7 @@ from sqlalchemy import CTE, ColumnElement, Integer, Label, Select, Table, and_, 
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation import usage_sums
+from usage_explore.validation import batches, usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
     STEADY_GAP,
@@ -218,13 +218,13 @@ CHECK = Check(
     parameters=lambda: {
         "margin": f"keys are compared over the period and {duration(KEY_MARGIN())} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {small_batches()}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE())} or more of the customer's"
         " usage in the period",
     },
     unit="events",
-    bounds=(*BOUNDS, *usage_sums.BOUNDS),
+    bounds=(*BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

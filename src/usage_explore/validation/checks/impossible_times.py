@@ -44,6 +44,7 @@ from usage_explore.validation.batches import (
     outcome,
     small_batches,
 )
+from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, outside_loads
@@ -145,7 +146,7 @@ def skewed(table: Table, period: Period) -> Select[Any]:
         )
         .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(MAX_CLOCK_DIFFERENCE()))
         .group_by(c.customer_id, sender)
-        .having(func.count() >= MIN_BATCH_EVENTS)
+        .having(func.count() >= MIN_BATCH_EVENTS())
     )
 
 
@@ -326,16 +327,16 @@ CHECK = Check(
         " metric on, else medium",
         "past": f"occurred more than {duration(MAX_AGE())} before it arrived, unless it came with a bulk load (see"
         " late_arrivals)",
-        "fast clock": f"of at least {MIN_BATCH_EVENTS} events of one customer and {SENDER_DIMENSION},"
+        "fast clock": f"of at least {MIN_BATCH_EVENTS()} events of one customer and {SENDER_DIMENSION},"
         f" {percent(FAST_CLOCK_SHARE())} or more occurred after they arrived, by {duration(MAX_CLOCK_DIFFERENCE())} at"
         " most",
         "out of bounds": "its timestamp or ingested_at lies outside 1970 to 2200, where no question finds it",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {small_batches()}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",
     },
     unit="events",
-    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *usage_sums.BOUNDS),
+    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *BATCH_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -30,6 +30,7 @@ from usage_explore.validation.batches import (
     outcome,
     small_batches,
 )
+from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import (
@@ -294,14 +295,15 @@ CHECK = Check(
         f" medium below {percent(USUAL_LOAD_SHARE())} of the period's events, else low,"
         " and skipped where all of them are",
         "far past": f"later than {duration(MAX_AGE())} is an impossible time",
-        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; those of a"
-        f" metric that arrive within {duration(STEADY_GAP)} and about as late, by the factor {LIKE_LAG_RATIO()}, are"
+        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP())} apart are one batch; those"
+        " of a"
+        f" metric that arrive within {duration(STEADY_GAP())} and about as late, by the factor {LIKE_LAG_RATIO()}, are"
         " one"
         f" incident; low ones are one finding; {small_batches()}",
         "medium": f"a batch that makes {percent(MEDIUM_SHARE())} or more of the customer's usage in the period",
     },
     unit="events",
-    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *usage_sums.BOUNDS),
+    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *BATCH_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -40,7 +40,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions, count
-from usage_explore.validation import usage_sums
+from usage_explore.validation import batches, usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
     STEADY_GAP,
@@ -378,15 +378,15 @@ CHECK = Check(
     parameters=lambda: {
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts, of"
         " several at one instant any one",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {small_batches()}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "habit": "equal events with times finer than a millisecond that are, for their different contents, no more than"
         f" in the {duration(coincidences.HISTORY())} before, and were on half of the days there: low",
         "chance": "not possible for times finer than a millisecond; else a day's events of one time must be equal more"
         " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
         " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or all are equal and as"
         f" often as in the {duration(coincidences.HISTORY())} before, or there are fewer than"
-        f" {coincidences.MIN_JUDGED_TIMES} times, it is undecided and low; the rest is no finding",
+        f" {coincidences.MIN_JUDGED_TIMES()} times, it is undecided and low; the rest is no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
@@ -395,7 +395,7 @@ CHECK = Check(
         " meanwhile of its metrics",
     },
     unit="events",
-    bounds=(*BOUNDS, *coincidences.BOUNDS, *usage_sums.BOUNDS),
+    bounds=(*BOUNDS, *coincidences.BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -46,8 +46,11 @@ from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.checks import zero_hours
-from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
-from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
+from usage_explore.validation.checks.outsized import BOUNDS as OUTSIZED_BOUNDS
+from usage_explore.validation.checks.outsized import Size, outsized, outsized_metrics
+from usage_explore.validation.checks.outsized import parameter as outsized_parameter
+from usage_explore.validation.checks.sizes import BOUNDS as SIZE_BOUNDS
+from usage_explore.validation.checks.sizes import countable
 from usage_explore.validation.checks.zero_hours import (
     CHANCE_DEVIATIONS,
     HISTORY,
@@ -319,11 +322,11 @@ def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> S
         is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= GROWTH_SHARE()
         is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED_RATIO()
         return "high" if own >= LARGE_SHARE() and is_sure else "medium"
-    if unusual.events < MIN_BATCH_EVENTS and (own < LARGE_SHARE() or not _has_others(unusual, usage)):
+    if unusual.events < MIN_BATCH_EVENTS() and (own < LARGE_SHARE() or not _has_others(unusual, usage)):
         return "low"
     if unusual.kind == ZERO:
         of_all = _share(examination, unusual)["share"]
-        is_high = unusual.events >= MIN_BATCH_EVENTS and own >= HIGH_ZERO_OWN_SHARE() and of_all >= HIGH_ZERO_SHARE()
+        is_high = unusual.events >= MIN_BATCH_EVENTS() and own >= HIGH_ZERO_OWN_SHARE() and of_all >= HIGH_ZERO_SHARE()
     else:
         is_high = own >= HIGH_SHARE()
     return "high" if is_high else "medium"
@@ -332,7 +335,7 @@ def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> S
 def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
     """Whether the customer has other usage of the metric, enough to tell what is usual, that a credit is taken off."""
     events, whole = usage[unusual.customer_id, unusual.metric_key]
-    return events - unusual.events >= MIN_BATCH_EVENTS and whole.is_finite() and whole > unusual.quantity
+    return events - unusual.events >= MIN_BATCH_EVENTS() and whole.is_finite() and whole > unusual.quantity
 
 
 def _own(unusual: _Unusual, usage: OwnUsage) -> Decimal:
@@ -350,8 +353,13 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
     if unusual.kind == UNCOUNTABLE:
         words += ", so there is no sum to bill"
     elif size := unusual.size:
-        words += f", up to {in_sentence(size.largest)}: {short(size.times)} times the largest of"
-        words += f" {size.whose}, {in_sentence(size.usual)}"
+        words += f", up to {in_sentence(size.largest)}: "
+        if size.run:
+            words += (
+                f"in the middle {short(size.times)} times the median of {size.whose}, {in_sentence(size.run.usual)}"
+            )
+        else:
+            words += f"{short(size.times)} times the largest of {size.whose}, {in_sentence(size.usual)}"
     else:
         usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f} such events"
         words += f", where {usual} would be usual"
@@ -444,22 +452,23 @@ CHECK = Check(
         f" {HISTORY().days // 7} weeks before were zero, if more than these lead to expect in the same way; where"
         " zero is"
         " usual at other hours",
-        "outsized": OUTSIZED_PARAMETER,
+        "outsized": outsized_parameter(),
         "none": f"none is expected where none of at least {MIN_OTHER_EVENTS():,} events of other customers is of that"
         " kind",
-        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS} events or more make {percent(HIGH_SHARE())}"
+        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS()} events or more make"
+        f" {percent(HIGH_SHARE())}"
         f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE())} or more of"
-        f" {MIN_BATCH_EVENTS} others'; zero when {MIN_BATCH_EVENTS} events or more make"
+        f" {MIN_BATCH_EVENTS()} others'; zero when {MIN_BATCH_EVENTS()} events or more make"
         f" {percent(HIGH_ZERO_OWN_SHARE())} or more of the customer's events of the metric and"
         f" {percent(HIGH_ZERO_SHARE())} of all customers'; outsized from {percent(LARGE_SHARE())} of the customer's"
         " quantity of the metric"
         f" on, unless {percent(GROWTH_SHARE())} of its events are and none is {SURELY_OUTSIZED_RATIO()} times as large,"
         " which may be growth: else medium",
-        "low": f"fewer than {MIN_BATCH_EVENTS} events that make less; of several customers or metrics they are one"
+        "low": f"fewer than {MIN_BATCH_EVENTS()} events that make less; of several customers or metrics they are one"
         " finding",
     },
     unit="events",
-    bounds=(*BOUNDS, *zero_hours.BOUNDS, *usage_sums.BOUNDS),
+    bounds=(*BOUNDS, *zero_hours.BOUNDS, *OUTSIZED_BOUNDS, *SIZE_BOUNDS, *usage_sums.BOUNDS, MIN_BATCH_EVENTS),
     statement=statement,
     examine=examine,
 )
