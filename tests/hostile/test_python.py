@@ -147,6 +147,7 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
     answer = store.aggregate(AggregateQuery(since="2026-05-01T00:00:00Z", until="2026-05-09T00:00:00Z"))
     moment = datetime.fromisoformat("2026-05-05T00:00:00Z")
     asked, period = AggregateQuery(since=moment, until="2026-05-07T00:00:00Z"), Period(window="last_month")
+    checked = store.validate(period, checks=["quantities"])
     return {
         "connect url": lambda thing: connect(thing).close(),
         "connect organization": lambda thing: connect("postgresql://x/y", thing).close(),
@@ -211,6 +212,24 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "change_view": lambda thing: store.change_view(thing, name="b"),
         "delete_view": store.delete_view,
         "restore_view": store.restore_view,
+        "frequent_values": store.frequent_values,
+        "count_frequent": lambda thing: store.count_frequent(thing, "metric_key"),
+        "count_frequent group": lambda thing: store.count_frequent(None, thing),
+        "export_arrow": lambda thing: next(iter(store.export_arrow(thing))),
+        "review": store.review,
+        "keep_run": store.keep_run,
+        "decide": lambda thing: store.decide(thing, "acknowledge"),
+        "decide action": lambda thing: store.decide("0123456789ab", thing),
+        "decide by": lambda thing: store.decide("0123456789ab", "acknowledge", by=thing),
+        "decide note": lambda thing: store.decide("0123456789ab", "note", note=thing),
+        "decide until": lambda thing: store.decide("0123456789ab", "mute", until=thing),
+        "decide assignee": lambda thing: store.decide("0123456789ab", "assign", assignee=thing),
+        "decisions": store.decisions,
+        "sign_off": lambda thing: store.sign_off(thing, by="a"),
+        "sign_off by": lambda thing: store.sign_off(checked, by=thing),
+        "sign_off note": lambda thing: store.sign_off(checked, by="a", note=thing),
+        "sign_off rating": lambda thing: store.sign_off(checked, by="a", rating=thing),
+        "changes_since": store.changes_since,
         "headline": store.headline,
         "events_at": answer.events_at,
         "events_at start": lambda thing: answer.events_at(answer.series[0], thing),

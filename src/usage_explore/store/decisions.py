@@ -117,8 +117,10 @@ class Decisions(SavedViews, Rates):
     def decisions(self, finding_id: str | None = None) -> list[Decision]:
         """The organization's decisions on findings, oldest first; those on a finding with its id when it was decided.
 
-        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
+        if finding_id is not None:
+            expect_instance("finding_id", finding_id, str)
         with self._recorded(DECISIONS) as (_, kept, own, _):
             return decisions.decisions(kept, own, finding_id)
 
@@ -242,9 +244,12 @@ class Decisions(SavedViews, Rates):
 
 def _unsignable(validation: Validation, by: str, rating: Rating | None) -> list[Fault]:
     """Why a validation cannot be signed off."""
+    from usage_explore.pricing.rating import Rating
     from usage_explore.validation.registry import CHECKS
     from usage_explore.validation.review import period_key
 
+    if rating is not None:
+        expect_instance("rating", rating, Rating)
     faults = []
     if not by.strip():
         faults.append(Fault("by", "is blank; name who signs"))

@@ -215,8 +215,9 @@ class Lookups(StoreBase):
         """The most frequent values of the query's group in all events of its organization, which fix their colours.
 
         Empty without a group, and if they cannot be counted within `MAX_FREQUENT_SECONDS`. Cached for an hour, as
-        colours should not change. Raises `ScopeError`, `DatabaseError`.
+        colours should not change. Raises `QueryError`, `ScopeError`, `DatabaseError`.
         """
+        query = expect(AggregateQuery, query)
         if query.group_by == "none":
             return ()
         with self._transaction(query) as (_, scoped):
