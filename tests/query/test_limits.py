@@ -19,6 +19,7 @@ from usage_explore.api.openapi import DESCRIPTION
 from usage_explore.errors import MAX_FAULTS
 from usage_explore.query import limits
 from usage_explore.query.url_params import query_string
+from usage_explore.remote.operations import ChoiceQuery
 from usage_explore.results.types import SeriesKind
 
 MANY = [str(number) for number in range(limits.MAX_VALUES)]
@@ -137,6 +138,8 @@ def test_the_documents_state_every_limit() -> None:
     assert len(stated) >= 10
     for value in stated:
         assert f"{value:,}" in document, value
-        assert f"{value:,}" in DESCRIPTION or value in (limits.MAX_TOP, MAX_FAULTS)
+        assert f"{value:,}" in DESCRIPTION or value in (limits.MAX_TOP, limits.MAX_CHOICES, MAX_FAULTS)
     described = {each["name"]: each["schema"] for each in openapi.parameters(AggregateQuery)}
     assert described["top"]["maximum"] == limits.MAX_TOP
+    described = {each["name"]: each["schema"] for each in openapi.parameters(ChoiceQuery)}
+    assert described["most"]["maximum"] == limits.MAX_CHOICES

@@ -214,6 +214,12 @@ class Examine(Protocol):
         """What it finds in the period."""
 
 
+def _registered(name: str) -> Check:
+    from usage_explore.validation.registry import CHECKS
+
+    return CHECKS[name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One row of the registry.
@@ -239,6 +245,10 @@ class Check:
     def words(self) -> Mapping[str, str]:
         """The parameters, with the bounds in force."""
         return self.parameters() if callable(self.parameters) else self.parameters
+
+    def __reduce__(self) -> tuple[Callable[[str], Check], tuple[str]]:
+        """It is pickled by its name in the registry, as its functions cannot be."""
+        return _registered, (self.name,)
 
 
 @dataclass(frozen=True, kw_only=True)
