@@ -306,10 +306,7 @@ def _drawn(
 ) -> bytes:
     from usage_explore import charts
 
-    points = _points(answer)
-    if points > MAX_PICTURE_POINTS:
-        message = f"the picture would have {points:,} points, more than {MAX_PICTURE_POINTS:,}; keep fewer series"
-        raise QueryError([Fault("top", message)])
+    check_picture(answer)
     dark = view.theme == "dark"
     chart = charts.chart(
         answer,
@@ -321,6 +318,14 @@ def _drawn(
         caption=caption,
     )
     return charts.image(chart, form)
+
+
+def check_picture(answer: Aggregate) -> None:
+    """Raise `QueryError` if the answer has more points than a picture may have."""
+    points = _points(answer)
+    if points > MAX_PICTURE_POINTS:
+        message = f"the picture would have {points:,} points, more than {MAX_PICTURE_POINTS:,}; keep fewer series"
+        raise QueryError([Fault("top", message)])
 
 
 def _next_page_headers(query: EventQuery, options: Csv, cursor: str | None) -> dict[str, str]:

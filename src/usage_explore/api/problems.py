@@ -21,6 +21,7 @@ from usage_explore.errors import (
     DatabaseUnavailable,
     DrawingError,
     Fault,
+    LinkGone,
     NotExact,
     QueryError,
     StatementTimeout,
@@ -64,6 +65,11 @@ class ProblemType(Enum):
         HTTPStatus.CONFLICT,
         "There is no exact answer",
         "The sum would include NaN or infinite quantities, or exceeds what the database can hold; metric=count works.",
+    )
+    GONE = (
+        HTTPStatus.GONE,
+        "There is no such link",
+        "It is unknown, has expired or was revoked: the answer is the same.",
     )
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The query is too long", "The query string has too many bytes.")
     TOO_MANY = (
@@ -165,6 +171,8 @@ def from_error(error: Exception) -> Problem:
             return error
         case QueryError():
             return Problem(ProblemType.QUERY, "Fix what `errors` lists, then try again.", error.faults)
+        case LinkGone():
+            return Problem(ProblemType.GONE, str(error))
         case NotExact():
             return Problem(ProblemType.NOT_EXACT, str(error))
         case DrawingError():
