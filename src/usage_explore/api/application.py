@@ -26,6 +26,7 @@ from usage_explore.access import logs
 from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
+from usage_explore.api.links import LinkEndpoints, NewLink
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
@@ -41,6 +42,9 @@ _EVENTS = "/v1/usage-events"
 
 _log = logging.getLogger("usage_explore.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LINK = re.compile(r"/v1/links/.*", re.DOTALL)
+"""The address of a short link, which opens it; no log has it."""
+
 _MAX_LOGGED_BYTES = 8_192
 """Bytes of an invalid query string that are parsed for the log."""
 
@@ -126,6 +130,7 @@ def create_app(
         [*openapi.parameters(EventQuery, without=("limit",)), *csv],
         openapi.EXPORT | openapi.problem_responses(ProblemType.HTTP_VERSION),
     )
+    _add_links(app, service)
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi.ALIVE)
     _add(
         app,
@@ -162,6 +167,44 @@ def _add(
         openapi_extra={"security": []} if parameters is None else {"parameters": parameters},
     )
     app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_links(app: FastAPI, service: Service) -> None:
+    """Add the paths of short links."""
+    endpoints = LinkEndpoints(service)
+    organization = [parameter for parameter in openapi.parameters(EventQuery) if parameter["name"] == "organization_id"]
+    problems = openapi.problem_responses(ProblemType.GONE, ProblemType.MEDIA_TYPE, ProblemType.BODY_TOO_LONG)
+    _add(
+        app,
+        "/v1/links",
+        service.authorized(endpoints.listed),
+        "List short links",
+        "The organization's short links, newest first, expired ones among them: who made them, when, last opened.",
+        organization,
+        openapi.LINKS | problems,
+    )
+    app.add_api_route(
+        "/v1/links",
+        service.authorized(endpoints.make),
+        methods=["POST"],
+        response_class=Response,
+        operation_id="make-a-short-link",
+        summary="Make a short link",
+        description="A short link to a pinned query.",
+        responses=openapi.NEW_LINK | problems,
+        openapi_extra={"requestBody": openapi.body(NewLink)},
+    )
+    app.add_api_route(
+        "/v1/links/{token}",
+        service.authorized(endpoints.revoke),
+        methods=["DELETE"],
+        response_class=Response,
+        operation_id="revoke-a-short-link",
+        summary="Revoke a short link",
+        description="From now on the link is unknown.",
+        responses=openapi.REVOKED | problems,
+        openapi_extra={"parameters": [openapi.TOKEN, *organization]},
+    )
 
 
 def _serve_openapi(app: FastAPI, access: Access) -> None:
@@ -240,7 +283,7 @@ def _log_request(scope: Scope, status: int, size: int, began: float) -> None:
     fields: dict[str, Any] = {
         "request_id": state["request_id"],
         "method": logs.truncated(scope["method"]),
-        "path": logs.truncated(scope["path"]),
+        "path": logs.truncated(_LINK.sub("/v1/links/…", scope["path"])),
         "query": logs.query_fields(query) if query else _invalid_query_fields(scope["query_string"]),
         "organization_id": organization_id and str(organization_id),
         "user": state.get("api_key"),

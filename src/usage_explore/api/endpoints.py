@@ -108,7 +108,7 @@ def parse(
     names = presentation.model_fields
     view, faults = _parse_presentation(presentation, [pair for pair in given if pair[0] in names])
     try:
-        query = _parse_query(model, [pair for pair in given if pair[0] not in names], without)
+        query = parse_query(model, [pair for pair in given if pair[0] not in names], without)
     except QueryError as error:
         raise QueryError([*error.faults, *faults]) from None
     if faults:
@@ -116,7 +116,8 @@ def parse(
     return query, view
 
 
-def _parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...]) -> _Q:
+def parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...] = ()) -> _Q:
+    """The query of a request's parameters; those in `without` and of the display are errors. Raises `QueryError`."""
     names = dict.fromkeys(name for name, _ in given)
     faults = [Fault(name, "unknown parameter here; an export has all pages") for name in names if name in without]
     faults += [
@@ -167,7 +168,7 @@ class Endpoints:
                 content, cursor = store.events_csv(query, escape_formulas=options.escapes)
                 return _Body(content, pinned, None, cursor)
             page = store.events(query)
-            return _Body(_json(page.to_dict()), pinned, len(page.events), page.cursor)
+            return _Body(json_bytes(page.to_dict()), pinned, len(page.events), page.cursor)
 
         body = await self.service.run(request, query, work)
         request.state.rows = body.rows
@@ -186,7 +187,7 @@ class Endpoints:
                 return frames.to_csv(answer, escape_formulas=options.escapes), pinned, answer
             if media_type == XLSX:
                 return answer.xlsx(answer.organization, answer.url(), answer.url(pinned=True)), pinned, answer
-            return _json(answer.to_dict()), pinned, answer
+            return json_bytes(answer.to_dict()), pinned, answer
 
         content, pinned, answer = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, _points(answer)
@@ -195,7 +196,7 @@ class Endpoints:
     async def leaderboards(self, request: Request) -> Response:
         """The largest values of every column and dimension, as JSON."""
         media_type = negotiated(request, JSON)
-        query = _parse_query(LeaderboardQuery, pairs(request), ())
+        query = parse_query(LeaderboardQuery, pairs(request), ())
 
         def work(store: Store) -> tuple[Leaderboards, bool]:
             pinned = is_pinned(store, query)
@@ -204,7 +205,7 @@ class Endpoints:
         answer, pinned = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, sum(len(board.leaders) for board in answer.boards)
         headers = _timing_headers(answer)
-        return response(request, _json(answer.to_dict()), media_type, pinned=pinned, headers=headers)
+        return response(request, json_bytes(answer.to_dict()), media_type, pinned=pinned, headers=headers)
 
     async def export(self, request: Request) -> Response:
         """Every event of the query as streamed CSV, from its cursor on if it has one.
@@ -249,13 +250,13 @@ class Endpoints:
 
     async def alive(self, request: Request) -> Response:
         """The liveness probe: the process answers."""
-        return response(request, _json({"state": "ok"}), negotiated(request, JSON), pinned=False)
+        return response(request, json_bytes({"state": "ok"}), negotiated(request, JSON), pinned=False)
 
     async def ready(self, request: Request) -> Response:
         """The readiness probe: the database answers within 3 seconds and the table fits."""
         media_type = negotiated(request, JSON)
         await run_in_thread(request, lambda: _check_table(self.service.store()), timeout_seconds=_READINESS_SECONDS)
-        return response(request, _json({"state": "ok"}), media_type, pinned=False)
+        return response(request, json_bytes({"state": "ok"}), media_type, pinned=False)
 
     async def _picture(
         self, request: Request, media_type: str, form: Literal["png", "svg"], headers: dict[str, str] | None = None
@@ -289,7 +290,8 @@ def _timing_headers(answer: Aggregate | Leaderboards) -> dict[str, str]:
     return {"Server-Timing": f"{answer.served.path};dur={milliseconds:.1f}"}
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """A value as the body of a response."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

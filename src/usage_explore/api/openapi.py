@@ -134,6 +134,11 @@ _DECIMAL: Schema = {
     "description": "An exact decimal, written plainly.",
     "examples": ["2.5"],
 }
+_TOKEN: Schema = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9_-]{22}$",
+    "description": "The last part of the link's address.",
+}
 _NO_RATIO: Schema = {"type": "null", "description": "A unit cost without a quantity to divide by."}
 _STORED_DECIMAL: Schema = {
     "type": "string",
@@ -170,6 +175,19 @@ def components() -> dict[str, Schema]:
                 limit={"type": "integer", "minimum": 1, "maximum": 100},
             ),
             hints=_HINTS,
+        ),
+        "Links": _object(data={"type": "array", "items": ref("Link")}),
+        "Link": _object(
+            token=_TOKEN,
+            url={"type": "string", "format": "uri", "description": "The address of the link."},
+            organization_id={"type": "string", "format": "uuid"},
+            by={"type": "string", "description": "Who made it: an e-mail address, the name of an API key, `local`."},
+            created_at=_INSTANT,
+            page={"type": "string", "description": "The page that it opens."},
+            params={"type": "string", "description": "The page's pinned query string, without the organization."},
+            without_sign_in={"type": "boolean", "description": "Whether it opens without sign-in."},
+            expires_at=_nullable(_INSTANT),
+            opened_at={**_nullable(_INSTANT), "description": "When it was last opened, to the minute."},
         ),
         "Point": _object(
             start={**_INSTANT, "description": "Start of the whole bucket, never clipped."},
@@ -481,6 +499,30 @@ def _response(
     return {str(status): {"description": description, "headers": {**_HEADERS, **(headers or {})}, "content": content}}
 
 
+def body(model: type[BaseModel]) -> Schema:
+    """The body of a request, in JSON."""
+    schema = {
+        **model.model_json_schema(),
+        "examples": [{"page": "explore", "params": "group_by=metric_key&since=-30d"}],
+    }
+    return {"required": True, "content": {JSON: {"schema": schema}}}
+
+
+TOKEN: Schema = {
+    "name": "token",
+    "in": "path",
+    "required": True,
+    "description": "The last part of the link's address.",
+    "schema": _TEXT,  # one that no link can have is a 410, as an unknown one is
+}
+LINKS = _response(200, "The links.", {JSON: {"schema": ref("Links")}})
+NEW_LINK = _response(
+    201,
+    "The link.",
+    {JSON: {"schema": ref("Link")}},
+    {"Location": {"description": "The link's address.", "schema": {"type": "string", "format": "uri"}}},
+)
+REVOKED: Responses = {"204": {"description": "Revoked.", "headers": _HEADERS}}
 ALIVE = _response(200, "Ready.", {JSON: {"schema": ref("State")}})
 NOT_READY = _response(503, "Not ready.", {problems.MEDIA_TYPE: {"schema": ref("Problem")}}, _RETRY_HEADERS)
 EXPORT = _response(

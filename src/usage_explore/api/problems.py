@@ -55,7 +55,7 @@ class ProblemType(Enum):
         "The organization is not yours to see, or does not exist: the answer is the same.",
     )
     NOT_FOUND = (HTTPStatus.NOT_FOUND, "There is nothing at this address", "")
-    METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "This address is read-only", "")
+    METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method", "")
     NOT_ACCEPTABLE = (
         HTTPStatus.NOT_ACCEPTABLE,
         "No acceptable media type",
@@ -71,6 +71,8 @@ class ProblemType(Enum):
         "There is no such link",
         "It is unknown, has expired or was revoked: the answer is the same.",
     )
+    MEDIA_TYPE = (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is not JSON", "`Content-Type` is not application/json.")
+    BODY_TOO_LONG = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too long", "")
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The query is too long", "The query string has too many bytes.")
     TOO_MANY = (
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -201,8 +203,10 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 async def _routing_error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers = {"Allow": "GET, HEAD"}
-        return Problem(ProblemType.METHOD, "Use GET or HEAD.", headers=headers).response(request_id(request))
+        is_listed = request.scope["path"].endswith("/v1/links")
+        is_link = not is_listed and "/v1/links/" in request.scope["path"]
+        allowed = "GET, HEAD, POST" if is_listed else "DELETE" if is_link else "GET, HEAD"
+        return Problem(ProblemType.METHOD, f"Use {allowed}.", headers={"Allow": allowed}).response(request_id(request))
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         detail = "/api/openapi.json lists all addresses."
         return Problem(ProblemType.NOT_FOUND, detail).response(request_id(request))

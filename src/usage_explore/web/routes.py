@@ -14,6 +14,7 @@ A client sends at most `MAX_REQUESTS_PER_MINUTE`, and what was rendered for a li
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -113,6 +114,7 @@ class _Route(Route):
 
     def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], base: Callable[[], str]) -> None:
         super().__init__(path, endpoint)
+        self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)  # a line break in a path is below it, too
         self._base = base
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
