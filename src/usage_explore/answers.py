@@ -353,7 +353,7 @@ class Aggregate(AggregateData):
 
         Raises `ConfigurationError` after unpickling.
 
-        >>> answer.share(expires=timedelta(days=30), without_sign_in=True).url  # doctest: +SKIP
+        >>> answer.share(expires="2199-01-01T00:00:00Z", without_sign_in=True).url  # doctest: +SKIP
         """
         if self.store is None:
             raise ConfigurationError("share: an answer that was pickled has no store; run its query again")
