@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-compile --co
 # without compiled modules on disk each test process compiles the package and rewrites pytest's plugins again: 5 s CPU
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: app test test-fast lint notebooks pictures bench soak constraints clean
+.PHONY: app test test-fast lint notebooks pictures bench bench-validation soak constraints clean
 
 app: $(VENV)/.app  ## the app at a printed URL, on the embedded database; demo data is made meanwhile
 	$(BIN)/usage-explore app
@@ -42,6 +42,9 @@ soak: $(VENV)/.dev  ## 50 clients for 10 minutes over app and API; SOAK="--clien
 
 bench: $(VENV)/.bench  ## usage-explore beside a dashboard's statement, DuckDB and chDB; BENCH="--rows 1000000" is quicker
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-validation: $(VENV)/.dev  ## how many planted incidents a validation names, and in how many findings: 10 minutes
+	$(BIN)/python -m benchmarks.planted_histories
 
 constraints: $(VENV)/.dev  ## renew the pins in constraints.txt
 	$(BIN)/pip install --quiet uv

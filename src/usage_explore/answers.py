@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,7 @@ from usage_explore.errors import (
     QueryError,
     UsageExploreError,
 )
+from usage_explore.files import exact_json
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import EventFilters, Query, parsed_instant
@@ -64,8 +65,9 @@ class PageSource(Protocol):
         """The previous page, None for the first."""
         ...
 
-    def share(self, query: EventQuery, /, **options: Any) -> SharedLink:
-        """A short link to the query, pinned."""
+    @property
+    def share(self) -> Callable[..., SharedLink]:
+        """The method that makes a short link to a query, pinned."""
         ...
 
 
@@ -84,8 +86,9 @@ class PinSource(Protocol):
         """The most frequent values of the query's group in all events."""
         ...
 
-    def share(self, query: AggregateQuery, /, **options: Any) -> SharedLink:
-        """A short link to the query, pinned."""
+    @property
+    def share(self) -> Callable[..., SharedLink]:
+        """The method that makes a short link to a query, pinned."""
         ...
 
 
@@ -114,6 +117,12 @@ class EventPage:
         Then, if an id has a name, `customer_name`, `product_name`, `subscription_name` and `organization_name` (str).
         """
         return frames.events(self.events)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The page's events for Arrow: `pa.table(page)`, with the columns of `Events.table`."""
+        texts = [exact_json.dumps(event.dimensions) for event in self.events]
+        frame = self.frame.assign(dimensions=texts)
+        return arrow.c_stream(frames.arrow_table(frame, arrow.DECIMALS), requested_schema)
 
     def next(self) -> EventPage | None:
         """The next page, None after the last."""
@@ -197,6 +206,10 @@ class Events:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """`table` for Arrow: `pl.DataFrame(events)`, `pa.table(events)`, DuckDB's `FROM events`."""
+        return arrow.c_stream(self.table, requested_schema)
+
     def to_pandas(self) -> pd.DataFrame:
         """One row per event with the columns of `table`, as in `EventPage.frame`.
 
@@ -240,6 +253,10 @@ class Aggregate(AggregateData):
         the other period has is a series Other of 0.
         """
         return frames.aggregate(self)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The columns of `frame` for Arrow, exact, numbers last: counts int64, else decimal128(38, s), or text."""
+        return arrow.c_stream(frames.aggregate_table(self), requested_schema)
 
     def pivot(self) -> pd.DataFrame:
         """The exact values: one row per bucket (index `start`), one column per series, named by its label.
@@ -489,6 +506,11 @@ class Leaderboards:
         of 0), `members` (int64: values in the row).
         """
         return frames.leaderboards(self.boards, self.query.metric, self.names)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The columns of `frame` for Arrow, exact: counts int64, else decimal128(38, s), or text."""
+        decimals = ("share",) if self.query.metric == "count" else ("total", "share")
+        return arrow.c_stream(frames.arrow_table(self.frame, decimals), requested_schema)
 
     def __repr__(self) -> str:
         return (

@@ -30,6 +30,9 @@ DEFAULT_LONG_STATEMENT_TIMEOUT = timedelta(minutes=10)
 DEFAULT_SETTLE_TIME = timedelta(minutes=5)
 DEFAULT_APP_URL = "http://127.0.0.1:8501"
 
+SERVER_SCHEMES = ("https://", "http://")
+"""How the address of a usage-explore server begins."""
+
 _URL_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _MAX_DURATION = timedelta(days=1)
 _SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -39,7 +42,10 @@ def _variable(field: str | None) -> str:
     return f"{PREFIX}{field}".upper()
 
 
-def _postgresql_url(value: Any) -> str:
+def _database_url(value: Any) -> str:
+    """The URL of a PostgreSQL database, or of a usage-explore server, whose parts `remote.client` checks."""
+    if isinstance(value, str) and value.lower().startswith(SERVER_SCHEMES):
+        return value
     for scheme in _URL_SCHEMES:
         if isinstance(value, str) and value.startswith(scheme):
             return _readable("postgresql://" + value.removeprefix(scheme))
@@ -220,8 +226,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    database_url: Annotated[str, BeforeValidator(_postgresql_url)] | None = Field(default=None, repr=False)
-    """None: the embedded database."""
+    database_url: Annotated[str, BeforeValidator(_database_url)] | None = Field(default=None, repr=False)
+    """None: the embedded database. For what only reads also the address of a usage-explore server."""
+    key: str | None = Field(default=None, repr=False)
+    """API key of that server."""
     table: Annotated[str, BeforeValidator(_table)] = DEFAULT_TABLE
     names_table: Annotated[str, BeforeValidator(_names_table)] | None = None
     """Table or view of names; None: `usage_names` in the schema of the events table."""
@@ -245,6 +253,8 @@ class Settings(BaseSettings):
     """Threads that DuckDB may use for extracts, by default one for each core."""
     settle_time: Annotated[timedelta, BeforeValidator(_duration(timedelta(0)))] = DEFAULT_SETTLE_TIME
     """How far `as_of` of a pinned link stays behind the database's clock."""
+    bounds: _PathSetting | None = None
+    """TOML file with the bounds of the checks of a validation that differ from their defaults."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL
     """The app's address; links begin with it."""
     public_links: Annotated[bool, BeforeValidator(_switch)] = True
@@ -265,6 +275,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options, then the environment; no files."""
         return init_settings, _Environment(settings_cls)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the database is behind a usage-explore server."""
+        return bool(self.database_url) and str(self.database_url).lower().startswith(SERVER_SCHEMES)
 
     def environment(self) -> dict[str, str]:
         """The environment of a child process that works with these settings."""
@@ -318,6 +333,11 @@ def database_url(settings: Settings) -> str:
     Raises `ConfigurationError` when the embedded server's folder cannot be used and `DatabaseUnavailable`
     when it does not start.
     """
+    if settings.is_remote:
+        raise ConfigurationError(
+            "database_url: this needs the PostgreSQL database itself; the address of a usage-explore server is for"
+            " connect() in Python and for commands that only read (--database-url or USAGE_EXPLORE_DATABASE_URL)"
+        )
     if settings.database_url:
         return settings.database_url
     from usage_explore.db import embedded

@@ -11,6 +11,7 @@
     │   └── NotExact                NaN, infinite or too large quantities in an exact sum
     ├── RecordError             a record, such as a saved view or a decision, could not be read or saved
     │   └── LinkGone                a short link that is unknown, has expired or was revoked
+    ├── ServerError             the server of a remote store failed
     ├── DrawingError            a chart could not be drawn as a picture
     └── LoadError               a file was not loaded; nothing of it was written
 
@@ -132,6 +133,10 @@ class LinkGone(RecordError):
 
     def __reduce__(self) -> tuple[type[LinkGone], tuple[()]]:
         return type(self), ()
+
+
+class ServerError(UsageExploreError):
+    """The server of a remote store failed; its log has the cause, by the id of the request in the message."""
 
 
 class DrawingError(UsageExploreError):

@@ -20,12 +20,16 @@ def connect(
     url: str | None = None,
     organization_id: UUID | str | None = None,
     *,
+    key: str | None = None,
     table: str | None = None,
     names_table: str | None = None,
     home: Path | str | None = None,
     statement_timeout: timedelta | float | None = None,
 ) -> Store:
     """A store on the database at `url`, else the configured one, else the embedded one.
+
+    `url` may also be the address of a usage-explore server, with the `key` of one organization: then every method is a
+    request to it, with the same answers and errors. Such a store writes nothing, and keeps no saved views.
 
     `organization_id` defaults to the configured one, else the only one in the table. `table` is a table or view, `name`
     or `schema.name`, `names_table` that of customers' and other names; `statement_timeout` is a timedelta or seconds,
@@ -38,6 +42,7 @@ def connect(
     """
     settings = config.settings(
         database_url=url,
+        key=key,
         organization_id=organization_id,
         table=table,
         names_table=names_table,
@@ -49,6 +54,10 @@ def connect(
 
 def opened(settings: config.Settings) -> Store:
     """The store of these settings, on their database or the embedded one. Raises `ConfigurationError`."""
+    if settings.is_remote:
+        from usage_explore.remote.store import opened as opened_remote
+
+        return opened_remote(settings)
     url = config.database_url(settings)
     revive = None if settings.database_url else partial(config.database_url, settings)
     return Store(
@@ -65,4 +74,5 @@ def opened(settings: config.Settings) -> Store:
         long_statement_timeout=settings.long_statement_timeout,
         names_table=settings.names_table,
         records=Records(settings.home, url),
+        bounds=settings.bounds,
     )

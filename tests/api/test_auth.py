@@ -21,15 +21,24 @@ from usage_explore import Store
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
+from usage_explore.api.lookups import LOOKUPS
+from usage_explore.remote import operations
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
 PINNED = {**WINDOW, "as_of": "2026-11-04T00:00:00Z"}
+NEEDED = {
+    operations.CHOICES: {"group": "metric_key"},
+    operations.EXPLANATION: {"since": "2026-03-01T00:00:00Z", "until": "2026-11-01T00:00:00Z"},
+    operations.NAMES: {"text": "a"},
+    operations.SEARCH: {"text": "a"},
+}
 QUESTIONS: dict[str, dict[str, str]] = {
     EVENTS: {},
     AGGREGATE: WINDOW,
     f"{AGGREGATE}.png": WINDOW,
     f"{AGGREGATE}.svg": WINDOW,
     EXPORT: {},
+    **{lookup.path: NEEDED.get(lookup.path, {}) for lookup in LOOKUPS if lookup.path != operations.PREVIOUS},
 }
 OPEN = ("/healthz", "/readyz", "/openapi.json")
 BOTH = (generated_events.ORGANIZATION, generated_events.NEIGHBOUR)
@@ -274,6 +283,7 @@ def test_the_document_says_whether_keys_are_needed(door: httpx.Client, ring: Key
     schemathesis.openapi.from_dict(document).validate()
     assert document["security"] == [{"key": []}]
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    for path, operations in document["paths"].items():
-        assert operations["get"].get("security") == ([] if path in OPEN else None)
-        assert ("401" in operations["get"]["responses"]) == (path not in OPEN)
+    for path, by_method in document["paths"].items():
+        for operation in by_method.values():
+            assert operation.get("security") == ([] if path in OPEN else None)
+            assert ("401" in operation["responses"]) == (path not in OPEN)

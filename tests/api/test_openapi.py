@@ -15,16 +15,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking
+from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, VALIDATIONS, asking
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store
 from usage_explore.api import openapi
 from usage_explore.api.endpoints import Csv, View
+from usage_explore.api.lookups import LOOKUPS
 from usage_explore.query import buckets, validators
 from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
+from usage_explore.remote import operations
+from usage_explore.results.types import json_value
 
-QUERIES = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", LEADERBOARDS, EXPORT, "/healthz", "/readyz"}
-METHODS = {**{path: {"get"} for path in QUERIES}, "/v1/links": {"get", "post"}, "/v1/links/{token}": {"delete"}}
+METHODS = {
+    VALIDATIONS: {"get", "post"},
+    f"{VALIDATIONS}/{{id}}": {"get", "delete"},
+    "/v1/links": {"get", "post"},
+    "/v1/links/{token}": {"delete"},
+}
+PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz", *METHODS}
+QUESTIONS = {
+    operations.CHOICES: "group=customer_id",
+    operations.EXPLANATION: "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z",
+    operations.SEARCH: "text=a&since=2011-01-01T00:00:00Z",
+    operations.NAMES: "text=a",
+}
+"""Parameters without which an operation has no answer."""
+
 SPREAD = {"dimensions": "dim", "exclude": "not"}
 
 
@@ -47,7 +63,8 @@ def validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Vali
 
 def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], client: httpx.Client) -> None:
     assert document["openapi"] == "3.1.0"
-    assert {path: set(operations) for path, operations in document["paths"].items()} == METHODS
+    assert set(document["paths"]) == PATHS | {lookup.path for lookup in LOOKUPS}
+    assert all(set(operations) == METHODS.get(path, {"get"}) for path, operations in document["paths"].items())
     assert document["servers"] == [{"url": "/api"}]
     schemathesis.openapi.from_dict(document).validate()
 
@@ -59,7 +76,7 @@ def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], clie
         (AGGREGATE, [AggregateQuery, Csv], set()),
         (f"{AGGREGATE}.png", [AggregateQuery, View], set()),
         (f"{AGGREGATE}.svg", [AggregateQuery, View], set()),
-        (LEADERBOARDS, [LeaderboardQuery], set()),
+        *((lookup.path, [lookup.query], set(lookup.without)) for lookup in LOOKUPS),
         (EXPORT, [EventQuery, Csv], {"limit"}),
     ],
 )
@@ -73,12 +90,15 @@ def test_the_parameters_are_the_declared_fields(
         if name not in without
     }
     found = parameters(document, path)
-    assert set(found) == {*fields, "empty"}
+    assert set(found) == {*fields, *(["empty"] if "price_key" in fields else [])}
     for name, field in fields.items():
         parameter, schema = found[name], found[name]["schema"]
-        assert (parameter["in"], parameter["required"]) == ("query", False)
+        assert (parameter["in"], parameter["required"]) == (
+            "query",
+            name == "group" or (path == operations.SEARCH and name == "text"),
+        )
         assert parameter["description"] == field.description
-        assert schema.get("default") == (field.default or None if field.default != 0 else 0)
+        assert schema.get("default") == (json_value(field.default) or None if field.default != 0 else 0)
         bounds = {bound for each in field.metadata for bound in (getattr(each, "ge", None), getattr(each, "le", None))}
         assert {schema.get("minimum"), schema.get("maximum")} - {None} == bounds - {None}
         # a cursor cannot be made up
@@ -181,6 +201,15 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
         ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),
         ("Links", "/v1/links"),
+        *(
+            (lookup.schema, f"{lookup.path}?{QUESTIONS.get(lookup.path, '')}")
+            for lookup in LOOKUPS
+            if lookup.schema != "PreviousPage"
+        ),
+        ("Explanation", f"{operations.EXPLANATION}?{window}&expected=5&metric=sum_quantity"),
+        ("Currencies", f"{operations.CURRENCIES}?metric_key=nothing"),
+        ("Extent", f"{operations.EXTENT}?metric_key=nothing"),
+        ("ValidationJobs", VALIDATIONS),
         ("State", "/healthz"),
         ("Problem", f"{EVENTS}?limit=0"),
         ("Problem", "/nothing"),

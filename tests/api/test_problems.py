@@ -20,7 +20,7 @@ from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking, 
 from support.query_oracle import Row
 from usage_explore import Store, connect
 from usage_explore.access.logs import JsonLines
-from usage_explore.api.endpoints import pairs
+from usage_explore.api.service import pairs
 from usage_explore.db import ddl
 from usage_explore.errors import QueryError
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES

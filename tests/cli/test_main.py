@@ -266,6 +266,8 @@ def test_commands_are_the_documented_ones() -> None:
     assert sorted(main.commands) == [
         "api",
         "app",
+        "decide",
+        "decisions",
         "demo",
         "doctor",
         "export",
@@ -277,6 +279,7 @@ def test_commands_are_the_documented_ones() -> None:
         "organizations",
         "prices",
         "rate",
+        "signoffs",
         "stop",
         "validate",
     ]

@@ -25,6 +25,7 @@ from usage_explore import AggregateQuery, Period, Store, charts, connect
 from usage_explore.cli.main import main
 from usage_explore.config import Settings
 from usage_explore.records import places
+from usage_explore.validation import Check
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -93,6 +94,9 @@ def test_the_python_of_a_document_runs(document: Path, store: Store, monkeypatch
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         exec(code, names)
+    if "CHECK" in names:  # a check of one's own
+        assert isinstance(names["CHECK"], Check)
+        return
     assert names["usage"].total > 0
     if "page" in names:
         assert names["page"].events
@@ -113,11 +117,20 @@ def test_the_imports_in_the_prose_of_a_document_exist(document: Path) -> None:
 
 @documents(having="curl ")
 def test_the_requests_of_a_document_are_answered(document: Path, store: Store) -> None:
-    urls = re.findall(r"'http://127\.0\.0\.1:8501/api(/v1[^']*)'", document.read_text())
+    requests = re.findall(
+        r"curl ([^']*)(?:'Accept[^']*' )?'http://127\.0\.0\.1:8501/api(/v1[^']*)'", document.read_text()
+    )
     with asking(store) as client:
-        for url in urls:
-            answer = client.get(url)
-            assert answer.status_code == 200, (url, answer.text)
+        for options, url in requests:
+            if "-F invoices=@" in options:
+                customer = store.customers()[0].value
+                lines = f"customer_id,metric_key,quantity\n{customer},tokens_in,1\n"
+                answer = client.post(url, files={"invoices": ("lines.csv", lines.encode())})
+                assert answer.status_code == 202, (url, answer.text)
+                assert client.delete(answer.headers["location"].removeprefix("/api")).status_code == 204
+            else:
+                answer = client.get(url)
+                assert answer.status_code == 200, (url, answer.text)
 
 
 @documents(having="```sh")

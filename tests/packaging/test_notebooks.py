@@ -16,8 +16,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from support import generated_events
+from support.api_server import asking
 from support.waiting import PATIENCE
-from usage_explore import demo
+from usage_explore import EventQuery, connect, demo
+from usage_explore.access.api_keys import Keyring
+from usage_explore.api.auth import Access
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 
@@ -29,11 +32,12 @@ PREPARE = """\
 %reset -f
 __import__("os").chdir({folder!r})
 __import__("os").environ["USAGE_EXPLORE_DATABASE_URL"] = {database_url!r}
+__import__("os").environ["USAGE_EXPLORE_KEY"] = {key!r}
 with __import__("warnings").catch_warnings():
     pass  # from here on Python gives every warning anew
 """
 
-Run = Callable[[Path, str], Any]
+Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +54,9 @@ def kernel() -> Iterator[NotebookClient]:
 def run(kernel: NotebookClient, tmp_path: Path) -> Run:
     """Execute a notebook on a database, in a folder of its own."""
 
-    def execute(path: Path, database_url: str) -> Any:
+    def execute(path: Path, database_url: str, key: str = "") -> Any:
         notebook = nbformat.read(path, as_version=4)
-        prepare = nbformat.v4.new_code_cell(PREPARE.format(folder=str(tmp_path), database_url=database_url))
+        prepare = nbformat.v4.new_code_cell(PREPARE.format(folder=str(tmp_path), database_url=database_url, key=key))
         kernel.nb = nbformat.v4.new_notebook(cells=[prepare, *notebook.cells], metadata=notebook.metadata)
         kernel.execute(cleanup_kc=False)
         assert not prepare.outputs
@@ -104,6 +108,7 @@ def test_the_explore_notebook_answers_on_demo_data(
     assert "events." in outputs(shown, "events")
     assert 'href="http://127.0.0.1:8501/?' in outputs(shown, "link")
     assert "events in" in outputs(shown, "export")
+    assert "tokens_in" in outputs(shown, "sql")
 
 
 def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
@@ -123,6 +128,35 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
     for status in ("matched", "missing", "extra", "over-billed"):
         assert status in outputs(shown, "reconcile")
     assert 'href="http://127.0.0.1:8501/validate?' in outputs(shown, "sign")
+
+
+def test_both_notebooks_run_on_an_address_and_a_key(
+    events_connection: ddl.Connection, events_database_url: str, run: Run, tmp_path: Path
+) -> None:
+    demo.append(events_connection, events_table(), days=84, per_day=400)
+    ring = Keyring(tmp_path / "keys.json")
+    with connect(events_database_url) as store:
+        organization = max(store.organizations(), key=lambda one: store.scoped(one).count(EventQuery()))
+        key = ring.create(organization, "notebooks")
+        with asking(store, access=Access(ring), request_line=262_144) as client:
+            address = str(client.base_url).removesuffix("/api/")
+            explored, validated = (run(path, address, key) for path in PATHS)
+    for shown in (explored, validated):
+        for cell in shown.cells:
+            for output in cell.get("outputs", []):
+                assert output.get("name") != "stderr" or "export" in output["text"], output["text"]
+                assert key not in str(output)
+    checks = "".join(outputs(explored, name) for name in ("exact", "compare", "leaders", "cost", "filters", "zones"))
+    assert len(re.findall(r": +True", checks)) == 8
+    assert "False" not in checks
+    assert 'href="http://127.0.0.1:8501/?' in outputs(explored, "link")
+    assert "events in" in outputs(explored, "export")
+    assert "median" in outputs(explored, "sql")
+    assert "high" in outputs(validated, "validate")
+    assert "the parts make the change: True" in outputs(validated, "explain")
+    assert "the wallets' lines make the period: True" in outputs(validated, "wallets")
+    assert "matched" in outputs(validated, "reconcile")
+    assert 'href="http://127.0.0.1:8501/validate?' in outputs(validated, "sign")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -20,85 +18,11 @@ from support import price_oracle
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
 from support.database_servers import fresh_database
 from support.query_oracle import Row, utc
+from support.random_books import LATE, METRICS, WALLETS, random_book, random_events, within
 from usage_explore import QueryError, Store
 from usage_explore.errors import ConfigurationError, NotExact
 from usage_explore.pricing.rating import RatedLine, Rating
 from usage_explore.query.queries import Period
-
-PRODUCTS = [uuid.UUID(int=0xD0 + number) for number in range(2)]
-METRICS = ("calls", "tokens")
-KEYS = ("p1", "p2", None)
-LATE = utc(2026, 10, 10)
-WALLETS = {"default": "USD", str(CUSTOMERS[1]): "JPY"}
-
-
-def random_events(seed: int, number: int = 400) -> list[Row]:
-    """Events of September, a tenth of them outside it, with ties in time and arrival, credits, and costs."""
-    draw = random.Random(seed)
-    events = []
-    for _ in range(number):
-        metric = draw.choice(METRICS)
-        at = SINCE - timedelta(days=2) + timedelta(hours=draw.randrange(24 * 33))
-        events.append(
-            event(
-                draw.randrange(4),
-                at,
-                metric,
-                product_id=draw.choice([*PRODUCTS, None]),
-                price_key=draw.choice(KEYS),
-                quantity=Decimal(draw.choice([1, 3, 250, 2_000, -5, "0.000001", "17.25"])),
-                ingested_at=at + timedelta(days=draw.choice([0, 0, 0, 4])),
-                wallet_currency=draw.choice([None, None, "USD", "JPY"]),
-                external_cost_amount=draw.choice([None, Decimal("0.25")]),
-                external_cost_currency=draw.choice(["USD", "usd"]),
-                dimensions={"user": draw.choice(["a", "b", "", 7])} if draw.random() < 0.8 else {"user": None},
-            )
-        )
-    return events
-
-
-def random_book(seed: int) -> list[dict[str, Any]]:
-    """Prices of the oracle: general and a customer's own, some of them valid for a part of September only.
-
-    No two are equally specific for one event: they name the metric, or the metric and more of one kind.
-    """
-    draw = random.Random(seed)
-    book = []
-    edges = [None, utc(2026, 9, 10), utc(2026, 9, 15, 12)]
-    selectors: list[dict[str, Any]] = [{"metric_key": "calls"}]
-    selectors += [{"metric_key": metric, "price_key": "p1"} for metric in METRICS]
-    selectors += [{"metric_key": "calls", "price_key": "p1", "product_id": PRODUCTS[0]}]
-    selectors += [{"metric_key": "tokens", "customer_id": CUSTOMERS[2]}]
-    selectors += [{"metric_key": "tokens"}] if draw.random() < 0.7 else []
-    for selector in selectors:
-        currencies = draw.choice([["USD"], ["USD", "JPY"], ["KWD"]])
-        cuts = draw.choice([[None, None], [None, edges[1], None], [edges[1], edges[2]], [edges[2], None]])
-        for currency in currencies:
-            for since, until in itertools.pairwise(cuts):
-                if draw.random() < 0.9:
-                    book.append({**selector, **random_terms(draw), "currency": currency} | span(since, until))
-    draw.shuffle(book)
-    return book
-
-
-def span(since: datetime | None, until: datetime | None) -> dict[str, Any]:
-    return {name: edge for name, edge in (("valid_from", since), ("valid_to", until)) if edge is not None}
-
-
-def random_terms(draw: random.Random) -> dict[str, Any]:
-    model = draw.choice(["per_unit", "volume", "staircase", "package"])
-    ends: list[Any] = sorted(draw.sample([5, 250, 1_000, 10_000], draw.randrange(4)))
-    ends = [*ends, None] if model in ("volume", "staircase") else [None]
-    amounts = [Decimal(draw.randrange(100_000)).scaleb(-5) for _ in ends]
-    kinds = ["sum", "sum", "count", "max", "latest", "unique:dim:user", "unique:subscription_id", "unique:product_id"]
-    terms: dict[str, Any] = {
-        "model": model,
-        "aggregation": draw.choice(kinds),
-        "tiers": [(end, amount, draw.choice([0, 0, 5])) for end, amount in zip(ends, amounts, strict=True)],
-        "included_quantity": draw.choice([0, 0, 3]),
-        "minimum_amount": draw.choice([0, 0, Decimal("2.5")]),
-    }
-    return terms | ({"package_size": draw.choice([1, 7, Decimal("0.5")])} if model == "package" else {})
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +34,6 @@ def events() -> list[Row]:
 def store(server_url: str, _template: str, events: list[Row]) -> Iterator[Store]:
     with fresh_database(server_url, _template) as url, store_of(url, events) as opened:
         yield opened
-
-
-def within(events: list[Row], as_of: datetime | None = None) -> list[Row]:
-    return [row for row in events if SINCE <= row.timestamp < UNTIL and (as_of is None or row.ingested_at <= as_of)]
 
 
 def complete(rating: Rating, events: list[Row]) -> None:
@@ -243,6 +163,16 @@ def test_the_most_specific_price_applies_and_a_customer_s_own_first(make: Any) -
         (CUSTOMERS[0], "p2", Decimal("0.10")),
         (CUSTOMERS[1], None, Decimal("6.00")),
     ]
+
+
+def test_a_price_of_the_customer_with_the_nil_uuid_is_no_other_customer_s(make: Any) -> None:
+    nil = uuid.UUID(int=0)
+    own = {**PER_UNIT, "unit_amount": 3, "customer_id": str(nil)}
+    rating = rating_of(make, [event(0, SINCE), event(0, SINCE, customer_id=nil)], PER_UNIT, own)
+    assert {line.customer_id: line.amount for line in rating.lines} == {
+        CUSTOMERS[0]: Decimal("0.10"),
+        nil: Decimal("3.00"),
+    }
 
 
 def test_two_equally_specific_prices_are_an_error_naming_both(make: Any) -> None:

@@ -154,6 +154,16 @@ def test_the_hash_of_a_report_is_that_of_its_content(store: Store, insert: Inser
     assert store.review(checked(store)).report_hash != digest
 
 
+def test_other_bounds_are_another_version_and_another_report(store: Store) -> None:
+    first = store.validate(SEPTEMBER)
+    bounds = {"duplicates": {"high_share": Decimal("0.9")}}
+    other = store.validate(SEPTEMBER.replace(as_of=first.period.as_of), bounds=bounds)
+    runs = [store.keep_run(validation) for validation in (first, other)]
+    assert runs[0].versions["usage-explore"] == runs[1].versions["usage-explore"]
+    assert runs[0].versions["bounds"] != runs[1].versions["bounds"]
+    assert runs[0].report_hash != runs[1].report_hash
+
+
 def test_decisions_follow_the_finding_and_stay_a_history(store: Store, insert: Insert) -> None:
     finding = copies(kept(store))[0]
     until = store.now() + timedelta(days=3)
@@ -383,3 +393,31 @@ def test_a_role_needs_select_and_insert_alone(
         assert store.sign_off(full(store), by="ana").place == "table"
         assert store.runs()[0].place == "table"
         assert store.save_view("One", SEPTEMBER).place == "file"  # another kind, another place
+
+
+def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) -> None:
+    prices = [
+        {"metric_key": "tokens", "model": "per_unit", "unit_amount": "0.10", "currency": "USD"},
+    ]
+    insert([event(DAY + timedelta(days=9), quantity=Decimal("100"), customer_id=CUSTOMERS[2])])
+    validation = full(store)
+    rating = store.rate(validation.period, prices=prices)
+    signed = store.sign_off(validation, by="ana", rating=rating)
+    (read,) = store.signoffs()
+    assert read == signed
+    assert read.amount_totals == dict(rating.totals)
+    assert not store.changes_since(signed, prices=prices)
+    without = store.changes_since(signed)
+    assert "no price book" in without.amounts_note
+    assert not without
+    insert([event(DAY, quantity=Decimal("4.2"), customer_id=CUSTOMERS[2], ingested_at=store.now())])
+    changes = store.changes_since(signed, prices=prices)
+    assert changes.sentence == "+1 event, arrived late; expected amounts +0.42 USD"
+    rows = list(csv.DictReader(io.StringIO(changes.to_csv().decode())))
+    assert [(row["reason"], row["quantity"], row["amount"], row["amount_currency"]) for row in rows] == [
+        ("arrived late", "4.2", "", ""),
+        ("expected amount", "", "0.42", "USD"),
+    ]
+    other = store.rate(SEPTEMBER.replace(as_of="2026-09-30T00:00:00Z"), prices=prices)
+    with pytest.raises(QueryError, match="rating: is of another period or as_of"):
+        store.sign_off(validation, by="ana", rating=other)

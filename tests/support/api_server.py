@@ -25,6 +25,7 @@ EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"
 EXPORT = f"{EVENTS}/export"
 LEADERBOARDS = f"{EVENTS}/leaderboards"
+VALIDATIONS = "/v1/validations"
 
 
 def command(word: str, port: int, *options: str) -> list[str]:

@@ -116,9 +116,17 @@ def billable(price: Price, events: list[Row]) -> Fraction:
 
 
 def rate(
-    prices: list[Price], rows: Iterable[Row], since: datetime, until: datetime, wallets: Mapping[UUID | None, str]
+    prices: list[Price],
+    rows: Iterable[Row],
+    since: datetime,
+    until: datetime,
+    wallets: Mapping[UUID | None, str],
+    split: tuple[str, ...] = ("wallet_currency",),
 ) -> tuple[list[Expected], list[Row]]:
-    """The lines of these events, which all are of the period, and the events without a price."""
+    """The lines of these events, which all are of the period, and the events without a price.
+
+    `split` are columns that tell lines of one price apart.
+    """
     edges = {edge for price in prices for name in ("valid_from", "valid_to") if (edge := price.get(name))}
     cuts = [since, *sorted(edge for edge in edges if since < edge < until), until]
     spans = list(itertools.pairwise(cuts))
@@ -138,7 +146,8 @@ def rate(
             first -= 1
         while last + 1 < len(spans) and timeline[last + 1] is price:
             last += 1
-        key = (id(price), first, last, row.customer_id, row.metric_key, wallet)
+        own = {"wallet_currency": wallet, "price_key": row.price_key, "subscription_id": row.subscription_id}
+        key = (id(price), first, last, row.customer_id, row.metric_key, *(own[name] for name in split))
         groups[key].append(row)
         facts[key] = price, spans[first][0], spans[last][1]
     lines = []

@@ -134,7 +134,9 @@ def test_events_of_the_future_are_impossible_however_they_arrived(make: Make) ->
 
 @pytest.mark.parametrize(("others", "severity"), [([], "medium"), (live(10, 30, customer_id=SMALL), "high")])
 def test_a_load_after_the_finalization_is_one_finding(make: Make, others: list[Row], severity: str) -> None:
-    rows = [row for number in range(MIN_BATCH_EVENTS) for row in history(LOADED, 0, 10, metric_key=f"metric {number}")]
+    rows = [
+        row for number in range(MIN_BATCH_EVENTS()) for row in history(LOADED, 0, 10, metric_key=f"metric {number}")
+    ]
     store = make(rows + others)
     result = examine(store, "after_finalization", september(finalized_at=UNTIL + DAY))
     assert result.outcome is not None

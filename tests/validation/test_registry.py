@@ -30,7 +30,7 @@ def test_a_check_has_words(check: Check) -> None:
     assert check.title[0].isupper()
     assert check.means.endswith(".")
     assert check.unit
-    assert check.parameters
+    assert check.words
 
 
 @EVERY

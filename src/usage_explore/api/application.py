@@ -27,18 +27,20 @@ from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
 from usage_explore.api.links import LinkEndpoints, NewLink
+from usage_explore.api.lookups import LOOKUPS
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
-from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
+from usage_explore.api.validations import Validations
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.remote import operations
+from usage_explore.remote.operations import ValidationQuery
 from usage_explore.store import Store
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 PREFIX = "/api"
 """Path that the API is mounted at, alone and beside the app."""
-
-_EVENTS = "/v1/usage-events"
 
 _log = logging.getLogger("usage_explore.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -81,7 +83,7 @@ def create_app(
     picture = [*aggregate, *openapi.parameters(View)]
     _add(
         app,
-        _EVENTS,
+        operations.EVENTS,
         service.authorized(endpoints.events),
         "List usage events",
         "Raw events, newest first. All filters AND together.",
@@ -91,7 +93,7 @@ def create_app(
     )
     _add(
         app,
-        f"{_EVENTS}/aggregate",
+        operations.AGGREGATE,
         service.authorized(endpoints.aggregate),
         "Time-bucketed usage aggregate",
         "A metric per bucket of the window, by group: the largest series, and the rest as Other. Totals are exact.",
@@ -99,20 +101,23 @@ def create_app(
         openapi.answer_responses("Aggregate", CSV, XLSX, description="The query as it took effect, and its series.")
         | openapi.problem_responses(ProblemType.NOT_EXACT),
     )
-    _add(
-        app,
-        f"{_EVENTS}/leaderboards",
-        service.authorized(endpoints.leaderboards),
-        "Leaderboards",
-        "The largest values of every column and dimension under the query's filters and window, with their shares.",
-        openapi.parameters(LeaderboardQuery),
-        openapi.answer_responses("Leaderboards", description="The query as it took effect, and its leaderboards.")
-        | openapi.problem_responses(ProblemType.NOT_EXACT),
-    )
+    for lookup in LOOKUPS:
+        _add(
+            app,
+            lookup.path,
+            service.authorized(endpoints.lookup(lookup)),
+            lookup.summary,
+            lookup.description,
+            openapi.parameters(lookup.query, without=lookup.without),
+            openapi.answer_responses(
+                lookup.schema, description=lookup.description, timed=lookup.schema == "Leaderboards"
+            )
+            | openapi.problem_responses(*lookup.problems),
+        )
     for name, endpoint, media_type in (("png", endpoints.png, PNG), ("svg", endpoints.svg, SVG)):
         _add(
             app,
-            f"{_EVENTS}/aggregate.{name}",
+            f"{operations.AGGREGATE}.{name}",
             service.authorized(endpoint),
             f"The aggregate as {name.upper()}",
             "The chart as a picture.",
@@ -122,14 +127,15 @@ def create_app(
         )
     _add(
         app,
-        f"{_EVENTS}/export",
+        operations.EXPORT,
         service.authorized(endpoints.export),
         "Export usage events",
-        "Any number of events as CSV, streamed from one snapshot. Takes no `limit`; `cursor` starts after a page. "
-        "A transfer without its last chunk is not complete.",
+        "Any number of events as CSV or as an Arrow stream, from one snapshot. Takes no `limit`; `cursor` starts after "
+        "a page. A transfer without its last chunk is not complete.",
         [*openapi.parameters(EventQuery, without=("limit",)), *csv],
         openapi.EXPORT | openapi.problem_responses(ProblemType.HTTP_VERSION),
     )
+    _add_validations(app, service)
     _add_links(app, service)
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi.ALIVE)
     _add(
@@ -153,27 +159,61 @@ def _add(
     description: str,
     parameters: list[dict[str, Any]] | None,
     responses: dict[int | str, dict[str, Any]],
+    method: str = "GET",
+    **extra: Any,
 ) -> None:
-    """Add a path for GET and HEAD; `parameters` None means that it has no query and needs no key."""
+    """Add a path for GET and HEAD, or another method; `parameters` None means no query, and no key needed."""
     app.add_api_route(
         path,
         endpoint,
-        methods=["GET"],
+        methods=[method],
         response_class=Response,
         operation_id=summary.lower().replace(" ", "-"),
         summary=summary,
         description=description,
         responses=responses,
-        openapi_extra={"security": []} if parameters is None else {"parameters": parameters},
+        openapi_extra={"security": []} if parameters is None else {"parameters": parameters, **extra},
     )
-    app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    if method == "GET":
+        app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_validations(app: FastAPI, service: Service) -> None:
+    """Add the paths of validations, which are jobs."""
+    jobs = Validations(service)
+    path, one = operations.VALIDATIONS, f"{operations.VALIDATIONS}/{{id}}"
+    refused, own = (
+        openapi.problem_responses(ProblemType.TOO_LARGE, ProblemType.UNSUPPORTED, ProblemType.TOO_MANY_JOBS),
+        [openapi.JOB_ID],
+    )
+    unknown = openapi.problem_responses(ProblemType.NOT_FOUND)
+    for where, endpoint, summary, description, parameters, responses, method, extra in (
+        (
+            *(path, jobs.start, "Start a validation"),
+            "Runs the checks over a billing period as a job, with files of invoice lines and preferred currencies.",
+            *(openapi.parameters(ValidationQuery), openapi.JOB_STARTED | refused, "POST", openapi.FILES),
+        ),
+        (
+            *(path, jobs.listed, "List validations", "The organization's jobs, newest first, without their results."),
+            *([], openapi.JOBS | openapi.problem_responses(), "GET", {}),
+        ),
+        (
+            *(one, jobs.read, "Read a validation", "The progress of each check, then the result or the problem."),
+            *(own, openapi.JOB | unknown, "GET", {}),
+        ),
+        (
+            *(one, jobs.delete, "Delete a validation", "Cancels it if it runs, and forgets its result."),
+            *(own, openapi.JOB_DELETED | unknown, "DELETE", {}),
+        ),
+    ):
+        _add(app, where, service.authorized(endpoint), summary, description, parameters, responses, method, **extra)
 
 
 def _add_links(app: FastAPI, service: Service) -> None:
     """Add the paths of short links."""
     endpoints = LinkEndpoints(service)
     organization = [parameter for parameter in openapi.parameters(EventQuery) if parameter["name"] == "organization_id"]
-    problems = openapi.problem_responses(ProblemType.GONE, ProblemType.MEDIA_TYPE, ProblemType.BODY_TOO_LONG)
+    problems = openapi.problem_responses(ProblemType.GONE, ProblemType.UNSUPPORTED, ProblemType.TOO_LARGE)
     _add(
         app,
         "/v1/links",

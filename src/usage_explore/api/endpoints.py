@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
@@ -21,17 +20,19 @@ from starlette.types import Receive, Scope, Send
 
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.api import problems, service
+from usage_explore.api.lookups import Lookup
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.api.responses import CSV, JSON, PNG, SVG, XLSX, is_pinned, negotiated, response
+from usage_explore.api.responses import CSV, JSON, PNG, SVG, XLSX, is_pinned, json_bytes, negotiated, response
 from usage_explore.api.service import ClientGone, Service, run_in_thread
 from usage_explore.db import catalog, engine
 from usage_explore.db.timeouts import HeldConnections, cancellable
 from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
-from usage_explore.query.limits import MAX_PICTURE_POINTS, MAX_QUERY_STRING_BYTES
-from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
+from usage_explore.query.limits import MAX_PICTURE_POINTS
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import query_string, to_pairs
+from usage_explore.remote import wire
 from usage_explore.results import formulas, frames
 from usage_explore.store import Store
 
@@ -54,11 +55,8 @@ _SVG_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsaf
 _PIECE_BYTES = 65_536
 """Bytes that are sent at a time; the client must take them within `Limits.stall_seconds`."""
 
-_EXPORT_HEADERS = {
-    "Cache-Control": "no-store",
-    "Vary": "Accept, Authorization",
-    "Content-Disposition": 'attachment; filename="usage-events.csv"',
-}
+_EXPORT_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Authorization"}
+_EXPORT_SUFFIXES = {CSV: "csv", wire.ARROW: "arrows"}
 
 
 class View(BaseModel):
@@ -77,24 +75,6 @@ class Csv(BaseModel):
     def escapes(self) -> bool:
         """Whether formulas are escaped."""
         return self.escape_formulas == "true"
-
-
-def pairs(request: Request) -> url_params.Pairs:
-    """The request's parameters as (name, value) pairs.
-
-    Raises `QueryError` for a malformed query string, `Problem` (414) for one that is too long.
-    """
-    raw = request.scope["query_string"]
-    if len(raw) > MAX_QUERY_STRING_BYTES:
-        detail = f"The query string has {len(raw):,} bytes, more than {MAX_QUERY_STRING_BYTES:,}; shorten it."
-        raise Problem(ProblemType.TOO_LONG, detail)
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise QueryError([Fault("query string", "is not valid percent-encoded UTF-8; encode it again")]) from None
-    if "#" in text:  # parameters after it would be dropped as a fragment, which widens the answer
-        raise QueryError([Fault("query string", "contains a raw #; in a URL write %23 for it")])
-    return url_params.pairs("?" + text)  # with "?", no part of it is parsed as scheme or path
 
 
 def parse(
@@ -119,7 +99,7 @@ def parse(
 def parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...] = ()) -> _Q:
     """The query of a request's parameters; those in `without` and of the display are errors. Raises `QueryError`."""
     names = dict.fromkeys(name for name, _ in given)
-    faults = [Fault(name, "unknown parameter here; an export has all pages") for name in names if name in without]
+    faults = [Fault(name, "unknown parameter here") for name in names if name in without]
     faults += [
         Fault(name, "unknown parameter; it is a display option of the app") for name in names if name in model.VIEW
     ]
@@ -159,7 +139,7 @@ class Endpoints:
 
     async def events(self, request: Request) -> Response:
         """A page of raw events, as JSON or CSV."""
-        media_type = negotiated(request, JSON, CSV)
+        media_type = negotiated(request, JSON, CSV, wire.MEDIA_TYPE)
         query, options = _parse_for(EventQuery, request, media_type)
 
         def work(store: Store) -> _Body:
@@ -168,7 +148,7 @@ class Endpoints:
                 content, cursor = store.events_csv(query, escape_formulas=options.escapes)
                 return _Body(content, pinned, None, cursor)
             page = store.events(query)
-            return _Body(json_bytes(page.to_dict()), pinned, len(page.events), page.cursor)
+            return _Body(*_written(page, page.to_dict, media_type, pinned), len(page.events), page.cursor)
 
         body = await self.service.run(request, query, work)
         request.state.rows = body.rows
@@ -177,7 +157,7 @@ class Endpoints:
 
     async def aggregate(self, request: Request) -> Response:
         """A time-bucketed aggregate, as JSON, CSV or an Excel workbook."""
-        media_type = negotiated(request, JSON, CSV, XLSX)
+        media_type = negotiated(request, JSON, CSV, XLSX, wire.MEDIA_TYPE)
         query, options = _parse_for(AggregateQuery, request, media_type)
 
         def work(store: Store) -> tuple[bytes, bool, Aggregate]:
@@ -187,36 +167,46 @@ class Endpoints:
                 return frames.to_csv(answer, escape_formulas=options.escapes), pinned, answer
             if media_type == XLSX:
                 return answer.xlsx(answer.organization, answer.url(), answer.url(pinned=True)), pinned, answer
-            return json_bytes(answer.to_dict()), pinned, answer
+            return *_written(answer, answer.to_dict, media_type, pinned), answer
 
         content, pinned, answer = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, _points(answer)
         return response(request, content, media_type, pinned=pinned, headers=_timing_headers(answer))
 
-    async def leaderboards(self, request: Request) -> Response:
-        """The largest values of every column and dimension, as JSON."""
-        media_type = negotiated(request, JSON)
-        query = parse_query(LeaderboardQuery, pairs(request), ())
+    def lookup(self, operation: Lookup) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint of an operation that one method of the store answers, as JSON."""
 
-        def work(store: Store) -> tuple[Leaderboards, bool]:
-            pinned = is_pinned(store, query)
-            return store.leaderboards(query), pinned
+        async def answered(request: Request) -> Response:
+            media_type = negotiated(request, JSON, wire.MEDIA_TYPE)
+            query = parse_query(operation.query, service.pairs(request), operation.without)
 
-        answer, pinned = await self.service.run(request, query, work)
-        request.state.query, request.state.rows = answer.query, sum(len(board.leaders) for board in answer.boards)
-        headers = _timing_headers(answer)
-        return response(request, json_bytes(answer.to_dict()), media_type, pinned=pinned, headers=headers)
+            def work(store: Store) -> tuple[bytes, bool, Any]:
+                pinned = operation.pinned and is_pinned(store, query)
+                answer = operation.answer(store, query)
+                return *_written(answer, lambda: operation.document(answer), media_type, pinned), answer
+
+            content, pinned, answer = await self.service.run(request, query, work)
+            headers = {}
+            if isinstance(answer, Leaderboards):
+                request.state.query, request.state.rows = answer.query, sum(len(item.leaders) for item in answer.boards)
+                headers = _timing_headers(answer)
+            elif isinstance(answer, list):
+                request.state.rows = len(answer)
+            return response(request, content, media_type, pinned=pinned, headers=headers)
+
+        return answered
 
     async def export(self, request: Request) -> Response:
-        """Every event of the query as streamed CSV, from its cursor on if it has one.
+        """Every event of the query as streamed CSV or Arrow, from its cursor on if it has one.
 
         One connection is held from the first page to the last. Errors before the first page are problems as in every
-        operation. A stream that fails later ends with a line `# error: …` and without the last chunk of its transfer
-        encoding, so that no HTTP client takes it for complete. If the client disconnects, or reads nothing for
-        `Limits.stall_seconds`, the statement is cancelled and the connection returns to the pool.
+        operation. A stream that fails later ends without the last chunk of its transfer encoding, so that no HTTP
+        client takes it for complete, CSV with a line `# error: …` before. If the client disconnects, or reads nothing
+        for `Limits.stall_seconds`, the statement is cancelled and the connection returns to the pool.
         """
-        negotiated(request, CSV)
-        query, options = parse(EventQuery, Csv, pairs(request), without=("limit",))
+        media_type = negotiated(request, CSV, wire.ARROW)
+        query, options = parse(EventQuery, Csv, service.pairs(request), without=("limit",))
+        _check_options(options, media_type)
         if request.scope["http_version"] == "1.0":
             detail = "Use HTTP/1.1; an HTTP/1.0 client cannot tell a broken export from a complete one."
             raise Problem(ProblemType.HTTP_VERSION, detail)
@@ -224,12 +214,16 @@ class Endpoints:
         if request.method == "HEAD":  # one event is enough to check organization, key, cursor and table
             first_event = query.replace(limit=1)
             await self.service.run(request, query, lambda store: store.events_csv(first_event))
-            return _without_length(Response(headers=_EXPORT_HEADERS, media_type=CSV))
+            return _without_length(Response(headers=_export_headers(media_type), media_type=media_type))
         async with contextlib.AsyncExitStack() as resources:
             await resources.enter_async_context(self.service.exports.slot())
             try:
                 store = await run_in_thread(request, lambda: self.service.store_for(request))
-                chunks = _ChunkReader(store.export_csv(query, escape_formulas=options.escapes))
+                chunks = _ChunkReader(
+                    store.export_csv(query, escape_formulas=options.escapes)
+                    if media_type == CSV
+                    else store.export_arrow(query)
+                )
                 resources.push_async_callback(chunks.close)
                 disconnected = asyncio.ensure_future(service.wait_for_disconnect(request.receive))
                 resources.callback(disconnected.cancel)
@@ -237,7 +231,7 @@ class Endpoints:
             except ScopeError:
                 raise self.service.scope_problem(request, query) from None
             stall_seconds = self.service.limits.stall_seconds
-            return _ExportResponse(first, chunks, disconnected, resources.pop_all(), stall_seconds)
+            return _ExportResponse(media_type, first, chunks, disconnected, resources.pop_all(), stall_seconds)
         raise AssertionError  # no resource suppresses an exception
 
     async def png(self, request: Request) -> Response:
@@ -262,7 +256,7 @@ class Endpoints:
         self, request: Request, media_type: str, form: Literal["png", "svg"], headers: dict[str, str] | None = None
     ) -> Response:
         negotiated(request, media_type)
-        query, view = parse(AggregateQuery, View, pairs(request))
+        query, view = parse(AggregateQuery, View, service.pairs(request))
 
         from usage_explore import charts
 
@@ -290,17 +284,28 @@ def _timing_headers(answer: Aggregate | Leaderboards) -> dict[str, str]:
     return {"Server-Timing": f"{answer.served.path};dur={milliseconds:.1f}"}
 
 
-def json_bytes(value: dict[str, Any]) -> bytes:
-    """A value as the body of a response."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
 def _parse_for(model: type[_Q], request: Request, media_type: str) -> tuple[_Q, Csv]:
     """The query and the CSV options. Raises `QueryError`, also for CSV options of another media type."""
-    query, options = parse(model, Csv, pairs(request))
+    query, options = parse(model, Csv, service.pairs(request))
+    _check_options(options, media_type)
+    return query, options
+
+
+def _check_options(options: Csv, media_type: str) -> None:
     if options.escapes and media_type != CSV:
         raise QueryError([Fault("escape_formulas", "is for CSV; add the header Accept: text/csv, or leave it out")])
-    return query, options
+
+
+def _written(answer: object, document: Callable[[], Any], media_type: str, pinned: bool) -> tuple[bytes, bool]:
+    """The answer as JSON, or as the package sends it to itself, which has its time of reading and is never cached."""
+    if media_type == wire.MEDIA_TYPE:
+        return wire.dumps(answer), False
+    return json_bytes(document()), pinned
+
+
+def _export_headers(media_type: str) -> dict[str, str]:
+    name = f"usage-events.{_EXPORT_SUFFIXES[media_type]}"
+    return {**_EXPORT_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
 
 
 def _drawn(
@@ -394,13 +399,14 @@ class _ExportResponse(Response):
 
     def __init__(
         self,
+        media_type: str,
         first: bytes | None,
         chunks: _ChunkReader,
         disconnected: asyncio.Future[None],
         resources: contextlib.AsyncExitStack,
         stall_seconds: float,
     ) -> None:
-        super().__init__(headers=_EXPORT_HEADERS, media_type=CSV)
+        super().__init__(headers=_export_headers(media_type), media_type=media_type)
         _without_length(self)
         self._first, self._chunks, self._disconnected = first, chunks, disconnected
         self._resources, self._stall_seconds = resources, stall_seconds
@@ -425,8 +431,9 @@ class _ExportResponse(Response):
             except Exception as error:
                 problem = problems.from_error(error)
                 request.state.failure = error
-                line = f"# error: {problem.detail} This file is not complete. (request {request_id})\n"
-                await self._send(line.encode(), send)
+                if self.media_type == CSV:
+                    line = f"# error: {problem.detail} This file is not complete. (request {request_id})\n"
+                    await self._send(line.encode(), send)
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

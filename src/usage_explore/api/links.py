@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from usage_explore.api.endpoints import json_bytes, pairs, parse_query
+from usage_explore.api.endpoints import parse_query
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.api.responses import JSON, negotiated, response
-from usage_explore.api.service import Service
+from usage_explore.api.responses import JSON, json_bytes, negotiated, response
+from usage_explore.api.service import Service, pairs
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import url_params
 from usage_explore.query.base import Query
@@ -129,12 +129,12 @@ def _check_origin(request: Request) -> None:
 async def _body(request: Request) -> NewLink:
     """The body. Raises `QueryError` with all its faults, `Problem`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise Problem(ProblemType.MEDIA_TYPE, f"Send the body as {JSON}.")
+        raise Problem(ProblemType.UNSUPPORTED, f"Send the body as {JSON}.")
     content = b""
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_BODY_BYTES:
-            raise Problem(ProblemType.BODY_TOO_LONG, f"The body has more than {MAX_BODY_BYTES:,} bytes; shorten it.")
+            raise Problem(ProblemType.TOO_LARGE, f"The body has more than {MAX_BODY_BYTES:,} bytes; shorten it.")
     try:
         value: Any = json.loads(content)
     except (ValueError, RecursionError):

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from usage_explore.errors import (
     DatabaseUnavailable,
@@ -55,7 +56,7 @@ class ProblemType(Enum):
         "The organization is not yours to see, or does not exist: the answer is the same.",
     )
     NOT_FOUND = (HTTPStatus.NOT_FOUND, "There is nothing at this address", "")
-    METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method", "")
+    METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take the method", "")
     NOT_ACCEPTABLE = (
         HTTPStatus.NOT_ACCEPTABLE,
         "No acceptable media type",
@@ -71,13 +72,22 @@ class ProblemType(Enum):
         "There is no such link",
         "It is unknown, has expired or was revoked: the answer is the same.",
     )
-    MEDIA_TYPE = (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is not JSON", "`Content-Type` is not application/json.")
-    BODY_TOO_LONG = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too long", "")
+    TOO_LARGE = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large", "The body has too many bytes.")
+    UNSUPPORTED = (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The body has another media type",
+        "Files are sent as multipart/form-data, a new link as application/json.",
+    )
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The query is too long", "The query string has too many bytes.")
     TOO_MANY = (
         HTTPStatus.TOO_MANY_REQUESTS,
         "Too many wrong keys",
         "Try again after `Retry-After` seconds; valid keys are accepted meanwhile.",
+    )
+    TOO_MANY_JOBS = (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many validations",
+        "Try again after `Retry-After` seconds, or delete one that runs or waits.",
     )
     MISDIRECTED = (
         HTTPStatus.MISDIRECTED_REQUEST,
@@ -133,8 +143,8 @@ class Problem(Exception):
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
 
-    def response(self, request_id: str) -> Response:
-        """The problem as a response, never cached; with `Retry-After` if its status is 503."""
+    def body(self, request_id: str) -> dict[str, object]:
+        """The problem as JSON has it."""
         body: dict[str, object] = {
             "type": self.type.urn,
             "title": self.type.title,
@@ -144,10 +154,14 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = [{"parameter": fault.parameter, "message": fault.message} for fault in self.errors]
+        return body
+
+    def response(self, request_id: str) -> Response:
+        """The problem as a response, never cached; with `Retry-After` if its status is 503."""
         headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization", **self.headers}
         if self.type.status is HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        content = json.dumps(body, ensure_ascii=False).encode()
+        content = json.dumps(self.body(request_id), ensure_ascii=False).encode()
         return Response(content, self.type.status.value, headers, MEDIA_TYPE)
 
 
@@ -203,11 +217,17 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 async def _routing_error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        is_listed = request.scope["path"].endswith("/v1/links")
-        is_link = not is_listed and "/v1/links/" in request.scope["path"]
-        allowed = "GET, HEAD, POST" if is_listed else "DELETE" if is_link else "GET, HEAD"
-        return Problem(ProblemType.METHOD, f"Use {allowed}.", headers={"Allow": allowed}).response(request_id(request))
+        allowed = _methods(request)
+        problem = Problem(ProblemType.METHOD, f"Use {' or '.join(allowed)}.", headers={"Allow": ", ".join(allowed)})
+        return problem.response(request_id(request))
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         detail = "/api/openapi.json lists all addresses."
         return Problem(ProblemType.NOT_FOUND, detail).response(request_id(request))
     return await _error_response(request, error)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the request's address takes."""
+    scope = {**request.scope, "method": "OPTIONS"}
+    routes = [route for route in request.app.routes if route.matches(scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})

@@ -8,8 +8,10 @@ its window is absolute and its `as_of` is at or before the latest `ingested_at` 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
@@ -34,6 +36,11 @@ _CACHE_FOR_EVER = "private, max-age=31536000, immutable"
 _CACHE_NEVER = "no-store"
 _VARY = "Accept, Authorization"
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
+
+
+def json_bytes(value: dict[str, Any] | None) -> bytes:
+    """A document as JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def is_pinned(store: Store, query: Query) -> bool:

@@ -26,8 +26,11 @@ from usage_explore.api.auth import Access
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.db import timeouts
 from usage_explore.db.timeouts import HeldConnections, cancellable
-from usage_explore.errors import Fault, ScopeError
+from usage_explore.errors import Fault, QueryError, ScopeError
+from usage_explore.query import url_params
 from usage_explore.query.base import Query
+from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
+from usage_explore.remote import wire
 from usage_explore.store import Store
 
 _T = TypeVar("_T")
@@ -38,6 +41,24 @@ _CANCEL_INTERVAL_SECONDS = 0.1
 _MAX_THREADS = 64
 
 
+def pairs(request: Request) -> url_params.Pairs:
+    """The request's parameters as (name, value) pairs.
+
+    Raises `QueryError` for a malformed query string, `Problem` (414) for one that is too long.
+    """
+    raw = request.scope["query_string"]
+    if len(raw) > MAX_QUERY_STRING_BYTES:
+        detail = f"The query string has {len(raw):,} bytes, more than {MAX_QUERY_STRING_BYTES:,}; shorten it."
+        raise Problem(ProblemType.TOO_LONG, detail)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise QueryError([Fault("query string", "is not valid percent-encoded UTF-8; encode it again")]) from None
+    if "#" in text:  # parameters after it would be dropped as a fragment, which widens the answer
+        raise QueryError([Fault("query string", "contains a raw #; in a URL write %23 for it")])
+    return url_params.pairs("?" + text)  # with "?", no part of it is parsed as scheme or path
+
+
 class ClientGone(Exception):
     """The client disconnected."""
 
@@ -46,13 +67,14 @@ class ClientGone(Exception):
 class Limits:
     """Bounds of concurrency, and of waiting.
 
-    `queries` answered and `exports` streamed at the same time: together fewer than the pool's 10 connections, so that
-    readiness can still be checked. `pictures` drawn at the same time, which holds no connection. `wait_seconds` for a
-    free slot; `stall_seconds` for a client that reads nothing of its export.
+    `queries` answered, `exports` streamed and `validations` run at the same time: together fewer than the pool's 10
+    connections, so that readiness can still be checked. `pictures` drawn at the same time, which holds no connection.
+    `wait_seconds` for a free slot; `stall_seconds` for a client that reads nothing of its export.
     """
 
     queries: int = 6
-    exports: int = 3
+    exports: int = 2
+    validations: int = 1
     pictures: int = 1
     wait_seconds: float = 10
     stall_seconds: float = 60
@@ -116,6 +138,8 @@ class Service:
     def store_for(self, request: Request) -> Store:
         """The store, restricted to what an authorized request may read. Raises `Problem` (403) if that is nothing."""
         store, own = self.store(), request.state.organization_id
+        if wire.MEDIA_TYPE in request.headers.get("Accept", ""):
+            store = dataclasses.replace(store, escaped_commas=False)  # Python's queries, which are no links
         if own is None:
             return store
         if store.organization_id not in (None, own):

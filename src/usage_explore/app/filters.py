@@ -14,7 +14,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import markdown, picker, query_edits
 from usage_explore.app.cache import MAX_SEARCH_HITS, Source
-from usage_explore.app.navigation import View, changed, follow, go
+from usage_explore.app.navigation import View, changed, follow, go, latest
 from usage_explore.app.page_state import CustomerView, ExploreView, ValidateView
 from usage_explore.app.query_edits import Action, Filter
 from usage_explore.decimals import plain
@@ -417,7 +417,7 @@ def _add(view: View, group: str, ids: Sequence[str], action: Action, ticked: boo
     """
     values = [None if id_ == _MISSING else id_.removeprefix("=") for id_ in ids]
     if ticked:
-        chosen = tuple(value for value in values if value is not None)
+        chosen, view = tuple(value for value in values if value is not None), latest(view)
         _applied(view, lambda: query_edits.with_values(view.query, group, chosen, action), is_done=False)
         return
     edit = query_edits.only if action == "only" else query_edits.without_value

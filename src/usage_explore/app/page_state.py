@@ -6,7 +6,6 @@ A view is parsed from URL parameters and written as URL parameters. All faults o
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from usage_explore.query.base import START, Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import SeriesKind
 from usage_explore.validation import SEVERITIES, Finding
-from usage_explore.validation.check import SUBJECTS
+from usage_explore.validation.identity import identities
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.review import STATES, Review
 
 ChartKind = Literal["bars", "lines", "area"]
 Order = Literal["total", "change", "relative"]
@@ -152,7 +152,7 @@ class EventsView:
 class ValidateView:
     """The Validate page. An empty tuple does not filter the list of findings.
 
-    `customers` are ids, `metrics` metric keys; `finding` is the `identity` of the open finding.
+    `customers` are ids, `metrics` metric keys, `states` those of a review; `finding` is the id of the open finding.
     """
 
     path: ClassVar[str] = "validate"
@@ -162,6 +162,7 @@ class ValidateView:
     customers: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     finding: str | None = None
+    states: tuple[str, ...] = ()
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
@@ -197,14 +198,14 @@ class ValidateView:
 
     def with_query(self, query: Query) -> ValidateView:
         """The view of another `Period`, without the open finding and the list's filters on customers and metrics."""
-        return ValidateView(cast("Period", query), self.severities, self.checks)
+        return ValidateView(cast("Period", query), self.severities, self.checks, states=self.states)
 
     def replace(self, **changes: Any) -> ValidateView:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    def listed(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """The findings that match the view's filters, in the given order."""
+    def listed(self, findings: Iterable[Finding], review: Review | None = None) -> tuple[Finding, ...]:
+        """The findings that match the view's filters, in the given order; those on states need a review."""
         wanted = (
             (self.severities, "severity"),
             (self.checks, "check"),
@@ -215,6 +216,7 @@ class ValidateView:
             finding
             for finding in findings
             if all(not values or str(getattr(finding, field)) in values for values, field in wanted)
+            and (review is None or not self.states or set(self.states).intersection(review.of(finding).states))
         )
 
 
@@ -349,16 +351,8 @@ class HomeView:
 
 
 def identity(finding: Finding) -> str:
-    """Twelve hexadecimal digits that identify a finding in a link, the same in every later validation."""
-    parts = [
-        finding.check,
-        rfc3339(finding.since),
-        rfc3339(finding.until),
-        *(str(getattr(finding, name)) for name in SUBJECTS),
-        type(finding.question).__name__,
-        finding.question.replace(as_of=None).query_string(),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    """The id of a finding in links, if it is the only one on its subjects that day; a `Review` has the ids of all."""
+    return identities([finding])[0].id
 
 
 def started(pairs: Pairs, start: Pairs) -> Pairs:
@@ -450,6 +444,10 @@ def _severity(value: str) -> str:
     return validators.choice(value, SEVERITIES)
 
 
+def _state(value: str) -> str:
+    return validators.choice(value, STATES)
+
+
 def _check(value: str) -> str:
     if value not in CHECKS:
         raise ValueError(f"{validators.shorten(value)} is not a check{validators.did_you_mean(value, CHECKS)}")
@@ -475,5 +473,6 @@ _LISTS: dict[str, tuple[str, Callable[[str], str]]] = {
     "checks": ("check", _check),
     "customers": ("about_customer", _customer),
     "metrics": ("about_metric", _metric),
+    "states": ("state", _state),
 }
 """The list's filters: the view's field, its URL parameter (repeatable), and the parser of a value."""

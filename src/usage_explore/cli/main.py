@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore.cli.decisions import decide, list_decisions, list_signoffs
 from usage_explore.cli.extract import extract
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
@@ -53,6 +54,9 @@ main.add_command(prices)
 main.add_command(extract)
 main.add_command(validate)
 main.add_command(rate)
+main.add_command(decide)
+main.add_command(list_decisions)
+main.add_command(list_signoffs)
 
 
 @main.command()
@@ -139,7 +143,7 @@ def _create_record_tables(connection: Connection, table_name: str) -> tuple[str,
     "--files",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Also write last month's price book, invoice (with mistakes) and preferred currencies, to validate it with.",
+    help="Also write a price book, invoice (with mistakes) and other files of last month, to validate it with.",
 )
 @common
 def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool, files: Path | None) -> None:

@@ -154,6 +154,7 @@ def _json(rating: Rating) -> bytes:
 
 
 def _lines(rating: Rating, margins: bool) -> Iterator[str]:
+    from usage_explore.pricing.resolution import WALLET_UNKNOWN
     from usage_explore.query.describe import describe
 
     width = max(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH)  # narrower, numbers would be cut
@@ -176,6 +177,8 @@ def _lines(rating: Rating, margins: bool) -> Iterator[str]:
         yield ""
         yield click.style(f"{counted(rating.unpriced_events, 'event')} without a price, on no invoice:", bold=True)
         yield from _unpriced(rating, width)
+        if any(WALLET_UNKNOWN in usage.reason for usage in rating.unpriced):
+            yield "Give the customers' preferred currencies with --wallets FILE to know which currency applies."
     if margins and rating.margins:
         yield ""
         yield from _margins(rating, width)

@@ -132,7 +132,9 @@ def standalone(api: FastAPI) -> Starlette:
 
 
 def run(settings: Settings, host: str, port: int) -> None:
-    """Serve the API alone until SIGTERM or Ctrl-C."""
+    """Serve the API alone until SIGTERM or Ctrl-C. Raises `ConfigurationError` for the address of a server."""
+    if settings.is_remote:
+        config.database_url(settings)
     serve(standalone(create_app(partial(opened, settings), access=access(settings))), host, port)
 
 

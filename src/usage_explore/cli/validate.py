@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,13 +16,18 @@ import click
 
 from usage_explore.cli.options import common, on_sigterm, organization, say, settings_in_force
 from usage_explore.console import progress_bar
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import counted
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
 
 if TYPE_CHECKING:
+    from usage_explore.pricing.rating import Rating
+    from usage_explore.store import Store
     from usage_explore.validation import Validation
+    from usage_explore.validation.review import Review
 
 FOUND = 3
 """The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
@@ -31,10 +36,15 @@ INPUTS = {
     "invoices": "Invoice lines, .csv or .parquet.",
     "wallets": "Preferred currencies, likewise.",
     "control": "Totals by day of a gateway, provider or FOCUS bill, likewise.",
+    "bounds": "Bounds of the checks that differ from the defaults, .toml; see --show-bounds.",
+    "prices": "Price book for the lines' amounts, .toml, .csv or .parquet; else the table usage_prices.",
 }
 """The files of a validation: the option, which is the argument of `Store.validate`, and its help."""
 
-_LEVELS = ("high", "medium", "low", "never")
+_LEVELS = ("high", "medium", "low")
+_GATES = (*_LEVELS, *(f"new-{level}" for level in _LEVELS), "never")
+"""Values of `--fail-on`: findings as grave or graver that are open, and with `new-` were in no run before."""
+
 _STDOUT = Path("-")
 _WIDTH = 100
 """Characters of a line where there is no terminal."""
@@ -71,6 +81,7 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
 @_input_options
+@click.option("--show-bounds", is_flag=True, help="Print the bounds in force as a file for --bounds, and exit.")
 @click.option(
     "--tolerance",
     metavar="NUMBER",
@@ -81,25 +92,38 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON; - for stdout."
 )
-@click.option("--fail-on", type=click.Choice(_LEVELS), default="high", help="For the exit code.")
-@click.option("--by", metavar="NAME", help="Who answers for it, for the report.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(_GATES),
+    default="high",
+    help="For the exit code: open findings as grave as that; new-high counts those that were in no run before.",
+)
+@click.option("--by", metavar="NAME", help="Who answers for it, for the report, the run and the sign-off.")
+@click.option("--keep/--no-keep", default=True, help="Keep this run, so that the next one says what is new.")
+@click.option("--sign-off", is_flag=True, help="Sign off the period, if nothing is as grave as --fail-on. Needs --by.")
+@click.option("--note", default="", show_default=False, metavar="TEXT", help="A note on the sign-off.")
 @organization
 @common
 def validate(
     query: str,
     checks: tuple[str, ...],
+    show_bounds: bool,
     tolerance: str | None,
     report: Path | None,
     json_: Path | None,
     fail_on: str,
     by: str | None,
+    keep: bool,
+    sign_off: bool,
+    note: str,
     **given: Any,
 ) -> None:
     """Examine a billing period before its invoice is finalized: what is wrong, which events are to blame.
 
-    Without --since, --until or --window that is last month. Prints the findings by impact, what was found clean, what
-    was skipped and the totals. Exit code 0 when nothing is as grave as --fail-on, 3 when something is; 1 and 2 when the
-    period, or a part of it, could not be examined, such as a period without any event.
+    Without --since, --until or --window that is last month. Prints the findings by impact, each with its state and id,
+    what was found clean, what was skipped and the totals. Exit code 0 when no open finding is as grave as --fail-on, 3
+    when one is; acknowledged and muted ones are not open. 1 and 2 when the period, or a part of it, could not be
+    examined, such as a period without any event.
     """
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
@@ -108,8 +132,17 @@ def validate(
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
+    if show_bounds:
+        click.echo(_bounds_in_force(inputs.get("bounds")), nl=False)
+        return
     period = parsed_period(query, given)
     chosen = len(registry.chosen(checks or None))
+    if sign_off and not by:
+        raise ConfigurationError("--sign-off: needs who signs; name them with --by NAME")
+    if sign_off and not keep:
+        raise ConfigurationError("--sign-off: keeps the run that is signed; leave --no-keep out")
+    if note and not sign_off:
+        raise ConfigurationError("--note: is for a sign-off; add --sign-off, or use `usage-explore decide`")
     if tolerance is not None and "invoices" not in inputs:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
     _check_paths(report, json_, list(inputs.values()))
@@ -122,26 +155,52 @@ def validate(
         store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
         with _progress(chosen) as show:
             validation = store.validate(period, checks=checks or None, progress=show, **inputs)
+        review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(store, validation)
+        fails = _fails(validation, review, fail_on)
+        signed = None
+        if sign_off and by and not fails:
+            signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
         if report:
             with _progress(1) as show:
-                page = reports.html(store, validation, reconciled, by=by, progress=partial(show, "report"))
+                done = partial(show, "report")
+                page = reports.html(store, validation, reconciled, by=by, progress=done, review=review, signoff=signed)
             parts[report].write_text(page, encoding="utf-8")
         if json_:
-            document = json.dumps(reports.document(validation, reconciled), indent=2, ensure_ascii=False)
+            content = reports.document(validation, reconciled, review, signed)
+            document = json.dumps(content, indent=2, ensure_ascii=False)
         if json_ in parts:
             parts[json_].write_text(document + "\n", encoding="utf-8")
     width = shutil.get_terminal_size((_WIDTH, 0)).columns
-    for line in reports.lines(validation, reconciled, width):
+    for line in reports.lines(validation, reconciled, width, review):
         click.echo(line, err=json_ == _STDOUT)
     if json_ == _STDOUT:
         click.echo(document)
     for path in parts:
         say(f"Wrote {path}.", err=True)
-    if _fails(validation, fail_on):
+    if signed is not None:
+        left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
+        say(f"Signed off by {signed.author}: {counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}.")
+    elif sign_off:
+        say(
+            f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
+            " `usage-explore decide`, or sign with --fail-on never.",
+            err=True,
+        )
+    if fails:
         sys.exit(FOUND)
     if validation.failed or not validation.totals.events:
         sys.exit(1)
+
+
+def _bounds_in_force(path: Path | None) -> str:
+    """The file with every bound, at the values of the file, else of the configured one, else the defaults."""
+    from usage_explore.validation import registry
+    from usage_explore.validation.bounds import NO_BOUNDS, in_force, read_bounds, toml
+
+    known, given = registry.all_bounds(), path or settings_in_force().bounds
+    with in_force(NO_BOUNDS if given is None else read_bounds(given, known)):
+        return toml(known)
 
 
 def parsed_period(query: str, given: dict[str, Any]) -> Period:
@@ -167,12 +226,40 @@ def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> N
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a file to read; name another to write")
 
 
-def _fails(validation: Validation, fail_on: str) -> bool:
-    """Whether something is as grave as that or graver."""
+def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> Rating | None:
+    """The expected amounts to sign, by the price book that was given or is stored; None without one."""
+    try:
+        return store.rate(validation.period, prices=inputs.get("prices"), wallets=inputs.get("wallets"))
+    except ConfigurationError:
+        return None
+
+
+def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | None) -> Review | None:
+    """The findings' states, after which the run is kept; None, with a warning, where the records cannot be read."""
+    from usage_explore.errors import RecordError
+
+    try:
+        review = store.review(validation)
+    except RecordError as error:
+        say(f"Warning: every finding counts as new and open. {error}", err=True)
+        return None
+    try:
+        if keep:
+            store.keep_run(validation, **({"by": by} if by else {}))
+    except RecordError as error:
+        say(f"Warning: this run was not kept. {error}", err=True)
+    return review
+
+
+def _fails(validation: Validation, review: Review | None, fail_on: str) -> bool:
+    """Whether an open finding, with `new-` one that was in no run before, is as grave as that or graver."""
     if fail_on == "never":
         return False
-    grave = _LEVELS[: _LEVELS.index(fail_on) + 1]
-    return any(finding.severity in grave for finding in validation.findings)
+    is_new, level = fail_on.startswith("new-"), fail_on.removeprefix("new-")
+    grave = _LEVELS[: _LEVELS.index(level) + 1]
+    if review is None:
+        return any(finding.severity in grave for finding in validation.findings)
+    return any(item.finding.severity in grave and item.is_open and (item.is_new or not is_new) for item in review.items)
 
 
 @contextmanager

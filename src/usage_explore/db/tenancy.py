@@ -62,20 +62,25 @@ class Scope:
         allowed = self.organizations(connection, table)
         if len(allowed) == 1:
             return query.replace(organization_id=allowed[0])
-        if not allowed and self.allowed is not None:
-            raise ScopeError("organization_id: there are no events here that you may see; ask the administrator")
-        if not allowed and not connection.execute(filters.is_empty(table)).scalar_one():
-            raise ScopeError(
+        is_empty = not allowed and bool(connection.execute(filters.is_empty(table)).scalar_one())
+        raise self.unresolved(len(allowed), is_empty=is_empty)
+
+    def unresolved(self, number: int, *, is_empty: bool) -> ScopeError:
+        """The error for a query without organization, of which this number is visible; `is_empty`: no events."""
+        if not number and self.allowed is not None:
+            return ScopeError("organization_id: there are no events here that you may see; ask the administrator")
+        if not number and not is_empty:
+            return ScopeError(
                 "organization_id: this database role sees no events: there are none, or row-level security or a view "
                 "hides them; `usage-explore doctor` says more"
             )
-        if not allowed:
-            raise ScopeError(
+        if not number:
+            return ScopeError(
                 "organization_id: the table holds no events yet; load some with `usage-explore load FILE` or try "
                 "`usage-explore demo`"
             )
-        raise ScopeError(
-            f"organization_id: the table holds {len(allowed)} organizations; choose one with organization_id=… "
+        return ScopeError(
+            f"organization_id: the table holds {number} organizations; choose one with organization_id=… "
             "or USAGE_EXPLORE_ORGANIZATION_ID"
         )
 

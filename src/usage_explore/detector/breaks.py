@@ -6,6 +6,8 @@ says nothing about usual usage: before the first use, and where regular usage st
 
 from __future__ import annotations
 
+from math import isnan
+
 import numpy as np
 import numpy.typing as npt
 
@@ -111,16 +113,21 @@ def silences(values: Floats, season: int) -> Flags:
     """The steps in a silence, or before the first usage. `season` is the number of steps in a week."""
     silent = np.zeros(values.shape, np.bool_)
     day = max(1, season // 7)
+    if not values.size:
+        return silent
+    missing = np.isnan(values)
+    usage = ~missing & (values != 0)
+    first_use = np.where(usage.any(axis=1), usage.argmax(axis=1), values.shape[1])
     for row, start, end in runs(values == 0):
         if end - start < MIN_SILENCE_DAYS * day:
             continue
-        if not np.nan_to_num(values[row, :start]).any():
+        if start <= first_use[row]:
             silent[row, :end] = True
             continue
         since = max(start % day, start - HISTORY_DAYS * day)
-        before = np.where(silent[row, since:start], np.nan, values[row, since:start]).reshape(-1, day)
-        known = np.count_nonzero(~np.isnan(before).all(axis=1))
-        used: Flags = (np.nan_to_num(before) != 0).any(axis=1)
+        apart = silent[row, since:start]
+        known = np.count_nonzero((~(missing[row, since:start] | apart)).reshape(-1, day).any(axis=1))
+        used: Flags = (usage[row, since:start] & ~apart).reshape(-1, day).any(axis=1)
         weeks = used[len(used) % 7 :].reshape(-1, 7)
         weekly = end - start >= season and bool((weeks == weeks[:1]).all())
         regular = weekly or np.count_nonzero(used) >= REGULAR_DAY_SHARE * known
@@ -134,9 +141,10 @@ def filled(values: Floats, silent: Flags, season: int) -> Floats:
     for row, start, end in runs(silent):
         for step in range(start, end) if start else ():
             before = usual[row, step % season : step : season][-HISTORY_DAYS // 7 :]
-            known = before[~np.isnan(before)]
-            if len(known):
-                usual[row, step] = np.median(known)
+            known = sorted(value for value in before.tolist() if not isnan(value))
+            if known:
+                middle = len(known) // 2
+                usual[row, step] = known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
     return usual
 
 

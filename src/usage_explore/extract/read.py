@@ -110,6 +110,15 @@ class ExtractReader:
                 self.because = str(error)
         yield from self.events.tables(schema, after)
 
+    def parts(self) -> tuple[list[Scan], pa.Table, dict[str, DecimalSpan]]:
+        """The scans of rows of all events, the tail with the types of Parquet, and the digits of the decimals.
+
+        Raises `ExtractUnusable`.
+        """
+        plan = self._make_plan()
+        scans = self._scans(plan.held, plan.held.span(self.query))
+        return scans, plan.tail.cast(arrow.schema(self.columns, plan.spans)), plan.spans
+
     def _planned(self) -> _Plan | None:
         if self._plan is None and self.because is None:
             try:

@@ -1,4 +1,7 @@
-"""A table given to a command or a method: a CSV or Parquet file, a pandas frame or an Arrow table, as records.
+"""A table given to a command or a method: a CSV or Parquet file, or a frame of any library, as records.
+
+Frames are those of pandas, and every other one that Arrow can read without a copy: tables and readers of Arrow,
+relations of DuckDB, frames of Polars, and what else narwhals knows.
 
 A record is that of `files.sources`: its line, its values by column, or the reason why it cannot be read. Columns of
 floats are named, so that they can be refused: a float has lost the decimal that it was written as.
@@ -10,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.open import SUFFIXES, open_source
@@ -21,7 +24,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    RecordSource = Path | str | pd.DataFrame | pa.Table
+    class ArrowStream(Protocol):
+        """What Arrow reads without a copy."""
+
+        def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+    RecordSource = Path | str | pd.DataFrame | pa.Table | ArrowStream
 
 _BATCH_ROWS = 10_000
 _MAX_ROWS = 5_000_000
@@ -69,24 +77,42 @@ def _file(path: Path) -> Iterator[Records]:
         yield Records(file.unit, file.names or (), file.floats, file, file.only)
 
 
-def _table(source: pd.DataFrame | pa.Table) -> Records:
+def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:
     import pandas as pd
-    import pyarrow as pa
 
     if isinstance(source, pd.DataFrame):
         names = tuple(str(name) for name in source.columns)
         rows = _frame_rows(source, names)
         floats = frozenset(name for index, name in enumerate(names) if _is_float(source.iloc[:, index]))
-    elif isinstance(source, pa.Table):
-        names = tuple(source.column_names)
-        rows = _table_rows(source)
-        floats = _floats(source.schema)
     else:
-        raise LoadError(f"{validators.shorten(source)} is neither a path nor a frame nor an Arrow table")
+        table = arrow_table(source)
+        names = tuple(table.column_names)
+        rows = _table_rows(table)
+        floats = _floats(table.schema)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LoadError(f"has {', '.join(map(validators.shorten, twice))} more than once")
     return Records("row", names, floats, rows)
+
+
+def arrow_table(source: object) -> pa.Table:
+    """The Arrow table of a frame of any library. Raises `LoadError` for what is none."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    if isinstance(source, pa.Table):
+        return source
+    frame: Any = nw.from_native(source, pass_through=True)
+    try:
+        if isinstance(frame, nw.LazyFrame):
+            frame = frame.collect("pyarrow")
+        if isinstance(frame, nw.DataFrame):
+            return frame.to_arrow()
+        if hasattr(source, "__arrow_c_stream__"):
+            return pa.table(source)
+    except Exception as error:  # of any library
+        raise LoadError(f"the frame cannot be read by Arrow ({type(error).__name__}); give a file") from error
+    raise LoadError(f"{validators.shorten(source)} is neither a path nor a frame nor an Arrow table")
 
 
 def _frame_rows(frame: pd.DataFrame, names: tuple[str, ...]) -> Iterator[Record]:

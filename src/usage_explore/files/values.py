@@ -47,8 +47,9 @@ def quoted(raw: object) -> str:
     """The value in an error message: one line of at most 60 characters, text in quotes."""
     try:
         text = repr(raw) if isinstance(raw, str) else str(raw)
-    except ValueError:  # an integer of more than 4,300 digits
+    except Exception:  # an integer of more than 4,300 digits, a class with a faulty repr
         return f"this {type(raw).__name__}"
+    text = text if text.isprintable() else repr(text)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -1,0 +1,1 @@
+"""Price books, and usage rated by them: the expected amounts of a period."""

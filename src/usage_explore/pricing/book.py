@@ -129,6 +129,16 @@ class PriceBook:
             keys.setdefault(price.key, []).append(price)
         return keys
 
+    @cached_property
+    def by_subject(self) -> dict[tuple[UUID | None, str, str], list[Price]]:
+        """The prices of each customer (None: of all), by metric and by price key: (customer, "metric_key", value)."""
+        subjects: dict[tuple[UUID | None, str, str], list[Price]] = {}
+        for price in self.prices:
+            for name in ("metric_key", "price_key"):
+                if (value := getattr(price, name)) is not None:
+                    subjects.setdefault((price.customer_id, name, value), []).append(price)
+        return subjects
+
     def check(self, zone: ZoneInfo) -> None:
         """Raise `QueryError` if two prices of one key and currency are valid at the same time in a time zone."""
         if faults := list(self._overlaps(zone)):

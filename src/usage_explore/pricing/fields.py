@@ -203,7 +203,7 @@ def _tier(number: int, row: object) -> Tier:
             near = validators.did_you_mean(str(name), _TIER_FIELDS) or f"; they are {', '.join(_TIER_FIELDS)}"
             raise InvalidValue(f"tier {number} has an unknown field {validators.shorten(name)}{near}")
     given = {name: value for name, value in row.items() if not is_blank(value)}
-    if isinstance(up_to := given.get("up_to"), str) and up_to.strip().lower() in ("inf", "infinity", "∞"):
+    if str(given.get("up_to")).strip().lower() in ("inf", "infinity", "∞"):
         del given["up_to"]
     if not {"unit_amount", "flat_amount"} & set(given):
         raise InvalidValue(f"tier {number} has neither unit_amount nor flat_amount; write 0 where it is free")

@@ -37,8 +37,8 @@ _Rows = Iterator[tuple[str, Mapping[str, Any] | None, str]]
 """The place of each row, its values, and why it cannot be read."""
 
 
-def read_prices(source: PriceSource) -> PriceBook:
-    """The price book in a source; a `PriceBook` is returned as it is.
+def read_prices(source: PriceSource, name: str | None = None) -> PriceBook:
+    """The price book in a source; a `PriceBook` is returned as it is. `name` stands for a file's name in messages.
 
     Raises `QueryError` on `prices` that names each faulty row, its field and a fix, two prices of one key that are
     valid at the same time, and more than 100,000 prices.
@@ -49,9 +49,10 @@ def read_prices(source: PriceSource) -> PriceBook:
     if isinstance(source, PriceBook):
         return source
     if isinstance(source, Path | str):
-        name = Path(source).name
-        if name.lower().endswith(".toml"):
-            return _book(name, _python_rows(_toml(Path(source)), f"{validators.named(name)}, "))
+        path = Path(source)
+        name = name or path.name
+        if path.name.lower().endswith(".toml"):
+            return _book(name, _python_rows(_toml(path, name), f"{validators.named(name)}, "))
         return _read_table(source, name)
     if isinstance(source, Mapping | list | tuple):
         return _book(PARAMETER, _python_rows(source, ""))
@@ -92,8 +93,8 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
         return _book(name, rows)
 
 
-def _toml(path: Path) -> Mapping[str, Any]:
-    shown = validators.named(path.name)
+def _toml(path: Path, name: str) -> Mapping[str, Any]:
+    shown = validators.named(name)
     try:
         if path.stat().st_size > _MAX_TOML_BYTES:
             raise QueryError([Fault(PARAMETER, f"{shown}: is larger than {_MAX_TOML_BYTES:,} bytes; save it as CSV")])

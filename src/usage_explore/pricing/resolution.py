@@ -31,12 +31,16 @@ from usage_explore.formatting import data_value, listed
 from usage_explore.pricing.book import PARAMETER, Key, Price, PriceBook
 
 NO_PRICE = "no price covers it"
+WALLET_UNKNOWN = "its wallet is unknown"
 
 
 class Subject(NamedTuple):
-    """What a price is looked up for; `wallet` is the wallet that the usage goes to, None if unknown."""
+    """What a price is looked up for; `wallet` is the wallet that the usage goes to, None if unknown.
 
-    customer_id: UUID
+    `customer_id` is None for any customer without prices of its own.
+    """
+
+    customer_id: UUID | None
     product_id: UUID | None
     metric_key: str
     price_key: str | None
@@ -74,7 +78,7 @@ class Resolution:
     def at(self, subject: Subject, instant: datetime) -> Price | str:
         """The price at an instant, else why there is none."""
         given = [value is not None for value in (subject.product_id, subject.metric_key, subject.price_key)]
-        for customer in (subject.customer_id, None):
+        for customer in dict.fromkeys((subject.customer_id, None)):
             for level in range(3, 0, -1):
                 candidates = [
                     price
@@ -134,7 +138,7 @@ def _of_wallet(candidates: list[Price], subject: Subject) -> Price | str:
         return by_currency[wallet]
     currencies = listed(by_currency)
     if subject.wallet is None:
-        return f"it has prices in {currencies}, and its wallet is unknown"
+        return f"it has prices in {currencies}, and {WALLET_UNKNOWN}"
     return f"it has prices in {currencies}, but its wallet is {data_value(subject.wallet)}"
 
 

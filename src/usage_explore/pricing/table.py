@@ -81,6 +81,7 @@ def replace_prices(connection: psycopg.Connection[Any], events: Table, organizat
     table = prices_table(row[1])
     try:
         with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore prices'))")  # one writer at a time
             create_prices_table(connection, table)
             found = connection.execute(_COLUMNS.encode(), {"table": quoted(table.name, table.schema)}).fetchall()
             if not _fits(table, ((name, type_) for name, type_ in found)):

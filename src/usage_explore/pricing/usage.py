@@ -218,6 +218,7 @@ class _Reader:
         self.counts: dict[str, tuple[int, Decimal]] = {}
         self.groups: dict[Group, tuple[Any, ...]] = {}
         self._parts: dict[tuple[Subject, int], Part | str] = {}
+        self._own_prices = {price.customer_id for price in resolution.book.prices}
 
     def add(self, row: Any) -> None:
         """Add a row to its line, or to the usage without a price."""
@@ -267,6 +268,8 @@ class _Reader:
         self.groups[group] = key
 
     def _part(self, subject: Subject, segment: int) -> Part | str:
+        if subject.customer_id not in self._own_prices:
+            subject = subject._replace(customer_id=None)  # what applies to all customers is looked up once
         key = (subject, segment)
         if key not in self._parts:
             self._parts[key] = self.resolution.part(subject, segment)

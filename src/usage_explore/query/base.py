@@ -60,8 +60,8 @@ else:
 
 _optional_uuid = Annotated[UUID | None, BeforeValidator(validators.uuid)]
 optional_instant = Annotated[datetime | None, BeforeValidator(validators.instant)]
-_moment = Annotated[datetime | str | None, BeforeValidator(validators.moment)]
-_optional_decimal = Annotated[
+optional_moment = Annotated[datetime | str | None, BeforeValidator(validators.moment)]
+optional_decimal = Annotated[
     Decimal | None, BeforeValidator(validators.decimal), PlainSerializer(plain, when_used="json-unless-none")
 ]
 _texts = Annotated[Texts, BeforeValidator(texts)]
@@ -336,10 +336,10 @@ class EventFilters(Query):
         description="Only events with `ingested_at` before this RFC 3339 time.",
         examples=["2026-10-01T00:00:00Z"],
     )
-    quantity_min: _optional_decimal = Field(
+    quantity_min: optional_decimal = Field(
         None, description="Only events with at least this quantity, an exact decimal.", examples=["0.5"]
     )
-    quantity_max: _optional_decimal = Field(
+    quantity_max: optional_decimal = Field(
         None, description="Only events with at most this quantity, an exact decimal.", examples=["1000"]
     )
 
@@ -368,13 +368,13 @@ _TIME_HELP = (
 class Windowed(Query):
     """A query of a half-open window of time `[since, until)`, with a time zone."""
 
-    since: Annotated[_moment, InPython(f"Window start, inclusive: {_TIME_HELP}")] = Field(
+    since: Annotated[optional_moment, InPython(f"Window start, inclusive: {_TIME_HELP}")] = Field(
         "-30d",
         description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
         "-30d/d rounds down to the start of that day in `timezone`; /h, /w and /M to hour, week and month.",
         examples=["-30d", "2026-09-01T00:00:00Z"],
     )
-    until: Annotated[_moment, InPython("Window end, exclusive: the same.")] = Field(
+    until: Annotated[optional_moment, InPython("Window end, exclusive: the same.")] = Field(
         "now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"]
     )
     window: Annotated[str | None, BeforeValidator(validators.calendar_window)] = Field(

@@ -25,6 +25,12 @@ MAX_LEADERS = 50
 MAX_LEADERBOARD_DIMENSIONS = 50
 """Dimension keys that have a leaderboard: those of most events."""
 
+MAX_CHOICES = 100_000
+"""Values of a group that one list of choices has."""
+
+MAX_NAMES = 1_000
+"""Names that one search of the directory has over HTTP."""
+
 MAX_VALUES = 1_000
 """Values in all filters of a query together, plus `top` unless `group_by` is `none`."""
 

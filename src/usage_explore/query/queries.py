@@ -193,7 +193,7 @@ class Period(Windowed):
     with all faults together.
     """
 
-    VIEW = ("severity", "check", "about_customer", "about_metric", "finding")
+    VIEW = ("severity", "check", "about_customer", "about_metric", "state", "finding")
 
     finalized_at: optional_instant = Field(
         None,

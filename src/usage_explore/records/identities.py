@@ -137,11 +137,14 @@ def matched(identities: Sequence[Identity], earlier: Sequence[Identity]) -> dict
 
     Equal subjects go before those of which one lacks a part, then the longest common time.
     """
+    by_subject: dict[object, list[int]] = {}
+    for position, other in enumerate(earlier):
+        by_subject.setdefault(_subject(other), []).append(position)
     pairs = [
-        (not one.has_subjects_of(other), -_common(one, other), index, position)
+        (not one.has_subjects_of(earlier[position]), -_common(one, earlier[position]), index, position)
         for index, one in enumerate(identities)
-        for position, other in enumerate(earlier)
-        if one.is_same_as(other)
+        for position in by_subject.get(_subject(one), ())
+        if one.is_same_as(earlier[position])
     ]
     result: dict[int, int] = {}
     taken: set[int] = set()
@@ -155,6 +158,11 @@ def matched(identities: Sequence[Identity], earlier: Sequence[Identity]) -> dict
 def nearest(identity: Identity, among: Sequence[Identity]) -> int | None:
     """Which of these is the same finding, by index; None if none is."""
     return matched([identity], among).get(0)
+
+
+def _subject(identity: Identity) -> object:
+    """What is equal in all identities of one finding."""
+    return identity.check, identity.kind, *(getattr(identity, name) for name in WHO)
 
 
 def _common(one: Identity, other: Identity) -> float:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, insert, select
 
-from usage_explore.decimals import plain, rfc3339
+from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.errors import Fault, QueryError, RecordError
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
@@ -40,12 +40,21 @@ class UsageLine:
     cost: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class AmountLine:
+    """The expected amount of a key, whose currency is that of the amount."""
+
+    key: Key
+    amount: Decimal
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignOff:
     """A signature under a period.
 
     `params` is the period's query string with its `as_of`, without the organization. `usage` is what was signed, by
-    customer, metric, wallet and currency; `amounts` the expected amounts by currency, empty without a price book.
+    customer, metric, wallet and currency of costs; `amounts` are the expected amounts by customer, metric, wallet and
+    currency, empty without a price book.
     `open` are the findings of high severity that were neither acknowledged nor muted. `report_hash` and `run_id` name
     the report and its run.
     """
@@ -66,8 +75,16 @@ class SignOff:
     versions: Mapping[str, str]
     open: tuple[RecordedFinding, ...]
     usage: tuple[UsageLine, ...] = field(repr=False)
-    amounts: Mapping[str, Decimal] = field(default_factory=dict)
+    amounts: tuple[AmountLine, ...] = field(default=(), repr=False)
     place: PlaceName = "file"
+
+    @property
+    def amount_totals(self) -> dict[str, Decimal]:
+        """The expected amounts by currency."""
+        by_currency: dict[str, list[Decimal]] = {}
+        for line in self.amounts:
+            by_currency.setdefault(line.key[3] or "", []).append(line.amount)
+        return {currency: total(by_currency[currency]) for currency in sorted(by_currency)}
 
     def to_dict(self) -> dict[str, Any]:
         """The sign-off as JSON carries it, without its usage."""
@@ -81,7 +98,7 @@ class SignOff:
             "timezone": self.timezone,
             "as_of": rfc3339(self.as_of),
             "events": self.events,
-            "amounts": {currency: plain(amount) for currency, amount in self.amounts.items()},
+            "expected_amounts": {currency: plain(amount) for currency, amount in self.amount_totals.items()},
             "report_hash": self.report_hash,
             "run_id": str(self.run_id),
             "versions": dict(self.versions),
@@ -99,7 +116,7 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
         text = texts.note(note)
     except ValueError as error:
         raise QueryError([Fault("note", str(error))]) from None
-    amounts: Mapping[str, Decimal] = signed.get("amounts", {})
+    amounts: Sequence[AmountLine] = signed["amounts"]
     own = {
         **{name: value for name, value in signed.items() if name not in ("usage", "open", "amounts", "versions")},
         "organization_id": organization_id,
@@ -116,10 +133,10 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
             "versions": json.dumps(dict(signed["versions"])),
             "open": findings_json(signed["open"]),
             "usage": json.dumps([[*line.key, line.events, _text(line.quantity), _text(line.cost)] for line in usage]),
-            "amounts": json.dumps({currency: _text(amount) for currency, amount in amounts.items()}),
+            "amounts": json.dumps([[*line.key, _text(line.amount)] for line in amounts]),
         }
         writer.change(insert(writer.table).values(**own, **kept))
-    more = {"versions": signed["versions"], "open": signed["open"], "usage": tuple(usage), "amounts": amounts}
+    more = {"versions": signed["versions"], "open": signed["open"], "usage": tuple(usage), "amounts": tuple(amounts)}
     return SignOff(**own, **more, place=places.saving.name)
 
 
@@ -140,11 +157,19 @@ def _signoff(row: Row[Any], place: PlaceName) -> SignOff:
             UsageLine((customer, metric, wallet, currency), int(events), Decimal(quantity), Decimal(cost))
             for customer, metric, wallet, currency, events, quantity, cost in json.loads(values.pop("usage"))
         ]
-        amounts = {currency: Decimal(amount) for currency, amount in json.loads(values.pop("amounts")).items()}
+        amounts = [
+            AmountLine((customer, metric, wallet, currency), Decimal(amount))
+            for customer, metric, wallet, currency, amount in json.loads(values.pop("amounts"))
+        ]
         versions = json.loads(values.pop("versions"))
     except (ValueError, TypeError, ArithmeticError) as error:
         raise RecordError(f"A sign-off in the records cannot be read: {error}") from None
-    more = {"versions": versions, "open": findings_of(values.pop("open")), "usage": tuple(lines), "amounts": amounts}
+    more = {
+        "versions": versions,
+        "open": findings_of(values.pop("open")),
+        "usage": tuple(lines),
+        "amounts": tuple(amounts),
+    }
     return SignOff(**values, **more, place=place)
 
 

@@ -5,8 +5,10 @@ Typed: ids and dimensions string, decimals decimal128(38, s) or string, times ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 DECIMALS = ("quantity", "external_cost_amount")
 TIMES = ("timestamp", "ingested_at")
+
+_FACTS = b"usage_explore"
+"""Key of the facts in a schema's metadata."""
 
 NamesOf = Callable[[Iterable[tuple[str, str]]], Names]
 """Reads the names of (column, id) pairs."""
@@ -67,6 +72,41 @@ def without_formulas(table: pa.Table) -> pa.Table:
         encoded = column.combine_chunks().dictionary_encode()
         columns.append(pa.array(formulas.column(encoded.dictionary.to_pylist()), pa.string()).take(encoded.indices))
     return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def c_stream(table: pa.Table, requested_schema: object | None) -> object:
+    """The table's Arrow stream, for `__arrow_c_stream__`.
+
+    https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
+    """
+    return table.__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
+
+
+def stream(empty: pa.Table, facts: Mapping[str, Any], tables: Iterable[pa.Table]) -> Iterator[bytes]:
+    """Tables of the schema of `empty` as an Arrow stream in chunks, with facts on all of them in its schema."""
+    sink = BytesIO()
+    metadata = {**(empty.schema.metadata or {}), _FACTS: json.dumps(facts).encode()}
+    with pa.ipc.new_stream(sink, empty.schema.with_metadata(metadata)) as writer:
+        for table in tables:
+            writer.write_table(table)
+            yield _taken(sink)
+    yield _taken(sink)
+
+
+def facts(schema: pa.Schema) -> tuple[pa.Schema, dict[str, Any]]:
+    """The schema of a table that `stream` wrote, and the facts. Raises `ValueError` for another one."""
+    metadata = dict(schema.metadata or {})
+    found = json.loads(metadata.pop(_FACTS, b"null"))
+    if not isinstance(found, dict):
+        raise ValueError("the stream has no facts")
+    return schema.with_metadata(metadata), found
+
+
+def _taken(sink: BytesIO) -> bytes:
+    content = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    return content
 
 
 def to_pandas(table: pa.Table, parsed: Callable[[str], Any]) -> pd.DataFrame:

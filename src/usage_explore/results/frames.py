@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TIMES = ("timestamp", "ingested_at")
 
-_MAX_DECIMAL128_DIGITS = 38
+MAX_DECIMAL128_DIGITS = 38
 
 
 def events(rows: Sequence[Event]) -> pd.DataFrame:
@@ -259,18 +259,32 @@ def _numbers(frame: pd.DataFrame) -> list[str]:
 
 def to_parquet(answer: AggregateData) -> bytes:
     """The answer's frame as Parquet: times timestamp[us, zone], counts int64, else decimal128(38, s), also null."""
-    frame = aggregate(answer)
-    table = pa.Table.from_pandas(frame.drop(columns=_numbers(frame)), preserve_index=False)
-    for name in _numbers(frame):
-        values = _known(frame[name])
-        if answer.query.metric == "count":
-            table = table.append_column(name, pa.array(values, pa.int64()))
-        else:
-            column, field = decimal_array(values, name)
-            table = table.append_column(field, column)
     buffer = BytesIO()
-    parquet.write_table(table, buffer)
+    parquet.write_table(aggregate_table(answer), buffer)
     return buffer.getvalue()
+
+
+def aggregate_table(answer: AggregateData) -> pa.Table:
+    """The answer's frame as an Arrow table, with its numbers last: counts int64, else decimals as `arrow_table`."""
+    frame = aggregate(answer)
+    numbers = _numbers(frame)
+    others = [name for name in frame if name not in numbers]
+    return arrow_table(frame[[*others, *numbers]], () if answer.query.metric == "count" else numbers)
+
+
+def arrow_table(frame: pd.DataFrame, decimals: Collection[str]) -> pa.Table:
+    """A frame as an Arrow table: `decimals` as decimal128(38, s), s their largest scale, or text with a note."""
+    columns: dict[str, pa.Array[Any]] = {}
+    fields = []
+    for name in map(str, frame):
+        values = _known(frame[name])
+        if name in decimals:
+            columns[name], field = decimal_array(values, name)
+        else:
+            columns[name] = pa.Array.from_pandas(frame[name])
+            field = pa.field(name, columns[name].type)
+        fields.append(field)
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +298,12 @@ class DecimalSpan:
     @property
     def fits(self) -> bool:
         """Whether decimal128 represents every value exactly."""
-        return self.finite and self.scale + self.integers <= _MAX_DECIMAL128_DIGITS
+        return self.finite and self.scale + self.integers <= MAX_DECIMAL128_DIGITS
 
     @property
     def type(self) -> pa.DataType:
         """The column's type: decimal128, else string."""
-        return pa.decimal128(_MAX_DECIMAL128_DIGITS, self.scale) if self.fits else pa.string()
+        return pa.decimal128(MAX_DECIMAL128_DIGITS, self.scale) if self.fits else pa.string()
 
     def field(self, name: str) -> pa.Field[pa.DataType]:
         """The column's field; if it is text, its metadata says why."""
@@ -312,11 +326,12 @@ def integer_digits(value: int | Decimal) -> int:
 
 
 def decimal_array(values: Iterable[Decimal | None], name: str = "value") -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
-    """Finite decimals and None as an exact column, and its field."""
+    """Decimals and None as an exact column, and its field."""
     values = list(values)
     texts = [_plain(value) for value in values]
     scale = max((len(text.partition(".")[2]) for text in texts if text), default=0)
     digits = (integer_digits(value) for value in values if value is not None)
-    field = DecimalSpan(scale, max(digits, default=0)).field(name)
+    finite = all(value.is_finite() for value in values if value is not None)
+    field = DecimalSpan(scale, max(digits, default=0), finite).field(name)
     array = pa.array(texts, pa.string())
     return array.cast(field.type), field

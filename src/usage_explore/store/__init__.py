@@ -7,13 +7,12 @@ import dataclasses
 from usage_explore.store.files import Files
 from usage_explore.store.links import Links
 from usage_explore.store.lookups import ExtractState
-from usage_explore.store.rates import Rates
 
 __all__ = ["ExtractState", "Store"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class Store(Links, Rates, Files):
+class Store(Links, Files):
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
 
     `allowed` has the organizations that the caller may see, None for all. Without `extracts` every query is answered

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -63,6 +64,7 @@ class StoreBase:
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     names_table: str | None = None
     records: Records | None = None
+    bounds: Path | None = None
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     _frequent: dict[tuple[UUID, str], tuple[float, tuple[str, ...]]] = dataclasses.field(
         default_factory=dict, repr=False, compare=False

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from usage_explore.errors import ConfigurationError, Fault, QueryError, ScopeError
+from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance
 from usage_explore.query.url_params import query_string
@@ -25,15 +24,19 @@ from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS, RecordTable
 from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.store.base import current_time
+from usage_explore.store.rates import Rates
 from usage_explore.store.saved_views import SavedViews
 
 if TYPE_CHECKING:
+    from usage_explore.pricing.rating import Rating
+    from usage_explore.pricing.read import PriceSource
     from usage_explore.validation import Finding, Validation
+    from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.review import Review
     from usage_explore.validation.signed_usage import Changes
 
 
-class Decisions(SavedViews):
+class Decisions(SavedViews, Rates):
     """The methods of `Store` that keep what was decided on a validation."""
 
     def review(self, validation: Validation) -> Review:
@@ -114,8 +117,10 @@ class Decisions(SavedViews):
     def decisions(self, finding_id: str | None = None) -> list[Decision]:
         """The organization's decisions on findings, oldest first; those on a finding with its id when it was decided.
 
-        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
+        if finding_id is not None:
+            expect_instance("finding_id", finding_id, str)
         with self._recorded(DECISIONS) as (_, kept, own, _):
             return decisions.decisions(kept, own, finding_id)
 
@@ -125,13 +130,14 @@ class Decisions(SavedViews):
         *,
         by: str,
         note: str = "",
-        amounts: Mapping[str, Decimal] | None = None,
+        rating: Rating | None = None,
     ) -> SignOff:
         """Sign off a period: freeze its `as_of`, the hash of its report, its usage, and the findings left open.
 
-        `by` is the signer, `amounts` the expected amounts by currency. The validation is kept as a run. `changes_since`
-        says later what changed. Raises `QueryError` for a blank `by`, a note that is too long, and a validation without
-        events, or of which a check failed or was left out; `RecordError`, `ScopeError`, `DatabaseError`.
+        `by` is the signer; `rating`, by `rate(validation.period)`, has the expected amounts to freeze, too. The
+        validation is kept as a run. `changes_since` says later what changed. Raises `QueryError` for a blank `by`, a
+        note that is too long, a rating of another period or `as_of`, and a validation without events, or of which a
+        check failed or was left out; `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
@@ -140,7 +146,7 @@ class Decisions(SavedViews):
 
         expect_instance("validation", validation, Validation)
         expect_instance("by", by, str)
-        if faults := _unsignable(validation, by):
+        if faults := _unsignable(validation, by, rating):
             raise QueryError(faults)
         run = self.keep_run(validation, by=by)
         left_open = tuple(item.recorded() for item in self.review(validation).open("high"))
@@ -170,7 +176,7 @@ class Decisions(SavedViews):
                 versions=run.versions,
                 open=left_open,
                 usage=usage,
-                amounts=dict(amounts or {}),
+                amounts=() if rating is None else signed_usage.amount_lines(rating),
             )
 
     def signoffs(self) -> list[SignOff]:
@@ -178,11 +184,14 @@ class Decisions(SavedViews):
         with self._recorded(SIGNOFFS) as (_, kept, own, _):
             return signoffs.signoffs(kept, own)
 
-    def changes_since(self, signoff: SignOff) -> Changes:
+    def changes_since(
+        self, signoff: SignOff, *, prices: PriceSource | None = None, wallets: PreferenceSource | None = None
+    ) -> Changes:
         """What changed in a signed period since: events that arrived late, and what was changed or removed.
 
-        `frame` and `to_csv` have the supplements and credits by customer, metric, wallet and currency. Raises
-        `QueryError` for a sign-off that this version cannot read, `ScopeError`, `DatabaseError`.
+        `frame` and `to_csv` have the supplements and credits by customer, metric, wallet and currency. Expected amounts
+        that were signed are rated again, by `prices` and `wallets` as in `rate`. Raises `QueryError` for a sign-off
+        that this version cannot read and for faulty prices, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
@@ -192,7 +201,17 @@ class Decisions(SavedViews):
         period = signed_usage.signed_period(signoff)
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
-            found = signed_usage.changes(connection, self.table, signoff, current_time(connection))
+            now = current_time(connection)
+            found = signed_usage.changes(connection, self.table, signoff, now)
+        if signoff.amounts:
+            try:
+                rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
+            except (ConfigurationError, NotExact) as error:
+                found = dataclasses.replace(found, amounts_note=str(error))
+            else:
+                more = signed_usage.amount_changes(signoff, rating)
+                found = dataclasses.replace(found, rows=(*found.rows, *more))
+        with self._transaction(period) as (connection, scoped):
             ids = (("customer_id", row.key[0]) for row in found.rows)
             return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
 
@@ -223,10 +242,14 @@ class Decisions(SavedViews):
             yield connection, places, scoped.organization_id, current_time(connection)
 
 
-def _unsignable(validation: Validation, by: str) -> list[Fault]:
+def _unsignable(validation: Validation, by: str, rating: Rating | None) -> list[Fault]:
     """Why a validation cannot be signed off."""
+    from usage_explore.pricing.rating import Rating
     from usage_explore.validation.registry import CHECKS
+    from usage_explore.validation.review import period_key
 
+    if rating is not None:
+        expect_instance("rating", rating, Rating)
     faults = []
     if not by.strip():
         faults.append(Fault("by", "is blank; name who signs"))
@@ -236,6 +259,12 @@ def _unsignable(validation: Validation, by: str) -> list[Fault]:
         names = ", ".join(result.check.name for result in validation.failed)
         faults.append(Fault("validation", f"is not complete: these checks failed: {names}; run them again"))
     left_out = sorted(CHECKS.keys() - {result.check.name for result in validation.results})
+    if rating is not None and (
+        rating.period.as_of != validation.period.as_of
+        or period_key(rating.period) != period_key(validation.period)
+        or rating.period.organization_id != validation.period.organization_id
+    ):
+        faults.append(Fault("rating", "is of another period or as_of; rate validation.period"))
     if left_out:
         faults.append(Fault("validation", f"is not complete: it was run without {', '.join(left_out)}; run all checks"))
     return faults

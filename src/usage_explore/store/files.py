@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pyarrow as pa
 from sqlalchemy import Connection
 
@@ -15,7 +17,9 @@ from usage_explore.answers import Events
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, Fault, QueryError
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
+from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.read import ExtractReader
+from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.base import expect
 from usage_explore.query.describe import describe
@@ -25,9 +29,7 @@ from usage_explore.query.queries import (
 )
 from usage_explore.query.url_params import link
 from usage_explore.results import arrow
-from usage_explore.results.types import (
-    Served,
-)
+from usage_explore.results.types import Served, json_value
 from usage_explore.results.workbook import About, query_facts
 from usage_explore.store.base import StoreBase, current_time, position_of
 
@@ -51,9 +53,7 @@ class Files(StoreBase):
             began = time.perf_counter()
             reader = self._reader(connection, scoped, as_csv=False)
             total, spans = reader.measure()
-            if total > _MAX_READ_EVENTS:
-                message = f"has {total:,} events, more than {_MAX_READ_EVENTS:,}; narrow it, or use store.export"
-                raise QueryError([Fault("query", message)])
+            check_memory(total)
             schema = arrow.schema(reader.columns, spans)
             names_of = self._directory(connection, scoped).reader()
             tables = [arrow.with_names(table, names_of) for table in reader.tables(schema)]
@@ -62,6 +62,25 @@ class Files(StoreBase):
             since = reader.paths.exists_since(scoped)
             self._hint(connection, scoped, empty=not total, exists_since=since)
         return Events(query=scoped, table=table, served=Served(reader.because, took, since))
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """The organization's events as a relation of DuckDB, for SQL of one's own; `usage_events` is its view.
+
+        It has every event of this moment, with the table's columns: ids UUID, `quantity` and `external_cost_amount`
+        DECIMAL(38, s), times TIMESTAMPTZ, `dimensions` JSON. They are read from the extract and the events that arrived
+        since; without an extract, all events are held in memory, as by `read`. Its DuckDB has nothing else: no other
+        organization, no files, no network, no extensions. Raises `QueryError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.relation().query("e", "SELECT metric_key, sum(quantity) FROM e GROUP BY 1")  # doctest: +SKIP
+        """
+        from usage_explore.extract import relation
+
+        with self._transaction(EventQuery(), snapshot=True) as (connection, scoped):
+            reader = self._reader(connection, scoped, as_csv=False)
+            if self.extracts is not None:
+                with contextlib.suppress(ExtractUnusable):
+                    return relation.of_extract(reader, self.extracts.resources)
+        return relation.of_table(self.read(EventQuery()).table)
 
     def export(
         self,
@@ -82,7 +101,7 @@ class Files(StoreBase):
         """
         transaction = self._transaction(expect(EventQuery, query), snapshot=True)
         kind = file_kind(path)
-        zone = _zone(timezone, kind)
+        zone = workbook_zone(timezone, kind)
         with (
             progress_bar("export", "events", shown=bool(progress) and not callable(progress)) as show,
             transaction as (connection, scoped),
@@ -105,6 +124,25 @@ class Files(StoreBase):
             names_of = self._directory(connection, scoped).reader()
             yield from csv_pages(self._reader(connection, scoped, as_csv=True), escape_formulas, names_of)
 
+    def export_arrow(self, query: EventQuery) -> Generator[bytes]:
+        """The table of `read` as an Arrow stream in chunks, of any size; its schema says what `arrow.facts` reads.
+
+        Holds a connection until the generator ends or is closed. Raises as `export_csv`.
+        """
+        with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
+            names_of = self._directory(connection, scoped).reader()
+            reader = self._reader(connection, scoped, as_csv=False)
+            total, spans = reader.measure()
+            since = reader.paths.exists_since(scoped)
+            hints = self._hint(connection, scoped, empty=not total, exists_since=since)
+            schema = arrow.schema(reader.columns, spans)
+            empty = arrow.with_names(schema.empty_table(), names_of)
+            facts = {"total": total, "hints": hints, "because": reader.because, "exists_since": json_value(since)}
+            facts |= {"query": scoped.query_string()}
+            yield from arrow.stream(
+                empty, facts, (arrow.with_names(table, names_of) for table in reader.tables(schema))
+            )
+
     def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
         """The page of `events` as the CSV of `export`, and the cursor of the next page."""
         with self._transaction(expect(EventQuery, query)) as (connection, scoped):
@@ -121,13 +159,26 @@ class Files(StoreBase):
     def _about(self, connection: Connection, query: EventQuery, zone: ZoneInfo) -> About:
         """The sheet "Query" of a workbook of events."""
         names = self._directory(connection, query).names(())
-        as_of = query.as_of or current_time(connection)
-        facts = query_facts(query, self._organization_name(connection, query), as_of, names, zone)
-        words = names.in_text(describe(query.replace(as_of=None)), ids=True)
-        return About(zone, [("Query", words), *facts, ("Link", link(self.app_url, "events", query))])
+        organization = self._organization_name(connection, query)
+        return about(query, organization, current_time(connection), names, zone, self.app_url)
 
 
-def _zone(timezone: str | None, kind: str) -> ZoneInfo:
+def about(query: EventQuery, organization: str, now: datetime, names: Names, zone: ZoneInfo, app_url: str) -> About:
+    """The sheet "Query" of a workbook of events."""
+    facts = query_facts(query, organization, query.as_of or now, names, zone)
+    words = names.in_text(describe(query.replace(as_of=None)), ids=True)
+    return About(zone, [("Query", words), *facts, ("Link", link(app_url, "events", query))])
+
+
+def check_memory(events: int) -> None:
+    """Raise `QueryError` for more events than `read` keeps in memory."""
+    if events > _MAX_READ_EVENTS:
+        message = f"has {events:,} events, more than {_MAX_READ_EVENTS:,}; narrow it, or use store.export"
+        raise QueryError([Fault("query", message)])
+
+
+def workbook_zone(timezone: str | None, kind: str) -> ZoneInfo:
+    """The zone of the times of a workbook. Raises `ConfigurationError` for files of another kind."""
     if timezone is None:
         return ZoneInfo("UTC")
     if kind != ".xlsx":

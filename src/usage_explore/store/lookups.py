@@ -21,6 +21,7 @@ from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect, expect_instance
+from usage_explore.query.limits import MAX_CHOICES
 from usage_explore.query.queries import (
     AggregateQuery,
     EventQuery,
@@ -37,9 +38,6 @@ from usage_explore.store.base import StoreBase, current_time
 
 _Q = TypeVar("_Q", bound=Query)
 
-
-_MAX_CHOICES = 100_000
-"""Values of a group that one call returns."""
 
 MAX_FREQUENT_SECONDS = 1
 """Seconds in which the values that fix the colours are counted."""
@@ -206,7 +204,7 @@ class Lookups(StoreBase):
         try:
             filters.group(group)
             name = "most"
-            validators.integer(most, 1, _MAX_CHOICES)
+            validators.integer(most, 1, MAX_CHOICES)
         except ValueError as error:
             raise QueryError([Fault(name, str(error))]) from None
         if timeout is not None:
@@ -217,14 +215,18 @@ class Lookups(StoreBase):
         """The most frequent values of the query's group in all events of its organization, which fix their colours.
 
         Empty without a group, and if they cannot be counted within `MAX_FREQUENT_SECONDS`. Cached for an hour, as
-        colours should not change. Raises `ScopeError`, `DatabaseError`.
+        colours should not change. Raises `QueryError`, `ScopeError`, `DatabaseError`.
         """
+        query = expect(AggregateQuery, query)
         if query.group_by == "none":
             return ()
         with self._transaction(query) as (_, scoped):
             organization_id = scoped.organization_id
         assert organization_id is not None  # noqa: S101 - the scope has resolved it
-        key = organization_id, query.group_by
+        return self._cached_frequent(organization_id, query.group_by)
+
+    def _cached_frequent(self, organization_id: UUID, group: str) -> tuple[str, ...]:
+        key = organization_id, group
         expires, values = self._frequent.get(key, (0.0, ()))
         if time.monotonic() >= expires:
             values = self.count_frequent(*key)

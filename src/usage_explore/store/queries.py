@@ -43,12 +43,15 @@ from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
 from usage_explore.store.base import current_time, event_of, position_of
 from usage_explore.store.lookups import Lookups
+from usage_explore.store.rates import Rates
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from usage_explore.answers import PageSource, PinSource
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.pricing.read import PriceSource
+    from usage_explore.validation.bounds import BoundsSource
     from usage_explore.validation.check import Finding, Validation
     from usage_explore.validation.control.totals import ControlSource
     from usage_explore.validation.input_tables import PreferenceSource
@@ -59,7 +62,7 @@ NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)
 """The hint of an answer whose costs are 0, and unit costs None, because no event has one."""
 
 
-class Queries(Lookups):
+class Queries(Rates, Lookups):
     """The methods of `Store` that run queries."""
 
     def events(self, query: EventQuery | None = None) -> EventPage:
@@ -224,6 +227,8 @@ class Queries(Lookups):
         invoices: InvoiceSource | None = None,
         wallets: PreferenceSource | None = None,
         control: ControlSource | None = None,
+        prices: PriceSource | None = None,
+        bounds: BoundsSource | None = None,
         checks: Iterable[str] | None = None,
         progress: Callable[[str, float], object] | None = None,
     ) -> Validation:
@@ -233,20 +238,25 @@ class Queries(Lookups):
         gives the same numbers; later arrivals are counted in `unexamined`. A more recent `as_of` is used as given, and
         may still gain events. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame),
         `wallets` the customers' preferred currencies (the same, or a mapping), `control` the totals by day that a
-        gateway, provider or FOCUS bill counted (as invoices); `checks` names checks, default all;
+        gateway, provider or FOCUS bill counted (as invoices), `prices` the price book that the lines' amounts are
+        compared with, as for `rate` (by default the table `usage_prices`); `bounds` override those of the checks (a
+        `.toml` file, or its tables as a mapping), by default the configured ones; `checks` names checks, default all;
         `progress` is called with a check's name and the part of it that is done, 0 to 1.
 
-        Raises `QueryError` for an invalid query, check, invoice line, preference or control total, `ScopeError`,
+        Raises `QueryError` for an invalid query, check, invoice line, preference, control total or bound, `ScopeError`,
         `DatabaseError`.
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
         from usage_explore.validation import registry
+        from usage_explore.validation.bounds import NO_BOUNDS, read_bounds
         from usage_explore.validation.inputs import read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        inputs = read_inputs(invoices=invoices, wallets=wallets, control=control)
-        plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs)
+        inputs = read_inputs(invoices=invoices, wallets=wallets, control=control, prices=prices)
+        given = self.bounds if bounds is None else bounds
+        changed = NO_BOUNDS if given is None else read_bounds(given, registry.all_bounds())
+        plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs, bounds=changed)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
@@ -254,6 +264,9 @@ class Queries(Lookups):
             settle = self.settle if scoped.as_of is None else None
             if plan.lacks_preferences:
                 plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
+            if plan.lacks_prices:
+                stored = self._stored_prices(connection, scoped)
+                plan = dataclasses.replace(plan, inputs=dataclasses.replace(plan.inputs, prices=stored))
             validation = plan.validation(
                 connection, self.table, settled, now, self.extracts, self.app_url, progress, settle
             )
@@ -269,6 +282,7 @@ class Queries(Lookups):
         `external_cost_currency` (str). At most 100,000 pairs, in order of the copies.
         Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
         """
+        from usage_explore.validation.bounds import in_force
         from usage_explore.validation.check import Finding, Validation
         from usage_explore.validation.checks import duplicates
         from usage_explore.validation.handover import MAX_PAIRS, pair_frame
@@ -278,7 +292,10 @@ class Queries(Lookups):
         if finding.check != duplicates.NAME:
             raise QueryError([Fault("finding", f"is of the check {finding.check}; pairs are of {duplicates.NAME}")])
         timeout = self.long_statement_timeout
-        with self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped):
+        with (
+            self._transaction(validation.period, statement_timeout=timeout) as (connection, scoped),
+            in_force(validation.bounds),
+        ):
             rows = connection.execute(duplicates.pairs(self.table, scoped, finding, MAX_PAIRS)).all()
         return pair_frame(rows, duplicates.PAIR_COLUMNS)
 

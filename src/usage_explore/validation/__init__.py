@@ -3,15 +3,29 @@
 One check is one small module, one row of `registry.CHECKS`. `Store.validate` runs them on one snapshot.
 """
 
-from usage_explore.validation.check import SEVERITIES, Finding, Result, Severity, Validation
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.check import (
+    SEVERITIES,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Result,
+    Severity,
+    Validation,
+)
 from usage_explore.validation.control.totals import ControlTotals, read_control
 from usage_explore.validation.reconciliation.invoices import Invoices, read_invoices
 
 __all__ = [
     "SEVERITIES",
+    "Bound",
+    "Check",
     "ControlTotals",
+    "Examination",
     "Finding",
     "Invoices",
+    "Outcome",
     "Result",
     "Severity",
     "Validation",

@@ -4,17 +4,17 @@ A customer's events of one kind that lie less than `BATCH_GAP` apart are a batch
 `STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
 sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH_EVENTS` events are added up: they are
 its own finding if they are a large share of its usage; else one finding reports them together with those of other
-customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
-memory here.
+customers, as it does for batches of low severity. What several customers have at one time, such as the replay of an
+hour, is one finding. The database groups events into batches, so that many events take no memory here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
@@ -46,20 +47,42 @@ from usage_explore.validation.usage_sums import (
 
 _Key = TypeVar("_Key")
 
-BATCH_GAP = timedelta(hours=6)
-"""Time without events that ends a batch."""
+# fmt: off
+BATCH_GAP = Bound("common", "batch_gap", timedelta(hours=6), "hours", 0.1, 240,
+    "Time without events that ends a batch.")
 
-STEADY_GAP = timedelta(days=3)
-"""Time between a customer's batches of a metric that are one incident: nights and weekends lie between."""
+STEADY_GAP = Bound("common", "steady_gap", timedelta(days=3), "days", 0, 60,
+    "Time between a customer's batches of a metric that are one incident: nights and weekends lie between.")
 
-MIN_BATCH_EVENTS = 10
-"""Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage."""
+MIN_BATCH_EVENTS = Bound("common", "min_batch_events", 10, "events", 1, 100000,
+    "Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage.")
+
+MIN_SHARED_CUSTOMERS = Bound("common", "min_shared_customers", 3, "customers", 2, 10000,
+    "Customers whose batches at one time are one incident, if none of them has over half of the events: what "
+    "several customers send or get twice, or late, in the same hours has one cause, such as a replay.")
+
+MAX_SHARED_ARRIVAL = Bound("common", "max_shared_arrival", timedelta(days=1), "days", 0, 60,
+    "Time in which such batches arrive, at most: what lasts longer is a habit of each customer's sender.")
+
+MAX_SHARED_CUSTOMERS_LISTED = 20
+"""Customers that the facts of such an incident list, those with the most events."""
 
 MAX_OPEN_INCIDENTS = 10
 """Incidents of one kind and customer that a later batch may continue, the latest."""
 
-MAX_SMALL_CUSTOMERS = 10
-"""Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
+MAX_SMALL_CUSTOMERS = Bound("common", "max_small_customers", 10, "customers", 0, 10000,
+    "Customers with few events each, though a large share of their usage, that have a finding each; more share a "
+    "cause.")
+# fmt: on
+
+BOUNDS = (
+    BATCH_GAP,
+    STEADY_GAP,
+    MIN_BATCH_EVENTS,
+    MIN_SHARED_CUSTOMERS,
+    MAX_SHARED_ARRIVAL,
+    MAX_SMALL_CUSTOMERS,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,12 +150,15 @@ class BatchWording:
     """Whether a later batch of the same kind and customer, with a metric of the first, is the same incident."""
 
 
-SMALL_BATCHES = (
-    f"batches of fewer than {MIN_BATCH_EVENTS} events are reported together, but a customer's are a finding of their"
-    f" own if they make {percent(LARGE_SHARE)} or more of its usage of a metric, for up to {MAX_SMALL_CUSTOMERS} such"
-    " customers"
-)
-"""The treatment of small batches, for the parameters of a check."""
+def small_batches() -> str:
+    """The treatment of small batches, for the parameters of a check."""
+    return (
+        f"batches of fewer than {MIN_BATCH_EVENTS()} events are reported together, but a customer's are a finding of"
+        " their"
+        f" own if they make {percent(LARGE_SHARE())} or more of its usage of a metric, for up to"
+        f" {MAX_SMALL_CUSTOMERS()}"
+        " such customers"
+    )
 
 
 def batch_columns(table: Table) -> list[ColumnElement[Any]]:
@@ -162,7 +188,7 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
     time = c[moment]
     order = [time] if cluster is None else [c[cluster], time]
     ordered: dict[str, Any] = {"partition_by": [c.kind, c.customer_id], "order_by": order}
-    apart = time - func.lag(time).over(**ordered) > literal(BATCH_GAP)
+    apart = time - func.lag(time).over(**ordered) > literal(BATCH_GAP())
     if cluster is not None:
         apart = or_(apart, func.lag(c[cluster]).over(**ordered) != c[cluster])
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
@@ -216,8 +242,9 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     judged: list[_Judged] = []
     stray: dict[tuple[str, Severity], Batch] = {}
     small: dict[tuple[str, UUID], Batch] = {}
-    for item in _joined((_judged(batch, wording, usage) for batch in every), wording, usage):
-        if item.batch.events < MIN_BATCH_EVENTS:
+    shared, own = _shared(_joined((_judged(batch, wording, usage) for batch in every), wording, usage))
+    for item in own:
+        if item.batch.events < MIN_BATCH_EVENTS():
             _include(small, (item.batch.kind, item.batch.customer), item.batch)
         elif item.severity == "low":
             _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
@@ -225,12 +252,12 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
             judged.append(item)
     small_by_kind: dict[str, list[_Judged]] = {}
     for item in (_judged(batch, wording, usage) for batch in small.values()):
-        if item.severity == "low" or item.own < LARGE_SHARE:
+        if item.severity == "low" or item.own < LARGE_SHARE():
             _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
         else:
             small_by_kind.setdefault(item.batch.kind, []).append(item)
     for members in small_by_kind.values():
-        if len(members) <= MAX_SMALL_CUSTOMERS:
+        if len(members) <= MAX_SMALL_CUSTOMERS():
             judged += members
         else:
             for member in members:
@@ -238,6 +265,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
     findings = [_finding(examination, wording, item.batch, item.severity, item.own, usage) for item in shown]
+    findings += [_shared_finding(examination, wording, members) for members in shared]
     findings += [_finding(examination, wording, batch, severity) for (_, severity), batch in stray.items()]
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
@@ -274,6 +302,75 @@ def _together(group: list[_Judged], wording: BatchWording, usage: OwnUsage) -> _
     return _Judged(severity, again.own, first.batch)
 
 
+def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged]]:
+    """The batches that several customers have at one time, and the others.
+
+    They are of one kind, begin to arrive and end to arrive within `BATCH_GAP`, in `MAX_SHARED_ARRIVAL` at most, and
+    their events overlap. At least one of them would be a finding of its own.
+    """
+    groups_of: dict[str, list[list[_Judged]]] = {}
+    first_open: dict[str, int] = {}  # the batches of groups before it arrived too early for any later one
+    shared, own = [], []
+    for item in sorted(every, key=lambda item: item.batch.arrived):
+        if item.batch.arrived[1] - item.batch.arrived[0] > MAX_SHARED_ARRIVAL():
+            own.append(item)
+            continue
+        groups, at = groups_of.setdefault(item.batch.kind, []), first_open.get(item.batch.kind, 0)
+        while at < len(groups) and groups[at][0].batch.arrived[0] + BATCH_GAP() < item.batch.arrived[0]:
+            at += 1
+        first_open[item.batch.kind] = at
+        group = next((group for group in islice(groups, at, None) if _is_beside(group, item.batch)), None)
+        if group is None:
+            groups.append([item])
+        else:
+            group.append(item)
+    for group in (group for groups in groups_of.values() for group in groups):
+        events: dict[UUID, int] = {}
+        for item in group:
+            events[item.batch.customer] = events.get(item.batch.customer, 0) + item.batch.events
+        is_one = (
+            len(events) >= MIN_SHARED_CUSTOMERS()
+            and 2 * max(events.values()) <= sum(events.values())
+            and any(_is_of_its_own(item) for item in group)
+        )
+        if is_one:
+            shared.append(group)
+        else:
+            own += group
+    return shared, sorted(own, key=lambda item: (item.batch.kind, str(item.batch.customer), item.batch.since))
+
+
+def _is_beside(group: list[_Judged], other: Batch) -> bool:
+    """Whether a batch arrived when those of the group did, and its events lie among theirs or near them."""
+    since, until = min(item.batch.since for item in group), max(item.batch.until for item in group)
+    return (
+        all(
+            abs(one - another) <= BATCH_GAP()
+            for one, another in zip(group[0].batch.arrived, other.arrived, strict=True)
+        )
+        and since < other.until + BATCH_GAP()
+        and other.since < until + BATCH_GAP()
+    )
+
+
+def _is_of_its_own(item: _Judged) -> bool:
+    return item.severity != "low" and (item.batch.events >= MIN_BATCH_EVENTS() or item.own >= LARGE_SHARE())
+
+
+def _shared_finding(examination: Examination, wording: BatchWording, members: list[_Judged]) -> Finding:
+    """The finding on the batches of several customers, with the gravest severity of those that are of their own."""
+    severity = min((item.severity for item in members if _is_of_its_own(item)), key=list(SEVERITIES).index)
+    batch = replace(members[0].batch, metrics={}, costs={}, customers=set())
+    events: dict[UUID, int] = {}
+    for item in members:
+        batch.include(item.batch)
+        events[item.batch.customer] = events.get(item.batch.customer, 0) + item.batch.events
+    most = sorted(events.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_SHARED_CUSTOMERS_LISTED]
+    finding = _finding(examination, wording, batch, severity)
+    facts = tuple((f"customer {customer}", counted(number, "event")) for customer, number in most)
+    return replace(finding, facts=(*finding.facts, *facts))
+
+
 def _enclosed(groups: list[list[_Judged]]) -> list[list[_Judged]]:
     """The groups, those within the time of a high one, of its customer, kind and a metric, as part of it."""
     kept = []
@@ -300,7 +397,7 @@ def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:
 
 def is_soon(until: datetime, since: datetime) -> bool:
     """Whether a batch begins within `STEADY_GAP` of the end of one before."""
-    return since - until <= STEADY_GAP
+    return since - until <= STEADY_GAP()
 
 
 def _include(batches: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
@@ -365,7 +462,7 @@ def _largest(batch: Batch, usage: OwnUsage) -> tuple[Decimal, str]:
     parts = [
         share
         for metric, (events, quantity) in sorted(batch.metrics.items())
-        if events >= MIN_BATCH_EVENTS
+        if events >= MIN_BATCH_EVENTS()
         for share in (
             (part(events, owned[metric][0]), f"events of {data_value(metric)}"),
             (part(quantity, owned[metric][1]), f"quantity of {data_value(metric)}"),

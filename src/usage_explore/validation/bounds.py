@@ -2,7 +2,7 @@
 
 A bound is a module constant that is called for the value in force: the default, or that of the validation that runs.
 
-    >>> MIN_EVENTS = Bound("my_check", "min_events", 50, "events", "Events from which a customer is judged.", 1, 10_000)
+    >>> MIN_EVENTS = Bound("my_check", "min_events", 50, "events", 1, 10_000, "Events from which a customer is judged.")
     >>> MIN_EVENTS()
     50
     >>> with in_force(read_bounds({"my_check": {"min_events": 20}}, [MIN_EVENTS])):
@@ -17,6 +17,7 @@ A file has a table for each check; durations are numbers in the bound's unit:
 
 from __future__ import annotations
 
+import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,12 @@ PARAMETER = "bounds"
 MAX_BYTES = 1_000_000
 """Size of a file of bounds."""
 
+_WIDTH = 110
+"""Characters of a comment line in a file of bounds."""
+
+_RATIOS = ("share", "factor", "probability", "logarithm")
+"""Units that are no things to count."""
+
 _UNITS = {
     "weeks": timedelta(weeks=1),
     "days": timedelta(days=1),
@@ -66,9 +73,9 @@ class Bound(Generic[V]):
     name: str
     default: V
     unit: str
+    minimum: float
+    maximum: float
     meaning: str
-    minimum: int | float
-    maximum: int | float
 
     def __call__(self) -> V:
         """The value in force."""
@@ -90,16 +97,15 @@ class Bound(Generic[V]):
 
     def words(self, value: V) -> str:
         """A value with its unit: `36 hours`, `0.1 (share)`."""
-        number = self.number(value)
-        return f"{number} ({self.unit})" if self.unit in ("share", "factor", "probability") else f"{number} {self.unit}"
+        return self._with_unit(self.number(value))
 
     def parsed(self, raw: object) -> V:
         """The value of a number in a file. Raises `ValueError` with the reason, which follows the bound's key."""
         if isinstance(raw, bool) or not isinstance(raw, int | float | Decimal):
-            raise ValueError(f"is {validators.shorten(raw)}, no number; give one of {self._range}")
+            raise ValueError(f"is {validators.shorten(raw)}, no number; give one of {self.range}")
         number, kind = _decimal(raw), type(self.default)
         if not number.is_finite() or not _decimal(self.minimum) <= number <= _decimal(self.maximum):
-            raise ValueError(f"is {validators.shorten(raw)}; give {self._range}")
+            raise ValueError(f"is {validators.shorten(raw)}; give {self.range}")
         if isinstance(self.default, timedelta):
             return timedelta(microseconds=round(float(number) * _UNITS[self.unit].total_seconds() * 1e6))  # type: ignore[return-value]
         if isinstance(self.default, int) and number != int(number):
@@ -107,20 +113,25 @@ class Bound(Generic[V]):
         return kind(number)  # type: ignore[arg-type]
 
     @property
-    def _range(self) -> str:
-        return f"{plain(_decimal(self.minimum))} to {plain(_decimal(self.maximum))} {self.unit}"
+    def range(self) -> str:
+        """The values that a file may give: `0 to 1 (share)`, `1 to 400 days`."""
+        return f"{plain(_decimal(self.minimum))} to {self._with_unit(plain(_decimal(self.maximum)))}"
+
+    def _with_unit(self, number: str) -> str:
+        return f"{number} ({self.unit})" if self.unit in _RATIOS else f"{number} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The bounds that differ from their defaults, by key. Equal bounds are equal values."""
+    """The bounds that differ from their defaults, by key; `texts` has them in words: `5 days, by default 3`."""
 
     changed: tuple[tuple[str, Value], ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict, compare=False)
     _values: Mapping[str, Value] = field(default_factory=dict, compare=False, repr=False)
 
     def value(self, bound: Bound[V]) -> V:
         """The value of a bound in force."""
-        return self._values.get(bound.key, bound.default)  # type: ignore[return-value]
+        return self._values.get(bound.key, bound.default) if self._values else bound.default  # type: ignore[return-value]
 
 
 NO_BOUNDS = Bounds()
@@ -170,7 +181,11 @@ def read_bounds(source: BoundsSource, known: Iterable[Bound[Any]]) -> Bounds:
     if faults:
         raise QueryError(faults)
     changed = {key: value for key, value in values.items() if value != by_key[key].default}
-    return Bounds(tuple(sorted(changed.items())), changed)
+    texts = {
+        key: f"{by_key[key].words(value)}, by default {by_key[key].number(by_key[key].default)}"
+        for key, value in sorted(changed.items())
+    }
+    return Bounds(tuple(sorted(changed.items())), texts, changed)
 
 
 def toml(known: Iterable[Bound[Any]]) -> str:
@@ -181,11 +196,8 @@ def toml(known: Iterable[Bound[Any]]) -> str:
         if bound.check != last:
             lines += ["", f"[{bound.check}]"]
             last = bound.check
-        lines += [
-            f"# {bound.meaning}",
-            f"# {bound.unit}, {plain(_decimal(bound.minimum))} to {plain(_decimal(bound.maximum))}",
-            f"{bound.name} = {bound.number(bound())}",
-        ]
+        lines += textwrap.wrap(bound.meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ")
+        lines.append(f"{bound.name} = {bound.number(bound())}  # {bound.range}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 

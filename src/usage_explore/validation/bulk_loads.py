@@ -19,25 +19,41 @@ from sqlalchemy import ColumnElement, DateTime, Interval, Select, Table, any_, c
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import earlier, organization_period
 from usage_explore.validation.usage_sums import UsageSum, sum_of_query
 
-MIN_LATE_LAG = timedelta(hours=24)
-"""Time from an event to its arrival above which it may be late."""
+# fmt: off
+MIN_LATE_LAG = Bound("common", "min_late_lag", timedelta(hours=24), "hours", 1, 2400,
+    "Time from an event to its arrival above which it may be late.")
 
-MAX_LOAD_DURATION = timedelta(hours=2)
-"""Time within which files that are loaded are one load."""
+MAX_LOAD_DURATION = Bound("common", "max_load_duration", timedelta(hours=2), "hours", 0.1, 48,
+    "Time within which files that are loaded are one load.")
 
-MIN_LOADED_DAYS = 2
-"""Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
+MIN_LOADED_DAYS = Bound("common", "min_loaded_days", 2, "days", 1, 60,
+    "Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch.")
 
-NIGHTS, MIN_NIGHTS = 7, 3
-"""Days before those of a load, and those of them, at least, whose events arrived together in time, that show that the
-source sends in batches: sharing an arrival time is no sign of a load."""
+NIGHTS = Bound("common", "nights", 7, "days", 1, 60,
+    "Days before those of a load, and those of them, at least, whose events arrived together in time, that show "
+    "that the source sends in batches: sharing an arrival time is no sign of a load.")
 
-MIN_NIGHTLY_SHARE = 0.05
-"""Share of a day's events from which those of one arrival time are a batch."""
+MIN_NIGHTS = Bound("common", "min_nights", 3, "days", 1, 60,
+    "Days before those of a load, and those of them, at least, whose events arrived together in time, that show "
+    "that the source sends in batches: sharing an arrival time is no sign of a load.")
+
+MIN_NIGHTLY_SHARE = Bound("common", "min_nightly_share", 0.05, "share", 0, 1,
+    "Share of a day's events from which those of one arrival time are a batch.")
+# fmt: on
+
+BOUNDS = (
+    MIN_LATE_LAG,
+    MAX_LOAD_DURATION,
+    MIN_LOADED_DAYS,
+    NIGHTS,
+    MIN_NIGHTS,
+    MIN_NIGHTLY_SHARE,
+)
 
 MAX_LOAD_TIMES = 1_000
 """Arrival times that are examined, those with the most late events."""
@@ -98,13 +114,13 @@ def _is_of_nightly_source(
     days: Mapping[datetime, Mapping[datetime | None, int]],
 ) -> bool:
     """Whether most events of days before those that are late with a load arrived in batches, in time."""
-    late = [day for day in _filled(load, days) if load[-1] > day + _DAY + MIN_LATE_LAG]
-    since = earlier(min(late, default=load[0]), NIGHTS * _DAY)
+    late = [day for day in _filled(load, days) if load[-1] > day + _DAY + MIN_LATE_LAG()]
+    since = earlier(min(late, default=load[0]), NIGHTS() * _DAY)
     if not late or since >= min(late):
         return False
     before = period.replace(since=since, until=min(late))
     (nights,) = examination.rows(nightly(examination.table, before))
-    return bool(nights.number >= MIN_NIGHTS)
+    return bool(nights.number >= MIN_NIGHTS())
 
 
 def nightly(table: Table, period: Period) -> Select[Any]:
@@ -128,8 +144,8 @@ def nightly(table: Table, period: Period) -> Select[Any]:
         select(s.day)
         .where(
             s.events > 1,
-            s.events >= MIN_NIGHTLY_SHARE * s.of_day,
-            s.ingested_at <= s.day + literal(_DAY + MIN_LATE_LAG),
+            s.events >= MIN_NIGHTLY_SHARE() * s.of_day,
+            s.ingested_at <= s.day + literal(_DAY + MIN_LATE_LAG()),
         )
         .group_by(s.day, s.of_day)
         .having(2 * func.sum(s.events) > s.of_day)
@@ -144,7 +160,7 @@ def shared_times(table: Table, period: Period) -> Select[Any]:
     events = func.count()
     return (
         select(c.ingested_at, events.label("events"))
-        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG))
+        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG()))
         .group_by(c.ingested_at)
         .having(events > 1)
         .order_by(events.desc(), c.ingested_at)
@@ -166,7 +182,7 @@ def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
     """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
     loads: list[list[datetime]] = []
     for time in times:
-        if loads and time - loads[-1][0] <= MAX_LOAD_DURATION:
+        if loads and time - loads[-1][0] <= MAX_LOAD_DURATION():
             loads[-1].append(time)
         else:
             loads.append([time])
@@ -174,7 +190,7 @@ def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
 
 
 def _is_bulk(load: Sequence[datetime], days: Mapping[datetime, Mapping[datetime | None, int]]) -> bool:
-    return len(_filled(load, days)) >= min(MIN_LOADED_DAYS, len(days))
+    return len(_filled(load, days)) >= min(MIN_LOADED_DAYS(), len(days))
 
 
 def _filled(load: Sequence[datetime], days: Mapping[datetime, Mapping[datetime | None, int]]) -> list[datetime]:

@@ -13,8 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, Table, select
 
 from usage_explore.decimals import plain, rfc3339
-from usage_explore.extract.engine import Extracts
+from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.routing import Paths
+from usage_explore.extract.translated import Translated
 from usage_explore.formatting import counted
 from usage_explore.names import NO_NAMES, Names, ids_in, kind_of
 from usage_explore.query import buckets
@@ -27,6 +28,7 @@ from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
 from usage_explore.validation.inputs import Inputs
 from usage_explore.validation.periods import Totals, Unexamined, organization_period, part
 
@@ -51,6 +53,9 @@ _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 MAX_FINDINGS_PER_CHECK = 100
 """Findings of one check, or of one kind of it; its note counts the others."""
 
+
+MAX_TIMES = 20_000
+"""Times of events that a statement is narrowed down to; it reads more of them by its own plan."""
 
 _Item = TypeVar("_Item")
 
@@ -187,8 +192,9 @@ class Outcome:
 
     `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
     decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
-    which could not be judged, such as series of too few events. `skipped` says why nothing could be judged at all: such
-    a check is not clean. `reported_by` names the checks whose findings include some of this one, see `folding`.
+    which could not be judged, such as series of too few events. `unchecked` says what the check compares and could not,
+    such as amounts without a price book; the headline repeats it. `skipped` says why nothing could be judged at all:
+    such a check is not clean. `reported_by` names the checks whose findings include some of this one, see `folding`.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -196,6 +202,7 @@ class Outcome:
     sheet: pd.DataFrame | None = None
     note: str = ""
     is_partial: bool = False
+    unchecked: str = ""
     skipped: str = ""
     reported_by: tuple[str, ...] = ()
 
@@ -212,7 +219,8 @@ class Check:
     """One row of the registry.
 
     `name` is the word for links and options, `title` what people read, `means` what a finding means for the invoice,
-    `parameters` each bound it applies and why (name to words with the number in them), `unit` what it looks at,
+    `parameters` each rule it applies and why (name to words, or a function that gives them, called with the bounds in
+    force), `bounds` the numbers in them that can be overridden (see `bounds`), `unit` what it looks at,
     `statement` its SQL (pure, so that a report can show it), `examine` runs it. `needs` names what must be given for it
     to run: a field of `Inputs`, or `finalized_at`.
     """
@@ -220,11 +228,17 @@ class Check:
     name: str
     title: str
     means: str
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] | Callable[[], Mapping[str, str]]
     unit: str
     statement: Callable[[Table, Period], Select[Any]]
     examine: Examine
     needs: str | None = None
+    bounds: tuple[Bound[Any], ...] = ()
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """The parameters, with the bounds in force."""
+        return self.parameters() if callable(self.parameters) else self.parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +289,41 @@ class Examination:
         """
         yield from self.connection.execute(statement)
 
+    def extracted_rows(self, statement: Select[Any]) -> Iterator[Any]:
+        """The statement's rows, read from the extract where there is one that can answer, else as `rows`.
+
+        For statements over the events as known at the period's `as_of` or earlier, which read most of them. Rows of a
+        statement without an order are in that of their columns, on both paths alike.
+        """
+        try:
+            rows: Iterable[Any] = self._translated.rows(statement)
+        except ExtractUnusable:
+            rows = self.rows(statement)
+        if not statement._order_by_clauses:
+            rows = sorted(rows, key=lambda row: [(value is None, str(value)) for value in row])
+        yield from rows
+
+    def times(self, statement: Select[Any]) -> list[datetime] | None:
+        """The times that a statement selects, from the extract; None without one, and for more than `MAX_TIMES`.
+
+        They narrow a statement down to the few events of the database that it is about.
+        """
+        try:
+            rows = self._translated.rows(statement.limit(MAX_TIMES + 1))
+        except ExtractUnusable:
+            return None
+        return sorted(time for (time,) in rows) if len(rows) <= MAX_TIMES else None
+
+    @property
+    def _translated(self) -> Translated:
+        """The extract for statements, one for all checks."""
+        found: Translated | None = self.shared.get("translated")
+        if found is None:
+            assert self.period.organization_id is not None  # noqa: S101 - the store resolves the organization first
+            found = Translated(self.paths, self.period.organization_id, self.period.as_of)
+            self.shared["translated"] = found
+        return found
+
     def cost_share(self, currency: str | None, amount: Decimal) -> Decimal:
         """What part of the period's cost in the currency that is, unsigned; of nothing, and of NaN, it is 1."""
         return part(amount, self.totals.costs.get(currency, Decimal(0)))
@@ -303,7 +352,7 @@ class Examination:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
-    the events lack, `failed` what went wrong.
+    the events lack, `failed` what went wrong. `bounds` were in force.
     """
 
     check: Check
@@ -311,6 +360,13 @@ class Result:
     took: timedelta
     skipped: str = ""
     failed: str = ""
+    bounds: Bounds = NO_BOUNDS
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The check's parameters with the bounds that were in force."""
+        with in_force(self.bounds):
+            return dict(self.check.words)
 
     @property
     def is_clean(self) -> bool:
@@ -330,7 +386,7 @@ class Validation:
 
     `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
     `unexamined` counts the period's events that arrived after it, None where there are none. `names` has the names of
-    the ids in filters, findings and sheets.
+    the ids in filters, findings and sheets. `bounds` are those of the checks that differ from their defaults.
     """
 
     period: Period
@@ -340,6 +396,7 @@ class Validation:
     app_url: str
     unexamined: Unexamined | None = None
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
+    bounds: Bounds = NO_BOUNDS
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -352,6 +409,11 @@ class Validation:
     def failed(self) -> tuple[Result, ...]:
         """The checks that could not be run to their end: what they look for was not looked for."""
         return tuple(result for result in self.results if result.failed)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What checks compare and could not: "amounts not checked: no price book was given"."""
+        return tuple(result.outcome.unchecked for result in self.results if result.outcome and result.outcome.unchecked)
 
     def counts(self) -> Mapping[Severity, int]:
         """How many findings there are of each severity, the gravest first."""
@@ -452,6 +514,8 @@ class Validation:
             if self.unexamined
             else None,
             "findings_by_severity": dict(self.counts()),
+            "changed_bounds": dict(self.bounds.texts),
+            "unchecked": list(self.unchecked),
             "checks": [
                 {
                     "check": result.check.name,
@@ -464,6 +528,10 @@ class Validation:
                     "partial": result.is_partial,
                     "findings": len(result.outcome.findings) if result.outcome else None,
                     "reported_by": list(result.outcome.reported_by) if result.outcome else [],
+                    "bounds": {
+                        bound.key: {"value": bound.number(self.bounds.value(bound)), "unit": bound.unit}
+                        for bound in result.check.bounds
+                    },
                     "milliseconds": round(result.took.total_seconds() * 1000, 1),
                 }
                 for result in self.results

@@ -13,16 +13,24 @@ from sqlalchemy import BigInteger, ColumnElement, Select, Table, Text, case, cas
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.periods import currency_codes
 
 SAMPLE_EVENTS = 30_000
 """Events of a sample, between this and twice as many."""
 
-MAX_VALUES = 60
-"""Values of a key in the sample; one with more identifies events and explains nothing."""
+# fmt: off
+MAX_VALUES = Bound("common", "max_key_values", 60, "values", 2, 10000,
+    "Values of a key in the sample; one with more identifies events and explains nothing.")
 
-MIN_SHARE = 0.5
-"""Share of the sampled events that have a key."""
+MIN_SHARE = Bound("common", "min_key_share", 0.5, "share", 0, 1,
+    "Share of the sampled events that have a key.")
+# fmt: on
+
+BOUNDS = (
+    MAX_VALUES,
+    MIN_SHARE,
+)
 
 Keys = tuple[str, ...]
 """Groups, such as `price_key` or `dim:model`."""
@@ -141,10 +149,10 @@ def _candidates(events: Sequence[SampledEvent]) -> list[str]:
     for event in events:
         for key, value in event.values.items():
             counts[key] = counts.get(key, 0) + 1
-            if len(seen := values.setdefault(key, set())) <= MAX_VALUES:
+            if len(seen := values.setdefault(key, set())) <= MAX_VALUES():
                 seen.add(value)
     return sorted(
         key
         for key, seen in values.items()
-        if 1 < len(seen) <= min(MAX_VALUES, len(events) // 10) and counts[key] >= MIN_SHARE * len(events)
+        if 1 < len(seen) <= min(MAX_VALUES(), len(events) // 10) and counts[key] >= MIN_SHARE() * len(events)
     )

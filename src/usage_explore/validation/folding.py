@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Finding, Result
 from usage_explore.validation.periods import part
 
-MIN_EXPLAINED_SHARE = Decimal("0.8")
-"""Share of a spike or rise that other events account for, from which they explain it."""
+# fmt: off
+MIN_EXPLAINED_SHARE = Bound("common", "min_explained_share", Decimal("0.5"), "share", 0, 1,
+    "Share of a spike, drop or new level that other events account for, from which they explain it: over half.")
+# fmt: on
+
+BOUNDS = (MIN_EXPLAINED_SHARE,)
 
 Findings = Sequence[Finding]
 
@@ -68,21 +73,111 @@ def _in_wrong_unit(specific: Findings, other: Finding) -> Findings:
 
 
 def _shifts_in_wrong_unit(specific: Findings, other: Finding) -> Findings:
-    """The findings on the days on which the quantity left its band, to the side of their wrong unit."""
+    """The findings on the days on which the quantity left its band, to the side of their wrong unit, or whose wrong
+    part is most of what all those days differ by.
+    """
     facts = dict(other.facts)
     if facts["measure"] != "quantity":
         return ()
-    return [
-        finding
-        for finding in specific
-        if finding.since - _DAY < other.since
-        and other.until < finding.until + _DAY
-        and _multiplies(finding) == (Decimal(facts["excess"]) > 0)
-    ]
+    excess = Decimal(facts["excess"])
+    alike = [finding for finding in specific if _multiplies(finding) == (excess > 0)]
+    within = [finding for finding in alike if finding.since - _DAY < other.since and other.until < finding.until + _DAY]
+    if within and other.customer_id is not None:
+        return within
+    wrong = sum((_wrong(finding) * _overlap(finding, other) for finding in alike), Decimal(0))
+    return alike if wrong >= MIN_EXPLAINED_SHARE() * abs(excess) else ()
+
+
+def _wrong(finding: Finding) -> Decimal:
+    """The quantity that a wrong unit adds or takes."""
+    corrected = Decimal(dict(finding.facts)["quantity in the usual unit, about"].split(" or ")[0])
+    return abs((finding.quantity or Decimal(0)) - corrected)
 
 
 def _multiplies(finding: Finding) -> bool:
     return dict(finding.facts)["unit wrong by"].startswith("×")
+
+
+def _costs_of_outsized(specific: Findings, other: Finding) -> Findings:
+    """The findings on quantities far too large, if the other is on events in their time that cost too little for them.
+
+    Else those on the same events.
+    """
+    if Decimal(dict(other.facts)["times the usual cost"]) < 1 and other.customer_id is not None:
+        around = [
+            finding
+            for finding in specific
+            if (finding.quantity or 0) > 0 and _overlap(other, finding) >= MIN_EXPLAINED_SHARE()
+        ]
+        if around:
+            return around
+    return _same_events(specific, other)
+
+
+def _of_quantities(specific: Findings, other: Finding) -> Findings:
+    """The findings on quantities that account for a shift: far too large ones, or negative ones for a drop.
+
+    A negative quantity takes twice its amount from what would be billed.
+    """
+    facts = dict(other.facts)
+    excess = Decimal(facts["excess"])
+    if excess >= 0 or facts["measure"] != "quantity" or other.metric_key is None:
+        return _accounts_for(specific, other)
+    negative = [finding for finding in specific if (finding.quantity or Decimal(0)) < 0]
+    taken = sum((-2 * (finding.quantity or Decimal(0)) * _overlap(finding, other) for finding in negative), Decimal(0))
+    return negative if taken >= MIN_EXPLAINED_SHARE() * -excess else ()
+
+
+def _moved(specific: Findings, other: Finding) -> Findings:
+    """The findings on events with impossible times that are the excess of a spike, or are missing when they arrived."""
+    facts = dict(other.facts)
+    if other.check != "silence" and Decimal(facts["excess"]) > 0:
+        return _accounts_for([finding for finding in specific if _shares_time(finding, other)], other)
+    return [
+        finding
+        for finding in specific
+        if finding.customer_id is not None
+        and datetime.fromisoformat(dict(finding.facts)["first arrival"]) < other.until
+        and other.since < datetime.fromisoformat(dict(finding.facts)["last arrival"])
+    ]
+
+
+def _shares_time(finding: Finding, other: Finding) -> bool:
+    return finding.since < other.until and other.since < finding.until
+
+
+def _same_drop(specific: Findings, other: Finding) -> Findings:
+    """The drop of all customers in several metrics, or in its metric, that a customer's drop is a part of."""
+    if other.customer_id is None or not _is_drop(other):
+        return ()
+    return [
+        finding
+        for finding in specific
+        if finding.customer_id is None
+        and _is_drop(finding)
+        and finding.since <= other.since
+        and other.until <= finding.until
+    ]
+
+
+def _is_drop(finding: Finding) -> bool:
+    return Decimal(dict(finding.facts)["excess"]) < 0
+
+
+def _new(specific: Findings, other: Finding) -> Findings:
+    """The findings on usage that is new, if the other rises."""
+    return specific if not _is_drop(other) else ()
+
+
+def _same_silence(specific: Findings, other: Finding) -> Findings:
+    """The findings on a customer's silence in which most of its drop, or of its days without events, lies."""
+    if other.customer_id is None or not _is_drop(other):
+        return ()
+    return [
+        finding
+        for finding in specific
+        if finding.customer_id == other.customer_id and _overlap(other, finding) >= MIN_EXPLAINED_SHARE()
+    ]
 
 
 def _accounts_for(specific: Findings, other: Finding) -> Findings:
@@ -102,7 +197,7 @@ def _accounts_for(specific: Findings, other: Finding) -> Findings:
         excess = other.events * part(actual - Decimal(facts["expected"]), actual)
         sizes = [Decimal(finding.events) for finding in specific]
     explained = [(size or Decimal(0)) * _overlap(finding, other) for size, finding in zip(sizes, specific, strict=True)]
-    return specific if sum(explained) >= MIN_EXPLAINED_SHARE * excess else ()
+    return specific if sum(explained) >= MIN_EXPLAINED_SHARE() * excess else ()
 
 
 def _overlap(finding: Finding, other: Finding) -> Decimal:
@@ -127,23 +222,29 @@ class Rule:
     """Findings of the check `specific` may explain one of the check `other`.
 
     `explaining` is given one or more findings that share a customer and a metric with the other and overlap its time,
-    and returns those that explain it, none if it is an incident of its own.
+    and returns those that explain it, none if it is an incident of its own. With `any_time` they need not overlap.
     """
 
     specific: str
     other: str
     explaining: Callable[[Findings, Finding], Findings]
+    any_time: bool = False
 
 
 RULES = (
     Rule("unit_slips", "quantities", _in_wrong_unit),
     Rule("unit_slips", "unit_costs", _in_wrong_unit),
     Rule("unit_slips", "shifts", _shifts_in_wrong_unit),
-    Rule("quantities", "unit_costs", _same_events),
-    Rule("quantities", "shifts", _accounts_for),
+    Rule("quantities", "unit_costs", _costs_of_outsized),
+    Rule("quantities", "shifts", _of_quantities),
+    Rule("impossible_times", "shifts", _moved, any_time=True),
+    Rule("impossible_times", "silence", _moved, any_time=True),
+    Rule("new_usage", "shifts", _new),
+    Rule("shifts", "shifts", _same_drop),
     Rule("duplicates", "shifts", _accounts_for),
     Rule("look_alikes", "shifts", _accounts_for),
     Rule("shifts", "silence", _same_outage),
+    Rule("silence", "shifts", _same_silence),
     Rule("after_finalization", "late_arrivals", _same_events),
     Rule("new_usage", "unrated", _same_subscriptions),
     Rule("currencies", "wallets", _same_currencies),
@@ -159,7 +260,13 @@ def folded(results: Sequence[Result]) -> tuple[Result, ...]:
     for rule in RULES:
         kept = findings.get(rule.specific, [])
         for other in findings.get(rule.other, ())[:]:
-            specific = [finding for finding in kept if finding is not other and _concerns(finding, other)]
+            specific = [
+                finding
+                for finding in kept
+                if finding is not other
+                and _concerns(finding, other)
+                and (rule.any_time or _shares_time(finding, other))
+            ]
             explaining = rule.explaining(specific, other) if specific else ()
             for finding in explaining:
                 kept[kept.index(finding)] = _with(finding, other)
@@ -176,11 +283,8 @@ def folded(results: Sequence[Result]) -> tuple[Result, ...]:
 
 def _concerns(finding: Finding, other: Finding) -> bool:
     """Whether a finding may be on the events of the other."""
-    return (
-        (finding.is_general or other.customer_id in (None, finding.customer_id))
-        and (other.metric_key is None or finding.metric_key in (None, other.metric_key))
-        and finding.since < other.until
-        and other.since < finding.until
+    return (finding.is_general or other.customer_id in (None, finding.customer_id)) and (
+        other.metric_key is None or finding.metric_key in (None, other.metric_key)
     )
 
 
@@ -189,7 +293,8 @@ def _with(finding: Finding, other: Finding) -> Finding:
     names = dict.fromkeys((*finding.also_seen_by, other.check, *other.also_seen_by))
     seen_by = tuple(name for name in names if name != finding.check)
     number = sum(name.startswith(f"{_FACT} {other.check}") for name, _ in finding.facts)
-    same_check = f" {other.sentence}" if other.check == finding.check else ""
+    is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id)
+    same_check = f" {other.sentence}" if is_same else ""
     sentence = finding.sentence.removesuffix(_also(finding.also_seen_by)) + same_check + _also(seen_by)
     return replace(
         finding,

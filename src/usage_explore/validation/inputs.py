@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.read import read_prices
 from usage_explore.validation.control.totals import ControlTotals, read_control
 from usage_explore.validation.input_tables import Preferences, read_preferences
 from usage_explore.validation.reconciliation.invoices import Invoices, read_invoices
 
 if TYPE_CHECKING:
+    from usage_explore.pricing.read import PriceSource
     from usage_explore.validation.control.totals import ControlSource
     from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Invoice lines, preferred currencies and control totals; None for what was not given."""
+    """Invoice lines, preferred currencies, control totals and a price book; None for what was not given."""
 
     invoices: Invoices | None = None
     preferences: Preferences | None = None
     control: ControlTotals | None = None
+    prices: PriceBook | None = None
 
 
 def read_inputs(
@@ -33,10 +37,12 @@ def read_inputs(
     invoices: InvoiceSource | None = None,
     wallets: PreferenceSource | None = None,
     control: ControlSource | None = None,
+    prices: PriceSource | None = None,
 ) -> Inputs:
     """The inputs in these files, frames or mappings. Raises `QueryError` that names the line and a fix."""
     return Inputs(
         invoices=None if invoices is None else read_invoices(invoices),
         preferences=None if wallets is None else read_preferences(wallets),
         control=None if control is None else read_control(control),
+        prices=None if prices is None else read_prices(prices),
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Integer, Table, Text, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Integer, Table, Text, any_, func, select
 
 from usage_explore.decimals import ratio, total
 from usage_explore.query import buckets, validators
@@ -69,6 +69,11 @@ def day_number(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) 
     """The day of these edges that an event lies in, from 0."""
     number: ColumnElement[int] = func.width_bucket(timestamp, array(edges, DateTime(timezone=True)), type_=Integer())
     return number - 1
+
+
+def at_times(timestamp: ColumnElement[datetime], times: Sequence[datetime] | None) -> list[ColumnElement[bool]]:
+    """The condition that events lie at one of these times; none for None."""
+    return [] if times is None else [timestamp == any_(array(times, DateTime(timezone=True)))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

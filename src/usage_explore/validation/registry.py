@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Table
@@ -17,7 +18,9 @@ from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.extract.engine import Extracts
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
+from usage_explore.validation import folding
 from usage_explore.validation.anomalies import check as shifts
+from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
 from usage_explore.validation.check import Check, Examination, Result, Validation
 from usage_explore.validation.checks import (
     after_finalization,
@@ -31,6 +34,7 @@ from usage_explore.validation.checks import (
     silence,
     unit_costs,
     unit_errors,
+    unpriced,
     unrated,
     wallets,
 )
@@ -39,6 +43,7 @@ from usage_explore.validation.folding import folded
 from usage_explore.validation.input_tables import Preferences
 from usage_explore.validation.inputs import Inputs
 from usage_explore.validation.periods import totals, unexamined
+from usage_explore.validation.plug_ins import PlugInError, plug_ins
 from usage_explore.validation.reconciliation import check as reconciliation
 
 _ALL: tuple[Check, ...] = (
@@ -53,6 +58,7 @@ _ALL: tuple[Check, ...] = (
     silence.CHECK,
     new_usage.CHECK,
     unrated.CHECK,
+    unpriced.CHECK,
     currencies.CHECK,
     unit_costs.CHECK,
     wallets.CHECK,
@@ -60,8 +66,8 @@ _ALL: tuple[Check, ...] = (
     control_totals.CHECK,
 )
 
-CHECKS = {check.name: check for check in _ALL}
-"""The checks by name."""
+CHECKS = {check.name: check for check in (*_ALL, *plug_ins(_ALL))}
+"""The checks by name, those of installed packages last."""
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"
@@ -96,6 +102,12 @@ def _hint(name: object) -> str:
     return validators.did_you_mean(name, CHECKS) if isinstance(name, str) else f"; the names are {', '.join(CHECKS)}"
 
 
+def all_bounds() -> tuple[Bound[Any], ...]:
+    """The bounds of every check, in the order of the checks; those that several share first."""
+    declared = dict.fromkeys(bound for check in CHECKS.values() for bound in (*folding.BOUNDS, *check.bounds))
+    return tuple(sorted(declared, key=lambda bound: -1 if bound.check == "common" else [*CHECKS].index(bound.check)))
+
+
 def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:
     """Each check's result on the examination's snapshot, with findings on one incident folded, see `folding`.
 
@@ -119,7 +131,7 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     try:
         with examination.connection.begin_nested():  # what the database refuses ends this check only
             outcome = check.examine(replace(examination, progress=partial(show, check.name)))
-    except (NotExact, QueryError) as error:
+    except (NotExact, QueryError, PlugInError) as error:
         failed = str(error)
     except DBAPIError as error:
         words = translated(error.orig, broken=error.connection_invalidated)
@@ -138,15 +150,24 @@ def _quietly(name: str, done: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The checks to run and what they are given."""
+    """The checks to run, what they are given, and their bounds that differ from the defaults."""
 
     checks: tuple[Check, ...]
     inputs: Inputs
+    bounds: Bounds = NO_BOUNDS
 
     @property
     def lacks_preferences(self) -> bool:
         """Whether a check could use preferred currencies, and none were given."""
-        return self.inputs.preferences is None and any(check.name == "wallets" for check in self.checks)
+        return self.inputs.preferences is None and any(
+            check.name in ("wallets", "unpriced", "reconciliation") for check in self.checks
+        )
+
+    @property
+    def lacks_prices(self) -> bool:
+        """Whether a check could use a price book, and none was given."""
+        names = {check.name for check in self.checks}
+        return self.inputs.prices is None and bool(names & {"unpriced", "reconciliation"})
 
     def preferring(self, currencies: Mapping[UUID | None, str]) -> Plan:
         """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""
@@ -178,12 +199,14 @@ class Plan:
             extracts=extracts,
             inputs=self.inputs,
         )
-        results = run(examination, self.checks, progress)
+        with in_force(self.bounds):
+            results = run(examination, self.checks, progress)
         return Validation(
             period=period,
             now=now,
             totals=examination.totals,
             unexamined=unexamined(connection, table, period, settle),
-            results=results,
+            results=tuple(replace(result, bounds=self.bounds) for result in results),
             app_url=app_url,
+            bounds=self.bounds,
         )

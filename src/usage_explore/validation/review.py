@@ -146,11 +146,16 @@ class Review:
     to their end.
     """
 
+    validation: Validation = field(repr=False)
     items: tuple[Reviewed, ...]
     previous: Run | None
     gone: tuple[RecordedFinding, ...]
-    report_hash: str
     now: datetime = field(repr=False)
+
+    @cached_property
+    def report_hash(self) -> str:
+        """The SHA-256 of the validation's content, see `report_hash`."""
+        return report_hash(self.validation)
 
     def of(self, finding: Finding) -> Reviewed:
         """The state of a finding of the validation. Raises `KeyError` for any other."""
@@ -176,16 +181,18 @@ class Review:
 
     def sentence(self, zone: ZoneInfo) -> str:
         """What changed since the run before, `Since the run of 5 Nov 2026 14:30: 2 new, 30 known, 1 gone.`, or that
-        there is none.
+        there is none; where findings are acknowledged or muted, how many are open.
         """
         counts = self.counts()
         decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
+        still = [f"{len(self.open(severity)):,} {severity}" for severity in SEVERITIES]
+        left = f" Open: {', '.join(still)}." if any(not item.is_open for item in self.items) else ""
         if self.previous is None:
             start = "First run of this period that is kept: every finding is new"
-            return f"{start}; {', '.join(decided)}." if decided else f"{start}."
+            return f"{start}; {', '.join(decided)}.{left}" if decided else f"{start}."
         made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
-        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}."
+        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}.{left}"
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""
@@ -231,10 +238,10 @@ def review(validation: Validation, runs: Sequence[Run], decisions: Iterable[Deci
         for index, finding in enumerate(findings)
     )
     return Review(
+        validation=validation,
         items=items,
         previous=runs[0] if runs else None,
         gone=_gone(validation, runs, [finding.identity for finding in known]),
-        report_hash=report_hash(validation),
         now=now,
     )
 
@@ -290,7 +297,7 @@ def period_key(period: Period) -> str:
 
 def versions(validation: Validation) -> dict[str, str]:
     """The package's version, and a hash of the bounds that the checks applied."""
-    bounds = {result.check.name: dict(result.check.parameters) for result in validation.results}
+    bounds = {result.check.name: dict(result.parameters) for result in validation.results}
     return {"usage-explore": version("usage-explore"), "bounds": _hash(bounds)[:16]}
 
 

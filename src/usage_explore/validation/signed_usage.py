@@ -19,39 +19,56 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, plain, rfc3339, total
+from usage_explore.errors import QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import Key, SignOff, UsageLine
+from usage_explore.records.signoffs import AmountLine, Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.periods import currency_codes
+from usage_explore.validation.review import period_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Reason = Literal["arrived late", "changed or removed"]
+    from usage_explore.pricing.rating import Rating
+
+
+Reason = Literal["arrived late", "changed or removed", "expected amount"]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a number differs from the signed one: events ingested after the signed `as_of`, or anything else."""
+"""Why a number differs from the signed one: events ingested after the signed `as_of`, or anything else; last, what the
+price book makes of it.
+"""
 
 _NOTHING = (0, Decimal(0), Decimal(0))
+
+_WORDS: dict[Reason, str] = {
+    "arrived late": "{}, arrived late",
+    "changed or removed": "{}, changed or removed after the sign-off",
+    "expected amount": "expected amounts {}",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What changed for one reason in the usage of a key: the numbers now minus those that were signed."""
+    """What changed for one reason in the usage of a key: the numbers now minus those that were signed.
+
+    An "expected amount" has only an `amount`, in the key's currency; the other reasons have none.
+    """
 
     key: Key
     reason: Reason
-    events: int
-    quantity: Decimal
-    cost: Decimal
+    events: int = 0
+    quantity: Decimal = Decimal(0)
+    cost: Decimal = Decimal(0)
+    amount: Decimal | None = None
 
     @property
     def correction(self) -> Literal["supplement", "credit"]:
-        """Whether billing adds it or takes it off: by the sign of quantity, else cost, else events."""
-        for number in (self.quantity, self.cost, Decimal(self.events)):
+        """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events."""
+        for number in (self.amount or Decimal(0), self.quantity, self.cost, Decimal(self.events)):
             if number.is_nan() or number > 0:
                 return "supplement"
             if number < 0:
@@ -61,11 +78,15 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What changed in a signed period, by customer, metric, wallet and currency; `now` is the time of this count."""
+    """What changed in a signed period, by customer, metric, wallet and currency; `now` is the time of this count.
+
+    Expected amounts are compared if they were signed; `amounts_note` says why they were not.
+    """
 
     signoff: SignOff
     now: datetime
     rows: tuple[Change, ...]
+    amounts_note: str = ""
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
@@ -75,12 +96,12 @@ class Changes:
         """The events more, or with a minus fewer, for a reason."""
         return sum(row.events for row in self.rows if row.reason == reason)
 
-    def costs(self, reason: Reason) -> dict[str | None, Decimal]:
-        """The cost more, or with a minus less, for a reason, exact, by currency; without zeros."""
+    def money(self, reason: Reason) -> dict[str | None, Decimal]:
+        """The cost or expected amount, more or with a minus less for a reason, exact, by currency; without zeros."""
         sums: dict[str | None, list[Decimal]] = {}
         for row in self.rows:
             if row.reason == reason:
-                sums.setdefault(row.key[3], []).append(row.cost)
+                sums.setdefault(row.key[3], []).append(row.cost if row.amount is None else row.amount)
         added = {currency: total(sums[currency]) for currency in sorted(sums, key=lambda code: code or "")}
         return {currency: cost for currency, cost in added.items() if cost}
 
@@ -90,21 +111,23 @@ class Changes:
         parts = []
         for reason in REASONS:
             if any(row.reason == reason for row in self.rows):
-                numbers = [_events(self.events(reason))]
+                numbers = [] if reason == "expected amount" else [_events(self.events(reason))]
                 numbers += [
-                    f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.costs(reason).items()
+                    f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.money(reason).items()
                 ]
-                words = "arrived late" if reason == "arrived late" else "changed or removed after the sign-off"
-                parts.append(f"{', '.join(numbers)}, {words}")
+                parts.append(_WORDS[reason].format(", ".join(numbers) or "moved between customers or metrics"))
         return "; ".join(parts) or "nothing changed since"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row per customer, metric, wallet, currency and reason: what billing adds or takes off.
 
+        A change of the expected amount is a row of its own, with the reason "expected amount" and no usage.
+
         Columns: `correction` ("supplement", "credit"), `reason`, `customer_id`, `metric_key`, `wallet_currency` (str),
-        `events` (int64), `quantity`, `cost` (`Decimal`), `cost_currency` (str), `period_since`, `period_until`,
-        `signed_as_of` (datetime64[us, zone]), `sign_off` (str, its id). If an id has a name, `customer_name` follows.
+        `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or None),
+        `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]), `sign_off` (str,
+        its id). If an id has a name, `customer_name` follows.
         """
         import pandas as pd
 
@@ -122,9 +145,11 @@ class Changes:
             "metric_key": texts(row.key[1] for row in self.rows),
             "wallet_currency": texts(row.key[2] for row in self.rows),
             "events": pd.Series([row.events for row in self.rows], dtype="int64"),
-            "quantity": pd.Series([row.quantity for row in self.rows], dtype="object"),
-            "cost": pd.Series([row.cost for row in self.rows], dtype="object"),
-            "cost_currency": texts(row.key[3] for row in self.rows),
+            "quantity": pd.Series([_usage(row, row.quantity) for row in self.rows], dtype="object"),
+            "cost": pd.Series([_usage(row, row.cost) for row in self.rows], dtype="object"),
+            "cost_currency": texts(row.key[3] if row.amount is None else None for row in self.rows),
+            "amount": pd.Series([row.amount for row in self.rows], dtype="object"),
+            "amount_currency": texts(None if row.amount is None else row.key[3] for row in self.rows),
             "period_since": times(self.signoff.since),
             "period_until": times(self.signoff.until),
             "signed_as_of": times(self.signoff.as_of),
@@ -134,16 +159,7 @@ class Changes:
 
     def to_csv(self, *, escape_formulas: bool = False) -> bytes:
         """`frame` as CSV, to hand to billing: decimals plain, times RFC 3339 in UTC, text quoted."""
-        columns: dict[str, Any] = {}
-        for name in self.frame.columns:
-            values = self.frame[name]
-            if name in ("quantity", "cost"):
-                columns[name] = [plain(value) if value.is_finite() else str(value) for value in values]
-            elif name in ("period_since", "period_until", "signed_as_of"):
-                columns[name] = [rfc3339(moment.to_pydatetime()) for moment in values]
-            else:
-                columns[name] = values
-        return frames.csv_bytes(columns, escape_formulas)
+        return changes_csv(self.frame, escape_formulas=escape_formulas)
 
     def to_dict(self) -> dict[str, Any]:
         """The changes as JSON carries them: decimals and times as text."""
@@ -151,6 +167,7 @@ class Changes:
             "sign_off": self.signoff.to_dict(),
             "counted_at": rfc3339(self.now),
             "changes": self.sentence,
+            "amounts_not_compared": self.amounts_note or None,
             "rows": [
                 {
                     "correction": row.correction,
@@ -160,13 +177,43 @@ class Changes:
                     "metric_key": row.key[1],
                     "wallet_currency": row.key[2],
                     "events": row.events,
-                    "quantity": plain(row.quantity) if row.quantity.is_finite() else str(row.quantity),
-                    "cost": plain(row.cost) if row.cost.is_finite() else str(row.cost),
-                    "cost_currency": row.key[3],
+                    "quantity": _text(_usage(row, row.quantity)),
+                    "cost": _text(_usage(row, row.cost)),
+                    "cost_currency": row.key[3] if row.amount is None else None,
+                    "amount": _text(row.amount),
+                    "amount_currency": None if row.amount is None else row.key[3],
                 }
                 for row in self.rows
             ],
         }
+
+
+def changes_csv(frame: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
+    """`Changes.frame`, or several of them, as CSV."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        values = frame[name]
+        if name in ("quantity", "cost", "amount"):
+            columns[name] = pd.Series([_text(value) for value in values], dtype="str")
+        elif name in ("period_since", "period_until", "signed_as_of"):
+            columns[name] = [rfc3339(moment.to_pydatetime()) for moment in values]
+        else:
+            columns[name] = values
+    return frames.csv_bytes(columns, escape_formulas)
+
+
+def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
+    """The last sign-off of each period, of sign-offs that are in order, newest first."""
+    latest: dict[str, SignOff] = {}
+    for one in signed:
+        try:
+            key = period_key(signed_period(one))
+        except QueryError:
+            key = one.params
+        latest.setdefault(key, one)
+    return list(latest.values())
 
 
 def signed_period(signoff: SignOff) -> Period:
@@ -232,6 +279,26 @@ def changes(connection: Connection, table: Table, signoff: SignOff, now: datetim
     return Changes(signoff=signoff, now=now, rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))))
 
 
+def amount_lines(rating: Rating) -> tuple[AmountLine, ...]:
+    """The expected amounts of a rating by customer, metric, wallet and currency."""
+    sums: dict[Key, list[Decimal]] = {}
+    for line in rating.lines:
+        key = str(line.customer_id), line.metric_key, line.wallet_currency, line.currency
+        sums.setdefault(key, []).append(line.amount)
+    return tuple(AmountLine(key, total(sums[key])) for key in sorted(sums, key=_key_order))
+
+
+def amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
+    """The expected amounts of a rating minus those that were signed, where they differ."""
+    before = {line.key: line.amount for line in signoff.amounts}
+    after = {line.key: line.amount for line in amount_lines(rating)}
+    differences = {
+        key: Decimal(difference(after.get(key, Decimal(0)), before.get(key, Decimal(0))))
+        for key in sorted({*before, *after}, key=_key_order)
+    }
+    return tuple(Change(key, "expected amount", amount=amount) for key, amount in differences.items() if amount)
+
+
 def _changed(key: Key, before: tuple[int, Decimal, Decimal], after: tuple[int, Decimal, Decimal]) -> Sequence[Change]:
     """The change where the numbers as of the sign-off are no longer those that were signed."""
     same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
@@ -248,7 +315,22 @@ def _key(row: Any) -> Key:
 
 
 def _order(line: UsageLine | Change) -> tuple[str, ...]:
-    return tuple(part or "" for part in line.key)
+    return _key_order(line.key)
+
+
+def _key_order(key: Key) -> tuple[str, ...]:
+    return tuple(part or "" for part in key)
+
+
+def _usage(row: Change, number: Decimal) -> Decimal | None:
+    """A number of the usage; None in the row of an amount."""
+    return number if row.amount is None else None
+
+
+def _text(number: Decimal | None) -> str | None:
+    if number is None:
+        return None
+    return plain(number) if number.is_finite() else str(number)
 
 
 def _events(number: int) -> str:
@@ -256,5 +338,8 @@ def _events(number: int) -> str:
 
 
 def _cents(amount: Decimal) -> str:
+    """An amount to the cent with its sign, `+0.42`; one below a cent with four digits, `+0.0034`."""
     text = formatting.cents(amount)
+    if amount.is_finite() and not text.lstrip("-")[0].isdigit():
+        text = formatting.short(amount)
     return f"+{text}" if text[0].isdigit() else text

@@ -31,10 +31,10 @@ from starlette.types import Scope
 from usage_explore import charts, config
 from usage_explore.access import logs
 from usage_explore.api import problems
-from usage_explore.api.endpoints import View, pairs, parse
+from usage_explore.api.endpoints import View, parse
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, PNG
-from usage_explore.api.service import ClientGone, Service, run_in_thread
+from usage_explore.api.service import ClientGone, Service, pairs, run_in_thread
 from usage_explore.errors import Fault, LinkGone, QueryError, ScopeError, UsageExploreError
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.records.links import PATH, SharedLink

@@ -455,3 +455,58 @@ def test_a_formula_in_a_finding_is_escaped_where_that_is_wanted(page: Open, stor
         assert list(frame["sentence"]) == [f"{before}=1+1"]
         assert list(frame["metric_key"]) == [f"{before}@SUM(A1)"]
         assert list(frame["quantity"]) == ["-60"]
+
+
+BOOK = b'[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.001"\ncurrency = "USD"\n'
+
+
+def test_a_dropped_price_book_rates_the_period(page: Open, store: Store) -> None:
+    app = ran(page(**LINK))
+    app.session_state["validate_tab"] = "Expected amounts"
+    assert "No price book yet" in said(opened(app, {}))
+    app.session_state[dropped_key("prices", Period.from_params(LINK))] = File("book.toml", BOOK)
+    opened(app, {})
+    prices = [{"metric_key": "tokens_in", "unit_amount": "0.001", "currency": "USD"}]
+    rating = store.rate(Period.from_params(LINK), prices=prices)
+    total = formatting.money(rating.totals["USD"])
+    assert f"**{total} USD** expected on {len(rating.lines):,} lines, by book.toml." in said(app)
+    assert f"{rating.unpriced_events:,} events without a price" in said(app)
+    table = app.dataframe[0].value
+    assert len(table) == len({line.customer_id for line in rating.lines})
+    app.segmented_control(key="amounts_table").set_value("Without a price").run()
+    assert len(app.dataframe[0].value) == len(rating.unpriced)
+
+
+def test_what_is_wrong_with_a_dropped_price_book_is_said_and_other_files_are_used(page: Open) -> None:
+    app = ran(page(**LINK))
+    lines = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1\n"
+    for argument, file in (
+        ("prices", File("book.toml", BOOK.replace(b"0.001", b"free"))),
+        ("invoices", File("lines.csv", lines.encode())),
+    ):
+        app.session_state[dropped_key(argument, Period.from_params(LINK))] = file
+    app.session_state["validate_tab"] = "Expected amounts"
+    opened(app, {})
+    assert "This file was not used" in said(app)
+    assert "book.toml, price 1: unit_amount: 'free' is not a decimal number" in said(app)
+    app.session_state["validate_tab"] = "Reconciliation"
+    assert "Nothing wrong among 1 things" in said(opened(app, {}))
+
+
+def test_the_headline_says_what_is_not_checked_and_the_reconciliation_reads_the_price_book(
+    page: Open, checks: Callable[..., None]
+) -> None:
+    def reconcile(examination: Examination) -> Outcome:
+        prices = examination.inputs.prices
+        return Outcome(looked_at=1 if prices else 2, unchecked="" if prices else "amounts not checked: no price book")
+
+    checks(check("reconciliation", reconcile, "invoices"))
+    app = ran(page(**LINK))
+    lines = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1\n"
+    app.session_state[dropped_key("invoices", Period.from_params(LINK))] = File("lines.csv", lines.encode())
+    assert ":orange[Not checked]" in said(opened(app, {}))
+    app.session_state[dropped_key("prices", Period.from_params(LINK))] = File("book.toml", BOOK)
+    app.session_state["validate_tab"] = "Reconciliation"
+    opened(app, {})
+    assert "Nothing wrong among 1 things" in said(app)
+    assert ":orange[Not checked]" not in said(app)

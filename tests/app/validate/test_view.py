@@ -116,10 +116,11 @@ def test_a_finding_keeps_its_name_whatever_arrives_later_and_shares_it_with_no_o
     assert identity(one) == identity(later)
     others = [
         finding(check="another"),
-        finding(since=START + timedelta(hours=1)),
+        finding(kind="another"),
+        finding(since=START + timedelta(days=1), until=START + timedelta(days=2)),
         finding(customer_id=None),
-        finding(question=EventQuery(customer_id=CUSTOMER, metric_key="tokens_in", occurred_after=START)),
+        finding(metric_key=None),
     ]
     names = {identity(each) for each in (one, *others)}
-    assert len(names) == 5
+    assert len(names) == 6
     assert ValidateView.from_params((("finding", identity(one)),)).finding == identity(one)

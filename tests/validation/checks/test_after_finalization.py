@@ -94,10 +94,10 @@ def test_then_and_now_are_what_the_store_answers(
 @pytest.mark.parametrize(
     ("late", "usual", "severity"),
     [
-        (MIN_BATCH_EVENTS, 100, "high"),
-        (MIN_BATCH_EVENTS, 2_000, "medium"),
-        (MIN_BATCH_EVENTS - 1, 100, "low"),
-        (MIN_BATCH_EVENTS - 1, 1, "high"),
+        (MIN_BATCH_EVENTS(), 100, "high"),
+        (MIN_BATCH_EVENTS(), 2_000, "medium"),
+        (MIN_BATCH_EVENTS() - 1, 100, "low"),
+        (MIN_BATCH_EVENTS() - 1, 1, "high"),
         (1, 5, "high"),
     ],
 )

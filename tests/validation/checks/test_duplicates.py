@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 def superfluous(rows: list[Row]) -> list[Row]:
     """What arrived after another event with its key that lies in or around the period."""
-    near = [row for row in rows if SINCE - KEY_MARGIN <= row.timestamp < UNTIL + KEY_MARGIN]
+    near = [row for row in rows if SINCE - KEY_MARGIN() <= row.timestamp < UNTIL + KEY_MARGIN()]
     arrived: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(near, key=lambda row: (row.ingested_at, row.timestamp, row.id)):
         arrived[row.idempotency_key].append(row)
@@ -134,16 +134,16 @@ def test_a_batch_sent_twice_is_one_finding_with_its_exact_worth(
 @pytest.mark.parametrize(
     ("first", "expected"),
     [
-        (SINCE - HOUR, MIN_BATCH_EVENTS),
-        (SINCE - KEY_MARGIN, MIN_BATCH_EVENTS),
-        (SINCE - KEY_MARGIN - HOUR, 0),
-        (UNTIL, MIN_BATCH_EVENTS),
+        (SINCE - HOUR, MIN_BATCH_EVENTS()),
+        (SINCE - KEY_MARGIN(), MIN_BATCH_EVENTS()),
+        (SINCE - KEY_MARGIN() - HOUR, 0),
+        (UNTIL, MIN_BATCH_EVENTS()),
     ],
 )
 def test_the_first_arrival_may_lie_outside_the_period(
     events_connection: ddl.Connection, events_database_url: str, first: object, expected: int
 ) -> None:
-    keys = [f"again {number}" for number in range(MIN_BATCH_EVENTS)]
+    keys = [f"again {number}" for number in range(MIN_BATCH_EVENTS())]
     outside = [event(first, ingested_at=SINCE - HOUR, idempotency_key=key) for key in keys]  # type: ignore[arg-type]
     inside = [event(SINCE + HOUR, idempotency_key=key) for key in keys]
     store = store_of(events_connection, events_database_url, inside + outside)
@@ -156,20 +156,20 @@ def test_the_first_arrival_may_lie_outside_the_period(
 def test_further_batches_are_summed_in_the_note(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(
-            SINCE + timedelta(hours=number),
+            SINCE + 7 * number * HOUR,
             customer_id=UUID(int=number),
             quantity=Decimal("0.1"),
             idempotency_key=f"b{number}",
         )
         for number in range(MAX_FINDINGS_PER_CHECK + 2)
-        for _ in range(MIN_BATCH_EVENTS + 1)
+        for _ in range(MIN_BATCH_EVENTS() + 1)
     ]
     store = store_of(events_connection, events_database_url, rows)
     outcome = examine(store, "duplicates", september()).outcome
     store.close()
     assert outcome is not None
     assert len(outcome.findings) == MAX_FINDINGS_PER_CHECK
-    assert outcome.note == f"2 more smaller batches, {2 * MIN_BATCH_EVENTS} events: tokens 2"
+    assert outcome.note == f"2 more smaller batches, {2 * MIN_BATCH_EVENTS()} events: tokens 2"
 
 
 def again(row: Row, **fields: object) -> Row:
@@ -238,14 +238,14 @@ def test_many_small_customers_sent_twice_are_one_high_finding(
 ) -> None:
     small = [
         event(SINCE + timedelta(days=number), customer_id=UUID(int=0xF00 + number))
-        for number in range(MAX_SMALL_CUSTOMERS + 1)
+        for number in range(MAX_SMALL_CUSTOMERS() + 1)
     ]
     copies = [again(row) for row in small]
     store = store_of(events_connection, events_database_url, small + copies)
     (finding,) = store.validate(september(), checks=["duplicates"]).findings
     store.close()
-    assert (finding.severity, finding.events, finding.customer_id) == ("high", MAX_SMALL_CUSTOMERS + 1, None)
-    assert f"{MAX_SMALL_CUSTOMERS + 1} customers" in finding.sentence
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", MAX_SMALL_CUSTOMERS() + 1, None)
+    assert f"{MAX_SMALL_CUSTOMERS() + 1} customers" in finding.sentence
 
 
 def test_the_same_content_at_another_time_is_billed_twice(
@@ -273,7 +273,7 @@ def test_nothing_is_found_in_nothing(events_connection: ddl.Connection, events_d
 
 
 def test_the_rows_of_a_neighbour_are_no_duplicates(events_connection: ddl.Connection, events_database_url: str) -> None:
-    mine = [event(SINCE + HOUR) for _ in range(MIN_BATCH_EVENTS)]
+    mine = [event(SINCE + HOUR) for _ in range(MIN_BATCH_EVENTS())]
     store = store_of(events_connection, events_database_url, mine + beside(mine))
     assert store.organization_id == ORGANIZATION
     assert examine(store, "duplicates", september()).is_clean
@@ -318,7 +318,7 @@ def test_the_pairs_of_all_findings_are_the_superfluous_events_beside_those_that_
     validation = store.validate(september(), checks=["duplicates"])
     arrived: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.ingested_at, row.timestamp, row.id)):
-        if SINCE - KEY_MARGIN <= row.timestamp < UNTIL + KEY_MARGIN:
+        if SINCE - KEY_MARGIN() <= row.timestamp < UNTIL + KEY_MARGIN():
             arrived[row.idempotency_key].append(row)
     pairs = [(same[0], copy) for same in arrived.values() for copy in same[1:]]
     expected = {str(copy.id): (kept, copy) for kept, copy in pairs if SINCE <= copy.timestamp < UNTIL}

@@ -20,7 +20,7 @@ INSTANT = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 
 
-def lagging(lag: timedelta, number: int = MIN_BATCH_EVENTS, **fields: object) -> list[Row]:
+def lagging(lag: timedelta, number: int = MIN_BATCH_EVENTS(), **fields: object) -> list[Row]:
     """Events that arrived so long after they occurred, a minute apart."""
     times = [SINCE + 10 * DAY + timedelta(minutes=minute) for minute in range(number)]
     return [event(time, ingested_at=time + lag, **fields) for time in times]
@@ -36,11 +36,11 @@ def findings(store: Store, **parameters: object) -> tuple[Finding, ...]:
 @pytest.mark.parametrize(
     ("lag", "found"),
     [
-        (-MAX_CLOCK_DIFFERENCE - INSTANT, True),
+        (-MAX_CLOCK_DIFFERENCE() - INSTANT, True),
         (-3 * DAY, True),
         (timedelta(0), False),
-        (MAX_AGE, False),
-        (MAX_AGE + INSTANT, True),
+        (MAX_AGE(), False),
+        (MAX_AGE() + INSTANT, True),
     ],
 )
 def test_the_bounds_are_those_that_are_stated(
@@ -49,7 +49,7 @@ def test_the_bounds_are_those_that_are_stated(
     rows = lagging(lag)
     store = store_of(events_connection, events_database_url, rows + beside(rows))
     (*found_ones,) = findings(store)
-    assert [(each.events, each.severity) for each in found_ones] == ([(MIN_BATCH_EVENTS, "medium")] if found else [])
+    assert [(each.events, each.severity) for each in found_ones] == ([(MIN_BATCH_EVENTS(), "medium")] if found else [])
     for each in found_ones:
         assert each.quantity == total(row.quantity for row in rows)
         assert (each.since, each.until) == (rows[0].timestamp, rows[-1].timestamp + INSTANT)
@@ -77,15 +77,15 @@ def test_what_is_dated_after_the_period_is_found(
     found: bool,
 ) -> None:
     usual = lagging(timedelta(seconds=5), 100)
-    ahead = [event(occurred + timedelta(seconds=each), ingested_at=arrived) for each in range(MIN_BATCH_EVENTS)]
+    ahead = [event(occurred + timedelta(seconds=each), ingested_at=arrived) for each in range(MIN_BATCH_EVENTS())]
     store = store_of(events_connection, events_database_url, usual + ahead + beside(ahead))
     as_of = UNTIL + 30 * DAY
     result = store.validate(september(as_of=as_of), checks=["impossible_times"]).findings
-    assert [(each.events, each.customer_id) for each in result] == ([(MIN_BATCH_EVENTS, JUNE)] if found else [])
+    assert [(each.events, each.customer_id) for each in result] == ([(MIN_BATCH_EVENTS(), JUNE)] if found else [])
     for each in result:
         assert each.severity == ("high" if arrived >= SINCE else "medium")
         assert "they lie after the period" in each.sentence
-        assert shown(store, each) == MIN_BATCH_EVENTS
+        assert shown(store, each) == MIN_BATCH_EVENTS()
         assert each.quantity == total(row.quantity for row in ahead)
     store.close()
 
@@ -96,7 +96,7 @@ def test_a_clock_that_is_wrong_each_day_is_one_finding(
     rows = [
         event(time := SINCE + day * DAY + timedelta(minutes=minute), ingested_at=time - timedelta(hours=2))
         for day in range(1, 20)
-        for minute in range(MIN_BATCH_EVENTS)
+        for minute in range(MIN_BATCH_EVENTS())
     ]
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = findings(store)
@@ -128,11 +128,11 @@ def test_what_arrived_before_its_period_began_is_high(
 
 
 def test_a_few_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
-    rows = lagging(-DAY, MIN_BATCH_EVENTS - 1) + lagging(-DAY, MIN_BATCH_EVENTS - 1, customer_id=SMALL)
+    rows = lagging(-DAY, MIN_BATCH_EVENTS() - 1) + lagging(-DAY, MIN_BATCH_EVENTS() - 1, customer_id=SMALL)
     rows += lagging(timedelta(0), 200) + lagging(timedelta(0), 200, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = findings(store)
-    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (MIN_BATCH_EVENTS - 1), None)
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (MIN_BATCH_EVENTS() - 1), None)
     assert "2 customers" in finding.sentence
 
 
@@ -158,7 +158,9 @@ def test_a_fast_clock_is_told_by_sender(
 def test_other_periods_and_what_arrived_later_are_left_alone(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    outside = [event(UNTIL + timedelta(seconds=second), ingested_at=SINCE - DAY) for second in range(MIN_BATCH_EVENTS)]
-    late = lagging(MAX_AGE + DAY)
+    outside = [
+        event(UNTIL + timedelta(seconds=second), ingested_at=SINCE - DAY) for second in range(MIN_BATCH_EVENTS())
+    ]
+    late = lagging(MAX_AGE() + DAY)
     store = store_of(events_connection, events_database_url, outside + late)
     assert findings(store, as_of=UNTIL) == ()

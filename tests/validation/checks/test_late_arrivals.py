@@ -51,7 +51,7 @@ def test_the_sheet_equals_the_oracle(events_connection: ddl.Connection, events_d
     assert list(outcome.sheet["metric_key"]) == sorted(lags)
     for line in outcome.sheet.to_dict("records"):
         mine = sorted(lags[line["metric_key"]])
-        late = sum(lag > MIN_LATE_LAG for lag in mine)
+        late = sum(lag > MIN_LATE_LAG() for lag in mine)
         assert (line["events"], line["longest"], line["late_events"]) == (len(mine), mine[-1], late)
         assert line["late_share"] == Decimal(late) / len(mine)
         for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
@@ -60,7 +60,7 @@ def test_the_sheet_equals_the_oracle(events_connection: ddl.Connection, events_d
 
 @pytest.mark.parametrize(
     ("lag", "found"),
-    [(MIN_LATE_LAG, False), (MIN_LATE_LAG + INSTANT, True), (MAX_AGE, True), (MAX_AGE + INSTANT, False)],
+    [(MIN_LATE_LAG(), False), (MIN_LATE_LAG() + INSTANT, True), (MAX_AGE(), True), (MAX_AGE() + INSTANT, False)],
 )
 def test_a_batch_that_took_long_is_one_finding(
     events_connection: ddl.Connection, events_database_url: str, lag: timedelta, found: bool
@@ -133,7 +133,7 @@ def test_unlike_latenesses_at_one_time_stay_apart(events_connection: ddl.Connect
 
 def test_what_always_takes_a_day_is_not_late(events_connection: ddl.Connection, events_database_url: str) -> None:
     usual = [row for day in range(10) for row in lagging(26 * HOUR, 20, day)]
-    later = lagging(LATE_LAG_RATIO * 26 * HOUR, 15, 12)
+    later = lagging(LATE_LAG_RATIO() * 26 * HOUR, 15, 12)
     store = store_of(events_connection, events_database_url, usual + later)
     assert examine(store, "late_arrivals", september()).is_clean
     store.close()
@@ -182,22 +182,22 @@ def test_a_history_that_was_loaded_at_once_says_nothing_of_the_ordinary_lag(
 
 
 def test_a_few_late_events_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
-    few = lagging(3 * DAY, MIN_BATCH_EVENTS - 1) + lagging(3 * DAY, MIN_BATCH_EVENTS - 1, customer_id=SMALL)
+    few = lagging(3 * DAY, MIN_BATCH_EVENTS() - 1) + lagging(3 * DAY, MIN_BATCH_EVENTS() - 1, customer_id=SMALL)
     usual = lagging(MINUTE, 500, 15) + lagging(MINUTE, 500, 15, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, few + usual)
     (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
     store.close()
-    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (MIN_BATCH_EVENTS - 1), None)
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (MIN_BATCH_EVENTS() - 1), None)
 
 
 def test_all_events_of_a_small_customer_late_are_its_own_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    few = lagging(3 * DAY, MIN_BATCH_EVENTS - 1, customer_id=SMALL)
+    few = lagging(3 * DAY, MIN_BATCH_EVENTS() - 1, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, few + lagging(MINUTE, 500, 15))
     (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
     store.close()
-    assert (finding.severity, finding.events, finding.customer_id) == ("medium", MIN_BATCH_EVENTS - 1, SMALL)
+    assert (finding.severity, finding.events, finding.customer_id) == ("medium", MIN_BATCH_EVENTS() - 1, SMALL)
 
 
 def test_an_empty_period_has_an_empty_sheet(events_connection: ddl.Connection, events_database_url: str) -> None:

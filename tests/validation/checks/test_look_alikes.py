@@ -50,7 +50,7 @@ def test_what_looks_alike_equals_the_oracle(
     store = store_of(events_connection, events_database_url, rows + beside(rows))
     expected = alike(rows)
     findings = store.validate(september(), checks=["look_alikes"]).findings
-    assert sum(finding.events for finding in findings) == len(expected) > MIN_BATCH_EVENTS
+    assert sum(finding.events for finding in findings) == len(expected) > MIN_BATCH_EVENTS()
     calls = store.validate(september(metric_key="calls"), checks=["look_alikes"]).findings
     quantities = [finding.quantity for finding in calls if finding.quantity is not None]
     assert total(quantities) == total(row.quantity for row in expected if row.metric_key == "calls")
@@ -69,10 +69,10 @@ def batch(number: int, day: int = 3) -> list[Row]:
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        (HIGH_EVENTS, "high"),
-        (HIGH_EVENTS - 1, "medium"),
-        (MIN_BATCH_EVENTS, "medium"),
-        (MIN_BATCH_EVENTS - 1, "medium"),
+        (HIGH_EVENTS(), "high"),
+        (HIGH_EVENTS() - 1, "medium"),
+        (MIN_BATCH_EVENTS(), "medium"),
+        (MIN_BATCH_EVENTS() - 1, "medium"),
     ],
 )
 def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
@@ -88,8 +88,8 @@ def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
 
 
 def test_a_few_among_far_more_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MIN_BATCH_EVENTS * 60)]
-    store = store_of(events_connection, events_database_url, batch(MIN_BATCH_EVENTS - 1) + busy)
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MIN_BATCH_EVENTS() * 60)]
+    store = store_of(events_connection, events_database_url, batch(MIN_BATCH_EVENTS() - 1) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert (finding.severity, finding.customer_id) == ("medium", JUNE)
@@ -124,28 +124,28 @@ def test_copies_of_different_quantities_are_no_chance(
 def test_a_steady_double_metering_is_one_grave_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    rows = [row for day in range(10) for row in batch(HIGH_EVENTS // 2, day)]
+    rows = [row for day in range(10) for row in batch(HIGH_EVENTS() // 2, day)]
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
-    assert (finding.severity, finding.events) == ("high", 5 * HIGH_EVENTS)
+    assert (finding.severity, finding.events) == ("high", 5 * HIGH_EVENTS())
     assert (finding.since, finding.metric_key) == (SINCE, "tokens")
     store.close()
 
 
 def test_a_grave_batch_stays_grave_beside_others(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(HIGH_EVENTS * 60)]
+    busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(HIGH_EVENTS() * 60)]
     store = store_of(
-        events_connection, events_database_url, [*batch(MIN_BATCH_EVENTS, 2), *busy, *batch(HIGH_EVENTS, 4)]
+        events_connection, events_database_url, [*batch(MIN_BATCH_EVENTS(), 2), *busy, *batch(HIGH_EVENTS(), 4)]
     )
     grave, other = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
-    assert (grave.severity, grave.events) == ("high", HIGH_EVENTS)
-    assert (other.severity, other.events) == ("medium", MIN_BATCH_EVENTS)
+    assert (grave.severity, grave.events) == ("high", HIGH_EVENTS())
+    assert (other.severity, other.events) == ("medium", MIN_BATCH_EVENTS())
 
 
 def test_many_among_far_more_are_medium(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS * 60)]
-    store = store_of(events_connection, events_database_url, batch(HIGH_EVENTS) + busy)
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS() * 60)]
+    store = store_of(events_connection, events_database_url, batch(HIGH_EVENTS()) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert finding.severity == "medium"
@@ -398,12 +398,12 @@ def test_copies_on_one_day_before_the_period_are_no_habit(
 ) -> None:
     rows = [row for day in range(-28, 30) for row in batch(5, day)[:5]]
     rows = [event(row.timestamp + timedelta(microseconds=1), quantity=row.quantity) for row in rows]
-    day = [event(SINCE + timedelta(days=3, minutes=m, microseconds=7)) for m in range(HIGH_EVENTS)]
-    past = [event(SINCE - timedelta(days=3, minutes=m, microseconds=7)) for m in range(HIGH_EVENTS)]
+    day = [event(SINCE + timedelta(days=3, minutes=m, microseconds=7)) for m in range(HIGH_EVENTS())]
+    past = [event(SINCE - timedelta(days=3, minutes=m, microseconds=7)) for m in range(HIGH_EVENTS())]
     store = store_of(events_connection, events_database_url, [*rows, *past, *sent_again(past), *day, *sent_again(day)])
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
-    assert (finding.severity, finding.events) == ("high", HIGH_EVENTS)
+    assert (finding.severity, finding.events) == ("high", HIGH_EVENTS())
 
 
 def test_copies_spread_thinly_over_the_period_are_more_than_before(
@@ -433,9 +433,9 @@ def test_equal_events_that_began_in_the_period_are_copies(
 def test_a_lesser_batch_within_a_grave_incident_is_part_of_it(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS * 60)]
-    rows = [*batch(HIGH_EVENTS, 1), *batch(MIN_BATCH_EVENTS, 3), *busy, *batch(HIGH_EVENTS, 4)]
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS() * 60)]
+    rows = [*batch(HIGH_EVENTS(), 1), *batch(MIN_BATCH_EVENTS(), 3), *busy, *batch(HIGH_EVENTS(), 4)]
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
-    assert (finding.severity, finding.events) == ("high", 2 * HIGH_EVENTS + MIN_BATCH_EVENTS)
+    assert (finding.severity, finding.events) == ("high", 2 * HIGH_EVENTS() + MIN_BATCH_EVENTS())

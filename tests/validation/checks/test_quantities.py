@@ -52,10 +52,10 @@ def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
             others = [row for row in same if row.customer_id != customer]
             rates = [sum(map(holds, some)) / len(some) for some in (own, others) if some]
             expected = len(members) * max(rates, default=0.0)
-            if len(others) >= MIN_OTHER_EVENTS and not any(map(holds, others)):
+            if len(others) >= MIN_OTHER_EVENTS() and not any(map(holds, others)):
                 expected = 0.0
             if events and (
-                not expected or events > expected + CHANCE_DEVIATIONS * math.sqrt(expected) + CHANCE_DEVIATIONS / 2
+                not expected or events > expected + CHANCE_DEVIATIONS() * math.sqrt(expected) + CHANCE_DEVIATIONS() / 2
             ):
                 result[kind, customer, metric] += events
     return result
@@ -104,8 +104,8 @@ def test_credits_as_there_always_were_are_nothing_to_say(
     ("quantity", "number", "severity"),
     [
         ("0", 30, "medium"),
-        ("0", MIN_BATCH_EVENTS - 1, "low"),
-        ("-1", MIN_BATCH_EVENTS - 1, "low"),
+        ("0", MIN_BATCH_EVENTS() - 1, "low"),
+        ("-1", MIN_BATCH_EVENTS() - 1, "low"),
         ("-1", 30, "medium"),
         ("-900", 30, "high"),
         ("-480000", 1, "high"),
@@ -316,7 +316,7 @@ def test_hostile_names_do_no_harm(events_connection: ddl.Connection, events_data
 def test_opposite_infinities_break_no_check(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(SINCE + DAY, quantity=Decimal(odd), idempotency_key="again", external_cost_currency=currency)
-        for odd, currency in (("Infinity", "EUR"), ("-Infinity", "USD"), ("NaN", None)) * MIN_BATCH_EVENTS
+        for odd, currency in (("Infinity", "EUR"), ("-Infinity", "USD"), ("NaN", None)) * MIN_BATCH_EVENTS()
     ]
     store = store_of(events_connection, events_database_url, rows)
     checks = ["duplicates", "look_alikes", "late_arrivals", "impossible_times", "quantities", "unit_slips"]

@@ -118,10 +118,30 @@ def test_one_metrics_silence_is_told_of_that_metric(events_database_url: str) ->
 
 @pytest.mark.parametrize("lasts", [timedelta(days=2, hours=22), timedelta(days=3, hours=1)])
 def test_three_days_and_not_less(events_database_url: str, lasts: timedelta) -> None:
-    events = steady(0, SINCE - 30 * DAY, SINCE + 10 * DAY, HOUR)
-    events += steady(0, SINCE + 10 * DAY - HOUR + lasts, UNTIL, HOUR)
+    events = steady(0, SINCE - 30 * DAY, SINCE + 10 * DAY, 2 * HOUR)
+    events += steady(0, SINCE + 10 * DAY - 2 * HOUR + lasts, UNTIL, 2 * HOUR)
     with store_of(events_database_url, events) as store:
         assert len(findings(store)) == (lasts > 3 * DAY)
+
+
+@pytest.mark.parametrize(("apart", "is_reported"), [(0.6 * HOUR, False), (HOUR / 3, True)])
+def test_a_day_without_fifty_expected_events_of_any_metric_is_an_outage(
+    events_database_url: str, apart: timedelta, is_reported: bool
+) -> None:
+    """40 and 72 events of two metrics in the 24 hours from 18:00 on, which have no whole day without any."""
+    gone = SINCE + 10 * DAY + 18 * HOUR
+    events = [
+        row
+        for metric in ("calls", "tokens")
+        for since, until in ((SINCE - 30 * DAY, gone), (gone + 24 * HOUR + HOUR / 2, UNTIL))
+        for row in steady(0, since, until, 2 * apart, metric=metric)
+    ]
+    with store_of(events_database_url, events) as store:
+        every = findings(store)
+        assert len(every) == is_reported
+        for finding in every:
+            assert (finding.metric_key, finding.severity) == (None, "high")
+            assert finding.since <= gone <= gone + 24 * HOUR <= finding.until
 
 
 def test_what_cannot_be_complete_yet_is_not_silent(events_database_url: str) -> None:

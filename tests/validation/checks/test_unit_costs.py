@@ -6,6 +6,8 @@ import random
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
 from support.check_results import examine, shown
 from support.query_oracle import Row
@@ -107,10 +109,25 @@ def test_a_price_that_changed_for_good_is_told_by_the_history_before(events_data
 def test_a_few_events_make_no_incident_and_a_little_more_no_finding(events_database_url: str) -> None:
     events = ordinary(SINCE - 30 * DAY, UNTIL)
     events += [costed(6, SINCE + DAY, 10, "small", "USD", factor=100) for _ in range(3)]
-    events += [costed(6, SINCE + DAY, 10, "small", "USD", factor=Decimal("1.2")) for _ in range(30)]
+    events += [costed(6, SINCE + DAY, 10, "small", "USD", factor=Decimal("1.02")) for _ in range(30)]
     with store_of(events_database_url, events) as store:
         (found,) = findings(store)
         assert (found.severity, found.events) == ("low", 3)
+
+
+@pytest.mark.parametrize("factor", ["0.95", "1.05"])
+def test_five_percent_of_a_constant_unit_cost_are_one_finding(events_database_url: str, factor: str) -> None:
+    """Of all customers, by night and day, with two days without an event: 30 events say what is constant."""
+    events = [costed(at % 3, SINCE - 40 * HOUR + HOUR * at, 10 + at, "small", "USD") for at in range(40)]
+    changed = [
+        costed(at % 3, SINCE + DAY * day + HOUR * at, 10 + at, "small", "USD", factor=Decimal(factor))
+        for day in (1, 2, 4, 5)
+        for at in range(9)
+    ]
+    with store_of(events_database_url, events + changed) as store:
+        (found,) = findings(store)
+        assert (found.customer_id, found.events) == (None, len(changed))
+        assert dict(found.facts)["times the usual cost"] == factor
 
 
 def test_a_few_events_that_make_much_of_the_cost_are_not_low(events_database_url: str) -> None:

@@ -72,7 +72,7 @@ def test_a_slip_is_one_finding_of_its_very_days(
 def test_what_merely_varies_is_no_slip(events_connection: ddl.Connection, events_database_url: str, shape: str) -> None:
     rows = [
         row
-        for seed, per_day in enumerate((MIN_DAILY_EVENTS, 20, 60))
+        for seed, per_day in enumerate((MIN_DAILY_EVENTS(), 20, 60))
         for row in drawn(shape, seed, range(-20, 30), per_day, metric_key=f"metric {seed}")
     ]
     store = store_of(events_connection, events_database_url, rows)
@@ -95,8 +95,8 @@ def test_a_few_large_quantities_and_a_runaway_are_no_slip(
 
 
 def test_without_a_history_nothing_is_said(events_connection: ddl.Connection, events_database_url: str) -> None:
-    rows = drawn("ones", 1, range(MIN_HISTORY_DAYS - 1), 20) + drawn(
-        "ones", 2, range(MIN_HISTORY_DAYS - 1, MIN_HISTORY_DAYS), 20, Fraction(1_000)
+    rows = drawn("ones", 1, range(MIN_HISTORY_DAYS() - 1), 20) + drawn(
+        "ones", 2, range(MIN_HISTORY_DAYS() - 1, MIN_HISTORY_DAYS()), 20, Fraction(1_000)
     )
     store = store_of(events_connection, events_database_url, rows)
     first, empty = (
@@ -128,12 +128,12 @@ def test_numbers_beyond_floats_are_judged_too(exponent: int) -> None:
         quantity = Decimal(factor).scaleb(exponent)
         return Day(number, (quantity, quantity, quantity), 10, quantity, SINCE, SINCE)
 
-    usual = [day(number, 1) for number in range(MIN_HISTORY_DAYS)]
-    (error,) = unit_errors([*usual, day(MIN_HISTORY_DAYS, 1_024), day(MIN_HISTORY_DAYS + 1, 1)])
+    usual = [day(number, 1) for number in range(MIN_HISTORY_DAYS())]
+    (error,) = unit_errors([*usual, day(MIN_HISTORY_DAYS(), 1_024), day(MIN_HISTORY_DAYS() + 1, 1)])
     assert (error.factors, error.multiplies, [each.number for each in error.days]) == (
         (1_024,),
         True,
-        [MIN_HISTORY_DAYS],
+        [MIN_HISTORY_DAYS()],
     )
     assert error.corrected(error.days[0].quantity) == usual[0].quantity
 

@@ -29,7 +29,7 @@ from usage_explore.app.grid import events_table
 from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, fits, follow, go, notice
 from usage_explore.app.navigation import changed as on_change
-from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView, identity
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import Filter, preset, with_extent, with_preset
 from usage_explore.app.validate import run
@@ -39,6 +39,7 @@ from usage_explore.query.describe import group_name, window_words
 from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Point
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.identity import ids_of
 from usage_explore.validation.registry import CHECKS
 
 _PRESETS = {"7d": "7 d", "30d": "30 d", "90d": "90 d", "custom": "Custom"}
@@ -415,8 +416,9 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
             _validate_link(pages, ValidateView(period), f"None names this customer in the validation of {checked}")
             return
         narrowed = ValidateView(period, customers=(str(customer_id),))
+        ids = ids_of(validation.findings)
         for finding in about[:_MAX_FINDINGS]:
-            opened = narrowed.replace(finding=identity(finding))
+            opened = narrowed.replace(finding=ids[id(finding)])
             _validate_link(pages, opened, _finding(finding, validation), plain=False)
         more = len(about) - _MAX_FINDINGS
         rest = f"and {more:,} more in the validation of {checked}" if more > 0 else f"Validation of {checked}"

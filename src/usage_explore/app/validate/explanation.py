@@ -147,7 +147,7 @@ def _judged(source: Source, validation: Validation, question: AggregateQuery) ->
     """The detector's band by the start of each bucket that it judges, learnt from as long as the check learnt from."""
     period, extent = validation.period, source.extent()
     until = min(period.span[1], period.as_of or validation.now, validation.now)
-    since = max(period.span[0] - HISTORY, EARLIEST, *(extent or ())[:1])
+    since = max(period.span[0] - HISTORY(), EARLIEST, *(extent or ())[:1])
     if since >= until or question.bucket not in ("hour", "day"):
         return {}
     answer = source.aggregate(question.replace(since=since, until=until))

@@ -35,7 +35,7 @@ from usage_explore.validation.report.wording import sheet_totals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FILE_SUFFIXES = ("csv", "parquet")
+FILE_SUFFIXES = ("csv", "parquet")
 _MAX_FAULTS = 20
 _MAX_TABLE_ROWS, _MAX_FULL_HEIGHT_ROWS = 20_000, 15
 
@@ -58,7 +58,21 @@ class Reader:
     without: str
     also: tuple[str, ...] = ()
     splits: bool = False
+    suffixes: tuple[str, ...] = FILE_SUFFIXES
 
+
+PRICES = Reader(
+    check="unpriced",
+    argument="prices",
+    title="Expected amounts",
+    label="Price book",
+    columns="Each price names product_id, metric_key or price_key, and has a model, amounts or tiers, and a currency.",
+    without="Drop a price book: the usage of this period is rated by it, and the amounts of invoice lines are compared"
+    " with it.",
+    also=("wallets",),
+    suffixes=("toml", *FILE_SUFFIXES),
+)
+"""The price book; the reconciliation reads it, too."""
 
 FILES = (
     Reader(
@@ -72,6 +86,7 @@ FILES = (
         "currencies, usage that pins no wallet stays apart.",
         splits=True,
     ),
+    PRICES,
     Reader(
         check="reconciliation",
         argument="invoices",
@@ -80,7 +95,7 @@ FILES = (
         columns="A row per line with customer_id, metric_key or price_key, and quantity; subscription_id, "
         "wallet_currency, amount with currency, period_start and period_end are compared where they are given.",
         without="Drop the invoices of this period: each line is compared with its usage, to the last digit.",
-        also=("wallets",),
+        also=("wallets", "prices"),
     ),
     Reader(
         check="control_totals",
@@ -107,9 +122,14 @@ class ValidationWithFiles:
 def validated_with_files(source: Source, validation: Validation) -> ValidationWithFiles:
     """The validation with the session's files, each given to the checks that read it; a faulty one to none."""
     faults: dict[str, QueryError] = {}
-    dropped = {reader.argument: file for reader in FILES if (file := _dropped(reader, validation))}
+    dropped = {reader.argument: file for reader in FILES if (file := dropped_file(reader, validation))}
+    if PRICES.argument in dropped:
+        try:
+            run.price_book(dropped[PRICES.argument])
+        except QueryError as error:
+            faults[PRICES.argument] = error
     for reader in offered(validation):
-        if reader.argument in dropped:
+        if reader.argument in dropped and reader.argument not in faults:
             files = {
                 argument: dropped[argument]
                 for argument in (reader.argument, *reader.also)
@@ -134,13 +154,7 @@ def file_tab(reader: Reader, source: Source, with_files: ValidationWithFiles) ->
     """Draw the upload, the file's errors, and the check's table."""
     validation = with_files.validation
     result = next(result for result in validation.results if result.check.name == reader.check)
-    file = _dropped(reader, validation)
-    if file is None:
-        _drop(reader, validation)
-    else:
-        _given(reader, file, validation)
-    if error := with_files.faults.get(reader.argument):
-        _faulty(reader, error)
+    if not upload(reader, with_files):
         return
     _outcome(result)
     frame = validation.sheet(reader.check)
@@ -148,6 +162,19 @@ def file_tab(reader: Reader, source: Source, with_files: ValidationWithFiles) ->
         if reader.splits:
             _sums(frame, validation)
         sheet_table(frame, validation.period.zone, reader.title)
+
+
+def upload(reader: Reader, with_files: ValidationWithFiles) -> bool:
+    """Draw the upload or the file, and its errors; False if it has any."""
+    file = dropped_file(reader, with_files.validation)
+    if file is None:
+        _drop(reader, with_files.validation)
+    else:
+        _given(reader, file, with_files.validation)
+    if error := with_files.faults.get(reader.argument):
+        _faulty(reader, error)
+        return False
+    return True
 
 
 def _drop(reader: Reader, validation: Validation) -> None:
@@ -162,8 +189,8 @@ def _drop(reader: Reader, validation: Validation) -> None:
     left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
     with left:
         st.file_uploader(
-            f"{reader.label}, CSV or Parquet",
-            type=list(_FILE_SUFFIXES),
+            f"{reader.label}, {'TOML, ' if 'toml' in reader.suffixes else ''}CSV or Parquet",
+            type=list(reader.suffixes),
             key=key,
             on_change=dropped,
             max_upload_size=MAX_UPLOAD_MEGABYTES,
@@ -229,9 +256,12 @@ def _sums(frame: pd.DataFrame, validation: Validation) -> None:
         st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")
 
 
-def _dropped(reader: Reader, validation: Validation) -> File | None:
+def dropped_file(reader: Reader, validation: Validation) -> File | None:
+    """The session's file of a reader for the period, None without one."""
     file = st.session_state.get(dropped_key(reader.argument, validation.period))
-    return file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in _FILE_SUFFIXES else None
+    return (
+        file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in reader.suffixes else None
+    )
 
 
 def dropped_key(argument: str, period: Period) -> str:

@@ -17,14 +17,14 @@ from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import closable_heading, headline_number
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
-from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView, identity
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
+from usage_explore.app.validate import decisions
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, ticket_text
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
-from usage_explore.names import Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery, Period
@@ -32,12 +32,16 @@ from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report.wording import changed_bounds
+from usage_explore.validation.review import STATES, Review, Reviewed
 from usage_explore.validation.similar import Similar, brief, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {
     "invoices": "drop the invoice lines under Reconciliation",
     "preferences": "drop the preferred currencies under Wallets",
+    "control": "drop the totals by day under Control totals",
+    "prices": "drop a price book under Expected amounts",
     "finalized_at": "say above when the invoice was finalized",
 }
 """What a check needs to run, by `Check.needs`."""
@@ -47,11 +51,12 @@ _FINDING, _FINDING_BESIDE = (560, 260), (310, 125)
 """Width in pixels of the column of sentences, and characters that three lines of it hold; alone, and beside one."""
 
 _MAX_FULL_HEIGHT_ROWS = 12
+_MAX_GONE = 50
 _SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 760, 900  # pixels of a longer list, alone and beside an open finding
 
 
-def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
-    """Draw the filters, the list, and the open finding."""
+def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation, review: Review) -> None:
+    """Draw the filters, the list, the open finding, and what is gone."""
     all_findings = validation.findings
     if not all_findings and validation.failed:
         titles = ", ".join(result.check.title for result in validation.failed)
@@ -62,10 +67,14 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         return
     if not all_findings:
         st.success(markdown.plain(f"{clean(validation)}."), icon=":material/check_circle:")
+        _gone(validation, review)
         return
-    _filters(view, validation)
-    listed = view.listed(all_findings)
-    one = next((finding for finding in all_findings if identity(finding) == view.finding), None)
+    _filters(view, validation, review)
+    listed = view.listed(all_findings, review)
+    opened = review.named(view.finding) if view.finding else None
+    one = opened.finding if opened else None
+    if one is None:
+        decisions.notice()
     if view.finding and one is None:
         sentence(
             "The finding of this link is not among these; events that arrived since may have resolved it, "
@@ -74,15 +83,28 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     left, right = st.columns([4, 5], gap="medium") if one else (st.container(), None)
     with left:
         if listed:
-            _list(view, validation, listed, one)
+            _list(view, review, listed, one)
         else:
             sentence(f"None of the {formatting.counted(len(all_findings), 'finding')} is listed with these filters.")
     if right and one:
         with right, shown():
-            _open_finding(pages, view, source, validation, one)
+            _open_finding(pages, view, source, validation, review.of(one))
+    _gone(validation, review)
 
 
-def _filters(view: ValidateView, validation: Validation) -> None:
+def _gone(validation: Validation, review: Review) -> None:
+    """Draw what earlier runs had and this one has not."""
+    if not review.gone:
+        return
+    with st.expander(f"{formatting.counted(len(review.gone), 'finding')} of earlier runs, gone since"):
+        for finding in review.gone[:_MAX_GONE]:
+            text = formatting.short_ids(validation.names.in_text(finding.sentence))
+            st.markdown(f":gray[{finding.severity.capitalize()}] {markdown.plain(text)}")
+        if more := max(len(review.gone) - _MAX_GONE, 0):
+            st.caption(f"and {more:,} more; the JSON has all of them")
+
+
+def _filters(view: ValidateView, validation: Validation, review: Review) -> None:
     """The list's filters; their options have the number of findings."""
     all_findings = validation.findings
     with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="finding_filters"):
@@ -96,6 +118,8 @@ def _filters(view: ValidateView, validation: Validation) -> None:
             format_func=lambda name: f"{name.capitalize()} {severities[name]:,}",
             on_change=changed(key, view, lambda picked: view.replace(severities=tuple(picked), finding=None)),
         )
+        states: Counter[str] = Counter(state for item in review.items for state in item.states)
+        _pick(view, "states", "State", {state: state.capitalize() for state in STATES if states[state]}, states)
         checks = Counter(finding.check for finding in all_findings)
         customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
         metrics = Counter(finding.metric_key for finding in all_findings if finding.metric_key is not None)
@@ -117,14 +141,16 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         filter_mode="contains",
         select_all=False,
         placeholder="any",
-        width=180,
+        width=140,
     )
 
 
-def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding], one: Finding | None) -> None:
-    # a click on similar findings filters to their check, where each has a row
-    folded = similar(listed, [one] if one else []) if not view.checks else tuple(Similar((item,)) for item in listed)
-    columns = _columns(folded, validation.names, bool(one))
+def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding | None) -> None:
+    validation = review.validation
+    # a click on similar findings filters to their check, where each has a row; one that was decided on has its own
+    apart = [item.finding for item in review.items if item.decisions or item.finding is one]
+    folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
+    columns = _columns(folded, review, bool(one))
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
@@ -141,7 +167,7 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
         key=key,
         selection_mode=("single-row", "single-cell"),
         selection_default={"selection": {"rows": rows}},
-        on_select=lambda: _select(view, folded, grid.clicked(st.session_state[key], rows)),
+        on_select=lambda: _select(view, review, folded, grid.clicked(st.session_state[key], rows)),
         alt="Findings by impact",
     )
     st.caption(
@@ -151,8 +177,9 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
     )
 
 
-def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str, grid.Column]:
-    """The columns of the list; only the first four `beside` an open finding."""
+def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[str, grid.Column]:
+    """The columns of the list; only rank, severity, state and finding `beside` one."""
+    names = review.validation.names
     titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
     # a copy has the whole ids beside the names
     copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
@@ -162,21 +189,22 @@ def _columns(listed: Sequence[Similar], names: Names, beside: bool) -> dict[str,
     columns = {
         grid.RANK: grid.ranks(len(listed)),
         "Severity": grid.texts("Severity", [item.severity for item in listed], _severity, width=90),
-        "Affected": grid.ratios(
-            "Affected",
-            [float(item.first.share) if item.is_one else None for item in listed],
-            lambda share: formatting.percent(Decimal(repr(share)), 1),
-            help="The affected part of what the column Affected of names, in the period.",
-        ),
+        "State": grid.texts("State", [_state(item, review) for item in listed], width=110),
         "Finding": grid.texts(
             "Finding",
             copied,
             lambda text: formatting.cut(formatting.short_ids(shown.get(text, text)), most),
             width=pixels,
         ),
+        "Affected": grid.ratios(
+            "Affected",
+            [float(item.first.share) if item.is_one else None for item in listed],
+            lambda share: formatting.percent(Decimal(repr(share)), 1),
+            help="The affected part of what the column Affected of names, in the period.",
+        ),
     }
     if beside:
-        return columns
+        return {name: column for name, column in columns.items() if name != "Affected"}
     columns["Events"] = grid.numbers("Events", [item.events for item in listed])
     costs = [item.amounts for item in listed]
     for currency in sorted(
@@ -196,11 +224,19 @@ def _severity(severity: str) -> str:
     return f"● {severity.capitalize()}"
 
 
-def _select(view: ValidateView, listed: Sequence[Similar], row: int | None) -> None:
+def _state(item: Similar, review: Review) -> str:
+    """The state of a finding; of similar ones, which are all open, whether they are new."""
+    if item.is_one:
+        return decisions.state_words(review.of(item.first), review.validation.period.zone)
+    new = sum(review.of(finding).is_new for finding in item.findings)
+    return "New" if new == len(item.findings) else f"{new:,} new" if new else "Known"
+
+
+def _select(view: ValidateView, review: Review, listed: Sequence[Similar], row: int | None) -> None:
     """Open the row's finding; of similar findings, list each, by their check and severity."""
     item = None if row is None else listed[row]
     if item is None or item.is_one:
-        go(view, lambda: view.replace(finding=item and identity(item.first)))
+        go(view, lambda: view.replace(finding=item and review.of(item.first).id))
     else:
         go(view, lambda: view.replace(finding=None, checks=(item.check,), severities=(item.severity,)))
 
@@ -210,15 +246,18 @@ def clean(validation: Validation) -> str:
     ran = sum(result.is_clean for result in validation.results)
     events = formatting.short(validation.totals.events)
     partial = ", ".join(result.check.title for result in validation.results if result.is_partial)
-    left = f"; usage too sparse to judge was left out by {partial}" if partial else ""
+    left = f"; usage that cannot be judged was left out by {partial}" if partial else ""
     return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
 
 
-def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: Validation, finding: Finding) -> None:
+def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: Validation, item: Reviewed) -> None:
     """Draw the finding; a part that fails shows its error in its place."""
+    finding = item.finding
     check = CHECKS[finding.check]
     heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
     closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None))
+    with shown():
+        decisions.actions(source, validation, item)
     st.markdown(markdown.plain(validation.names.in_text(finding.sentence)))
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
@@ -230,12 +269,13 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
     with shown():
         _events(pages, source, validation, finding)
     if finding.check == duplicates.NAME:
-        pairs_download(source, validation, finding)
+        pairs_download(source, validation, item)
     st.table(_details(validation, finding), border="horizontal")
+    decisions.history(item, validation.period.zone)
     link = st.expander("Text for a ticket, and link", key="finding_link", on_change="rerun", icon=":material/share:")
     if link.open:
         with link:
-            ticket_text(view, source, validation, finding)
+            ticket_text(view, source, validation, item)
     code = st.expander("Open in a notebook", key="finding_code", on_change="rerun", icon=":material/code:")
     if code.open:
         with code:
@@ -374,13 +414,15 @@ def checks(validation: Validation) -> None:
     if not any(notes):
         del columns["Note"]
     grid.draw(columns, height="content", alt="The checks, what each found, and among how much")
+    if changed := changed_bounds(validation):
+        st.caption(markdown.plain(changed))
     with st.expander("What each check means for the invoice, and the bounds it applies"):
         for result in validation.results:
             check = result.check
             st.markdown(f"**{markdown.plain(check.title)}**  \n{markdown.plain(check.means)}")
-            if check.parameters:
+            if parameters := result.parameters:
                 st.table(
-                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in check.parameters.items()},
+                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in parameters.items()},
                     border="horizontal",
                 )
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -30,16 +31,21 @@ from usage_explore.app.navigation import Pages, go, notice
 from usage_explore.app.page_state import ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
-from usage_explore.app.validate.files import ValidationWithFiles, file_tab, offered, validated_with_files
+from usage_explore.app.validate.amounts import amounts_tab
+from usage_explore.app.validate.decisions import keep_run, reviewed
+from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import checks, clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
+from usage_explore.app.validate.signing import forget_signoffs, sign_off, signed_line
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
 from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report.documents import reviewed as reviewed_dict
 from usage_explore.validation.report.wording import unexamined
+from usage_explore.validation.review import Review
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-29d/d"  # with today
@@ -65,6 +71,7 @@ def draw(pages: Pages) -> None:
     notice()
     with shown():
         dimension_hints(view.query, source)
+        signed_line(source, view.query)
         _answer(pages, view, source, validation)
 
 
@@ -77,10 +84,16 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             _not_yet(view, source)
         return
     with_files = validated_with_files(source, validation)
+    keep_run(source, with_files.validation)
+    review, unreadable = reviewed(source, with_files.validation)
     with top.container():
         _headline(with_files.validation, source.now)
+        if unreadable:
+            st.warning(markdown.plain(unreadable), icon=":material/warning:")
+        elif review.items or review.gone:
+            st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
-        _tabs(pages, view, source, with_files)
+        _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
 
@@ -88,6 +101,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
 def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     """Run the checks with their progress in `top`; if they fail, offer them again."""
     top.empty()
+    forget_signoffs()
     progress = Progress(tuple(CHECKS.values()))
     try:
         run.run(source, view.query, progress)
@@ -220,6 +234,8 @@ def _headline(validation: Validation, now: datetime) -> None:
                 f"{'check' if skipped == 1 else 'checks'} skipped",
                 "The Checks tab says why, or what each of them needs.",
             )
+        if validation.unchecked:
+            headline_number(":orange[Not checked]", "amounts", f"{'; '.join(validation.unchecked).capitalize()}.")
         headline_number(
             formatting.short(validation.totals.events),
             "events checked" if validation.totals.events != 1 else "event checked",
@@ -261,15 +277,17 @@ def _checked(validation: Validation, now: datetime) -> None:
     )
 
 
-def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: ValidationWithFiles) -> None:
+def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review) -> None:
     """The tabs under the headline; only the open one queries the database."""
     validation = with_files.validation
     draw: dict[str, Callable[[], None]] = {
-        "Findings": lambda: findings(pages, view, source, validation),
+        "Findings": lambda: findings(pages, view, source, validation, review),
         "Checks": lambda: checks(validation),
         **{reader.title: partial(file_tab, reader, source, with_files) for reader in offered(validation)},
+        PRICES.title: partial(amounts_tab, source, with_files, f"amounts-{file_dates(validation.period)}"),
+        "Sign-off": lambda: sign_off(view, source, with_files, review),
         "Code": lambda: _code(view, validation),
-        "Download": lambda: _download(source, validation),
+        "Download": lambda: _download(source, validation, review),
     }
     for tab, content in zip(st.tabs(list(draw), key="validate_tab", on_change="rerun"), draw.values(), strict=True):
         if tab.open:
@@ -292,12 +310,12 @@ def _code(view: ValidateView, validation: Validation) -> None:
         )
 
 
-def _download(source: Source, validation: Validation) -> None:
+def _download(source: Source, validation: Validation, review: Review) -> None:
     """Draw a button per file, which is made at the click."""
     name = f"validation-{file_dates(validation.period)}"
     files: tuple[Download, ...] = (
-        ("Findings, CSV", "csv", lambda: BOM_UTF8 + to_csv(validation, escape_formulas=escape)),
-        ("Everything, JSON", "json", lambda: to_json(validation)),
+        ("Findings, CSV", "csv", lambda: BOM_UTF8 + to_csv(validation, review, escape_formulas=escape)),
+        ("Everything, JSON", "json", lambda: to_json(validation, review)),
     )
     st.caption(
         "The findings with every number exact, each with its link; the JSON also has the totals and what was clean. "
@@ -309,10 +327,10 @@ def _download(source: Source, validation: Validation) -> None:
         wanted = st.button("Prepare report, HTML", key="prepare report", icon=":material/file_save:")
     if wanted:
         with shown():
-            _report(source, validation, f"{name}.html")
+            _report(source, validation, review, f"{name}.html")
 
 
-def _report(source: Source, validation: Validation, name: str) -> None:
+def _report(source: Source, validation: Validation, review: Review, name: str) -> None:
     """Make the report with a progress bar, then draw its download button."""
     bar = st.progress(0.0, "Counting the totals again")
 
@@ -322,7 +340,8 @@ def _report(source: Source, validation: Validation, name: str) -> None:
 
     def make(note: Note) -> str:
         reconciled = report.statements(source.store, validation)
-        return report.html(source.store, validation, reconciled, by=by, progress=lambda done: note("charts", done))
+        progress = partial(note, "charts")
+        return report.html(source.store, validation, reconciled, by=by, progress=progress, review=review)
 
     by = sign_in.current_user()
     with cache.logged_work("report", source.store.organization_id, validation.period):
@@ -331,9 +350,19 @@ def _report(source: Source, validation: Validation, name: str) -> None:
     prepared_download("Download report, HTML", content, name, "report")
 
 
-def to_csv(validation: Validation, *, escape_formulas: bool = False) -> bytes:
-    """One row per finding: times in ISO 8601 with the offset, exact numbers, all text quoted."""
+def to_csv(validation: Validation, review: Review | None = None, *, escape_formulas: bool = False) -> bytes:
+    """One row per finding: times in ISO 8601 with the offset, exact numbers, all text quoted.
+
+    With a review, `finding_id`, `states` and `assignee` follow.
+    """
     frame = validation.frame
+    if review is not None:
+        more = {
+            "finding_id": [item.id for item in review.items],
+            "states": [", ".join(item.states) for item in review.items],
+            "assignee": [item.assignee or None for item in review.items],
+        }
+        frame = frame.assign(**{name: pd.Series(values, dtype="str") for name, values in more.items()})
     texts = {
         "since": [moment.isoformat() for moment in frame["since"]],
         "until": [moment.isoformat() for moment in frame["until"]],
@@ -347,6 +376,6 @@ def to_csv(validation: Validation, *, escape_formulas: bool = False) -> bytes:
     return frames.csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 
 
-def to_json(validation: Validation) -> bytes:
-    """`Validation.to_dict` as JSON: the period, the totals, every check and every finding."""
-    return json.dumps(validation.to_dict(), ensure_ascii=False, indent=2).encode()
+def to_json(validation: Validation, review: Review | None = None) -> bytes:
+    """`Validation.to_dict` as JSON: the period, the totals, every check and every finding, with its states."""
+    return json.dumps(reviewed_dict(validation, review), ensure_ascii=False, indent=2).encode()

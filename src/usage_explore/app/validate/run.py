@@ -26,6 +26,9 @@ from usage_explore.app.cache import Source
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.db import timeouts
 from usage_explore.errors import QueryError
+from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.rating import Rating
+from usage_explore.pricing.read import read_prices
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.validation import Validation
@@ -100,7 +103,8 @@ def with_files(source: Source, validation: Validation, check: str, files: Mappin
     def work_on_files(note: Note) -> Validation:
         with contextlib.ExitStack() as copies:
             paths: dict[str, Any] = {
-                argument: copies.enter_context(private_copy(file)) for argument, file in files.items()
+                argument: price_book(file) if argument == "prices" else copies.enter_context(private_copy(file))
+                for argument, file in files.items()
             }
             try:
                 return source.store.validate(validation.period, checks=[check], progress=note, **paths)
@@ -119,6 +123,39 @@ def with_files(source: Source, validation: Validation, check: str, files: Mappin
     (renewed,) = again.results
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
     return replace(validation, results=results)
+
+
+def price_book(file: File) -> PriceBook:
+    """The price book in a file, which keeps its name. Raises `QueryError` with a fault per invalid row."""
+
+    def read() -> PriceBook:
+        with private_copy(file) as path:
+            return read_prices(path, name=file.name)
+
+    return _cached_book(read, file.digest)
+
+
+def rating(source: Source, period: Period, book: PriceBook, wallets: File | None) -> Rating:
+    """The expected amounts of a validation's period, by a price book and the dropped preferred currencies, if any.
+
+    Raises `UsageExploreError`.
+    """
+    key = period, hash(book.prices), wallets.digest if wallets else ""
+    organization_id = source.store.organization_id
+
+    def rate(note: Note) -> Rating:
+        with contextlib.ExitStack() as copies:
+            path = copies.enter_context(private_copy(wallets)) if wallets else None
+            return source.store.rate(period, prices=book, wallets=path)
+
+    try:
+        return _cached_rating(_no_rating, organization_id, *key)
+    except _NotCached:
+        bar = st.progress(0.0, "Rating the usage")
+        with cache.logged_work("rate", organization_id, period):
+            made = watched(rate, lambda _, seconds: _show_seconds(bar, seconds))
+        bar.empty()
+        return _cached_rating(lambda: made, organization_id, *key)
 
 
 def _run(source: Source, period: Period, show: Show, task: Callable[[Note], _T]) -> _T:
@@ -157,6 +194,7 @@ def forget() -> None:
     """Forget the cached validations, after events were loaded."""
     _cached.clear()
     _cached_with_files.clear()
+    _cached_rating.clear()
     st.session_state.pop(_SESSION_KEY, None)
 
 
@@ -177,6 +215,26 @@ def _cached_with_files(
     check: str,
     digests: tuple[tuple[str, str], ...],
 ) -> Validation:
+    return _make()
+
+
+def _show_seconds(bar: Any, seconds: float) -> None:
+    bar.progress(0.5, f"Rating the usage · {seconds:.0f} s")
+
+
+def _no_rating() -> Rating:
+    raise _NotCached
+
+
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False, hash_funcs={Period: repr})
+def _cached_rating(
+    _make: Callable[[], Rating], organization_id: UUID | None, period: Period, prices: int, wallets: str
+) -> Rating:
+    return _make()
+
+
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False)
+def _cached_book(_make: Callable[[], PriceBook], digest: str) -> PriceBook:
     return _make()
 
 

@@ -34,7 +34,9 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric, Period
 from usage_explore.results.types import Series
-from usage_explore.validation.anomalies import series, zero_days
+from usage_explore.validation.anomalies import bursts, dominance, levels, series, zero_days
+from usage_explore.validation.anomalies.bursts import without_usual_bursts
+from usage_explore.validation.anomalies.deviations import BOUNDS as DEVIATION_BOUNDS
 from usage_explore.validation.anomalies.deviations import (
     HIGH_DROP_REST,
     HIGH_DROP_SHARE,
@@ -54,35 +56,49 @@ from usage_explore.validation.anomalies.deviations import (
     incidents,
     with_sums,
 )
+from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
+from usage_explore.validation.anomalies.levels import level_changes
+from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
+from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
 from usage_explore.validation.checks import silence
 from usage_explore.validation.usage_sums import metric_filter
 
 NAME = "shifts"
 
-MAX_INCIDENTS = 60
-"""Incidents that are findings of their own, the gravest; the note counts the others."""
+# fmt: off
+MAX_INCIDENTS = Bound("shifts", "max_incidents", 60, "findings", 1, 10000,
+    "Incidents that are findings of their own, the gravest; the note counts the others.")
 
-MAX_HOURLY_CUSTOMERS = 20
-"""Customers whose series are judged by the hour, those with the most events."""
+MAX_HOURLY_CUSTOMERS = Bound("shifts", "max_hourly_customers", 20, "customers", 0, 1000,
+    "Customers whose series are judged by the hour, those with the most events.")
 
-MIN_CUSTOMER_EVENTS = 240
-"""Events a day, on average, of a customer whose series are judged by the hour, at least."""
+MIN_CUSTOMER_EVENTS = Bound("shifts", "min_customer_events", 240, "events", 0, 1000000,
+    "Events a day, on average, of a customer whose series are judged by the hour, at least.")
+# fmt: on
+
+BOUNDS = (
+    MAX_INCIDENTS,
+    MAX_HOURLY_CUSTOMERS,
+    MIN_CUSTOMER_EVENTS,
+)
 
 _CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
 _MAX_FILTER_METRICS = 100
+_OF_LEVELS = ("", " for the median of a week", " for the mean of all days since")
 _WEEK = timedelta(days=7)
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
     """The daily series of every customer and metric, see `series.statement`."""
     since, until = period.span
-    edges = buckets.edges(max(since - HISTORY, validators.EARLIEST), until, "day", period.zone, series.MAX_STEPS)
+    edges = buckets.edges(max(since - HISTORY(), validators.EARLIEST), until, "day", period.zone, series.MAX_STEPS)
     given = period.shared_with(AggregateQuery)
     query = AggregateQuery(
         **{**given, "since": edges[0], "until": edges[-1], "metric": "sum_quantity", "group_by": "customer_id"}
@@ -100,11 +116,11 @@ def examine(examination: Examination) -> Outcome:
         incidents(examination, deviating, lambda: silence.reported(examination)),
         "incidents",
         lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}",
-        MAX_INCIDENTS,
+        MAX_INCIDENTS(),
     )
     for number, incident in enumerate(shown):
         findings.append(finding(examination, incident))
-        examination.progress(0.8 + 0.2 * number / MAX_INCIDENTS)
+        examination.progress(0.8 + 0.2 * number / MAX_INCIDENTS())
     notes = (smaller, more, sparse)
     return Outcome(
         findings=tuple(findings),
@@ -114,6 +130,10 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _is_of_all(days: ZeroDays) -> bool:
+    return days.customer_id is None
+
+
 def _missing(days: Iterable[ZeroDays]) -> str:
     return f"{sum(one.usual for one in days):,.0f}"
 
@@ -121,15 +141,17 @@ def _missing(days: Iterable[ZeroDays]) -> str:
 def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[Deviation], list[ZeroDays]]:
     """The deviations and days without events, each time once, the most events first.
 
-    Days without any customer's events are reported as such; a customer's only where no drop is.
+    Days without any customer's events are reported as such; a customer's only where no drop is. Hours without any are
+    reported where they are most of the drop of all, else the drop is.
     """
+    zero = [days for days in zero if not days.hours or not _is_part_of_drop(days, zero, deviating)]
     whole = [days for days in zero if days.customer_id is None]
     kept = [
         deviation
         for deviation in deviating
         if deviation.shape != "drop" or not any(days.overlaps(deviation.since, deviation.until) for days in whole)
     ]
-    drops = [deviation for deviation in kept if deviation.shape == "drop" and deviation.part >= MIN_OWN_SHARE]
+    drops = [deviation for deviation in kept if deviation.shape == "drop" and deviation.part >= MIN_OWN_SHARE()]
     remaining = [
         days
         for days in zero
@@ -138,6 +160,12 @@ def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[
         )
     ]
     return kept, sorted(remaining, key=lambda days: (-days.usual, str(days.customer_id), days.since))
+
+
+def _is_part_of_drop(hours: ZeroDays, zero: list[ZeroDays], deviating: Iterable[Deviation]) -> bool:
+    """Whether the hours without events are one part of several of a drop of all customers together."""
+    drops = [one for one in deviating if one.customer_id is None and one.shape == "drop" and hours.overlaps(*one.span)]
+    return any(sum(other.hours > 0 and other.overlaps(*drop.span) for other in zero) > 1 for drop in drops)
 
 
 def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDays], int, str]:
@@ -152,17 +180,22 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     first = _first(days, examination)
     used = enough = dense = 0
     whole: Block | None = None
+    usual = UsualUsage()
     counts_by_day: zero_days.Counts = {}
-    for block in with_sums(series.blocks(examination, days, "customer_id"), days):
+    for block in with_sums(series.blocks(examination, days, "customer_id"), days, first):
         in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
         counts = np.nansum(block.values["count"], axis=1)[in_period]
         used += len(counts)
-        enough += int(np.count_nonzero(counts >= MIN_EVENTS))
-        dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
-        result += deviations(block, days, first)
+        enough += int(np.count_nonzero(counts >= MIN_EVENTS()))
+        dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS() * np.count_nonzero(~days.unknown)))
+        mine = without_usual_bursts(block, days, first, deviations(block, days, first))
+        levels = {(one.customer_id, one.metric_key, one.rises) for one in mine if one.lasts}
+        result += mine
+        result += level_changes(block, days, first, levels)
         whole = block
         if None not in block.customers:  # not the sums
             zero_days.add_counts(counts_by_day, block)
+            usual.add(block, first)
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
                 events[customer] = events.get(customer, 0) + number
@@ -170,15 +203,20 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
         counts_by_day.pop(None, None)
     zero = zero_days.zero_days(counts_by_day, days, first)
     examination.progress(0.5)
-    least = MIN_CUSTOMER_EVENTS * int(np.count_nonzero(~days.unknown))
+    least = MIN_CUSTOMER_EVENTS() * int(np.count_nonzero(~days.unknown))
     large = sorted((one for one in events if events[one] >= max(least, 1)), key=lambda one: (-events[one], one))
     first = _first(hours, examination)
     if large:
-        for block in series.blocks(examination, hours, "customer_id", large[:MAX_HOURLY_CUSTOMERS]):
-            result += deviations(block, hours, first)
+        for block in series.blocks(examination, hours, "customer_id", large[: MAX_HOURLY_CUSTOMERS()]):
+            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
     if whole is not None:
-        for block in series.blocks(examination, hours, "none"):
-            result += deviations(hourly(block, hours, whole, days), hours, first)
+        together = list(series.blocks(examination, hours, "none"))
+        for block in (hourly(block, hours, whole, days) for block in together):
+            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
+        if examination.period.customer_id is None:
+            gone = lost_hours(together, hours, first)
+            zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
+    result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
     return result, zero, enough, _sparse(used, enough, dense)
 
@@ -188,15 +226,16 @@ def _sparse(used: int, enough: int, dense: int) -> str:
     notes = []
     if enough < used:
         notes.append(
-            f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS} events were not"
+            f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS()} events were not"
             " judged"
         )
     if dense < enough:
         notes.append(
-            f"of {counted(enough, 'series', 'series')} {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS} events"
+            f"of {counted(enough, 'series', 'series')} {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS()}"
+            " events"
             f" a day only the number of events was judged: neither a change of their quantity alone is reported, nor"
-            f" one by fewer than {MIN_EVENTS} events, but a day without events of a customer with"
-            f" {zero_days.MIN_USUAL_EVENTS} or more on every other day"
+            f" one by fewer than {MIN_EVENTS()} events, but a day without events of a customer with"
+            f" {zero_days.min_usual_events()} or more on every other day"
         )
     return "; ".join(notes)
 
@@ -279,6 +318,8 @@ def _sums(examination: Examination, incident: Incident) -> _Sums:
 
 def _actual(examination: Examination, incident: Incident) -> Number | None:
     lead, zone = incident.lead, examination.period.zone
+    if lead.is_mean:
+        return Decimal(_about(lead.value))
     end = min(lead.bucket + _WEEK, lead.until) if lead.lasts else buckets.following(lead.bucket, lead.step, zone)
     try:
         series_list = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
@@ -333,6 +374,8 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     who = f"customer {lead.customer_id}" if lead.customer_id else "all customers together"
     if sums.actual is None:
         there = "a quantity that is no number"
+    elif lead.is_mean:
+        there = f"{exact(Decimal(sums.actual))} events"
     elif lead.measure == "count":
         there = counted(int(sums.actual), "event")
     else:
@@ -341,7 +384,7 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     against = f"against about {expected} expected"
     is_outside = sums.actual is None or not lead.low <= float(sums.actual) <= lead.high
     if is_outside:  # the median of a new level's first week may lie in the band of its days
-        against += f", in a band from {low} to {high}" + (" for the median of a week" if lead.lasts else "")
+        against += f", in a band from {low} to {high}" + (_OF_LEVELS[lead.lasts + lead.is_mean])
     day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)
@@ -394,32 +437,44 @@ CHECK = Check(
     title="Spikes, drops and new levels",
     means="Usage that leaves its usual band is billed like any other: a runaway client is billed in full, a metering "
     "outage not at all.",
-    parameters={
+    parameters=lambda: {
         "baseline": f"the median of up to {SEASONS_LEARNED} same weekdays, or hours of the week, before and after, "
-        f"read from {duration(HISTORY)} before the period on",
+        f"read from {duration(HISTORY())} before the period on",
         "band": f"{HALF_BAND_DEVIATIONS:g} robust deviations to either side of it",
         "complete": "days and hours that were not over, or were cut by the period, are neither judged nor learnt from",
         "silent": f"nothing is learnt from {MIN_SILENCE_DAYS} days or more without usage where there was usage on"
         f" {REGULAR_DAY_SHARE:.0%} of the {HISTORY_DAYS} days before, nor from the time before the first usage; a"
         f" drop of which half or more lies in what the check of silences reports, or after the end of all data, and any"
         f" silence of {LONG_SILENCE_WEEKS} weeks or more, is left to that check",
-        "reported": f"differences of at least {MIN_CHANGE:.0%} of what was expected, of {MIN_EVENTS} events, and of "
-        f"{MIN_OWN_SHARE:.0%} of the customer's usage of the metric in the period",
-        "quantity": f"judged from {MIN_QUANTITY_EVENTS} events a day, or hour, on average, and where the number of"
-        f" events left its band; that is judged from {MIN_EVENTS} events in all",
-        "hours": f"for all customers together, and for the {MAX_HOURLY_CUSTOMERS} largest customers of at least"
-        f" {MIN_CUSTOMER_EVENTS} events a day, in metrics of at least {MIN_HOURLY_EVENTS} events an hour",
+        "reported": f"differences of at least {MIN_CHANGE():.0%} of what was expected, of {MIN_EVENTS()} events, and"
+        " of "
+        f"{MIN_OWN_SHARE():.0%} of the customer's usage of the metric in the period",
+        "quantity": f"judged from {MIN_QUANTITY_EVENTS()} events a day, or hour, on average, and where the number of"
+        f" events left its band; that is judged from {MIN_EVENTS()} events in all",
+        "hours": f"for all customers together, and for the {MAX_HOURLY_CUSTOMERS()} largest customers of at least"
+        f" {MIN_CUSTOMER_EVENTS()} events a day, in metrics of at least {MIN_HOURLY_EVENTS()} events an hour",
         "days without events": zero_days.parameter(),
         "new levels": f"a week whose median differs by {MIN_LEVEL_SCORE:g} of half the band from that before and after,"
         " or days outside of it; days only; usage that begins or ends altogether is left to the check of silences",
-        "high": f"a spike of {HIGH_SPIKE_RATIO:g} times the expected or more that adds {HIGH_SPIKE_SHARE:.0%} to the"
-        f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST:.0%} or less that takes"
-        f" {HIGH_DROP_SHARE:.0%} of it, if it is at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all"
-        f" customers; a spike only of usage on at least {REGULAR:.0%} of the other days; of fewer than"
-        f" {MIN_QUANTITY_EVENTS} events a day, or hour, by the number of events alone",
-        "medium": f"another incident of at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all customers",
+        "high": f"a spike of {HIGH_SPIKE_RATIO():g} times the expected or more that adds {HIGH_SPIKE_SHARE():.0%} to"
+        " the"
+        f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST():.0%} or less that takes"
+        f" {HIGH_DROP_SHARE():.0%} of it, if it is at least {percent(MIN_METRIC_SHARE())} of the metric's usage by all"
+        f" customers; a spike only of usage on at least {REGULAR():.0%} of the other days; of fewer than"
+        f" {MIN_QUANTITY_EVENTS()} events a day, or hour, by the number of events alone",
+        "medium": f"another incident of at least {percent(MIN_METRIC_SHARE())} of the metric's usage by all customers",
     },
     unit="series",
+    bounds=(
+        *BOUNDS,
+        *series.BOUNDS,
+        *DEVIATION_BOUNDS,
+        *bursts.BOUNDS,
+        *dominance.BOUNDS,
+        *levels.BOUNDS,
+        *LOST_HOURS_BOUNDS,
+        *zero_days.BOUNDS,
+    ),
     statement=statement,
     examine=examine,
 )

@@ -22,38 +22,63 @@ from usage_explore.detector.anomalies import figure
 from usage_explore.detector.breaks import MIN_LEVEL_SCORE, filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Severity
 from usage_explore.validation.checks.silence import Quiet
 from usage_explore.validation.periods import part
 
-MIN_EVENTS = 30
-"""Events of a series in all, and events too many or missing, at least, for a deviation of the number of events."""
+# fmt: off
+MIN_EVENTS = Bound("shifts", "min_events", 30, "events", 1, 1000000,
+    "Events of a series in all, and events too many or missing, at least, for a deviation of the number of events.")
 
-MIN_HOURLY_EVENTS = 5
-"""Events an hour, on average, from which a series is judged by the hour."""
+MIN_HOURLY_EVENTS = Bound("shifts", "min_hourly_events", 5, "events", 0, 1000000,
+    "Events an hour, on average, from which a series is judged by the hour.")
 
-MIN_QUANTITY_EVENTS = 50
-"""Events per step, on average, from which the quantity is judged too, whatever the number of events does: the sum of a
-few events that differ a hundredfold is no level. Of fewer it is where their number left its band as well."""
+MIN_QUANTITY_EVENTS = Bound("shifts", "min_quantity_events", 50, "events", 0, 1000000,
+    "Events per step, on average, from which the quantity is judged too, whatever the number of events does: the "
+    "sum of a few events that differ a hundredfold is no level. Of fewer it is where their number left its band as "
+    "well.")
 
-MIN_CHANGE = 0.5
-"""Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half."""
+MIN_CHANGE = Bound("shifts", "min_change", 0.5, "share", 0, 1,
+    "Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half.")
 
-HIGH_SPIKE_SHARE, HIGH_SPIKE_RATIO = 0.2, 3.0
-"""Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value."""
+HIGH_SPIKE_SHARE = Bound("shifts", "high_spike_share", 0.2, "share", 0, 1,
+    "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
 
-HIGH_DROP_SHARE, HIGH_DROP_REST = 0.1, 0.2
-"""Share of the series' usage in the period that a high drop takes, and the share of the expected value that it leaves
-at most."""
+HIGH_SPIKE_RATIO = Bound("shifts", "high_spike_ratio", 3.0, "factor", 1, 1000,
+    "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
 
-REGULAR = 0.2
-"""Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts."""
+HIGH_DROP_SHARE = Bound("shifts", "high_drop_share", 0.1, "share", 0, 1,
+    "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
+    "leaves at most.")
 
-MIN_OWN_SHARE = 0.01
-"""Share of a series' usage in the period that an incident differs by, at least."""
+HIGH_DROP_REST = Bound("shifts", "high_drop_rest", 0.2, "share", 0, 1,
+    "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
+    "leaves at most.")
 
-MIN_METRIC_SHARE = Decimal("0.001")
-"""Share of the metric's usage in the period, over all customers, below which an incident is low."""
+REGULAR = Bound("shifts", "min_regular_share", 0.2, "share", 0, 1,
+    "Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts.")
+
+MIN_OWN_SHARE = Bound("shifts", "min_own_share", 0.01, "share", 0, 1,
+    "Share of a series' usage in the period that an incident differs by, at least.")
+
+MIN_METRIC_SHARE = Bound("shifts", "min_metric_share", Decimal("0.001"), "share", 0, 1,
+    "Share of the metric's usage in the period, over all customers, below which an incident is low.")
+# fmt: on
+
+BOUNDS = (
+    MIN_EVENTS,
+    MIN_HOURLY_EVENTS,
+    MIN_QUANTITY_EVENTS,
+    MIN_CHANGE,
+    HIGH_SPIKE_SHARE,
+    HIGH_SPIKE_RATIO,
+    HIGH_DROP_SHARE,
+    HIGH_DROP_REST,
+    REGULAR,
+    MIN_OWN_SHARE,
+    MIN_METRIC_SHARE,
+)
 
 _MAX_GAP: dict[Step, timedelta] = {"day": timedelta(0), "hour": timedelta(hours=2)}
 _MAX_LEVEL_GAP = timedelta(days=2)
@@ -93,6 +118,14 @@ class Deviation:
     is_sparse_sum: bool = False
     """A quantity of fewer than `MIN_QUANTITY_EVENTS` events a step: one large event makes it any multiple of usual."""
 
+    is_mean: bool = False
+    """Whether `value` and `expected` are the means of all days after and before a new level, not of one week."""
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """`since` and `until`."""
+        return self.since, self.until
+
     @property
     def lasts(self) -> bool:
         """Whether it is a new level."""
@@ -118,10 +151,10 @@ def deviations(block: Block, grid: Grid, first: int) -> Iterator[Deviation]:
     """The deviations of a block's series from column `first` on."""
     known = max(1, int(np.count_nonzero(~grid.unknown)))
     events = np.nansum(block.values["count"], axis=1)
-    enough = np.flatnonzero(events >= max(MIN_EVENTS, MIN_HOURLY_EVENTS * known if grid.step == "hour" else 0))
+    enough = np.flatnonzero(events >= max(MIN_EVENTS(), MIN_HOURLY_EVENTS() * known if grid.step == "hour" else 0))
     counted = list(_judged(block, grid, first, "count", enough))
     yield from (deviation for _, deviation in counted)
-    dense = set(np.flatnonzero(events >= MIN_QUANTITY_EVENTS * known).tolist())
+    dense = set(np.flatnonzero(events >= MIN_QUANTITY_EVENTS() * known).tolist())
     moved = {row for row, _ in counted}
     for row, deviation in _judged(block, grid, first, "sum_quantity", np.array(sorted(dense | moved), np.intp)):
         if row in dense:
@@ -161,13 +194,16 @@ def _of_detection(
         if lasts:
             normal = np.full(end - start, anomaly.expected)
         excess = float(np.nansum(values[start:end] - normal))
-        least = max(MIN_CHANGE * abs(float(np.nansum(normal))), MIN_EVENTS if measure == "count" else 0.0)
+        least = max(MIN_CHANGE() * abs(float(np.nansum(normal))), MIN_EVENTS() if measure == "count" else 0.0)
         bucket = grid.starts[start + band.place]
         if bucket is None or not excess or abs(excess) < least:
             continue
         since, until = grid.span(start, end)
         up = excess > 0
         row = int(rows[anomaly.series])
+        if up and measure in block.excess:
+            bounded = _bounded(values[np.newaxis], first)[0, start:end]
+            block.excess[measure][row, start:end] = np.maximum(0.0, np.nan_to_num(bounded - normal))
         yield (
             row,
             Deviation(
@@ -244,23 +280,29 @@ def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:
     return anomaly.start, anomaly.end, True
 
 
-def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
+def with_sums(blocks: Iterable[Block], grid: Grid, first: int = 0) -> Iterator[Block]:
     """The blocks as they come, and last all their customers together, by metric.
 
     Where a customer fell silent for a while, the sum is learnt from as if it had not. Where one alone makes the sum
-    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop.
+    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop. Where one
+    customer makes half or more of all customers' excess (see `Block.excess`), the sum is without it: the excess is a
+    finding of that customer. From column `first` on a customer adds no more than `HIGH_SPIKE_RATIO` times the largest
+    of its values before: one wrong quantity is no usage of all.
     """
     sums: dict[str, dict[Metric, _Sum]] = {}
     for block in blocks:
+        block.excess.update({measure: np.zeros_like(block.values[measure]) for measure in MEASURES})
+        yield block
         for measure in MEASURES:
-            values = block.values[measure]
+            values = _bounded(block.values[measure], first)
             away = np.nan_to_num(while_away(values, grid.season) - values)
             for row, metric in enumerate(block.metrics):
-                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((3, len(grid.starts)))))
+                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((5, len(grid.starts)))))
                 so_far.values += values[row]
                 so_far.away += away[row]
                 so_far.most = np.maximum(so_far.most, away[row])
-        yield block
+                so_far.excess += block.excess[measure][row]
+                so_far.largest = np.maximum(so_far.largest, block.excess[measure][row])
     if sums:
         yield Block(
             customers=(None,) * len(sums),
@@ -270,24 +312,44 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
         )
 
 
+def _bounded(values: Floats, first: int) -> Floats:
+    if not first:
+        return values
+    largest = np.nan_to_num(values[:, :first]).max(axis=1, keepdims=True)
+    bounded = values.copy()
+    bounded[:, first:] = np.where(
+        largest > 0, np.minimum(values[:, first:], HIGH_SPIKE_RATIO() * largest), values[:, first:]
+    )
+    return bounded
+
+
 @dataclass(slots=True)
 class _Sum:
-    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have."""
+    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have;
+    the excess of those beyond their bands, and the largest of one of these.
+    """
 
     values: Floats
     away: Floats
     most: Floats
+    excess: Floats
+    largest: Floats
+
+    @property
+    def usual(self) -> Floats:
+        """The sums without the excess of a customer that makes half of all excess."""
+        return self.values - np.where(self.largest >= self.excess / 2, self.largest, 0.0)
 
     @property
     def learnt(self) -> Floats:
         """What there would have been without silences."""
-        return self.values + self.away
+        return self.usual + self.away
 
     @property
     def known(self) -> Floats:
         """The sums, NaN where one customer's silence makes much of the difference."""
-        alone = (self.away >= MIN_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
-        return np.where(alone, np.nan, self.values)
+        alone = (self.away >= MIN_CHANGE() * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
+        return np.where(alone, np.nan, self.usual)
 
 
 def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
@@ -305,7 +367,7 @@ def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
         by_day, usual = (
             np.vstack([by_measure[measure], unknown])[order][:, column] for by_measure in (whole.values, whole.learnt)
         )
-        silent = usual - np.nan_to_num(by_day) > MIN_CHANGE / 2 * usual
+        silent = usual - np.nan_to_num(by_day) > MIN_CHANGE() / 2 * usual
         values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
         learnt[measure] = filled(block.values[measure], silent, hours.season)
     return Block(block.customers, block.metrics, values, learnt)
@@ -342,8 +404,8 @@ def incidents(
 
     `silences`, called if there are drops, are times that another check reports: drops in them are left out.
     """
-    worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
-    remaining = _without_silences(_without_repeats(worth), silences)
+    worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE()]
+    remaining = _without_silences(_without_repeats(_without_echoes(worth)), silences)
     made = [_incident(examination, group) for group in _groups(remaining)]
     return sorted(
         made,
@@ -354,6 +416,20 @@ def incidents(
             str(incident.lead.customer_id or ""),
         ),
     )
+
+
+def _without_echoes(candidates: list[Deviation]) -> list[Deviation]:
+    """The deviations without spikes and drops in the time of a new level of the same series, to the same side."""
+    levels = [deviation for deviation in candidates if deviation.lasts]
+
+    def is_echo(deviation: Deviation) -> bool:
+        return not deviation.lasts and any(
+            (level.customer_id, level.metric_key) == (deviation.customer_id, deviation.metric_key)
+            and _beside(level, deviation)
+            for level in levels
+        )
+
+    return [deviation for deviation in candidates if not is_echo(deviation)]
 
 
 def _incident(examination: Examination, group: tuple[Deviation, ...]) -> Incident:
@@ -370,15 +446,15 @@ def _share(examination: Examination, deviation: Deviation) -> Decimal:
 
 
 def _severity(deviation: Deviation, share: Decimal) -> Severity:
-    if share < MIN_METRIC_SHARE:
+    if share < MIN_METRIC_SHARE():
         return "low"
     if not deviation.lasts and not deviation.is_sparse_sum:
         grave_rise = (
-            deviation.part >= HIGH_SPIKE_SHARE
-            and deviation.value >= HIGH_SPIKE_RATIO * deviation.expected
-            and deviation.used >= REGULAR
+            deviation.part >= HIGH_SPIKE_SHARE()
+            and deviation.value >= HIGH_SPIKE_RATIO() * deviation.expected
+            and deviation.used >= REGULAR()
         )
-        grave_drop = deviation.part >= HIGH_DROP_SHARE and deviation.value <= HIGH_DROP_REST * deviation.expected
+        grave_drop = deviation.part >= HIGH_DROP_SHARE() and deviation.value <= HIGH_DROP_REST() * deviation.expected
         if grave_rise if deviation.rises else grave_drop:
             return "high"
     return "medium"

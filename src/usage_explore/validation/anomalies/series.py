@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -32,19 +32,25 @@ from sqlalchemy import (
     true,
 )
 
+from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import sums
 from usage_explore.sql.filters import array
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]
 Group = Literal["customer_id", "none"]
 
-HISTORY = timedelta(weeks=8)
-"""Time before a period whose usage says what was usual when it began."""
+# fmt: off
+HISTORY = Bound("shifts", "history", timedelta(weeks=8), "weeks", 2, 52,
+    "Time before a period whose usage says what was usual when it began.")
+# fmt: on
+
+BOUNDS = (HISTORY,)
 
 MAX_STEPS = 10_000
 """Steps of a series that are read, the latest: more than a year of hours."""
@@ -107,13 +113,14 @@ class Block:
     """Some series: whose (None: all customers together) and of which metric, and their values, (series, column).
 
     `values` is float64 by what is measured, NaN where nothing is known. `learnt` is what is usual learnt from, where
-    that is not the values without their own silences.
+    that is not the values without their own silences. `excess` takes what deviations lie beyond what was expected.
     """
 
     customers: tuple[UUID | None, ...]
     metrics: tuple[str, ...]
     values: dict[Metric, Floats]
     learnt: dict[Metric, Floats] = field(default_factory=dict)
+    excess: dict[Metric, Floats] = field(default_factory=dict)
 
 
 def grid(examination: Examination, step: Step) -> Grid | None:
@@ -122,7 +129,7 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     None where there are none.
     """
     period, until = examination.period, examination.closed_until
-    since = max(period.span[0] - HISTORY, validators.EARLIEST)
+    since = max(period.span[0] - HISTORY(), validators.EARLIEST)
     query = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
     first = examination.connection.execute(filters.extent(examination.table, query)).one()[0]
     if first is None or max(first, since) >= until:
@@ -165,7 +172,9 @@ def blocks(
     if customers is None:
         partitions = examination.paths.metric_series(query, grid.edges, size, rows_statement)
     else:
-        partitions = examination.connection.execute(rows_statement).partitions(size)
+        partitions = _of_customers(examination, query, grid, size, customers) or examination.connection.execute(
+            rows_statement
+        ).partitions(size)
     for some in partitions:
         yield Block(
             customers=tuple(UUID(row.key) if group == "customer_id" else None for row in some),
@@ -175,6 +184,21 @@ def blocks(
                 "count": np.stack([grid.lay_out(row.buckets, row.counts) for row in some]),
             },
         )
+
+
+def _of_customers(
+    examination: Examination, query: AggregateQuery, grid: Grid, size: int, customers: Sequence[UUID]
+) -> Iterator[Sequence[Any]] | None:
+    """The series of some customers from the extract, customer by customer; None without one."""
+    try:
+        examination.paths.held(query)
+    except ExtractUnusable:
+        return None
+    queries = [query.replace(customer_id=customer) for customer in customers]
+    return chain.from_iterable(
+        examination.paths.metric_series(one, grid.edges, size, statement(examination.table, one, grid.edges))
+        for one in queries
+    )
 
 
 def statement(

@@ -25,26 +25,39 @@ from usage_explore.formatting import counted, short, span, span_in
 from usage_explore.query import validators
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination, Finding, Severity
 from usage_explore.validation.periods import INSTANT
 from usage_explore.validation.usage_sums import events_share
 
-HISTORY_DAYS = 28
-"""Days before, each with events, that say that usage is regular, and how much of it is usual."""
+# fmt: off
+HISTORY_DAYS = Bound("shifts", "zero_history_days", 28, "days", 7, 400,
+    "Days before, each with events, that say that usage is regular, and how much of it is usual.")
 
-MAX_CHANCE = 1e-6
-"""Probability of the days without events by the usage of those days, at most."""
+MAX_CHANCE = Bound("shifts", "max_chance", 1e-6, "probability", 0.000000000001, 0.1,
+    "Probability of the days without events by the usage of those days, at most.")
 
-MIN_USUAL_EVENTS = math.ceil(-math.log(MAX_CHANCE))
-"""Usual events a day from which a day without events is reported; more if the days differ by more than chance."""
+HIGH_SHARE = Bound("shifts", "high_zero_share", Decimal("0.1"), "share", 0, 1,
+    "Share of a customer's events in the period, missing, from which its days without events are high.")
 
-HIGH_SHARE = Decimal("0.1")
-"""Share of a customer's events in the period, missing, from which its days without events are high."""
+MEDIUM_SHARE = Bound("shifts", "medium_zero_share", Decimal("0.001"), "share", 0, 1,
+    "Share of all events of the period, missing, from which other ones are medium.")
+# fmt: on
 
-MEDIUM_SHARE = Decimal("0.001")
-"""Share of all events of the period, missing, from which other ones are medium."""
+BOUNDS = (
+    HISTORY_DAYS,
+    MAX_CHANCE,
+    HIGH_SHARE,
+    MEDIUM_SHARE,
+)
 
-_CHART_MARGIN = timedelta(days=28)
+
+def min_usual_events() -> int:
+    """Usual events a day from which a day without events is reported; more if the days differ by more than chance."""
+    return math.ceil(-math.log(MAX_CHANCE()))
+
+
+_CHART_MARGIN, _HOURS_MARGIN = timedelta(days=28), timedelta(days=4)
 _WEEK = 7
 _DAY = timedelta(days=1)
 
@@ -56,7 +69,8 @@ Counts = dict[UUID | None, npt.NDArray[np.float32]]
 class ZeroDays:
     """Days without events, `since` to `until`, half-open: a customer's, or of all customers together (None).
 
-    `usual` events would have come on them. `counted` is how many came on all other days of the period.
+    `usual` events would have come on them. `counted` is how many came on all other days of the period. `hours` is the
+    number of hours where they are no whole days.
     """
 
     customer_id: UUID | None
@@ -65,6 +79,12 @@ class ZeroDays:
     days: int
     usual: float
     counted: float
+    hours: int = 0
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """`since` and `until`."""
+        return self.since, self.until
 
     def overlaps(self, since: datetime, until: datetime) -> bool:
         """Whether the half-open span has a time in common."""
@@ -108,8 +128,8 @@ def _of_row(customer: UUID | None, row: Floats | npt.NDArray[np.float32], grid: 
         return
     known = ~np.isnan(row)
     for _, start, end in runs(zero[np.newaxis]):
-        before = np.flatnonzero(known[:start])[-HISTORY_DAYS:]
-        if len(before) < HISTORY_DAYS or not (row[before] > 0).all():
+        before = np.flatnonzero(known[:start])[-HISTORY_DAYS() :]
+        if len(before) < HISTORY_DAYS() or not (row[before] > 0).all():
             continue
         usual = _usual(row, before, range(start, end))
         if end > first and usual is not None:
@@ -127,10 +147,10 @@ def _usual(row: Floats | npt.NDArray[np.float32], before: npt.NDArray[np.intp], 
     phases = before % _WEEK
     means = np.array([row[before[phases == phase]].mean() for phase in range(_WEEK)])
     expected = means[phases]
-    dispersion = max(1.0, float(((row[before] - expected) ** 2 / expected).sum()) / (HISTORY_DAYS - _WEEK))
+    dispersion = max(1.0, float(((row[before] - expected) ** 2 / expected).sum()) / (HISTORY_DAYS() - _WEEK))
     usual = sum(min(float(means[day % _WEEK]), float(row[before].mean())) for day in days)
     weight = math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0
-    return usual if usual * weight >= -math.log(MAX_CHANCE) else None
+    return usual if usual * weight >= -math.log(MAX_CHANCE()) else None
 
 
 def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
@@ -141,25 +161,32 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     on = span(days.since.astimezone(zone), days.until.astimezone(zone))
     whose = "No customer has an event" if days.customer_id is None else f"Customer {days.customer_id} has no event"
     before = "there were" if days.customer_id is None else "it had"
+    usually = f"some on each of the {HISTORY_DAYS()} days before"
+    length, margin = ("days without events", counted(days.days, "day")), _CHART_MARGIN
+    if days.hours:
+        margin = _HOURS_MARGIN
+        on = f"{days.since.astimezone(zone):%-d %b %Y %H:%M} to {days.until.astimezone(zone):%-d %b %Y %H:%M}"
+        usually = "some in these hours of the weeks before"
+        length = ("hours without events", counted(days.hours, "hour"))
     return Finding(
         check=check,
         severity=_severity(examination, days),
-        sentence=f"{whose} on {on}, while {before} some on each of the {HISTORY_DAYS} days before: about"
+        sentence=f"{whose} on {on}, while {before} {usually}: about"
         f" {short(usual)} events stayed away, from {span_in(since, until, zone)}.",
         since=since,
         until=until,
         events=0,
         question=examination.aggregate_question(
-            since=max(days.since - _CHART_MARGIN, validators.EARLIEST),
-            until=max(min(days.until + _CHART_MARGIN, examination.closed_until), days.until),
-            bucket="day",
+            since=max(days.since - margin, validators.EARLIEST),
+            until=max(min(days.until + margin, examination.closed_until), days.until),
+            bucket="hour" if days.hours else "day",
             metric="count",
             **({} if days.customer_id is None else {"customer_id": days.customer_id}),
         ),
         **events_share(examination, usual),
         customer_id=days.customer_id,
         facts=(
-            ("days without events", counted(days.days, "day")),
+            length,
             ("measure", "events"),
             ("actual", "0"),
             ("expected", plain(usual)),
@@ -172,9 +199,9 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
 def _severity(examination: Examination, days: ZeroDays) -> Severity:
     if days.customer_id is None:
         return "high"
-    if Decimal(days.usual) >= HIGH_SHARE * Decimal(days.counted):
+    if Decimal(days.usual) >= HIGH_SHARE() * Decimal(days.counted):
         return "high"
-    return "medium" if Decimal(days.usual) >= MEDIUM_SHARE * examination.totals.events else "low"
+    return "medium" if Decimal(days.usual) >= MEDIUM_SHARE() * examination.totals.events else "low"
 
 
 def _span(examination: Examination, days: ZeroDays) -> tuple[datetime, datetime]:
@@ -189,7 +216,7 @@ def _span(examination: Examination, days: ZeroDays) -> tuple[datetime, datetime]
         result: datetime | None = examination.connection.execute(statement).scalar_one()
         return result
 
-    last = edge(func.max(time), max(days.since - HISTORY_DAYS * _DAY, validators.EARLIEST), days.since)
+    last = edge(func.max(time), max(days.since - HISTORY_DAYS() * _DAY, validators.EARLIEST), days.since)
     end = examination.closed_until
     back = edge(func.min(time), days.until, end) if days.until < end else None
     return days.since if last is None else last + INSTANT, back or end
@@ -198,7 +225,9 @@ def _span(examination: Examination, days: ZeroDays) -> tuple[datetime, datetime]
 def parameter() -> str:
     """What is judged, for the check's parameters."""
     return (
-        f"a customer with events on each of the {HISTORY_DAYS} days before, all its metrics together, that has none for"
-        f" a day or two, from about {MIN_USUAL_EVENTS} usual events a day on: a probability of {MAX_CHANCE:g} at most,"
+        f"a customer with events on each of the {HISTORY_DAYS()} days before, all its metrics together, that has none"
+        " for"
+        f" a day or two, from about {min_usual_events()} usual events a day on: a probability of {MAX_CHANCE():g} at"
+        " most,"
         " by the mean of the same weekdays and their variance; the same of all customers together, for any time: high"
     )

@@ -19,7 +19,10 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, in_loads, outside_loads
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
@@ -37,8 +40,12 @@ from usage_explore.validation.usage_sums import (
 if TYPE_CHECKING:
     import pandas as pd
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of a customer's own usage of the metric from which later usage is high."""
+# fmt: off
+HIGH_SHARE = Bound("after_finalization", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of a customer's own usage of the metric from which later usage is high.")
+# fmt: on
+
+BOUNDS = (HIGH_SHARE,)
 
 NAME = "after_finalization"
 _MAX_FACTS = 20
@@ -173,9 +180,9 @@ def _changes(examination: Examination, loads: Sequence[datetime] = ()) -> list[_
 
 
 def _severity(change: _Change) -> Severity:
-    if change.events < MIN_BATCH_EVENTS and change.own < LARGE_SHARE:
+    if change.events < MIN_BATCH_EVENTS() and change.own < LARGE_SHARE():
         return "low"
-    return "high" if change.own >= HIGH_SHARE else "medium"
+    return "high" if change.own >= HIGH_SHARE() else "medium"
 
 
 def _finding(examination: Examination, severity: Severity, change: _Change) -> Finding:
@@ -246,7 +253,7 @@ def _early(examination: Examination, changes: list[_Change]) -> Finding:
     before = sum(change.events_before for change in changes)
     return Finding(
         check=NAME,
-        severity="high" if later.events >= MIN_BATCH_EVENTS and share >= HIGH_SHARE else "medium",
+        severity="high" if later.events >= MIN_BATCH_EVENTS() and share >= HIGH_SHARE() else "medium",
         sentence=f"The period was finalized before it ended, {period.finalized_at.astimezone(period.zone).isoformat()}:"
         f" {counted(later.events, 'event')} of {counted(len(later.customers), 'customer')} arrived after that,"
         f" {percent(share)} of all; {before:,} of them had occurred by then.",
@@ -290,17 +297,19 @@ CHECK = Check(
     name=NAME,
     title="Arrived after finalization",
     means="This usage is on no invoice of the period: bill it with the next, or correct the invoice.",
-    parameters={
+    parameters=lambda: {
         "after": "ingested later than finalized_at, and by the time the data is looked at",
-        "high": f"{MIN_BATCH_EVENTS} events or more that change the events or the quantity of the customer's metric by"
-        f" {percent(HIGH_SHARE)} or more, or fewer that change them by {percent(LARGE_SHARE)} or more",
-        "low": f"fewer than {MIN_BATCH_EVENTS} events that change both by less than {percent(LARGE_SHARE)}",
+        "high": f"{MIN_BATCH_EVENTS()} events or more that change the events or the quantity of the customer's metric"
+        " by"
+        f" {percent(HIGH_SHARE())} or more, or fewer that change them by {percent(LARGE_SHARE())} or more",
+        "low": f"fewer than {MIN_BATCH_EVENTS()} events that change both by less than {percent(LARGE_SHARE())}",
         "bulk loads": "what came with bulk loads (see late_arrivals) after it is one finding: medium where that is the"
         " whole period, else high",
         "early": "of a period finalized before it ended all is one finding, the customers and metrics are in the sheet:"
-        f" high from {MIN_BATCH_EVENTS} events and {percent(HIGH_SHARE)} of the period's events on, else medium",
+        f" high from {MIN_BATCH_EVENTS()} events and {percent(HIGH_SHARE())} of the period's events on, else medium",
     },
     unit="events",
+    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
     needs="finalized_at",

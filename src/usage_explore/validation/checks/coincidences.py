@@ -38,31 +38,58 @@ from sqlalchemy import (
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
 
-MIN_EVIDENCE = 14.0
-"""Negative natural logarithm of the chance that unrelated events agree as often: 1 in 1,000,000."""
+# fmt: off
+MIN_EVIDENCE = Bound("look_alikes", "min_evidence", 14.0, "logarithm", 1, 200,
+    "Negative natural logarithm of the chance that unrelated events agree as often: 1 in 1,000,000.")
 
-MIN_TWIN_CELLS, MIN_TWIN_SHARE = 20, 0.9
-"""Different contents of one time, at least, and the share of them that there are exactly two events of, from which
-every event was sent twice."""
+MIN_TWIN_CELLS = Bound("look_alikes", "min_twin_cells", 20, "contents", 2, 100000,
+    "Different contents of one time, at least, and the share of them that there are exactly two events of, from "
+    "which every event was sent twice.")
 
-MIN_JUDGED_TIMES = 4
-"""Different times of a customer's metric in the period, at least, that say what is chance; with fewer nothing does."""
+MIN_TWIN_SHARE = Bound("look_alikes", "min_twin_share", 0.9, "share", 0.5, 1,
+    "Different contents of one time, at least, and the share of them that there are exactly two events of, from "
+    "which every event was sent twice.")
 
-MIN_IRREGULAR_SHARE = 0.9
-"""Share of times off the minute, or off the second, from which times are not on a grid."""
+MIN_JUDGED_TIMES = Bound("look_alikes", "min_judged_times", 4, "times", 2, 100000,
+    "Different times of a customer's metric in the period, at least, that say what is chance; with fewer nothing "
+    "does.")
 
-CHANCE_DEVIATIONS = 6
-"""Square roots of the expected number by which a day's equal events exceed those of other days; and 3 events beside."""
+MIN_IRREGULAR_SHARE = Bound("look_alikes", "min_irregular_share", 0.9, "share", 0, 1,
+    "Share of times off the minute, or off the second, from which times are not on a grid.")
 
-HISTORY, MIN_HISTORY_EVENTS = timedelta(weeks=4), 20
-"""Time before the period, and events of a customer's metric in it, at least, that say how many are usually equal."""
+CHANCE_DEVIATIONS = Bound("look_alikes", "chance_deviations", 6, "deviations", 1, 100,
+    "Square roots of the expected number by which a day's equal events exceed those of other days; and 3 events "
+    "beside.")
 
-MIN_HABIT_DAYS_SHARE = 0.5
-"""Share of the days with events in that time with equal events, from which equal events are the meter's habit."""
+HISTORY = Bound("look_alikes", "history", timedelta(weeks=4), "weeks", 1, 52,
+    "Time before the period, and events of a customer's metric in it, at least, that say how many are usually "
+    "equal.")
 
-MIN_ONE_CONTENT_SHARE = 0.9
-"""Share of pairs of events of neighbouring times that are of one content, from which content says nothing."""
+MIN_HISTORY_EVENTS = Bound("look_alikes", "min_history_events", 20, "events", 1, 1000000,
+    "Time before the period, and events of a customer's metric in it, at least, that say how many are usually "
+    "equal.")
+
+MIN_HABIT_DAYS_SHARE = Bound("look_alikes", "min_habit_days_share", 0.5, "share", 0, 1,
+    "Share of the days with events in that time with equal events, from which equal events are the meter's habit.")
+
+MIN_ONE_CONTENT_SHARE = Bound("look_alikes", "min_one_content_share", 0.9, "share", 0, 1,
+    "Share of pairs of events of neighbouring times that are of one content, from which content says nothing.")
+# fmt: on
+
+BOUNDS = (
+    MIN_EVIDENCE,
+    MIN_TWIN_CELLS,
+    MIN_TWIN_SHARE,
+    MIN_JUDGED_TIMES,
+    MIN_IRREGULAR_SHARE,
+    CHANCE_DEVIATIONS,
+    HISTORY,
+    MIN_HISTORY_EVENTS,
+    MIN_HABIT_DAYS_SHARE,
+    MIN_ONE_CONTENT_SHARE,
+)
 
 DAY = timedelta(days=1)
 
@@ -117,7 +144,7 @@ class Counts:
     @property
     def is_irregular(self) -> bool:
         """Whether the times are on no grid of minutes, and vary within the minute."""
-        return self.off_minute >= MIN_IRREGULAR_SHARE * self.times and 2 * self.offsets >= min(self.times, 60)
+        return self.off_minute >= MIN_IRREGULAR_SHARE() * self.times and 2 * self.offsets >= min(self.times, 60)
 
     @property
     def partner_share(self) -> float:
@@ -130,9 +157,9 @@ class Counts:
         if not self.equal:
             return False
         share, expected = self.equal / self.pairs, self.partner_share
-        are_twins = self.cells >= MIN_TWIN_CELLS and self.twins >= MIN_TWIN_SHARE * self.cells
-        return (share > expected and self.together / 2 * _divergence(share, expected) > MIN_EVIDENCE) or (
-            are_twins and (self.contents >= MIN_TWIN_CELLS or self.is_irregular)
+        are_twins = self.cells >= MIN_TWIN_CELLS() and self.twins >= MIN_TWIN_SHARE() * self.cells
+        return (share > expected and self.together / 2 * _divergence(share, expected) > MIN_EVIDENCE()) or (
+            are_twins and (self.contents >= MIN_TWIN_CELLS() or self.is_irregular)
         )
 
     def is_even_beyond_chance(self, others: Counts) -> bool:
@@ -148,14 +175,14 @@ class Counts:
             (others.equal + 1) / (others.pairs + 2),
         )
         share = self.even / self.shared
-        return share > expected and self.shared * _divergence(share, expected) > MIN_EVIDENCE
+        return share > expected and self.shared * _divergence(share, expected) > MIN_EVIDENCE()
 
     def share_times_beyond_chance(self, per_hour: int) -> bool:
         """Whether more pairs share their time than if all events lay in one hour of this many possible times."""
         expected = self.any_pairs / per_hour
         if not self.is_irregular or self.pairs <= expected:
             return False
-        return self.pairs * log(self.pairs / expected) - self.pairs + expected > MIN_EVIDENCE
+        return self.pairs * log(self.pairs / expected) - self.pairs + expected > MIN_EVIDENCE()
 
 
 def _divergence(share: float, expected: float) -> float:
@@ -363,8 +390,8 @@ def with_history(
 
     def is_usual(customer: UUID, metric: str, start: datetime) -> bool:
         history, counts = usual.get((customer, metric)), series[customer, metric][start]
-        differs = _sum(series[customer, metric].values()).partner_share < MIN_ONE_CONTENT_SHARE
-        if history is None or history.events < MIN_HISTORY_EVENTS or counts.contents > 1 or differs:
+        differs = _sum(series[customer, metric].values()).partner_share < MIN_ONE_CONTENT_SHARE()
+        if history is None or history.events < MIN_HISTORY_EVENTS() or counts.contents > 1 or differs:
             return False
         return not _exceeds(counts.superfluous, counts.events * history.superfluous / history.events)
 
@@ -383,7 +410,7 @@ def usual_days(series: Days, before: Days) -> list[Key]:
     for (customer, metric), days in series.items():
         known = before.get((customer, metric), {})
         history, used = _sum(known.values()), [counts for counts in known.values() if counts.events]
-        if history.events < MIN_HISTORY_EVENTS or not _is_habit(used):
+        if history.events < MIN_HISTORY_EVENTS() or not _is_habit(used):
             continue
         rate = history.superfluous / history.cells
         usual = {
@@ -398,7 +425,7 @@ def usual_days(series: Days, before: Days) -> list[Key]:
 
 
 def _is_habit(days: Sequence[Counts]) -> bool:
-    return sum(counts.superfluous > 0 for counts in days) >= MIN_HABIT_DAYS_SHARE * len(days)
+    return sum(counts.superfluous > 0 for counts in days) >= MIN_HABIT_DAYS_SHARE() * len(days)
 
 
 @dataclass(slots=True, eq=False)
@@ -439,7 +466,7 @@ class _Pool:
             return False
         expected, share = self.expected / self.pairs, self.equal / (self.pairs + self.others[0])
         independent = (self.together + self.others[1]) / 2
-        return share > expected and independent * _divergence(share, expected) > MIN_EVIDENCE
+        return share > expected and independent * _divergence(share, expected) > MIN_EVIDENCE()
 
 
 def _sum(days: Iterable[Counts]) -> Counts:
@@ -453,13 +480,13 @@ def _sum(days: Iterable[Counts]) -> Counts:
 def _judged(days: Mapping[datetime, Counts]) -> dict[datetime, Verdict]:
     whole = _sum(days.values())
     equal = {start: counts for start, counts in days.items() if counts.superfluous}
-    uneven = {start for start in equal if whole.times < MIN_JUDGED_TIMES or _is_uneven(start, days)}
+    uneven = {start for start in equal if whole.times < MIN_JUDGED_TIMES() or _is_uneven(start, days)}
     copies = {start for start, counts in equal.items() if _are_copies(counts, start in uneven)}
     copies |= {
         start
         for start, counts in equal.items()
         if start not in copies
-        and counts.times >= MIN_JUDGED_TIMES
+        and counts.times >= MIN_JUDGED_TIMES()
         and counts.is_even_beyond_chance(_sum(other for day, other in days.items() if day != start))
     }
     if _are_copies(whole, False) and (not copies or 2 * whole.equal >= whole.pairs):
@@ -472,9 +499,9 @@ def _judged(days: Mapping[datetime, Counts]) -> dict[datetime, Verdict]:
 def _are_copies(counts: Counts, is_uneven: bool) -> bool:
     if counts.agree_beyond_chance:
         return True
-    if counts.times < MIN_JUDGED_TIMES or 2 * counts.equal < counts.pairs:
+    if counts.times < MIN_JUDGED_TIMES() or 2 * counts.equal < counts.pairs:
         return False
-    if counts.off_second >= MIN_IRREGULAR_SHARE * counts.times:
+    if counts.off_second >= MIN_IRREGULAR_SHARE() * counts.times:
         return counts.share_times_beyond_chance(3_600_000)
     return is_uneven and counts.share_times_beyond_chance(3_600)
 
@@ -491,4 +518,4 @@ def _is_uneven(start: datetime, days: Mapping[datetime, Counts]) -> bool:
 
 def _exceeds(number: int, expected: float) -> bool:
     """Whether a number of equal events is more than chance makes of the expected one."""
-    return number > expected + CHANCE_DEVIATIONS * sqrt(expected) + CHANCE_DEVIATIONS / 2
+    return number > expected + CHANCE_DEVIATIONS() * sqrt(expected) + CHANCE_DEVIATIONS() / 2

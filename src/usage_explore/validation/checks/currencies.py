@@ -22,6 +22,8 @@ from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
+from usage_explore.validation import cost_drivers
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -48,23 +50,35 @@ NAME = "currencies"
 
 CUSTOMER = "customer_id"
 
-MIN_USUAL_SHARE = Decimal("0.95")
-"""Share of the costs of a price, dimension value or customer in one currency, from which that currency is usual."""
+# fmt: off
+MIN_USUAL_SHARE = Bound("currencies", "min_usual_share", Decimal("0.95"), "share", 0.5, 1,
+    "Share of the costs of a price, dimension value or customer in one currency, from which that currency is usual.")
 
-MIN_USUAL_EVENTS = 100
-"""Events with a cost, at least, that make a currency usual."""
+MIN_USUAL_EVENTS = Bound("currencies", "min_usual_events", 100, "events", 1, 1000000,
+    "Events with a cost, at least, that make a currency usual.")
 
-MIN_KEY_GAIN = 0.5
-"""Share of the events in other currencies than the most frequent one that a key explains, to be the deciding key."""
+MIN_KEY_GAIN = Bound("currencies", "min_key_gain", 0.5, "share", 0, 1,
+    "Share of the events in other currencies than the most frequent one that a key explains, to be the deciding "
+    "key.")
 
-HISTORY = timedelta(weeks=8)
-"""Time before the period whose costs say which currency is usual."""
+HISTORY = Bound("currencies", "history", timedelta(weeks=8), "weeks", 1, 52,
+    "Time before the period whose costs say which currency is usual.")
 
-MEDIUM_EVENTS = 10
-"""Events from which a finding is medium."""
+MEDIUM_EVENTS = Bound("currencies", "medium_events", 10, "events", 1, 1000000,
+    "Events from which a finding is medium.")
 
-MEDIUM_SHARE = Decimal("0.01")
-"""Share of the metric's events from which currencies without an amount are medium."""
+MEDIUM_SHARE = Bound("currencies", "medium_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the metric's events from which currencies without an amount are medium.")
+# fmt: on
+
+BOUNDS = (
+    MIN_USUAL_SHARE,
+    MIN_USUAL_EVENTS,
+    MIN_KEY_GAIN,
+    HISTORY,
+    MEDIUM_EVENTS,
+    MEDIUM_SHARE,
+)
 
 Fault = Literal["no currency", "no amount", "unusual"]
 
@@ -121,10 +135,10 @@ def examine(examination: Examination) -> Outcome:
     """What is wrong with the currencies of the period's costs."""
     table, period = examination.table, examination.period
     drawn = sampled(examination.rows(sample(table, period, examination.totals.events)))
-    key = next(iter(best_keys(drawn, _differing, MIN_KEY_GAIN, 1)), None)
+    key = next(iter(best_keys(drawn, _differing, MIN_KEY_GAIN(), 1)), None)
     rows = list(examination.rows(statement(table, period, key)))
     usual = _usual(rows, key)
-    before = preceding(period, HISTORY)
+    before = preceding(period, HISTORY())
     has_costs = any(row.costed and row.currency is not None for row in rows)
     history = list(examination.rows(statement(table, before, key))) if before and has_costs else []
     usual, changed = _with_history(usual, rows, history)
@@ -182,7 +196,7 @@ def _with_history(usual: Usual, rows: Sequence[Any], history: Sequence[Any]) -> 
         if customer in now
         and customer not in reported
         and now[customer][0] != currency
-        and now[customer][1] >= MIN_USUAL_SHARE
+        and now[customer][1] >= MIN_USUAL_SHARE()
     }
     return known, Usual(CUSTOMER, changed, changed.keys())
 
@@ -218,7 +232,7 @@ def _spelling_findings(examination: Examination) -> tuple[Finding, ...]:
 def _usual(rows: Sequence[Any], key: str | None) -> Usual:
     """What is usual for the key's values, else for all where most is in one currency, else for customers."""
     by_value = _shares((row.value, row) for row in rows)
-    if key is not None or (by_value and all(share >= MIN_USUAL_SHARE for _, share, _ in by_value.values())):
+    if key is not None or (by_value and all(share >= MIN_USUAL_SHARE() for _, share, _ in by_value.values())):
         return Usual(key or "", _settled(by_value))
     by_customer = _shares((str(row.customer_id), row) for row in rows)
     return Usual(CUSTOMER, _settled(by_customer))
@@ -246,7 +260,7 @@ def _settled(shares: Mapping[str | None, tuple[str, Decimal, int]]) -> dict[str 
     return {
         value: (currency, share)
         for value, (currency, share, events) in shares.items()
-        if share >= MIN_USUAL_SHARE and events >= MIN_USUAL_EVENTS
+        if share >= MIN_USUAL_SHARE() and events >= MIN_USUAL_EVENTS()
     }
 
 
@@ -278,13 +292,13 @@ def _finding(
     fields = held.fields(examination)
     customer = fields["customer_id"]
     whose = f"customer {customer}" if customer else counted(len(held.customers), "customer")
-    severity: Severity = "medium" if held.events >= MEDIUM_EVENTS else "low"
+    severity: Severity = "medium" if held.events >= MEDIUM_EVENTS() else "low"
     narrow: dict[str, Any] = valid_filters(customer_id=customer, metric_key=fields["metric_key"])
     if fault == "no currency":
         sentence = f"{events} of {data_value(subject or '')} by {whose} have a cost but no currency, {span}."
     elif fault == "no amount":
         whole = examination.totals.metrics[subject or ""][0]
-        severity = severity if part(held.events, whole) >= MEDIUM_SHARE else "low"
+        severity = severity if part(held.events, whole) >= MEDIUM_SHARE() else "low"
         sentence = f"{events} of {data_value(subject or '')} by {whose} have a currency but no cost, {span}."
     else:
         usually, share = usual.of[subject]
@@ -307,7 +321,7 @@ def _finding(
 
 def _since_when(examination: Examination, usual: Usual, value: str | None) -> str:
     """`are`, or `in the 56 days before the period were`."""
-    return f"in the {duration(HISTORY)} before the period were" if value in usual.before else "are"
+    return f"in the {duration(HISTORY())} before the period were" if value in usual.before else "are"
 
 
 def _owner_words(key: str, value: str | None) -> str:
@@ -350,20 +364,21 @@ CHECK = Check(
     title="Currencies of costs",
     means="The cost of these events is unknown, or counted in the wrong currency. This alone makes no invoice wrong,"
     " so no finding is high.",
-    parameters={
-        "incomplete": f"an amount without a currency, medium from {MEDIUM_EVENTS} events of a metric on; a currency"
-        f" without an amount, medium when it is also {percent(MEDIUM_SHARE)} of the metric's events; else low",
+    parameters=lambda: {
+        "incomplete": f"an amount without a currency, medium from {MEDIUM_EVENTS()} events of a metric on; a currency"
+        f" without an amount, medium when it is also {percent(MEDIUM_SHARE())} of the metric's events; else low",
         "usual": f"a price, a dimension or a customer, whichever decides on the currency, has one where"
-        f" {percent(MIN_USUAL_SHARE)} of its costs, of {MIN_USUAL_EVENTS} events at least, are in it",
-        "decides": f"the price or dimension that takes {percent(Decimal(str(MIN_KEY_GAIN)))} of what differs in a"
+        f" {percent(MIN_USUAL_SHARE())} of its costs, of {MIN_USUAL_EVENTS()} events at least, are in it",
+        "decides": f"the price or dimension that takes {percent(Decimal(str(MIN_KEY_GAIN())))} of what differs in a"
         " sample, else the customer",
-        "before": f"the {duration(HISTORY)} before the period say what is usual, where they have as many events; else"
+        "before": f"the {duration(HISTORY())} before the period say what is usual, where they have as many events; else"
         " the period does",
         "spelling": "a currency that is written in upper and lower case is one currency, and a low finding",
-        "unusual": f"a cost in another currency, medium from {MEDIUM_EVENTS} events on, else low",
+        "unusual": f"a cost in another currency, medium from {MEDIUM_EVENTS()} events on, else low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} of most events of each kind",
     },
     unit="events with a cost",
+    bounds=(*BOUNDS, *cost_drivers.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -6,7 +6,8 @@ hash first, which takes a quarter less time over 10 million events, then by them
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,24 +16,33 @@ from sqlalchemy import CTE, ColumnElement, Integer, Label, Select, Table, and_, 
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import batches, usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
-    SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
     batch_columns,
     batched,
     outcome,
+    small_batches,
 )
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
-from usage_explore.validation.periods import surroundings
+from usage_explore.validation.periods import at_times, surroundings
 
-KEY_MARGIN = timedelta(days=7)
-"""Time before and after the period in which other events of a key are looked for."""
+# fmt: off
+KEY_MARGIN = Bound("duplicates", "key_margin", timedelta(days=7), "days", 0, 400,
+    "Time before and after the period in which other events of a key are looked for.")
 
-HIGH_SHARE = Decimal("0.001")
-"""Share of a customer's own usage from which copies are high."""
+HIGH_SHARE = Bound("duplicates", "high_share", Decimal("0.001"), "share", 0, 1,
+    "Share of a customer's own usage from which copies are high.")
+# fmt: on
+
+BOUNDS = (
+    KEY_MARGIN,
+    HIGH_SHARE,
+)
 
 NAME = "duplicates"
 COPY, MOVED, REUSE = "copy", "moved", "reuse"
@@ -40,13 +50,13 @@ KIND_FACT = "kind of duplicate"
 """The fact of a finding that says which of these its events are."""
 
 
-def statement(table: Table, period: Period) -> Select[Any]:
-    """The superfluous events of a resolved period, see `batched`.
+def statement(table: Table, period: Period, times: Sequence[datetime] | None = None) -> Select[Any]:
+    """The superfluous events of a resolved period, see `batched`; of events at these times alone, if they are given.
 
     `kind` is `copy` where all is as in the first event of the key, `moved` where all but the time is, else `reuse`.
     `times` counts the events of the key with the content of the first, that one included.
     """
-    return batched(superfluous(table, period))
+    return batched(superfluous(table, period, times))
 
 
 def _beside_the_first(table: Table) -> list[Label[Any]]:
@@ -72,12 +82,33 @@ def _kind(arrived: Any) -> ColumnElement[str]:
     return case((and_(arrived.same, arrived.at_once), COPY), (arrived.same, MOVED), else_=REUSE)
 
 
-def superfluous(table: Table, period: Period) -> CTE:
-    """The superfluous events of a resolved period, with the `batch_columns`, `kind` and `times`."""
+def repeated_times(table: Table, period: Period) -> Select[Any]:
+    """The times of all events whose key, or its hash, occurs again."""
+    near, digest, shared = _shared(table, period, None)
+    return select(table.c.timestamp).where(near, digest.in_(select(shared.c.digest))).distinct()
+
+
+def _shared(
+    table: Table, period: Period, times: Sequence[datetime] | None
+) -> tuple[ColumnElement[bool], ColumnElement[int], CTE]:
+    """The condition on events around the period, the hash of a key, and the hashes that occur again."""
     c = table.c
-    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN())), *at_times(c.timestamp, times))
     digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
-    shared = select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared")
+    return (
+        near,
+        digest,
+        select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared"),
+    )
+
+
+def superfluous(table: Table, period: Period, times: Sequence[datetime] | None = None) -> CTE:
+    """The superfluous events of a resolved period, with the `batch_columns`, `kind` and `times`.
+
+    `times`, if given, are those of all events of `repeated_times`.
+    """
+    near, digest, shared = _shared(table, period, times)
+    c = table.c
     arrived = (
         select(
             *batch_columns(table),
@@ -90,8 +121,8 @@ def superfluous(table: Table, period: Period) -> CTE:
     )
     a = arrived.c
     kind = _kind(a).label("kind")
-    times = func.count().filter(a.same).over(partition_by=a.idempotency_key).label("times")
-    counted = select(arrived, kind, times).cte("counted")
+    sent = func.count().filter(a.same).over(partition_by=a.idempotency_key).label("times")
+    counted = select(arrived, kind, sent).cte("counted")
     n, helpers = counted.c, ("idempotency_key", "concerned", "arrival", "same", "at_once")
     return (
         select(*(column for column in n if column.name not in helpers))
@@ -120,7 +151,7 @@ def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[A
     time, key and id of the copy. `period` is the resolved period of the validation.
     """
     c = table.c
-    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN())))
     concerned = and_(*conditions(table, finding.question))
     keys = select(c.idempotency_key).where(concerned)
     arrived = (
@@ -149,7 +180,7 @@ def pairs(table: Table, period: Period, finding: Finding, most: int) -> Select[A
 
 
 def _severity(batch: Batch, own: Decimal) -> Severity:
-    return "high" if batch.kind != REUSE and own >= HIGH_SHARE else "medium"
+    return "high" if batch.kind != REUSE and own >= HIGH_SHARE() else "medium"
 
 
 def _predicate(batch: Batch) -> str:
@@ -174,7 +205,9 @@ _WORDING = BatchWording(
 
 def examine(examination: Examination) -> Outcome:
     """The batches of superfluous events by customer."""
-    rows = examination.rows(statement(examination.table, examination.period))
+    table, period = examination.table, examination.period
+    times = examination.times(repeated_times(table, period))
+    rows = () if times == [] else examination.rows(statement(table, period, times))
     return outcome(examination, rows, _WORDING, examination.totals.events)
 
 
@@ -182,15 +215,16 @@ CHECK = Check(
     name=NAME,
     title="Duplicate events",
     means="The customer is billed for each event that was sent again; a correct invoice counts one of each key.",
-    parameters={
-        "margin": f"keys are compared over the period and {duration(KEY_MARGIN)} before and after it",
+    parameters=lambda: {
+        "margin": f"keys are compared over the period and {duration(KEY_MARGIN())} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
-        "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE)} or more of the customer's"
+        "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
+        "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE())} or more of the customer's"
         " usage in the period",
     },
     unit="events",
+    bounds=(*BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -32,39 +32,54 @@ from usage_explore.sql.filters import (
     scope,
     within_bounds,
 )
+from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
     MIN_BATCH_EVENTS,
-    SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
     batch_columns,
     batched,
     outcome,
+    small_batches,
 )
+from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, outside_loads
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
-MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
-"""Difference of two clocks up to which a time is possible."""
+# fmt: off
+MAX_CLOCK_DIFFERENCE = Bound("impossible_times", "max_clock_difference", timedelta(minutes=5), "minutes", 0, 1440,
+    "Difference of two clocks up to which a time is possible.")
 
-MAX_AGE = timedelta(days=30)
-"""Time from an event to its arrival up to which its time is possible."""
+MAX_AGE = Bound("impossible_times", "max_age", timedelta(days=30), "days", 1, 4000,
+    "Time from an event to its arrival up to which its time is possible.")
 
-MAX_LOOKAHEAD = timedelta(days=400)
-"""Time after the period in which events that arrived in the period are looked for; future events are at any time."""
+MAX_LOOKAHEAD = Bound("impossible_times", "max_lookahead", timedelta(days=400), "days", 1, 4000,
+    "Time after the period in which events that arrived in the period are looked for; future events are at any "
+    "time.")
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of a customer's own usage in the period from which events beyond it are high."""
+HIGH_SHARE = Bound("impossible_times", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of a customer's own usage in the period from which events beyond it are high.")
 
 SENDER_DIMENSION = "api_key"
 """Dimension that tells a customer's senders apart; without it the customer is one sender."""
 
-FAST_CLOCK_SHARE = Decimal("0.5")
-"""Share of a sender's events ahead of their arrival from which its clock is fast."""
+FAST_CLOCK_SHARE = Bound("impossible_times", "fast_clock_share", Decimal("0.5"), "share", 0, 1,
+    "Share of a sender's events ahead of their arrival from which its clock is fast.")
+# fmt: on
+
+BOUNDS = (
+    MAX_CLOCK_DIFFERENCE,
+    MAX_AGE,
+    MAX_LOOKAHEAD,
+    HIGH_SHARE,
+    FAST_CLOCK_SHARE,
+)
 
 NAME = "impossible_times"
 AHEAD, BEYOND, PAST = "ahead", "beyond", "past"
@@ -79,8 +94,8 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     What came with the bulk loads of these times is never in the past: when it arrived is unknown.
     """
     c = table.c
-    ahead = c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE)
-    past = and_(c.ingested_at > c.timestamp + literal(MAX_AGE), *outside_loads(c.ingested_at, loads))
+    ahead = c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE())
+    past = and_(c.ingested_at > c.timestamp + literal(MAX_AGE()), *outside_loads(c.ingested_at, loads))
     impossible = (
         select(
             case((ahead, AHEAD), else_=PAST).label("kind"),
@@ -101,11 +116,11 @@ def beyond(table: Table, period: Period) -> Select[Any]:
     since, until = period.span
     after = period.replace(since=until, until=validators.LATEST)
     arrived = and_(
-        c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + MAX_LOOKAHEAD, validators.LATEST)
+        c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + MAX_LOOKAHEAD(), validators.LATEST)
     )
-    to_come = c.timestamp > (period.as_of or until) + MAX_CLOCK_DIFFERENCE
+    to_come = c.timestamp > (period.as_of or until) + MAX_CLOCK_DIFFERENCE()
     events = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
-        *conditions(table, after), c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE), or_(arrived, to_come)
+        *conditions(table, after), c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE()), or_(arrived, to_come)
     )
     return batched(events.cte("beyond"))
 
@@ -129,9 +144,9 @@ def skewed(table: Table, period: Period) -> Select[Any]:
             func.min(c.timestamp).label("first"),
             func.max(c.timestamp).label("last"),
         )
-        .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(MAX_CLOCK_DIFFERENCE))
+        .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(MAX_CLOCK_DIFFERENCE()))
         .group_by(c.customer_id, sender)
-        .having(func.count() >= MIN_BATCH_EVENTS)
+        .having(func.count() >= MIN_BATCH_EVENTS())
     )
 
 
@@ -153,7 +168,7 @@ def examine(examination: Examination) -> Outcome:
 
     def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == BEYOND:
-            return "high" if own >= HIGH_SHARE and batch.arrived[1] >= period.span[0] else "medium"
+            return "high" if own >= HIGH_SHARE() and batch.arrived[1] >= period.span[0] else "medium"
         return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
 
     wording = BatchWording(
@@ -201,7 +216,7 @@ def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:
     sent: dict[tuple[UUID, str | None], int] = defaultdict(int)
     for row in examination.rows(_sent(table, period, customers)):
         sent[row.customer_id, row.sender] = row.events
-    fast = [row for row in suspects if part(row.events, sent[row.customer_id, row.sender]) >= FAST_CLOCK_SHARE]
+    fast = [row for row in suspects if part(row.events, sent[row.customer_id, row.sender]) >= FAST_CLOCK_SHARE()]
     fast.sort(key=lambda row: (-row.events, row.customer_id, row.sender or ""))
     shown, note = limited(
         fast, "senders with a fast clock", lambda rest: counted(sum(row.events for row in rest), "event")
@@ -304,22 +319,24 @@ CHECK = Check(
     name=NAME,
     title="Impossible times",
     means="An event with a wrong time may be billed in the wrong period.",
-    parameters={
-        "ahead": f"occurred more than {duration(MAX_CLOCK_DIFFERENCE)} after it arrived: clocks may differ by as much",
-        "beyond": f"ahead, and after the period: arrived in it and occurred up to {duration(MAX_LOOKAHEAD)} after it,"
-        f" or still to occur as of the examination; high from {percent(HIGH_SHARE)} of the customer's usage of a"
+    parameters=lambda: {
+        "ahead": f"occurred more than {duration(MAX_CLOCK_DIFFERENCE())} after it arrived: clocks may differ by as"
+        " much",
+        "beyond": f"ahead, and after the period: arrived in it and occurred up to {duration(MAX_LOOKAHEAD())} after it,"
+        f" or still to occur as of the examination; high from {percent(HIGH_SHARE())} of the customer's usage of a"
         " metric on, else medium",
-        "past": f"occurred more than {duration(MAX_AGE)} before it arrived, unless it came with a bulk load (see"
+        "past": f"occurred more than {duration(MAX_AGE())} before it arrived, unless it came with a bulk load (see"
         " late_arrivals)",
-        "fast clock": f"of at least {MIN_BATCH_EVENTS} events of one customer and {SENDER_DIMENSION},"
-        f" {percent(FAST_CLOCK_SHARE)} or more occurred after they arrived, by {duration(MAX_CLOCK_DIFFERENCE)} at"
+        "fast clock": f"of at least {MIN_BATCH_EVENTS()} events of one customer and {SENDER_DIMENSION},"
+        f" {percent(FAST_CLOCK_SHARE())} or more occurred after they arrived, by {duration(MAX_CLOCK_DIFFERENCE())} at"
         " most",
         "out of bounds": "its timestamp or ingested_at lies outside 1970 to 2200, where no question finds it",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",
     },
     unit="events",
+    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *BATCH_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -18,9 +18,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.formatting import counted, duration, listed, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
-    SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
@@ -28,7 +28,11 @@ from usage_explore.validation.batches import (
     batched,
     is_soon,
     outcome,
+    small_batches,
 )
+from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import (
     MAX_LOAD_DURATION,
     MIN_LATE_LAG,
@@ -48,23 +52,34 @@ from usage_explore.validation.usage_sums import UsageSum
 if TYPE_CHECKING:
     import pandas as pd
 
-LATE_LAG_RATIO = 4
-"""An event is late if its lag is more than this many times the metric's ordinary lag."""
+# fmt: off
+LATE_LAG_RATIO = Bound("late_arrivals", "late_lag_ratio", 4, "factor", 1, 1000,
+    "An event is late if its lag is more than this many times the metric's ordinary lag.")
 
-HISTORY = timedelta(days=28)
-"""Time before the period whose events say what lag is ordinary."""
+HISTORY = Bound("late_arrivals", "history", timedelta(days=28), "days", 1, 400,
+    "Time before the period whose events say what lag is ordinary.")
 
-MIN_HISTORY_EVENTS = 50
-"""Events of a metric before the period, at least, that say what lag is ordinary."""
+MIN_HISTORY_EVENTS = Bound("late_arrivals", "min_history_events", 50, "events", 1, 1000000,
+    "Events of a metric before the period, at least, that say what lag is ordinary.")
 
-MEDIUM_SHARE = Decimal("0.001")
-"""Share of a customer's own usage from which a late batch is medium."""
+MEDIUM_SHARE = Bound("late_arrivals", "medium_share", Decimal("0.001"), "share", 0, 1,
+    "Share of a customer's own usage from which a late batch is medium.")
 
-LIKE_LAG_RATIO = 1.5
-"""Batches whose lags differ by less than this factor may be one incident."""
+LIKE_LAG_RATIO = Bound("late_arrivals", "like_lag_ratio", 1.5, "factor", 1, 1000,
+    "Batches whose lags differ by less than this factor may be one incident.")
 
-USUAL_LOAD_SHARE = Decimal("0.5")
-"""Share of the period's events from which bulk loads are the rule: their finding is low."""
+USUAL_LOAD_SHARE = Bound("late_arrivals", "usual_load_share", Decimal("0.5"), "share", 0, 1,
+    "Share of the period's events from which bulk loads are the rule: their finding is low.")
+# fmt: on
+
+BOUNDS = (
+    LATE_LAG_RATIO,
+    HISTORY,
+    MIN_HISTORY_EVENTS,
+    MEDIUM_SHARE,
+    LIKE_LAG_RATIO,
+    USUAL_LOAD_SHARE,
+)
 
 NAME = "late_arrivals"
 _LAG_QUANTILES = (0.5, 0.9, 0.99)
@@ -85,7 +100,7 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
             func.count().label("events"),
             quantiles.within_group(lag).cast(ARRAY(Interval)).label("quantiles"),
             func.max(lag).label("longest"),
-            func.count().filter(lag > literal(MIN_LATE_LAG)).label("late"),
+            func.count().filter(lag > literal(MIN_LATE_LAG())).label("late"),
         )
         .where(*conditions(table, period), *outside_loads(c.ingested_at, loads))
         .group_by(c.metric_key)
@@ -114,8 +129,8 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
         .where(
             *conditions(table, period),
             *outside_loads(c.ingested_at, loads),
-            lag > literal(MIN_LATE_LAG),
-            lag <= literal(MAX_AGE),
+            lag > literal(MIN_LATE_LAG()),
+            lag <= literal(MAX_AGE()),
         )
         .cte("late")
     )
@@ -127,7 +142,7 @@ def _clustered(late_events: CTE) -> CTE:
     e = late_events.c
     lag = e.ingested_at - e.timestamp
     shorter = func.lag(lag).over(partition_by=e.customer_id, order_by=lag)
-    marked = select(late_events, lag.label("lag"), case((lag > shorter * LIKE_LAG_RATIO, 1), else_=0).label("longer"))
+    marked = select(late_events, lag.label("lag"), case((lag > shorter * LIKE_LAG_RATIO(), 1), else_=0).label("longer"))
     m = marked.cte("by_lag")
     cluster = func.sum(m.c.longer).over(partition_by=m.c.customer_id, order_by=m.c.lag)
     columns = [column for column in m.c if column.name not in ("lag", "longer")]
@@ -139,20 +154,20 @@ def examine(examination: Examination) -> Outcome:
 
     What came with bulk loads is one finding, or nothing is judged where all did: when it arrived is unknown.
     """
-    lags = list(examination.rows(statement(examination.table, examination.period)))
+    lags = list(examination.extracted_rows(statement(examination.table, examination.period)))
     loads = bulk_loads(examination) if any(row.late for row in lags) else BulkLoads()
     if loads.usage and loads.events == examination.totals.events:
         return Outcome(
             skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.usage)}"
         )
     if loads.times:
-        lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
+        lags = list(examination.extracted_rows(statement(examination.table, examination.period, loads.times)))
     usual, unknown = _ordinary_lags(examination, lags)
-    bounds = {metric: max(MIN_LATE_LAG, LATE_LAG_RATIO * lag) for metric, lag in usual.items()}
+    bounds = {metric: max(MIN_LATE_LAG(), LATE_LAG_RATIO() * lag) for metric, lag in usual.items()}
     zone = examination.period.zone
 
     def severity(batch: Batch, own: Decimal) -> Severity:
-        return "medium" if own >= MEDIUM_SHARE else "low"
+        return "medium" if own >= MEDIUM_SHARE() else "low"
 
     def facts(affected: Batch) -> tuple[tuple[str, str], ...]:
         bound = min(bounds[metric] for metric in affected.metrics)
@@ -180,25 +195,27 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     before, the median of the period. The time before is read only if a metric's lag in the period raises its bound.
     """
     usual = {row.metric_key: row.quantiles[1] for row in lags}
-    slow = {metric for metric, lag in usual.items() if LATE_LAG_RATIO * lag > MIN_LATE_LAG}
+    slow = {metric for metric, lag in usual.items() if LATE_LAG_RATIO() * lag > MIN_LATE_LAG()}
     if not slow:
         return usual, ""
     known = {}
-    if before := preceding(examination.period, HISTORY):
+    if before := preceding(examination.period, HISTORY()):
         loads = load_times(examination, before)
-        known = {row.metric_key: row for row in examination.rows(statement(examination.table, before, loads))}
+        known = {row.metric_key: row for row in examination.extracted_rows(statement(examination.table, before, loads))}
     unknown = []
     for row in lags:
         if row.metric_key not in slow:
             continue
         history = known.get(row.metric_key)
-        if history is not None and history.events >= MIN_HISTORY_EVENTS:
+        if history is not None and history.events >= MIN_HISTORY_EVENTS():
             usual[row.metric_key] = min(row.quantiles[1], history.quantiles[1])
         else:
             usual[row.metric_key] = row.quantiles[0]
             unknown.append(row.metric_key)
-    note = f"the ordinary lag of {listed(unknown)} is the median of the period itself: fewer than {MIN_HISTORY_EVENTS}"
-    return usual, f"{note} events in the {duration(HISTORY)} before" if unknown else ""
+    note = (
+        f"the ordinary lag of {listed(unknown)} is the median of the period itself: fewer than {MIN_HISTORY_EVENTS()}"
+    )
+    return usual, f"{note} events in the {duration(HISTORY())} before" if unknown else ""
 
 
 def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Finding:
@@ -207,7 +224,7 @@ def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Findin
     return Finding(
         check=NAME,
         kind="bulk load",
-        severity="low" if share >= USUAL_LOAD_SHARE else "medium",
+        severity="low" if share >= USUAL_LOAD_SHARE() else "medium",
         sentence=f"{_together(examination, loads, usage)}; {percent(share)} of the period's events."
         " Arrival times unknown, lateness not judged.",
         question=examination.events_question(occurred_after=usage.since, occurred_before=usage.until),
@@ -252,7 +269,7 @@ def sheet(lags: list[Any]) -> pd.DataFrame:
 def _continues(batch: Batch, later: Batch) -> bool:
     """Whether a later batch arrived soon after, about as late: 4 days late, then 4 days 2 hours, not 2 days."""
     shortest, longest = batch.lags
-    is_alike = later.lags[0] <= LIKE_LAG_RATIO * longest and shortest <= LIKE_LAG_RATIO * later.lags[1]
+    is_alike = later.lags[0] <= LIKE_LAG_RATIO() * longest and shortest <= LIKE_LAG_RATIO() * later.lags[1]
     return is_alike and is_soon(batch.arrived[1], later.arrived[0])
 
 
@@ -265,24 +282,28 @@ CHECK = Check(
     name=NAME,
     title="Late arrivals",
     means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
-    parameters={
-        "late": f"a lag of more than {duration(MIN_LATE_LAG)}, and more than {LATE_LAG_RATIO} times the metric's"
-        f" ordinary lag: what 9 of 10 of its events take, in the period or in the {duration(HISTORY)} before it,"
-        f" whichever is shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie"
+    parameters=lambda: {
+        "late": f"a lag of more than {duration(MIN_LATE_LAG())}, and more than {LATE_LAG_RATIO()} times the metric's"
+        f" ordinary lag: what 9 of 10 of its events take, in the period or in the {duration(HISTORY())} before it,"
+        f" whichever is shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS()} events lie"
         " before it",
-        "bulk loads": f"most events of {MIN_LOADED_DAYS} days, or of all days, share an ingested_at (within"
-        f" {duration(MAX_LOAD_DURATION)}) that is more than {duration(MIN_LATE_LAG)} later, unless events of"
-        f" {MIN_NIGHTS} of the {NIGHTS} days before arrived together in time, as from a source that sends each night:"
+        "bulk loads": f"most events of {MIN_LOADED_DAYS()} days, or of all days, share an ingested_at (within"
+        f" {duration(MAX_LOAD_DURATION())}) that is more than {duration(MIN_LATE_LAG())} later, unless events of"
+        f" {MIN_NIGHTS()} of the {NIGHTS()} days before arrived together in time, as from a source that sends each"
+        " night:"
         " when they arrived is unknown, lateness is not judged;"
-        f" medium below {percent(USUAL_LOAD_SHARE)} of the period's events, else low,"
+        f" medium below {percent(USUAL_LOAD_SHARE())} of the period's events, else low,"
         " and skipped where all of them are",
-        "far past": f"later than {duration(MAX_AGE)} is an impossible time",
-        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; those of a"
-        f" metric that arrive within {duration(STEADY_GAP)} and about as late, by the factor {LIKE_LAG_RATIO}, are one"
-        f" incident; low ones are one finding; {SMALL_BATCHES}",
-        "medium": f"a batch that makes {percent(MEDIUM_SHARE)} or more of the customer's usage in the period",
+        "far past": f"later than {duration(MAX_AGE())} is an impossible time",
+        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP())} apart are one batch; those"
+        " of a"
+        f" metric that arrive within {duration(STEADY_GAP())} and about as late, by the factor {LIKE_LAG_RATIO()}, are"
+        " one"
+        f" incident; low ones are one finding; {small_batches()}",
+        "medium": f"a batch that makes {percent(MEDIUM_SHARE())} or more of the customer's usage in the period",
     },
     unit="events",
+    bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *BATCH_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -40,37 +40,47 @@ from sqlalchemy.dialects.postgresql import JSONB
 from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions, count
+from usage_explore.validation import batches, usage_sums
 from usage_explore.validation.batches import (
     BATCH_GAP,
-    SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
     batch_columns,
     batched,
     outcome,
+    small_batches,
 )
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences
-from usage_explore.validation.periods import part, preceding
+from usage_explore.validation.periods import at_times, part, preceding
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
 """Verdicts by customer, metric and day."""
 
-HIGH_EVENTS = 100
-"""Look-alikes in one batch, at least, of high severity."""
+# fmt: off
+HIGH_EVENTS = Bound("look_alikes", "high_events", 100, "events", 1, 1000000,
+    "Look-alikes in one batch, at least, of high severity.")
 
-HIGH_RESTATED_SHARE = Decimal("0.001")
-"""Share of a customer's own usage from which restated rows are high."""
+HIGH_RESTATED_SHARE = Bound("look_alikes", "high_restated_share", Decimal("0.001"), "share", 0, 1,
+    "Share of a customer's own usage from which restated rows are high.")
 
 NAME = "look_alikes"
 CERTAIN, COPIES, UNDECIDED, USUAL = "certain", "copies", "undecided", "usual"
 """Look-alikes of a metric whose times are finer than a millisecond; more than chance makes; possibly none; and of such
 times, but as many as the customer's metric had before the period."""
 
-MIN_FINE_SHARE = 0.5
-"""Share of a customer's look-alikes of a metric with times finer than a millisecond from which all are certain."""
+MIN_FINE_SHARE = Bound("look_alikes", "min_fine_share", 0.5, "share", 0, 1,
+    "Share of a customer's look-alikes of a metric with times finer than a millisecond from which all are certain.")
+# fmt: on
+
+BOUNDS = (
+    HIGH_EVENTS,
+    HIGH_RESTATED_SHARE,
+    MIN_FINE_SHARE,
+)
 
 _RESTATED = (
     "each is like a row of an earlier load in all but amounts, and has a hash of the row as its key: an export was"
@@ -84,8 +94,8 @@ _CHANCE = {
     CERTAIN: ": times to the microsecond do not agree by chance",
     COPIES: ": chance makes fewer",
     UNDECIDED: "; their times and quantities are so few that they may be copies or usage of its own",
-    USUAL: f"; there were as many in the {duration(coincidences.HISTORY)} before, so the meter sends equal events, or"
-    " has long sent events again",
+    USUAL: "; there were as many in the {history} before, so the meter sends equal events, or has long sent events"
+    " again",
 }
 
 RESTATED = "restated"
@@ -98,13 +108,34 @@ _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
 _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
-def statement(table: Table, period: Period, verdicts: Verdicts | None = None) -> Select[Any]:
-    """The look-alikes of a resolved period, see `batched`.
+def repeated_times(table: Table, period: Period) -> Select[Any]:
+    """The times of all events of which there are several with the same customer, metric and quantity."""
+    return select(_repeated(table, period, None).c.timestamp).distinct()
+
+
+def _repeated(table: Table, period: Period, times: Sequence[datetime] | None) -> CTE:
+    """What several events have in common: time, customer, metric and quantity."""
+    c = table.c
+    covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
+    return (
+        select(*covered)
+        .where(*conditions(table, period), *at_times(c.timestamp, times))
+        .group_by(*covered)
+        .having(func.count() > 1)
+        .cte("repeated")
+        .prefix_with("MATERIALIZED", dialect="postgresql")  # else each worker of the join makes it again
+    )
+
+
+def statement(
+    table: Table, period: Period, verdicts: Verdicts | None = None, times: Sequence[datetime] | None = None
+) -> Select[Any]:
+    """The look-alikes of a resolved period, see `batched`; of events at these `repeated_times`, if they are given.
 
     `kind` is RESTATED, CERTAIN (USUAL with that verdict), or the verdict on the customer's metric and day; UNDECIDED
     for all without `verdicts`. Others without a verdict are left out: they agree by chance.
     """
-    alike = _alike(table, period)
+    alike = _alike(table, period, times)
     if verdicts is None:
         return batched(alike)
     a, instant = alike.c, table.c.timestamp.type
@@ -131,19 +162,11 @@ def statement(table: Table, period: Period, verdicts: Verdicts | None = None) ->
     )
 
 
-def _alike(table: Table, period: Period) -> CTE:
+def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CTE:
     c = table.c
-    within = and_(*conditions(table, period))
-    covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
-    repeated = (
-        select(*covered)
-        .where(within)
-        .group_by(*covered)
-        .having(func.count() > 1)
-        .cte("repeated")
-        .prefix_with("MATERIALIZED", dialect="postgresql")  # else each worker of the join makes it again
-    )
-    content = [*covered, c.dimensions]
+    within = and_(*conditions(table, period), *at_times(c.timestamp, times))
+    repeated = _repeated(table, period, times)
+    content = [c.timestamp, c.customer_id, c.metric_key, c.quantity, c.dimensions]
     r = repeated.c
     by_key: dict[str, Any] = {"partition_by": [*content, c.idempotency_key], "order_by": [c.ingested_at, c.id]}
     candidates = (
@@ -188,7 +211,7 @@ def _alike(table: Table, period: Period) -> CTE:
     fine_share = func.avg(case((is_fine, 1.0), else_=0.0)).over(partition_by=[a.customer_id, a.metric_key])
     kind = case(
         (and_(a.exported, a.later, a.costs_differ), RESTATED),
-        (fine_share >= MIN_FINE_SHARE, CERTAIN),
+        (fine_share >= MIN_FINE_SHARE(), CERTAIN),
         else_=UNDECIDED,
     )
     return select(*kept, kind.label("kind")).where(a.arrival > 1).cte("alike")
@@ -199,10 +222,10 @@ def examine(examination: Examination) -> Outcome:
 
     def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == RESTATED:
-            return "high" if own >= HIGH_RESTATED_SHARE else "medium"
+            return "high" if own >= HIGH_RESTATED_SHARE() else "medium"
         if batch.kind in (UNDECIDED, USUAL):
             return "low"
-        if batch.events < HIGH_EVENTS:
+        if batch.events < HIGH_EVENTS():
             return "medium"
         question = metrics_query(
             examination,
@@ -212,7 +235,7 @@ def examine(examination: Examination) -> Outcome:
             occurred_before=batch.until,
         )
         around = examination.connection.execute(count(examination.table, question)).scalar_one()
-        return "high" if part(batch.events, around) >= LARGE_SHARE else "medium"
+        return "high" if part(batch.events, around) >= LARGE_SHARE() else "medium"
 
     def predicate(batch: Batch) -> str:
         return f": {_RESTATED}" if batch.kind == RESTATED else f": each is {_LIKE}"
@@ -221,16 +244,19 @@ def examine(examination: Examination) -> Outcome:
         check=NAME,
         severity=severity,
         predicate=predicate,
-        stray_predicate=lambda stray: predicate(stray) + _CHANCE.get(stray.kind, ""),
+        stray_predicate=lambda stray: (
+            predicate(stray) + _CHANCE.get(stray.kind, "").format(history=duration(coincidences.HISTORY()))
+        ),
         stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
     table, period = examination.table, examination.period
-    rows = list(examination.rows(statement(table, period)))
+    times = examination.times(repeated_times(table, period))
+    rows = [] if times == [] else list(examination.rows(statement(table, period, times=times)))
     unjudged = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED})
     certain = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == CERTAIN})
     verdicts = {**_verdicts(examination, unjudged), **_usual(examination, certain)}
     if unjudged or verdicts:
-        rows = list(examination.rows(statement(table, period, verdicts)))
+        rows = list(examination.rows(statement(table, period, verdicts, times)))
     rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 
@@ -245,7 +271,7 @@ def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series])
         series, lambda days: examination.rows(coincidences.shared_times(table, period, days))
     )
     copied = sorted({(customer, metric) for (customer, metric, _), verdict in verdicts.items() if verdict == "copies"})
-    before = preceding(period, coincidences.HISTORY)
+    before = preceding(period, coincidences.HISTORY())
     if before is None or not copied:
         return verdicts
     return coincidences.with_history(verdicts, series, _counted(examination, before, copied))
@@ -253,7 +279,7 @@ def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series])
 
 def _usual(examination: Examination, certain: Sequence[coincidences.Series]) -> Verdicts:
     """The days of these customers' metrics with no more equal events than before the period."""
-    before = preceding(examination.period, coincidences.HISTORY)
+    before = preceding(examination.period, coincidences.HISTORY())
     if before is None or not certain:
         return {}
     known = _counted(examination, before, certain)
@@ -349,25 +375,27 @@ CHECK = Check(
     name=NAME,
     title="Look-alike events",
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
-    parameters={
+    parameters=lambda: {
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts, of"
         " several at one instant any one",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "habit": "equal events with times finer than a millisecond that are, for their different contents, no more than"
-        f" in the {duration(coincidences.HISTORY)} before, and were on half of the days there: low",
+        f" in the {duration(coincidences.HISTORY())} before, and were on half of the days there: low",
         "chance": "not possible for times finer than a millisecond; else a day's events of one time must be equal more"
         " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
         " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or all are equal and as"
-        f" often as in the {duration(coincidences.HISTORY)} before, or there are fewer than"
-        f" {coincidences.MIN_JUDGED_TIMES} times, it is undecided and low; the rest is no finding",
+        f" often as in the {duration(coincidences.HISTORY())} before, or there are fewer than"
+        f" {coincidences.MIN_JUDGED_TIMES()} times, it is undecided and low; the rest is no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
-        f" {percent(HIGH_RESTATED_SHARE)} of the customer's usage on",
-        "high": f"a batch of {HIGH_EVENTS} or more that makes {percent(LARGE_SHARE)} or more of what the customer sent"
+        f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
+        "high": f"a batch of {HIGH_EVENTS()} or more that makes {percent(LARGE_SHARE())} or more of what the customer"
+        " sent"
         " meanwhile of its metrics",
     },
     unit="events",
+    bounds=(*BOUNDS, *coincidences.BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -13,6 +13,7 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -27,18 +28,32 @@ from usage_explore.validation.usage_sums import joined, sum_of_counted, valid_fi
 
 NAME = "new_usage"
 
-HISTORY = timedelta(days=90)
-"""Time before the period without usage, for usage to be new."""
+# fmt: off
+HISTORY = Bound("new_usage", "history", timedelta(days=90), "days", 1, 4000,
+    "Time before the period without usage, for usage to be new.")
 
-MIN_DATA_AGE = timedelta(days=14)
-"""Time from the organization's first event until usage can be new: before, everything would be."""
+MIN_DATA_AGE = Bound("new_usage", "min_data_age", timedelta(days=14), "days", 0, 4000,
+    "Time from the organization's first event until usage can be new: before, everything would be.")
 
-MIN_EVENTS = 10
-"""Events of a finding, at least: a first event may lack its subscription as any other may."""
+MIN_EVENTS = Bound("new_usage", "min_events", 10, "events", 1, 1000000,
+    "Events of a finding, at least: a first event may lack its subscription as any other may.")
 
-HIGH_SHARE, MEDIUM_SHARE = Decimal("0.01"), Decimal("0.001")
-"""Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium findings.
-"""
+HIGH_SHARE = Bound("new_usage", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium "
+    "findings.")
+
+MEDIUM_SHARE = Bound("new_usage", "medium_share", Decimal("0.001"), "share", 0, 1,
+    "Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium "
+    "findings.")
+# fmt: on
+
+BOUNDS = (
+    HISTORY,
+    MIN_DATA_AGE,
+    MIN_EVENTS,
+    HIGH_SHARE,
+    MEDIUM_SHARE,
+)
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -48,7 +63,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     with a subscription).
     """
     c, since = table.c, period.span[0]
-    read = period.replace(since=earlier(since, HISTORY), until=closed(period))
+    read = period.replace(since=earlier(since, HISTORY()), until=closed(period))
     return (
         select(
             c.customer_id,
@@ -72,15 +87,15 @@ def examine(examination: Examination) -> Outcome:
         return Outcome(
             note="the period is filtered to what has no subscription: whether there ever was one is not seen"
         )
-    rows = list(examination.rows(statement(examination.table, period)))
+    rows = list(examination.extracted_rows(statement(examination.table, period)))
     if not rows:
         return Outcome()
     if not any(row.subscribed for row in rows) and not examination.has_column("subscription_id"):
         return Outcome(
             skipped="no event of the organization has a subscription: whether new usage lacks one cannot be judged"
         )
-    began = max(period.span[0], min(row.first for row in rows) + MIN_DATA_AGE)
-    groups = [group for group in _groups(rows, began) if sum(row.events for row in group) >= MIN_EVENTS]
+    began = max(period.span[0], min(row.first for row in rows) + MIN_DATA_AGE())
+    groups = [group for group in _groups(rows, began) if sum(row.events for row in group) >= MIN_EVENTS()]
     groups.sort(key=lambda group: (-sum(row.events for row in group), str(group[0].customer_id), group[0].metric_key))
     known = {row.customer_id for row in rows if row.first < began}
     subscribed = {row.customer_id for row in rows if row.subscribed}
@@ -134,7 +149,7 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
         who = f"Customer {customer} is new, uses {names}, and never had a subscription"
         whole, of = examination.totals.events, "all"
     share = part(usage.events, whole)
-    severity: Severity = "high" if share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low"
+    severity: Severity = "high" if share >= HIGH_SHARE() else "medium" if share >= MEDIUM_SHARE() else "low"
     return Finding(
         check=NAME,
         severity="low" if known and not subscribed else severity,
@@ -150,17 +165,20 @@ CHECK = Check(
     name=NAME,
     title="New usage without a subscription",
     means="Usage began without a subscription: it is on no invoice, or on one without a contract.",
-    parameters={
-        "new": f"no usage in the {HISTORY.days} days before the period, nor in the first {MIN_DATA_AGE.days} days of"
+    parameters=lambda: {
+        "new": f"no usage in the {HISTORY().days} days before the period, nor in the first {MIN_DATA_AGE().days} days"
+        " of"
         " the data",
         "never": "none of the events has a subscription, but others of the organization have",
-        "floor": f"{MIN_EVENTS} events at least",
-        "severity": f"a new customer from {percent(HIGH_SHARE)} of the period's events on is high, from"
-        f" {percent(MEDIUM_SHARE)} on medium, else low; a known one's new metric the same, by the metric's events, but"
+        "floor": f"{MIN_EVENTS()} events at least",
+        "severity": f"a new customer from {percent(HIGH_SHARE())} of the period's events on is high, from"
+        f" {percent(MEDIUM_SHARE())} on medium, else low; a known one's new metric the same, by the metric's events,"
+        " but"
         " low where the customer has no subscription at all",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="customers' metrics",
+    bounds=BOUNDS,
     statement=statement,
     examine=examine,
 )

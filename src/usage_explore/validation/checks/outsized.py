@@ -19,50 +19,72 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
-    Double,
     Numeric,
     Select,
     Table,
     Text,
     Uuid,
     and_,
-    case,
     func,
-    literal,
     select,
 )
 
 from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
-from usage_explore.validation.periods import day_edges, day_number, earlier
+from usage_explore.validation.checks.multiplied import MIN_MULTIPLE, Run, runs
+from usage_explore.validation.checks.sizes import (
+    MIN_HISTORY_QUANTITIES,
+    MIN_HISTORY_SPAN,
+    SIZE_HISTORY,
+    SMALLEST_DEVIATION,
+    countable,
+    size_rows,
+)
+from usage_explore.validation.periods import day_edges, day_number
 
-SIZE_HISTORY = timedelta(weeks=8)
-"""Time before the period that says how large a customer's quantities are."""
+# fmt: off
+MIN_OTHER_EVENTS = Bound("quantities", "min_outsized_other_events", 1_000, "events", 1, 100000000,
+    "Positive quantities of other customers before the period, at least, that a customer without history is "
+    "compared with.")
 
-MIN_OTHER_EVENTS = 1_000
-"""Positive quantities of other customers before the period, at least, that a customer without history is compared with.
-"""
+OUTSIZED_RATIO = Bound("quantities", "outsized_ratio", 30, "factor", 1, 1000000,
+    "A quantity is outsized from this many times the largest one before.")
 
-MIN_HISTORY_QUANTITIES = 20
-"""Positive quantities of a customer's metric before the period, at least, that say how large they are."""
+MIN_OUTSIZED_EVENTS = Bound("quantities", "min_outsized_events", 3, "events", 1, 100000,
+    "So many outsized quantities of a customer's metric are unusual; fewer may be the tail of a wide distribution.")
 
-MIN_HISTORY_SPAN = timedelta(days=5)
-"""Time from the first to the last of these quantities, at least."""
+MIN_DEVIATIONS = Bound("quantities", "min_deviations", 6, "deviations", 1, 100,
+    "Fewer are unusual from this many standard deviations of the logarithms before, the customer's or the metric's.")
 
-OUTSIZED_RATIO = 30
-"""A quantity is outsized from this many times the largest one before."""
+MONTH_RATIO = Bound("quantities", "month_ratio", 10, "factor", 1, 1000000,
+    "A single quantity is outsized, however wide the distribution, from this many times all that was usual in as "
+    "long a time as the period: it alone is billed as ten such periods.")
 
-MIN_OUTSIZED_EVENTS = 3
-"""So many outsized quantities of a customer's metric are unusual; fewer may be the tail of a wide distribution."""
+MIN_MONTH_QUANTITIES = Bound("quantities", "min_month_quantities", 10, "events", 1, 1000000,
+    "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
+    "time.")
 
-MIN_DEVIATIONS = 6
-"""Fewer are unusual from this many standard deviations of the logarithms before, the customer's or the metric's."""
+MIN_MONTH_HISTORY = Bound("quantities", "min_month_history", timedelta(days=28), "days", 1, 400,
+    "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
+    "time.")
 
-SMALLEST_DEVIATION = 0.05
-"""The least standard deviation of logarithms: many customers send the same quantity every time."""
+MIN_MONTH_DEVIATIONS = Bound("quantities", "min_month_deviations", 3.5, "deviations", 0, 100,
+    "Standard deviations of the logarithms before, at least, of such a quantity.")
+# fmt: on
+
+BOUNDS = (
+    MIN_OTHER_EVENTS,
+    OUTSIZED_RATIO,
+    MIN_OUTSIZED_EVENTS,
+    MIN_DEVIATIONS,
+    MONTH_RATIO,
+    MIN_MONTH_QUANTITIES,
+    MIN_MONTH_HISTORY,
+    MIN_MONTH_DEVIATIONS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,47 +100,20 @@ class Size:
     usual: Decimal
     deviations: float
     whose: str
+    bound: Decimal | None = None
+    """The least outsized quantity; by default `OUTSIZED_RATIO` times the usual largest."""
+    run: Run | None = None
+    """The run of quantities that are a multiple of the usual median, if they are outsized for that."""
 
     @property
     def threshold(self) -> Decimal:
         """The least outsized quantity."""
-        return OUTSIZED_RATIO * self.usual
+        return OUTSIZED_RATIO() * self.usual if self.bound is None else self.bound
 
     @property
     def times(self) -> Decimal:
-        """The largest quantity as a multiple of the usual largest."""
-        return ratio(self.largest, self.usual)
-
-
-def sizes(table: Table, period: Period) -> Select[Any]:
-    """How large the positive quantities of a resolved period are, and those of the weeks before it.
-
-    Columns: `customer_id`, `metric_key`, `largest` numeric (NULL without any in the period), then of those before:
-    `before` bigint, `usual` numeric (the largest), `began`, `ended` timestamptz, and of their natural logarithms the
-    number `logs` bigint, the sum `log_sum` and the sum of squares `log_squares` double precision.
-    """
-    c = table.c
-    since = literal(period.span[0], c.timestamp.type)
-    before = c.timestamp < since
-    # beyond these a cast to double precision could fail
-    in_range = c.quantity.between(literal(Decimal("1E-150"), Numeric), literal(Decimal("1E150"), Numeric))
-    logarithm = case((in_range, func.ln(c.quantity.cast(Double)))).cast(Double)
-    return (
-        select(
-            c.customer_id,
-            c.metric_key,
-            func.max(c.quantity).filter(~before).label("largest"),
-            func.count().filter(before).label("before"),
-            func.max(c.quantity).filter(before).label("usual"),
-            func.min(c.timestamp).filter(before).label("began"),
-            func.max(c.timestamp).filter(before).label("ended"),
-            func.count(logarithm).filter(before).label("logs"),
-            func.coalesce(func.sum(logarithm).filter(before), 0.0).label("log_sum"),
-            func.coalesce(func.sum(logarithm * logarithm).filter(before), 0.0).label("log_squares"),
-        )
-        .where(*conditions(table, period.replace(since=earlier(period.span[0], SIZE_HISTORY))), *countable(table))
-        .group_by(c.customer_id, c.metric_key)
-    )
+        """The largest quantity as a multiple of the usual largest; of a run, its multiple of the usual median."""
+        return ratio(self.largest, self.usual) if self.run is None else Decimal(format(self.run.ratio, ".4g"))
 
 
 def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> Select[Any]:
@@ -148,18 +143,12 @@ def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> S
     )
 
 
-def countable(table: Table) -> list[ColumnElement[bool]]:
-    """Positive and finite: in PostgreSQL's order infinity and NaN follow every number."""
-    quantity = table.c.quantity
-    return [quantity > 0, quantity < literal(Decimal("Infinity"), Numeric)]
-
-
 def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
     """The customers' metrics with outsized quantities, and a note on those that could not be judged.
 
     A customer's metric with too few quantities before is compared with the other customers', if these have many.
     """
-    rows = list(examination.rows(sizes(examination.table, examination.period)))
+    rows = size_rows(examination)
     others: dict[str, list[tuple[Decimal, UUID]]] = defaultdict(list)
     events: Counter[str] = Counter()
     squares: dict[str, float] = defaultdict(float)
@@ -172,29 +161,51 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
     largest = {metric: heapq.nlargest(2, result) for metric, result in others.items()}
     result: list[Size] = []
     judged = unjudged = 0
+    multiples = {
+        (run.customer_id, run.metric_key): run for run in runs(examination) if run.multiplies and not run.factors
+    }
     for row in rows:
         if row.largest is None:
             continue
-        usual, whose = row.usual, "the customer's weeks before"
-        if row.before < MIN_HISTORY_QUANTITIES or row.ended - row.began < MIN_HISTORY_SPAN:
+        usual, whose, bound = row.usual, "the customer's weeks before", None
+        run = multiples.get((row.customer_id, row.metric_key))
+        month = _usual_in_period(examination, row)
+        if run is not None:
+            bound = run.boundary
+        elif month is not None and row.largest >= MONTH_RATIO() * month:
+            bound = min(MONTH_RATIO() * month, OUTSIZED_RATIO() * usual)
+        elif row.before < MIN_HISTORY_QUANTITIES() or row.ended - row.began < MIN_HISTORY_SPAN():
             beside = [quantity for quantity, customer in largest[row.metric_key] if customer != row.customer_id]
-            if events[row.metric_key] - row.before < MIN_OTHER_EVENTS or not beside:
+            if events[row.metric_key] - row.before < MIN_OTHER_EVENTS() or not beside:
                 unjudged += 1
                 continue
             usual, whose = beside[0], "the other customers"
         judged += 1
-        if row.largest >= OUTSIZED_RATIO * usual:
+        if bound is not None or row.largest >= OUTSIZED_RATIO() * usual:
             variances = [squares[row.metric_key] / max(1, freedom[row.metric_key])]
             variances.append(_spread(row.logs, row.log_sum, row.log_squares) / max(1, row.logs - 1))
             above = float(row.largest.ln()) - (row.log_sum / row.logs if row.logs else float(usual.ln()))
-            deviations = above / max(SMALLEST_DEVIATION, math.sqrt(max(variances)))
-            result.append(Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose))
+            deviations = above / max(SMALLEST_DEVIATION(), math.sqrt(max(variances)))
+            size = Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose, bound, run)
+            result.append(size)
     note = (
         f"whether quantities are far too large was not judged for {unjudged:,} of"
-        f" {judged + unjudged:,} customers' metrics: fewer than {MIN_HISTORY_QUANTITIES} positive quantities in"
-        f" the {SIZE_HISTORY.days // 7} weeks before"
+        f" {judged + unjudged:,} customers' metrics: fewer than {MIN_HISTORY_QUANTITIES()} positive quantities in"
+        f" the {SIZE_HISTORY().days // 7} weeks before"
     )
     return result, note if unjudged else ""
+
+
+def _usual_in_period(examination: Examination, row: Any) -> Decimal | None:
+    """What the customer's metric usually comes to in as long a time as the period; None where too little is known."""
+    if row.before < MIN_MONTH_QUANTITIES():
+        return None
+    since, until = examination.period.span
+    known = since - row.began
+    if known < MIN_MONTH_HISTORY():
+        return None
+    share = ratio(Decimal((until - since) // timedelta(seconds=1)), Decimal(known // timedelta(seconds=1)))
+    return Decimal(row.quantity_before) * share
 
 
 def _spread(count: int, total: float, squares: float) -> float:
@@ -210,14 +221,25 @@ def outsized(examination: Examination, sizes: Sequence[Size]) -> Iterator[tuple[
     days = examination.rows(outsized_days(examination.table, examination.period, sizes))
     for key, members in groupby(days, key=attrgetter("customer_id", "metric_key")):
         rows, size = list(members), by_key[key]
-        if size.deviations >= MIN_DEVIATIONS or sum(row.events for row in rows) >= MIN_OUTSIZED_EVENTS:
+        least = MIN_DEVIATIONS() if size.bound is None else MIN_MONTH_DEVIATIONS()
+        if size.run or size.deviations >= least or sum(row.events for row in rows) >= MIN_OUTSIZED_EVENTS():
             yield from ((size, row) for row in rows)
 
 
-PARAMETER = (
-    f"{OUTSIZED_RATIO} times the largest of at least {MIN_HISTORY_QUANTITIES} positive quantities of the customer's"
-    f" metric in the {SIZE_HISTORY.days // 7} weeks before, over {MIN_HISTORY_SPAN.days} days or more; with fewer, of"
-    f" all other customers, if these have {MIN_OTHER_EVENTS:,} before, else not judged. {MIN_OUTSIZED_EVENTS} such"
-    f" quantities, or one beyond {MIN_DEVIATIONS} standard deviations of the logarithms before"
-)
-"""The bounds in words, for the check's parameters."""
+def parameter() -> str:
+    """The bounds in words, for the check's parameters."""
+    return (
+        f"{OUTSIZED_RATIO()} times the largest of at least {MIN_HISTORY_QUANTITIES()} positive quantities of the"
+        " customer's"
+        f" metric in the {SIZE_HISTORY().days // 7} weeks before, over {MIN_HISTORY_SPAN().days} days or more; with"
+        " fewer, of"
+        f" all other customers, if these have {MIN_OTHER_EVENTS():,} before, else not judged. {MIN_OUTSIZED_EVENTS()}"
+        " such"
+        f" quantities, or one beyond {MIN_DEVIATIONS()} standard deviations of the logarithms before. One that is"
+        f" {MONTH_RATIO()} times all that is usual in as long a time as the period, by {MIN_MONTH_QUANTITIES()}"
+        " quantities of"
+        f" {MIN_MONTH_HISTORY().days} days or more, beyond {MIN_MONTH_DEVIATIONS()} deviations. A run of quantities"
+        " (see"
+        " runs"
+        f" of unit_slips) from {MIN_MULTIPLE()} times the usual median on that no unit explains"
+    )

@@ -41,10 +41,16 @@ from usage_explore.decimals import total
 from usage_explore.formatting import counted, data_value, in_sentence, percent, short, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
-from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
-from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
+from usage_explore.validation.checks import zero_hours
+from usage_explore.validation.checks.outsized import BOUNDS as OUTSIZED_BOUNDS
+from usage_explore.validation.checks.outsized import Size, outsized, outsized_metrics
+from usage_explore.validation.checks.outsized import parameter as outsized_parameter
+from usage_explore.validation.checks.sizes import BOUNDS as SIZE_BOUNDS
+from usage_explore.validation.checks.sizes import countable
 from usage_explore.validation.checks.zero_hours import (
     CHANCE_DEVIATIONS,
     HISTORY,
@@ -65,20 +71,34 @@ from usage_explore.validation.usage_sums import (
     quantity_share,
 )
 
-MIN_OTHER_EVENTS = 1_000
-"""Events of other customers, at least, that say that a kind does not occur if none of them is of it."""
+# fmt: off
+MIN_OTHER_EVENTS = Bound("quantities", "min_other_events", 1_000, "events", 1, 100000000,
+    "Events of other customers, at least, that say that a kind does not occur if none of them is of it.")
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of a customer's own quantity of the metric from which negative quantities are high."""
+HIGH_SHARE = Bound("quantities", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of a customer's own quantity of the metric from which negative quantities are high.")
 
-HIGH_ZERO_OWN_SHARE, HIGH_ZERO_SHARE = Decimal("0.5"), Decimal("0.01")
-"""Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high."""
+HIGH_ZERO_OWN_SHARE = Bound("quantities", "high_zero_own_share", Decimal("0.5"), "share", 0, 1,
+    "Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high.")
 
-SURELY_OUTSIZED_RATIO = 100
-"""A quantity this many times as large as the largest one before is no growth."""
+HIGH_ZERO_SHARE = Bound("quantities", "high_zero_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high.")
 
-GROWTH_SHARE = Decimal("0.5")
-"""Share of the customer's events of the metric from which outsized ones may be its growth."""
+SURELY_OUTSIZED_RATIO = Bound("quantities", "surely_outsized_ratio", 100, "factor", 1, 1000000,
+    "A quantity this many times as large as the largest one before is no growth.")
+
+GROWTH_SHARE = Bound("quantities", "growth_share", Decimal("0.5"), "share", 0, 1,
+    "Share of the customer's events of the metric from which outsized ones may be its growth.")
+# fmt: on
+
+BOUNDS = (
+    MIN_OTHER_EVENTS,
+    HIGH_SHARE,
+    HIGH_ZERO_OWN_SHARE,
+    HIGH_ZERO_SHARE,
+    SURELY_OUTSIZED_RATIO,
+    GROWTH_SHARE,
+)
 
 _MAX_FACTS = 20
 """Metrics that the facts of a finding list."""
@@ -138,7 +158,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
     suspects = select(cells.c.customer_id).where(or_(*(cells.c[kind] > 0 for kind in kinds(table))))
-    before = preceding(period, HISTORY)
+    before = preceding(period, HISTORY())
     history = (
         select(
             c.customer_id,
@@ -187,13 +207,13 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     k, h = known.c, history.c
     other_rate = func.coalesce(k.others / func.nullif(k.other_events, 0), 0.0)
     rate = func.greatest(func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0), other_rate)
-    nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS))
+    nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS()))
     expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
     is_unusual_day = k.events > case((expected == 0, 0.0), else_=chance_bound(expected))
     # of others too before the period: a fault of all customers is not taken for usual
     other_rate_before = (h[f"metric_{kind}"] - h[kind]) / func.nullif(h.metric_events - h.events, 0)
     before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), func.coalesce(other_rate_before, 0.0))
-    is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS, k.whole > chance_bound(k.whole_events * before_rate))
+    is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS(), k.whole > chance_bound(k.whole_events * before_rate))
     return (
         select(
             literal(kind).label("kind"),
@@ -282,7 +302,7 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
             size,
         )
 
-    rows = list(examination.rows(statement(examination.table, examination.period)))
+    rows = list(examination.extracted_rows(statement(examination.table, examination.period)))
     found = {(row.customer_id, row.metric_key, row.day) for row in rows if row.kind == ZERO}
     for row in rows:
         add(row.kind, row, row.expected)
@@ -299,23 +319,23 @@ def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> S
         return "high"
     own = _own(unusual, usage)
     if unusual.size is not None:
-        is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= GROWTH_SHARE
-        is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED_RATIO
-        return "high" if own >= LARGE_SHARE and is_sure else "medium"
-    if unusual.events < MIN_BATCH_EVENTS and (own < LARGE_SHARE or not _has_others(unusual, usage)):
+        is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= GROWTH_SHARE()
+        is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED_RATIO()
+        return "high" if own >= LARGE_SHARE() and is_sure else "medium"
+    if unusual.events < MIN_BATCH_EVENTS() and (own < LARGE_SHARE() or not _has_others(unusual, usage)):
         return "low"
     if unusual.kind == ZERO:
         of_all = _share(examination, unusual)["share"]
-        is_high = unusual.events >= MIN_BATCH_EVENTS and own >= HIGH_ZERO_OWN_SHARE and of_all >= HIGH_ZERO_SHARE
+        is_high = unusual.events >= MIN_BATCH_EVENTS() and own >= HIGH_ZERO_OWN_SHARE() and of_all >= HIGH_ZERO_SHARE()
     else:
-        is_high = own >= HIGH_SHARE
+        is_high = own >= HIGH_SHARE()
     return "high" if is_high else "medium"
 
 
 def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
     """Whether the customer has other usage of the metric, enough to tell what is usual, that a credit is taken off."""
     events, whole = usage[unusual.customer_id, unusual.metric_key]
-    return events - unusual.events >= MIN_BATCH_EVENTS and whole.is_finite() and whole > unusual.quantity
+    return events - unusual.events >= MIN_BATCH_EVENTS() and whole.is_finite() and whole > unusual.quantity
 
 
 def _own(unusual: _Unusual, usage: OwnUsage) -> Decimal:
@@ -333,8 +353,13 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
     if unusual.kind == UNCOUNTABLE:
         words += ", so there is no sum to bill"
     elif size := unusual.size:
-        words += f", up to {in_sentence(size.largest)}: {short(size.times)} times the largest of"
-        words += f" {size.whose}, {in_sentence(size.usual)}"
+        words += f", up to {in_sentence(size.largest)}: "
+        if size.run:
+            words += (
+                f"in the middle {short(size.times)} times the median of {size.whose}, {in_sentence(size.run.usual)}"
+            )
+        else:
+            words += f"{short(size.times)} times the largest of {size.whose}, {in_sentence(size.usual)}"
     else:
         usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f} such events"
         words += f", where {usual} would be usual"
@@ -417,30 +442,33 @@ CHECK = Check(
     title="Zero, negative, uncountable and outsized quantities",
     means="Zero is used and not billed, negative lowers the bill, with NaN or infinity there is no bill at all, and far"
     " too large a quantity is billed in full.",
-    parameters={
-        "unusual": f"a day of a customer's metric with more than expected, {CHANCE_DEVIATIONS} times the square root"
-        f" of that and {CHANCE_DEVIATIONS // 2} events beside; expected is the larger of the rates of the customer's"
+    parameters=lambda: {
+        "unusual": f"a day of a customer's metric with more than expected, {CHANCE_DEVIATIONS()} times the square root"
+        f" of that and {CHANCE_DEVIATIONS() // 2} events beside; expected is the larger of the rates of the customer's"
         " other days and of the other customers in the period; or every day, where the period has so many more than"
-        f" {MIN_HISTORY_EVENTS} events or more of the {HISTORY.days // 7} weeks before it lead to expect",
+        f" {MIN_HISTORY_EVENTS()} events or more of the {HISTORY().days // 7} weeks before it lead to expect",
         "zeros by hour": "a day's zeros at the hours of the week at which fewer than"
-        f" {percent(MAX_USUAL_ZERO_SHARE)} of the customer's events, at least {MIN_HOUR_EVENTS}, of the"
-        f" {HISTORY.days // 7} weeks before were zero, if more than these lead to expect in the same way; where zero is"
+        f" {percent(MAX_USUAL_ZERO_SHARE())} of the customer's events, at least {MIN_HOUR_EVENTS()}, of the"
+        f" {HISTORY().days // 7} weeks before were zero, if more than these lead to expect in the same way; where"
+        " zero is"
         " usual at other hours",
-        "outsized": OUTSIZED_PARAMETER,
-        "none": f"none is expected where none of at least {MIN_OTHER_EVENTS:,} events of other customers is of that"
+        "outsized": outsized_parameter(),
+        "none": f"none is expected where none of at least {MIN_OTHER_EVENTS():,} events of other customers is of that"
         " kind",
-        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS} events or more make {percent(HIGH_SHARE)}"
-        f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE)} or more of"
-        f" {MIN_BATCH_EVENTS} others'; zero when {MIN_BATCH_EVENTS} events or more make"
-        f" {percent(HIGH_ZERO_OWN_SHARE)} or more of the customer's events of the metric and"
-        f" {percent(HIGH_ZERO_SHARE)} of all customers'; outsized from {percent(LARGE_SHARE)} of the customer's"
+        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS()} events or more make"
+        f" {percent(HIGH_SHARE())}"
+        f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE())} or more of"
+        f" {MIN_BATCH_EVENTS()} others'; zero when {MIN_BATCH_EVENTS()} events or more make"
+        f" {percent(HIGH_ZERO_OWN_SHARE())} or more of the customer's events of the metric and"
+        f" {percent(HIGH_ZERO_SHARE())} of all customers'; outsized from {percent(LARGE_SHARE())} of the customer's"
         " quantity of the metric"
-        f" on, unless {percent(GROWTH_SHARE)} of its events are and none is {SURELY_OUTSIZED_RATIO} times as large,"
+        f" on, unless {percent(GROWTH_SHARE())} of its events are and none is {SURELY_OUTSIZED_RATIO()} times as large,"
         " which may be growth: else medium",
-        "low": f"fewer than {MIN_BATCH_EVENTS} events that make less; of several customers or metrics they are one"
+        "low": f"fewer than {MIN_BATCH_EVENTS()} events that make less; of several customers or metrics they are one"
         " finding",
     },
     unit="events",
+    bounds=(*BOUNDS, *zero_hours.BOUNDS, *OUTSIZED_BOUNDS, *SIZE_BOUNDS, *usage_sums.BOUNDS, MIN_BATCH_EVENTS),
     statement=statement,
     examine=examine,
 )

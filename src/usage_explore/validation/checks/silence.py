@@ -23,6 +23,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    and_,
     cast,
     extract,
     func,
@@ -38,6 +39,7 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -54,29 +56,62 @@ NAME = "silence"
 
 DAY = timedelta(days=1)
 
-MIN_SILENCE = timedelta(days=3)
-"""Time without events from which usage fell silent; at least this much of it lies in the period."""
+# fmt: off
+MIN_SILENCE = Bound("silence", "min_silence", timedelta(days=3), "days", 1, 400,
+    "Time without events from which usage fell silent; at least this much of it lies in the period.")
 
-HISTORY_DAYS = 28
-"""Days before a silence that say what is regular, and how long pauses are."""
+MIN_OUTAGE = Bound("silence", "min_outage", timedelta(hours=24), "hours", 1, 2400,
+    "Time from which a customer's whole usage fell silent if at least this many events would have come in it: "
+    "chance leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %.")
 
-MIN_KNOWN_DAYS = 14
-"""Days since the first event, at least, that say what is regular."""
+MIN_OUTAGE_EVENTS = Bound("silence", "min_outage_events", 50, "events", 1, 1000000,
+    "Time from which a customer's whole usage fell silent if at least this many events would have come in it: "
+    "chance leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %.")
 
-MIN_ACTIVE_DAYS_SHARE = Decimal("0.64")
-"""Share of those days with events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64."""
+HIGH_PAUSE_RATIO = Bound("silence", "high_pause_ratio", 3, "factor", 1, 100,
+    "A silence is high from this many times as long as any pause in the days before: usage that comes in bursts has "
+    "a pause twice as long as the longest of 28 days in one of a hundred months, three times as long in one of some "
+    "thousand.")
 
-MIN_PAUSE_RATIO = 2
-"""A silence is at least this many times as long as any pause in those days."""
+HISTORY_DAYS = Bound("silence", "history_days", 28, "days", 7, 400,
+    "Days before a silence that say what is regular, and how long pauses are.")
 
-MIN_EXPECTED_EVENTS = 20
-"""Events that would have come at the rate of those days, at least: fewer may stay away by chance."""
+MIN_KNOWN_DAYS = Bound("silence", "min_known_days", 14, "days", 1, 400,
+    "Days since the first event, at least, that say what is regular.")
 
-HIGH_SHARE, MEDIUM_SHARE = Decimal("0.01"), Decimal("0.001")
-"""Shares of the organization's events before, from which a customer's silence is high, and medium."""
+MIN_ACTIVE_DAYS_SHARE = Bound("silence", "min_active_days_share", Decimal("0.64"), "share", 0, 1,
+    "Share of those days with events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64.")
 
-MEDIUM_METRIC_SHARE = Decimal("0.01")
-"""Share of a metric's events before, from which a customer's silence in it is medium."""
+MIN_PAUSE_RATIO = Bound("silence", "min_pause_ratio", 2, "factor", 1, 100,
+    "A silence is at least this many times as long as any pause in those days.")
+
+MIN_EXPECTED_EVENTS = Bound("silence", "min_expected_events", 20, "events", 1, 1000000,
+    "Events that would have come at the rate of those days, at least: fewer may stay away by chance.")
+
+HIGH_SHARE = Bound("silence", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Shares of the organization's events before, from which a customer's silence is high, and medium.")
+
+MEDIUM_SHARE = Bound("silence", "medium_share", Decimal("0.001"), "share", 0, 1,
+    "Shares of the organization's events before, from which a customer's silence is high, and medium.")
+
+MEDIUM_METRIC_SHARE = Bound("silence", "medium_metric_share", Decimal("0.01"), "share", 0, 1,
+    "Share of a metric's events before, from which a customer's silence in it is medium.")
+# fmt: on
+
+BOUNDS = (
+    MIN_SILENCE,
+    MIN_OUTAGE,
+    MIN_OUTAGE_EVENTS,
+    HIGH_PAUSE_RATIO,
+    HISTORY_DAYS,
+    MIN_KNOWN_DAYS,
+    MIN_ACTIVE_DAYS_SHARE,
+    MIN_PAUSE_RATIO,
+    MIN_EXPECTED_EVENTS,
+    HIGH_SHARE,
+    MEDIUM_SHARE,
+    MEDIUM_METRIC_SHARE,
+)
 
 CHART_MARGIN = timedelta(days=7)
 """Time after a silence that its chart shows."""
@@ -98,6 +133,8 @@ class Silence:
     active: int
     usual: int
     missing: Decimal
+    longest: timedelta = timedelta(0)
+    """The longest pause in those days."""
 
     @property
     def length(self) -> timedelta:
@@ -124,10 +161,10 @@ def statement(table: Table, period: Period) -> Select[Any]:
     """The silences of customers (`metric_key` NULL) and of their usage of metrics, beside how many of both there are.
 
     Columns: `pairs` bigint, then all NULL where there are none: `customer_id`, `metric_key`, `last`, `back`
-    timestamptz, `days`, `active` integer, `usual` bigint.
+    timestamptz, `days`, `active` integer, `usual` bigint, `longest` integer (seconds of the longest pause).
     """
     since, end = period.span[0], closed(period)
-    read = period.replace(since=earlier(min(since, end), HISTORY_DAYS * DAY), until=end)
+    read = period.replace(since=earlier(min(since, end), HISTORY_DAYS() * DAY), until=end)
     c, instant = table.c, DateTime(timezone=True)
     day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(end, instant), type_=instant).label("day")
     time = c.timestamp
@@ -158,33 +195,48 @@ def statement(table: Table, period: Period) -> Select[Any]:
         every,
         # whole seconds: the longest of 28 days is found anew for every day, which numbers of any length make slow
         cast(extract("epoch", e.first - func.lag(e.last).over(**whose)), Integer).label("gap"),
-        func.lead(e.first).over(**whose).label("back"),
+        func.lead(e.first, type_=instant).over(**whose).label("back"),
         func.min(e.day).over(**whose).label("began"),
     ).cte("spaced")
     s = spaced.c
-    recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - HISTORY_DAYS, 0)}
+    recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - HISTORY_DAYS(), 0)}
     regular = select(
         s.customer_id,
         s.metric_key,
         s.last,
         s.back,
         func.coalesce(s.back, literal(end, instant)).label("end"),
-        func.least(s.day - s.began + 1, HISTORY_DAYS).label("days"),
+        func.least(s.day - s.began + 1, HISTORY_DAYS(), type_=Integer()).label("days"),
         func.count().over(**recent).label("active"),
         func.sum(s.events).over(**recent).label("usual"),
         func.max(s.gap).over(**recent).label("longest"),
     ).cte("regular")
     r = regular.c
     gap = cast(extract("epoch", r.end - r.last), Integer)
-    quiet = literal(MIN_SILENCE, Interval)
+    quiet, outage = literal(MIN_SILENCE(), Interval), literal(MIN_OUTAGE(), Interval)
+    inside = r.end - func.greatest(r.last, literal(since, instant))
+    is_outage = and_(
+        r.metric_key.is_(None),
+        inside >= outage,
+        cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_OUTAGE_EVENTS(),
+    )
     silences = (
-        select(r.customer_id, r.metric_key, r.last, r.back, r.days, r.active, cast(r.usual, Integer).label("usual"))
+        select(
+            r.customer_id,
+            r.metric_key,
+            r.last,
+            r.back,
+            r.days,
+            r.active,
+            cast(r.usual, Integer).label("usual"),
+            func.coalesce(r.longest, 0).label("longest"),
+        )
         .where(
-            r.end - func.greatest(r.last, literal(since, instant)) >= quiet,
-            or_(r.longest.is_(None), gap >= r.longest * MIN_PAUSE_RATIO),
-            r.days >= MIN_KNOWN_DAYS,
-            r.active >= r.days * literal(MIN_ACTIVE_DAYS_SHARE, Numeric),
-            cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_EXPECTED_EVENTS,
+            or_(inside >= quiet, is_outage),
+            or_(r.longest.is_(None), gap >= r.longest * MIN_PAUSE_RATIO()),
+            r.days >= MIN_KNOWN_DAYS(),
+            r.active >= r.days * literal(MIN_ACTIVE_DAYS_SHARE(), Numeric),
+            cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_EXPECTED_EVENTS(),
         )
         .cte("silences")
     )
@@ -218,12 +270,13 @@ def examine(examination: Examination) -> Outcome:
 
 
 def reported(examination: Examination) -> Iterator[Quiet]:
-    """The times that the check reports, for checks that leave them to it."""
+    """The silences of `MIN_SILENCE` or longer that the check reports, for checks that leave them to it."""
     judged = _judged(examination)
     if judged.last:
         yield Quiet(None, None, judged.last, closed(examination.period))
     for silence in judged.silences:
-        yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
+        if silence.length >= MIN_SILENCE():
+            yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
 
 
 def _judged(examination: Examination) -> _Judged:
@@ -243,7 +296,7 @@ def _judge(examination: Examination) -> _Judged:
             return _Judged(last)
         examination = _until(examination, last)
     looked_at, result = 0, []
-    for row in examination.rows(statement(examination.table, examination.period)):
+    for row in examination.extracted_rows(statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
             result.append(_silence(examination, row))
@@ -262,7 +315,10 @@ def _silence(examination: Examination, row: Any) -> Silence:
     since, end = examination.period.span[0], row.back or closed(examination.period)
     missed = Decimal((end - max(row.last, since)) // INSTANT) / (DAY // INSTANT)
     missing = Decimal(row.usual) * missed / row.days
-    return Silence(row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing)
+    longest = timedelta(seconds=row.longest)
+    return Silence(
+        row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing, longest
+    )
 
 
 def _without_parts(every: Iterable[Silence]) -> list[Silence]:
@@ -278,7 +334,7 @@ def _without_parts(every: Iterable[Silence]) -> list[Silence]:
             silence
             for silence in silences
             if silence.metric_key is not None
-            and not any(_within(mine, silence) and silence.length < mine.length + MIN_SILENCE for mine in own)
+            and not any(_within(mine, silence) and silence.length < mine.length + MIN_SILENCE() for mine in own)
         ]
     return reported
 
@@ -305,14 +361,14 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     )
     return Finding(
         check=NAME,
-        severity=_severity(metric, of_all),
+        severity=_severity(silence, of_all),
         sentence=f"{who} was regular ({regular}) and {lasted}: about {silence.missing:,.0f} events stayed away.",
         since=silence.last + INSTANT,
         until=silence.end,
         events=0,
         question=examination.aggregate_question(
             **valid_filters(customer_id=silence.customer_id, metric_key=metric),
-            since=earlier(silence.last, HISTORY_DAYS * DAY),
+            since=earlier(silence.last, HISTORY_DAYS() * DAY),
             until=min(silence.end + CHART_MARGIN, max(until, silence.end)),
         ),
         **events_share(examination, silence.missing, metric),
@@ -326,10 +382,11 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     )
 
 
-def _severity(metric: str | None, of_all: Decimal) -> Severity:
-    if metric is None:
-        return "high" if of_all >= HIGH_SHARE else "medium" if of_all >= MEDIUM_SHARE else "low"
-    return "medium" if of_all >= MEDIUM_METRIC_SHARE else "low"
+def _severity(silence: Silence, of_all: Decimal) -> Severity:
+    if silence.metric_key is None:
+        is_far = silence.length >= HIGH_PAUSE_RATIO() * silence.longest
+        return "high" if of_all >= HIGH_SHARE() and is_far else "medium" if of_all >= MEDIUM_SHARE() else "low"
+    return "medium" if of_all >= MEDIUM_METRIC_SHARE() else "low"
 
 
 def _last_event(examination: Examination, until: datetime) -> datetime | None:
@@ -339,12 +396,12 @@ def _last_event(examination: Examination, until: datetime) -> datetime | None:
     last: datetime | None = examination.connection.execute(
         select(func.max(time)).where(*conditions(table, every))
     ).scalar_one()
-    if last is None or until - last < MIN_SILENCE:
+    if last is None or until - last < MIN_SILENCE():
         return None
-    read = every.replace(since=earlier(last, HISTORY_DAYS * DAY), until=last + INSTANT)
+    read = every.replace(since=earlier(last, HISTORY_DAYS() * DAY), until=last + INSTANT)
     known = examination.connection.execute(_days_with_events(table, read)).all()
     longest = max((later.first - day.last for day, later in pairwise(known)), default=timedelta(0))
-    return last if until - last >= MIN_PAUSE_RATIO * longest else None
+    return last if until - last >= MIN_PAUSE_RATIO() * longest else None
 
 
 def _days_with_events(table: Table, period: Period) -> Select[Any, Any]:
@@ -371,7 +428,7 @@ def _data_end_finding(examination: Examination, last: datetime, until: datetime)
         since=last + INSTANT,
         until=until,
         events=0,
-        question=examination.aggregate_question(since=earlier(last, HISTORY_DAYS * DAY), until=until),
+        question=examination.aggregate_question(since=earlier(last, HISTORY_DAYS() * DAY), until=until),
         share=share,
         share_of="the period's time",
         facts=(("last event", local.isoformat()),),
@@ -384,22 +441,27 @@ CHECK = Check(
     title="Silence",
     means="Regular usage stopped: it was not sent or not ingested and is missing from the invoice, or the customer has"
     " left.",
-    parameters={
-        "end": f"the organization has no event for {MIN_SILENCE.days} days before the end of what is examined, and"
-        f" {MIN_PAUSE_RATIO} times as long as ever in the {HISTORY_DAYS} days before: one finding, high; silences"
+    parameters=lambda: {
+        "end": f"the organization has no event for {MIN_SILENCE().days} days before the end of what is examined, and"
+        f" {MIN_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before: one finding, high; silences"
         " are judged up to there",
-        "quiet": f"no events for {MIN_SILENCE.days} days at least, so much of it within the period",
-        "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE)} of the {HISTORY_DAYS} days before (of {MIN_KNOWN_DAYS}"
+        "quiet": f"no events for {MIN_SILENCE().days} days at least, so much of it within the period; no event of any"
+        f" metric of a customer for {duration(MIN_OUTAGE())}, if {MIN_OUTAGE_EVENTS()} would have come in that time",
+        "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE())} of the {HISTORY_DAYS()} days before (of"
+        f" {MIN_KNOWN_DAYS()}"
         " at least, where there are fewer since the first event)",
-        "longer": f"{MIN_PAUSE_RATIO} times as long as any silence in those days",
-        "expected": f"{MIN_EXPECTED_EVENTS} events at least would have come at the rate of those days",
-        "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE)} of all events,"
-        f" medium from {percent(MEDIUM_SHARE)} on, else low",
-        "metric": f"a customer's usage of one metric: medium where it was {percent(MEDIUM_METRIC_SHARE)} of the"
+        "longer": f"{MIN_PAUSE_RATIO()} times as long as any silence in those days",
+        "expected": f"{MIN_EXPECTED_EVENTS()} events at least would have come at the rate of those days",
+        "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE())} of all events"
+        " and"
+        f" was silent {HIGH_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before, medium from"
+        f" {percent(MEDIUM_SHARE())} on, else low",
+        "metric": f"a customer's usage of one metric: medium where it was {percent(MEDIUM_METRIC_SHARE())} of the"
         " metric's events, else low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",
     },
     unit="customers' metrics",
+    bounds=BOUNDS,
     statement=statement,
     examine=examine,
 )

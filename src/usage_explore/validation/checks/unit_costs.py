@@ -2,8 +2,8 @@
 
 A sample shows what a metric's unit cost depends on, beside its currency: up to two of the price and the dimensions,
 those that leave the least spread. Each group's band of usual unit costs is then computed from all its events, on the
-logarithm of the unit cost in steps of about 5 %. Only that logarithm is a float: it decides which events deviate. Sums
-and the excess are exact. Deviating events of a metric that are close in time are one incident, and one finding.
+logarithm of the unit cost in steps of about 0.5 %. Only that logarithm is a float: it decides which events deviate.
+Sums and the excess are exact. Deviating events of a metric that are close in time are one incident, and one finding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from functools import cached_property
-from math import ceil, log
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,8 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array
+from usage_explore.validation import cost_drivers
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -33,6 +34,20 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
+from usage_explore.validation.checks.unit_cost_bands import (
+    BAND_WIDTH,
+    CONSTANT_QUANTILES,
+    MAX_QUANTILE_FACTOR,
+    MIN_BAND_FACTOR,
+    MIN_CONSTANT_BAND_FACTOR,
+    MIN_GROUP_EVENTS,
+    MIN_HISTORY_EVENTS,
+    QUANTILES,
+    STEPS_PER_E,
+    Band,
+    bands_of,
+)
+from usage_explore.validation.checks.unit_cost_bands import BOUNDS as BAND_BOUNDS
 from usage_explore.validation.cost_drivers import (
     Keys,
     best_keys,
@@ -47,64 +62,50 @@ from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
 
-HISTORY = timedelta(days=30)
-"""Time before the period whose events say what is usual."""
-
-STEPS_PER_E = 20
-"""Steps of the natural logarithm of a unit cost; one is about 5 %."""
+# fmt: off
+HISTORY = Bound("unit_costs", "history", timedelta(days=30), "days", 1, 400,
+    "Time before the period whose events say what is usual.")
 
 MAX_KEYS = 2
 """Keys that a metric's unit cost may depend on."""
 
-MIN_GAIN = 0.25
-"""Share of the spread that a key takes away."""
+MIN_GAIN = Bound("unit_costs", "min_gain", 0.25, "share", 0, 1,
+    "Share of the spread that a key takes away.")
 
-MIN_GROUP_EVENTS = 30
-"""Events from which a group has a usual unit cost."""
+MAX_GAP = Bound("unit_costs", "max_gap", timedelta(days=3), "days", 0.01, 400,
+    "Time between events of one incident: nights and weekends lie between.")
 
-MIN_HISTORY_EVENTS = 200
-"""Events before the period from which they alone say what is usual; with fewer, the period's do too."""
+MAX_SPLIT_CUSTOMERS = Bound("unit_costs", "max_split_customers", 3, "customers", 0, 10000,
+    "Customers of an incident of `HIGH_FACTOR` that have a finding each: such a factor is a customer's wrong unit, "
+    "not a supplier's price.")
 
-QUANTILES = (0.1, 0.9)
-"""Quantiles of a group that its band is computed from: up to a tenth of the history may itself be wrong."""
+MIN_INCIDENT_EVENTS = Bound("unit_costs", "min_incident_events", 10, "events", 1, 1000000,
+    "Events of an incident; fewer are added up to one finding by metric and direction.")
 
-BAND_WIDTH = 2.5
-"""Distance of the band's edges from the median, in multiples of the distance of those quantiles."""
+HIGH_SHARE = Bound("unit_costs", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the period's cost in its currency from which an excess is high.")
 
-MIN_BAND_FACTOR = Decimal("1.5")
-"""Factor between the median and the band's edges, at least."""
+MIN_HIGH_EVENTS = Bound("unit_costs", "min_high_events", 50, "events", 1, 1000000,
+    "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
 
-MAX_QUANTILE_FACTOR = 5
-"""Factor between the quantiles up to which a group has a usual unit cost."""
+HIGH_FACTOR = Bound("unit_costs", "high_factor", 10, "factor", 1, 100000,
+    "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
+# fmt: on
 
-MAX_GAP = timedelta(hours=24)
-"""Time between events of one incident."""
+BOUNDS = (
+    HISTORY,
+    MIN_GAIN,
+    MAX_GAP,
+    MAX_SPLIT_CUSTOMERS,
+    MIN_INCIDENT_EVENTS,
+    HIGH_SHARE,
+    MIN_HIGH_EVENTS,
+    HIGH_FACTOR,
+)
 
-MIN_INCIDENT_EVENTS = 10
-"""Events of an incident; fewer are added up to one finding by metric and direction."""
-
-HIGH_SHARE = Decimal("0.01")
-"""Share of the period's cost in its currency from which an excess is high."""
-
-MIN_HIGH_EVENTS, HIGH_FACTOR = 50, 10
-"""Events, and factor between actual and usual cost, from which an incident is high whatever its share."""
-
-_RATE = Context(prec=12)
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MIN_FLOAT, _MAX_FLOAT = Decimal("1e-100"), Decimal("1e100")
 _KEY_COLUMNS = ("first_key", "second_key")
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A group's usual unit cost, and its lowest and highest usual step of the logarithm."""
-
-    metric: str
-    currency: str
-    values: tuple[str | None, ...]
-    usual: Decimal
-    low: int
-    high: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = No
             func.sum(func.abs(c.quantity)).label("quantity"),
             func.sum(func.abs(c.external_cost_amount)).label("cost"),
         )
-        .where(*with_cost(table, period.replace(since=earlier(since, HISTORY))))
+        .where(*with_cost(table, period.replace(since=earlier(since, HISTORY()))))
         .group_by(*columns)
     )
 
@@ -291,11 +292,11 @@ def examine(examination: Examination) -> Outcome:
     if examination.closed_until <= period.span[0]:
         return Outcome()
     closed = period.replace(until=examination.closed_until)
-    with_history = closed.replace(since=earlier(closed.span[0], HISTORY))
+    with_history = closed.replace(since=earlier(closed.span[0], HISTORY()))
     by_metric: dict[str, list[Any]] = {}
     for event in sampled(examination.rows(sample(table, with_history, examination.totals.events))):
         by_metric.setdefault(event.metric, []).append(event)
-    keys = {metric: best_keys(events, unit_cost_spread, MIN_GAIN, MAX_KEYS) for metric, events in by_metric.items()}
+    keys = {metric: best_keys(events, unit_cost_spread, MIN_GAIN(), MAX_KEYS) for metric, events in by_metric.items()}
     bands, left = bands_of(examination.rows(statement(table, closed, keys)))
     if not left:
         return Outcome(looked_at=len(bands))
@@ -307,48 +308,6 @@ def examine(examination: Examination) -> Outcome:
     return Outcome(findings=findings, looked_at=len(bands), note=note)
 
 
-def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
-    """The bands of the groups with a usual unit cost, and of these the bands that events of the period are outside of.
-
-    A group with too much spread has none: its cost does not depend on the quantity, or on something unknown.
-    """
-    groups: dict[Any, list[Any]] = {}
-    for row in rows:
-        if row.step is not None:
-            groups.setdefault((row.metric_key, row.currency, row.first_key, row.second_key), []).append(row)
-    bands, left = [], []
-    for (metric, currency, *values), members in groups.items():
-        before = [row for row in members if row.before]
-        known = before if sum(row.events for row in before) >= MIN_HISTORY_EVENTS else members
-        if sum(row.events for row in known) < MIN_GROUP_EVENTS:
-            continue
-        middle, (low, high) = _quantile(known, 0.5), (_quantile(known, share) for share in QUANTILES)
-        if high - low > STEPS_PER_E * log(MAX_QUANTILE_FACTOR):
-            continue
-        min_distance = ceil(STEPS_PER_E * log(MIN_BAND_FACTOR))
-        lowest = middle - max(min_distance, ceil(BAND_WIDTH * (middle - low)))
-        highest = middle + max(min_distance, ceil(BAND_WIDTH * (high - middle)))
-        usual_rows = [row for row in known if abs(row.step - middle) <= 1]
-        usual = _RATE.divide(
-            total(row.cost for row in usual_rows), total(row.quantity for row in usual_rows) or Decimal(1)
-        )
-        band = Band(metric, currency, tuple(values), usual, lowest, highest)
-        bands.append(band)
-        if any(not lowest <= row.step <= highest for row in members if not row.before):
-            left.append(band)
-    return bands, left
-
-
-def _quantile(rows: Sequence[Any], share: float) -> int:
-    """The step up to which this share of the events lies."""
-    left = share * sum(row.events for row in rows)
-    for row in sorted(rows, key=lambda row: row.step):
-        left -= row.events
-        if left <= 0:
-            return int(row.step)
-    raise LookupError("a group without events")
-
-
 def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Incident]]:
     """The incidents, and the events that are too few for one, added up by metric and direction."""
     series: dict[tuple[str, bool], list[Deviation]] = {}
@@ -357,12 +316,48 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
     large: list[Incident] = []
     small: list[Incident] = []
     for key, members in sorted(series.items()):
-        runs = [Incident(*key, run) for run in _runs(sorted(members, key=lambda member: member.row.first))]
-        large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS]
-        few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS for member in run.deviations]
+        runs = [
+            incident
+            for alike in _by_factor(*key, members)
+            for run in _runs(sorted(alike, key=lambda member: member.row.first))
+            for incident in _by_customer(Incident(*key, run))
+        ]
+        large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS()]
+        few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS() for member in run.deviations]
         if few:
             small.append(Incident(*key, few))
     return large, small
+
+
+def _is_far(incident: Incident) -> bool:
+    return incident.factor >= HIGH_FACTOR() or incident.factor * HIGH_FACTOR() <= 1
+
+
+def _by_factor(metric: str, too_high: bool, deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
+    """The deviations in groups whose factors lie `HIGH_FACTOR` apart: a new price is not a wrong unit."""
+    group: list[Deviation] = []
+    last: Decimal | None = None
+    for factor, deviation in sorted(
+        ((Incident(metric, too_high, [deviation]).factor, deviation) for deviation in deviations),
+        key=lambda pair: pair[0],
+    ):
+        if last is not None and factor > HIGH_FACTOR() * last:
+            yield group
+            group = []
+        group.append(deviation)
+        last = factor
+    if group:
+        yield group
+
+
+def _by_customer(incident: Incident) -> list[Incident]:
+    """The incident, or those of each of its few customers, see `MAX_SPLIT_CUSTOMERS`."""
+    if not _is_far(incident) or not 1 < len(incident.customers) <= MAX_SPLIT_CUSTOMERS():
+        return [incident]
+    return [
+        Incident(incident.metric, incident.too_high, [one for one in incident.deviations if one.row.customer_id == who])
+        for who in sorted(incident.customers)
+    ]
 
 
 def _runs(deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
@@ -371,7 +366,7 @@ def _runs(deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
     last: datetime | None = None
     for deviation in deviations:
         first, until = deviation.row.first, deviation.row.last + INSTANT
-        if last is not None and first - last > MAX_GAP:
+        if last is not None and first - last > MAX_GAP():
             yield run
             run = []
         last = max(last, until) if run and last else until
@@ -393,7 +388,7 @@ def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tupl
     findings = [_finding(examination, incident, share, _severity(incident, share[0])) for share, incident in shown]
     for incident in small:
         share = _share(examination, incident)
-        findings.append(_finding(examination, incident, share, "medium" if share[0] >= HIGH_SHARE else "low"))
+        findings.append(_finding(examination, incident, share, "medium" if share[0] >= HIGH_SHARE() else "low"))
     return tuple(findings), note
 
 
@@ -403,8 +398,7 @@ def _share(examination: Examination, incident: Incident) -> tuple[Decimal, str]:
 
 
 def _severity(incident: Incident, share: Decimal) -> Severity:
-    is_far = incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
-    return "high" if share >= HIGH_SHARE or (is_far and incident.events >= MIN_HIGH_EVENTS) else "medium"
+    return "high" if share >= HIGH_SHARE() or (_is_far(incident) and incident.events >= MIN_HIGH_EVENTS()) else "medium"
 
 
 def _finding(examination: Examination, incident: Incident, share: tuple[Decimal, str], severity: Severity) -> Finding:
@@ -479,20 +473,24 @@ CHECK = Check(
     title="Unit costs",
     means="What we are charged for a unit is not what it used to be: a supplier's price, or a unit, is wrong, and with"
     " it every invoice that passes the cost on.",
-    parameters={
-        "usual": f"the median of the group's events in the {HISTORY.days} days before the period, if there are"
-        f" {MIN_HISTORY_EVENTS}; else of the period's too, at least {MIN_GROUP_EVENTS}",
+    parameters=lambda: {
+        "usual": f"the median of the group's events in the {HISTORY().days} days before the period, if there are"
+        f" {MIN_HISTORY_EVENTS()}; else of the period's too, at least {MIN_GROUP_EVENTS()}",
         "group": f"metric and currency, and up to {MAX_KEYS} of the price and the dimensions, each of which takes"
-        f" {percent(Decimal(str(MIN_GAIN)))} of the spread of a sample",
-        "band": f"{BAND_WIDTH} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
-        f" least by the factor {MIN_BAND_FACTOR}; none if those quantiles are more than the factor"
-        f" {MAX_QUANTILE_FACTOR} apart",
-        "high": f"the excess is {percent(HIGH_SHARE)} of the period's cost in its currency, or {MIN_HIGH_EVENTS} events"
-        f" cost {HIGH_FACTOR} times as much or as little; other incidents are medium, and fewer than"
-        f" {MIN_INCIDENT_EVENTS} events with less excess low",
+        f" {percent(Decimal(str(MIN_GAIN())))} of the spread of a sample",
+        "band": f"{BAND_WIDTH()} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
+        f" least by the factor {MIN_BAND_FACTOR()}, or {MIN_CONSTANT_BAND_FACTOR()} where the quantiles"
+        f" {CONSTANT_QUANTILES[0]} and {CONSTANT_QUANTILES[1]} of {MIN_GROUP_EVENTS()} events or more before lie within"
+        f" {percent(Decimal(1) / STEPS_PER_E)} of it; none if those quantiles are more than the factor"
+        f" {MAX_QUANTILE_FACTOR()} apart",
+        "high": f"the excess is {percent(HIGH_SHARE())} of the period's cost in its currency, or {MIN_HIGH_EVENTS()}"
+        " events"
+        f" cost {HIGH_FACTOR()} times as much or as little; other incidents are medium, and fewer than"
+        f" {MIN_INCIDENT_EVENTS()} events with less excess low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="groups of costs",
+    bounds=(*BOUNDS, *BAND_BOUNDS, *cost_drivers.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -3,7 +3,8 @@
 A wrong unit multiplies every quantity alike, so all quartiles of a day move by the same factor; a few very large
 quantities, or a change in usage, move them differently. The database computes the quartiles of each day of a customer's
 metric. Each day is compared with the days before it, relative to how much those differ among themselves; days with a
-wrong unit are left out of the history.
+wrong unit are left out of the history. Runs of single events (`multiplied`) find the same where days have too few
+events, where only a part of them has the wrong unit, and where it begins or ends within a day; what both find is one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -27,6 +28,8 @@ from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation import usage_sums
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     SEVERITIES,
@@ -37,6 +40,10 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
+from usage_explore.validation.checks.multiplied import BOUNDS as MULTIPLIED_BOUNDS
+from usage_explore.validation.checks.multiplied import FACTORS, Run, judged_metrics, runs, spans_overlap
+from usage_explore.validation.checks.multiplied import parameter as runs_parameter
+from usage_explore.validation.checks.sizes import BOUNDS as SIZE_BOUNDS
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, earlier, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
@@ -49,26 +56,41 @@ from usage_explore.validation.usage_sums import (
 
 NAME = "unit_slips"  # in links, options and JSON
 
-FACTORS = (60, 1_000, 1_024)
-"""Factors between units: minutes and seconds, kilo, kibi."""
+# fmt: off
+HISTORY = Bound("unit_slips", "history", timedelta(days=28), "days", 1, 400,
+    "Time before the period in which a customer's history is looked for.")
 
-HISTORY = timedelta(days=28)
-"""Time before the period in which a customer's history is looked for."""
+MIN_HISTORY_DAYS = Bound("unit_slips", "min_history_days", 5, "days", 1, 400,
+    "Days of a customer's metric that a day is compared with: its latest ones before.")
 
-MIN_HISTORY_DAYS, MAX_HISTORY_DAYS = 5, 28
-"""Days of a customer's metric that a day is compared with: its latest ones before."""
+MAX_HISTORY_DAYS = Bound("unit_slips", "max_history_days", 28, "days", 1, 400,
+    "Days of a customer's metric that a day is compared with: its latest ones before.")
 
-MIN_DAILY_EVENTS = 8
-"""Positive quantities of a day from which it is judged and part of the history."""
+MIN_DAILY_EVENTS = Bound("unit_slips", "min_daily_events", 8, "events", 1, 100000,
+    "Positive quantities of a day from which it is judged and part of the history.")
 
-MIN_DEVIATION = 5
-"""Deviation of each quartile from the history, in multiples of the history's own spread."""
+MIN_DEVIATION = Bound("unit_slips", "min_deviation", 5, "spreads", 1, 100,
+    "Deviation of each quartile from the history, in multiples of the history's own spread.")
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of the customer's quantity of the metric, too much or missing, from which a finding is high."""
+HIGH_SHARE = Bound("unit_slips", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the customer's quantity of the metric, too much or missing, from which a finding is high.")
 
-MIN_HIGH_EVENTS = 20
-"""Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`."""
+MIN_HIGH_EVENTS = Bound("unit_slips", "min_high_events", 20, "events", 1, 1000000,
+    "Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`.")
+# fmt: on
+
+BOUNDS = (
+    HISTORY,
+    MIN_HISTORY_DAYS,
+    MAX_HISTORY_DAYS,
+    MIN_DAILY_EVENTS,
+    MIN_DEVIATION,
+    HIGH_SHARE,
+    MIN_HIGH_EVENTS,
+)
+
+SMALLEST_QUANTITY = Decimal("1E-150")
+"""The least positive quantity that runs of events are judged by."""
 
 _MAX_FACTOR_ERROR = math.log(1.5)
 """Distance of each quartile from the factor, as a logarithm; more if the history's spread is larger."""
@@ -87,6 +109,9 @@ _RATIO_ERRORS = 3
 
 _MEDIAN_ERROR = 1.2533
 """Standard error of the median of many values, in those of the mean."""
+
+_MAX_GAP = timedelta(days=1)
+"""Time between a run of events and days in a wrong unit that are one error."""
 
 _LOG_FACTORS = {sign * math.log(factor): (factor, sign) for factor in FACTORS for sign in (1, -1)}
 
@@ -123,23 +148,55 @@ class UnitError:
         return quantity / factor if self.multiplies else quantity * factor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _CustomerError:
-    """A unit error of one customer's metric."""
+    """A unit error of one customer's metric: its days, its run of single events, or both; and what it comes to."""
 
     customer_id: UUID
     metric_key: str
-    error: UnitError
+    errors: list[UnitError]
+    run: Run | None = None
+    events: int = 0
+    quantity: Decimal = Decimal(0)
+    costs: dict[str | None, Decimal] = field(default_factory=dict)
 
     @property
     def span(self) -> tuple[datetime, datetime]:
         """When its events occurred, half-open."""
-        return self.error.days[0].first, self.error.days[-1].last + INSTANT
+        spans = [(error.days[0].first, error.days[-1].last + INSTANT) for error in self.errors]
+        spans += [self.run.span] if self.run else []
+        return min(since for since, _ in spans), max(until for _, until in spans)
 
     @property
-    def events(self) -> int:
-        """The events of its days."""
-        return sum(day.events for day in self.error.days)
+    def multiplies(self) -> bool:
+        """Whether the quantities are too large."""
+        return self.run.multiplies if self.run else self.errors[0].multiplies
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """The factors that the ratio agrees with, the nearest first."""
+        return self.run.factors if self.run else self.errors[0].factors
+
+    @property
+    def ratio(self) -> float:
+        """How many times larger, or smaller, the quantities are."""
+        if self.run:
+            return self.run.ratio
+        return self.errors[0].ratio if self.multiplies else 1 / self.errors[0].ratio
+
+    @property
+    def usual(self) -> Decimal:
+        """The median before."""
+        return self.errors[0].usual if self.errors else self.run.usual if self.run else Decimal(0)
+
+    @property
+    def threshold(self) -> Decimal | None:
+        """The bound of the quantities concerned, None for all in the span."""
+        return self.run.threshold if self.run else None
+
+    def corrected(self, factor: int) -> Decimal:
+        """The quantity in the usual unit by a factor."""
+        return self.quantity / factor if self.multiplies else self.quantity * factor
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -149,7 +206,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     `quartiles` numeric[], `quantity` numeric, `first`, `last` timestamptz. Ordered by customer, metric and day.
     """
     c = table.c
-    widened = period.replace(since=earlier(period.span[0], HISTORY))
+    widened = period.replace(since=earlier(period.span[0], HISTORY()))
     day = day_number(c.timestamp, day_edges(widened)).label("day")
     quartiles = func.percentile_disc(array((0.25, 0.5, 0.75), Float()))
     return (
@@ -165,7 +222,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
         )
         .where(*conditions(table, widened), c.quantity > 0, _is_finite(c.quantity))
         .group_by(c.customer_id, c.metric_key, day)
-        .having(func.count() >= MIN_DAILY_EVENTS)
+        .having(func.count() >= MIN_DAILY_EVENTS())
         .order_by(c.customer_id, c.metric_key, day)
     )
 
@@ -178,8 +235,8 @@ def _is_finite(quantity: ColumnElement[Decimal]) -> ColumnElement[bool]:
 
 def unit_errors(days: Iterable[Day]) -> Iterator[UnitError]:
     """The unit errors among the days of one customer's metric, given in order."""
-    history: deque[tuple[float, ...]] = deque(maxlen=MAX_HISTORY_DAYS)
-    medians: deque[Decimal] = deque(maxlen=MAX_HISTORY_DAYS)
+    history: deque[tuple[float, ...]] = deque(maxlen=MAX_HISTORY_DAYS())
+    medians: deque[Decimal] = deque(maxlen=MAX_HISTORY_DAYS())
     run: list[tuple[Day, float]] = []
     for day in days:
         logs = tuple(map(_log, day.quartiles))
@@ -198,7 +255,7 @@ def unit_errors(days: Iterable[Day]) -> Iterator[UnitError]:
 
 def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float | None:
     """The logarithm of the factor by which a day's quartiles are shifted; None if it has no unit error."""
-    if len(history) < MIN_HISTORY_DAYS:
+    if len(history) < MIN_HISTORY_DAYS():
         return None
     shifts, spreads = [], []
     for index, value in enumerate(logs):
@@ -209,7 +266,7 @@ def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float 
     day_shift = median(shifts)
     factor = min(_LOG_FACTORS, key=lambda log: abs(log - day_shift))
     for shift, spread in zip(shifts, spreads, strict=True):
-        if abs(shift) <= MIN_DEVIATION * spread:
+        if abs(shift) <= MIN_DEVIATION() * spread:
             return None
         if abs(shift - factor) > max(_MAX_FACTOR_ERROR, _MAX_FACTOR_ERROR_SPREADS * spread):
             return None
@@ -244,33 +301,38 @@ def _log(quantity: Decimal) -> float:
 
 
 def examine(examination: Examination) -> Outcome:
-    """The unit errors with a day in the period, by customer and metric; partial if some had too few days to judge."""
+    """The unit errors with a day in the period, by customer and metric; partial if some had too few events to judge."""
     period = examination.period
     if examination.closed_until <= period.span[0]:
         return Outcome()
     closed = period.replace(until=examination.closed_until)
     errors: list[_CustomerError] = []
-    judged_days = judged_series = 0
-    rows = examination.rows(statement(examination.table, closed))
+    judged_days = 0
+    judged = judged_metrics(examination)
+    rows = examination.extracted_rows(statement(examination.table, closed))
     for (customer, metric), members in groupby(rows, key=attrgetter("customer_id", "metric_key")):
         days = [Day(row.day, row.quartiles, row.events, row.quantity, row.first, row.last) for row in members]
-        judged = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS:])
-        judged_days += judged
-        judged_series += judged > 0
-        for error in unit_errors(days):
+        inside_days = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS() :])
+        judged_days += inside_days
+        if inside_days:
+            judged.add((customer, metric))
+        for of_days in unit_errors(days):
             inside = tuple(
-                replace(day, first=max(day.first, period.span[0])) for day in error.days if day.last >= period.span[0]
+                replace(day, first=max(day.first, period.span[0])) for day in of_days.days if day.last >= period.span[0]
             )
             if inside:
-                errors.append(_CustomerError(customer, metric, replace(error, days=inside)))
+                errors.append(_CustomerError(customer, metric, [replace(of_days, days=inside)]))
+    errors = _with_runs(errors, runs(examination))
+    for error in errors:
+        error.events, error.quantity, error.costs = _totals(examination, error)
     ranked = sorted(zip(_severities(examination, errors), errors, strict=True), key=lambda pair: _rank(*pair))
     shown, more = limited(ranked, "unit errors", lambda rest: counted(sum(error.events for _, error in rest), "event"))
     notes = [more] if more else []
     series = count_series(examination, closed)
-    if sparse := series - judged_series:
+    if sparse := series - len(judged):
         notes.append(
-            f"{sparse:,} of {series:,} customers' metrics not judged: no day of at least {MIN_DAILY_EVENTS} positive"
-            f" quantities after {MIN_HISTORY_DAYS} such days"
+            f"{sparse:,} of {series:,} customers' metrics not judged: no day of at least {MIN_DAILY_EVENTS()} positive"
+            f" quantities after {MIN_HISTORY_DAYS()} such days"
         )
     return Outcome(
         findings=tuple(_finding(examination, severity, error) for severity, error in shown),
@@ -280,14 +342,33 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _with_runs(errors: list[_CustomerError], every: Iterable[Run]) -> list[_CustomerError]:
+    """The errors of days and those of runs of single events; what is one error is one of these."""
+    result = errors
+    for run in every:
+        same = [
+            error
+            for error in result
+            if (error.customer_id, error.metric_key, error.multiplies)
+            == (run.customer_id, run.metric_key, run.multiplies)
+            and error.run is None
+            and spans_overlap(error.span, run.span, _MAX_GAP)
+        ]
+        result = [error for error in result if error not in same]
+        if not run.factors:  # single events show that no unit explains it: the check of quantities reports it
+            continue
+        days = [error for found in same for error in found.errors]
+        result.append(_CustomerError(run.customer_id, run.metric_key, days if run.threshold is None else [], run))
+    return result
+
+
 def _severities(examination: Examination, errors: list[_CustomerError]) -> list[Severity]:
     usage = own_usage(examination, {error.customer_id for error in errors})
     severities: list[Severity] = []
     for error in errors:
-        quantity = total(day.quantity for day in error.error.days)
-        wrong = part(quantity - error.error.corrected(quantity), usage[error.customer_id, error.metric_key][1])
+        wrong = part(error.quantity - error.corrected(error.factors[0]), usage[error.customer_id, error.metric_key][1])
         severities.append(
-            "high" if wrong >= (HIGH_SHARE if error.events >= MIN_HIGH_EVENTS else LARGE_SHARE) else "medium"
+            "high" if wrong >= (HIGH_SHARE() if error.events >= MIN_HIGH_EVENTS() else LARGE_SHARE()) else "medium"
         )
     return severities
 
@@ -296,36 +377,46 @@ def _rank(severity: Severity, error: _CustomerError) -> tuple[Any, ...]:
     return list(SEVERITIES).index(severity), -error.events, error.customer_id, error.metric_key, error.span
 
 
-def _finding(examination: Examination, severity: Severity, customer_error: _CustomerError) -> Finding:
-    error, customer, metric = customer_error.error, customer_error.customer_id, customer_error.metric_key
-    since, until = customer_error.span
-    events, quantity, costs = _totals(examination, customer_error)
-    ratio = error.ratio if error.multiplies else 1 / error.ratio
+def _finding(examination: Examination, severity: Severity, error: _CustomerError) -> Finding:
+    customer, metric = error.customer_id, error.metric_key
+    since, until = error.span
+    days = [day for of_days in error.errors for day in of_days.days]
     compared = "times" if error.multiplies else "times smaller than"
+    if error.run is None:
+        what = f"on {counted(len(days), 'day')} all quartiles of the quantities are"
+    elif error.threshold is None:
+        what = "the quantities are"
+    else:
+        what = f"{percent(Decimal(str(round(error.run.far_share, 3))))} of the quantities in that time are"
+    medians = ", ".join(plain(day.quartiles[1]) for day in days[: MAX_HISTORY_DAYS()])
+    bound: dict[str, object] = {}
+    if error.threshold is not None:
+        bound = {"quantity_min" if error.multiplies else "quantity_max": error.threshold}
+        if not error.multiplies:
+            bound["quantity_min"] = SMALLEST_QUANTITY
     return Finding(
         check=NAME,
         severity=severity,
-        sentence=f"{counted(events, 'event')} of customer {customer}, {data_value(metric)},"
-        f" {span_in(since, until, examination.period.zone)}: on {counted(len(error.days), 'day')} all quartiles of the"
-        f" quantities are about {ratio:,.0f} {compared} those of the customer's days before, as a unit wrong by"
-        f" {factor_words(error.factors)} makes them.",
+        sentence=f"{counted(error.events, 'event')} of customer {customer}, {data_value(metric)},"
+        f" {span_in(since, until, examination.period.zone)}: {what} about {error.ratio:,.0f} {compared} those of the"
+        f" customer's days before, as a unit wrong by {factor_words(error.factors)} makes them.",
         since=since,
         until=until,
-        events=events,
-        quantity=quantity,
-        amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
-        **quantity_share(examination, {metric: quantity}),
+        events=error.events,
+        quantity=error.quantity,
+        amounts=tuple(sorted((currency, cost) for currency, cost in error.costs.items() if currency is not None)),
+        **quantity_share(examination, {metric: error.quantity}),
         customer_id=customer,
         metric_key=metric,
         question=metrics_query(
-            examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until
+            examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until, **bound
         ),
         facts=(
             ("unit wrong by", f"{'×' if error.multiplies else '÷'}{factor_words(error.factors)}"),
             ("usual median", plain(error.usual)),
-            ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in error.days[:MAX_HISTORY_DAYS])),
-            ("quantity in the usual unit, about", " or ".join(_corrected(error, quantity))),
-            *cost_facts(costs),
+            *((("medians of the days", medians),) if medians else ()),
+            ("quantity in the usual unit, about", " or ".join(_corrected(error))),
+            *cost_facts(error.costs),
         ),
     )
 
@@ -335,15 +426,20 @@ def factor_words(factors: Iterable[int]) -> str:
     return " or ".join(f"{factor:,}" for factor in sorted(factors))
 
 
-def _corrected(error: UnitError, quantity: Decimal) -> list[str]:
+def _corrected(error: _CustomerError) -> list[str]:
     """The quantity in the usual unit by each factor that the ratio agrees with, smallest factor first."""
-    return [plain(Decimal(f"{error.corrected(quantity, factor):.6g}")) for factor in sorted(error.factors)]
+    return [plain(Decimal(f"{error.corrected(factor):.6g}")) for factor in sorted(error.factors)]
 
 
 def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decimal, dict[str | None, Decimal]]:
-    """Events, quantity, and cost by currency of all the customer's events of the metric in the error's span."""
+    """Events, quantity, and cost by currency of the customer's events of the metric in the error's span."""
     c = examination.table.c
     since, until = error.span
+    concerned = []
+    if error.threshold is not None and error.multiplies:
+        concerned = [c.quantity >= error.threshold, _is_finite(c.quantity)]
+    elif error.threshold is not None:
+        concerned = [c.quantity <= error.threshold, c.quantity >= SMALLEST_QUANTITY]
     rows = examination.connection.execute(
         select(
             currency_codes(c.external_cost_currency).label("currency"),
@@ -357,6 +453,7 @@ def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decim
             c.metric_key == error.metric_key,
             c.timestamp >= since,
             c.timestamp < until,
+            *concerned,
         )
         .group_by(currency_codes(c.external_cost_currency))
     ).all()
@@ -368,19 +465,23 @@ CHECK = Check(
     name=NAME,
     title="Unit errors",
     means="Seconds sent as minutes, or bytes as kilobytes: the invoice is too high or too low by the factor.",
-    parameters={
+    parameters=lambda: {
         "factors": ", ".join(f"×{factor:,} and ÷{factor:,}" for factor in FACTORS),
-        "history": f"the customer's latest {MAX_HISTORY_DAYS} days of the metric before, at least {MIN_HISTORY_DAYS},"
-        f" within {duration(HISTORY)} before the period; a day has at least {MIN_DAILY_EVENTS} positive quantities",
+        "history": f"the customer's latest {MAX_HISTORY_DAYS()} days of the metric before, at least"
+        f" {MIN_HISTORY_DAYS()},"
+        f" within {duration(HISTORY())} before the period; a day has at least {MIN_DAILY_EVENTS()} positive quantities",
         "factor": f"each that the ratio agrees with to {_RATIO_ERRORS} standard errors, of the spread of the days'"
         " medians; several, such as 1,000 or 1,024, if that does not tell them apart",
         "unit error": "all quartiles of a day are shifted from those of the history by the same factor, each by more"
-        f" than {MIN_DEVIATION} times the history's own spread",
-        "high": f"at least {MIN_HIGH_EVENTS} events, and the excess or shortfall is at least {percent(HIGH_SHARE)} of"
-        f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE)}; else medium",
+        f" than {MIN_DEVIATION()} times the history's own spread",
+        "runs": runs_parameter(),
+        "high": f"at least {MIN_HIGH_EVENTS()} events, and the excess or shortfall is at least"
+        f" {percent(HIGH_SHARE())} of"
+        f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE())}; else medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="days of a customer's metric",
+    bounds=(*BOUNDS, *MULTIPLIED_BOUNDS, *SIZE_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

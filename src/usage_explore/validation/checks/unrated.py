@@ -19,6 +19,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import usage_sums
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -35,14 +37,20 @@ NAME = "unrated"
 
 SUBSCRIPTION = "subscription_id"
 
-HIGH_EVENTS, HIGH_SHARE = 50, Decimal("0.1")
-"""Events, and their share of a customer's events of a metric, from which a missing price or subscription is high."""
+# fmt: off
+HIGH_EVENTS = Bound("unrated", "high_events", 50, "events", 1, 1000000,
+    "Events, and their share of a customer's events of a metric, from which a missing price or subscription is "
+    "high.")
 
-MEDIUM_SHARE = Decimal("0.01")
-"""Share of the events from which scattered unrated events are medium."""
+HIGH_SHARE = Bound("unrated", "high_share", Decimal("0.1"), "share", 0, 1,
+    "Events, and their share of a customer's events of a metric, from which a missing price or subscription is "
+    "high.")
 
-MAX_CUSTOMERS = 10
-"""Customers with a finding each; more share one cause, so there is one finding for each metric."""
+MEDIUM_SHARE = Bound("unrated", "medium_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the events from which scattered unrated events are medium.")
+
+MAX_CUSTOMERS = Bound("unrated", "max_customers", 10, "customers", 0, 10000,
+    "Customers with a finding each; more share one cause, so there is one finding for each metric.")
 
 MAX_EXCLUDED = 900
 """Customers that a query excludes; a filter may have 1,000 values."""
@@ -52,21 +60,31 @@ DAY = timedelta(days=1)
 COLUMNS = {"price_key": "price", "product_id": "product", "subscription_id": "subscription"}
 """What usage is rated by, and what people call it."""
 
-MIN_DAY_EVENTS = 3
-"""Events without the column on a day, at least, of a conspicuous day."""
+MIN_DAY_EVENTS = Bound("unrated", "min_day_events", 3, "events", 1, 1000000,
+    "Events without the column on a day, at least, of a conspicuous day.")
 
-MOSTLY = Decimal("0.5")
-"""A metric has a column if at least this share of its customers have it on at least this share of their events.
+MOSTLY = Bound("unrated", "mostly", Decimal("0.5"), "share", 0, 1,
+    "A metric has a column if at least this share of its customers have it on at least this share of their events. "
+    "A customer with a larger share without it, in all or on some days, has a finding of its own.")
 
-A customer with a larger share without it, in all or on some days, has a finding of its own."""
+MIN_EVENTS = Bound("unrated", "min_events", 10, "events", 1, 1000000,
+    "Events of a customer's metric without the column, at least, of a finding of its own.")
+# fmt: on
 
-MIN_EVENTS = 10
-"""Events of a customer's metric without the column, at least, of a finding of its own."""
+BOUNDS = (
+    HIGH_EVENTS,
+    HIGH_SHARE,
+    MEDIUM_SHARE,
+    MAX_CUSTOMERS,
+    MIN_DAY_EVENTS,
+    MOSTLY,
+    MIN_EVENTS,
+)
 
 
 def examine(examination: Examination) -> Outcome:
     """What lacks its price, product or subscription: by customer where much does, the rest together."""
-    rows = list(examination.rows(statement(examination.table, examination.period)))
+    rows = list(examination.extracted_rows(statement(examination.table, examination.period)))
     findings: list[Finding] = []
     notes: list[str] = []
     absent: list[str] = []
@@ -138,7 +156,7 @@ def _column(examination: Examination, name: str, usages: list[Usage]) -> tuple[l
 
 def _groups(own: list[Usage]) -> list[list[Usage]]:
     """What is one finding: a customer's metrics, or a metric's customers where these are many."""
-    crowded = len({row.customer_id for row in own}) > MAX_CUSTOMERS
+    crowded = len({row.customer_id for row in own}) > MAX_CUSTOMERS()
     groups: dict[Any, list[Usage]] = {}
     for row in own:
         groups.setdefault(row.metric_key if crowded else row.customer_id, []).append(row)
@@ -168,7 +186,7 @@ def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     whose = f"customer {next(iter(customers))}" if len(customers) == 1 else counted(len(usage.customers), "customer")
     return _finding(
         name,
-        "high" if name != "product_id" and usage.events >= HIGH_EVENTS and share >= HIGH_SHARE else "medium",
+        "high" if name != "product_id" and usage.events >= HIGH_EVENTS() and share >= HIGH_SHARE() else "medium",
         f"{counted(usage.events, 'event')} of {joined([data_value(metric) for metric in metrics])} by {whose} have no"
         f" {COLUMNS[name]}, {span_in(usage.since, usage.until, examination.period.zone)}: {words}"
         " in the period, while such events otherwise have one.",
@@ -203,7 +221,7 @@ def _scattered(
     return [
         _finding(
             name,
-            "medium" if share >= MEDIUM_SHARE else "low",
+            "medium" if share >= MEDIUM_SHARE() else "low",
             f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} and"
             f" {counted(len(usage.metrics), 'metric')} have no {COLUMNS[name]}, {percent(share)} of all that"
             " otherwise have one, here and there.",
@@ -230,7 +248,7 @@ def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UU
     return [
         _finding(
             SUBSCRIPTION,
-            "medium" if share >= MEDIUM_SHARE else "low",
+            "medium" if share >= MEDIUM_SHARE() else "low",
             f"{counted(len(bare), 'customer')} never had a subscription in the period:"
             f" {counted(usage.events, 'event')}, {percent(share)} of all.",
             question,
@@ -289,12 +307,12 @@ class Usage:
     @property
     def mostly_there(self) -> bool:
         """Whether at least half of the events have it."""
-        return part(self.missing, self.events) <= MOSTLY
+        return part(self.missing, self.events) <= MOSTLY()
 
     @property
     def own(self) -> bool:
         """Whether so much is missing that it is a finding of its own."""
-        return self.burst >= MIN_EVENTS or (self.missing >= MIN_EVENTS and not self.mostly_there)
+        return self.burst >= MIN_EVENTS() or (self.missing >= MIN_EVENTS() and not self.mostly_there)
 
     @classmethod
     def of(cls, row: Any, column: str) -> Usage:
@@ -311,10 +329,11 @@ def statement(table: Table, period: Period) -> Select[Any]:
     period's start.
     """
     c = table.c
-    day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(period.span[0], c.timestamp.type)).label("day")
+    instant = c.timestamp.type
+    day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
     events = func.count()
     days = (
-        select(c.customer_id, c.metric_key, day, events.label("events"))
+        select(c.customer_id, c.metric_key, day.label("day"), events.label("events"))
         .add_columns(*((events - func.count(c[name])).label(name) for name in COLUMNS))
         .where(*conditions(table, period))
         .group_by(c.customer_id, c.metric_key, day)
@@ -324,7 +343,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     counts = [cast(func.sum(d.events), BigInteger).label("events")]
     for name in COLUMNS:
         missing = d[name]
-        conspicuous = (missing >= MIN_DAY_EVENTS) & (missing * 2 >= d.events)
+        conspicuous = (missing >= MIN_DAY_EVENTS()) & (missing * 2 >= d.events)
         counts += [
             cast(func.sum(missing), BigInteger).label(f"{name}_missing"),
             cast(func.coalesce(func.sum(missing).filter(conspicuous), 0), BigInteger).label(f"{name}_burst"),
@@ -345,29 +364,32 @@ def having(usages: Iterable[Usage]) -> frozenset[str]:
     customers: dict[str, list[bool]] = {}
     for series in usages:
         customers.setdefault(series.metric_key, []).append(series.mostly_there)
-    return frozenset(metric for metric, shares in customers.items() if part(sum(shares), len(shares)) >= MOSTLY)
+    return frozenset(metric for metric, shares in customers.items() if part(sum(shares), len(shares)) >= MOSTLY())
 
 
 CHECK = Check(
     name=NAME,
     title="Unrated usage",
     means="Usage without a price, product or subscription: it cannot be rated and appears on no invoice.",
-    parameters={
-        "otherwise": f"a metric has a price, product or subscription where {percent(MOSTLY)} of its customers have"
-        f" it on {percent(MOSTLY)} of their events",
-        "own": f"a customer's own finding where at least {MIN_EVENTS} events of a metric miss it and these are more"
-        f" than {percent(MOSTLY)} of that usage, or lie on days when at least {MIN_DAY_EVENTS} events and half of them"
+    parameters=lambda: {
+        "otherwise": f"a metric has a price, product or subscription where {percent(MOSTLY())} of its customers have"
+        f" it on {percent(MOSTLY())} of their events",
+        "own": f"a customer's own finding where at least {MIN_EVENTS()} events of a metric miss it and these are more"
+        f" than {percent(MOSTLY())} of that usage, or lie on days when at least {MIN_DAY_EVENTS()} events and half of"
+        " them"
         " miss it",
-        "high": f"{HIGH_EVENTS} events and {percent(HIGH_SHARE)} of a customer's usage of a metric without a price or a"
+        "high": f"{HIGH_EVENTS()} events and {percent(HIGH_SHARE())} of a customer's usage of a metric without a"
+        " price or a"
         " subscription; other findings of a customer are medium",
-        "scattered": f"what lacks it here and there is one finding: medium from {percent(MEDIUM_SHARE)} of the"
+        "scattered": f"what lacks it here and there is one finding: medium from {percent(MEDIUM_SHARE())} of the"
         " events on, else low; so are customers that never have a subscription",
-        "crowd": f"more than {MAX_CUSTOMERS} customers with findings of their own: one finding for each metric",
+        "crowd": f"more than {MAX_CUSTOMERS()} customers with findings of their own: one finding for each metric",
         "absent": "what no event of the organization has is not judged; what none of the period's has, and events"
         " before it have, is one finding: high, of a product medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest of each kind",
     },
     unit="customers' metrics",
+    bounds=(*BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -18,6 +18,8 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import usage_sums
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -47,21 +49,31 @@ NAME = "wallets"
 UNKNOWN, SEVERAL, FOREIGN = "no wallet", "several wallets", "cost in another currency"
 """The kinds of findings."""
 
-HIGH_SHARE = Decimal("0.01")
-"""Share of the period's events from which a customer without a wallet is high."""
+# fmt: off
+HIGH_SHARE = Bound("wallets", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the period's events from which a customer without a wallet is high.")
 
-MEDIUM_SHARE = Decimal("0.01")
-"""Share of a customer's events in another wallet than most of them, from which the split is medium."""
+MEDIUM_SHARE = Bound("wallets", "medium_share", Decimal("0.01"), "share", 0, 1,
+    "Share of a customer's events in another wallet than most of them, from which the split is medium.")
 
-FOREIGN_SHARE = Decimal("0.5")
-"""Share of a customer's pinned costs in another currency, from which they are the customer's own finding."""
+FOREIGN_SHARE = Bound("wallets", "foreign_share", Decimal("0.5"), "share", 0, 1,
+    "Share of a customer's pinned costs in another currency, from which they are the customer's own finding.")
 
-MAX_FOREIGN_CUSTOMERS = 2
-"""If more customers than this, and most on a wallet, have costs in another currency, that is the supplier's billing
-currency: it is reported once."""
+MAX_FOREIGN_CUSTOMERS = Bound("wallets", "max_foreign_customers", 2, "customers", 0, 10000,
+    "If more customers than this, and most on a wallet, have costs in another currency, that is the supplier's "
+    "billing currency: it is reported once.")
 
-MIN_EVENTS = 10
-"""Events of a customer, at least, of a finding above low, and of the customer's own finding on costs."""
+MIN_EVENTS = Bound("wallets", "min_events", 10, "events", 1, 1000000,
+    "Events of a customer, at least, of a finding above low, and of the customer's own finding on costs.")
+# fmt: on
+
+BOUNDS = (
+    HIGH_SHARE,
+    MEDIUM_SHARE,
+    FOREIGN_SHARE,
+    MAX_FOREIGN_CUSTOMERS,
+    MIN_EVENTS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +141,9 @@ def sheet(shown: Preview) -> pd.DataFrame:
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
     preferences = examination.inputs.preferences
-    shown = preview(examination.rows(statement(examination.table, examination.period)), preferences or NO_PREFERENCES)
+    shown = preview(
+        examination.extracted_rows(statement(examination.table, examination.period)), preferences or NO_PREFERENCES
+    )
     unknown = preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
     if unknown and not examination.has_column("wallet_currency"):
         return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
@@ -166,7 +180,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
     findings = []
     for customer, usage in parts.items():
         share = part(usage.events, examination.totals.events)
-        severity: Severity = "high" if share >= HIGH_SHARE else "low" if usage.events < MIN_EVENTS else "medium"
+        severity: Severity = "high" if share >= HIGH_SHARE() else "low" if usage.events < MIN_EVENTS() else "medium"
         findings.append(
             Finding(
                 check=NAME,
@@ -205,7 +219,7 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
             Finding(
                 check=NAME,
                 kind=SEVERAL,
-                severity="medium" if share >= (MEDIUM_SHARE if beside >= MIN_EVENTS else LARGE_SHARE) else "low",
+                severity="medium" if share >= (MEDIUM_SHARE() if beside >= MIN_EVENTS() else LARGE_SHARE()) else "low",
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
                 f" {percent(share)} of it not to {data_value(ranked[0][0])}.",
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
@@ -230,13 +244,13 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
     own = {
         key: usage
         for key, usage in strange.items()
-        if usage.events >= MIN_EVENTS and part(usage.events, costed[key].events) >= FOREIGN_SHARE
+        if usage.events >= MIN_EVENTS() and part(usage.events, costed[key].events) >= FOREIGN_SHARE()
     }
     for wallet in {wallet for _, wallet in own}:
         mine = [key for key in own if key[1] == wallet]
         if (
-            len(mine) > MAX_FOREIGN_CUSTOMERS
-            and part(len(mine), sum(key[1] == wallet for key in costed)) >= FOREIGN_SHARE
+            len(mine) > MAX_FOREIGN_CUSTOMERS()
+            and part(len(mine), sum(key[1] == wallet for key in costed)) >= FOREIGN_SHARE()
         ):
             own = {key: usage for key, usage in own.items() if key[1] != wallet}
     findings = []
@@ -289,20 +303,22 @@ CHECK = Check(
     name=NAME,
     title="Wallets",
     means="When the invoice is finalized, this usage goes to an unintended wallet, to several, or to none.",
-    parameters={
+    parameters=lambda: {
         "cascade": "usage without a wallet currency goes to the customer's preferred currency, then to the"
         " organization's default, else its wallet is unknown",
         "absent": "skipped where no event of the organization has a wallet currency and no preferences were given",
-        "unknown": f"high from {percent(HIGH_SHARE)} of the period's events on, below it medium, and low under"
-        f" {MIN_EVENTS} events; one low finding where no preferences were given",
-        "split": f"medium where at least {MIN_EVENTS} events and {percent(MEDIUM_SHARE)} of a customer's usage, or"
-        f" fewer events and {percent(LARGE_SHARE)}, go to another wallet than most of it, else low",
-        "costs": f"medium where at least {MIN_EVENTS} events and {percent(FOREIGN_SHARE)} of a customer's costs for a"
+        "unknown": f"high from {percent(HIGH_SHARE())} of the period's events on, below it medium, and low under"
+        f" {MIN_EVENTS()} events; one low finding where no preferences were given",
+        "split": f"medium where at least {MIN_EVENTS()} events and {percent(MEDIUM_SHARE())} of a customer's usage, or"
+        f" fewer events and {percent(LARGE_SHARE())}, go to another wallet than most of it, else low",
+        "costs": f"medium where at least {MIN_EVENTS()} events and {percent(FOREIGN_SHARE())} of a customer's costs"
+        " for a"
         " wallet are in another currency but not most customers' of that wallet, else one low finding for each pair of"
         " currencies",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of each kind",
     },
     unit="customers",
+    bounds=(*BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,
 )

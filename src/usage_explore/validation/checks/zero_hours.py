@@ -31,28 +31,40 @@ from sqlalchemy import (
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import day_edges, day_number, preceding
 
-CHANCE_DEVIATIONS = 6
-"""Square roots of the expected number by which a day must exceed it; and by half as many events beside."""
+# fmt: off
+CHANCE_DEVIATIONS = Bound("quantities", "chance_deviations", 6, "deviations", 1, 100,
+    "Square roots of the expected number by which a day must exceed it; and by half as many events beside.")
 
-HISTORY = timedelta(weeks=8)
-"""Time before the period that says what quantities a customer's metric has."""
+HISTORY = Bound("quantities", "history", timedelta(weeks=8), "weeks", 1, 52,
+    "Time before the period that says what quantities a customer's metric has.")
 
-MIN_HISTORY_EVENTS = 20
-"""Events of a customer's metric before the period, at least, that say how many are zero or negative."""
+MIN_HISTORY_EVENTS = Bound("quantities", "min_history_events", 20, "events", 1, 1000000,
+    "Events of a customer's metric before the period, at least, that say how many are zero or negative.")
 
-MAX_USUAL_ZERO_SHARE = Decimal("0.5")
-"""Share of a customer's events of the metric at an hour of the week, before the period, below which zero is unusual."""
+MAX_USUAL_ZERO_SHARE = Bound("quantities", "max_usual_zero_share", Decimal("0.5"), "share", 0, 1,
+    "Share of a customer's events of the metric at an hour of the week, before the period, below which zero is "
+    "unusual.")
 
-MIN_HOUR_EVENTS = 3
-"""Events of a customer's metric at an hour of the week before the period, at least, that say what is usual then."""
+MIN_HOUR_EVENTS = Bound("quantities", "min_hour_events", 3, "events", 1, 100000,
+    "Events of a customer's metric at an hour of the week before the period, at least, that say what is usual then.")
+# fmt: on
+
+BOUNDS = (
+    CHANCE_DEVIATIONS,
+    HISTORY,
+    MIN_HISTORY_EVENTS,
+    MAX_USUAL_ZERO_SHARE,
+    MIN_HOUR_EVENTS,
+)
 
 
 def chance_bound(expected: ColumnElement[Any]) -> ColumnElement[Any]:
     """The number of events that chance does not exceed."""
-    return expected + CHANCE_DEVIATIONS * func.sqrt(expected) + CHANCE_DEVIATIONS / 2
+    return expected + CHANCE_DEVIATIONS() * func.sqrt(expected) + CHANCE_DEVIATIONS() / 2
 
 
 def zero_series(table: Table, period: Period) -> Select[Any]:
@@ -95,7 +107,7 @@ def zero_hours(table: Table, period: Period, before: Period, series: Sequence[tu
         .cte("zero_now")
     )
     h, n = history.c, now.c
-    is_busy = and_(h.events >= MIN_HOUR_EVENTS, h.zeros < MAX_USUAL_ZERO_SHARE * h.events)
+    is_busy = and_(h.events >= MIN_HOUR_EVENTS(), h.zeros < MAX_USUAL_ZERO_SHARE() * h.events)
     days = (
         select(
             n.customer_id,
@@ -114,7 +126,7 @@ def zero_hours(table: Table, period: Period, before: Period, series: Sequence[tu
     usual = (
         select(h.customer_id, h.metric_key)
         .group_by(h.customer_id, h.metric_key)
-        .having(func.sum(h.events) >= MIN_HISTORY_EVENTS, func.bool_or(h.zeros >= MAX_USUAL_ZERO_SHARE * h.events))
+        .having(func.sum(h.events) >= MIN_HISTORY_EVENTS(), func.bool_or(h.zeros >= MAX_USUAL_ZERO_SHARE() * h.events))
         .cte("usual_zeros")
     )
     d, u = days.c, usual.c
@@ -137,6 +149,6 @@ def zero_hours(table: Table, period: Period, before: Period, series: Sequence[tu
 def zeros_at_busy_hours(examination: Examination) -> list[Any]:
     """The rows of `zero_hours` of all customers' metrics with zeros."""
     table, period = examination.table, examination.period
-    before = preceding(period, HISTORY)
+    before = preceding(period, HISTORY())
     series = [(row.customer_id, row.metric_key) for row in examination.rows(zero_series(table, period))]
     return list(examination.rows(zero_hours(table, period, before, series))) if before and series else []

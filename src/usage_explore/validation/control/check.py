@@ -29,6 +29,7 @@ from usage_explore.validation.check import (
     limited_findings,
 )
 from usage_explore.validation.control.compare import (
+    BOUNDS,
     LIKE_RATIO,
     MAX_SHIFTED_NET,
     MAX_SINGLE_CUSTOMERS,
@@ -61,19 +62,13 @@ if TYPE_CHECKING:
 
     from usage_explore.validation.control.totals import ControlTotals
 
-HIGH_SHARE = Bound(
-    NAME, "high_share", Decimal("0.01"), "share", "Share of the control totals from which a difference is high.", 0, 1
-)
+# fmt: off
+HIGH_SHARE = Bound("control_totals", "high_share", Decimal("0.01"), "share", 0, 1,
+    "Share of the control totals from which a difference is high.")
 
-MEDIUM_SHARE = Bound(
-    NAME,
-    "medium_share",
-    Decimal("0.001"),
-    "share",
-    "Share of the control totals from which a difference is medium; below, it is low.",
-    0,
-    1,
-)
+MEDIUM_SHARE = Bound("control_totals", "medium_share", Decimal("0.001"), "share", 0, 1,
+    "Share of the control totals from which a difference is medium; below, it is low.")
+# fmt: on
 
 MAX_LISTED_DAYS = 62
 """Days in the facts of a finding."""
@@ -179,6 +174,7 @@ def _nothing_compared(examination: Examination, reason: str) -> Outcome:
     reason = reason.rstrip(".")
     finding = Finding(
         check=NAME,
+        kind="nothing compared",
         severity="high",
         sentence=f"No control total was compared with the usage, {span_in(since, until, examination.period.zone)}:"
         f" {reason[:1].lower()}{reason[1:]}.",
@@ -263,6 +259,7 @@ def _finding(examination: Examination, run: Run, cause: str) -> Finding:
         share = quantity_share(examination, {metric: quantity})
     return Finding(
         check=NAME,
+        kind=first.status if first.control is None else f"{first.status} {first.measure}",
         severity=_severity(run, cause),
         sentence=f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}.",
         since=since,
@@ -379,6 +376,7 @@ def _shifted_finding(examination: Examination, rows: list[Row]) -> Finding:
     affected = sum(row.used.events or 0 for row in rows)
     return Finding(
         check=NAME,
+        kind="other days",
         severity="medium",
         sentence=f"The days of the control totals begin at another time than those of {zone}: {listed(run.metrics)}"
         f" differ both ways on {counted(len(run.days), 'day')}, {span_in(since, until, examination.period.zone)}, by"
@@ -433,7 +431,7 @@ CHECK = Check(
     title="Control totals",
     means="The gateway or the provider counted another amount than was ingested: what is missing is on no invoice, what"
     " is too much is billed.",
-    parameters={
+    parameters=lambda: {
         "compared": "events, quantity and cost by day of the period's time zone, and by metric, customer and currency"
         " where a control total names them; only days that lie wholly in the period and are over",
         "tolerance": f"a difference up to {percent(TOLERANCE())} of a control total matches; a cost, within one unit"
@@ -452,5 +450,6 @@ CHECK = Check(
     statement=statement,
     examine=examine,
     needs="control",
+    bounds=(*BOUNDS, HIGH_SHARE, MEDIUM_SHARE),
 )
 """Control totals against the usage of their day, in exact numbers."""

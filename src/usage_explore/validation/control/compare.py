@@ -30,58 +30,27 @@ from usage_explore.validation.reconciliation.charges import last_decimal
 
 NAME = "control_totals"
 
-TOLERANCE = Bound(
-    NAME,
-    "tolerance",
-    Decimal(0),
-    "share",
-    "Share of a control total up to which a difference of events or quantity still matches.",
-    0,
-    1,
-)
+# fmt: off
+TOLERANCE = Bound("control_totals", "tolerance", Decimal(0), "share", 0, 1,
+    "Share of a control total up to which a difference of events or quantity still matches.")
 
-LIKE_RATIO = Bound(
-    NAME,
-    "like_ratio",
-    Decimal("1.5"),
-    "factor",
-    "Days of one metric are one finding if their differing shares are within this factor,"
-    " or if chance explains it: three standard deviations of the number of differing events.",
-    1,
-    100,
-)
+LIKE_RATIO = Bound("control_totals", "like_ratio", Decimal("1.5"), "factor", 1, 100,
+    "Days of one metric are one finding if their differing shares are within this factor, or if chance explains it: "
+    "three standard deviations of the number of differing events.")
 
-MAX_SINGLE_CUSTOMERS = Bound(
-    NAME,
-    "max_single_customers",
-    3,
-    "customers",
-    "Customers that differ in one metric on the same days and are findings of their own; more of them are one.",
-    0,
-    10_000,
-)
+MAX_SINGLE_CUSTOMERS = Bound("control_totals", "max_single_customers", 3, "customers", 0, 10_000,
+    "Customers that differ in one metric on the same days and are findings of their own; more of them are one.")
 
-MIN_SHIFTED_DAYS = Bound(
-    NAME,
-    "min_shifted_days",
-    5,
-    "days",
-    "Days with more and with fewer events than counted from which the edges of the"
-    " days may differ, such as by another time zone.",
-    2,
-    10_000,
-)
+MIN_SHIFTED_DAYS = Bound("control_totals", "min_shifted_days", 5, "days", 2, 10_000,
+    "Days with more and with fewer events than counted from which the edges of the days may differ, such as by "
+    "another time zone.")
 
-MAX_SHIFTED_NET = Bound(
-    NAME,
-    "max_shifted_net",
-    Decimal("0.1"),
-    "share",
-    "Sum of the differences of all days, as a share of their absolute"
-    " sum, up to which the edges of the days differ and no event is missing.",
-    0,
-    1,
-)
+MAX_SHIFTED_NET = Bound("control_totals", "max_shifted_net", Decimal("0.1"), "share", 0, 1,
+    "Sum of the differences of all days, as a share of their absolute sum, up to which the edges of the days differ "
+    "and no event is missing.")
+# fmt: on
+
+BOUNDS = (TOLERANCE, LIKE_RATIO, MAX_SINGLE_CUSTOMERS, MIN_SHIFTED_DAYS, MAX_SHIFTED_NET)
 
 _DEVIATIONS = 3
 """Standard deviations of a number of differing events that are chance; also the number of them that a day may lack by

@@ -15,7 +15,6 @@ one. Upper and lower case are one currency.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +24,9 @@ from uuid import UUID
 
 from usage_explore.decimals import total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
+from usage_explore.pricing import currencies
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
 from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
 from usage_explore.validation.periods import part
@@ -38,15 +39,23 @@ from usage_explore.validation.reconciliation.differences import (
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
-DOUBLED_FACTOR = 2
-"""A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of the lines
-agree; so is one of the other sign."""
+# fmt: off
+DOUBLED_FACTOR = Bound("reconciliation", "doubled_factor", 2, "factor", 1, 1000,
+    "A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of "
+    "the lines agree; so is one of the other sign.")
 
-MIN_PRICE_CURRENCY_SHARE = Decimal("0.8")
-"""Share of a price's other lines from which their currency is the usual one of the price."""
+MIN_PRICE_CURRENCY_SHARE = Bound("reconciliation", "min_price_currency_share", Decimal("0.8"), "share", 0, 1,
+    "Share of a price's other lines from which their currency is the usual one of the price.")
 
-MIN_PRICE_LINES = 4
-"""Lines of a price in one currency from which it may be the usual one of the price."""
+MIN_PRICE_LINES = Bound("reconciliation", "min_price_lines", 4, "lines", 1, 100000,
+    "Lines of a price in one currency from which it may be the usual one of the price.")
+# fmt: on
+
+BOUNDS = (
+    DOUBLED_FACTOR,
+    MIN_PRICE_CURRENCY_SHARE,
+    MIN_PRICE_LINES,
+)
 
 MAX_WHOLE_ROUNDING = Decimal("0.999999")
 """Units of a currency with decimals by which an amount without them may be rounded: less than one, so that 2 USD and
@@ -55,21 +64,14 @@ MAX_WHOLE_ROUNDING = Decimal("0.999999")
 _FLOAT_DIGITS = 14
 """Exact digits of a binary float that was written out: 0.30000000000000004."""
 
-_DECIMALS = (
-    (0, re.compile("BIF|CLP|DJF|GNF|ISK|JPY|KMF|KRW|PYG|RWF|UGX|UYI|VND|VUV|XAF|XOF|XPF", re.IGNORECASE)),
-    (3, re.compile("BHD|IQD|JOD|KWD|LYD|OMR|TND", re.IGNORECASE)),
-    (4, re.compile("CLF|UYW", re.IGNORECASE)),
-    (2, re.compile("[A-Z]{3}", re.IGNORECASE | re.ASCII)),
-)
-"""Decimals of currencies by ISO 4217; the first match counts."""
-
 _FINE = Context(prec=60)
 _EXACT = Context(prec=MAX_PREC)
 
 PriceColumn = Literal["price_key", "metric_key"]
-Reason = Literal["pinned", "preference", "default", "customer", "price"]
+Reason = Literal["book", "pinned", "preference", "default", "customer", "price"]
 
 _REASONS: dict[Reason, tuple[Severity, str]] = {
+    "book": ("high", "the price book charges {usual}"),
     "pinned": ("high", "usage is pinned to wallet {usual}"),
     "preference": ("high", "the preferred currency is {usual}"),
     "default": ("high", "the organization's default currency is {usual}"),
@@ -129,6 +131,7 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     key: dict[str, Any] = {column: deviation.key}
     return Finding(
         check=NAME,
+        kind="unit price",
         severity="high" if deviation.doubled else "medium",
         sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
         f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
@@ -186,7 +189,7 @@ def _deviation(
         sign = _sign([lines[index] for index in agreeing])
         for index in deviating:
             # an amount that is rounded by one unit and then multiplied is off by `DOUBLED_FACTOR` units or more
-            unit = _EXACT.multiply(units[index], DOUBLED_FACTOR)
+            unit = _EXACT.multiply(units[index], DOUBLED_FACTOR())
             if _may_be_doubled(bounds[index], _bounds(lines[index], unit, tolerance), price, sign):
                 doubled.append(index)
     return UnitPriceDeviation(
@@ -220,7 +223,7 @@ def _may_be_doubled(line: _Bounds, multiplied: _Bounds, price: _Bounds, sign: in
         )
     if line.high < 0:
         return True
-    return line.low > price.low and multiplied.high >= _FINE.multiply(DOUBLED_FACTOR, max(price.low, Decimal(0)))
+    return line.low > price.low and multiplied.high >= _FINE.multiply(DOUBLED_FACTOR(), max(price.low, Decimal(0)))
 
 
 def _bounds(line: InvoiceLine, unit: Decimal, tolerance: Decimal) -> _Bounds:
@@ -246,8 +249,8 @@ def _last_decimal(line: InvoiceLine, is_whole: bool) -> Decimal:
 
 def last_decimal(amount: Decimal, currency: str, is_whole: bool = False) -> Decimal:
     """One unit of the last decimal that an amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
-    usual = min(_decimals(amount), 2)
-    usual = next((decimals for decimals, codes in _DECIMALS if codes.fullmatch(currency)), usual)
+    known = currencies.scale(currency)
+    usual = min(_decimals(amount), 2) if known is None else known
     if is_whole and usual:
         return max(MAX_WHOLE_ROUNDING, Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
     decimals = max(_decimals(_EXACT.normalize(amount)), usual)
@@ -316,7 +319,9 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
         by_price.setdefault(price_or_metric(columns, row.key), Counter())[_code(line)] += 1
     groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
     for row, line, known in charged:
-        expected = known or _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
+        expected = _booked(row, known) or known
+        if expected is None:
+            expected = _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
         if expected and _code(line) not in map(str.upper, expected[0]):
             key = (_code(line), *expected)
             wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
@@ -325,7 +330,7 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
                 wrong.rows.append(row)
     for key, group in groups.items():
         members = list(group.values())
-        if len(members) <= MAX_SINGLE_CUSTOMERS:
+        if len(members) <= MAX_SINGLE_CUSTOMERS():
             yield from members
         else:
             yield _WrongCurrency(
@@ -333,6 +338,14 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
                 [line for member in members for line in member.lines],
                 [row for member in members for row in member.rows],
             )
+
+
+def _booked(row: Row, known: tuple[tuple[str, ...], Reason] | None) -> tuple[tuple[str, ...], Reason] | None:
+    """The currencies that the price book charges a row in, None if unknown; of usage without a price its wallets."""
+    if row.expected is None or not row.expected.amounts:
+        return None
+    others = known[0] if known and row.expected.unpriced else ()
+    return tuple(sorted({*row.expected.amounts, *others})), "book"
 
 
 def _with_currency(rows: Iterable[Row]) -> Iterator[tuple[Row, InvoiceLine]]:
@@ -358,7 +371,7 @@ def _most_common(customer: Counter[str], price: Counter[str]) -> tuple[tuple[str
     if customer.total() > 1:
         return (min(customer, key=lambda code: (-customer[code], -price[code], code)),), "customer"
     usual, lines = price.most_common(1)[0]
-    is_usual = lines >= MIN_PRICE_LINES and part(lines, price.total() - 1) >= MIN_PRICE_CURRENCY_SHARE
+    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.total() - 1) >= MIN_PRICE_CURRENCY_SHARE()
     return ((usual,), "price") if is_usual else None
 
 
@@ -377,6 +390,7 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     )
     return Finding(
         check=NAME,
+        kind=f"charged in {wrong.charged}",
         severity=severity,
         sentence=f"{counted(len(lines), 'line')} of {whose}, {span_in(since, until, examination.period.zone)},"
         f" {'is' if len(lines) == 1 else 'are'} charged in {data_value(wrong.charged)}, but"

@@ -1,9 +1,11 @@
 """Check: invoice lines against the usage that they bill, to the last digit.
 
 Usage is recomputed by customer and the columns that the lines have (see `invoices`), and each total is compared with
-the sum of its lines. External costs are what usage costs us, not its price: invoiced amounts are not compared with
-them. A difference is valued at its own lines' amount by quantity. Different unit prices within one price key, and
-unexpected currencies, are findings of their own (see `charges`).
+the sum of its lines. With a price book the quantity is the billable one, by the price's aggregation, and the lines'
+amounts and currencies are compared with the expected ones, too (see `expected`, `amounts`). Without one amounts are not
+checked, and the result says so: external costs are what usage costs us, not its price. A difference is then valued at
+its own lines' amount by quantity. Different unit prices within one price key without a known price, and unexpected
+currencies, are findings of their own (see `charges`). `causes` recognizes what makes a line wrong.
 
 If the lines name wallets, usage without one is counted in the wallet that the customer's preferences send it to.
 """
@@ -15,8 +17,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from usage_explore.decimals import plain, total
+from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, listed, percent, span_in
+from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
@@ -29,6 +32,27 @@ from usage_explore.validation.check import (
     limited,
     limited_findings,
 )
+from usage_explore.validation.reconciliation import charges, differences
+from usage_explore.validation.reconciliation.amounts import (
+    amount_note,
+    common_causes,
+    common_finding,
+    compare_amounts,
+    matches,
+    unchecked,
+)
+from usage_explore.validation.reconciliation.causes import (
+    MAX_SHIFTED_ROWS,
+    MIN_COMMON_ROWS,
+    MIN_MOVED_EVENTS,
+    SHIFT_HOURS,
+    UNIT_FACTORS,
+    Moved,
+    amount_causes,
+    period_causes,
+    swapped_causes,
+    unit_causes,
+)
 from usage_explore.validation.reconciliation.charges import (
     DOUBLED_FACTOR,
     MIN_PRICE_CURRENCY_SHARE,
@@ -38,6 +62,9 @@ from usage_explore.validation.reconciliation.charges import (
     unit_price_finding,
 )
 from usage_explore.validation.reconciliation.compare import (
+    BOTH,
+    DUPLICATES,
+    LATE,
     ROUNDED_DECIMALS,
     STATUSES,
     Key,
@@ -45,6 +72,7 @@ from usage_explore.validation.reconciliation.compare import (
     compare,
     duplicates_by_key,
     explain,
+    hourly_by_key,
     passes_filters,
     position,
     set_amounts,
@@ -57,10 +85,16 @@ from usage_explore.validation.reconciliation.differences import (
     NAME,
     Differences,
 )
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, billed_in, by_key
+from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NOT_CHECKED = "amounts not checked: no price book was given"
+"""What the result says where amounts were compared with nothing."""
 
 
 @dataclass(slots=True)
@@ -80,7 +114,9 @@ def examine(examination: Examination) -> Outcome:
     `wallet_currency` (str, missing if the total has none or the lines lack the column), `lines`, `events` (int64),
     `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed), `status`,
     `explained_by` (str, "" if nothing explains it), `amount` (`Decimal` or None, of the lines), `currency` (str),
-    `amount_difference` (`Decimal` or None: the difference at the lines' unit price).
+    `amount_difference` (`Decimal` or None: the difference at the lines' unit price). With a price book `recomputed` is
+    the billable quantity, `expected_amount` (`Decimal` or None) that of `currency`, and `amount_difference` the
+    invoiced less the expected amount.
     """
     period = examination.period
     invoices = cast("Invoices", examination.inputs.invoices)  # `needs` says that it is given
@@ -90,34 +126,123 @@ def examine(examination: Examination) -> Outcome:
     if not lines.compared and (lines.outside or lines.across):
         return _nothing_compared(examination, f"all {counted(len(invoices.lines), 'line')} are of other periods")
     columns, tolerance = invoices.columns, invoices.tolerance
-    usage = usage_by_key(examination, columns)
-    examination.progress(0.4)
-    rows = compare(lines.compared, usage, _key_of(columns), tolerance)
-    explain(rows, {}, tolerance)  # by late events alone: only what is left needs the search for duplicates
-    unexplained = [row for row in rows if row.is_open]
-    explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
+    has_prices = examination.inputs.prices is not None
+    rows = (_with_prices if has_prices else _without_prices)(examination, lines.compared, invoices)
     examination.progress(0.8)
     set_amounts(rows, columns)
-    differences = Differences(examination, columns, rows, tolerance)
+    groups = common_causes(rows)
+    reported = frozenset(row.key for group in groups for row in group)
+    differences = Differences(examination, columns, rows, tolerance, reported)
+    common = [common_finding(differences, group) for group in groups]
     findings, more = differences.findings()
-    currencies, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
+    charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
+    priced = {line.line for row in rows if row.expected and row.expected.is_priced for line in row.lines}
     prices, more_prices = limited(
-        unit_price_deviations(lines.compared, tolerance),
+        unit_price_deviations((line for line in lines.compared if line.line not in priced), tolerance),
         "prices with different unit prices",
         lambda rest: counted(sum(len(price.deviating) for price in rest), "line"),
     )
+    unit_prices = [unit_price_finding(differences, price) for price in prices]
     return Outcome(
-        findings=(*findings, *currencies, *(unit_price_finding(differences, price) for price in prices)),
+        findings=(*common, *findings, *charged, *unit_prices),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
+        unchecked=unchecked(rows) if has_prices else NOT_CHECKED,
         note=" ".join(
             (
                 *_compared_notes(examination, invoices, lines, rows),
+                *((amount_note(rows),) if has_prices else ()),
                 *(f"{note}." for note in (more, more_currencies, more_prices) if note),
                 *_ignored_notes(invoices, lines),
             )
         ),
     )
+
+
+def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> list[Row]:
+    """The lines compared with quantities."""
+    columns, tolerance = invoices.columns, invoices.tolerance
+    usage = usage_by_key(examination, columns)
+    examination.progress(0.4)
+    rows = compare(lines, usage, _key_of(columns), tolerance)
+    explain(rows, {}, tolerance)  # by late events alone: only what is left needs the search for duplicates
+    unexplained = [row for row in rows if row.is_open]
+    explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
+    _find_causes(examination, columns, rows, tolerance)
+    return rows
+
+
+def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> list[Row]:
+    """The lines compared with billable quantities and amounts."""
+    columns, tolerance = invoices.columns, invoices.tolerance
+    book, zone = cast("PriceBook", examination.inputs.prices), examination.period.zone
+    usage = usage_by_key(examination, columns)
+    examination.progress(0.2)
+    priced = PricedUsage(examination, book, columns, billed_in(lines))
+    keys = by_key(priced.rated(), columns)
+    has_late = any(used.late_events for used in usage.values())
+    early = by_key(priced.at_finalization(), columns) if has_late else None
+    adopt(usage, keys, early)
+    examination.progress(0.5)
+    rows = compare(lines, usage, _key_of(columns), tolerance)
+    for row in rows:
+        row.expected = keys.get(row.key)
+        _accept_other_quantity(row, tolerance)
+
+    def is_right(row: Row, expected: Expected) -> bool:
+        return matches(row, expected, tolerance)
+
+    charges = compare_amounts(rows)
+    alternatives = {} if early is None else {LATE: early}
+    explain_by(rows, alternatives, {}, is_right)
+    unexplained = [row for row in rows if row.is_open]
+    duplicates = duplicates_by_key(examination, columns, {row.key[0] for row in unexplained})
+    customers = {key[0] for key in duplicates}
+    if customers:
+        alternatives[DUPLICATES] = by_key(priced.once(customers, early=False), columns)
+        if early is not None:
+            alternatives[BOTH] = by_key(priced.once(customers, early=True), columns)
+        explain_by(unexplained, alternatives, duplicates, is_right)
+    amount_causes([charge for charge in charges if not charge.row.explained_by], book, zone)
+    _find_causes(examination, columns, rows, tolerance)
+    return rows
+
+
+def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
+    """Match a line that shows the quantity after the included one, or the number of packages."""
+    if row.expected is None or row.status not in ("over-billed", "under-billed"):
+        return
+    for quantity in row.expected.quantities:
+        off = Decimal(difference(row.invoiced or Decimal(0), quantity))
+        if off.copy_abs() <= tolerance:
+            row.status, row.difference = "matched", off
+
+
+def _find_causes(examination: Examination, columns: tuple[str, ...], rows: list[Row], tolerance: Decimal) -> None:
+    """Set the cause of rows whose quantity nothing explains yet."""
+    quantities = ("missing", "extra", "over-billed", "under-billed")
+    differing = [row for row in rows if row.status in quantities and not row.explained_by]
+    if not differing:
+        return
+    swapped_causes(differing)
+    unit_causes([row for row in differing if row.cause is None], tolerance)
+    left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
+    left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[:MAX_SHIFTED_ROWS]
+    if not left:
+        return
+
+    def matches_shifted(row: Row, change: Moved) -> bool:
+        counts = row.expected.counts_events if row.expected is not None else False
+        if counts is None or row.usage is None or not row.usage.quantity.is_finite():
+            return False
+        added = Decimal(change.events) if counts else change.quantity
+        if not added or not added.is_finite():
+            return False
+        billed = total((row.usage.quantity, row.usage.late.copy_negate(), added))
+        return Decimal(difference(billed, row.invoiced or Decimal(0))).copy_abs() <= tolerance
+
+    hourly = hourly_by_key(examination, columns, {row.key[0] for row in left}, SHIFT_HOURS)
+    period_causes(left, hourly, matches_shifted, examination.period.span, examination.period.zone)
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
@@ -214,6 +339,12 @@ def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(sheet)
 
 
+def _expected_amount(row: Row) -> Decimal | None:
+    if row.expected is None or not row.expected.is_priced or row.currency is None:
+        return None
+    return row.expected.amounts.get(row.currency)
+
+
 _SHEET: tuple[tuple[str, Callable[[Row], Any], Any], ...] = (
     ("lines", lambda row: len(row.lines), "int64"),
     ("events", lambda row: row.events, "int64"),
@@ -224,6 +355,7 @@ _SHEET: tuple[tuple[str, Callable[[Row], Any], Any], ...] = (
     ("explained_by", lambda row: row.explained_by, "str"),
     ("amount", lambda row: row.amount, "object"),
     ("currency", lambda row: row.currency, "str"),
+    ("expected_amount", _expected_amount, "object"),
     ("amount_difference", lambda row: row.amount_difference, "object"),
 )
 """The sheet's columns after those of the key: name, value of a row, dtype."""
@@ -233,35 +365,46 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+_FACTORS = ", ".join(f"{factor:,}" for factor in UNIT_FACTORS)
+
 CHECK = Check(
     name=NAME,
     title="Reconciliation",
-    means="The invoice bills something else than was used.",
-    parameters={
+    means="The invoice bills something else than was used, or another amount than the price book says.",
+    parameters=lambda: {
         "tolerance": "largest difference of invoiced and used quantity that still matches: 0, or the one given with the"
         " invoices",
         "key": "compared by customer and those of subscription, metric, price and wallet that any line has",
         "explained": "a difference is medium if late events or duplicates make up all of it, within the tolerance; else"
         " high",
+        "price book": "with one, quantities are billable ones (after the included quantity, or in packages, matches,"
+        " too) and amounts those of the book, rounded half up to the currency's decimals for each line; an amount that"
+        " is the exact one, rounded in another way, is low; usage without a price is medium",
+        "causes": f"a wrong line is recognized as swapped customers, another unit ({_FACTORS} times or the reciprocal),"
+        f" a period moved by up to {SHIFT_HOURS} hours (at least {MIN_MOVED_EVENTS} events between), a former, later or"
+        " other price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor: one"
+        f" that {MIN_COMMON_ROWS} amounts and half of the wrong ones share is one finding",
         "open period": "no difference is high in a period that is not over",
-        "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS} customers without any line are one finding if they are"
-        f" {percent(MIN_UNINVOICED_SHARE)} or more of those with usage",
+        "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
+        f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage",
         "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
         "unit price": "lines of one price key and currency have one unit price, to within the tolerance of each line's"
         " quantity and one unit of the last decimal of its amount, trailing zeros ignored, and at least the currency's"
         " smallest unit, or less than 1 if no line of the price has decimals; high if half of the lines or more"
-        f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR} times their price or more, or"
+        f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR()} times their price or more,"
+        " or"
         " with the other sign; else medium",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
         " go to one wallet; a customer's only such line in another than"
-        f" {percent(MIN_PRICE_CURRENCY_SHARE)} of the price's other lines, at least {MIN_PRICE_LINES}, is medium",
+        f" {percent(MIN_PRICE_CURRENCY_SHARE())} of the price's other lines, at least {MIN_PRICE_LINES()}, is medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of differences, of currencies and of unit prices; the sheet has"
         " all differences",
     },
     unit="totals of usage or lines",
+    bounds=(*charges.BOUNDS, *differences.BOUNDS),
     statement=statement,
     examine=examine,
     needs="invoices",

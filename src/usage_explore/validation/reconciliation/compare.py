@@ -11,29 +11,35 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import MAX_PREC, Context, Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Integer, Select, Table, Uuid, and_, any_, func, literal, select
+from sqlalchemy import CTE, ColumnElement, DateTime, Integer, Select, Table, Uuid, and_, any_, func, literal, select
 
 from usage_explore.decimals import total
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets
 from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
+from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
-from usage_explore.validation.periods import surroundings
+from usage_explore.validation.periods import earlier, surroundings
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 from usage_explore.validation.table_columns import PeriodEdge
 
-Key = tuple[Any, ...]
-Status = Literal["missing", "extra", "over-billed", "under-billed", "not comparable", "matched"]
+if TYPE_CHECKING:
+    from usage_explore.validation.reconciliation.causes import Cause
+    from usage_explore.validation.reconciliation.expected import Expected
 
-STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed", "not comparable", "matched")
-"""In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, usage that has
-NaN or infinite quantities, a difference within the tolerance (0 invoiced without usage matches too)."""
+Key = tuple[Any, ...]
+Status = Literal["missing", "extra", "over-billed", "under-billed", "wrong amount", "not comparable", "matched"]
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+"""In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, the right
+quantity at another amount than expected, usage that has NaN or infinite quantities, a difference within the tolerance
+(0 invoiced without usage matches too)."""
 
 LATE, DUPLICATES = "late events", "duplicates"
 BOTH = f"{LATE} and {DUPLICATES}"
@@ -93,7 +99,10 @@ class Row:
     """A key compared: its `lines`, and its `usage`, None without events.
 
     `difference` is the invoiced less the used quantity, `explained_by` its cause, "" if unknown. `amount_difference` is
-    the difference at the unit price of the lines in their `currency`; both None if unknown.
+    the difference at the unit price of the lines in their `currency`; both None if unknown. With a price book
+    `expected` is what the key should be billed, `amount_differences` the invoiced less the expected amounts by
+    currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
+    events nor duplicates.
     """
 
     key: Key
@@ -106,6 +115,9 @@ class Row:
     early_duplicate_events: int = 0
     amount_difference: Decimal | None = None
     currency: str | None = None
+    expected: Expected | None = None
+    amount_differences: Mapping[str, Decimal] = field(default_factory=dict)
+    cause: Cause | None = None
 
     @property
     def invoiced(self) -> Decimal | None:
@@ -185,15 +197,7 @@ def duplicates_by_key(
 
 
 def _duplicates(table: Table, period: Period, columns: tuple[str, ...], customers: set[UUID]) -> Select[Any]:
-    c = table.c
-    near = [*conditions(table, surroundings(period, KEY_MARGIN))]
-    if len(customers) <= _MAX_NAMED_CUSTOMERS:
-        ids = array(sorted(customers), Uuid())
-        near.append(c.customer_id == any_(ids))
-    digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
-    shared = select(c.customer_id, digest.label("digest")).where(*near).group_by(c.customer_id, digest)
-    repeated = shared.having(func.count() > 1).cte("repeated")
-    r = _ranked(table, columns, near, and_(*conditions(table, period)), digest, repeated).c
+    r = _repeated(table, period, columns, customers).c
     keys = [r.customer_id, *(r[name] for name in columns)]
     return (
         select(
@@ -206,6 +210,25 @@ def _duplicates(table: Table, period: Period, columns: tuple[str, ...], customer
         .where(r.arrival > 1, r.in_period)
         .group_by(*keys)
     )
+
+
+def superfluous_ids(table: Table, period: Period, customers: set[UUID]) -> Select[Any]:
+    """The ids of the superfluous events of the customers in the period, see `duplicates_by_key`."""
+    r = _repeated(table, period, (), customers).c
+    return select(r.id).where(r.arrival > 1, r.in_period)
+
+
+def _repeated(table: Table, period: Period, columns: tuple[str, ...], customers: set[UUID]) -> CTE:
+    """The customers' events near the period whose key occurs again, see `_ranked`."""
+    c = table.c
+    near = [*conditions(table, surroundings(period, KEY_MARGIN()))]
+    if len(customers) <= _MAX_NAMED_CUSTOMERS:
+        ids = array(sorted(customers), Uuid())
+        near.append(c.customer_id == any_(ids))
+    digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
+    shared = select(c.customer_id, digest.label("digest")).where(*near).group_by(c.customer_id, digest)
+    repeated = shared.having(func.count() > 1).cte("repeated")
+    return _ranked(table, columns, near, and_(*conditions(table, period)), digest, repeated)
 
 
 def _ranked(
@@ -223,6 +246,7 @@ def _ranked(
     )
     return (
         select(
+            c.id,
             c.customer_id,
             *(c[name] for name in columns),
             c.quantity,
@@ -246,6 +270,36 @@ def _key(examination: Examination, row: Any, columns: tuple[str, ...]) -> Key:
     if "wallet_currency" in values and examination.inputs.preferences is not None:
         values["wallet_currency"], _ = examination.inputs.preferences.wallet(row.customer_id, row.wallet_currency)
     return (row.customer_id, *values.values())
+
+
+def hourly_by_key(
+    examination: Examination, columns: tuple[str, ...], customers: set[UUID], hours: int
+) -> dict[Key, dict[tuple[str, int], tuple[int, Decimal]]]:
+    """(events, quantity) of customers by key, and by the period's end ("start", "end") and the hour relative to it.
+
+    Hours go from `-hours` to `hours - 1`. As known at finalization, where that is given.
+    """
+    period, table = examination.period, examination.table
+    c = table.c
+    known = [at for at in (period.as_of, period.finalized_at) if at is not None]
+    selected = tuple(dict.fromkeys((*columns, "wallet_currency")))
+    usage: dict[Key, dict[tuple[str, int], tuple[int, Decimal]]] = {}
+    for end, edge in zip(("start", "end"), period.span, strict=True):
+        since, until = earlier(edge, timedelta(hours=hours)), min(edge + timedelta(hours=hours), LATEST)
+        near = period.replace(since=since, until=until, finalized_at=None, as_of=min(known, default=None))
+        passed = func.extract("epoch", c.timestamp - literal(edge, DateTime(timezone=True)))
+        hour = func.floor(passed / 3600).cast(Integer).label("hour")
+        keys = [c.customer_id, *(c[name] for name in selected)]
+        statement = (
+            select(*keys, hour, func.count().label("events"), func.sum(c.quantity).label("quantity"))
+            .where(*conditions(table, near), c.customer_id == any_(array(sorted(customers), Uuid())))
+            .group_by(*keys, hour)
+        )
+        for row in examination.rows(statement):
+            hours_of = usage.setdefault(_key(examination, row, columns), {})
+            events, quantity = hours_of.get((end, row.hour), (0, Decimal(0)))
+            hours_of[end, row.hour] = events + row.events, total((quantity, row.quantity))
+    return usage
 
 
 def compare(
@@ -315,6 +369,8 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
     without_lines = []
     for row in rows:
         amount, invoiced = row.amount, row.invoiced
+        if row.expected is not None and row.expected.is_priced:
+            continue  # its amounts were compared
         if amount is not None:
             row.currency = row.lines[0].currency
         if amount is not None and invoiced:

@@ -14,19 +14,33 @@ from uuid import UUID
 
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
+from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.rating import tier_text
+from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
+from usage_explore.validation.reconciliation.causes import currency_words
+from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
+from usage_explore.validation.reconciliation.expected import invoiced_amounts
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
 
-MAX_SINGLE_CUSTOMERS = 10
-"""Customers without any line that are findings of their own; more of them may be one finding."""
+# fmt: off
+MAX_SINGLE_CUSTOMERS = Bound("reconciliation", "max_single_customers", 10, "customers", 0, 10000,
+    "Customers without any line that are findings of their own; more of them may be one finding.")
 
-MIN_UNINVOICED_SHARE = Decimal("0.5")
-"""Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one finding."""
+MIN_UNINVOICED_SHARE = Bound("reconciliation", "min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
+    "Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one "
+    "finding.")
+# fmt: on
+
+BOUNDS = (
+    MAX_SINGLE_CUSTOMERS,
+    MIN_UNINVOICED_SHARE,
+)
 
 MAX_LISTED_LINES = 20
 """Line numbers, or totals, in the facts of a finding."""
@@ -44,6 +58,8 @@ _ONE_TOTAL: dict[Status, str] = {
     " {difference} too much",
     "under-billed": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but used {recomputed}:"
     " {difference} too little",
+    "wrong amount": "Customer {customer} is charged {charged} for {total}, {period}, but {expected} is expected for"
+    " {recomputed}",
     "not comparable": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but its usage has NaN or"
     " infinite quantities and so no exact sum",
 }
@@ -56,6 +72,7 @@ _SEVERAL_TOTALS: dict[Status, str] = {
     "extra": "are invoiced without any usage",
     "over-billed": "are invoiced with more than was used",
     "under-billed": "are invoiced with less than was used",
+    "wrong amount": "are charged other amounts than expected",
     "not comparable": "cannot be compared: their usage has NaN or infinite quantities",
 }
 
@@ -69,12 +86,13 @@ class _Filters(NamedTuple):
 
 @dataclass(frozen=True)
 class Differences:
-    """Rows compared by the `columns` of the invoices."""
+    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere."""
 
     examination: Examination
     columns: tuple[str, ...]
     rows: list[Row]
     tolerance: Decimal
+    reported: frozenset[Key] = frozenset()
 
     def findings(self) -> tuple[list[Finding], str]:
         """The gravest, after one for all customers without lines, and a note on the others, see `limited`.
@@ -82,11 +100,11 @@ class Differences:
         The others are not made findings, since there may be as many as there are lines.
         """
         uninvoiced = self._uninvoiced_rows()
-        in_one_finding = {row.key for row in uninvoiced}
+        in_one_finding = {row.key for row in uninvoiced} | self.reported
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             if row.key not in in_one_finding and row.status != "matched":
-                groups.setdefault((row.key[0], row.status, row.explained_by), []).append(row)
+                groups.setdefault((row.key[0], row.status, row.explained_by, row.cause), []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
         shown, note = limited(ranked, "differences, see the sheet", _worth)
@@ -174,9 +192,13 @@ class Differences:
         return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
 
     def _severity(self, row: Row) -> Severity:
-        """High without an explanation; never in a period that is not over, since usage may still arrive."""
+        """High without late events or duplicates, and as grave as its cause; never high in a period that is not over,
+        since usage may still arrive.
+        """
         is_over = self.examination.closed_until >= self.examination.period.span[1]
-        return "high" if not row.explained_by and is_over else "medium"
+        if row.cause is not None and row.cause.severity != "high":
+            return row.cause.severity
+        return "high" if (row.cause is not None or not row.explained_by) and is_over else "medium"
 
     @cached_property
     def _customers_with_usage(self) -> set[UUID]:
@@ -188,8 +210,8 @@ class Differences:
         missing = [row for row in self.rows if row.status == "missing" and not row.explained_by]
         rows = [row for row in missing if row.key[0] not in invoiced]
         customers = {row.key[0] for row in rows}
-        is_one_finding = len(customers) > MAX_SINGLE_CUSTOMERS and (
-            part(len(customers), len(self._customers_with_usage)) >= MIN_UNINVOICED_SHARE
+        is_one_finding = len(customers) > MAX_SINGLE_CUSTOMERS() and (
+            part(len(customers), len(self._customers_with_usage)) >= MIN_UNINVOICED_SHARE()
         )
         return rows if is_one_finding else []
 
@@ -207,6 +229,7 @@ class Differences:
         share, share_of = self._share(rows)
         return Finding(
             check=NAME,
+            kind="uninvoiced customers",
             severity=self._severity(rows[0]),
             sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
             f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
@@ -237,6 +260,7 @@ class Differences:
         share, share_of = self._share(rows)
         return Finding(
             check=NAME,
+            kind=", ".join(filter(None, (first.status, first.explained_by))),
             severity=self._severity(first),
             sentence=self._sentence(rows),
             since=since,
@@ -269,14 +293,23 @@ class Differences:
                 recomputed=in_sentence(row.recomputed or Decimal(0)),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
+                charged="" if row.expected is None else currency_words(invoiced_amounts(row, row.expected) or {}),
+                expected="" if row.expected is None else currency_words(row.expected.amounts),
             )
+            if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
+                much = "much" if row.amount_difference > 0 else "little"
+                sentence += f", and {_money(row, row.amount_difference.copy_abs())} too {much}"
         return f"{sentence}{self._explanation(rows)}{self._rounding(row)}."
 
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
+        if row.cause is not None:
+            return f": {'each' if len(rows) > 1 else 'that'} is {row.cause.words}"
         if row.status == "not comparable" or row.usage is None:
             return ""
         if not row.explained_by:
+            if row.status == "wrong amount":
+                return "; no single wrong price, tier or factor gives that"
             if self.examination.period.finalized_at is None:
                 return "; duplicates do not account for it; late events are not known without finalized_at"
             return "; neither late events nor duplicates account for it"
@@ -326,6 +359,9 @@ class Differences:
             return (*facts, ("more", f"{more:,} more")) if more else tuple(facts)
         (row,) = rows
         facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
+        if row.expected is not None and row.expected.is_priced:
+            facts.append(("expected amount", currency_words(row.expected.amounts)))
+            facts += [("expected by", _priced(line)) for line in row.expected.lines[:MAX_LISTED_LINES]]
         if row.lines:
             numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
             facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
@@ -350,7 +386,10 @@ def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
     """The sum of the rows' unsigned amount differences by currency."""
     amounts: dict[str, list[Decimal]] = {}
     for row in rows:
-        if row.amount_difference is not None and row.currency is not None:
+        for currency, amount in row.amount_differences.items():
+            if amount:
+                amounts.setdefault(currency, []).append(amount.copy_abs())
+        if not row.amount_differences and row.amount_difference is not None and row.currency is not None:
             amounts.setdefault(row.currency, []).append(row.amount_difference.copy_abs())
     return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
 
@@ -368,6 +407,18 @@ def _can_filter(name: str, values: set[Any]) -> bool:
         return len(values) == 1
     texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS]
     return len(texts) == len(values) <= _MAX_FILTER_VALUES
+
+
+def _money(row: Row, amount: Decimal | None) -> str:
+    """An amount with the currency of a row."""
+    return f"{in_sentence(amount or Decimal(0))} {data_value(row.currency) if row.currency else ''}".strip()
+
+
+def _priced(line: Line) -> str:
+    """How a line's amount is made: `p.toml line 3: 1000 x 0.1 = 100; 4000 x 0.08 = 320`."""
+    price = line.part.price
+    tiers = rate(price, line.billable).tiers
+    return f"{price.place}: {'; '.join(map(tier_text, tiers)) or 'no tier'}"
 
 
 def _quantities(row: Row) -> str:

@@ -34,6 +34,7 @@ from usage_explore.names import Names
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
+from usage_explore.validation.bounds import in_force
 from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
 from usage_explore.validation.report.wording import Statement
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from usage_explore.answers import Aggregate
+    from usage_explore.records.signoffs import SignOff
     from usage_explore.validation import Finding, Result, Validation
+    from usage_explore.validation.review import Review, Reviewed
 
 
 class ReportSource(AggregateSource, Protocol):
@@ -85,12 +88,13 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A finding on the page: its anchor, its link, and its chart if it has one."""
+    """A finding on the page: its anchor, its link, its chart if it has one, and its state in a review."""
 
     anchor: str
     finding: Finding
     url: str
     picture: Picture | None
+    state: Reviewed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +134,21 @@ def html(
     *,
     by: str | None = None,
     progress: Callable[[float], object] = lambda done: None,
+    review: Review | None = None,
+    signoff: SignOff | None = None,
 ) -> str:
     """The page. `by` names its author; `progress` is called with the share of findings that are drawn, 0 to 1.
 
-    Costs one aggregate and one rendered picture per chart.
+    With a `review` it shows the findings' states and decisions, and what is gone; with a `signoff` who signed it. Costs
+    one aggregate and one rendered picture per chart.
     """
     entries = []
     for index, finding in enumerate(validation.findings):
         drawn = picture(store, validation, finding) if index < MAX_CHARTS else None
         progress((index + 1) / len(validation.findings))
         url = finding.url(validation.app_url)
-        entries.append(Entry(anchor=f"finding-{index + 1}", finding=finding, url=url, picture=drawn))
+        state = review.of(finding) if review else None
+        entries.append(Entry(anchor=f"finding-{index + 1}", finding=finding, url=url, picture=drawn, state=state))
     environment = _environment(validation)
     style = environment.get_template("report.css").render(light=LIGHT, dark=DARK, colors=_colors())
     return environment.get_template(
@@ -158,30 +166,35 @@ def html(
         folded=_folded(validation, entries[MAX_CHARTS:]),
         sql={result.check.name: _sql(store, validation, result) for result in validation.results},
         shares=wording.shares_of_time(validation.results),
+        changed_bounds=wording.changed_bounds(validation),
         costs=wording.costs(validation),
         reconciled=reconciled,
         sheets=list(_sheets(validation)),
         by=by,
+        review=review,
+        signoff=signoff,
         version=version("usage-explore"),
     )
 
 
 def _folded(validation: Validation, entries: Sequence[Entry]) -> list[Row]:
-    """The entries without a chart, similar ones as one row."""
+    """The entries without a chart, similar ones without a decision as one row."""
     titles = {result.check.name: result.check.title for result in validation.results}
     by_finding = {id(entry.finding): entry for entry in entries}
+    decided = [entry.finding for entry in entries if entry.state and entry.state.decisions]
     return [
         Row(
             similar=item,
             sentence=item.sentence(titles[item.check], validation.names),
             entries=tuple(by_finding[id(finding)] for finding in item.findings),
         )
-        for item in similar([entry.finding for entry in entries])
+        for item in similar([entry.finding for entry in entries], decided)
     ]
 
 
 def _sql(store: ReportSource, validation: Validation, result: Result) -> str:
-    return statements.to_sql(result.check.statement(store.table, validation.period))
+    with in_force(validation.bounds):
+        return statements.to_sql(result.check.statement(store.table, validation.period))
 
 
 def _environment(validation: Validation) -> jinja2.Environment:
@@ -203,9 +216,13 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "picture": lambda drawn: Markup(drawn.svg),  # noqa: S704 - `inert` leaves shapes and text only
         "seconds": formatting.elapsed,
         "share": formatting.percent,
+        "state": lambda state: state.words(validation.period.zone),
+        "since_before": lambda review: review.sentence(validation.period.zone),
+        "decision": partial(wording.decision, zone=validation.period.zone),
         "subjects": partial(_subjects, names=validation.names),
         "named": validation.names.in_text,
         "with_names": partial(validation.names.in_text, ids=True),
+        "in_force": lambda bounds: [(bound, bound.words(validation.bounds.value(bound))) for bound in bounds],
         "unexamined": wording.unexamined,
         "verdict": wording.verdict,
         "words": partial(wording.text, max_characters=wording.MAX_SENTENCE_CHARACTERS),
@@ -356,10 +373,19 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
-def document(validation: Validation, reconciled: Sequence[Statement]) -> dict[str, Any]:
-    """`Validation.to_dict` with `reconciled` and `sheets`: check to list of rows; decimals, times and ids as text."""
+def document(
+    validation: Validation,
+    reconciled: Sequence[Statement],
+    review: Review | None = None,
+    signoff: SignOff | None = None,
+) -> dict[str, Any]:
+    """`Validation.to_dict` with `reconciled` and `sheets`: check to list of rows; decimals, times and ids as text.
+
+    With a `review`, each finding has its id, states and decisions, and `review` has what changed since the run before.
+    """
     return {
-        **validation.to_dict(),
+        **reviewed(validation, review),
+        **({"sign_off": signoff.to_dict()} if signoff else {}),
         "reconciled": [{"agrees": statement.agrees, "sentence": statement.sentence} for statement in reconciled],
         "sheets": {
             result.check.name: [
@@ -369,6 +395,19 @@ def document(validation: Validation, reconciled: Sequence[Statement]) -> dict[st
             for result in validation.results
             if (sheet := validation.sheet(result.check.name)) is not None
         },
+    }
+
+
+def reviewed(validation: Validation, review: Review | None) -> dict[str, Any]:
+    """`Validation.to_dict` with the findings' states."""
+    content = validation.to_dict()
+    if review is None:
+        return content
+    rows = zip(content["findings"], review.items, strict=True)
+    return {
+        **content,
+        "review": review.to_dict(),
+        "findings": [{**row, **item.to_dict()} for row, item in rows],
     }
 
 

@@ -19,9 +19,13 @@ from usage_explore.validation.report.wording import Statement
 if TYPE_CHECKING:
     from usage_explore.names import Names
     from usage_explore.validation import Finding, Result, Validation
+    from usage_explore.validation.review import Review, Reviewed
 
 MAX_FINDINGS = 40
 """Findings that are listed; more if they are of high severity."""
+
+MAX_GONE = 10
+"""Findings of earlier runs that are gone, as listed."""
 
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "yellow", "low": "cyan"}
 _MIN_WIDTH, _MAX_WIDTH = 60, 160
@@ -29,12 +33,17 @@ _MAX_METRIC_CHARACTERS = 32
 
 
 @decimal_context()
-def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> list[str]:
-    """The report, styled for a terminal, in lines of at most `width` characters; `width` is clamped to 60 to 160."""
-    return list(_lines(validation, reconciled, min(max(width, _MIN_WIDTH), _MAX_WIDTH)))
+def lines(
+    validation: Validation, reconciled: Sequence[Statement], width: int, review: Review | None = None
+) -> list[str]:
+    """The report, styled for a terminal, in lines of at most `width` characters; `width` is clamped to 60 to 160.
+
+    With a `review`, each finding has its state and its id.
+    """
+    return list(_lines(validation, reconciled, min(max(width, _MIN_WIDTH), _MAX_WIDTH), review))
 
 
-def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
+def _lines(validation: Validation, reconciled: Sequence[Statement], width: int, review: Review | None) -> Iterator[str]:
     words = validation.names.in_text(describe(validation.period.replace(as_of=None)), ids=True)
     title = wording.text(words, wording.MAX_SENTENCE_CHARACTERS)
     yield from textwrap.wrap(title, width)
@@ -42,7 +51,13 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) 
     yield from _bold(wording.unexamined(validation, "--as-of "), width)
     yield ""
     yield from _bold(wording.verdict(validation), width)
-    yield from _findings(validation, width)
+    yield from textwrap.wrap(wording.changed_bounds(validation), width)
+    if review is not None and (review.items or review.gone):
+        yield from textwrap.wrap(review.sentence(validation.period.zone), width)
+    yield from _findings(validation, width, review)
+    if review is not None and review.gone:
+        yield ""
+        yield from _gone(review, validation.names, width)
     yield ""
     yield from _checks(validation.results, width)
     yield ""
@@ -64,20 +79,28 @@ def _stamp(validation: Validation) -> str:
     return f"Organization {organization}, data as of {as_of}{finalized}"
 
 
-def _findings(validation: Validation, width: int) -> Iterator[str]:
+def _findings(validation: Validation, width: int, review: Review | None) -> Iterator[str]:
     findings = validation.findings
     if not findings:
         return
     listed = findings[: max(MAX_FINDINGS, validation.counts()["high"])]
     yield ""
     yield from _dim_heading(
-        [("severity", "left"), ("share", "right"), ("events", "right"), ("finding", "left")],
+        [
+            ("severity", "left"),
+            *_state_column(review),
+            ("share", "right"),
+            ("events", "right"),
+            ("finding", "left"),
+        ],
         [
             (
                 finding.severity,
+                *([_state(review.of(finding))] if review else []),
                 formatting.percent(finding.share),
                 f"{finding.events:,}",
-                f"{finding.check}: {_sentence(finding, validation.names)}",
+                f"{finding.check}: {_sentence(finding, validation.names)}"
+                + (f" [{review.of(finding).id}]" if review else ""),
             )
             for finding in listed
         ],
@@ -86,6 +109,37 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
     )
     if more := len(findings) - len(listed):
         yield f"and {more:,} more, none of high severity; --report and --json have them all"
+
+
+def _state_column(review: Review | None) -> list[tuple[str, Justify]]:
+    return [("state", "left")] if review else []
+
+
+def _state(item: Reviewed) -> str:
+    """The state in a word: `new`, `known`, `muted`; `known, assigned`."""
+    shown = [state for state in item.states if state != "open"]
+    if not item.is_open and not item.is_new:
+        shown.remove("known")
+    return ", ".join(shown)
+
+
+def _gone(review: Review, names: Names, width: int) -> Iterator[str]:
+    """The findings of earlier runs that are gone."""
+    yield from _dim_heading(
+        [("gone", "left"), ("events", "right"), ("finding", "left")],
+        [
+            (
+                finding.severity,
+                f"{finding.events:,}",
+                f"{finding.identity.check}: "
+                f"{wording.text(names.in_text(finding.sentence, ids=True), wording.MAX_SENTENCE_CHARACTERS)}",
+            )
+            for finding in review.gone[:MAX_GONE]
+        ],
+        width,
+    )
+    if more := len(review.gone) - MAX_GONE:
+        yield from [f"and {more:,} more; --json has them all"] if more > 0 else []
 
 
 def _sentence(finding: Finding, names: Names) -> str:

@@ -14,13 +14,14 @@ from pandas.api.types import is_scalar
 
 from usage_explore.decimals import Number, rfc3339, total
 from usage_explore.errors import UsageExploreError
-from usage_explore.formatting import counted, duration, exact, shortened, zoned
+from usage_explore.formatting import counted, date_and_time, duration, exact, shortened, zoned
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
 
 if TYPE_CHECKING:
     from usage_explore.answers import AggregateSource
+    from usage_explore.records.decisions import Decision
     from usage_explore.validation import Result, Validation
 
 
@@ -102,9 +103,16 @@ def verdict(validation: Validation) -> str:
         summary = "Nothing was examined: no event of the period is known"
     if validation.totals.events:
         partial = [result.check.name for result in validation.results if result.is_partial]
-        summary += f"; usage too sparse to judge was left out by {', '.join(partial)}" if partial else ""
+        summary += f"; usage that cannot be judged was left out by {', '.join(partial)}" if partial else ""
+    summary = "; ".join((summary, *validation.unchecked))
     failed = len(validation.failed)
     return f"{summary}; {counted(failed, 'check')} failed" if failed else summary
+
+
+def changed_bounds(validation: Validation) -> str:
+    """`Bounds other than the defaults: silence.min_silence 5 days, by default 3.`; "" if there are none."""
+    changed = "; ".join(f"{key} {words}" for key, words in validation.bounds.texts.items())
+    return f"Bounds other than the defaults: {changed}." if changed else ""
 
 
 def outcome(result: Result) -> str:
@@ -145,6 +153,22 @@ def unexamined(validation: Validation, option: str = "as_of=") -> str:
         f"{events} arrived in the last {duration(left.settled_at - left.latest)} and {are} not examined; wait until"
         f" {zoned(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
     )
+
+
+_ACTIONS = {"acknowledge": "acknowledged", "note": "noted", "reopen": "reopened"}
+
+
+def decision(made: Decision, zone: ZoneInfo) -> str:
+    """A decision in words, such as `5 Nov 2026 14:30, ana: muted until 1 Dec 2026 00:00. Ticket 4711`."""
+    when = date_and_time(made.made_at.astimezone(zone).replace(second=0, microsecond=0))
+    if made.action == "mute" and made.until is not None:
+        done = f"muted until {date_and_time(made.until.astimezone(zone))}"
+    elif made.action == "assign":
+        done = f"assigned to {text(made.assignee)}" if made.assignee else "assigned to nobody"
+    else:
+        done = _ACTIONS[made.action]
+    note = f" {text(made.note, MAX_SENTENCE_CHARACTERS)}" if made.note else ""
+    return f"{when}, {text(made.author)}: {done}.{note}"
 
 
 def agreement(agrees: bool | None) -> str:

@@ -1,0 +1,253 @@
+"""What was decided on findings: their states, the actions on an open finding, and its history.
+
+A decision is kept at the click. Every decision checks anew that the organization is visible to the user.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app.cache import Source
+from usage_explore.errors import RecordError, UsageExploreError
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
+from usage_explore.records.decisions import MAX_ASSIGNEE_CHARACTERS
+from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
+from usage_explore.validation import Validation
+from usage_explore.validation.report.wording import decision as decision_words
+from usage_explore.validation.review import Review, Reviewed, organization_of, review
+
+SIGNER = "validate_signer"
+"""Session state: the name that a user without sign-in gave."""
+
+_REVIEW, _ERROR, _KEPT = "validate_review", "validate_decision_error", "validate_kept_runs"
+"""Session state: the last review, the error of the last decision, and the runs that the session has kept."""
+
+_FRESH_SECONDS = 60
+"""Age up to which the decisions of other people are shown."""
+
+_MUTES = (("for a week", 7), ("for 30 days", 30), ("for 90 days", 90))
+"""Offered ends of a mute, in days from today."""
+
+
+def current_author() -> str:
+    """Who decides: the signed-in user, else the name that was given in this session, else "local"."""
+    return sign_in.current_user() or str(st.session_state.get(SIGNER) or "").strip() or LOCAL_AUTHOR
+
+
+def keep_run(source: Source, validation: Validation) -> None:
+    """Keep the validation as a run, once in a session; if that fails, say so in the findings' tab."""
+    kept: set[object] = st.session_state.setdefault(_KEPT, set())
+    key = validation.now, tuple(id(result) for result in validation.results)
+    if key in kept:
+        return
+    kept.add(key)
+    try:
+        source.store.keep_run(validation, by=current_author())
+    except UsageExploreError as error:
+        st.session_state[_ERROR] = f"This run was not kept: {error}"
+
+
+def reviewed(source: Source, validation: Validation) -> tuple[Review, str]:
+    """The findings with their states, and why the records could not be read, "" if they could."""
+    held: tuple[float, Validation, tuple[Review, str]] | None = st.session_state.get(_REVIEW)
+    if held is not None and time.monotonic() - held[0] < _FRESH_SECONDS and _is_same(held[1], validation):
+        return held[2]
+    try:
+        with cache.logged_work("review", source.store.organization_id, validation.period):
+            result = source.store.review(validation), ""
+    except RecordError as error:
+        result = review(validation, (), (), source.now), f"Every finding is shown as new and open. {error}"
+    st.session_state[_REVIEW] = time.monotonic(), validation, result
+    return result
+
+
+def _is_same(one: Validation, other: Validation) -> bool:
+    return one is other or (
+        one.period == other.period
+        and one.now == other.now
+        and len(one.results) == len(other.results)
+        and all(a is b for a, b in zip(one.results, other.results, strict=True))
+    )
+
+
+def forget() -> None:
+    """Read the records again in the next run."""
+    st.session_state.pop(_REVIEW, None)
+
+
+def notice() -> None:
+    """Draw the error of the last decision or kept run, once."""
+    if text := st.session_state.pop(_ERROR, None):
+        st.warning(markdown.plain(text), icon=":material/warning:")
+
+
+def state_words(item: Reviewed, zone: ZoneInfo) -> str:
+    """The state in the list: `New`, `Known`, `Acknowledged`, `Muted to 5 Dec`, with who it is assigned to."""
+    settled = item.settled
+    if settled is not None and settled.until is not None:
+        words = f"Muted to {formatting.date(settled.until.astimezone(zone))}"
+    elif settled is not None:
+        words = "Acknowledged"
+    else:
+        words = "New" if item.is_new else "Known"
+    return f"{words} · {formatting.data_value(item.assignee, 30)}" if item.assignee else words
+
+
+def actions(source: Source, validation: Validation, item: Reviewed) -> None:
+    """Draw the open finding's state and the buttons that decide on it."""
+    zone = validation.period.zone
+    st.caption(markdown.plain(_status(item, zone)))
+    notice()
+    organization_id = organization_of(validation)
+    decide = _deciding(organization_id, item)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding_actions"):
+        if item.is_open:
+            st.button(
+                "Acknowledge",
+                key="decide_acknowledge",
+                icon=":material/check:",
+                on_click=lambda: decide("acknowledge"),
+                help="You have looked at it and answer for it. It no longer counts as open.",
+            )
+        else:
+            st.button(
+                "Reopen",
+                key="decide_reopen",
+                icon=":material/undo:",
+                on_click=lambda: decide("reopen"),
+                help="It counts as open again. The history keeps what was decided.",
+            )
+        _mute(validation.period, decide)
+        _assign(item, decide)
+        _note(decide)
+
+
+def history(item: Reviewed, zone: ZoneInfo) -> None:
+    """Draw the decisions on the finding, newest first."""
+    if not item.decisions:
+        return
+    with st.expander(f"History, {formatting.counted(len(item.decisions), 'decision')}", icon=":material/history:"):
+        for made in reversed(item.decisions):
+            st.markdown(markdown.plain(decision_words(made, zone)).replace("\n", "  \n"))
+
+
+def _status(item: Reviewed, zone: ZoneInfo) -> str:
+    """The state in a sentence."""
+    first = item.first_seen
+    parts = ["New" if first is None else f"Known since {_minute(first, zone)}"]
+    settled = item.settled
+    if settled is None:
+        parts.append(f"open again: {item.lapsed}" if item.lapsed else "open")
+    else:
+        until = "" if settled.until is None else f" until {_minute(settled.until, zone)}"
+        done = "muted" if settled.action == "mute" else "acknowledged"
+        parts.append(f"{done}{until} by {formatting.data_value(settled.author)}, {_minute(settled.made_at, zone)}")
+    if item.assignee:
+        parts.append(f"assigned to {formatting.data_value(item.assignee)}")
+    return " · ".join(parts)
+
+
+def _minute(moment: datetime, zone: ZoneInfo) -> str:
+    return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
+
+
+_Decide = Callable[..., None]
+
+
+def _mute(period: Period, decide: _Decide) -> None:
+    popover = st.popover("Mute", icon=":material/notifications_off:", key="decide_mute", on_change="rerun")
+    if not popover.open:
+        return
+    today = datetime.now(period.zone).date()
+    with popover, st.container(width=320, gap="small"):
+        st.caption("Until then it does not count as open. It stays in the list, the report and JSON, marked.")
+        with st.container(horizontal=True, gap="small"):
+            for label, days in _MUTES:
+                until = buckets.day_start(today + timedelta(days=days), period.zone)
+                st.button(
+                    label.capitalize(),
+                    key=f"decide_mute_{days}",
+                    on_click=lambda until=until: decide("mute", "decide_mute", until=until),
+                )
+        st.date_input(
+            "Or until",
+            value=None,
+            min_value=today + timedelta(days=1),
+            key="decide_mute_date",
+            format="YYYY-MM-DD",
+        )
+        st.button(
+            "Mute until this day",
+            key="decide_mute_until",
+            type="primary",
+            disabled=st.session_state.get("decide_mute_date") is None,
+            on_click=lambda: decide("mute", "decide_mute", until=_day(st.session_state["decide_mute_date"], period)),
+        )
+
+
+def _day(day: date, period: Period) -> datetime:
+    return buckets.day_start(day, period.zone)
+
+
+def _assign(item: Reviewed, decide: _Decide) -> None:
+    popover = st.popover("Assign", icon=":material/person_add:", key="decide_assign", on_change="rerun")
+    if not popover.open:
+        return
+    with popover, st.container(width=320, gap="small"):
+        st.text_input(
+            "Person or team",
+            value=item.assignee,
+            key=f"decide_assignee {item.id} {len(item.decisions)}",
+            max_chars=MAX_ASSIGNEE_CHARACTERS,
+            placeholder="A name or an e-mail address",
+        )
+        key = f"decide_assignee {item.id} {len(item.decisions)}"
+        st.button(
+            "Assign",
+            key="decide_assign_save",
+            type="primary",
+            on_click=lambda: decide("assign", "decide_assign", assignee=st.session_state[key]),
+        )
+
+
+def _note(decide: _Decide) -> None:
+    popover = st.popover("Note", icon=":material/edit_note:", key="decide_note", on_change="rerun")
+    if not popover.open:
+        return
+    with popover, st.container(width=360, gap="small"):
+        st.text_area("Note", key="decide_note_text", max_chars=MAX_NOTE_CHARACTERS, height=100)
+        st.button(
+            "Save note",
+            key="decide_note_save",
+            type="primary",
+            on_click=lambda: decide("note", "decide_note", note=st.session_state["decide_note_text"]),
+        )
+
+
+def _deciding(organization_id: UUID, item: Reviewed) -> _Decide:
+    """A function that decides on the finding, and closes a popover if that succeeded."""
+
+    def decide(action: str, popover: str = "", **given: object) -> None:
+        try:
+            store = cache.source(organization_id).store
+            store.decide(item.finding, action, by=current_author(), **given)  # type: ignore[arg-type]
+        except UsageExploreError as error:
+            st.session_state[_ERROR] = str(error)
+            return
+        finally:
+            forget()
+        if popover:
+            st.session_state[popover] = False
+        if action == "note":
+            st.session_state["decide_note_text"] = ""
+
+    return decide

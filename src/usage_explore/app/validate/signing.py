@@ -1,0 +1,307 @@
+"""Sign-off of a period on the Validate page: what is signed, who signed it, and what changed since."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from contextlib import ExitStack
+from datetime import datetime
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import cache, grid, markdown, sign_in
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import go
+from usage_explore.app.page_state import ValidateView
+from usage_explore.app.uploads import File, private_copy
+from usage_explore.app.validate import run
+from usage_explore.app.validate.amounts import expected
+from usage_explore.app.validate.decisions import SIGNER, current_author, forget
+from usage_explore.app.validate.files import ValidationWithFiles, dropped_key
+from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.pricing.rating import Rating
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import Period
+from usage_explore.records.signoffs import SignOff
+from usage_explore.records.texts import LOCAL_AUTHOR, MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS
+from usage_explore.store import Store
+from usage_explore.validation import Validation
+from usage_explore.validation.report.wording import amounts
+from usage_explore.validation.review import Review, organization_of, period_key
+from usage_explore.validation.signed_usage import Changes, signed_period
+
+_NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
+_MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
+_STATEMENT_WIDTH = 760  # pixels
+_MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
+_MINUTE = 60
+
+
+def signed_line(source: Source, period: Period) -> None:
+    """Draw who signed the period last, and what changed since; nothing if it is not signed."""
+    try:
+        last = _last(source, period)
+        if last is None:
+            return
+        changed = _changed(source, last)
+    except UsageExploreError as error:
+        st.caption(markdown.plain(f"Sign-offs cannot be read: {error}"))
+        return
+    zone = period.zone
+    who = f"Signed off by {formatting.data_value(last.author)}, {_minute(last.signed_at, zone)}"
+    if changed:
+        words = formatting.typographic(changed.sentence)
+        st.warning(
+            f"**{markdown.plain(who)}.** Since then: {markdown.plain(words)}. The tab Sign-off has the corrections.",
+            icon=":material/difference:",
+        )
+    else:
+        st.caption(f":material/verified: {markdown.plain(who)}; nothing changed since.")
+
+
+def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review) -> None:
+    """Draw the period's last sign-off with its corrections, then what would be signed now, and the button."""
+    validation = with_files.validation
+    zone = validation.period.zone
+    signed = [one for one in _signoffs(source.store, source.store.organization_id) if _is_of(one, validation.period)]
+    if signed:
+        _signed(source, signed[0], zone)
+        st.divider()
+    _statement(view, source, with_files, review, again=bool(signed))
+    if len(signed) > 1:
+        with st.expander(f"{formatting.counted(len(signed) - 1, 'earlier sign-off')} of this period"):
+            for one in signed[1:]:
+                words = f"{_minute(one.signed_at, zone)}, {one.author}: {formatting.counted(one.events, 'event')}"
+                st.caption(markdown.plain(f"{words}, as of {_minute(one.as_of, zone)}."))
+
+
+def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
+    """The last sign-off, and what changed since as a table and a file."""
+    changed = _changed(source, one)
+    who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_minute(one.signed_at, zone)}"
+    st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}, as of {_minute(one.as_of, zone)}")
+    if one.note:
+        st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
+    left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
+    if one.amounts:
+        totals = amounts(one.amount_totals.items(), formatting.cents)
+        left += f"Signed with expected amounts of {totals}. "
+    if changed.amounts_note:
+        left += f"Expected amounts are not compared now: {changed.amounts_note}. "
+    left = markdown.plain(left)
+    if not changed:
+        st.caption(f"{left}Nothing changed in this period since.")
+        return
+    if left:
+        st.caption(left)
+    number = formatting.counted(len(changed.rows), "correction")
+    st.markdown(f"**{number} to hand to billing**  \n{markdown.plain(formatting.typographic(changed.sentence))}")
+    rows = changed.rows[:_MAX_SHOWN_CHANGES]
+    columns = {
+        "Correction": grid.texts("Correction", [row.correction.capitalize() for row in rows]),
+        "Why": grid.texts("Why", [row.reason.capitalize() for row in rows]),
+        "Customer": grid.texts("Customer", [changed.names.label("customer", row.key[0]) for row in rows]),
+        "Metric": grid.texts("Metric", [row.key[1] for row in rows]),
+        "Wallet": grid.texts("Wallet", [row.key[2] for row in rows]),
+        "Events": grid.numbers("Events", [row.events for row in rows]),
+        "Quantity": grid.numbers("Quantity", [row.quantity for row in rows]),
+        "Cost": grid.numbers("Cost", [row.cost if row.amount is None else None for row in rows]),
+        "Amount": grid.numbers("Amount", [row.amount for row in rows]),
+        "Currency": grid.texts("Currency", [row.key[3] for row in rows]),
+    }
+    if not one.amounts:
+        del columns["Amount"]
+    height = "content" if len(rows) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
+    grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
+    if more := len(changed.rows) - len(rows):
+        st.caption(f"and {more:,} more; the file has all of them")
+    st.download_button(
+        "Supplements and credits, CSV",
+        lambda: BOM_UTF8 + changed.to_csv(escape_formulas=True),
+        f"corrections-{one.since:%Y-%m-%d}-{str(one.id)[:8]}.csv",
+        "text/csv",
+        key="signed_csv",
+        on_click="ignore",
+        icon=":material/download:",
+        help="A row for each customer, metric, wallet and currency, exact, to hand to billing. Sign again when they "
+        "are billed: the next sign-off includes them.",
+    )
+
+
+def _statement(
+    view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review, *, again: bool
+) -> None:
+    """What is signed, what stays open, and the button."""
+    validation = with_files.validation
+    rating = _rating(source, with_files)
+    period, zone = validation.period, validation.period.zone
+    as_of = _minute(period.as_of or validation.now, zone)
+    what = validation.names.in_text(describe(period.replace(as_of=None)))
+    st.markdown(f"**{'Sign off again' if again else 'Sign off this period'}**")
+    organization = validation.names.full("organization", str(period.organization_id))
+    size = formatting.counted(validation.totals.events, "event")
+    cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), formatting.cents)
+    details = {
+        "Organization": organization,
+        "Period": what,
+        "Usage": f"{size}, as of {as_of}",
+        "External cost": cost or "none",
+        "Expected amounts": _expected_words(rating),
+        "Findings": _findings_words(review),
+        "Not checked": _unchecked(validation) or "nothing: every check ran",
+    }
+    with st.container(width=_STATEMENT_WIDTH):
+        st.table({name: markdown.plain(text) for name, text in details.items()}, border="horizontal")
+        st.caption(f"Report hash {review.report_hash}: the same checks on the same data give it again.")
+    left_open = review.open("high")
+    if left_open:
+        number = formatting.counted(len(left_open), "finding")
+        st.warning(
+            f"**{number} of high severity {'is' if len(left_open) == 1 else 'are'} open.** Acknowledge or mute each "
+            "with its reason, or sign with it open: the sign-off names it.",
+            icon=":material/warning:",
+        )
+        for item in left_open[:_MAX_OPEN]:
+            text = formatting.short_ids(validation.names.in_text(item.finding.sentence))
+            st.button(
+                markdown.plain(formatting.cut(text, 160)),
+                key=f"sign_open {item.id}",
+                type="tertiary",
+                icon=":material/arrow_forward:",
+                on_click=lambda item=item: _open(view, item.id),
+            )
+        if more := max(len(left_open) - _MAX_OPEN, 0):
+            st.caption(f"and {more:,} more in the list of findings")
+    if text := st.session_state.pop(_ERROR, None):
+        st.error(markdown.plain(text), icon=":material/error:")
+    with st.container(width=520, gap="small"):
+        if sign_in.current_user() is None:
+            st.text_input("Your name", key=SIGNER, max_chars=MAX_AUTHOR_CHARACTERS)
+        st.text_area("Note", key=_NOTE, max_chars=MAX_NOTE_CHARACTERS, height=70)
+        label = f"Sign off with {formatting.counted(len(left_open), 'finding')} open" if left_open else "Sign off"
+        st.button(
+            label,
+            key="sign_off",
+            type="primary",
+            icon=":material/draw:",
+            disabled=current_author() == LOCAL_AUTHOR,
+            on_click=lambda: _sign(validation, None if isinstance(rating, str) else rating),
+            help="Name who signs first." if current_author() == LOCAL_AUTHOR else None,
+        )
+        st.caption(
+            f"{markdown.plain(current_author())} signs. Kept are the numbers above, by customer, metric, wallet and "
+            "currency. Later this page says what changed since, with credits and supplements."
+            if current_author() != LOCAL_AUTHOR
+            else "Your name stands under the sign-off and in every report of it."
+        )
+
+
+def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
+    """The expected amounts, or why there are none."""
+    try:
+        return expected(source, with_files) or "not computed: there is no price book"
+    except UsageExploreError as error:
+        return f"not computed: {error}"
+
+
+def _expected_words(rating: Rating | str) -> str:
+    """The expected amounts by currency, or why there are none."""
+    if isinstance(rating, str):
+        return rating
+    text = amounts(rating.totals.items(), formatting.cents) or "none"
+    unpriced = rating.unpriced_events
+    return f"{text}; {formatting.counted(unpriced, 'event')} without a price" if unpriced else text
+
+
+def _findings_words(review: Review) -> str:
+    """The findings by severity, and how many of each are open."""
+    if not review.items:
+        return "none"
+    parts = []
+    for severity, number in review.validation.counts().items():
+        if number:
+            still = len(review.open(severity))
+            parts.append(f"{number:,} {severity} ({'all' if still == number else f'{still:,}'} open)")
+    return ", ".join(parts)
+
+
+def _unchecked(validation: Validation) -> str:
+    """The checks that were skipped or failed."""
+    return ", ".join(result.check.title for result in validation.results if result.skipped or result.failed)
+
+
+def _open(view: ValidateView, finding_id: str) -> None:
+    st.session_state["validate_tab"] = "Findings"
+    go(view, lambda: view.replace(finding=finding_id))
+
+
+def _sign(validation: Validation, rating: Rating | None) -> None:
+    try:
+        store = cache.source(organization_of(validation)).store
+        store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
+    except UsageExploreError as error:
+        st.session_state[_ERROR] = f"Not signed off: {error}"
+        return
+    finally:
+        forget_signoffs()
+    st.session_state[_NOTE] = ""
+
+
+def forget_signoffs() -> None:
+    """Read sign-offs, decisions and changes again in the next run."""
+    forget()
+    _signoffs.clear()
+    _changes.clear()
+
+
+def _last(source: Source, period: Period) -> SignOff | None:
+    """The last sign-off of the period and filters; None without one."""
+    resolved = period.resolve(source.now)
+    signed = _signoffs(source.store, source.store.organization_id)
+    return next((one for one in signed if _is_of(one, resolved)), None)
+
+
+def _is_of(one: SignOff, period: Period) -> bool:
+    """Whether a sign-off is of this resolved period, with its filters."""
+    try:
+        return period_key(signed_period(one)) == period_key(period)
+    except QueryError:
+        return False
+
+
+def _minute(moment: datetime, zone: ZoneInfo) -> str:
+    return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...]:
+    with cache.logged_work("sign-offs", organization_id):
+        return tuple(_store.signoffs())
+
+
+def _changed(source: Source, signed: SignOff) -> Changes:
+    """What changed since a sign-off; its amounts by the session's price book, else by the stored one."""
+    period = signed_period(signed)
+    files = {name: st.session_state.get(dropped_key(name, period)) for name in ("prices", "wallets")}
+    book, wallets = (file if isinstance(file, File) and signed.amounts else None for file in files.values())
+    digests = tuple(file.digest if file else "" for file in (book, wallets))
+    return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)
+
+
+@st.cache_resource(
+    ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs={SignOff: lambda one: (str(one.id), one.place)}
+)
+def _changes(
+    _store: Store,
+    organization_id: UUID | None,
+    signoff: SignOff,
+    now: datetime,
+    digests: tuple[str, ...],
+    _book: File | None,
+    _wallets: File | None,
+) -> Changes:
+    with cache.logged_work("changes since a sign-off", organization_id), ExitStack() as copies:
+        path = copies.enter_context(private_copy(_wallets)) if _wallets else None
+        return _store.changes_since(signoff, prices=run.price_book(_book) if _book else None, wallets=path)

@@ -1,0 +1,110 @@
+"""Usage that comes in bursts: what it did before the period is no deviation in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from usage_explore.query.queries import Metric
+from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, Deviation
+from usage_explore.validation.anomalies.series import Block, Floats, Grid
+from usage_explore.validation.bounds import Bound
+
+# fmt: off
+MIN_RECORD_RATIO = Bound("shifts", "min_record_ratio", 1.5, "factor", 1, 1000,
+    "Times the largest of as many steps before, at least, of a spike of irregular usage.")
+
+MIN_VARIATION = Bound("shifts", "min_variation", 0.5, "factor", 0, 100,
+    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
+    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
+    "mean.")
+
+MIN_DISPERSION = Bound("shifts", "min_dispersion", 5.0, "factor", 0, 10000,
+    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
+    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
+    "mean.")
+
+TRIMMED_SHARE = Bound("shifts", "trimmed_share", 0.05, "share", 0, 0.5,
+    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
+    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
+    "mean.")
+# fmt: on
+
+BOUNDS = (
+    MIN_RECORD_RATIO,
+    MIN_VARIATION,
+    MIN_DISPERSION,
+    TRIMMED_SHARE,
+)
+
+
+def largest(values: Floats, length: int) -> float:
+    """The largest sum of this many successive values; of fewer, their sum."""
+    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
+    return float(np.max(sums[length:] - sums[:-length])) if len(sums) > length else float(sums[-1])
+
+
+def smallest(values: Floats, length: int) -> float:
+    """The smallest sum of this many successive values; 0 of fewer."""
+    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
+    return float(np.min(sums[length:] - sums[:-length])) if len(sums) > length else 0.0
+
+
+def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Iterable[Deviation]) -> list[Deviation]:
+    """The deviations without spikes and drops of irregular usage that its time before the period had as well.
+
+    A spike stays from `MIN_RECORD_RATIO` times the largest sum of as many steps before on, and may be high from
+    `HIGH_SPIKE_RATIO` times; a drop stays if no such sum was as small.
+    """
+    rows = {
+        (customer, metric): row
+        for row, (customer, metric) in enumerate(zip(block.customers, block.metrics, strict=True))
+    }
+    irregular: dict[tuple[int, Metric], bool] = {}
+    kept = []
+    for deviation in candidates:
+        row = rows[deviation.customer_id, deviation.metric_key]
+        key = row, deviation.measure
+        if key not in irregular:
+            irregular[key] = is_irregular(block.values[deviation.measure][row, :first], grid.season)
+        columns = columns_of(grid, deviation)
+        if deviation.lasts or not irregular[key] or not columns:
+            kept.append(deviation)
+            continue
+        values = block.values[deviation.measure][row]
+        amount, length = float(np.nansum(values[columns[0] : columns[-1] + 1])), columns[-1] + 1 - columns[0]
+        before = values[: min(first, columns[0])]
+        if not deviation.rises:
+            kept += [deviation] if amount < smallest(before, length) else []
+        elif amount >= HIGH_SPIKE_RATIO() * largest(before, length):
+            kept.append(deviation)
+        elif amount >= MIN_RECORD_RATIO() * largest(before, length):
+            kept.append(replace(deviation, used=0.0))
+    return kept
+
+
+def is_irregular(values: Floats, season: int) -> bool:
+    """Whether usage comes in bursts: its steps differ from the mean of their phase by half of it and more, and by
+    `MIN_DISPERSION` times what chance makes of events, not counting the twentieth that differs most.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known) < 2 * season:
+        return False
+    phases = known % season
+    sums = np.bincount(phases, values[known], season)
+    means = (sums / np.maximum(1, np.bincount(phases, minlength=season)))[phases]
+    squares = np.sort((values[known] - means) ** 2)[: math.ceil(len(known) * (1 - TRIMMED_SHARE()))]
+    mean, variance = float(np.mean(values[known])), float(np.mean(squares))
+    return mean > 0 and variance >= max((MIN_VARIATION() * mean) ** 2, MIN_DISPERSION() * mean)
+
+
+def columns_of(grid: Grid, deviation: Deviation) -> list[int]:
+    """The columns of a grid that a deviation lies in."""
+    return [
+        column
+        for column, (start, end) in enumerate(zip(grid.starts, grid.ends, strict=True))
+        if start is not None and end is not None and start < deviation.until and deviation.since < end
+    ]

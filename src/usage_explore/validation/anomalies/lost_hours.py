@@ -1,0 +1,88 @@
+"""Hours without an event of any customer or metric, at times of the week that otherwise had some.
+
+A metering outage of a few hours hardly shows in the sums of days, nor in the hours of a single metric with few events.
+All events together say more: none of those that would have come is evidence, however they are distributed over metrics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from usage_explore.detector.breaks import MIN_SILENCE_DAYS
+from usage_explore.detector.ordering import runs
+from usage_explore.validation.anomalies.series import Block, Floats, Grid
+from usage_explore.validation.anomalies.zero_days import MAX_CHANCE, ZeroDays
+from usage_explore.validation.bounds import Bound
+
+# fmt: off
+MIN_LOST_EVENTS = Bound("shifts", "min_lost_events", 50, "events", 1, 1000000,
+    "Events that would have come in the hours, at least.")
+
+MIN_KNOWN_WEEKS = Bound("shifts", "min_known_weeks", 4, "weeks", 1, 52,
+    "Weeks before the hours of which something is known, at least, that say what is usual at that time of the week.")
+
+MIN_PAUSE_RATIO = Bound("shifts", "min_pause_ratio", 2, "factor", 1, 100,
+    "Times as many events as in any hours without events before, at least, would have come: nights are no outage.")
+# fmt: on
+
+BOUNDS = (
+    MIN_LOST_EVENTS,
+    MIN_KNOWN_WEEKS,
+    MIN_PAUSE_RATIO,
+)
+
+_MAX_WEEKS = 8
+_WEEK, _DAY = 168, 24
+
+
+def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays]:
+    """The runs of hours without events from column `first` on, by the hourly series of all customers together."""
+    counts = np.zeros(len(grid.starts))
+    for block in blocks:
+        counts += np.nansum(block.values["count"], axis=0)
+    counts[grid.unknown] = np.nan
+    result, before = [], 0.0
+    usual = _usual(counts)
+    for _, start, end in runs((counts == 0)[np.newaxis]):
+        expected = float(np.nansum(usual[start:end]))
+        if end <= first:
+            before = max(before, expected)
+            continue
+        is_end = end == len(counts) and end - start >= MIN_SILENCE_DAYS * _DAY  # left to the check of silences
+        weight = _weight(counts[:start], usual[:start])
+        is_chance = expected * weight < -math.log(MAX_CHANCE())
+        if is_end or is_chance or expected < max(MIN_LOST_EVENTS(), MIN_PAUSE_RATIO() * before):
+            continue
+        since, until = grid.span(start, end)
+        counted = float(np.nansum(counts[first:]))
+        result.append(ZeroDays(None, since, until, 0, expected, counted, hours=end - start))
+    return result
+
+
+def _usual(counts: Floats) -> Floats:
+    """The usual events of each hour: the mean of the same hours of the week in the weeks before; NaN where too few are
+    known.
+    """
+    usual = np.full(len(counts), np.nan)
+    for column in range(MIN_KNOWN_WEEKS() * _WEEK, len(counts)):
+        same = counts[column % _WEEK : column : _WEEK][-_MAX_WEEKS:]
+        known = same[~np.isnan(same)]
+        if len(known) >= MIN_KNOWN_WEEKS():
+            usual[column] = float(np.mean(known))
+    return usual
+
+
+def _weight(counts: Floats, usual: Floats) -> float:
+    """The evidence of each missing event: 1 for Poisson's distribution, less the more hours and days differ."""
+    dispersion = 1.0
+    for steps in (1, _DAY):
+        size = len(counts) // steps * steps
+        sums, means = (values[len(values) - size :].reshape(-1, steps).sum(axis=1) for values in (counts, usual))
+        known = ~np.isnan(sums) & ~np.isnan(means) & (means > 0)
+        if np.count_nonzero(known) >= MIN_KNOWN_WEEKS():
+            squares = (sums[known] - means[known]) ** 2 / means[known]
+            dispersion = max(dispersion, float(np.mean(squares)))
+    return math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0

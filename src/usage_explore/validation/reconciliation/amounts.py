@@ -1,0 +1,199 @@
+"""Amounts of invoice lines compared with those of the price book, and the findings that concern several customers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from usage_explore.decimals import difference, total
+from usage_explore.formatting import counted, listed, span_in
+from usage_explore.validation.check import Finding
+from usage_explore.validation.periods import part
+from usage_explore.validation.reconciliation.causes import Charge, currency_words, is_rounding
+from usage_explore.validation.reconciliation.compare import Row
+from usage_explore.validation.reconciliation.differences import (
+    MAX_LISTED_LINES,
+    MAX_SINGLE_CUSTOMERS,
+    NAME,
+    Differences,
+    amounts_by_currency,
+)
+from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
+
+MIN_WHOLE_AMOUNTS = 10
+"""Amounts without decimals, and none with, from which all are taken as rounded to whole units of the currency."""
+
+
+def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
+    """Set expected rows' `amount_difference`, and the status of those whose amount alone is wrong: the wrong charges.
+
+    A row is compared if all its lines have an amount, in the currencies of its expected amounts.
+    """
+    rows = list(rows)
+    given = [line.amount for row in rows for line in row.lines if line.amount is not None]
+    is_whole = len(given) >= MIN_WHOLE_AMOUNTS and all(amount == amount.to_integral_value() for amount in given)
+    charges = []
+    for row in rows:
+        expected = row.expected
+        if expected is None or not expected.is_priced:
+            continue
+        if not row.lines:
+            row.amount_differences = {currency: amount.copy_negate() for currency, amount in expected.amounts.items()}
+            row.currency, row.amount_difference = _largest(row.amount_differences)
+            if not any(expected.amounts.values()):
+                row.status = "matched"
+            continue
+        invoiced = invoiced_amounts(row, expected)
+        if invoiced is None or set(invoiced) - set(expected.amounts):
+            continue
+        differences = {
+            currency: Decimal(difference(invoiced.get(currency, Decimal(0)), amount))
+            for currency, amount in expected.amounts.items()
+        }
+        row.currency, row.amount_difference = _largest(differences)
+        row.amount_differences = differences
+        exact_too = {
+            currency for currency, amount in expected.exact.items() if invoiced.get(currency, Decimal(0)) == amount
+        }
+        wrong = [currency for currency, value in differences.items() if value and currency not in exact_too]
+        if not wrong:
+            row.amount_difference = Decimal(0)
+        elif row.status == "matched":
+            row.status = "wrong amount"
+            currency = row.currency or wrong[0]
+            if len(expected.amounts) == 1:
+                scale = expected.lines[0].part.price.scale
+                unit = Decimal(1) if is_whole else Decimal(1).scaleb(-scale)
+                lines = max(len(row.lines), len(expected.lines))
+                amounts = invoiced[currency], expected.amounts[currency], expected.exact[currency]
+                charges.append(Charge(row, currency, *amounts, unit, lines))
+    return charges
+
+
+def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
+    """Whether a row's lines are what is expected: quantity within the tolerance, and amount, apart from rounding."""
+    invoiced = row.invoiced or Decimal(0)
+    if all(abs(Decimal(difference(invoiced, quantity))) > tolerance for quantity in expected.quantities):
+        return False
+    amounts = invoiced_amounts(row, expected)
+    if amounts is None or expected.unpriced or set(amounts) - set(expected.amounts):
+        return True  # the amounts are not compared, or their currency is a finding of its own
+    for currency, amount in expected.amounts.items():
+        price = expected.lines[0].part.price
+        given = amounts.get(currency, Decimal(0))
+        unit, lines = Decimal(1).scaleb(-price.scale), max(len(row.lines), len(expected.lines))
+        charge = Charge(row, currency, given, amount, expected.exact[currency], unit, lines)
+        if given != amount and not is_rounding(charge):
+            return False
+    return True
+
+
+def _largest(amounts: Mapping[str, Decimal]) -> tuple[str | None, Decimal | None]:
+    if not amounts:
+        return None, None
+    currency = max(sorted(amounts), key=lambda code: abs(amounts[code]))
+    return currency, amounts[currency]
+
+
+def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows that one cause explains and that are one finding: of rounding, of an amount, or of many customers."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.cause is not None:
+            groups.setdefault((row.cause.name, row.cause.words), []).append(row)
+    return [
+        group
+        for group in groups.values()
+        if (len({row.key[0] for row in group}) > 1 and all(row.status == "wrong amount" for row in group))
+        or len({row.key[0] for row in group}) > MAX_SINGLE_CUSTOMERS()
+    ]
+
+
+def common_finding(differences: Differences, rows: list[Row]) -> Finding:
+    """One finding for rows of several customers with one cause."""
+    examination = differences.examination
+    cause = rows[0].cause
+    assert cause is not None  # noqa: S101 - `common_causes` groups by it
+    since, until = examination.period.span
+    span = span_in(since, until, examination.period.zone)
+    customers = {row.key[0] for row in rows}
+    totals = f"{counted(len(rows), 'total')} of {counted(len(customers), 'customer')}, {span},"
+    if all(row.status == "wrong amount" for row in rows):
+        invoiced, expected = _sums(rows)
+        what = f"are charged {currency_words(invoiced)}, but {currency_words(expected)} is expected"
+    else:
+        what = "are invoiced other quantities than were used"
+    severity = cause.severity
+    if severity == "high" and examination.closed_until < until:
+        severity = "medium"
+    shared = _shared(differences, rows)
+    numbers = sorted(line.line for row in rows for line in row.lines)
+    more = f" and {len(numbers) - MAX_LISTED_LINES:,} more" if len(numbers) > MAX_LISTED_LINES else ""
+    return Finding(
+        check=NAME,
+        kind=cause.name,
+        severity=severity,
+        sentence=f"{totals} {what}: each is {cause.words}.",
+        since=since,
+        until=until,
+        events=sum(row.events for row in rows),
+        question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id", **shared),
+        amounts=amounts_by_currency(rows),
+        share=part(len(rows), sum(bool(row.lines) for row in differences.rows)),
+        share_of="invoiced totals",
+        facts=(
+            ("cause", cause.name),
+            ("lines", ", ".join(f"{number:,}" for number in numbers[:MAX_LISTED_LINES]) + more),
+            ("customers", listed(map(str, customers), most=20)),
+        ),
+        **shared,
+    )
+
+
+def _sums(rows: list[Row]) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    """The invoiced and the expected amounts of rows by currency."""
+    invoiced: dict[str, list[Decimal]] = {}
+    expected: dict[str, list[Decimal]] = {}
+    for row in rows:
+        if row.expected is not None:
+            for currency, amount in row.expected.amounts.items():
+                expected.setdefault(currency, []).append(amount)
+            for currency, amount in (invoiced_amounts(row, row.expected) or {}).items():
+                invoiced.setdefault(currency, []).append(amount)
+    return (
+        {currency: total(values) for currency, values in invoiced.items()},
+        {currency: total(values) for currency, values in expected.items()},
+    )
+
+
+def _shared(differences: Differences, rows: list[Row]) -> dict[str, Any]:
+    """The metric and the price that all rows have."""
+    shared = {}
+    for index, name in enumerate(differences.columns, 1):
+        values = {row.key[index] for row in rows}
+        if name in ("metric_key", "price_key") and len(values) == 1 and (value := values.pop()):
+            shared[name] = value
+    return shared
+
+
+def amount_note(rows: list[Row]) -> str:
+    """How many totals' amounts were compared with the price book, and which were not."""
+    billed = [row for row in rows if row.lines and row.usage is not None]
+    compared = [row for row in billed if row.expected and row.expected.is_priced and _has_amounts(row, row.expected)]
+    right = sum(row.amount_difference == 0 for row in compared)
+    note = f"{right:,} of {counted(len(compared), 'amount')} are those of the price book"
+    left = len(billed) - len(compared)
+    without = f"; {left:,} not checked: no amount or no price" if left else ""
+    return f"{note}{without}."
+
+
+def _has_amounts(row: Row, expected: Expected) -> bool:
+    return invoiced_amounts(row, expected) is not None
+
+
+def unchecked(rows: list[Row]) -> str:
+    """How many totals' amounts were not compared with the price book; "" if all were."""
+    billed = [row for row in rows if row.lines and row.usage is not None]
+    left = sum(not (row.expected and row.expected.is_priced and _has_amounts(row, row.expected)) for row in billed)
+    return f"amounts of {left:,} of {counted(len(billed), 'invoiced total')} not checked" if left else ""

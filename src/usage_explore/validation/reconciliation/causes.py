@@ -1,0 +1,403 @@
+"""Causes of differences between invoices and usage or price book, recognized by what they make of a right line.
+
+Each cause is tried exactly: a wrong price, tier or period gives one certain number, and a line has it or not. A cause
+explains why a line is wrong; it does not make the line right, so that only late events, duplicates and rounding lower a
+finding's severity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_CEILING, Context, Decimal
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from usage_explore.decimals import difference, exact_product, plain, total
+from usage_explore.formatting import data_value, date_and_time, in_sentence, span_in
+from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.book import Model, Price, PriceBook
+from usage_explore.validation.check import Severity
+from usage_explore.validation.reconciliation.compare import Key, Row
+
+ROUNDING = "rounding"
+SWAPPED = "swapped customers"
+PERIOD = "another period"
+
+UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
+"""Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
+
+AMOUNT_FACTORS = (10, 100, 1000, 10_000, 1_000_000, 1024, 12, 60, 2)
+"""Factors by which a single amount, or its reciprocal, is recognized as multiplied."""
+
+MIN_COMMON_ROWS = 3
+"""Amounts that share another factor, such as 1.19, from which it is said."""
+
+MAX_TRIED_AMOUNTS = 200
+"""Wrong amounts, spread over all, by which a common factor is weighed against wrong prices and tiers."""
+
+MAX_RELATED_PRICES = 200
+"""Other prices of a metric that a wrong amount is tried with."""
+
+MAX_SHIFTED_ROWS = 2_000
+"""Lines of wrong quantity that other periods are tried with, the largest differences first."""
+
+MAX_FACTOR_SPREAD = Decimal("1.2")
+"""Largest by least factor that an amount may have been multiplied by, up to which a single one is recognized: of an
+amount of a few cents, rounding hides the factor."""
+
+MAX_FACTOR_DIGITS = 6
+"""Decimals of a common factor, at most."""
+
+MIN_MOVED_EVENTS = 3
+"""Events that lie between two periods from which the one is recognized in a line of the other."""
+
+MIN_SHIFTED_ROWS = 2
+"""Lines that another period explains, from which a shift by less than a day is recognized; a day by one line."""
+
+SHIFT_HOURS = 24
+"""Largest shift of a period's ends that is tried."""
+
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_HOUR = timedelta(hours=1)
+_FINE = Context(prec=40)
+
+
+class Cause(NamedTuple):
+    """A cause: its `name` in the sheet, its severity, and what a wrong line has instead, in words."""
+
+    name: str
+    severity: Severity
+    words: str
+
+
+class Charge(NamedTuple):
+    """An amount that is compared: invoiced and expected in one currency; `unit` is the smallest one, for `lines`."""
+
+    row: Row
+    currency: str
+    invoiced: Decimal
+    amount: Decimal
+    exact: Decimal
+    unit: Decimal
+    lines: int
+
+
+def is_rounding(charge: Charge) -> bool:
+    """Whether the invoiced amount is the exact one, rounded in any way, once or for each line."""
+    off = difference(charge.invoiced, charge.exact)
+    return abs(Decimal(off)) < exact_product((charge.unit, Decimal(charge.lines)))
+
+
+def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> None:
+    """Set the cause of rows whose amount differs, if there is one."""
+    left = []
+    for charge in charges:
+        if is_rounding(charge):
+            _set(charge.row, Cause(ROUNDING, "low", "the expected amount, rounded in another way"))
+        else:
+            left.append(charge)
+    factor, multiplied = _common_factor(left)
+    if factor is not None:
+        tried = left[:: max(1, len(left) // MAX_TRIED_AMOUNTS)]
+        names = [cause.name for charge in tried if (cause := _specific(charge, book, zone))]
+        most = max(Counter(names).values(), default=0)
+        if len(multiplied) * len(tried) > most * len(left):
+            for charge in multiplied:
+                _set(charge.row, _factor_cause(factor))
+    for charge in left:
+        if charge.row.cause is None and (cause := _specific(charge, book, zone)):
+            _set(charge.row, cause)
+    left = [charge for charge in left if charge.row.cause is None]
+    factor, multiplied = _common_factor(left)
+    for charge in multiplied if factor is not None else ():
+        _set(charge.row, _factor_cause(factor or Decimal(1)))
+    for charge in left:
+        if charge.row.cause is None and (known := _known_factor(charge)):
+            _set(charge.row, _factor_cause(known))
+
+
+def _set(row: Row, cause: Cause) -> None:
+    row.cause, row.explained_by = cause, cause.name
+
+
+def _factor_cause(factor: Decimal) -> Cause:
+    return Cause(f"factor {plain(factor)}", "high", f"{in_sentence(factor)} times the expected amount")
+
+
+def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
+    """The least and the largest factor that may have made the amount, which is rounded before and after."""
+    half = exact_product((charge.unit, Decimal("0.5"), Decimal(charge.lines)))
+    size, expected = abs(charge.invoiced), abs(charge.exact)
+    if not charge.invoiced or not charge.exact or (charge.invoiced < 0) != (charge.exact < 0):
+        return None
+    low = _FINE.divide(Decimal(difference(size, half)), Decimal(total((expected, half))))
+    least = Decimal(difference(expected, half))
+    high = _FINE.divide(Decimal(total((size, half))), least) if least > 0 else Decimal("Infinity")
+    return low, high
+
+
+def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]:
+    """The factor that most amounts share, and these; None if fewer than half of them, or `MIN_COMMON_ROWS`, do."""
+    bounds = {index: bound for index, charge in enumerate(charges) if (bound := _bounds(charge))}
+    if not bounds:
+        return None, []
+    ends = sorted(
+        [(low, 0, index) for index, (low, _) in bounds.items()]
+        + [(high, 1, index) for index, (_, high) in bounds.items()]
+    )
+    depth, deepest, at = 0, 0, ends[0][0]
+    for end, closes, _ in ends:
+        depth += -1 if closes else 1
+        if depth > deepest:
+            deepest, at = depth, end
+    fitting = [index for index, (low, high) in bounds.items() if low <= at <= high]
+    if len(fitting) < MIN_COMMON_ROWS or 2 * len(fitting) < len(charges):
+        return None, []
+    factor = _simplest(at, min(bounds[index][1] for index in fitting))
+    return (factor, [charges[index] for index in fitting]) if factor is not None and factor != 1 else (None, [])
+
+
+def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
+    """The decimal of fewest digits between two; None if none is short, or there is no upper one."""
+    if not high.is_finite():
+        return None
+    for digits in range(-9, MAX_FACTOR_DIGITS + 1):
+        unit = Decimal(1).scaleb(-digits)
+        number = (low / unit).to_integral_value(ROUND_CEILING) * unit
+        if low <= number <= high and number:
+            return Decimal(plain(number))
+    return None
+
+
+def _known_factor(charge: Charge) -> Decimal | None:
+    bounds = _bounds(charge)
+    if bounds is None or bounds[1] > MAX_FACTOR_SPREAD * bounds[0]:
+        return None
+    for factor in AMOUNT_FACTORS:
+        for candidate in (Decimal(factor), _FINE.divide(Decimal(1), Decimal(factor))):
+            if bounds[0] <= candidate <= bounds[1]:
+                return candidate
+    return None
+
+
+def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo) -> Cause | None:
+    """The one wrong use of the price book that gives the invoiced amount."""
+    lines = charge.row.expected.lines if charge.row.expected else []
+    prices = {line.part.price.place: line.part.price for line in lines}
+    can_add = all(line.part.price.aggregation in ("sum", "count") for line in lines)
+    if not lines or (len(lines) > 1 and not can_add):
+        return None
+    metrics = {line.metric_key for line in lines}
+    if len(metrics) > 1:
+        return None
+    quantity = total(line.billable for line in lines)
+    for price in prices.values():
+        for cause, wrong in _wrong_prices(price, prices, book, charge.currency, zone, charge.row.key):
+            if not wrong.tiers or (wrong in prices.values() and len(prices) == 1):
+                continue
+            if _fits(charge, wrong, quantity):
+                return cause
+        if len(lines) == 1:
+            for cause, amount in _wrong_tiers(price, quantity):
+                if abs(Decimal(difference(amount, charge.invoiced))) < charge.unit:
+                    return cause
+    return None
+
+
+def _fits(charge: Charge, price: Price, quantity: Decimal) -> bool:
+    return abs(Decimal(difference(rate(price, quantity).exact, charge.invoiced))) < charge.unit
+
+
+def _wrong_prices(
+    price: Price, applied: Mapping[str, Price], book: PriceBook, currency: str, zone: ZoneInfo, key: Key
+) -> Iterator[tuple[Cause, Price]]:
+    """Prices that a biller may have applied instead, and what that says."""
+    since, until = price.span(zone)
+    for other in book.by_key[price.key]:
+        if other.currency != currency:
+            continue
+        begins, ends = other.span(zone)
+        if other.place in applied:
+            words = f"the whole quantity at the price that is valid {_validity(other, zone)}"
+        elif begins >= until:
+            words = f"the quantity at the later price, valid from {_moment(begins, zone)}"
+        elif ends <= since:
+            words = f"the quantity at the former price, valid until {_moment(ends, zone)}"
+        else:
+            continue
+        yield Cause("price change", "high", words), other
+    named = {"volume": "volume", "staircase": "staircase (graduated)"}
+    if price.model in named:
+        other_model: Model = "staircase" if price.model == "volume" else "volume"
+        words = f"the amount by {named[other_model]}, while {price.label} is {named[price.model]}"
+        yield Cause(f"{other_model} instead of {price.model}", "high", words), replace(price, model=other_model)
+    if price.included_quantity:
+        words = f"the amount without the included quantity of {plain(price.included_quantity)}"
+        yield Cause("included quantity", "high", words), replace(price, included_quantity=Decimal(0))
+    if price.minimum_amount:
+        words = f"the amount without the minimum of {plain(price.minimum_amount)}"
+        yield Cause("minimum", "high", words), replace(price, minimum_amount=Decimal(0))
+    for other in _related(price, book, key):
+        if other.key != price.key and other.currency == currency:
+            words = f"the amount at another price: {other.place}, {other.label}"
+            yield Cause("another price", "high", words), other
+
+
+def _validity(price: Price, zone: ZoneInfo) -> str:
+    since, until = price.span(zone)
+    parts = [f"from {_moment(since, zone)}"] if price.valid_from else []
+    return " ".join([*parts, *([f"until {_moment(until, zone)}"] if price.valid_to else [])]) or "always"
+
+
+def _moment(instant: datetime, zone: ZoneInfo) -> str:
+    return date_and_time(instant.astimezone(zone)).removesuffix(" 00:00")
+
+
+def _related(price: Price, book: PriceBook, key: Key) -> list[Price]:
+    """The customer's own and the general prices of the same metric, or without one of the same price key."""
+    name = "metric_key" if price.metric_key is not None else "price_key"
+    value = getattr(price, name)
+    if value is None:
+        return []
+    own, general = (book.by_subject.get((customer, name, value), []) for customer in (key[0], None))
+    return [*own, *general][:MAX_RELATED_PRICES]
+
+
+def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decimal]]:
+    """The whole quantity at the amount of each tier."""
+    if price.model not in ("volume", "staircase"):
+        return
+    charged = rate(price, quantity).charged_quantity
+    for number, tier in enumerate(price.tiers, 1):
+        words = f"the whole quantity at tier {number}, {plain(tier.unit_amount)} a unit, of {price.label}"
+        yield (
+            Cause("wrong tier", "high", words),
+            total((exact_product((charged, tier.unit_amount)), tier.flat_amount)),
+        )
+
+
+def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
+    """Set the cause of rows whose invoiced quantity is the used one in another unit."""
+    for row in rows:
+        invoiced, used = row.invoiced, row.recomputed
+        if not invoiced or not used or not used.is_finite():
+            continue
+        for factor in UNIT_FACTORS:
+            number = Decimal(factor)
+            if abs(Decimal(difference(invoiced, exact_product((used, number))))) <= tolerance:
+                words = f"{factor:,} times the used quantity, as of another unit"
+            elif abs(Decimal(difference(exact_product((invoiced, number)), used))) <= _resolution(row, number):
+                words = f"the used quantity divided by {factor:,}, as of another unit"
+            else:
+                continue
+            _set(row, Cause("another unit", "high", words))
+            break
+
+
+def _resolution(row: Row, factor: Decimal) -> Decimal:
+    """How far a quantity divided by the factor may be off, as the invoice rounds it to its last decimal; 0 to whole."""
+    exponents = [line.quantity.as_tuple().exponent for line in row.lines]
+    places = max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
+    return exact_product((factor, Decimal("0.5").scaleb(-places))) if places > 0 else Decimal(0)
+
+
+def swapped_causes(rows: Iterable[Row]) -> None:
+    """Set the cause of rows of two customers of which each is invoiced what the other used."""
+    by_used: dict[tuple[Key, Decimal], list[Row]] = {}
+    rows = list(rows)
+    for row in rows:
+        by_used.setdefault((row.key[1:], row.recomputed or Decimal(0)), []).append(row)
+    for row in rows:
+        invoiced, used = row.invoiced or Decimal(0), row.recomputed or Decimal(0)
+        others = [
+            other
+            for other in by_used.get((row.key[1:], invoiced), ())
+            if other.key[0] != row.key[0] and (other.invoiced or Decimal(0)) == used
+        ]
+        if row.cause is None and len(others) == 1 and invoiced != used:
+            customer = others[0].key[0]
+            _set(row, Cause(SWAPPED, "high", f"what customer {customer} used, who is billed what this one used"))
+
+
+class Shift(NamedTuple):
+    """By how many hours a period's start and end are moved."""
+
+    start: int
+    end: int
+
+    @property
+    def is_of_days(self) -> bool:
+        """Whether each end is moved by a day or not at all."""
+        return {abs(self.start), abs(self.end)} <= {0, SHIFT_HOURS}
+
+
+SHIFTS = tuple(
+    [Shift(hours, hours) for hours in (*range(-SHIFT_HOURS, 0), *range(1, SHIFT_HOURS + 1))]
+    + [Shift(hours, 0) for hours in (-SHIFT_HOURS, SHIFT_HOURS)]
+    + [Shift(0, hours) for hours in (-SHIFT_HOURS, SHIFT_HOURS)]
+)
+"""The shifts that are tried: the whole period by hours, or one of its ends by a day."""
+
+HourlyUsage = Mapping[Key, Mapping[tuple[str, int], tuple[int, Decimal]]]
+"""(events, quantity) by key, and by end ("start", "end") and hour relative to it, from -24 to 23."""
+
+
+class Moved(NamedTuple):
+    """What moving the ends does: the events that it takes in or leaves out, and the changes of events and quantity."""
+
+    moved: int
+    events: int
+    quantity: Decimal
+
+
+def shifted(usage: Mapping[tuple[str, int], tuple[int, Decimal]], shift: Shift) -> Moved:
+    """The effect of a shift on a key's usage."""
+    moved, events, changes = 0, 0, []
+    for end, hours, sign in (("start", shift.start, -1), ("end", shift.end, 1)):
+        for hour in range(min(hours, 0), max(hours, 0)):
+            number, quantity = usage.get((end, hour), (0, Decimal(0)))
+            adds = (sign > 0) == (hours > 0)
+            moved += number
+            events += number if adds else -number
+            changes.append(quantity if adds else quantity.copy_negate())
+    return Moved(moved, events, total(changes))
+
+
+def period_causes(
+    rows: Iterable[Row],
+    hourly: HourlyUsage,
+    matches: Callable[[Row, Moved], bool],
+    span: tuple[datetime, datetime],
+    zone: ZoneInfo,
+) -> None:
+    """Set the cause of rows that are invoiced the usage of a shifted period, the same for as many as possible."""
+    fitting: dict[Shift, list[Row]] = {}
+    for row in rows:
+        usage = hourly.get(row.key, {})
+        for shift in SHIFTS if usage else ():
+            change = shifted(usage, shift)
+            if change.moved >= MIN_MOVED_EVENTS and matches(row, change):
+                fitting.setdefault(shift, []).append(row)
+    ranked = sorted(fitting, key=lambda shift: (-len(fitting[shift]), not shift.is_of_days, abs(shift.start), shift))
+    for shift in ranked:
+        open_rows = [row for row in fitting[shift] if row.cause is None]
+        if open_rows and (shift.is_of_days or len(open_rows) >= MIN_SHIFTED_ROWS):
+            since, until = span[0] + shift.start * _HOUR, span[1] + shift.end * _HOUR
+            words = f"the usage of {span_in(since, until, zone)}"
+            utc = ZoneInfo("UTC")
+            if (_clock(since, utc), _clock(until, utc)) == (_clock(span[0], zone), _clock(span[1], zone)):
+                words += ", the period in UTC"
+            for row in open_rows:
+                _set(row, Cause(PERIOD, "high", words))
+
+
+def _clock(instant: datetime, zone: ZoneInfo) -> str:
+    return instant.astimezone(zone).replace(tzinfo=None).isoformat()
+
+
+def currency_words(amounts: Mapping[str, Decimal]) -> str:
+    """`12.50 USD and 3 JPY`."""
+    return " and ".join(f"{in_sentence(amount)} {data_value(currency)}" for currency, amount in sorted(amounts.items()))

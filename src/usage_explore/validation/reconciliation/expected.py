@@ -1,0 +1,213 @@
+"""Expected quantities and amounts of the keys that invoice lines are compared by: the usage, rated by a price book.
+
+A key's expected quantity is the billable quantity of its lines, added up; usage without a price counts by its sum.
+Amounts are compared in each currency. A key with usage without a price has no expected amount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Uuid, any_, exists
+
+from usage_explore.decimals import total
+from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.rating import only
+from usage_explore.pricing.usage import SPLITS, Line, Rated, Unpriced, pinned, rated_usage
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import array
+from usage_explore.validation.check import Examination
+from usage_explore.validation.reconciliation.compare import (
+    BOTH,
+    DUPLICATES,
+    LATE,
+    DuplicateUsage,
+    Key,
+    Row,
+    Usage,
+    superfluous_ids,
+)
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
+
+
+@dataclass(slots=True)
+class Expected:
+    """What a key should be billed.
+
+    `quantity` is the billable one, `charged` that after included quantities, `packages` the number of packages, None
+    unless all its lines are of package prices. `amounts` are rounded, `exact` are not, both by currency; `unpriced` are
+    the events without a price.
+    """
+
+    quantity: Decimal = Decimal(0)
+    charged: Decimal = Decimal(0)
+    packages: int | None = 0
+    amounts: dict[str, Decimal] = field(default_factory=dict)
+    exact: dict[str, Decimal] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    unpriced: int = 0
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether all its usage has a price, so that its amount is known."""
+        return bool(self.lines) and not self.unpriced and self.quantity.is_finite()
+
+    @property
+    def counts_events(self) -> bool | None:
+        """Whether its quantity is the number of events; False if it is their sum, None if it is neither."""
+        kinds = {line.part.price.aggregation for line in self.lines}
+        if self.unpriced or len(kinds) != 1:
+            return None if self.lines else False
+        return {"sum": False, "count": True}.get(kinds.pop())
+
+    @property
+    def quantities(self) -> tuple[Decimal, ...]:
+        """The quantities that an invoice may show for it."""
+        packages = () if self.packages is None or not self.is_priced else (Decimal(self.packages),)
+        return (self.quantity, self.charged, *packages)
+
+    def add(self, line: Line) -> None:
+        """Add a line with its amount."""
+        self.lines.append(line)
+        self.quantity = total((self.quantity, line.billable))
+        price = line.part.price
+        if not line.billable.is_finite():
+            self.charged = total((self.charged, line.billable))
+            return
+        amount = rate(price, line.billable)
+        self.charged = total((self.charged, amount.charged_quantity))
+        self.amounts[price.currency] = total((self.amounts.get(price.currency, Decimal(0)), amount.amount))
+        self.exact[price.currency] = total((self.exact.get(price.currency, Decimal(0)), amount.exact))
+        if price.model != "package":
+            self.packages = None
+        elif self.packages is not None:
+            self.packages += sum(tier.packages or 0 for tier in amount.tiers)
+
+    def leave(self, usage: Unpriced) -> None:
+        """Add usage without a price."""
+        self.quantity = total((self.quantity, usage.quantity))
+        self.charged = total((self.charged, usage.quantity))
+        self.packages = None
+        self.unpriced += usage.events
+
+
+def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
+    """The lines' amounts by currency; None if one has no amount. Without a currency it is the only expected one."""
+    only = next(iter(expected.amounts)) if len(expected.amounts) == 1 else None
+    amounts: dict[str, list[Decimal]] = {}
+    for line in row.lines:
+        currency = line.currency or only
+        if line.amount is None or currency is None:
+            return None
+        amounts.setdefault(currency, []).append(line.amount)
+    return {currency: total(values) for currency, values in amounts.items()}
+
+
+def by_key(rated: Rated, columns: tuple[str, ...]) -> dict[Key, Expected]:
+    """The expected quantities and amounts of each customer and value of the columns."""
+    keys: dict[Key, Expected] = {}
+
+    def of(item: Line | Unpriced) -> Expected:
+        values = {
+            "subscription_id": item.subscription_id,
+            "metric_key": item.metric_key,
+            "price_key": item.price_key if isinstance(item, Unpriced) else only(item.price_keys),
+            "wallet_currency": item.wallet,
+        }
+        return keys.setdefault((item.customer_id, *(values[name] for name in columns)), Expected())
+
+    for line in rated.lines:
+        of(line).add(line)
+    for usage in rated.unpriced:
+        of(usage).leave(usage)
+    return keys
+
+
+def billed_in(lines: Iterable[InvoiceLine]) -> dict[UUID, str]:
+    """The currency of the lines of each customer whose lines with a currency have only one."""
+    currencies: dict[UUID, set[str]] = {}
+    for line in lines:
+        if line.currency is not None:
+            currencies.setdefault(line.customer_id, set()).add(line.currency)
+    return {customer: next(iter(codes)) for customer, codes in currencies.items() if len(codes) == 1}
+
+
+@dataclass(frozen=True)
+class PricedUsage:
+    """The usage of an examination as a price book rates it, by the columns of the invoices.
+
+    Where lines name no wallets, usage of which neither an event nor a preference says the wallet goes to the currency
+    of its customer's lines, if they have one: `billed_in`.
+    """
+
+    examination: Examination
+    book: PriceBook
+    columns: tuple[str, ...]
+    billed_in: Mapping[UUID, str]
+
+    def rated(self, period: Period | None = None, further: Sequence[ColumnElement[bool]] = ()) -> Rated:
+        """The lines of the period, or of another one."""
+        preferences = self.examination.inputs.preferences
+        known = pinned if preferences is None else preferences.destination
+
+        def wallet(customer_id: UUID, named: str | None) -> str | None:
+            return known(customer_id, named) or self.billed_in.get(customer_id)
+
+        return rated_usage(
+            self.examination.connection,
+            self.examination.table,
+            period or self.examination.period,
+            self.book,
+            wallet=known if "wallet_currency" in self.columns else wallet,
+            split=[name for name in self.columns if name in SPLITS],
+            further=further,
+        )
+
+    def at_finalization(self) -> Rated:
+        """The lines of what had arrived at finalization."""
+        return self.rated(self._early())
+
+    def once(self, customers: set[UUID], *, early: bool) -> Rated:
+        """The lines of some customers with each idempotency key counted once; `early` at finalization."""
+        c = self.examination.table.c
+        mine = c.customer_id == any_(array(sorted(customers), Uuid()))
+        copies = superfluous_ids(self.examination.table, self.examination.period, customers).subquery("superfluous")
+        is_copy = exists().where(copies.c.id == c.id)  # an anti-join; NOT IN of many ids would be a nested loop
+        return self.rated(self._early() if early else None, (mine, ~is_copy))
+
+    def _early(self) -> Period:
+        period = self.examination.period
+        known = [at for at in (period.as_of, period.finalized_at) if at is not None]
+        return period.replace(as_of=min(known))
+
+
+def adopt(usage: Mapping[Key, Usage], expected: Mapping[Key, Expected], early: Mapping[Key, Expected] | None) -> None:
+    """Set the quantities of usage to the billable ones, and its late part to what late events add to them."""
+    for key, used in usage.items():
+        used.quantity = expected[key].quantity if key in expected else used.quantity
+        if early is not None and used.late_events:
+            known = early[key].quantity if key in early else Decimal(0)
+            used.late = total((used.quantity, known.copy_negate()))
+
+
+def explain(
+    rows: Iterable[Row],
+    alternatives: Mapping[str, Mapping[Key, Expected]],
+    duplicates: Mapping[Key, DuplicateUsage],
+    matches: Callable[[Row, Expected], bool],
+) -> None:
+    """Set `explained_by` of the open rows that match an alternative: late events, duplicates, or both."""
+    for row in rows:
+        if row.usage is None or not row.is_open:
+            continue
+        duplicate = duplicates.get(row.key, DuplicateUsage())
+        row.duplicate_events, row.early_duplicate_events = duplicate.events, duplicate.early_events
+        late, repeated = bool(row.usage.late_events), bool(duplicate.events)
+        for cause, applies in ((LATE, late), (DUPLICATES, repeated), (BOTH, late and repeated)):
+            if applies and cause in alternatives and matches(row, alternatives[cause].get(row.key, Expected())):
+                row.explained_by = cause
+                break

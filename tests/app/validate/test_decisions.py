@@ -1,0 +1,182 @@
+"""Decisions, sign-off and expected amounts on the Validate page, as the signed-in user makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from support.app_pages import Open, opened
+from support.generated_events import NEIGHBOUR, ORGANIZATION
+from support.plain_events import JUNE, beside, event, store_of
+from support.query_oracle import Row
+from support.waiting import PATIENCE
+from usage_explore import Period, Store
+from usage_explore.access.allow_list import Grant
+from usage_explore.app.uploads import File
+from usage_explore.app.validate.files import dropped_key
+from usage_explore.db import ddl
+from usage_explore.errors import RecordError
+
+WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
+LINK = {"organization_id": str(ORGANIZATION), **WINDOW}
+DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
+PRICES = b"metric_key,model,unit_amount,currency\ntokens,per_unit,0.10,USD\n"
+
+
+def twice() -> list[Row]:
+    """40 events that were sent twice, and one at the end of the month."""
+    rows = [event(datetime(2026, 9, 30, 23, 59, tzinfo=UTC))]
+    for index in range(40):
+        first = event(DAY + timedelta(minutes=index), customer_id=JUNE)
+        again = {"id": uuid4(), "ingested_at": first.ingested_at + timedelta(hours=1)}
+        rows += [first, Row(**{**vars(first), **again})]
+    return rows
+
+
+@pytest.fixture
+def store(
+    events_connection: ddl.Connection, events_database_url: str, use: Callable[..., None], tmp_path: Path
+) -> Iterator[Store]:
+    rows = twice()
+    with store_of(events_connection, events_database_url, [*rows, *beside(rows)]) as made:
+        events_connection.commit()
+        use(events_database_url, HOME=str(tmp_path))
+        yield made
+
+
+@pytest.fixture
+def page(store: Store) -> Open:
+    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=PATIENCE), parameters)
+
+
+def _validate_page() -> None:
+    from usage_explore.app.main import run
+
+    run("validate")
+
+
+def ran(app: AppTest) -> AppTest:
+    app.button(key="run_checks").click().run()
+    assert not app.exception, [each.value for each in app.exception]
+    return app
+
+
+def said(app: AppTest) -> str:
+    found = [*app.markdown, *app.subheader, *app.caption, *app.info, *app.error, *app.warning, *app.success]
+    return "\n".join(each.value.replace("\\", "").replace("\u2060", "") for each in found)
+
+
+def in_tab(app: AppTest, tab: str) -> AppTest:
+    app.session_state["validate_tab"] = tab
+    return app.run()
+
+
+def duplicates(store: Store) -> str:
+    """The id of the finding on the copies."""
+    review = store.review(store.validate(Period(**LINK)))
+    return next(item.id for item in review.items if item.identity.check == "duplicates")
+
+
+def test_who_is_signed_in_decides_and_signs(page: Open, store: Store) -> None:
+    app = ran(page(**LINK, finding=duplicates(store)))
+    assert [run.author for run in store.runs()] == ["test@example.com"]
+    app.button(key="decide_acknowledge").click().run()
+    (made,) = store.decisions()
+    assert (made.author, made.action) == ("test@example.com", "acknowledge")
+    assert "acknowledged by test@example.com" in said(app)
+    in_tab(app, "Sign-off")
+    assert not [field for field in app.text_input if field.label == "Your name"]
+    assert "0 open" in said(app) or any("0 open" in str(table.value) for table in app.table)
+    app.text_area(key="validate_sign_note").input("September")
+    app.button(key="sign_off").click().run()
+    (signed,) = store.signoffs()
+    assert (signed.author, signed.note, signed.open) == ("test@example.com", "September", ())
+    assert "Signed off by test@example.com" in said(app)
+    assert len(store.runs()) == 1, "the run that was signed is the one that was kept"
+
+
+def test_a_user_who_lost_the_organization_decides_and_signs_nothing(
+    page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = ran(page(**LINK, finding=duplicates(store)))
+    refused = Grant(every=False, organizations=frozenset({NEIGHBOUR}))
+    monkeypatch.setattr("usage_explore.app.sign_in.grant", lambda: refused)
+    app.button(key="decide_acknowledge").click().run()
+    assert store.decisions() == []
+    monkeypatch.undo()
+
+
+def test_records_that_cannot_be_read_are_said_and_the_findings_shown(
+    page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise RecordError("the file is damaged")
+
+    for name in ("review", "keep_run", "signoffs"):
+        monkeypatch.setattr(Store, name, damaged)
+    app = ran(page(**LINK))
+    told = said(app)
+    assert "Every finding is shown as new and open. the file is damaged" in told
+    assert "Sign-offs cannot be read: the file is damaged" in told
+    assert [table for table in app.dataframe if "Finding" in table.value]
+
+
+def test_a_failed_decision_is_said_and_the_page_stays(
+    page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = ran(page(**LINK, finding=duplicates(store)))
+
+    def damaged(*_: object, **__: object) -> None:
+        raise RecordError("Nothing was saved: no room")
+
+    monkeypatch.setattr(Store, "decide", damaged)
+    app.button(key="decide_acknowledge").click().run()
+    assert "Nothing was saved: no room" in said(app)
+    assert "New · open" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(PRICES, "1,500.50 USD** expected"), (b"metric,price\nx,1\n", "book.csv line 2: currency: is missing")],
+)
+def test_a_dropped_price_book_rates_the_usage_and_is_signed(
+    page: Open, store: Store, content: bytes, words: str
+) -> None:
+    app = ran(page(**LINK))
+    app.session_state[dropped_key("prices", Period(**LINK))] = File("book.csv", content)
+    in_tab(app, "Expected amounts")
+    told = said(app)
+    assert words in told
+    assert "given.csv" not in told
+    rated = content == PRICES
+    if rated:
+        validation = store.validate(Period(**LINK))
+        expected = store.rate(
+            validation.period,
+            prices=[{"metric_key": "tokens", "model": "per_unit", "unit_amount": "0.10", "currency": "USD"}],
+        )
+        assert str(expected.totals["USD"]) == "1500.50"
+    in_tab(app, "Sign-off")
+    app.button(key="sign_off").click().run()
+    (signed,) = store.signoffs()
+    assert bool(signed.amounts) == rated
+    assert "nothing changed since" in said(app)
+
+
+def test_a_finding_of_an_earlier_id_is_still_opened_by_its_link(page: Open, store: Store) -> None:
+    """The run before had the same finding from the day before on: its id was another one."""
+    validation = store.validate(Period(**LINK))
+    (found,) = (finding for finding in validation.findings if finding.check == "duplicates")
+    moved = replace(found, since=found.since - timedelta(days=1))
+    store.decide(moved, "note", by="ana", note="Seen.")
+    (made,) = store.decisions()
+    assert made.finding.identity.id != duplicates(store)
+    app = ran(page(**LINK, finding=made.finding.identity.id))
+    assert app.button(key="close_finding")
+    assert "History, 1 decision" in [each.label for each in app.expander]

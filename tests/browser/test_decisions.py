@@ -1,0 +1,160 @@
+"""A billing manager's walk: validate, acknowledge, sign off; then a late batch, and what changed since."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from support.browser_pages import SCHEMES, Site, address, at_rest, examined, parameters, violations
+from support.generated_events import ORGANIZATION, insert
+from support.plain_events import JUNE, LARGE, event
+from support.query_oracle import Row
+from usage_explore import connect
+from usage_explore.db import ddl
+
+WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
+LINK = address("validate", organization_id=str(ORGANIZATION), **WINDOW)
+DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
+COST = {"external_cost_amount": Decimal("0.14"), "external_cost_currency": "USD"}
+
+
+def write(site: Site, rows: list[Row]) -> None:
+    with ddl.connect(site.database_url) as connection:
+        insert(connection, rows)
+        connection.commit()
+
+
+@pytest.fixture
+def written(empty_site: Site) -> Site:
+    """A site with a month in which 40 events were sent twice."""
+    rows = [event(datetime(2026, 9, 30, 23, 59, tzinfo=UTC), **COST)]
+    for index in range(40):
+        first = event(DAY + timedelta(minutes=index), customer_id=JUNE, **COST)
+        again = {"id": uuid4(), "ingested_at": first.ingested_at + timedelta(hours=1)}
+        rows += [first, Row(**{**vars(first), **again})]
+    write(empty_site, rows)
+    return empty_site
+
+
+def open_first(page: Page) -> None:
+    box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 110, box["y"] + 35 + 33)
+    page.get_by_role("button", name="Close").wait_for()
+    at_rest(page)
+
+
+def actions(page: Page) -> str:
+    return page.locator(".st-key-finding_actions").inner_text()
+
+
+def test_validate_acknowledge_sign_off_and_see_a_late_batch(written: Site, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written.url)
+    page.goto(LINK)
+    examined(page)
+    expect(page.get_by_text("First run of this period that is kept: every finding is new.")).to_be_visible()
+    open_first(page)
+    finding = parameters(page)["finding"][0]
+    expect(page.get_by_text("New · open")).to_be_visible()
+    sentence = page.get_by_text("their idempotency keys had arrived before").last
+    before = sentence.bounding_box()
+    page.get_by_role("button", name="Acknowledge").focus()  # by the keyboard alone
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Reopen")).to_be_visible()
+    at_rest(page)
+    assert sentence.bounding_box() == before, "nothing on the page moves"
+    expect(page.get_by_text("New · acknowledged by local")).to_be_visible()
+    expect(page.get_by_text("1 acknowledged.")).to_be_visible()
+
+    page.get_by_role("tab", name="Sign-off").click()
+    button = page.locator(".st-key-sign_off button").first
+    expect(button).to_be_disabled()
+    expect(page.get_by_text("1 high (0 open)")).to_be_visible()
+    page.get_by_label("Your name").fill("Ana Lindqvist")
+    page.keyboard.press("Tab")
+    expect(button).to_be_enabled()
+    expect(button.locator("p")).to_have_text("Sign off")
+    button.click()
+    expect(page.get_by_text("Signed off by Ana Lindqvist").first).to_be_visible()
+    expect(page.get_by_text("nothing changed since").first).to_be_visible()
+    at_rest(page)
+
+    with connect(written.database_url, ORGANIZATION) as store:
+        (signed,) = store.signoffs()
+        assert (signed.author, signed.events, signed.open) == ("Ana Lindqvist", 81, ())
+        late = {"customer_id": LARGE, "quantity": Decimal("2"), "ingested_at": signed.as_of + timedelta(milliseconds=1)}
+        write(written, [event(DAY + timedelta(days=day), **late, **COST) for day in range(3)])
+        page.get_by_role("button", name="Run checks again").click()
+        expect(page.get_by_text("+3 events, +0.42 USD, arrived late").first).to_be_visible()
+        expect(page.get_by_text("Since the run of").first).to_be_visible()
+        at_rest(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Supplements and credits, CSV").click()
+        (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig")))
+        assert (row["correction"], row["customer_id"], row["events"], row["cost"]) == (
+            "supplement",
+            str(LARGE),
+            "3",
+            "0.42",
+        )
+        assert len(store.runs()) == 2
+        (made,) = store.decisions()
+        assert made.finding.identity.id == finding
+
+    fresh = new_page(base_url=written.url)  # a colleague's link to the finding shows what was decided
+    fresh.goto(f"{LINK}&finding={finding}")
+    examined(fresh)
+    expect(fresh.get_by_text("acknowledged by local")).to_be_visible()
+    expect(fresh.get_by_text("Known since").first).to_be_visible()
+
+
+def test_mute_assign_note_reopen_and_the_filter(written: Site, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written.url)
+    page.goto(LINK)
+    examined(page)
+    open_first(page)
+    page.get_by_role("button", name="Assign", exact=True).click()
+    page.get_by_label("Person or team").fill("Metering team")
+    page.locator(".st-key-decide_assign_save button").click()
+    expect(page.get_by_text("New · open · assigned to Metering team")).to_be_visible()
+    page.get_by_role("button", name="Note").click()
+    page.locator(".st-key-decide_note_text textarea").fill("A retry of the gateway.")
+    page.locator(".st-key-decide_note_save button").click()
+    expect(page.get_by_text("History, 2 decisions")).to_be_visible()
+    page.get_by_role("button", name="Mute").click()
+    page.get_by_role("button", name="For a week").click()
+    expect(page.get_by_text("New · muted until")).to_be_visible()
+    expect(page.locator('[data-testid="stPopoverBody"]')).to_have_count(0)
+    page.get_by_text("History, 3 decisions").click()
+    expect(page.get_by_text("A retry of the gateway.")).to_be_visible()
+    page.get_by_role("button", name="Reopen").click()
+    expect(page.get_by_text("New · open")).to_be_visible()
+    at_rest(page)
+    page.goto(f"{LINK}&state=muted")
+    examined(page)
+    expect(page.get_by_text("listed with these filters")).to_be_visible()
+    page.goto(f"{LINK}&state=assigned")
+    examined(page)
+    expect(page.locator('[data-testid="stDataFrame"]')).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_states_and_the_sign_off_are_accessible(scheme: str, written: Site, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written.url, color_scheme=scheme)
+    page.goto(LINK)
+    examined(page)
+    open_first(page)
+    assert violations(page) == []
+    page.get_by_role("tab", name="Sign-off").click()
+    page.get_by_label("Your name").fill("Ana")
+    page.keyboard.press("Tab")
+    at_rest(page)
+    assert violations(page) == []

@@ -1,0 +1,192 @@
+"""`decide`, `decisions`, `signoffs` and the states in `validate`: a billing manager's month by command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner, Result
+
+from support import generated_events
+from support.generated_events import ORGANIZATION
+from support.plain_events import JUNE, LARGE, event
+from support.query_oracle import Row
+from usage_explore.cli.decisions import CHANGED
+from usage_explore.cli.main import main
+from usage_explore.cli.validate import FOUND
+from usage_explore.db import ddl
+
+Run = Callable[..., Result]
+Insert = Callable[[list[Row]], None]
+
+SEPTEMBER = ("--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z")
+DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
+COST = {"external_cost_amount": Decimal("0.14"), "external_cost_currency": "USD"}
+
+
+@pytest.fixture
+def insert(events_connection: ddl.Connection) -> Insert:
+    def inserted(rows: list[Row]) -> None:
+        generated_events.insert(events_connection, rows)
+        events_connection.commit()
+
+    return inserted
+
+
+@pytest.fixture
+def run(events_database_url: str, insert: Insert, tmp_path: Path) -> Run:
+    """Run a command on a batch that was sent twice."""
+    insert([*twice(), event(datetime(2026, 9, 30, 23, 59, tzinfo=UTC))])  # the data does not end before the period
+
+    def run(command: str, *arguments: str) -> Result:
+        home = ["--database-url", events_database_url, "--home", str(tmp_path)]
+        return CliRunner().invoke(main, [command, *home, "--organization-id", str(ORGANIZATION), *arguments])
+
+    return run
+
+
+def twice(customer: object = JUNE, number: int = 40) -> list[Row]:
+    rows = []
+    for index in range(number):
+        first = event(DAY + timedelta(minutes=index), customer_id=customer, **COST)
+        again = {"id": uuid4(), "ingested_at": first.ingested_at + timedelta(hours=1)}
+        rows += [first, Row(**{**vars(first), **again})]
+    return rows
+
+
+def listed_id(result: Result, check: str = "duplicates") -> str:
+    words = " ".join(result.stdout.split())
+    match = re.search(rf"high .*?{check}: .*?\[([0-9a-f]{{12}})\]", words)
+    assert match, words
+    return match[1]
+
+
+def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, insert: Insert, tmp_path: Path) -> None:
+    first = run("validate", *SEPTEMBER)
+    assert first.exit_code == FOUND
+    assert "First run of this period that is kept: every finding is new." in first.stdout
+    finding = listed_id(first)
+    assert run("validate", *SEPTEMBER, "--fail-on", "new-high").exit_code == 0, "it is known"
+    unsigned = run("validate", *SEPTEMBER, "--sign-off", "--by", "ana")
+    assert unsigned.exit_code == FOUND
+    assert "Not signed off" in unsigned.stderr
+    assert "No sign-offs" in run("signoffs").stdout
+    made = run("decide", finding, "--acknowledge", "--by", "ana", "--note", "Credited.")
+    assert "ana: acknowledged. Credited." in made.stdout
+    page, document = tmp_path / "r.html", tmp_path / "r.json"
+    signed = run("validate", *SEPTEMBER, "--sign-off", "--by", "ana", "--report", str(page), "--json", str(document))
+    assert signed.exit_code == 0, signed.output
+    assert "Signed off by ana: 81 events" in signed.stdout
+    content = json.loads(document.read_text())
+    (row,) = (row for row in content["findings"] if row["check"] == "duplicates")
+    assert (row["finding_id"], row["states"]) == (finding, ["known", "acknowledged"])
+    assert [decision["note"] for decision in row["decisions"]] == ["Credited."]
+    assert content["sign_off"]["report_hash"] == content["review"]["report_hash"]
+    html = page.read_text()
+    for words in (
+        "known, acknowledged",
+        "ana: acknowledged. Credited.",
+        content["review"]["report_hash"],
+        "Signed off",
+    ):
+        assert words in html
+    assert "nothing changed since" in run("signoffs").stdout
+    assert run("signoffs", "--fail-on-changes").exit_code == 0
+    late = {"customer_id": LARGE, "quantity": Decimal("2"), "ingested_at": datetime.now(UTC), **COST}
+    insert([event(DAY + timedelta(days=day), **late) for day in range(3)])
+    changed = run("signoffs", "--csv", str(tmp_path / "c.csv"), "--fail-on-changes")
+    assert changed.exit_code == CHANGED
+    assert "+3 events, +0.42 USD, arrived late" in " ".join(changed.stdout.split())
+    (line,) = csv.DictReader(io.StringIO((tmp_path / "c.csv").read_text()))
+    assert (line["correction"], line["customer_id"], line["quantity"], line["cost"]) == (
+        "supplement",
+        str(LARGE),
+        "6",
+        "0.42",
+    )
+    (listed,) = json.loads(run("signoffs", "--json", "-").stdout)
+    assert listed["changes"] == "+3 events, +0.42 USD, arrived late"
+    again = run(
+        "validate", *SEPTEMBER, "--as-of", "2100-01-01T00:00:00Z", "--sign-off", "--by", "bob", "--fail-on", "never"
+    )
+    assert again.exit_code == 0
+    after = json.loads(run("signoffs", "--json", "-").stdout)
+    assert [one["changes"] for one in after] == [
+        "nothing changed since",
+        "superseded by a later sign-off of the period",
+    ]
+    one_of_them = run("signoffs", after[1]["id"][:8])
+    assert "arrived late" in " ".join(one_of_them.stdout.split()), "named, it is compared all the same"
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "first", "second"),
+    [("new-high", FOUND, 0), ("new-low", FOUND, 0), ("high", FOUND, FOUND), ("never", 0, 0)],
+)
+def test_new_gates_count_what_no_run_had_before(run: Run, fail_on: str, first: int, second: int) -> None:
+    assert run("validate", *SEPTEMBER, "--fail-on", fail_on).exit_code == first
+    assert run("validate", *SEPTEMBER, "--fail-on", fail_on).exit_code == second
+
+
+def test_a_run_that_is_not_kept_leaves_the_next_one_new(run: Run) -> None:
+    for _ in range(2):
+        assert run("validate", *SEPTEMBER, "--fail-on", "new-high", "--no-keep").exit_code == FOUND
+
+
+def test_a_mute_is_in_json_and_list_and_the_finding_stays(run: Run) -> None:
+    finding = listed_id(run("validate", *SEPTEMBER))
+    assert run("decide", finding, "--mute-until", "2100-01-01T00:00:00Z").exit_code == 0
+    result = run("validate", *SEPTEMBER)
+    assert result.exit_code == 0
+    assert finding in result.stdout
+    assert "muted" in result.stdout
+    assert run("decide", finding, "--reopen", "--by", "bob").exit_code == 0
+    assert run("validate", *SEPTEMBER).exit_code == FOUND
+    history = json.loads(run("decisions", finding, "--json").stdout)
+    assert [(one["action"], one["by"]) for one in history] == [("mute", "local"), ("reopen", "bob")]
+    assert "muted until 1 Jan 2100 00:00" in run("decisions").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("decide", "0" * 12, "--acknowledge"), "is the id of no finding of a kept run"),
+        (("decide", "0" * 12), "give one of them"),
+        (("decide", "0" * 12, "--acknowledge", "--reopen"), "give one of them at a time"),
+        (("validate", *SEPTEMBER, "--sign-off"), "name them with --by NAME"),
+        (("validate", *SEPTEMBER, "--sign-off", "--by", "a", "--no-keep"), "leave --no-keep out"),
+        (("validate", *SEPTEMBER, "--note", "x"), "--note: is for a sign-off"),
+        (
+            ("validate", *SEPTEMBER, "--check", "duplicates", "--fail-on", "never", "--sign-off", "--by", "a"),
+            "run without",
+        ),
+        (("signoffs", "12345678"), "is the id of no sign-off"),
+        (("signoffs", "--csv", "x.txt"), "does not end in .csv"),
+        (("signoffs", "--csv", "x.csv"), "there is no sign-off to compare"),
+    ],
+)
+def test_a_faulty_command_says_why(run: Run, command: tuple[str, ...], words: str) -> None:
+    result = run(*command)
+    assert result.exit_code in (1, 2)
+    assert words in " ".join(result.stderr.split())
+
+
+def test_records_that_cannot_be_read_make_every_finding_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from usage_explore import Store
+    from usage_explore.errors import RecordError
+
+    def damaged(*_: object) -> None:
+        raise RecordError("the file is damaged")
+
+    monkeypatch.setattr(Store, "review", damaged)
+    result = run("validate", *SEPTEMBER, "--fail-on", "new-high")
+    assert result.exit_code == FOUND
+    assert "every finding counts as new and open. the file is damaged" in result.stderr

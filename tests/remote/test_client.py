@@ -1,0 +1,260 @@
+"""The client of a server: its key stays secret and goes nowhere else, and its failures are the package's errors."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import pickle
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support import generated_events
+from support.api_server import asking
+from usage_explore import AggregateQuery, EventQuery, Period, Store, config, connect
+from usage_explore.access.api_keys import Keyring
+from usage_explore.api.auth import Access
+from usage_explore.cli.main import main
+from usage_explore.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    NotExact,
+    QueryError,
+    ScopeError,
+    ServerError,
+    StatementTimeout,
+    TableMismatch,
+    UsageExploreError,
+)
+from usage_explore.remote import wire
+from usage_explore.remote.client import Client, problem_error
+
+KEY = "ue_0a1b2c3d_" + "s" * 43
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://usage.example.com", "http:// would send key and data unencrypted"),
+        ("http://127.0.0.1.evil.example", "unencrypted"),
+        ("http://localhost.evil.example", "unencrypted"),
+        ("http://10.0.0.1:8501", "unencrypted"),
+        ("https://name:secret@usage.example.com", "not the address alone"),
+        ("https://usage.example.com?key=secret", "not the address alone"),
+        ("https://usage.example.com#secret", "not the address alone"),
+        ("https://", "not the address alone"),
+        ("https://usage.example.com:port", "no readable address"),
+        ("https://[::1", "no readable address"),
+    ],
+)
+def test_only_safe_addresses_are_taken(address: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as error:
+        connect(address, key=KEY)
+    assert "secret" not in str(error.value)
+    assert KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["", "secret", "ue_1_" + "s" * 8, f"{KEY}\r\nX: y", f"Bearer {KEY}", KEY + "é"])
+def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="key: is no key of this kind") as error:
+        connect("https://usage.example.com", key=key)
+    assert not key or key not in str(error.value)
+
+
+def test_this_machine_and_paths_are_taken() -> None:
+    for address in (
+        "http://localhost:8501",
+        "http://[::1]:8600/",
+        "HTTP://127.0.0.2",
+        "https://usage.example.com/usage/",
+    ):
+        assert connect(address, key=KEY).client.url == address.lower().rstrip("/")  # type: ignore[attr-defined]
+
+
+def test_the_key_is_nowhere_to_be_seen(
+    everyone: Store, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    ring = Keyring(tmp_path_factory.mktemp("keys") / "keys.json")
+    key = ring.create(generated_events.ORGANIZATION, "notebook")
+    secret = key.rsplit("_", 1)[1]
+    seen: list[str] = []
+    caplog.set_level(logging.DEBUG)
+    with asking(everyone, access=Access(ring)) as server:
+        store = connect(str(server.base_url).removesuffix("/api/"), key=key)
+        answer = store.aggregate(AggregateQuery(since="2026-03-01T00:00:00Z"))
+        client = store.client  # type: ignore[attr-defined]
+        seen += [repr(store), str(store), repr(client), repr(client._http), repr(vars(client._http)), repr(answer)]
+        assert pickle.loads(pickle.dumps(answer)) == answer
+        for kept in (store, client):
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                pickle.dumps(kept)
+        ring.revoke(key.split("_")[1])
+        for ask in (lambda: store.count(EventQuery()), lambda: store.read(), lambda: store.validate(Period())):
+            with pytest.raises(ConfigurationError, match="key: Send an API key") as refused:
+                ask()  # type: ignore[no-untyped-call]
+            seen += [repr(refused.value), "".join(traceback.format_exception(refused.value))]
+        store.close()
+    with pytest.raises(DatabaseUnavailable) as gone:
+        store.count(EventQuery())
+    seen += ["".join(traceback.format_exception(gone.value)), caplog.text]
+    seen += [str(vars(record)) for record in caplog.records]
+    assert len(seen) > 12
+    assert not [text for text in seen if secret in text]
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A server that answers what the test says, and keeps what it was sent."""
+
+    answers: list[tuple[int, dict[str, str], bytes]]
+    received: list[tuple[str, str | None]]
+
+    def do_GET(self) -> None:
+        self.received.append((self.path, self.headers.get("Authorization")))
+        status, headers, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+
+Serve = Callable[..., tuple[Store, list[tuple[str, str | None]]]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Makes a store on a server with these answers, the last one for ever, and what the server received."""
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def start(*answers: tuple[int, dict[str, str], bytes], **options: Any) -> Any:
+        received: list[tuple[str, str | None]] = []
+        handler = type("Handler", (Answers,), {"answers": list(answers), "received": received})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return connect(f"http://127.0.0.1:{server.server_port}", key=KEY, **options), received
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def problem(kind: str, **more: Any) -> bytes:
+    body = {"type": f"urn:usage-explore:problem:{kind}", "title": "t", "detail": "words", "request_id": "r1", **more}
+    return json.dumps(body).encode()
+
+
+def test_a_busy_server_is_asked_again_after_its_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    busy = (503, {"Retry-After": "5"}, problem("unavailable"))
+    store, received = serve(busy, busy, (200, {}, wire.dumps(42)))
+    assert store.count(EventQuery()) == 42
+    assert slept == [5, 5]
+    assert len(received) == 3
+    for late in ({"Retry-After": "900"}, {"Retry-After": "x"}, {}):
+        store, received = serve((503, late, problem("unavailable")))
+        with pytest.raises(DatabaseUnavailable, match="words"):
+            store.count(EventQuery())
+        assert len(received) == 1
+
+
+def test_the_key_does_not_follow_a_redirect(serve: Serve) -> None:
+    _, other = serve((200, {}, b"{}"))
+    elsewhere, received = serve((200, {}, b"{}"))
+    store, _ = serve((302, {"Location": f"{elsewhere.client.url}/api"}, b""))  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match="no usage-explore server answers there"):
+        store.count(EventQuery())
+    assert received == other == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "said"),
+    [
+        ("not-exact", NotExact, "words"),
+        ("timeout", StatementTimeout, "words"),
+        ("mismatch", TableMismatch, "words"),
+        ("forbidden", ScopeError, "words"),
+        ("unauthorized", ConfigurationError, "key: words"),
+        ("too-many", ConfigurationError, "key: words"),
+        ("misdirected", ConfigurationError, "key: words"),
+        ("not-found", ConfigurationError, "same version"),
+        ("too-long", QueryError, "query: words"),
+        ("internal", ServerError, "request r1"),
+        ("of-the-future", ServerError, "request r1"),
+    ],
+)
+def test_each_problem_is_its_error(kind: str, error: type[UsageExploreError], said: str) -> None:
+    found = problem_error(json.loads(problem(kind)), 400)
+    assert type(found) is error
+    assert said in str(found)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"version": "9"}',
+        b'{"version": "9", "result": {"$": "Path", "x": 1}}',
+        b'{"version": "9", "result": {"$": "__import__"}}',
+        b'{"version": "9", "result": {"system": "ls"}}',
+        b'{"version": "9", "result": {"$": "Hit", "nothing": 1}}',
+        b'{"version": "9", "result": {"$": "AggregateQuery", "params": [["since", "x"]]}}',
+    ],
+)
+def test_an_answer_of_another_kind_builds_nothing(serve: Serve, body: bytes) -> None:
+    store, _ = serve((200, {}, body))
+    with pytest.raises(UsageExploreError):
+        store.count(EventQuery())
+
+
+def test_a_stream_that_breaks_off_is_no_answer(serve: Serve, remote: Store) -> None:
+    with remote.client.stream("/v1/usage-events/export", [], wire.ARROW) as chunks:  # type: ignore[attr-defined]
+        whole = b"".join(chunks)
+    for cut in (len(whole) // 2, len(whole) - 100, 100, 0):
+        store, _ = serve((200, {"Content-Type": wire.ARROW}, whole[:cut]))
+        with pytest.raises((DatabaseUnavailable, ConfigurationError)):
+            store.read(EventQuery())
+        store, _ = serve((200, {"Content-Length": str(len(whole)), "Connection": "close"}, whole[:cut]))
+        with pytest.raises((DatabaseUnavailable, ConfigurationError)):
+            store.read(EventQuery())
+
+
+def test_silence_ends_after_the_timeout(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_explore.remote.client.MARGIN_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", key=KEY, statement_timeout=0.2)
+        with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.2 s"):
+            store.count(EventQuery())
+
+
+def test_a_certificate_that_nobody_signed_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    client = Client("https://127.0.0.1:9", KEY)
+    context = client._http._transport._pool._ssl_context  # type: ignore[attr-defined]
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+@pytest.mark.parametrize("command", [["api"], ["load", "x.csv"], ["doctor"]])
+def test_the_address_of_a_server_is_no_database(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", "https://usage.example.com")
+    monkeypatch.setenv("USAGE_EXPLORE_KEY", KEY)
+    with pytest.raises(SystemExit):
+        main(command)
+    shown = capsys.readouterr()
+    assert "this needs the PostgreSQL database itself" in shown.err
+    assert KEY not in shown.err + shown.out + repr(config.settings())

@@ -1,0 +1,277 @@
+"""A store by address and key answers as the store on the database does: equal results, equal errors, equal pages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support import generated_events
+from support.api_server import asking
+from support.demo_database import ACME
+from support.query_oracle import Row
+from support.random_filters import filters, with_filters
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
+from usage_explore.answers import Aggregate, Leaderboards
+from usage_explore.errors import ConfigurationError, ScopeError, UsageExploreError
+from usage_explore.query.base import Query
+from usage_explore.validation.check import Validation
+
+EDGES = [datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 10, 25, 3, tzinfo=UTC)]
+BEFORE = datetime(2026, 11, 10, tzinfo=UTC)  # an unfinished window depends on the time of reading
+AFTER = datetime(2026, 12, 1, tzinfo=UTC)
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+unhurried = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def outcome(ask: Callable[[], Any]) -> Any:
+    """The result, without the time of reading; or the error, with all its faults."""
+    try:
+        result = ask()
+    except UsageExploreError as error:
+        return type(error), str(error), getattr(error, "faults", ())
+    return dataclasses.replace(result, now=NOW) if isinstance(result, Aggregate | Leaderboards | Validation) else result
+
+
+@st.composite
+def aggregates(draw: st.DrawFn) -> AggregateQuery:
+    """Aggregates of every measure and grouping, with filters, comparisons, zones and pasts; some are errors."""
+    query = with_filters(AggregateQuery, draw(filters()))
+    metric = draw(st.sampled_from(["count", "sum_quantity", "sum_cost", "unit_cost"]))
+    currency = {"external_cost_currency": "USD"} if "cost" in metric and draw(st.integers(0, 3)) else {}
+    return query.replace(
+        bucket=draw(st.sampled_from(["hour", "day", "week", "month"])),
+        metric=metric,
+        group_by=draw(st.sampled_from(["none", "metric_key", "customer_id", "dim:model", "external_cost_currency"])),
+        top=draw(st.sampled_from([0, 1, 3, 8])),
+        cumulative=draw(st.booleans()),
+        compare=draw(st.sampled_from([None, "previous", "year"])),
+        timezone=draw(st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"])),
+        since=draw(st.sampled_from(EDGES)),
+        until=BEFORE,
+        as_of=draw(st.sampled_from([None, datetime(2026, 9, 1, tzinfo=UTC)])),
+        **currency,
+    )
+
+
+@unhurried
+@given(query=aggregates())
+def test_aggregates_are_equal(store: Store, remote: Store, query: AggregateQuery) -> None:
+    here, there = (outcome(partial(asked.aggregate, query)) for asked in (store, remote))
+    assert here == there
+    if not isinstance(here, tuple):
+        assert here.frame.equals(there.frame)
+        assert here.hints == there.hints
+        assert (here.names, here.to_dict()) == (there.names, there.to_dict())
+
+
+@settings(unhurried, max_examples=30)
+@given(chosen=filters(), limit=st.integers(1, 100))
+def test_events_counts_and_extents_are_equal(
+    store: Store, remote: Store, chosen: dict[str, list[str]], limit: int
+) -> None:
+    query = with_filters(EventQuery, chosen).replace(limit=limit)
+    for method in ("events", "count", "extent", "metric_keys", "dimension_keys", "currencies"):
+        here, there = (outcome(partial(getattr(asked, method), query)) for asked in (store, remote))
+        assert here == there, method
+
+
+def test_pages_go_forward_and_back(store: Store, remote: Store) -> None:
+    query = EventQuery(limit=7)
+    here, there = store.events(query), remote.events(query)
+    for _ in range(3):
+        here, there = here.next(), there.next()  # type: ignore[assignment]
+        assert here == there
+        assert there.previous() == here.previous()
+    assert remote.events(query).previous() is None
+    few = EventQuery(metric_key=generated_events.METRICS[0], limit=100)
+    assert list(remote.events(few)) == list(store.events(few))
+    with pytest.raises(QueryError, match="cursor: is damaged"):
+        remote.events(query.replace(cursor="x"))
+
+
+QUESTIONS: list[Callable[[Store], Any]] = [
+    lambda asked: asked.leaderboards(AggregateQuery(since=EDGES[0], until=AFTER), top=3),
+    lambda asked: asked.leaderboards(LeaderboardQuery(since=EDGES[0], until=AFTER, metric="sum_cost")),
+    lambda asked: asked.leaderboards(LeaderboardQuery(since=EDGES[0], until=AFTER, external_cost_currency="USD")),
+    lambda asked: asked.explain(AggregateQuery(since=EDGES[1], until=AFTER, bucket="month"), EDGES[2]),
+    lambda asked: asked.explain(AggregateQuery(since=EDGES[2], until=BEFORE), baseline=(EDGES[1], EDGES[2])),
+    lambda asked: asked.explain(AggregateQuery(since=EDGES[1], until=BEFORE), expected=Decimal("12.5")),
+    lambda asked: asked.explain(AggregateQuery(since=EDGES[1], until=EDGES[2]), AFTER),
+    lambda asked: asked.explain(AggregateQuery(since=EDGES[1], until=EDGES[2]), expected=0.5),
+    lambda asked: asked.explain(AggregateQuery(since=EDGES[1], until=EDGES[2], metric="unit_cost")),
+    lambda asked: asked.dimension_values("model"),
+    lambda asked: asked.dimension_values("model", AggregateQuery(since=EDGES[1], until=AFTER), 2),
+    lambda asked: asked.values("price_key", EventQuery(occurred_after=EDGES[1])),
+    lambda asked: asked.values("price_key", Period(since=EDGES[1], until=AFTER)),
+    lambda asked: asked.values("nothing"),
+    lambda asked: asked.values("metric_key", most=0),
+    lambda asked: asked.customers(AggregateQuery(window="2026-09"), 3),
+    lambda asked: [choice.name for choice in asked.customers()],
+    lambda asked: asked.search("a", AggregateQuery(since=EDGES[0], until=AFTER)),
+    lambda asked: asked.search("  "),
+    lambda asked: asked.search_names("a"),
+    lambda asked: asked.search_names(""),
+    lambda asked: asked.search_names("a", "customer", 3),
+    lambda asked: asked.names(
+        [("customer_id", generated_events.CUSTOMERS[0]), ("product", generated_events.PRODUCTS[0])]
+    ),
+    lambda asked: asked.organizations(),
+    lambda asked: asked.organization_names(),
+    lambda asked: asked.organization_name(EventQuery()),
+    lambda asked: asked.known(),
+    lambda asked: asked.first_event(),
+    lambda asked: asked.first_event(datetime(2026, 5, 1, tzinfo=UTC)),
+    lambda asked: asked.pin(EventQuery()),
+    lambda asked: asked.pin(AggregateQuery(window="2026-09")),
+    lambda asked: asked.is_settled(EventQuery(as_of=EDGES[1])),
+    lambda asked: asked.is_settled(EventQuery()),
+    lambda asked: asked.headline(AggregateQuery(since=EDGES[0], until=AFTER, bucket="month")),
+    lambda asked: asked.frequent_values(AggregateQuery(group_by="dim:model")),
+    lambda asked: asked.read(EventQuery()),
+    lambda asked: asked.read(EventQuery(metric_key="nothing")),
+    lambda asked: asked.events(EventQuery(metric_key="a,b")),
+    lambda asked: asked.aggregate(AggregateQuery(since="-9999d/d", until="-9998d/d")),
+    lambda asked: asked.aggregate(EventQuery()),  # type: ignore[arg-type]
+    lambda asked: asked.aggregate(AggregateQuery(organization_id=generated_events.NEIGHBOUR)),
+    lambda asked: asked.count(EventQuery(organization_id=generated_events.NEIGHBOUR)),
+    lambda asked: asked.read(EventQuery(organization_id=generated_events.NEIGHBOUR)),
+    lambda asked: asked.scoped(generated_events.NEIGHBOUR),
+    lambda asked: asked.scoped(generated_events.ORGANIZATION).organization_id,
+    lambda asked: asked.scoped(generated_events.ORGANIZATION).restricted([]).count(EventQuery()),
+]
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+def test_every_other_method_answers_the_same(store: Store, remote: Store, ask: Callable[[Store], Any]) -> None:
+    assert outcome(lambda: ask(remote)) == outcome(lambda: ask(store))
+
+
+@pytest.mark.parametrize("compare", [None, "year"])
+@pytest.mark.parametrize("until", [AFTER, datetime(2026, 10, 1, tzinfo=UTC)])
+def test_an_answer_is_compared_afterwards(store: Store, remote: Store, compare: str | None, until: datetime) -> None:
+    query = AggregateQuery(since=EDGES[1], until=until, group_by="dim:model", top=2, compare=compare)
+    answer = dataclasses.replace(store.aggregate(query), now=datetime(2026, 11, 2, tzinfo=UTC))
+    assert remote.compare(answer) == store.compare(answer)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".xlsx"])
+def test_files_are_the_same(store: Store, remote: Store, tmp_path: Path, suffix: str) -> None:
+    query = EventQuery(metric_key=generated_events.METRICS[:2])
+    paths = [tmp_path / f"{name}{suffix}" for name in ("here", "there")]
+    reports = [asked.export(query, path, False) for asked, path in zip((store, remote), paths, strict=True)]
+    assert reports[0].events == reports[1].events > 0
+    if suffix == ".parquet":
+        here, there = map(pyarrow.parquet.read_table, paths)
+        assert here.equals(there, check_metadata=True)
+    elif suffix == ".csv":
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        assert b"".join(remote.export_csv(query)) == paths[0].read_bytes()
+
+
+def test_what_a_server_does_not_offer_says_so(remote: Store) -> None:
+    for ask in (lambda: remote.sql(EventQuery()), remote.views, lambda: remote.extract_state()):
+        with pytest.raises(ConfigurationError, match="does not offer this over HTTP"):
+            ask()
+
+
+def test_a_validation_is_equal_and_reports_its_progress(store: Store, remote: Store) -> None:
+    period = Period(since=EDGES[1], until=BEFORE, as_of=BEFORE)
+    seen: list[tuple[str, float]] = []
+    there = remote.validate(period, checks=["duplicates", "unrated"], progress=lambda *step: seen.append(step))
+    here = store.validate(period, checks=["duplicates", "unrated"])
+    assert there.period == here.period
+    assert (there.totals, there.unexamined, there.findings) == (here.totals, here.unexamined, here.findings)
+    assert there.frame.equals(here.frame)
+    assert {name for name, _ in seen} == {"duplicates", "unrated"}
+    assert seen[-1][1] == 1.0
+    with pytest.raises(QueryError, match="checks: 'nothing' is not a check"):
+        remote.validate(period, checks=["nothing"])
+    with pytest.raises(QueryError) as error:
+        remote.validate(period, invoices="/nowhere.csv")
+    with pytest.raises(QueryError) as same:
+        store.validate(period, invoices="/nowhere.csv")
+    assert error.value.faults == same.value.faults
+
+
+def test_an_interrupted_validation_is_cancelled_on_the_server(remote: Store) -> None:
+    def interrupt(name: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remote.validate(Period(since=EDGES[1], until=BEFORE), progress=interrupt)
+    response = remote.client._http.get(f"{remote.client.url}/api/v1/validations")  # type: ignore[attr-defined]
+    assert response.json() == {"validations": []}
+
+
+def test_frames_are_sent_with_a_validation(store: Store, remote: Store) -> None:
+    lines = pa.table(
+        {
+            "customer_id": [str(generated_events.CUSTOMERS[0])] * 2,
+            "metric_key": ["tokens_in", "Other"],
+            "quantity": [Decimal("12.50"), Decimal("0.25")],
+        }
+    )
+    period = Period(since=EDGES[1], until=BEFORE, as_of=BEFORE)
+    for invoices in (lines, lines.to_pandas(), lines.to_reader):
+        here, there = (
+            asked.validate(
+                period,
+                checks=["reconciliation", "wallets"],
+                invoices=invoices() if callable(invoices) else invoices,
+                wallets={None: "EUR", generated_events.CUSTOMERS[1]: "USD"},
+            )
+            for asked in (store, remote)
+        )
+        assert here.findings == there.findings
+        for check in ("reconciliation", "wallets"):
+            assert here.sheet(check).equals(there.sheet(check))  # type: ignore[union-attr]
+
+
+def test_names_are_the_same(demo_url: str) -> None:
+    with connect(demo_url) as store, asking(store) as client:
+        address = str(client.base_url).removesuffix("/api/")
+        acme = store.scoped(ACME)
+        with connect(address, ACME) as remote:
+            customers = acme.customers(most=5)
+            ids = [("customer_id", customer.value) for customer in customers]
+            ids += [("organization_id", ACME), ("product", acme.values("product_id", most=1)[0].value)]
+            assert acme.names(ids)
+            assert remote.names(ids) == acme.names(ids)
+            assert [item.name for item in remote.customers(most=5)] == [item.name for item in customers]
+            assert remote.organization_names() == acme.organization_names()
+            assert remote.search_names("", "customer_id") == acme.search_names("", "customer_id")
+            query = AggregateQuery(since="2026-09-01", until="2026-09-08", group_by="customer_id")
+            here, there = acme.aggregate(query), remote.aggregate(query)
+            assert (here.names, [item.name for item in here.series]) == (
+                there.names,
+                [item.name for item in there.series],
+            )
+            assert repr(here) == repr(there)
+            assert here.organization == there.organization
+            assert acme.read(EventQuery(customer_id=ids[0][1])) == remote.read(EventQuery(customer_id=ids[0][1]))
+        with connect(address) as everyone, pytest.raises(ScopeError) as several:
+            everyone.count(EventQuery())
+        with pytest.raises(ScopeError) as same:
+            store.count(EventQuery())
+        assert str(several.value) == str(same.value)
+
+
+def test_a_key_opens_no_other_organization(remote: Store, own: list[Row]) -> None:
+    assert remote.count(EventQuery()) == len(own)
+    with pytest.raises(ScopeError):
+        remote.validate(Period(window="2026-09", organization_id=generated_events.NEIGHBOUR))
+
+
+def test_every_query_class_is_sent(remote: Store) -> None:
+    assert isinstance(remote.pin(Query()), Query)

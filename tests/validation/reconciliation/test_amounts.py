@@ -1,0 +1,424 @@
+"""Amounts of invoice lines against a price book: what is right matches, each kind of mistake is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from support.billing_events import CUSTOMERS, SINCE, UNTIL, event
+from support.check_results import shown
+from support.query_oracle import Row, utc
+from usage_explore import Store
+from usage_explore.query.queries import Period
+from usage_explore.validation import Finding, Validation
+from usage_explore.validation.identity import identities
+
+Make = Callable[[list[Row]], Store]
+SEPTEMBER = Period(since=SINCE, until=UNTIL, as_of=utc(2026, 10, 20))
+TIERS = "1000:0.10;10000:0.08;:0.05"
+STAIRCASE = {"metric_key": "calls", "model": "staircase", "tiers": TIERS, "currency": "USD"}
+PER_UNIT = {"metric_key": "calls", "unit_amount": "0.10", "currency": "USD"}
+USED = (5000, 1234, 12, 20_001)
+"""Calls of customers 0 to 3."""
+
+
+def usage(*quantities: int, metric: str = "calls", **given: Any) -> list[Row]:
+    """Two events per customer that add up to its quantity."""
+    noon = SINCE + timedelta(days=3, hours=12)
+    return [
+        event(who, noon + timedelta(days=day), metric, quantity=Decimal(part), **given)
+        for who, quantity in enumerate(quantities)
+        for day, part in enumerate((quantity - 1, 1))
+    ]
+
+
+def line(who: int, quantity: object, amount: object, metric: str = "calls", **more: Any) -> dict[str, Any]:
+    fields = {"customer_id": str(CUSTOMERS[who]), "metric_key": metric, "quantity": str(quantity)}
+    return {**fields, "amount": None if amount is None else str(amount), "currency": "USD", **more}
+
+
+def validated(store: Store, lines: list[dict[str, Any]], *prices: dict[str, Any], **given: Any) -> Validation:
+    period = given.pop("period", SEPTEMBER)
+    frame = pd.DataFrame(lines, dtype="str")
+    return store.validate(period, checks=["reconciliation"], invoices=frame, prices=list(prices) or None, **given)
+
+
+def only(validation: Validation) -> Finding:
+    (finding,) = validation.findings
+    return finding
+
+
+def sheet(validation: Validation, name: str) -> list[Any]:
+    table = validation.sheet("reconciliation")
+    assert table is not None
+    table = table.sort_values("customer_id")
+    return [None if value is None or value != value else value for value in table[name]]
+
+
+AMOUNTS = ("420.00", "118.72", "1.20", "1320.05")
+"""What the calls of customers 0 to 3 cost by staircase."""
+
+
+def right(amounts: tuple[str, ...] = AMOUNTS) -> list[dict[str, Any]]:
+    return [line(who, quantity, amount) for who, (quantity, amount) in enumerate(zip(USED, amounts, strict=True))]
+
+
+def test_right_lines_match_and_all_amounts_are_checked(make: Make) -> None:
+    validation = validated(make(usage(*USED)), right(), STAIRCASE)
+    assert validation.results[0].is_clean
+    assert validation.unchecked == ()
+    assert sheet(validation, "expected_amount") == [Decimal(amount) for amount in AMOUNTS]
+    assert "4 of 4 amounts are those of the price book" in validation.results[0].outcome.note  # type: ignore[union-attr]
+
+
+def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
+    tenfold = tuple(str(Decimal(amount) * 10) for amount in AMOUNTS)
+    finding = only(validated(make(usage(*USED)), right(tenfold), STAIRCASE))
+    assert finding.severity == "high"
+    assert "4 totals of 4 customers" in finding.sentence
+    assert (
+        "are charged 18599.7 USD, but 1859.97 USD is expected: each is 10 times the expected amount."
+        in finding.sentence
+    )
+    assert finding.amounts == (("USD", Decimal("16739.73")),)
+    assert dict(finding.facts)["cause"] == "factor 10"
+
+
+def test_one_amount_ten_times_too_high_is_named_with_its_factor(make: Make) -> None:
+    finding = only(validated(make(usage(5000)), [line(0, 5000, "4200")], STAIRCASE))
+    assert finding.severity == "high"
+    assert "is charged 4200 USD for calls" in finding.sentence
+    assert "but 420 USD is expected for 5000: that is 10 times the expected amount." in finding.sentence
+    assert finding.customer_id == CUSTOMERS[0]
+
+
+def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make: Make) -> None:
+    """0.004 and 0.006 are 0 and 0.01 rounded: ten times that is 0 and 0.10."""
+    price = {**PER_UNIT, "unit_amount": "0.002"}
+    store = make(usage(2, 3, 5000, 7000, 9000))
+    quantities = (2, 3, 5000, 7000, 9000)
+    amounts = ("0", "0.1", "100", "140", "180")
+    lines = [
+        line(who, quantity, amount) for who, (quantity, amount) in enumerate(zip(quantities, amounts, strict=True))
+    ]
+    finding = only(validated(store, lines, price))
+    assert "4 totals of 4 customers" in finding.sentence
+    assert "each is 10 times the expected amount" in finding.sentence
+    alone = [{**item, "amount": right} for item, right in zip(lines, ("0", "0.1", "10", "14", "18"), strict=True)]
+    assert "no single wrong price, tier or factor gives that" in only(validated(store, alone, price)).sentence
+
+
+def test_a_common_tax_is_a_common_factor(make: Make) -> None:
+    taxed = tuple(str((Decimal(amount) * Decimal("1.19")).quantize(Decimal("0.01"))) for amount in AMOUNTS)
+    finding = only(validated(make(usage(*USED)), right(taxed), STAIRCASE))
+    assert "each is 1.19 times the expected amount" in finding.sentence
+
+
+def test_without_a_price_book_the_headline_says_that_amounts_are_not_checked(make: Make) -> None:
+    from usage_explore.validation.report import wording
+
+    validation = validated(make(usage(5000)), [line(0, 5000, "4200")])
+    assert validation.counts()["high"] == 0
+    assert validation.unchecked == ("amounts not checked: no price book was given",)
+    assert wording.verdict(validation).endswith("; amounts not checked: no price book was given")
+    assert validation.to_dict()["unchecked"] == ["amounts not checked: no price book was given"]
+
+
+def test_lines_without_an_amount_are_said_to_be_unchecked(make: Make) -> None:
+    validation = validated(make(usage(5000, 12)), [line(0, 5000, "420"), line(1, 12, None)], STAIRCASE)
+    assert validation.results[0].is_clean
+    assert validation.unchecked == ("amounts of 1 of 2 invoiced totals not checked",)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "quantity"), [("max", 4999), ("latest", 1), ("count", 2), ("unique:dim:user", 1), ("sum", 5000)]
+)
+def test_a_line_billed_by_its_aggregation_matches(make: Make, aggregation: str, quantity: int) -> None:
+    store = make(usage(5000, dimensions={"user": "u"}))
+    price = {**PER_UNIT, "aggregation": aggregation}
+    assert validated(store, [line(0, quantity, Decimal(quantity) / 10)], price).results[0].is_clean
+    wrong = only(validated(store, [line(0, quantity + 1, Decimal(quantity + 1) / 10)], price))
+    assert (wrong.severity, wrong.quantity) == ("high", 1)
+    assert wrong.amounts == (("USD", Decimal("0.10")),)
+
+
+def test_a_line_may_show_packages_or_what_is_left_after_the_included_quantity(make: Make) -> None:
+    store = make(usage(5000))
+    package = {**PER_UNIT, "model": "package", "package_size": 300, "unit_amount": 2}
+    for quantity in (17, 5000):
+        assert validated(store, [line(0, quantity, 34)], package).results[0].is_clean
+    assert validated(store, [line(0, 4900, 490)], {**PER_UNIT, "included_quantity": 100}).results[0].is_clean
+
+
+def test_another_currency_than_the_book_s_is_high(make: Make) -> None:
+    finding = only(validated(make(usage(5000)), [line(0, 5000, "420", currency="EUR")], STAIRCASE))
+    assert finding.severity == "high"
+    assert "is charged in EUR, but the price book charges USD" in finding.sentence
+
+
+def test_wallets_are_compared_with_their_own_prices(make: Make) -> None:
+    events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
+    lines = [
+        line(0, 500, "50", wallet_currency="USD"),
+        line(0, 300, "4500", wallet_currency="JPY", currency="JPY"),
+    ]
+    store = make(events)
+    assert validated(store, lines, *prices).results[0].is_clean
+    swapped = only(validated(store, [lines[0], {**lines[1], "amount": "4501"}], *prices))
+    assert swapped.wallet_currency == "JPY"
+    together = [line(0, 500, "50"), line(0, 300, "4500", currency="JPY")]
+    assert validated(store, together, *prices).results[0].is_clean
+
+
+def test_without_wallets_the_currency_of_the_lines_says_which_price_applies(make: Make) -> None:
+    """The price has two currencies, the usage no wallet: a customer billed in yen is rated in yen."""
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
+    lines = [line(0, 500, "50"), line(1, 300, "4500", currency="JPY")]
+    store = make(usage(500, 300))
+    assert validated(store, lines, *prices).results[0].is_clean
+    wrong = only(validated(store, [lines[0], {**lines[1], "amount": "30"}], *prices))
+    assert "is charged 30 JPY for calls" in wrong.sentence
+    against = only(validated(store, lines, *prices, wallets={"default": "USD"}))
+    assert "is charged in JPY, but the price book charges USD" in against.sentence
+
+
+def test_usage_without_a_price_is_left_unchecked_and_its_quantity_compared(make: Make) -> None:
+    events = [*usage(5000), *usage(7, metric="other", price_key=None)]
+    store = make(events)
+    validation = validated(store, [line(0, 5000, "420"), line(0, 7, "1", "other")], STAIRCASE)
+    assert validation.results[0].is_clean
+    assert validation.unchecked == ("amounts of 1 of 2 invoiced totals not checked",)
+    assert only(validated(store, [line(0, 5000, "420"), line(0, 8, "1", "other")], STAIRCASE)).quantity == 1
+
+
+def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
+    """Usage of two wallets, lines that tell none apart: both amounts are wrong."""
+    events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
+    lines = [line(0, 500, "51"), line(0, 300, "4400", currency="JPY")]
+    finding = only(validated(make(events), lines, *prices))
+    assert "is charged 4400 JPY and 51 USD for calls" in finding.sentence
+    assert "but 4500 JPY and 50 USD is expected" in finding.sentence
+    assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
+
+
+def test_usage_that_costs_nothing_needs_no_line(make: Make) -> None:
+    assert not validated(make(usage(50, 5000)), [line(1, 5000, "490")], {**PER_UNIT, "included_quantity": 100}).findings
+
+
+def explained(validation: Validation, name: str, *, severity: str = "high") -> Finding:
+    finding = only(validation)
+    assert finding.severity == severity, finding.sentence
+    assert set(sheet(validation, "explained_by")) >= {name}
+    return finding
+
+
+def test_rounding_is_low_and_said_once(make: Make) -> None:
+    """Half even for half up, and cut off: within a cent of the exact amount."""
+    price = {**PER_UNIT, "unit_amount": "0.0125"}
+    lines = [line(0, 501, "6.26"), line(1, 2, "0.02"), line(2, 503, "6.28")]
+    finding = explained(validated(make(usage(501, 2, 503)), lines, price), "rounding", severity="low")
+    assert "rounded in another way" in finding.sentence
+    far = only(validated(make([]), [lines[0], line(1, 2, "0.03"), line(2, 503, "6.30")], price))
+    assert far.severity == "high"
+
+
+def test_late_events_explain_the_amount_too(make: Make) -> None:
+    """The biller knew 900 of 5,000 units: 90.00 is right for these, 100.00 is not."""
+    at, finalized = SINCE + timedelta(days=3), utc(2026, 10, 2)
+    events = [event(0, at, quantity=Decimal(900)), event(0, at, quantity=Decimal(4100), ingested_at=utc(2026, 10, 3))]
+    period = SEPTEMBER.replace(finalized_at=finalized)
+    store = make(events)
+    finding = explained(
+        validated(store, [line(0, 900, "90")], STAIRCASE, period=period), "late events", severity="medium"
+    )
+    assert finding.amounts == (("USD", Decimal("330.00")),)
+    wrong = only(validated(store, [line(0, 900, "100")], STAIRCASE, period=period))
+    assert wrong.severity == "high"
+
+
+def test_late_events_explain_a_maximum(make: Make) -> None:
+    at = SINCE + timedelta(days=3)
+    events = [event(0, at, quantity=Decimal(9)), event(0, at, quantity=Decimal(41), ingested_at=utc(2026, 10, 3))]
+    period = SEPTEMBER.replace(finalized_at=utc(2026, 10, 2))
+    price = {**PER_UNIT, "aggregation": "max"}
+    explained(validated(make(events), [line(0, 9, "0.9")], price, period=period), "late events", severity="medium")
+
+
+@pytest.mark.parametrize(("aggregation", "billed"), [("sum", 900), ("count", 1), ("max", 900), ("latest", 900)])
+def test_duplicates_explain_the_amount_too(make: Make, aggregation: str, billed: int) -> None:
+    """The key that was sent first counts: the copies are later and larger."""
+    at = SINCE + timedelta(days=3)
+    events = [event(0, at + timedelta(hours=n), quantity=Decimal(900 + n), idempotency_key="k") for n in range(3)]
+    price = {**PER_UNIT, "aggregation": aggregation}
+    validation = validated(make(events), [line(0, billed, Decimal(billed) / 10)], price)
+    explained(validation, "duplicates", severity="medium")
+
+
+def test_volume_instead_of_staircase_is_named(make: Make) -> None:
+    finding = explained(validated(make(usage(5000)), [line(0, 5000, "400")], STAIRCASE), "volume instead of staircase")
+    assert "that is the amount by volume, while metric calls is staircase (graduated)" in finding.sentence
+    again = validated(make([]), [line(0, 5000, "420")], {**STAIRCASE, "model": "volume"})
+    explained(again, "staircase instead of volume")
+
+
+def test_a_wrong_tier_of_several_customers_is_one_finding(make: Make) -> None:
+    lines = [line(0, 5000, "500"), line(1, 6000, "600")]
+    finding = explained(validated(make(usage(5000, 6000)), lines, STAIRCASE), "wrong tier")
+    assert "2 totals of 2 customers" in finding.sentence
+    assert "the whole quantity at tier 1, 0.1 a unit" in finding.sentence
+
+
+def test_the_former_price_is_named(make: Make) -> None:
+    old = {**PER_UNIT, "valid_to": "2026-09-01"}
+    new = {**PER_UNIT, "unit_amount": "0.13", "valid_from": "2026-09-01"}
+    finding = explained(validated(make(usage(5000)), [line(0, 5000, "500")], old, new), "price change")
+    assert "the quantity at the former price, valid until 1 Sep 2026" in finding.sentence
+
+
+def test_a_change_that_the_invoice_ignores_is_named(make: Make) -> None:
+    """4,999 units on the 4th, one on the 5th: the price changes between; all is billed at the later one."""
+    old = {**PER_UNIT, "valid_to": "2026-09-05"}
+    new = {**PER_UNIT, "unit_amount": "0.13", "valid_from": "2026-09-05"}
+    store = make(usage(5000))
+    assert validated(store, [line(0, 5000, "500.03")], old, new).results[0].is_clean
+    finding = explained(validated(store, [line(0, 5000, "650")], old, new), "price change")
+    assert "the whole quantity at the price that is valid from 5 Sep 2026" in finding.sentence
+
+
+def test_a_customer_s_own_price_that_was_not_applied_is_named(make: Make) -> None:
+    own = {**PER_UNIT, "unit_amount": "0.07", "customer_id": str(CUSTOMERS[0])}
+    finding = explained(validated(make(usage(5000)), [line(0, 5000, "500")], PER_UNIT, own), "another price")
+    assert "the amount at another price: price 1, metric calls" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("terms", "amount", "cause"),
+    [({"included_quantity": 100}, "500", "included quantity"), ({"minimum_amount": 800}, "500", "minimum")],
+)
+def test_terms_that_were_not_applied_are_named(make: Make, terms: dict[str, Any], amount: str, cause: str) -> None:
+    explained(validated(make(usage(5000)), [line(0, 5000, amount)], {**PER_UNIT, **terms}), cause)
+
+
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+def test_swapped_customers_are_named(make: Make, prices: tuple[dict[str, Any], ...]) -> None:
+    lines = [line(0, 1234, "123.4"), line(1, 5000, "500")]
+    validation = validated(make(usage(5000, 1234)), lines, *prices)
+    assert set(sheet(validation, "explained_by")) == {"swapped customers"}
+    one, other = sorted(validation.findings, key=lambda finding: str(finding.customer_id))
+    assert {one.severity, other.severity} == {"high"}
+    assert f"that is what customer {CUSTOMERS[1]} used" in one.sentence
+    assert f"that is what customer {CUSTOMERS[0]} used" in other.sentence
+
+
+def test_a_line_of_the_wrong_customer_is_named(make: Make) -> None:
+    validation = validated(make(usage(5000)), [line(1, 5000, "500")], PER_UNIT)
+    assert set(sheet(validation, "explained_by")) == {"swapped customers"}
+
+
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+@pytest.mark.parametrize(
+    ("quantity", "words"),
+    [
+        (5_000_000, "1,000 times the used quantity"),
+        (5_120_000, "1,024 times the used quantity"),
+        (5, "the used quantity divided by 1,000"),
+        ("4.8828125", "the used quantity divided by 1,024"),
+        (300_000, "60 times the used quantity"),
+    ],
+)
+def test_another_unit_is_named(make: Make, prices: tuple[dict[str, Any], ...], quantity: object, words: str) -> None:
+    lines = [line(0, quantity, Decimal(str(quantity)) / 10)]
+    assert words in explained(validated(make(usage(5000)), lines, *prices), "another unit").sentence
+
+
+def hourly(who: int, first: int, hours: int) -> list[Row]:
+    """An event an hour, of growing quantity, from `first` hours after the start of September."""
+    times = [SINCE + timedelta(hours=first + hour) for hour in range(hours)]
+    return [event(who, at, quantity=Decimal(hour * hour + abs(first))) for hour, at in enumerate(times)]
+
+
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+@pytest.mark.parametrize(
+    ("since", "until", "words"),
+    [
+        (timedelta(days=1), timedelta(days=1), "2 Sep – 1 Oct 2026"),
+        (timedelta(0), timedelta(days=-1), "1–29 Sep 2026"),
+        (timedelta(days=-1), timedelta(0), "31 Aug – 30 Sep 2026"),
+    ],
+)
+def test_a_period_that_is_a_day_off_is_named(
+    make: Make, prices: tuple[dict[str, Any], ...], since: timedelta, until: timedelta, words: str
+) -> None:
+    events = [*hourly(0, -48, 96), *hourly(0, 24 * 28, 96)]
+    billed = sum(row.quantity for row in events if SINCE + since <= row.timestamp < UNTIL + until)
+    lines = [line(0, billed, billed / 10)]
+    assert words in explained(validated(make(events), lines, *prices), "another period").sentence
+
+
+def test_a_period_in_utc_instead_of_the_zone_is_named(make: Make) -> None:
+    """Berlin's September begins two hours before that of UTC; two customers agree on the shift."""
+    period = Period(
+        since="2026-08-31T22:00:00Z", until="2026-09-30T22:00:00Z", timezone="Europe/Berlin", as_of=utc(2026, 10, 20)
+    )
+    events = [row for who in (0, 1) for row in (*hourly(who, -24, 48 + who), *hourly(who, 24 * 29, 48 + who))]
+    lines = []
+    for who in (0, 1):
+        billed = sum(
+            row.quantity for row in events if row.customer_id == CUSTOMERS[who] and SINCE <= row.timestamp < UNTIL
+        )
+        lines.append(line(who, billed, billed / 10))
+    validation = validated(make(events), lines, PER_UNIT, period=period)
+    assert set(sheet(validation, "explained_by")) == {"another period"}
+    assert all("the period in UTC" in finding.sentence for finding in validation.findings)
+
+
+def test_a_wrong_amount_without_a_known_cause_says_so(make: Make) -> None:
+    finding = only(validated(make(usage(5000)), [line(0, 5000, "417.77")], STAIRCASE))
+    assert finding.severity == "high"
+    assert "no single wrong price, tier or factor gives that" in finding.sentence
+    assert dict(finding.facts)["expected by"] == "price 1: 1000 x 0.1 = 100; 4000 x 0.08 = 320"
+
+
+def test_findings_of_one_customer_show_their_events(make: Make) -> None:
+    store = make(usage(*USED))
+    for finding in validated(store, [line(0, 5000, "417.77"), line(1, 77, "5")], STAIRCASE).findings:
+        if finding.customer_id is not None:
+            assert shown(store, finding) == finding.events
+
+
+def test_a_period_that_is_not_over_has_no_high_amount(make: Make) -> None:
+    finding = only(
+        validated(
+            make(usage(5000)), [line(0, 5000, "400")], STAIRCASE, period=SEPTEMBER.replace(as_of=utc(2026, 9, 20))
+        )
+    )
+    assert finding.severity == "medium"
+
+
+def test_the_stored_book_is_used(make: Make, events_connection: Any) -> None:
+    from support.generated_events import ORGANIZATION
+    from usage_explore.pricing.read import read_prices
+    from usage_explore.pricing.table import replace_prices
+
+    store = make(usage(5000))
+    replace_prices(events_connection, store.table, ORGANIZATION, read_prices([STAIRCASE]))
+    events_connection.commit()
+    assert "volume" in only(validated(store, [line(0, 5000, "400")])).sentence
+
+
+def test_findings_of_one_subject_are_told_apart_by_their_kind(make: Make) -> None:
+    """Two customers' amounts are rounded otherwise, three others' ten times too high: two findings of all customers."""
+    quantities = (501, 503, 5000, 7000, 9000)
+    amounts = ("6.27", "6.28", "625", "875", "1125")
+    pairs = enumerate(zip(quantities, amounts, strict=True))
+    lines = [line(who, quantity, amount) for who, (quantity, amount) in pairs]
+    findings = validated(make(usage(*quantities)), lines, {**PER_UNIT, "unit_amount": "0.0125"}).findings
+    assert [(finding.severity, finding.kind) for finding in findings] == [("high", "factor 10"), ("low", "rounding")]
+    assert len({identity.id for identity in identities(findings)}) == 2

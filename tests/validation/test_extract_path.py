@@ -1,0 +1,193 @@
+"""A validation finds the same on both paths: with an extract and the newest events, and on the events alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import Select
+
+from support.extracts import build
+from support.generated_events import CUSTOMERS, METRICS
+from support.plain_events import event, store_of
+from support.query_oracle import Row, utc
+from usage_explore import Period, Store, connect
+from usage_explore.db import ddl
+from usage_explore.demo import Incident
+from usage_explore.extract.engine import ExtractUnusable
+from usage_explore.extract.translated import Translated
+from usage_explore.validation import Validation
+
+AS_OF = "2026-10-03T00:00:00Z"
+PERIODS = [
+    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF),
+    Period(
+        since="2026-08-31T22:00:00Z",
+        until="2026-09-30T22:00:00Z",
+        timezone="Europe/Berlin",
+        as_of=AS_OF,
+        finalized_at="2026-10-01T12:00:00Z",
+    ),
+    Period(since="2026-09-11T18:15:00Z", until="2026-09-21T18:15:00Z", timezone="Asia/Kathmandu", as_of=AS_OF),
+    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of="2026-09-20T05:00:00Z"),
+    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, metric_key="a,b"),
+    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, customer_id=str(CUSTOMERS[1])),
+    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, missing="price_key"),
+    Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=AS_OF, dimensions={"model": "large"}),
+]
+
+
+def content(validation: Validation) -> dict[str, Any]:
+    """All that a validation says, by check, without what differs between two runs: the time that it took."""
+    said: dict[str, Any] = {"totals": validation.totals}
+    for result in validation.results:
+        said[result.check.name] = {"skipped": result.skipped, "failed": result.failed}
+        if outcome := result.outcome:
+            said[result.check.name] |= {
+                "looked at": outcome.looked_at,
+                "note": outcome.note,
+                "partial": outcome.is_partial,
+                "findings": outcome.findings,
+                "sheet": None if outcome.sheet is None else rows(outcome.sheet),
+            }
+    return said
+
+
+def rows(sheet: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """The rows of a sheet: decimals by value, since 1.5 and 1.50 are printed alike, and other cells by their text."""
+    return [tuple(cell if isinstance(cell, Decimal) else str(cell) for cell in row) for row in sheet.itertuples()]
+
+
+def same(store: Store, period: Period, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Validate on both paths, compare, and give the reasons for which statements were read from the events."""
+    reasons: list[str] = []
+    answered = Translated.rows
+
+    def spied(self: Translated, statement: Select[Any]) -> list[Any]:
+        try:
+            found = answered(self, statement)
+        except ExtractUnusable as error:
+            reasons.append(str(error))
+            raise
+        reasons.append("answered")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Translated, "rows", spied)
+        one = store.validate(period)
+    other = dataclasses.replace(store, extracts=None).validate(period)
+    there = content(other)
+    for check, said in content(one).items():
+        for what, value in said.items() if isinstance(said, dict) else [("", said)]:
+            expected = there[check][what] if what else there[check]
+            assert value == expected or repr(value) == repr(expected), (period, check, what)  # NaN is not NaN
+    return set(reasons)
+
+
+def random_events(seed: int) -> list[Row]:
+    """Usage of a few customers before and in September, with every kind of disorder that the checks look for."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(1_500):
+        at = utc(2026, 7, 20) + timedelta(microseconds=draw.randrange(72 * 86_400_000_000))
+        at = draw.choice([at, at.replace(microsecond=0), at.replace(minute=0, second=0, microsecond=0)])
+        lag = draw.choice([1, 1, 1, 1, 1, 30, 3600, 86_400 * 2, 86_400 * 5, -3 * 3600])
+        cost = draw.random() < 0.5
+        found.append(
+            event(
+                at,
+                id=uuid.UUID(int=draw.getrandbits(128)),
+                customer_id=draw.choice([*CUSTOMERS, CUSTOMERS[0], CUSTOMERS[0]]),
+                metric_key=draw.choice([*METRICS, METRICS[0]]),
+                price_key=draw.choice(["p1", "p2", None]),
+                subscription_id=draw.choice([None, uuid.UUID(int=5)]),
+                quantity=Decimal(draw.choice([1, 2, 3, 100, 250, 250, 0, -5, 60_000]))
+                * draw.choice([1, 1, 1, Decimal("0.001")]),
+                ingested_at=at + timedelta(seconds=lag),
+                external_cost_amount=Decimal(draw.randrange(1, 500)) / 1000 if cost else None,
+                external_cost_currency=draw.choice(["USD", "USD", "usd", "éur", "EUR"]) if cost else None,
+                wallet_currency=draw.choice([None, "USD", "EUR"]),
+                dimensions=draw.choice(['{"model": "large"}', '{"model": "small", "rate": "1.5"}', "{}"]),
+            )
+        )
+    again = [
+        dataclasses.replace(row, id=uuid.UUID(int=draw.getrandbits(128)), **changes)
+        for row in draw.sample(found, 120)
+        for changes in [
+            draw.choice(
+                [
+                    {},
+                    {"ingested_at": row.ingested_at + timedelta(hours=5)},
+                    {"idempotency_key": f"again {row.idempotency_key}"},
+                    {"timestamp": row.timestamp + timedelta(days=3)},
+                    {"quantity": row.quantity * 1024},
+                ]
+            )
+        ]
+    ]
+    return [*found, *again]
+
+
+@pytest.fixture(params=range(3), ids=lambda seed: f"seed{seed}")
+def store(
+    request: pytest.FixtureRequest, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> Iterator[Store]:
+    """A store on random events, with an extract that lacks those of the last days."""
+    made = store_of(events_connection, events_database_url, random_events(request.param))
+    organization = made.organization_id
+    made.close()
+    build(events_database_url, tmp_path, until=utc(2026, 9, 24, 3))
+    with connect(events_database_url, organization, home=tmp_path) as opened:
+        yield opened
+
+
+def test_random_events_are_judged_alike_on_both_paths(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for period in PERIODS:
+        assert "answered" in same(store, period, monkeypatch) or period.dimensions
+
+
+def test_the_demo_is_judged_alike_on_both_paths(
+    planted_demo: tuple[Store, Period, list[Incident]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted, period, _ = planted_demo
+    url = planted.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    build(url, tmp_path, until=utc(2026, 9, 25))
+    with connect(url, planted.organization_id, home=tmp_path) as opened:
+        assert "answered" in same(opened, period, monkeypatch)
+
+
+def test_numbers_that_an_extract_cannot_hold_are_read_from_the_events(
+    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tail with NaN, and one with more digits than DuckDB has beside those of the extract."""
+    wide, fine = Decimal("12345678901234567890123456789012"), Decimal("0.0000000001")
+    usual = [event(utc(2026, 9, day), quantity=wide) for day in range(1, 10)]
+    late = [event(utc(2026, 9, 12), quantity=fine), event(utc(2026, 9, 13), quantity=Decimal(3))]
+    made = store_of(events_connection, events_database_url, usual)
+    build(events_database_url, tmp_path, until=utc(2026, 9, 11))
+    store_of(events_connection, events_database_url, late).close()
+    made.close()
+    with connect(events_database_url, made.organization_id, home=tmp_path) as opened:
+        assert same(opened, PERIODS[0], monkeypatch) == {"some decimals have more than 38 digits"}
+    nan = [event(utc(2026, 9, 14), quantity=Decimal("NaN"))]
+    store_of(events_connection, events_database_url, nan).close()
+    with connect(events_database_url, made.organization_id, home=tmp_path) as opened:
+        assert same(opened, PERIODS[0], monkeypatch) == {"some quantities or costs are no numbers"}
+
+
+def test_many_new_events_are_read_from_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_explore.extract.translated.MAX_TAIL_EVENTS", 3)
+    assert same(store, PERIODS[0], monkeypatch) == {"more than 3 events arrived since"}
+
+
+def test_many_repeated_times_are_read_by_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_explore.validation.check.MAX_TIMES", 2)
+    assert "answered" in same(store, PERIODS[0], monkeypatch)

@@ -1,0 +1,116 @@
+"""The demo validated, a late batch, the demo validated again: which findings are the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from support.billing_events import SEPTEMBER, SINCE, event, store_of
+from support.database_servers import fresh_database
+from support.demo_database import ACME, UNTIL
+from usage_explore import Period, Store, connect, demo
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
+from usage_explore.validation import Finding, Validation
+from usage_explore.validation.identity import identities, recorded
+
+DAYS, PER_DAY, LATE_EVENTS = 60, 1_000, 150
+PERIOD = Period(since="2026-08-20T00:00:00Z", until="2026-09-20T00:00:00Z")
+SECOND_ARRIVAL = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def two_runs(server_url: str, _template: str) -> Iterator[tuple[Store, Validation, Validation]]:
+    """A store, and the validations before and after a batch of new events and copies that arrived weeks late."""
+    with fresh_database(server_url, template=_template) as url, ddl.connect(url) as connection:
+        demo.append(connection, events_table(), until=UNTIL, days=DAYS, per_day=PER_DAY)
+        connection.commit()
+        with connect(url, organization_id=ACME) as store:
+            first = store.validate(PERIOD)
+            store.keep_run(first)
+            since, until = first.period.span
+            connection.execute(
+                """
+                    INSERT INTO usage_events
+                    SELECT (jsonb_populate_record(u, jsonb_build_object(
+                        'id', gen_random_uuid(), 'ingested_at', %(arrived)s::timestamptz, 'idempotency_key',
+                        CASE WHEN n %% 10 = 0 THEN (u).idempotency_key ELSE 'late ' || n END, 'timestamp',
+                        (u).timestamp - CASE WHEN n %% 10 = 0 THEN interval '0' ELSE interval '7 minutes' END))).*
+                    FROM (SELECT u, row_number() OVER (ORDER BY md5(id::text)) AS n FROM usage_events AS u
+                          WHERE organization_id = %(owner)s AND timestamp < %(until)s
+                          AND timestamp >= %(since)s::timestamptz + interval '10 minutes') AS chosen
+                    WHERE n <= %(number)s
+                    """,
+                {"arrived": SECOND_ARRIVAL, "owner": ACME, "since": since, "until": until, "number": LATE_EVENTS},
+            )
+            connection.commit()
+            yield store, first, store.validate(PERIOD)
+
+
+def test_a_late_batch_makes_no_known_finding_a_new_one(two_runs: tuple[Store, Validation, Validation]) -> None:
+    store, first, second = two_runs
+    review = store.review(second)
+    before = {
+        identity.id: finding for identity, finding in zip(identities(first.findings), first.findings, strict=True)
+    }
+    assert len(before) == len(first.findings) > 20
+    assert review.gone == ()
+    known = [item for item in review.items if not item.is_new]
+    assert {item.id for item in known} == before.keys()
+    assert any(item.finding.events > before[item.id].events for item in known), "late events raise counts"
+    assert {item.identity.check for item in review.new} == {"duplicates", "impossible_times"}
+    arrived = {item.finding.since for item in review.new}
+    assert arrived.isdisjoint(finding.since for finding in first.findings)
+
+
+def test_a_folded_finding_is_known_and_never_gone(events_database_url: str) -> None:
+    """Quantities times 1,000 have a wrong unit and are outsized: one finding, in which the other is folded."""
+    draw = random.Random(5)
+    rows = [
+        event(
+            customer,
+            SINCE + timedelta(days=day, hours=2 * number, minutes=draw.randint(0, 110)),
+            quantity=Decimal(draw.randint(80, 120)) * (1_000 if customer == 0 and 10 <= day <= 12 else 1),
+        )
+        for customer in range(3)
+        for day in range(-60, 31)
+        for number in range(12)
+    ]
+    with store_of(events_database_url, rows) as store:
+        _folded(store, SEPTEMBER)
+
+
+def _folded(store: Store, period: Period) -> None:
+    first = store.validate(period)
+    store.keep_run(first)
+    folded = [finding for finding in recorded(first.findings) if finding.folded_into]
+    assert folded
+    for check in {finding.identity.check for finding in folded}:
+        alone = store.review(store.validate(period.replace(as_of=first.period.as_of), checks=[check]))
+        mine = [item for item in alone.items if item.id in {finding.identity.id for finding in folded}]
+        assert mine
+        assert not any(item.is_new for item in mine)
+        assert not {finding.identity.id for finding in alone.gone} & {item.id for item in mine}
+    store.keep_run(store.validate(period, checks=[folded[0].identity.check]))
+    again = store.review(store.validate(period))
+    assert not again.new
+    assert again.gone == (), "what stood alone is folded now"
+
+
+def test_the_ids_of_one_run_differ(two_runs: tuple[Store, Validation, Validation]) -> None:
+    for validation in two_runs[1:]:
+        ids = [identity.id for identity in identities(validation.findings)]
+        assert len({*ids}) == len(ids)
+        twins = identities([*validation.findings, *(moved(finding) for finding in validation.findings)])
+        assert len({identity.id for identity in twins}) == 2 * len(ids)
+        assert {identity.id for identity in twins} >= {*ids}, "the first of a day keeps its id"
+
+
+def moved(finding: Finding) -> Finding:
+    """A second finding on the same, later on the same day."""
+    return replace(finding, since=finding.since + timedelta(microseconds=1))

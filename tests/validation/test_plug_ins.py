@@ -1,0 +1,195 @@
+"""Checks of installed packages run like the others; one that is broken says so, and breaks nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import pytest
+
+from support.plain_events import event, september
+from support.query_oracle import Row, utc
+from usage_explore import Store
+from usage_explore.validation import Check, report
+from usage_explore.validation.plug_ins import GROUP, plug_ins
+from usage_explore.validation.registry import CHECKS
+
+PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
+
+HEADER = """
+from usage_explore.validation import Bound, Check, Finding, Outcome
+from usage_explore.validation.checks.new_usage import statement
+def check(name="mine", examine=lambda examination: Outcome(looked_at=1), **more):
+    return Check(**{"name": name, "title": "Mine", "means": "Mine.", "parameters": {}, "unit": "events",
+                    "statement": statement, "examine": examine} | more)
+"""
+
+
+def install(folder: Path, module: str, code: str, *names: str) -> None:
+    """Install a package as pip would: its module, and its metadata with entry points of these names."""
+    (folder / f"{module}.py").write_text(code)
+    metadata = folder / f"{module}-1.2.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.2\n")
+    lines = "".join(f"{name} = {module}:CHECK\n" for name in names)
+    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages that are installed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def found(site: Path) -> list[Check]:
+    """The plug-ins of the folder."""
+    assert all(point.dist is not None for point in entry_points(group=GROUP))
+    return list(plug_ins(CHECKS.values()))
+
+
+def failure(check: Check) -> str:
+    """What a check that cannot be used says."""
+    return dict(check.words)["failed"]
+
+
+def example() -> tuple[str, str]:
+    """The check and the entry point of the documentation."""
+    code, toml = re.findall(
+        r"```(?:python|toml)\n(.*?)```", PAGE.read_text().split("## Your own checks")[1], re.DOTALL
+    )[:2]
+    return code, toml
+
+
+def test_the_documented_example_is_short_and_names_its_entry_point() -> None:
+    code, toml = example()
+    assert sum(bool(line) for line in code.splitlines()) == 20
+    assert f'[project.entry-points."{GROUP}"]' in toml
+    assert 'bursts = "bursts:CHECK"' in toml
+
+
+def test_the_documented_example_works_in_python_the_command_and_the_report(
+    make: Callable[[list[Row]], Store], tmp_path: Path, events_database_url: str
+) -> None:
+    """In a process of its own, as the checks are found once."""
+    store = make([*(event(utc(2026, 9, 9, 12)) for _ in range(40)), event(utc(2026, 9, 10))])
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "bursts", example()[0], "bursts")
+    (tmp_path / "bounds.toml").write_text("[bursts]\nmax_events = 30\n")
+    environment = os.environ | {
+        "PYTHONPATH": str(site),
+        "USAGE_EXPLORE_DATABASE_URL": events_database_url,
+        "USAGE_EXPLORE_ORGANIZATION_ID": str(store.organization_id),
+        "USAGE_EXPLORE_HOME": str(tmp_path / "home"),
+    }
+    window = ["--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z"]
+    command = [sys.executable, "-c", "from usage_explore.cli.main import main; main()", "validate", *window]
+    outputs = ["--json", str(tmp_path / "v.json"), "--report", str(tmp_path / "v.html")]
+    ran = subprocess.run(
+        [*command, "--check", "bursts", "--bounds", str(tmp_path / "bounds.toml"), "--fail-on", "medium", *outputs],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 3, ran.stderr
+    document = json.loads((tmp_path / "v.json").read_text())
+    (finding,) = document["findings"]
+    assert (finding["check"], finding["events"], finding["severity"]) == ("bursts", 40, "medium")
+    assert document["changed_bounds"] == {"bursts.max_events": "30 events, by default 1000"}
+    page = (tmp_path / "v.html").read_text()
+    assert "check-bursts" in page
+    assert "date_trunc" in page
+
+
+def test_the_page_runs_a_plug_in(site: Path) -> None:
+    """The page takes the checks from the registry, which has the plug-ins after the others."""
+    install(site, "mine", HEADER + "CHECK = check()", "mine")
+    script = (
+        "from usage_explore.validation.registry import CHECKS; from usage_explore.app.page_state import CHECKS as page;"
+        "print([*CHECKS][-1], page is CHECKS)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert ran.stdout.split() == ["mine", "True"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import nothing_like_this", "cannot be imported: ModuleNotFoundError: No module named 'nothing_like_this'"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("CHEK = 1", "cannot be imported: AttributeError: module 'broken' has no attribute 'CHECK'"),
+        ("CHECK = 'a check'", "is 'a check', not a Check; name one in the entry point"),
+        (HEADER + "CHECK = check('two words')", "its name 'two words' is no identifier"),
+        (HEADER + "CHECK = check('silence')", "its name silence is taken by a check of usage-explore; choose another"),
+        (
+            HEADER + "CHECK = check(bounds=(Bound('silence', 'x', 1, 'events', 0, 9, 'X.'),))",
+            "is no bound of its own; declare Bound('mine', …) once",
+        ),
+    ],
+)  # fmt: skip
+def test_a_plug_in_that_cannot_be_used_is_a_check_that_fails(
+    site: Path, make: Callable[[list[Row]], Store], code: str, message: str
+) -> None:
+    install(site, "broken", code, "broken")
+    sys.modules.pop("broken", None)
+    (check,) = found(site)
+    assert message in failure(check)
+    assert failure(check).startswith("plug-in 'broken:CHECK' of broken 1.2: ")
+    assert check.name == "broken"
+
+
+def test_names_of_two_packages_do_not_collide(site: Path) -> None:
+    install(site, "one", HEADER + "CHECK = check()", "first")
+    install(site, "two", HEADER + "CHECK = check()", "mine", "silence")
+    first, second, third = found(site)
+    assert first.name == "mine"
+    assert (second.name, third.name) == ("mine_2", "silence_2")
+    assert "its name mine is taken by a check of plug-in 'one:CHECK' of one 1.2" in failure(second)
+
+
+@pytest.mark.parametrize(
+    ("examine", "message"),
+    [
+        ("lambda examination: {}['x']", "failed: KeyError: 'x'"),
+        ("lambda examination: None", "gave None, not an Outcome"),
+        ("lambda examination: Outcome(findings=('x',))", "gave 'x', not a Finding with check='faulty'"),
+    ],
+)
+def test_what_a_plug_in_raises_is_its_result(
+    site: Path, make: Callable[[list[Row]], Store], monkeypatch: pytest.MonkeyPatch, examine: str, message: str
+) -> None:
+    statement = "lambda table, period: [][0]"
+    install(
+        site,
+        "faulty",
+        HEADER + f"CHECK = check('faulty', {examine}, statement={statement}, parameters=lambda: 1/0)",
+        "f",
+    )
+    sys.modules.pop("faulty", None)
+    (check,) = found(site)
+    monkeypatch.setitem(CHECKS, "faulty", check)
+    store = make([event(utc(2026, 9, 9))])
+    validation = store.validate(september(), checks=["faulty", "duplicates"])
+    failed, ran = sorted(validation.results, key=lambda result: result.check.name != "faulty")
+    assert failed.failed.startswith("plug-in 'faulty:CHECK' of faulty 1.2: ")
+    assert message in failed.failed
+    assert ran.is_clean
+    page = report.html(store, validation, report.statements(store, validation))
+    assert "has no statement: IndexError" in page
+
+
+def test_an_entry_point_without_a_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("lonely", "lonely_module:CHECK", GROUP)
+    monkeypatch.setattr("usage_explore.validation.plug_ins.entry_points", lambda group: [point])
+    (check,) = plug_ins(())
+    assert "plug-in 'lonely_module:CHECK' of an unknown package: cannot be imported" in failure(check)
+    assert isinstance(check, Check)
