@@ -227,7 +227,7 @@ def check(store: Store, query: AggregateQuery, own: list[Row], chosen: dict[str,
     assert [(s.kind, s.key) for s in found.series] == kinds + [("other", None)] * (
         bool(rest) and ("other", None) not in kinds
     )
-    if other >= before_until:
+    if first is None or max(other, first) >= before_until:  # not begun, or before all that is known
         assert found.total == Change(None, None)
         assert {(series.now, series.before, *series.points) for series in found.series} <= {
             (None, None, *[None] * (len(answer.edges) - 1))
@@ -377,6 +377,15 @@ def test_a_period_before_the_first_event_is_partial_and_its_buckets_are_absent(h
     assert known.partial
     assert known.first_event is None
     assert known.total == Change(None, None)
+
+
+def test_a_period_wholly_before_the_first_event_has_no_numbers(hourly: Store) -> None:
+    answer, found = compared(hourly, window="2025-01", bucket="month", compare="previous", group_by="metric_key")
+    assert answer.total > 0
+    assert found.partial
+    assert found.total == Change(None, None)
+    assert [(series.now, series.before, series.points) for series in found.series] == [(None, None, (None,))]
+    assert found.total.absolute is None
 
 
 def test_a_window_that_has_not_begun_has_nothing_to_compare(hourly: Store) -> None:

@@ -87,9 +87,9 @@ def compared(
     first: datetime | None = paths.connection.execute(filters.first(paths.table, everything)).scalar_one()
     if partial := first is None or other_since < first:
         label += f" (partial: {_beginning(query, first)})"
-    has_begun = other_since < before_until
+    comparable = first is not None and max(other_since, first) < before_until  # else its sums are unknown, not 0
     now, before = _Side(query, (), (), ()), _Side(query, (), (), ())
-    if has_begun:
+    if comparable:
         kept = None if query.group_by == "none" else [item.key for item in series if item.kind != "other"]
         before = _read_other(paths, query.replace(since=other_since, until=before_until), kept, currencies)
         now = _Side(query, series, query.edges(), currencies)
@@ -103,8 +103,8 @@ def compared(
         now_until=now_until,
         partial=partial,
         first_event=first,
-        total=Change(now.total, before.total) if has_begun and one_currency else Change(None, None),
-        series=_changes(query, series, now, before, first, has_begun=has_begun, one_currency=one_currency),
+        total=Change(now.total, before.total) if comparable and one_currency else Change(None, None),
+        series=_changes(query, series, now, before, first, comparable=comparable, one_currency=one_currency),
         currencies=before.currencies,
     )
 
@@ -176,7 +176,7 @@ def _changes(
     before: _Side,
     first: datetime | None,
     *,
-    has_begun: bool,
+    comparable: bool,
     one_currency: bool,
 ) -> tuple[SeriesChange, ...]:
     """The changes of the answer's series, then of Other if only the other period has it."""
@@ -185,7 +185,7 @@ def _changes(
     if before.has("other", None) and "other" not in (item.kind for item in series):
         items.append(("other", None, None))
     for kind, key, name in items:
-        if not has_begun or (kind == "other" and not one_currency):
+        if not comparable or (kind == "other" and not one_currency):
             result.append(SeriesChange(None, None, kind, key, (None,) * (len(query.edges()) - 1), name))
             continue
         now_total, now_values = now.values(kind, key)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -126,6 +127,27 @@ def test_a_search_finds_values_names_ids_and_keys(history: tuple[History, Answer
     row = own(made.rows)[0]
     (hit,) = [hit for hit in store.search(str(row.id).upper()) if hit.group == "id"]
     assert (hit.value, hit.events) == (str(row.id), 1)
+
+
+@pytest.mark.parametrize("path", ["extract", "events"])
+def test_a_search_lists_the_names_with_most_events_first(history: tuple[History, Answers], path: str) -> None:
+    made, answers = history
+    numbers = Counter(row.customer_id for row in own(made.rows))
+    largest, *_, smallest = (customer for customer, _ in numbers.most_common() if customer is not None)
+    entries = [
+        *(Entry("customer", UUID(int=number), None, f"Umbra {number}") for number in range(10, 20)),
+        *(Entry("customer", customer, None, f"Umbra {name}") for customer, name in ((smallest, "A"), (largest, "Z"))),
+    ]
+    upsert(made.connection, names_table(None, events_table()), generated_events.ORGANIZATION, entries)
+    made.connection.commit()
+    window = LeaderboardQuery(since=made.clock - timedelta(days=400), until=made.clock + timedelta(days=1))
+    store = answers.fast if path == "extract" else answers.raw
+    hits = store.search("umbra", window, most=3)
+    assert [(hit.value, hit.events) for hit in hits[:2]] == [
+        (str(largest), numbers[largest]),
+        (str(smallest), numbers[smallest]),
+    ]
+    assert [(hit.name, hit.events) for hit in hits[2:]] == [("Umbra 10", 0)]
 
 
 def test_a_blank_search_is_refused(history: tuple[History, Answers]) -> None:

@@ -361,6 +361,11 @@ def _validation() -> Schema:
         partial={"type": "boolean", "description": "Whether usage was left unjudged."},
         findings=_nullable(count),
         reported_by={"type": "array", "items": text, "description": "Checks that have some of its findings."},
+        bounds={
+            "type": "object",
+            "additionalProperties": _object(value=text, unit=text),
+            "description": "Those in force, by name.",
+        },
         milliseconds={"type": "number", "minimum": 0},
     )
     named = {f"{kind_of(column)}_name": _NAME_OF_ID for column in ID_COLUMNS}
@@ -408,6 +413,12 @@ def _validation() -> Schema:
             "description": "Events that arrived after `as_of`.",
         },
         findings_by_severity={"type": "object", "additionalProperties": count},
+        changed_bounds={
+            "type": "object",
+            "additionalProperties": text,
+            "description": "Bounds that differ from their defaults, in words, by name.",
+        },
+        unchecked={"type": "array", "items": text, "description": "What could not be checked, such as amounts."},
         checks={"type": "array", "items": check},
         findings={"type": "array", "items": finding, "description": "By impact."},
     )

@@ -66,7 +66,10 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
     if len(hits) == 1 and _is_one_event(hits[0]):
         st.session_state[_CLOSING] = True
         visit(link(_events(view, source, hits[0])), key="search_visit")
-    st.caption(f"Events of {when}, without filters; of an id or key, of any time. A click filters by it.")
+    st.caption(
+        f"Events of {when}, without filters; of an id or key, of any time. At most 5 of each column, those with most"
+        " events. A click filters by it."
+    )
     with st.container(gap=None):
         for number, hit in enumerate(hits):
             _result(pages, view, source, hit, number)

@@ -300,12 +300,16 @@ class RemoteStore(Store):
         *,
         checks: Iterable[str] | None = None,
         progress: Callable[[str, float], object] | None = None,
+        bounds: object = None,
         **files: Any,
     ) -> Validation:
         """Validate a billing period on the server, as in a local store; it is cancelled if this call is interrupted."""
         from usage_explore.remote.uploads import uploads
         from usage_explore.validation import registry
 
+        if bounds is not None:
+            message = "are those of the server; validate beside the database, or leave them out"
+            raise QueryError([Fault("bounds", message)])
         requested = expect(Period, Period(window="last_month") if period is None else period)
         chosen = None if checks is None else [check.name for check in registry.chosen(checks)]
         query = ValidationQuery(**requested.given(), checks=chosen)

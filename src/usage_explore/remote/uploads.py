@@ -15,6 +15,7 @@ from pyarrow import parquet
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.tables import arrow_table, opened
+from usage_explore.pricing.book import PriceBook
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.validation.inputs import read_inputs
 
@@ -47,6 +48,8 @@ def _kept(source: Any) -> Any:
 def _upload(name: str, source: Any) -> Upload:
     if isinstance(source, str | Path):
         return name + "".join(Path(source).suffixes[-2:]).lower(), Path(source).read_bytes()
+    if name == "prices" and isinstance(source, Mapping | list | tuple | PriceBook):
+        raise QueryError([Fault(name, "are sent to a server as a file or a frame; write the book to one")])
     if isinstance(source, Mapping):
         owners: list[str | None] = [_text(owner) or "default" for owner in source]
         return _parquet(name, {"customer_id": owners, "currency": [_text(currency) for currency in source.values()]})

@@ -41,6 +41,7 @@ _MODULES = {
         *("Change", "Choice", "Comparison", "Event", "Hit", "Leader", "Leaderboard", "Point", "PointChange", "Ratio"),
         *("Series", "SeriesChange", "Served"),
     ),
+    "validation.bounds": ("Bounds",),
     "validation.check": ("Finding", "Outcome", "Result", "Validation"),
     "validation.periods": ("Totals", "Unexamined"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,6 +39,9 @@ from usage_explore.store.base import StoreBase, current_time
 
 _Q = TypeVar("_Q", bound=Query)
 
+
+_MAX_SEARCHED_NAMES = 1_000
+"""Names with a text whose events a search counts."""
 
 MAX_FREQUENT_SECONDS = 1
 """Seconds in which the values that fix the colours are counted."""
@@ -136,8 +140,9 @@ class Lookups(StoreBase):
         """Where a text occurs: as an event's id, an idempotency key, in a name or external id, or in a value.
 
         Ids of events and idempotency keys are found whole, among events of any time; names, external ids and values of
-        columns and dimensions by any part, in any case, at most `most` of each, with their number of events in the
-        window and filters of `within` (default: the last 30 days). Names come with 0 events, too.
+        columns and dimensions by any part, in any case: at most `most` of each, those with most events in the window
+        and filters of `within` (default: the last 30 days). Where there is room, names come with 0 events, too. Of more
+        than 1,000 names that have the text, the first 1,000 by name are looked at.
         Raises `QueryError`, `ScopeError`, `DatabaseError`.
 
         >>> store.search("claude", AggregateQuery(window="2026-09"))  # doctest: +SKIP
@@ -154,11 +159,17 @@ class Lookups(StoreBase):
             paths = self._paths(connection)
             resolved, directory = scoped.resolve(paths.now), self._directory(connection, scoped)
             hits = [self._looked_up(paths, resolved, name, wanted) for name in filters.LOOKED_UP]
-            entries = directory.search(wanted, None, most)
+            entries = directory.search(wanted, None, _MAX_SEARCHED_NAMES)
             ids = [(f"{entry.kind}_id", str(entry.id)) for entry in entries]
             found = matches(paths, resolved, Match(wanted, tuple(id_ for _, id_ in ids)))
             counts = {(group, key): events for group, keys in found.items() for key, events in keys}
-            named = dict.fromkeys([*(pair for pair in ids if pair[0] in filters.ID_COLUMNS), *counts])
+            named = sorted(counts, key=lambda pair: pair[0] not in filters.ID_COLUMNS)
+            taken = Counter(group for group, _ in named)
+            for group, key in ids:  # those without events, in a group that was not cut
+                if group in filters.ID_COLUMNS and taken[group] < most and (group, key) not in counts:
+                    taken[group] += 1
+                    named.append((group, key))
+            named.sort(key=lambda pair: pair[0] not in filters.ID_COLUMNS)
             names = directory.names(pair for pair in named if pair[0] in filters.ID_COLUMNS)
         values = [Hit(group, key, counts.get((group, key), 0), names.name(group, key)) for group, key in named]
         return [hit for hit in hits if hit] + values

@@ -16,7 +16,7 @@ from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.plain_events import JUNE, beside, event, store_of
 from support.query_oracle import Row
 from support.waiting import PATIENCE
-from usage_explore import Period, Store
+from usage_explore import Period, Store, formatting
 from usage_explore.access.allow_list import Grant
 from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
@@ -143,7 +143,7 @@ def test_a_failed_decision_is_said_and_the_page_stays(
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(PRICES, "1,500.50 USD** expected"), (b"metric,price\nx,1\n", "book.csv line 2: currency: is missing")],
+    [(PRICES, "** expected"), (b"metric,price\nx,1\n", "book.csv line 2: currency: is missing")],
 )
 def test_a_dropped_price_book_rates_the_usage_and_is_signed(
     page: Open, store: Store, content: bytes, words: str
@@ -156,12 +156,8 @@ def test_a_dropped_price_book_rates_the_usage_and_is_signed(
     assert "given.csv" not in told
     rated = content == PRICES
     if rated:
-        validation = store.validate(Period(**LINK))
-        expected = store.rate(
-            validation.period,
-            prices=[{"metric_key": "tokens", "model": "per_unit", "unit_amount": "0.10", "currency": "USD"}],
-        )
-        assert str(expected.totals["USD"]) == "1500.50"
+        _, used = store.validate(Period(**LINK)).totals.metrics["tokens"]
+        assert f"{formatting.money(round(used / 10, 2))} USD** expected" in told
     in_tab(app, "Sign-off")
     app.button(key="sign_off").click().run()
     (signed,) = store.signoffs()
