@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from starlette.requests import Request
@@ -133,6 +134,27 @@ def _bearer_token(request: Request) -> str:
     values = request.headers.getlist("authorization")
     scheme, _, text = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     return text.strip() if scheme.lower() == "bearer" else ""
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Raise `Problem` (421) for a request that a browser sends for a page of another site.
+
+    Without keys a request needs no credentials, so such a page could start validations or make links.
+    """
+    headers = request.headers
+    own = all(_network_location(origin) == headers.get("Host") for origin in headers.getlist("Origin"))
+    if not own or headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise Problem(
+            ProblemType.MISDIRECTED, "Pages of other sites are not answered; send the request from a program."
+        )
+
+
+def _network_location(origin: str) -> str:
+    """Host and port of an origin, empty if it is malformed, as for `null`."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _require_this_machine(request: Request) -> None:

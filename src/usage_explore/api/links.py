@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from usage_explore.api.auth import refuse_other_sites
 from usage_explore.api.endpoints import parse_query
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import JSON, json_bytes, negotiated, response
@@ -71,7 +71,7 @@ class LinkEndpoints:
     async def make(self, request: Request) -> Response:
         """A new link."""
         media_type = negotiated(request, JSON)
-        _check_origin(request)
+        refuse_other_sites(request)
         if given := pairs(request):
             raise QueryError([Fault(name, "unknown parameter here; it belongs into the body") for name, _ in given])
         new = await _body(request)
@@ -95,7 +95,7 @@ class LinkEndpoints:
 
     async def revoke(self, request: Request) -> Response:
         """Revoke a link. Raises `LinkGone` for one that the organization does not have."""
-        _check_origin(request)
+        refuse_other_sites(request)
         query, token = _organization(request), request.path_params["token"]
         await self.service.run(request, query, lambda store: _of(store, query).revoke_link(token))
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
@@ -116,14 +116,6 @@ def _organization(request: Request) -> EventQuery:
     if faults:
         raise QueryError(faults)
     return parse_query(EventQuery, given)
-
-
-def _check_origin(request: Request) -> None:
-    """Raise `Problem` for a request that a browser sends from a page of another site."""
-    host = request.headers.get("host")
-    if any(urlsplit(origin).netloc != host for origin in request.headers.getlist("origin")):
-        detail = "A page of another site may not do this."
-        raise Problem(ProblemType.FORBIDDEN, detail)
 
 
 async def _body(request: Request) -> NewLink:

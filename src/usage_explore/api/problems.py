@@ -92,7 +92,8 @@ class ProblemType(Enum):
     MISDIRECTED = (
         HTTPStatus.MISDIRECTED_REQUEST,
         "Only this machine is answered",
-        "There are no API keys, and the request does not come from this machine under its own name.",
+        "There are no API keys, and the request does not come from this machine under its own name; or a browser sends "
+        "it from a page of another site.",
     )
     INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "A fault of the server.")
     NOT_DRAWN = (
