@@ -223,27 +223,26 @@ def _add_links(app: FastAPI, service: Service) -> None:
         organization,
         openapi.LINKS | problems,
     )
-    app.add_api_route(
+    _add(
+        app,
         "/v1/links",
         service.authorized(endpoints.make),
-        methods=["POST"],
-        response_class=Response,
-        operation_id="make-a-short-link",
-        summary="Make a short link",
-        description="A short link to a pinned query.",
-        responses=openapi.NEW_LINK | problems,
-        openapi_extra={"requestBody": openapi.body(NewLink)},
+        "Make a short link",
+        "A short link to a pinned query.",
+        [],
+        openapi.NEW_LINK | problems,
+        "POST",
+        requestBody=openapi.body(NewLink),
     )
-    app.add_api_route(
+    _add(
+        app,
         "/v1/links/{token}",
         service.authorized(endpoints.revoke),
-        methods=["DELETE"],
-        response_class=Response,
-        operation_id="revoke-a-short-link",
-        summary="Revoke a short link",
-        description="From now on the link is unknown.",
-        responses=openapi.REVOKED | problems,
-        openapi_extra={"parameters": [openapi.TOKEN, *organization]},
+        "Revoke a short link",
+        "From now on the link is unknown.",
+        [openapi.TOKEN, *organization],
+        openapi.REVOKED | problems,
+        "DELETE",
     )
 
 
