@@ -4,8 +4,7 @@ from streamlit import App
 
 from usage_explore.access.logs import to_standard_error
 from usage_explore.app import main
-from usage_explore.cli.app_server import MIDDLEWARE
-from usage_explore.cli.uvicorn_server import mount
+from usage_explore.cli.app_server import MIDDLEWARE, routes
 
 to_standard_error()
-app = App(main.__file__, routes=[mount()], middleware=MIDDLEWARE)
+app = App(main.__file__, routes=routes(), middleware=MIDDLEWARE)

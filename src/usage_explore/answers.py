@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from usage_explore.records.links import SharedLink
+
 _MAX_OUTAGE_SECONDS = 30.0
 """Time that iterating over pages waits for a database that is unavailable."""
 
@@ -63,6 +65,11 @@ class PageSource(Protocol):
         """The previous page, None for the first."""
         ...
 
+    @property
+    def share(self) -> Callable[..., SharedLink]:
+        """The method that makes a short link to a query, pinned."""
+        ...
+
 
 class PinSource(Protocol):
     """The part of the store that an aggregate needs for its pinned link."""
@@ -77,6 +84,11 @@ class PinSource(Protocol):
 
     def frequent_values(self, query: AggregateQuery, /) -> tuple[str, ...]:
         """The most frequent values of the query's group in all events."""
+        ...
+
+    @property
+    def share(self) -> Callable[..., SharedLink]:
+        """The method that makes a short link to a query, pinned."""
         ...
 
 
@@ -159,6 +171,10 @@ class EventPage:
     def url(self) -> str:
         """The link that opens this page in the app."""
         return link(self.store.app_url, "events", self.query)
+
+    def share(self, **options: Any) -> SharedLink:
+        """A short link to the pinned query, from its first page on; options and errors are those of `Store.share`."""
+        return self.store.share(self.query, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as the API returns it in JSON."""
@@ -348,6 +364,17 @@ class Aggregate(AggregateData):
         if self.store is None:
             raise ConfigurationError("pinned: an answer that was pickled has no store; run its query again")
         return link(self.app_url, "", self.store.pin(self.query))
+
+    def share(self, **options: Any) -> SharedLink:
+        """A short link to the pinned query; options and errors are those of `Store.share`.
+
+        Raises `ConfigurationError` after unpickling.
+
+        >>> answer.share(expires="2199-01-01T00:00:00Z", without_sign_in=True).url  # doctest: +SKIP
+        """
+        if self.store is None:
+            raise ConfigurationError("share: an answer that was pickled has no store; run its query again")
+        return self.store.share(self.query, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the store, whose connections belong to this process."""

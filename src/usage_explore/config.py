@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
@@ -168,11 +169,11 @@ def _app_url(value: Any) -> str:
     return str(value).rstrip("/")
 
 
-def _switch(value: Any) -> bool:
+def _switch(value: Any, info: ValidationInfo) -> bool:
     text = str(value).lower()
     if text not in _SWITCH:
         raise ConfigurationError(
-            f"app_load: {validators.shorten(value)} is neither true nor false (USAGE_EXPLORE_APP_LOAD)"
+            f"{info.field_name}: {validators.shorten(value)} is neither true nor false ({_variable(info.field_name)})"
         )
     return _SWITCH[text]
 
@@ -186,6 +187,20 @@ def _networks(value: Any) -> tuple[str, ...]:
             f"trusted_proxies: {validators.shorten(value)} is not a list of addresses or networks, such as"
             " 127.0.0.1,10.0.0.0/8 (USAGE_EXPLORE_TRUSTED_PROXIES)"
         ) from None
+
+
+_SITE = re.compile(r"https?://(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+
+
+def _sites(value: Any) -> tuple[str, ...]:
+    sites = tuple(site.strip() for site in (value.split(",") if isinstance(value, str) else value) if str(site).strip())
+    for site in sites:
+        if not _SITE.fullmatch(site):
+            raise ConfigurationError(
+                f"embed_sites: {validators.shorten(site)} is not the origin of a site, such as"
+                " https://wiki.example.com or https://*.example.com (USAGE_EXPLORE_EMBED_SITES)"
+            )
+    return sites
 
 
 def default_home() -> Path:
@@ -242,6 +257,10 @@ class Settings(BaseSettings):
     """TOML file with the bounds of the checks of a validation that differ from their defaults."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL
     """The app's address; links begin with it."""
+    public_links: Annotated[bool, BeforeValidator(_switch)] = True
+    """Whether short links may open without sign-in; false: those that do need a sign-in, too."""
+    embed_sites: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sites)] = ()
+    """Origins of the sites that may show charts of `/embed` in a frame."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     """Addresses or networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
 

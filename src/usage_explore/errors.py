@@ -10,6 +10,7 @@
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
     │   └── NotExact                NaN, infinite or too large quantities in an exact sum
     ├── RecordError             a record, such as a saved view or a decision, could not be read or saved
+    │   └── LinkGone                a short link that is unknown, has expired or was revoked
     ├── ServerError             the server of a remote store failed
     ├── DrawingError            a chart could not be drawn as a picture
     └── LoadError               a file was not loaded; nothing of it was written
@@ -122,6 +123,16 @@ class NotExact(DatabaseError):
 
 class RecordError(UsageExploreError):
     """A record of the user's, such as a saved view, could not be read, saved or changed; nothing of it was written."""
+
+
+class LinkGone(RecordError):
+    """There is no such short link: it is unknown, has expired or was revoked; the message is the same."""
+
+    def __init__(self) -> None:
+        super().__init__("This link is unknown, has expired or was revoked.")
+
+    def __reduce__(self) -> tuple[type[LinkGone], tuple[()]]:
+        return type(self), ()
 
 
 class ServerError(UsageExploreError):

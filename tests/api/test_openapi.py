@@ -26,8 +26,13 @@ from usage_explore.query.filters import GROUPS
 from usage_explore.remote import operations
 from usage_explore.results.types import json_value
 
-JOBS = {VALIDATIONS: {"get", "post"}, f"{VALIDATIONS}/{{id}}": {"get", "delete"}}
-PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz", *JOBS}
+METHODS = {
+    VALIDATIONS: {"get", "post"},
+    f"{VALIDATIONS}/{{id}}": {"get", "delete"},
+    "/v1/links": {"get", "post"},
+    "/v1/links/{token}": {"delete"},
+}
+PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz", *METHODS}
 QUESTIONS = {
     operations.CHOICES: "group=customer_id",
     operations.EXPLANATION: "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z",
@@ -59,7 +64,7 @@ def validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Vali
 def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], client: httpx.Client) -> None:
     assert document["openapi"] == "3.1.0"
     assert set(document["paths"]) == PATHS | {lookup.path for lookup in LOOKUPS}
-    assert all(set(operations) == JOBS.get(path, {"get"}) for path, operations in document["paths"].items())
+    assert all(set(operations) == METHODS.get(path, {"get"}) for path, operations in document["paths"].items())
     assert document["servers"] == [{"url": "/api"}]
     schemathesis.openapi.from_dict(document).validate()
 
@@ -195,6 +200,7 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("Leaderboards", f"{LEADERBOARDS}?{window}&as_of=2026-11-20T00:00:00Z"),
         ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
         ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),
+        ("Links", "/v1/links"),
         *(
             (lookup.schema, f"{lookup.path}?{QUESTIONS.get(lookup.path, '')}")
             for lookup in LOOKUPS

@@ -180,8 +180,18 @@ def test_files_are_the_same(store: Store, remote: Store, tmp_path: Path, suffix:
 
 
 def test_what_a_server_does_not_offer_says_so(remote: Store) -> None:
-    for ask in (lambda: remote.sql(EventQuery()), remote.views, lambda: remote.extract_state()):
-        with pytest.raises(ConfigurationError, match="does not offer this over HTTP"):
+    for ask in (
+        lambda: remote.sql(EventQuery()),
+        remote.views,
+        lambda: remote.extract_state(),
+        remote.links,
+        lambda: remote.share(AggregateQuery()),
+        remote.aggregate(AggregateQuery()).share,
+        remote.events(EventQuery()).share,
+        lambda: remote.link("A" * 22),
+        lambda: remote.revoke_link("A" * 22),
+    ):
+        with pytest.raises(ConfigurationError, match="a store over HTTP does not offer this"):
             ask()
 
 

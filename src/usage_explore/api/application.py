@@ -26,6 +26,7 @@ from usage_explore.access import logs
 from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
+from usage_explore.api.links import LinkEndpoints, NewLink
 from usage_explore.api.lookups import LOOKUPS
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
@@ -43,6 +44,9 @@ PREFIX = "/api"
 
 _log = logging.getLogger("usage_explore.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LINK = re.compile(r"/v1/links/.*", re.DOTALL)
+"""The address of a short link, which opens it; no log has it."""
+
 _MAX_LOGGED_BYTES = 8_192
 """Bytes of an invalid query string that are parsed for the log."""
 
@@ -132,6 +136,7 @@ def create_app(
         openapi.EXPORT | openapi.problem_responses(ProblemType.HTTP_VERSION),
     )
     _add_validations(app, service)
+    _add_links(app, service)
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi.ALIVE)
     _add(
         app,
@@ -202,6 +207,43 @@ def _add_validations(app: FastAPI, service: Service) -> None:
         ),
     ):
         _add(app, where, service.authorized(endpoint), summary, description, parameters, responses, method, **extra)
+
+
+def _add_links(app: FastAPI, service: Service) -> None:
+    """Add the paths of short links."""
+    endpoints = LinkEndpoints(service)
+    organization = [parameter for parameter in openapi.parameters(EventQuery) if parameter["name"] == "organization_id"]
+    problems = openapi.problem_responses(ProblemType.GONE, ProblemType.UNSUPPORTED, ProblemType.TOO_LARGE)
+    _add(
+        app,
+        "/v1/links",
+        service.authorized(endpoints.listed),
+        "List short links",
+        "The organization's short links, newest first, expired ones among them: who made them, when, last opened.",
+        organization,
+        openapi.LINKS | problems,
+    )
+    _add(
+        app,
+        "/v1/links",
+        service.authorized(endpoints.make),
+        "Make a short link",
+        "A short link to a pinned query.",
+        [],
+        openapi.NEW_LINK | problems,
+        "POST",
+        requestBody=openapi.body(NewLink),
+    )
+    _add(
+        app,
+        "/v1/links/{token}",
+        service.authorized(endpoints.revoke),
+        "Revoke a short link",
+        "From now on the link is unknown.",
+        [openapi.TOKEN, *organization],
+        openapi.REVOKED | problems,
+        "DELETE",
+    )
 
 
 def _serve_openapi(app: FastAPI, access: Access) -> None:
@@ -280,7 +322,7 @@ def _log_request(scope: Scope, status: int, size: int, began: float) -> None:
     fields: dict[str, Any] = {
         "request_id": state["request_id"],
         "method": logs.truncated(scope["method"]),
-        "path": logs.truncated(scope["path"]),
+        "path": logs.truncated(_LINK.sub("/v1/links/…", scope["path"])),
         "query": logs.query_fields(query) if query else _invalid_query_fields(scope["query_string"]),
         "organization_id": organization_id and str(organization_id),
         "user": state.get("api_key"),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from starlette.requests import Request
@@ -70,15 +71,15 @@ class KeyAttempts:
         if window is None:
             while len(self._windows) >= _MAX_ADDRESSES:
                 self._windows.popitem(last=False)
-            window = self._windows[_network(address)] = _Window(self._clock() + _WINDOW_SECONDS)
+            window = self._windows[network(address)] = _Window(self._clock() + _WINDOW_SECONDS)
         window.wrong += 1
         if key_id is not None:
             window.wrong_by_key_id[key_id] += 1
 
     def _window(self, address: str) -> _Window | None:
-        window = self._windows.get(_network(address))
+        window = self._windows.get(network(address))
         if window is not None and window.ends <= self._clock():
-            del self._windows[_network(address)]
+            del self._windows[network(address)]
             return None
         return window
 
@@ -97,6 +98,11 @@ class Access:
             return bool(self.keyring and self.keyring.listed()) or bool(self.people and self.people.required)
         except ConfigurationError:
             return True
+
+    def is_open(self, request: Request) -> bool:
+        """Whether the request may read everything without signing in: no keys or people, and from this machine."""
+        ends = [request.scope.get(end) for end in ("server", "client")]
+        return not self.needs_key() and all(end and is_this_machine(end[0]) for end in ends)
 
     def __call__(self, request: Request) -> UUID | None:
         """The only organization that the request may read, None for every organization that the server may.
@@ -130,6 +136,27 @@ def _bearer_token(request: Request) -> str:
     return text.strip() if scheme.lower() == "bearer" else ""
 
 
+def refuse_other_sites(request: Request) -> None:
+    """Raise `Problem` (421) for a request that a browser sends for a page of another site.
+
+    Without keys a request needs no credentials, so such a page could start validations or make links.
+    """
+    headers = request.headers
+    own = all(_network_location(origin) == headers.get("Host") for origin in headers.getlist("Origin"))
+    if not own or headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise Problem(
+            ProblemType.MISDIRECTED, "Pages of other sites are not answered; send the request from a program."
+        )
+
+
+def _network_location(origin: str) -> str:
+    """Host and port of an origin, empty if it is malformed, as for `null`."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
 def _require_this_machine(request: Request) -> None:
     """Raise `Problem` (421) unless both ends are on this machine and `Host` is one of its own names."""
     hosts = request.headers.getlist("host")
@@ -140,7 +167,7 @@ def _require_this_machine(request: Request) -> None:
         raise Problem(ProblemType.MISDIRECTED, f"{detail} `usage-explore keys create` creates keys for other machines.")
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """The unit that attempts are counted by: an IPv4 address, or an IPv6 /64 network, which has one holder."""
     try:
         parsed = ip_address(address.partition("%")[0])

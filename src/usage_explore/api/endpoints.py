@@ -88,7 +88,7 @@ def parse(
     names = presentation.model_fields
     view, faults = _parse_presentation(presentation, [pair for pair in given if pair[0] in names])
     try:
-        query = _parse_query(model, [pair for pair in given if pair[0] not in names], without)
+        query = parse_query(model, [pair for pair in given if pair[0] not in names], without)
     except QueryError as error:
         raise QueryError([*error.faults, *faults]) from None
     if faults:
@@ -96,7 +96,8 @@ def parse(
     return query, view
 
 
-def _parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...]) -> _Q:
+def parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...] = ()) -> _Q:
+    """The query of a request's parameters; those in `without` and of the display are errors. Raises `QueryError`."""
     names = dict.fromkeys(name for name, _ in given)
     faults = [Fault(name, "unknown parameter here") for name in names if name in without]
     faults += [
@@ -177,7 +178,7 @@ class Endpoints:
 
         async def answered(request: Request) -> Response:
             media_type = negotiated(request, JSON, wire.MEDIA_TYPE)
-            query = _parse_query(operation.query, service.pairs(request), operation.without)
+            query = parse_query(operation.query, service.pairs(request), operation.without)
 
             def work(store: Store) -> tuple[bytes, bool, Any]:
                 pinned = operation.pinned and is_pinned(store, query)
@@ -312,10 +313,7 @@ def _drawn(
 ) -> bytes:
     from usage_explore import charts
 
-    points = _points(answer)
-    if points > MAX_PICTURE_POINTS:
-        message = f"the picture would have {points:,} points, more than {MAX_PICTURE_POINTS:,}; keep fewer series"
-        raise QueryError([Fault("top", message)])
+    check_picture(answer)
     dark = view.theme == "dark"
     chart = charts.chart(
         answer,
@@ -327,6 +325,14 @@ def _drawn(
         caption=caption,
     )
     return charts.image(chart, form)
+
+
+def check_picture(answer: Aggregate) -> None:
+    """Raise `QueryError` if the answer has more points than a picture may have."""
+    points = _points(answer)
+    if points > MAX_PICTURE_POINTS:
+        message = f"the picture would have {points:,} points, more than {MAX_PICTURE_POINTS:,}; keep fewer series"
+        raise QueryError([Fault("top", message)])
 
 
 def _next_page_headers(query: EventQuery, options: Csv, cursor: str | None) -> dict[str, str]:

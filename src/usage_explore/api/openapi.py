@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from usage_explore.api import problems
 from usage_explore.api.parameters import Schema
 from usage_explore.api.parameters import parameters as parameters
@@ -129,6 +131,30 @@ def _response(
     return {str(status): {"description": description, "headers": {**_HEADERS, **(headers or {})}, "content": content}}
 
 
+def body(model: type[BaseModel]) -> Schema:
+    """The body of a request, in JSON."""
+    schema = {
+        **model.model_json_schema(),
+        "examples": [{"page": "explore", "params": "group_by=metric_key&since=-30d"}],
+    }
+    return {"required": True, "content": {JSON: {"schema": schema}}}
+
+
+TOKEN: Schema = {
+    "name": "token",
+    "in": "path",
+    "required": True,
+    "description": "The last part of the link's address.",
+    "schema": {"type": "string", "minLength": 1},  # one that no link can have is a 410, as an unknown one is
+}
+LINKS = _response(200, "The links.", {JSON: {"schema": ref("Links")}})
+NEW_LINK = _response(
+    201,
+    "The link.",
+    {JSON: {"schema": ref("Link")}},
+    {"Location": {"description": "The link's address.", "schema": {"type": "string", "format": "uri"}}},
+)
+REVOKED: Responses = {"204": {"description": "Revoked.", "headers": _HEADERS}}
 ALIVE = _response(200, "Ready.", {JSON: {"schema": ref("State")}})
 NOT_READY = _response(503, "Not ready.", {problems.MEDIA_TYPE: {"schema": ref("Problem")}}, _RETRY_HEADERS)
 EXPORT = _response(

@@ -22,6 +22,7 @@ from usage_explore.errors import (
     DatabaseUnavailable,
     DrawingError,
     Fault,
+    LinkGone,
     NotExact,
     QueryError,
     StatementTimeout,
@@ -66,11 +67,16 @@ class ProblemType(Enum):
         "There is no exact answer",
         "The sum would include NaN or infinite quantities, or exceeds what the database can hold; metric=count works.",
     )
-    TOO_LARGE = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The files are too large", "The files have too many bytes.")
+    GONE = (
+        HTTPStatus.GONE,
+        "There is no such link",
+        "It is unknown, has expired or was revoked: the answer is the same.",
+    )
+    TOO_LARGE = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large", "The body has too many bytes.")
     UNSUPPORTED = (
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "The body has another media type",
-        "Files are sent as multipart/form-data.",
+        "Files are sent as multipart/form-data, a new link as application/json.",
     )
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The query is too long", "The query string has too many bytes.")
     TOO_MANY = (
@@ -86,7 +92,8 @@ class ProblemType(Enum):
     MISDIRECTED = (
         HTTPStatus.MISDIRECTED_REQUEST,
         "Only this machine is answered",
-        "There are no API keys, and the request does not come from this machine under its own name.",
+        "There are no API keys, and the request does not come from this machine under its own name; or a browser sends "
+        "it from a page of another site.",
     )
     INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "A fault of the server.")
     NOT_DRAWN = (
@@ -181,6 +188,8 @@ def from_error(error: Exception) -> Problem:
             return error
         case QueryError():
             return Problem(ProblemType.QUERY, "Fix what `errors` lists, then try again.", error.faults)
+        case LinkGone():
+            return Problem(ProblemType.GONE, str(error))
         case NotExact():
             return Problem(ProblemType.NOT_EXACT, str(error))
         case DrawingError():

@@ -28,6 +28,11 @@ _DECIMAL: Schema = {
     "description": "An exact decimal, written plainly.",
     "examples": ["2.5"],
 }
+_TOKEN: Schema = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9_-]{22}$",
+    "description": "The last part of the link's address.",
+}
 _NO_RATIO: Schema = {"type": "null", "description": "A unit cost without a quantity to divide by."}
 _STORED_DECIMAL: Schema = {
     "type": "string",
@@ -66,6 +71,19 @@ def components() -> dict[str, Schema]:
                 limit={"type": "integer", "minimum": 1, "maximum": 100},
             ),
             hints=_HINTS,
+        ),
+        "Links": _object(data={"type": "array", "items": ref("Link")}),
+        "Link": _object(
+            token=_TOKEN,
+            url={"type": "string", "format": "uri", "description": "The address of the link."},
+            organization_id={"type": "string", "format": "uuid"},
+            by={"type": "string", "description": "Who made it: an e-mail address, the name of an API key, `local`."},
+            created_at=_INSTANT,
+            page={"type": "string", "description": "The page that it opens."},
+            params={"type": "string", "description": "The page's pinned query string, without the organization."},
+            without_sign_in={"type": "boolean", "description": "Whether it opens without sign-in."},
+            expires_at=_nullable(_INSTANT),
+            opened_at={**_nullable(_INSTANT), "description": "When it was last opened, to the minute."},
         ),
         "Point": _object(
             start={**_INSTANT, "description": "Start of the whole bucket, never clipped."},

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from anyio import to_thread
@@ -30,6 +29,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from usage_explore.api import problems, service
+from usage_explore.api.auth import refuse_other_sites
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import JSON, json_bytes, negotiated, response
 from usage_explore.api.service import Service
@@ -106,7 +106,7 @@ class Validations:
     async def start(self, request: Request) -> Response:
         """Start a job; 202 with its state and address."""
         media_type = negotiated(request, JSON, wire.MEDIA_TYPE)
-        _refuse_other_sites(request)
+        refuse_other_sites(request)
         query = ValidationQuery.from_params(service.pairs(request))
         folder = Path(tempfile.mkdtemp(prefix="usage-explore-"))
         try:
@@ -158,7 +158,7 @@ class Validations:
 
     async def delete(self, request: Request) -> Response:
         """Cancel and forget a job."""
-        _refuse_other_sites(request)
+        refuse_other_sites(request)
         _no_parameters(request)
         job = self._job(request)
         job.cancelled.set()
@@ -339,16 +339,3 @@ def _no_parameters(request: Request) -> None:
     faults = [Fault(validators.named(name), "unknown parameter here") for name, _ in service.pairs(request)]
     if faults:
         raise QueryError(faults)
-
-
-def _refuse_other_sites(request: Request) -> None:
-    """Raise `Problem` (421) for a request that a browser sends for a page of another site.
-
-    Without keys a request needs no credentials, so such a page could start jobs.
-    """
-    origin = request.headers.get("Origin")
-    own = origin is None or urlsplit(origin).netloc == request.headers.get("Host")
-    if not own or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-        raise Problem(
-            ProblemType.MISDIRECTED, "Pages of other sites are not answered; send the request from a program."
-        )

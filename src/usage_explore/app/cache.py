@@ -34,6 +34,7 @@ from usage_explore.open_store import connect
 from usage_explore.query.base import Query, Windowed, filtered_ids
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
+from usage_explore.records.links import SharedLink
 from usage_explore.records.views import SavedView
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Comparison, Hit, Series, SeriesKind
@@ -245,6 +246,17 @@ def organization_names() -> Names:
     granted = sign_in.grant()
     names = _organization_names()
     return Names({key: name for key, name in names.by_id.items() if granted.allows(UUID(key[1]))})
+
+
+def every_organization_name() -> Names:
+    """The own names of all organizations, up to a minute old: for a client that may see everything."""
+    return _organization_names()
+
+
+def short_links(source: Source) -> tuple[SharedLink, ...]:
+    """The organization's short links, newest first; read now."""
+    with logged_work("links", source.store.organization_id):
+        return tuple(source.store.links())
 
 
 def source(organization_id: UUID) -> Source:

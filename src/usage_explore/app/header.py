@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import cache, markdown, recent_links, saved_views, sign_in
+from usage_explore.app import cache, markdown, recent_links, saved_views, share_menu, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.load import permission
 from usage_explore.app.navigation import (
@@ -22,7 +22,6 @@ from usage_explore.app.navigation import (
     forget_old_url,
     go,
     leave,
-    page_url,
     read_url,
     write_url,
 )
@@ -86,7 +85,7 @@ def header(
             )
         if pinned is not None:
             with st.popover("Share", icon=":material/share:", key="share"):
-                _share(pinned(), source.store.app_url)
+                share_menu.menu(pinned(), source)
         sign_in.account()
     if not isinstance(view, HomeView):
         saved_views.opened(view, source)
@@ -168,18 +167,6 @@ def timezones() -> tuple[str, ...]:
     """IANA names: UTC first, then those with a region such as Europe/Berlin, then the others."""
     names = sorted(available_timezones() - {"localtime", "Factory", "UTC"})
     return ("UTC", *(name for name in names if "/" in name), *(name for name in names if "/" not in name))
-
-
-def _share(pinned: View, app_url: str) -> None:
-    st.markdown("**Pinned link**")
-    st.code(page_url(pinned.path, pinned.to_params(), app_url), language=None, wrap_lines=True)
-    zone = ZoneInfo(pinned.timezone)
-    known = markdown.plain(f"{formatting.timestamp(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
-    st.caption(
-        f"Absolute times, and only events that had arrived by {known}: it shows the same"
-        " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "
-        "moving with the clock."
-    )
 
 
 def opened_view(kind: type[_View], pages: Pages) -> tuple[_View, Source] | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, home, sign_in
+from usage_explore.app import demo_fill, events, explore, home, open_link, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
 from usage_explore.app.validate import page as validate
+from usage_explore.web.routes import OPEN_PAGE
 
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#2f6db5" d="M1 9h4v6H1z"/>'
@@ -143,6 +144,11 @@ def run(first: str = "explore") -> None:
             if sign_in.admitted() and demo_fill.ready(pages.load):
                 home.draw(pages)
 
+    def link_page() -> None:
+        with shown():
+            if sign_in.admitted():
+                open_link.draw()
+
     drawn = {
         "explore": explore_page,
         "events": events_page,
@@ -159,7 +165,8 @@ def run(first: str = "explore") -> None:
     )
     # the page at / has no path of its own: without this one, its name in a link would be "Page not found"
     by_name = st.Page(drawn[first], title=first.capitalize(), url_path=first)
-    current = st.navigation([*pages, by_name], position="hidden")
+    opened = st.Page(link_page, title="Open", url_path=OPEN_PAGE)
+    current = st.navigation([*pages, by_name, opened], position="hidden")
     if current.url_path == first:
         pages = pages._replace(**{first: by_name})
     current.run()

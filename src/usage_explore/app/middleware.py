@@ -55,7 +55,9 @@ MAX_READ_PARAMETERS = 1_000
 
 COOKIE = "usage_explore_return"
 _COOKIE_MINUTES, _MAX_COOKIE_BYTES = 10, 3_500
-_PAGES = ("", "explore", "events", "validate", "customer", "load", "home")
+PAGES = ("", "explore", "events", "validate", "customer", "load", "home", "open")
+"""The paths of the app's pages."""
+
 
 _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 """Concurrent uploads. Without sign-in all sessions are one user's."""
@@ -106,8 +108,10 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                is_framing_set = "frame-ancestors" in headers.get("Content-Security-Policy", "")
                 for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                    if not (is_framing_set and name == "X-Frame-Options"):
+                        headers.setdefault(name, value)
                 if path.startswith("/media/"):
                     headers["Cache-Control"] = "private, no-store"
             await send(message)
@@ -267,7 +271,7 @@ def _page(url: str, base: str) -> str | None:
         parts = urlsplit(url)
     except ValueError:
         return None
-    if parts.path.removeprefix(f"{base}/") not in _PAGES or not parts.path.startswith(f"{base}/"):
+    if parts.path.removeprefix(f"{base}/") not in PAGES or not parts.path.startswith(f"{base}/"):
         return None
     page = quote(f"{parts.path}?{parts.query}" if parts.query else parts.path, safe="/?&=%:+,;~!*'()-._@$")
     return page if len(quote(page, safe="")) <= _MAX_COOKIE_BYTES else None

@@ -329,7 +329,7 @@ def _place(source: Source) -> str:
 
 def _save(view: View, same: SavedView | None) -> None:
     name = st.session_state[_NAME].strip()
-    query, display = _state(view)
+    query, display = state(view)
     page = view.path or "explore"
 
     def act() -> SavedView:
@@ -350,7 +350,7 @@ def _save(view: View, same: SavedView | None) -> None:
         st.session_state[_NOTE] = ""
 
 
-def _state(view: View) -> tuple[_SavedQuery, Pairs]:
+def state(view: View) -> tuple[_SavedQuery, Pairs]:
     """The query of the page, and its parameters that only concern the display."""
     query: _SavedQuery = view.query
     if isinstance(view, EventsView):

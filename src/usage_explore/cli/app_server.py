@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Mount
 from streamlit import App
 from streamlit import config as streamlit_config
 from streamlit.config_option import ConfigOption
@@ -11,18 +12,27 @@ from streamlit.web import bootstrap
 
 import usage_explore.app
 from usage_explore import config
-from usage_explore.app.middleware import Guard, LinkLimits, SignInRedirect
+from usage_explore.api import PREFIX
+from usage_explore.app.middleware import Guard, LinkLimits, SignInRedirect, base_path
+from usage_explore.app.unfurl import Unfurl
 from usage_explore.cli import uvicorn_server
 from usage_explore.config import DEFAULT_APP_URL, Settings
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.web import routes as web_routes
 
-MIDDLEWARE = (Middleware(Guard), Middleware(LinkLimits), Middleware(SignInRedirect))
+MIDDLEWARE = (Middleware(Guard), Middleware(LinkLimits), Middleware(SignInRedirect), Middleware(Unfurl))
 
 _APP = Path(usage_explore.app.__file__).parent
 _MAX_MESSAGE_BYTES = 2**19
 """Bytes of a WebSocket message from a browser, which its session keeps; a link has up to 64 KiB."""
 
 _PING_SECONDS = 30
+
+
+def routes() -> list[BaseRoute]:
+    """The routes beside Streamlit's: the API, short links and embedded charts, on one store."""
+    api = uvicorn_server.api()
+    return [Mount(PREFIX, app=api), *web_routes(api.state.service, base_path)]
 
 
 def launch(settings: Settings, port: int | None, say: Callable[[str], object], host: str = uvicorn_server.HOST) -> None:
@@ -42,7 +52,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     """Serve both until SIGTERM or Ctrl-C, with the settings in force; `started` is called once they answer."""
     app = App(
         _APP / "main.py",
-        routes=[uvicorn_server.mount()],
+        routes=routes(),
         middleware=MIDDLEWARE,
     )
     # only after an App is constructed does Streamlit read the .streamlit/config.toml beside its script

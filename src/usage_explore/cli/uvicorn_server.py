@@ -105,9 +105,9 @@ def free_port(port: int | None, first: int = _FIRST_PORT, host: str = HOST) -> i
     raise ConfigurationError(f"--port: {port or f'{first} and the next ones'} is in use; choose another one")
 
 
-def mount() -> Mount:
-    """The API as a route for another application; the configured store is opened on the first query."""
-    return Mount(PREFIX, app=create_app(connect, access=access(config.settings())))
+def api() -> FastAPI:
+    """The API for another application; the configured store is opened on the first query."""
+    return create_app(connect, access=access(config.settings()))
 
 
 def access(settings: Settings) -> Access:

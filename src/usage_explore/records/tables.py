@@ -25,6 +25,7 @@ VIEWS_TABLE = "usage_views"
 DECISIONS_TABLE = "usage_decisions"
 RUNS_TABLE = "usage_validation_runs"
 SIGNOFFS_TABLE = "usage_signoffs"
+LINKS_TABLE = "usage_links"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -154,6 +155,29 @@ def signoffs_table(schema: str | None = None) -> Table:
     )
 
 
+def links_table(schema: str | None = None) -> Table:
+    """The short links, one row per link; revoking deletes it.
+
+    `id` has the 128 random bits of the link's address. `params` is the pinned query string of `page`, without the
+    organization. `access` is "sign-in", or "anyone" for a link that opens without sign-in. `expires_at` is NULL for
+    a link that does not expire, `opened_at` the last time that it was opened, NULL if it never was.
+    """
+    return Table(
+        LINKS_TABLE,
+        MetaData(schema=schema),
+        Column("organization_id", Uuid[UUID](), primary_key=True),
+        Column("id", Uuid[UUID](), primary_key=True),
+        Column("author", Text, nullable=False),
+        Column("created_at", Instant, nullable=False),
+        Column("page", Text, nullable=False),
+        Column("params", Text, nullable=False),
+        Column("access", Text, nullable=False),
+        Column("expires_at", Instant),
+        Column("opened_at", Instant),
+        UniqueConstraint("id"),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RecordTable:
     """A kind of record: its table, the comment on it, and whether rows are only ever added (`is_history`)."""
@@ -173,6 +197,7 @@ VIEWS = RecordTable(VIEWS_TABLE, views_table, "Views saved in usage-explore, one
 DECISIONS = RecordTable(DECISIONS_TABLE, decisions_table, "Decisions on findings, one row per decision, never changed")
 RUNS = RecordTable(RUNS_TABLE, runs_table, "Runs of validations, one row per run, never changed")
 SIGNOFFS = RecordTable(SIGNOFFS_TABLE, signoffs_table, "Sign-offs of billing periods, one row each, never changed")
+LINKS = RecordTable(LINKS_TABLE, links_table, "Short links, one row per link that can be opened", is_history=False)
 
-RECORD_TABLES = (VIEWS, DECISIONS, RUNS, SIGNOFFS)
+RECORD_TABLES = (VIEWS, DECISIONS, RUNS, SIGNOFFS, LINKS)
 """Every kind of record, in the order in which `usage-explore init` creates the tables."""

@@ -101,17 +101,15 @@ class SavedView:
 
     def pairs(self, *, pinned: bool = False) -> tuple[tuple[str, str], ...]:
         """The URL parameters of the page, with the organization, not validated. Raises `QueryError` if damaged."""
-        parsed = url_params.pairs(self.pinned if pinned else self.params)
-        return (("organization_id", str(self.organization_id)), *parsed)
+        own = url_params.pairs(self.pinned if pinned else self.params)
+        return (("organization_id", str(self.organization_id)), *own)
 
     def url(self, app_url: str, *, pinned: bool = False) -> str:
         """The link that opens the view in the app at `app_url`."""
         return f"{app_url}/{self.page}?{query_string(self.pairs(pinned=pinned))}"
 
     def _parsed(self, text: str) -> Query:
-        if self.page not in PAGES:
-            raise QueryError([Fault("page", f"{validators.shorten(self.page)} is not a page of this version")])
-        return _parsed(self.page, url_params.pairs(text)).replace(organization_id=self.organization_id)
+        return parsed(self.page, url_params.pairs(text)).replace(organization_id=self.organization_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +153,7 @@ class ViewState:
         if not (named if page == "customer" else pairs) and not isinstance(query, EventQuery):
             # without any parameter, on a customer's page without a window, a link opens the start view
             pairs = (*pairs, ("since", str(query.since)))  # type: ignore[attr-defined]
-        _parsed(page, (*pairs, *self.display))  # raises for a parameter that the page has not
+        parsed(page, (*pairs, *self.display))  # raises for a parameter that the page has not
         text = query_string((*pairs, *self.display))
         if len(text) > MAX_VIEW_BYTES:
             message = f"has {len(text):,} bytes as a link, more than the {MAX_VIEW_BYTES:,} of a view; remove filters"
@@ -166,8 +164,10 @@ class ViewState:
         return text
 
 
-def _parsed(page: str, pairs: Iterable[tuple[str, str]]) -> Query:
+def parsed(page: str, pairs: Iterable[tuple[str, str]]) -> Query:
     """The query of a page's parameters. Raises `QueryError`."""
+    if page not in PAGES:
+        raise QueryError([Fault("page", f"{validators.shorten(page)} is not a page of this version")])
     own = tuple(pair for pair in pairs if page != "customer" or pair[0] not in _CUSTOMER_DISPLAY)
     return PAGES[page].from_params(own)
 

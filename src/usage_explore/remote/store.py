@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 from uuid import UUID
 
 import duckdb
@@ -71,7 +71,7 @@ _MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 2.0
 class RemoteStore(Store):
     """An organization's events on a usage-explore server; made by `connect("https://…", key="ue_…")`.
 
-    What a server does not offer over HTTP, such as saved views and SQL, raises `ConfigurationError`.
+    What a store over HTTP does not offer, such as saved views, short links and SQL, raises `ConfigurationError`.
     """
 
     client: Client
@@ -85,8 +85,13 @@ class RemoteStore(Store):
 
     @contextmanager
     def _transaction(self, *_: Any, **__: Any) -> Iterator[Any]:
-        raise ConfigurationError("store: the server does not offer this over HTTP; connect to its database for it")
+        self._refuse()
         yield
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise ConfigurationError("store: a store over HTTP does not offer this; connect to its database for it")
+
+    share = link = _refuse
 
     def _saved(self, *_: Any) -> Any:
         return self._transaction()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.comparison import compared
@@ -48,6 +48,7 @@ from usage_explore.store.rates import Rates
 if TYPE_CHECKING:
     import pandas as pd
 
+    from usage_explore.answers import PageSource, PinSource
     from usage_explore.explain import Baseline, Explanation
     from usage_explore.pricing.read import PriceSource
     from usage_explore.validation.bounds import BoundsSource
@@ -154,7 +155,7 @@ class Queries(Rates, Lookups):
             currencies=currencies,
             app_url=self.app_url,
             served=served,
-            store=self,
+            store=cast("PinSource", self),
             hints=hinted,
         )
 
@@ -348,7 +349,12 @@ class Queries(Rates, Lookups):
         if more:
             following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
         return EventPage(
-            query=query, events=named_events(events, names), cursor=following, store=self, names=names, hints=hinted
+            query=query,
+            events=named_events(events, names),
+            cursor=following,
+            store=cast("PageSource", self),
+            names=names,
+            hints=hinted,
         )
 
 

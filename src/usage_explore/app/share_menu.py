@@ -1,0 +1,144 @@
+"""The menu "Share": the pinned link of the page, short links to it, and the organization's short links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore import config, formatting
+from usage_explore.app import cache, markdown, saved_views, sign_in
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import View, page_url
+from usage_explore.app.page_state import ExploreView
+from usage_explore.errors import UsageExploreError
+from usage_explore.records.links import PATH, SharedLink
+from usage_explore.records.texts import LOCAL_AUTHOR
+
+_EXPIRIES: dict[str, timedelta | None] = {
+    "in 7 days": timedelta(days=7),
+    "in 30 days": timedelta(days=30),
+    "in 90 days": timedelta(days=90),
+    "never": None,
+}
+_MADE, _ERROR, _EXPIRY, _ANYONE = "short_link", "short_link_error", "short_link_expires", "short_link_anyone"
+_NOT_SHOWN_OUTSIDE = ("series", "span", "rank", "tab")
+"""Display parameters that the page of a link without sign-in does not have."""
+
+
+def menu(pinned: View, source: Source) -> None:
+    """Draw the content of the menu."""
+    app_url = source.store.app_url
+    st.markdown("**Pinned link**")
+    st.code(page_url(pinned.path, pinned.to_params(), app_url), language=None, wrap_lines=True)
+    zone = ZoneInfo(pinned.timezone)
+    known = markdown.plain(f"{formatting.timestamp(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
+    st.caption(
+        f"Absolute times, and only events that had arrived by {known}: it shows the same"
+        " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "
+        "moving with the clock."
+    )
+    st.markdown("**Short link**")
+    st.selectbox("Expires", list(_EXPIRIES), index=1, key=_EXPIRY)
+    anyone = isinstance(pinned, ExploreView) and config.settings().public_links
+    if anyone:
+        st.checkbox(
+            "Opens without sign-in",
+            key=_ANYONE,
+            help="Everyone who has the link sees the chart, the sentence and the totals of this view, and can download"
+            " its data, until it expires or is revoked. Nothing else can be reached through it.",
+        )
+    st.button("Make a short link", key="make_short_link", on_click=_made(pinned, source, anyone))
+    if text := st.session_state.pop(_ERROR, None):
+        st.warning(markdown.plain(text))
+    made: SharedLink | None = st.session_state.get(_MADE)
+    if made is not None and made.organization_id == source.store.organization_id:
+        st.code(_address(made, app_url), language=None, wrap_lines=True)
+        st.caption(markdown.plain(_words(made, zone)))
+    listed = st.expander("Short links of this organization", key="short_links", on_change="rerun")
+    if listed.open:
+        with listed:
+            _list(source, zone)
+
+
+def _list(source: Source, zone: ZoneInfo) -> None:
+    """The organization's links, newest first, each with a button that revokes it."""
+    try:
+        links = cache.short_links(source)
+    except UsageExploreError as error:
+        st.warning(markdown.plain(str(error)))
+        return
+    if not links:
+        st.caption("There are none yet.")
+        return
+    with st.container(height=300 if len(links) > 2 else "content", border=False):
+        for link in links:
+            st.code(_address(link, source.store.app_url), language=None, wrap_lines=True)
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                is_over = link.expires_at is not None and link.expires_at <= source.now
+                st.caption(markdown.plain(_words(link, zone) + (" It has expired." if is_over else "")))
+                st.space("stretch")
+                st.button("Revoke", key=f"revoke {link.token}", type="tertiary", on_click=_revoked(link, source))
+
+
+def _words(link: SharedLink, zone: ZoneInfo) -> str:
+    """What a link is: "Explore, made 5 Nov 2026 14:30 by ana@example.com. Needs a sign-in. …"."""
+    author = "" if link.author == LOCAL_AUTHOR else f" by {formatting.data_value(link.author)}"
+    parts = [
+        f"{link.page.capitalize()}, made {_minute(link.created_at, zone)}{author}",
+        "Opens without sign-in" if link.without_sign_in else "Opens in the app",
+        f"Expires {_minute(link.expires_at, zone)}" if link.expires_at else "Never expires",
+        f"Last opened {_minute(link.opened_at, zone)}" if link.opened_at else "Not opened yet",
+    ]
+    return ". ".join(parts) + "."
+
+
+def _minute(moment: datetime, zone: ZoneInfo) -> str:
+    return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
+
+
+def _address(link: SharedLink, app_url: str) -> str:
+    return page_url(f"{PATH.strip('/')}/{link.token}", (), app_url)
+
+
+def _made(pinned: View, source: Source, may_be_anyones: bool) -> Callable[[], None]:
+    def act() -> None:
+        st.session_state.pop(_MADE, None)
+        anyone = may_be_anyones and bool(st.session_state.get(_ANYONE))
+        query, display = saved_views.state(pinned)
+        if anyone:
+            display = tuple(pair for pair in display if pair[0] not in _NOT_SHOWN_OUTSIDE)
+        try:
+            store = cache.source(_organization(source)).store  # checks again that the user may see it
+            st.session_state[_MADE] = store.share(
+                query,
+                expires=_EXPIRIES[st.session_state[_EXPIRY]],
+                without_sign_in=anyone,
+                author=sign_in.current_user() or LOCAL_AUTHOR,
+                display=display,
+                page=pinned.path or "explore",
+            )
+        except UsageExploreError as error:
+            st.session_state[_ERROR] = str(error)
+
+    return act
+
+
+def _revoked(link: SharedLink, source: Source) -> Callable[[], None]:
+    def act() -> None:
+        try:
+            cache.source(_organization(source)).store.revoke_link(link)
+        except UsageExploreError as error:
+            st.session_state[_ERROR] = str(error)
+        if st.session_state.get(_MADE) == link:
+            st.session_state.pop(_MADE)
+
+    return act
+
+
+def _organization(source: Source) -> UUID:
+    assert source.store.organization_id is not None  # noqa: S101 - a page's source has one
+    return source.store.organization_id

@@ -1,0 +1,165 @@
+"""The HTML of a shared link and of an embedded chart: one answer, no script, nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from html import escape
+from zoneinfo import ZoneInfo
+
+from usage_explore import charts, formatting
+from usage_explore.answers import Aggregate
+from usage_explore.api.endpoints import View, check_picture
+from usage_explore.charts import labels
+from usage_explore.errors import DrawingError, QueryError
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import METRICS
+from usage_explore.web.heads import Card
+
+_WIDTH_PIXELS = 960
+_STYLE = """
+:root { color-scheme: light; --ink: #1f2430; --soft: #5f6675; --line: #d9dce3; --paper: #ffffff; --link: #0b5cad; }
+.dark { color-scheme: dark; --ink: #e8eaf0; --soft: #a3aab8; --line: #3a4150; --paper: #0e1117; --link: #7cbcf5; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+.embedded main { padding: 0.5rem; }
+h1 { font-size: 1.25rem; line-height: 1.3; margin: 0 0 0.25rem; overflow-wrap: anywhere; }
+p { margin: 0.25rem 0; overflow-wrap: anywhere; }
+.soft { color: var(--soft); font-size: 0.875rem; }
+img { display: block; width: 100%; height: auto; margin: 0.75rem 0; }
+table { border-collapse: collapse; margin: 0.75rem 0; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem; text-align: left; overflow-wrap: anywhere; }
+td:last-child, th:last-child { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+a { color: var(--link); }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An answer with what stands around it: the name and id of its organization, and its most frequent values."""
+
+    answer: Aggregate
+    organization: str
+    frequent: tuple[str, ...]
+    view: View
+
+    @property
+    def title(self) -> str:
+        """The query in words, with names for ids."""
+        return self.answer.names.in_text(describe(self.answer.query.replace(as_of=None), whole_seconds=True))
+
+    @property
+    def known(self) -> str:
+        """As of when the numbers are: "as of 1 Oct 2026 12:00:00, UTC"."""
+        query = self.answer.query
+        known = (query.as_of or self.answer.now).replace(microsecond=0)
+        return f"as of {formatting.timestamp(known, ZoneInfo(query.timezone))}, {query.timezone}"
+
+    def card(self, url: str = "", image: str = "") -> Card:
+        """What a link to the page shows."""
+        return Card(self.title, f"{self.organization} · {self.known}", image, url)
+
+
+def shared_page(shown: Shown, url: str, csv: str, png: str) -> bytes:
+    """The page of a shared link: title, sentence, chart and the series' totals; `csv` and `png` are its files."""
+    answer = shown.answer
+    files = f'<p><a href="{escape(csv)}">Data as CSV</a> · <a href="{escape(png)}">Chart as PNG</a></p>'
+    body = [
+        _heading(shown),
+        _chart(shown),
+        f"<p>{_text(charts.summary(answer))}</p>",
+        *(f'<p class="soft">{_text(hint)}</p>' for hint in answer.hints),
+        _totals(answer),
+        files,
+        '<p class="soft">A pinned view, read-only: it shows these numbers whatever arrives later.</p>',
+    ]
+    return _document(shown.card(url, f"{url}.png").html(), "\n".join(body))
+
+
+def embedded_page(shown: Shown) -> bytes:
+    """The page for a frame: title, as-of and chart."""
+    dark = " dark" if shown.view.theme == "dark" else ""
+    return _document(Card(shown.title).html(), f"{_heading(shown)}\n{_chart(shown)}", f"embedded{dark}")
+
+
+def message_page(title: str, text: str) -> bytes:
+    """A page that says why there is nothing to show."""
+    return _document(Card().html(), f"<h1>{_text(title)}</h1>\n<p>{_text(text)}</p>")
+
+
+def chart_of(shown: Shown, *, title: bool, dark: bool | None = None) -> charts.AnswerChart:
+    """The chart for a picture. Raises `QueryError` where it cannot be drawn."""
+    check_picture(shown.answer)
+    drawn = charts.chart(
+        shown.answer,
+        kind=shown.view.chart,
+        dark=shown.view.theme == "dark" if dark is None else dark,
+        width=_WIDTH_PIXELS,
+        interactive=False,
+        frequent=shown.frequent,
+        caption=charts.caption(shown.answer, shown.organization) if title else "",
+    )
+    return drawn if title else drawn.properties(title="")
+
+
+def _heading(shown: Shown) -> str:
+    lines = [
+        f"<h1>{_text(shown.title)}</h1>",
+        f'<p class="soft">{_text(shown.organization)} · {_text(shown.known)}</p>',
+    ]
+    lines += [f'<p class="soft">{_text(note)}</p>' for note in labels.notes(shown.answer)]
+    return "\n".join(lines)
+
+
+def _chart(shown: Shown) -> str:
+    """The chart as an image inside the page, in which no script runs; a sentence if it cannot be drawn."""
+    try:
+        picture = charts.image(chart_of(shown, title=False), "svg")
+    except QueryError as error:
+        return f"<p>No chart: {_text(error.faults[0].message)}</p>"
+    except DrawingError as error:
+        return f"<p>{_text(str(error))}</p>"
+    content = b64encode(picture).decode()
+    return f'<img alt="{escape(charts.summary(shown.answer))}" src="data:image/svg+xml;base64,{content}">'
+
+
+def _totals(answer: Aggregate) -> str:
+    """The series with their exact totals, by rank."""
+    measure = METRICS[answer.query.metric] + (f", {answer.currency}" if answer.currency else "")
+    rows = "\n".join(
+        f"<tr><td>{_text(name)}</td><td>{_text(_number(series.total))}</td></tr>"
+        for name, series in zip(labels.names(answer), answer.series, strict=True)
+    )
+    total = f"<tr><td>Total</td><td>{_text(_number(answer.total))}</td></tr>" if len(answer.series) > 1 else ""
+    return (
+        f"<table><thead><tr><th>Series</th><th>{_text(measure.capitalize())}</th></tr></thead>"
+        f"<tbody>{rows}{total}</tbody></table>"
+    )
+
+
+def _number(value: object) -> str:
+    return formatting.NO_VALUE if value is None else formatting.exact(value)  # type: ignore[arg-type]
+
+
+def _text(text: str) -> str:
+    return escape(formatting.printable(text))
+
+
+def _document(head: str, body: str, kind: str = "") -> bytes:
+    return f"""<!doctype html>
+<html lang="en" class="{kind}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<meta name="referrer" content="no-referrer">
+{head}
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+""".encode()
