@@ -83,6 +83,7 @@ class Links(Decisions):
 
     def link_opened(self, link: SharedLink) -> None:
         """Keep the time at which a link was opened, once a minute. Raises `RecordError`, `DatabaseError`."""
+        expect_instance("link", link, SharedLink)
         with self._recorded(LINKS, link.organization_id) as (_, places, _, now):
             links.opened(places, link, now)
 
