@@ -25,7 +25,7 @@ leaves fewer than the events that its kind says, all of them in the period:
 - `new_usage`: a customer begins to use another metric, without a subscription (2 to 30 events a day)
 - `no_price`: a stream's events of 2 to 15 days have no price key (at least 10)
 
-In unit slips and the event of `one_event` costs stay what they were; runaway quantities cost what they say.
+Unit slips and `one_event` leave the cost of their events unchanged; other multiplied quantities multiply it.
 """
 
 from __future__ import annotations

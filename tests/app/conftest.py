@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from support.app_pages import MAIN, Open, opened
+from support.app_pages import MAIN, Open, opened, validate_page
 from support.waiting import PATIENCE
 from usage_explore import Store, connect
 
@@ -68,13 +68,7 @@ def _events_page() -> None:
 def validate(use: Callable[..., None], demo_url: str) -> Open:
     """Open the Validate page with these parameters, with the checks that are shipped."""
     use(demo_url)
-    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=PATIENCE), parameters)
-
-
-def _validate_page() -> None:
-    from usage_explore.app.main import run
-
-    run("validate")
+    return lambda **parameters: opened(AppTest.from_function(validate_page, default_timeout=PATIENCE), parameters)
 
 
 @pytest.fixture

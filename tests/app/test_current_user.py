@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
-from support.app_pages import MAIN, opened
+from support.app_pages import MAIN, opened, validate_page
 from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import connect
@@ -68,7 +68,7 @@ def ask(use: Callable[..., None], demo_url: str, table: Path) -> Ask:
     ) -> AppTest:
         app = AppTest.from_file(MAIN, default_timeout=PATIENCE)
         if validate:
-            app = AppTest.from_function(_validate_page, default_timeout=PATIENCE)
+            app = AppTest.from_function(validate_page, default_timeout=PATIENCE)
         app.secrets = secrets
         app.user = {"is_logged_in": False} if email is None else {"is_logged_in": True, "email": email}
         if verified is not None:
@@ -76,12 +76,6 @@ def ask(use: Callable[..., None], demo_url: str, table: Path) -> Ask:
         return opened(app, parameters)
 
     return ask
-
-
-def _validate_page() -> None:
-    from usage_explore.app.main import run
-
-    run("validate")
 
 
 def said(app: AppTest) -> str:

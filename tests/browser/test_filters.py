@@ -85,6 +85,7 @@ def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, 
     settled(page)
     page.keyboard.press("Escape")
     expect(page.get_by_role("list", name="Values of metric")).to_be_hidden()
+    settled(page)  # the page runs once more as the list closes
     page.locator('[class*="st-key-edit-metric_key"] button').filter(visible=True).click()
     expect(page.get_by_role("button", name="Not ticked")).to_have_attribute("aria-pressed", "true")
     box = page.get_by_role("checkbox", name="Choose requests")

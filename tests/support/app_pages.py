@@ -21,3 +21,17 @@ def opened(app: AppTest, parameters: dict[str, str | list[str]]) -> AppTest:
     assert not app.exception, [each.value for each in app.exception]
     assert not any("not foreseen" in each.value for each in app.error)
     return app
+
+
+def validate_page() -> None:
+    """The Validate page, for `AppTest.from_function`."""
+    from usage_explore.app.main import run
+
+    run("validate")
+
+
+def ran(app: AppTest) -> AppTest:
+    """The Validate page after its button to run the checks was clicked."""
+    app.button(key="run_checks").click().run()
+    assert not app.exception, [each.value for each in app.exception]
+    return app

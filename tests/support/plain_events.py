@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -55,6 +56,20 @@ def store_of(connection: ddl.Connection, url: str, events: Iterable[Row]) -> Sto
     """A store on these events; the caller closes it."""
     generated_events.insert(connection, list(events))
     return connect(url, ORGANIZATION)
+
+
+@contextmanager
+def stores_of(connection: ddl.Connection, url: str) -> Iterator[Callable[[Iterable[Row]], Store]]:
+    """Make stores on the organization's events, which are closed at the end."""
+    stores: list[Store] = []
+
+    def made(events: Iterable[Row]) -> Store:
+        stores.append(store_of(connection, url, events))
+        return stores[-1]
+
+    yield made
+    for opened in stores:
+        opened.close()
 
 
 def september(**parameters: object) -> Period:

@@ -8,7 +8,7 @@ import pytest
 
 from support.database_servers import fresh_database
 from support.demo_database import ACME, UNTIL
-from support.plain_events import store_of
+from support.plain_events import stores_of
 from support.query_oracle import Row
 from usage_explore import Store, connect, demo
 from usage_explore.db import ddl
@@ -35,12 +35,5 @@ def planted_demo(server_url: str, _template: str) -> Iterator[tuple[Store, Perio
 @pytest.fixture
 def make(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Callable[[list[Row]], Store]]:
     """A store on these events, closed at the end."""
-    stores: list[Store] = []
-
-    def made(events: list[Row]) -> Store:
-        stores.append(store_of(events_connection, events_database_url, events))
-        return stores[-1]
-
-    yield made
-    for each in stores:
-        each.close()
+    with stores_of(events_connection, events_database_url) as made:
+        yield made

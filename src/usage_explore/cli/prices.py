@@ -95,13 +95,6 @@ def _file_option(name: str, words: str) -> Callable[[Callable[..., Any]], Callab
 
 @click.command()
 @period_options
-@click.option(
-    "--query",
-    default="",
-    show_default=False,
-    metavar="QUERY",
-    help="The same as in a link: dim:model=large&not:metric_key=tests",
-)
 @_file_option("prices", "Price book, .toml, .csv or .parquet.  [default: the table usage_prices]")
 @_file_option("wallets", "Preferred currencies, .csv or .parquet.")
 @click.option("--margins", is_flag=True, help="List revenue, external cost and margin by customer and metric, too.")

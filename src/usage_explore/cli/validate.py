@@ -51,7 +51,14 @@ _WIDTH = 100
 
 
 def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each parameter that a period declares, in its words and with its values."""
+    """An option for each parameter that a period declares, in its words and with its values, then `--query`."""
+    command = click.option(
+        "--query",
+        default="",
+        show_default=False,
+        metavar="QUERY",
+        help="The same as in a link: dim:model=large&not:metric_key=tests",
+    )(command)
     for name, field in reversed(Period.model_fields.items()):
         if name not in ("organization_id", "dimensions", "exclude"):
             command = click.option(
@@ -72,13 +79,6 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @period_options
-@click.option(
-    "--query",
-    default="",
-    show_default=False,
-    metavar="QUERY",
-    help="The same as in a link: dim:model=large&not:metric_key=tests",
-)
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
 @_input_options
 @click.option("--show-bounds", is_flag=True, help="Print the bounds in force as a file for --bounds, and exit.")

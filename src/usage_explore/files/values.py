@@ -7,9 +7,11 @@ only Parquet has, is read through its shortest text, so 0.1 is loaded as 0.1. Th
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
+
+from usage_explore.query import validators
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """Bounds of an event's times; LATEST is excluded."""
@@ -26,8 +28,13 @@ MAX_METRIC_BYTES = 1_024
 MAX_KEY_BYTES = 4_096
 """Bytes of a text in a file of which only keys and numbers are read, which are kept in memory."""
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+
+
+Edge = date | datetime
+"""An end of a span: an instant, or a date, which is its midnight in the time zone of the period that it is about."""
 
 
 class InvalidValue(ValueError):
@@ -180,3 +187,39 @@ def metric_key_text(raw: object) -> str:
     if len(text) > MAX_METRIC_BYTES // 4 and len(text.encode()) > MAX_METRIC_BYTES:
         raise InvalidValue(f"{quoted(text)} is longer than {MAX_METRIC_BYTES:,} bytes")
     return text
+
+
+def is_blank(raw: object) -> bool:
+    """Whether a value is absent, or a text of spaces."""
+    return raw is None or (isinstance(raw, str) and not raw.strip())
+
+
+def exact_decimal(raw: object) -> Decimal:
+    """The number digit for digit. Raises `InvalidValue` for a float, too."""
+    if isinstance(raw, float):
+        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
+    return Decimal(number_text(raw))
+
+
+def uuid(raw: object) -> UUID:
+    """A UUID, in a text with or without hyphens."""
+    return UUID(uuid_text(raw))
+
+
+def edge(raw: object) -> Edge:
+    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
+    if isinstance(raw, datetime):
+        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
+            return raw.date()
+    elif isinstance(raw, date):
+        return raw
+    text = raw.strip() if isinstance(raw, str) else raw
+    if isinstance(text, str) and _DATE.fullmatch(text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
+    try:
+        return validators.instant(text)
+    except ValueError as error:
+        raise InvalidValue(str(error)) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal, get_args
@@ -20,6 +20,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.values import Edge
 from usage_explore.formatting import data_value
 from usage_explore.query import buckets
 from usage_explore.query.validators import EARLIEST, LATEST
@@ -38,9 +39,6 @@ UNIQUE = "unique:"
 
 Model = Literal["per_unit", "volume", "staircase", "package"]
 MODELS: tuple[Model, ...] = get_args(Model)
-
-Edge = date | datetime
-"""An end of a price's validity: an instant, or a date, which is its midnight in the rated period's time zone."""
 
 Key = tuple[UUID | None, UUID | None, str | None, str | None]
 """Customer, product, metric and price key of a price; None where it names none."""
@@ -101,14 +99,9 @@ class Price:
     def span(self, zone: ZoneInfo) -> tuple[datetime, datetime]:
         """The instants from and before which it is valid; dates are midnights in the zone."""
         return (
-            EARLIEST if self.valid_from is None else instant(self.valid_from, zone),
-            LATEST if self.valid_to is None else instant(self.valid_to, zone),
+            EARLIEST if self.valid_from is None else buckets.edge_instant(self.valid_from, zone),
+            LATEST if self.valid_to is None else buckets.edge_instant(self.valid_to, zone),
         )
-
-
-def instant(edge: Edge, zone: ZoneInfo) -> datetime:
-    """The instant of an edge; a date is its midnight in the zone."""
-    return edge if isinstance(edge, datetime) else buckets.day_start(edge, zone)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,15 +34,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from usage_explore.decimals import plain
-from usage_explore.files.values import InvalidValue, code_text, metric_key_text, number_text, quoted, uuid_text
+from usage_explore.files.values import (
+    Edge,
+    InvalidValue,
+    code_text,
+    edge,
+    exact_decimal,
+    is_blank,
+    metric_key_text,
+    quoted,
+    uuid,
+)
 from usage_explore.pricing import currencies
-from usage_explore.pricing.book import AGGREGATIONS, MODELS, UNIQUE, Edge, Model, Price, Tier
+from usage_explore.pricing.book import AGGREGATIONS, MODELS, UNIQUE, Model, Price, Tier
 from usage_explore.query import filters, validators
 
 MAX_TIERS = 1_000
@@ -54,7 +62,6 @@ MAX_SCALE = 12
 UNIQUE_COLUMNS = (*filters.GROUPS, *filters.LOOKED_UP)
 """Columns whose different values can be counted, beside `dim:<key>`."""
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _ALIASES = {
     "customer": "customer_id",
     "product": "product_id",
@@ -70,39 +77,23 @@ _TIER_FIELDS = ("up_to", "unit_amount", "flat_amount")
 _TIERED: tuple[Model, ...] = ("volume", "staircase")
 
 
-def is_blank(raw: object) -> bool:
-    """Whether a value is absent."""
-    return raw is None or (isinstance(raw, str) and not raw.strip())
-
-
-def exact(raw: object) -> Decimal:
-    """The number digit for digit. Raises `InvalidValue` for a float, too."""
-    if isinstance(raw, float):
-        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
-    return Decimal(number_text(raw.strip() if isinstance(raw, str) else raw))
+def _number(raw: object) -> Decimal:
+    return exact_decimal(raw.strip() if isinstance(raw, str) else raw)
 
 
 def not_negative(raw: object) -> Decimal:
     """A decimal from 0. Raises `InvalidValue`."""
-    number = exact(raw)
+    number = _number(raw)
     if number < 0:
         raise InvalidValue(f"{plain(number)} is negative; give 0 or more")
     return number
 
 
 def _positive(raw: object) -> Decimal:
-    number = exact(raw)
+    number = _number(raw)
     if number <= 0:
         raise InvalidValue(f"{plain(number)} is not above 0")
     return number
-
-
-def _uuid(raw: object) -> UUID:
-    return UUID(uuid_text(raw))
-
-
-def _text(raw: object) -> str:
-    return code_text(raw)
 
 
 def _word(raw: object) -> str:
@@ -136,27 +127,11 @@ def _model(raw: object) -> Model:
 
 
 def _currency(raw: object) -> str:
-    return _text(raw.strip() if isinstance(raw, str) else raw).upper()
+    return code_text(raw.strip() if isinstance(raw, str) else raw).upper()
 
 
 def _scale(raw: object) -> int:
     return validators.integer(int(raw) if isinstance(raw, Decimal) and raw == raw.to_integral() else raw, 0, MAX_SCALE)
-
-
-def _edge(raw: object) -> Edge:
-    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
-    if isinstance(raw, datetime):
-        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
-            return raw.date()
-    elif isinstance(raw, date):
-        return raw
-    text = raw.strip() if isinstance(raw, str) else raw
-    if isinstance(text, str) and _DATE.fullmatch(text):
-        try:
-            return date.fromisoformat(text)
-        except ValueError:
-            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
-    return validators.instant(text)
 
 
 def _tiers(raw: object) -> tuple[Tier, ...]:
@@ -210,29 +185,29 @@ def _tier(number: int, row: object) -> Tier:
     values: dict[str, Decimal] = {}
     for name, value in given.items():
         try:
-            values[name] = exact(value)
+            values[name] = _number(value)
         except InvalidValue as error:
             raise InvalidValue(f"tier {number}, {name}: {error}") from None
     return Tier(values.pop("up_to", None), **values)
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {
-    "customer_id": _uuid,
-    "product_id": _uuid,
+    "customer_id": uuid,
+    "product_id": uuid,
     "metric_key": metric_key_text,
-    "price_key": _text,
+    "price_key": code_text,
     "aggregation": _aggregation,
     "model": _model,
-    "unit_amount": exact,
-    "flat_amount": exact,
+    "unit_amount": _number,
+    "flat_amount": _number,
     "tiers": _tiers,
     "package_size": _positive,
     "included_quantity": not_negative,
     "minimum_amount": not_negative,
     "currency": _currency,
     "scale": _scale,
-    "valid_from": _edge,
-    "valid_to": _edge,
+    "valid_from": edge,
+    "valid_to": edge,
 }
 
 FIELDS = tuple(_READERS)

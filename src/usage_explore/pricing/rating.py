@@ -19,7 +19,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.pricing.amounts import Amount, TierAmount, rate
 from usage_explore.pricing.book import Price
 from usage_explore.pricing.usage import Line, Rated, Unpriced
-from usage_explore.query.describe import describe
+from usage_explore.query.describe import describe, period_document
 from usage_explore.query.queries import Period
 from usage_explore.results import frames
 from usage_explore.results.whole_file import whole_file
@@ -200,15 +200,8 @@ class Rating:
 
     def to_dict(self) -> dict[str, Any]:
         """The rating as JSON carries it: decimals and times as text, ids with their names beside them."""
-        since, until = self.period.span
         return {
-            "organization_id": str(self.period.organization_id),
-            "organization_name": self.names.name("organization", self.period.organization_id),
-            "period": describe(self.period),
-            "since": rfc3339(since),
-            "until": rfc3339(until),
-            "timezone": self.period.timezone,
-            "as_of": rfc3339(self.period.as_of) if self.period.as_of else None,
+            **period_document(self.period, self.names.name("organization", self.period.organization_id)),
             "prices": self.source,
             "events": self.events,
             "totals": [{"currency": currency, "amount": plain(amount)} for currency, amount in self.totals.items()],

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.files.tables import opened
-from usage_explore.files.values import InvalidValue
+from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
 from usage_explore.pricing.book import PARAMETER, Price, PriceBook
 from usage_explore.query import validators
@@ -88,7 +88,7 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
                 unreadable or "cannot be read",
             )
             for number, record, unreadable in records.rows
-            if record is None or not all(map(fields.is_blank, record.values()))
+            if record is None or not all(map(is_blank, record.values()))
         )
         return _book(name, rows)
 

@@ -88,7 +88,7 @@ class Usage:
 class Line(Usage):
     """The usage of a customer's metric that one price covers in one part of the period.
 
-    `wallet` is None if unknown, or if wallets are not told apart; `subscription_id` unless usage is split by it.
+    `wallet` is None if unknown, or if usage is not split by wallet; `subscription_id` unless usage is split by it.
     `billable` is the quantity by the price's aggregation.
     """
 
@@ -138,8 +138,8 @@ class Rated:
 def statement(table: Table, period: Period, cuts: Sequence[datetime], *, by_subscription: bool = False) -> Select[Any]:
     """Usage of a resolved period by customer, product, metric, price key, wallet, currency of cost, and segment.
 
-    Columns: these (`segment` from 0), `subscription_id` if told apart, `events` bigint, `quantity` numeric, `costed`
-    bigint (events with a cost) and `cost` numeric, NULL without any.
+    Columns: these (`segment` from 0), `subscription_id` if usage is split by it, `events` bigint, `quantity` numeric,
+    `costed` bigint (events with a cost) and `cost` numeric, NULL without any.
     """
     c = table.c
     segment = _segment(c.timestamp, cuts).label("segment")
@@ -182,7 +182,7 @@ def rated_usage(
 ) -> Rated:
     """The lines that a book makes of a resolved period's usage, with their billable quantities, in no promised order.
 
-    `split` are columns of `SPLITS` that tell lines apart; `further` conditions narrow the events. A NaN or infinite
+    `split` are columns of `SPLITS` by which lines are split; `further` conditions narrow the events. A NaN or infinite
     quantity makes the quantities of its line NaN or infinite. Raises `QueryError` on `prices` for usage that two prices
     cover equally, and for more than 250,000 lines.
     """

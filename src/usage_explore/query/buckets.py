@@ -84,6 +84,11 @@ def day_start(day: date, zone: ZoneInfo) -> datetime:
     return _first(instant - timedelta(hours=25), instant, lambda t: _wall(t, zone) >= midnight)
 
 
+def edge_instant(edge: date | datetime, zone: ZoneInfo) -> datetime:
+    """The instant of an edge; a date is its midnight in `zone`."""
+    return edge if isinstance(edge, datetime) else day_start(edge, zone)
+
+
 def local_date(instant: datetime, zone: ZoneInfo) -> date:
     """The date whose day bucket has `instant`; not the clock's date after a fall back over midnight."""
     day = _wall(instant, zone).date()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from usage_explore.decimals import Number
+from usage_explore.decimals import Number, rfc3339
 from usage_explore.formatting import data_value, date_and_time, exact, printable, span, without_fractions
 from usage_explore.query import buckets, validators
 from usage_explore.query.base import EventFilters, Query, Windowed, expect
 from usage_explore.query.filters import CURRENCY, DIMENSION, GROUPS, LOOKED_UP, dimension_group
-from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery
+from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
 
 _NAMED_GROUPS = {"metric_key": "metric", "price_key": "price", CURRENCY: "cost currency"}
 
@@ -173,3 +173,17 @@ def _occurred(query: EventQuery) -> str:
     if after:
         return f"since {date_and_time(after)} UTC"
     return f"before {date_and_time(before)} UTC" if before else ""
+
+
+def period_document(period: Period, organization_name: str | None) -> dict[str, str | None]:
+    """What JSON says of a result's period: organization, window in words and as instants, time zone, `as_of`."""
+    since, until = period.span
+    return {
+        "organization_id": str(period.organization_id),
+        "organization_name": organization_name,
+        "period": describe(period),
+        "since": rfc3339(since),
+        "until": rfc3339(until),
+        "timezone": period.timezone,
+        "as_of": rfc3339(period.as_of) if period.as_of else None,
+    }

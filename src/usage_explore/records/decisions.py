@@ -40,7 +40,7 @@ _ONE_MICROSECOND = timedelta(microseconds=1)
 class Decision:
     """One decision. `finding` is what the finding was when it was made.
 
-    `until` is the end of a mute; `assignee` is that of an assign, "" for nobody any more. `author` is an e-mail
+    `until` is the end of a mute; `assignee` is that of an assign, "" if it was removed. `author` is an e-mail
     address, a name, or "local". `place` is "table" for a decision beside the events, "file" for one in the data folder.
     """
 

@@ -115,7 +115,7 @@ def with_ids(identities: Sequence[Identity]) -> tuple[Identity, ...]:
     """The identities of one run with their ids, all different.
 
     The id follows from check, kind, subjects and the day (UTC) of `since`; of several with one such id all but the
-    first are told apart by their exact time.
+    first are distinguished by their exact time.
     """
     taken: set[str] = set()
     ids: dict[int, str] = {}

@@ -129,7 +129,7 @@ def signoffs_table(schema: str | None = None) -> Table:
 
     `run_id` names the run that was signed; `params` is the period's query string with its `as_of`. `usage` is JSON: the
     events, quantity and cost of each customer, metric, wallet and currency of costs that were signed, by which later
-    changes are told from what was there. `amounts` is JSON: the expected amounts by customer, metric, wallet and
+    changes are computed. `amounts` is JSON: the expected amounts by customer, metric, wallet and
     currency, empty without a price book. `open` is JSON: the findings of high severity that were open.
     """
     return Table(

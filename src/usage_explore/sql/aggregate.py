@@ -88,7 +88,7 @@ def events_points(table: Table, query: AggregateQuery) -> Points:
 
 
 def has_metric_keys(query: AggregateQuery) -> bool:
-    """Whether the points tell the number of metrics: the filter has one metric key, or the query groups by it.
+    """Whether the points suffice to count metrics: the filter has one metric key, or the query groups by it.
 
     Those of a cost do not, as events without one are in none of its metrics.
     """

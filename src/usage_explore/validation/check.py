@@ -21,7 +21,7 @@ from usage_explore.names import NO_NAMES, Names, ids_in, kind_of
 from usage_explore.query import buckets
 from usage_explore.query.base import Query
 from usage_explore.query.buckets import Bucket
-from usage_explore.query.describe import describe
+from usage_explore.query.describe import describe, period_document
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import link
@@ -493,16 +493,9 @@ class Validation:
 
     def to_dict(self) -> dict[str, Any]:
         """The validation as JSON carries it: decimals and times as text."""
-        since, until = self.period.span
-        as_of, finalized = self.period.as_of, self.period.finalized_at
+        finalized = self.period.finalized_at
         return {
-            "organization_id": str(self.period.organization_id),
-            "organization_name": self.names.name("organization", self.period.organization_id),
-            "period": describe(self.period),
-            "since": rfc3339(since),
-            "until": rfc3339(until),
-            "timezone": self.period.timezone,
-            "as_of": rfc3339(as_of) if as_of else None,
+            **period_document(self.period, self.names.name("organization", self.period.organization_id)),
             "finalized_at": rfc3339(finalized) if finalized else None,
             "url": self.url(),
             "totals": {

@@ -1,6 +1,6 @@
-"""The tables that a validation reads besides the events, see `files.tables`, and the wallet preferences among them.
+"""Wallet preferences, read from a table, a frame or a mapping.
 
-Wallet preferences say which wallet usage without a pinned currency goes to, the preferred-currency cascade: first the
+They say which wallet usage without a pinned currency goes to, the preferred-currency cascade: first the
 customer's preference, then the organization's default, else the wallet is unknown. They may also be a mapping of
 customer to currency. A table has the columns
 
@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.tables import Records as Records
-from usage_explore.files.tables import opened as opened
-from usage_explore.files.values import InvalidValue, uuid_text
+from usage_explore.files.tables import opened
+from usage_explore.files.values import InvalidValue, is_blank, uuid_text
 from usage_explore.query import validators
 
 if TYPE_CHECKING:
-    from usage_explore.files.tables import RecordSource as RecordSource
+    from usage_explore.files.tables import RecordSource
 
 
 PreferenceSource: TypeAlias = "RecordSource | Mapping[Any, str] | Preferences"
@@ -102,7 +101,7 @@ def read_preferences(source: PreferenceSource) -> Preferences:
                 if record is None
                 else (line, record.get(owner), record.get(currency))
                 for line, record, unreadable in records.rows
-                if record is None or not all(map(_is_blank, record.values()))
+                if record is None or not all(map(is_blank, record.values()))
             ),
         )
 
@@ -156,7 +155,7 @@ def _preference_columns(names: Iterable[str]) -> tuple[str, str]:
 
 def _owner(raw: object) -> UUID | None:
     """The customer; None is the organization."""
-    if _is_blank(raw) or (isinstance(raw, str) and raw.strip().lower() == _DEFAULT):
+    if is_blank(raw) or (isinstance(raw, str) and raw.strip().lower() == _DEFAULT):
         return None
     try:
         return UUID(uuid_text(raw))
@@ -165,16 +164,12 @@ def _owner(raw: object) -> UUID | None:
 
 
 def _currency(raw: object) -> str:
-    if _is_blank(raw):
+    if is_blank(raw):
         raise InvalidValue("currency is blank; name the wallet's currency")
     try:
         return validators.text(raw.strip() if isinstance(raw, str) else raw)
     except ValueError as error:
         raise InvalidValue(f"currency {error}") from None
-
-
-def _is_blank(raw: object) -> bool:
-    return raw is None or (isinstance(raw, str) and not raw.strip())
 
 
 def _fault(message: str) -> Fault:

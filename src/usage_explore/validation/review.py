@@ -94,7 +94,7 @@ class Reviewed:
 
     @property
     def assignee(self) -> str:
-        """The person or team that it is assigned to, "" for nobody."""
+        """The person or team that it is assigned to, "" for none."""
         assigned = [decision.assignee for decision in self.decisions if decision.action == "assign"]
         return assigned[-1] if assigned else ""
 
@@ -266,13 +266,12 @@ def complete_checks(validation: Validation) -> tuple[str, ...]:
 
 def run_of(validation: Validation, author: str) -> Run:
     """The run to keep of a validation."""
-    period = validation.period
-    assert period.organization_id is not None  # noqa: S101 - a validation's period is scoped
+    period, organization_id = validation.period, organization_of(validation)
     since, until = period.span
     text, digest = period_key(period), report_hash(validation)
     return Run(
-        id=run_id(period.organization_id, text, validation.now, digest),
-        organization_id=period.organization_id,
+        id=run_id(organization_id, text, validation.now, digest),
+        organization_id=organization_id,
         made_at=validation.now,
         author=author,
         since=since,

@@ -10,15 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.tables import Records
-from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, number_text, quoted, uuid_text
+from usage_explore.files.values import MAX_KEY_BYTES, InvalidValue, code_text, is_blank, quoted
 from usage_explore.query import validators
 from usage_explore.validation.periods import currency_code
 
@@ -27,11 +25,6 @@ MAX_FAULTY_LINES = 1_000
 
 _MIN_SIMILARITY = 0.85
 """Similarity from which an unknown column is a misspelling of a known one; customer_name and customer_id have 0.75."""
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-PeriodEdge = date | datetime
-"""Start or end of a span: an instant, or a date in the validated period's time zone."""
 
 
 class Column(NamedTuple):
@@ -105,7 +98,7 @@ class Columns:
         faults: list[Fault] = []
         faulty = 0
         for number, record, unreadable in records.rows:
-            if record is not None and all(map(_is_blank, record.values())):
+            if record is not None and all(map(is_blank, record.values())):
                 continue
             values, errors = ((), [unreadable or ""]) if record is None else self._values(record, readers)
             if errors:
@@ -131,7 +124,7 @@ class Columns:
         for source, name, read in readers:
             raw = None if source is None else record.get(source)
             try:
-                values[name] = None if _is_blank(raw) else read(raw)
+                values[name] = None if is_blank(raw) else read(raw)
             except InvalidValue as error:
                 errors.append(f"{name}: {error}")
                 values[name] = raw
@@ -140,32 +133,6 @@ class Columns:
 
     def _fault(self, message: str) -> Fault:
         return Fault(self.parameter, message)
-
-
-def period_edge(raw: object) -> PeriodEdge:
-    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
-    if isinstance(raw, datetime):
-        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
-            return raw.date()
-    elif isinstance(raw, date):
-        return raw
-    text = raw.strip() if isinstance(raw, str) else raw
-    if isinstance(text, str) and _DATE.fullmatch(text):
-        try:
-            return date.fromisoformat(text)
-        except ValueError:
-            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
-    try:
-        return validators.instant(text)
-    except ValueError as error:
-        raise InvalidValue(str(error)) from None
-
-
-def exact_decimal(raw: object) -> Decimal:
-    """The number digit for digit. Raises `InvalidValue` for a float, too."""
-    if isinstance(raw, float):
-        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
-    return Decimal(number_text(raw))
 
 
 def key(raw: object) -> str:
@@ -179,11 +146,6 @@ def key(raw: object) -> str:
 def currency(raw: object) -> str:
     """A currency in upper case without spaces around it: ` usd ` and `USD` are one."""
     return currency_code(key(raw.strip() if isinstance(raw, str) else raw)) or ""
-
-
-def uuid(raw: object) -> UUID:
-    """A UUID, in a text with or without hyphens."""
-    return UUID(uuid_text(raw))
 
 
 def _rename_hint(name: str, ignored: Iterable[str]) -> str:
@@ -207,7 +169,3 @@ def _interned(read: Callable[[object], Any]) -> Callable[[object], Any]:
         return values[raw]
 
     return interned
-
-
-def _is_blank(raw: object) -> bool:
-    return raw is None or (isinstance(raw, str) and not raw.strip())

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from support.app_pages import Open, opened
+from support.app_pages import Open, opened, ran, validate_page
 from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.plain_events import JUNE, beside, event, store_of
 from support.query_oracle import Row
@@ -52,19 +52,7 @@ def store(
 
 @pytest.fixture
 def page(store: Store) -> Open:
-    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=PATIENCE), parameters)
-
-
-def _validate_page() -> None:
-    from usage_explore.app.main import run
-
-    run("validate")
-
-
-def ran(app: AppTest) -> AppTest:
-    app.button(key="run_checks").click().run()
-    assert not app.exception, [each.value for each in app.exception]
-    return app
+    return lambda **parameters: opened(AppTest.from_function(validate_page, default_timeout=PATIENCE), parameters)
 
 
 def said(app: AppTest) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Select, Table, func, select, text
 from streamlit.testing.v1 import AppTest
 
 from support import hostile_values
-from support.app_pages import Open, opened
+from support.app_pages import Open, opened, ran, validate_page
 from support.demo_database import ACME, BIRCH, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import Store, formatting
@@ -113,19 +113,7 @@ def page(use: Callable[..., None], demo_url: str, checks: Callable[..., None]) -
     """Open the Validate page with these parameters, with a check that finds, one that does not, one that is skipped."""
     checks(check("metrics", each_metric), check("nothing", nothing), check("reconciliation", lines, "invoices"))
     use(demo_url)
-    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=PATIENCE), parameters)
-
-
-def _validate_page() -> None:
-    from usage_explore.app.main import run
-
-    run("validate")
-
-
-def ran(app: AppTest) -> AppTest:
-    app.button(key="run_checks").click().run()
-    assert not app.exception, [each.value for each in app.exception]
-    return app
+    return lambda **parameters: opened(AppTest.from_function(validate_page, default_timeout=PATIENCE), parameters)
 
 
 def said(app: AppTest) -> str:

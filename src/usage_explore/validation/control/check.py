@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.query import buckets
-from usage_explore.query.describe import group_name
-from usage_explore.query.filters import CURRENCY, GROUPS, dimension_group
+from usage_explore.query.filters import CURRENCY
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
@@ -53,8 +52,8 @@ from usage_explore.validation.control.compare import (
     statement,
     usage_of,
 )
+from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.periods import day_edges
-from usage_explore.validation.reconciliation.compare import passes_filters
 from usage_explore.validation.usage_sums import events_share, metric_filter, quantity_share, valid_filters
 
 if TYPE_CHECKING:
@@ -93,7 +92,9 @@ def examine(examination: Examination) -> Outcome:
     """
     period = examination.period
     control = cast("ControlTotals", examination.inputs.control)  # `needs` says that it is given
-    if filters := _filters_without_column(examination, control):
+    named = ("customer_id", "metric_key")
+    columns = [name for name in named if all(getattr(line, name) is not None for line in control.lines)]
+    if filters := filters_without_column(period, columns):
         return _nothing_compared(
             examination, f"the period is filtered by {filters}, which the control totals do not tell apart"
         )
@@ -155,37 +156,8 @@ def _explain(found: Iterable[Run], status: str, usage: Usage, cause: str, explai
             explained[id(run)] = cause
 
 
-def _filters_without_column(examination: Examination, control: ControlTotals) -> str:
-    """The period's filters on columns that not all lines have, in words; "" without any."""
-    period = examination.period
-    named = {name for name in GROUPS if getattr(period, name)}
-    named |= {dimension_group(key) for key, _ in period.dimensions} | set(period.missing)
-    for name, values in period.exclude:
-        named |= set(values) if name == "missing" else {name}
-    columns = {
-        name for name in ("customer_id", "metric_key") if all(getattr(line, name) is not None for line in control.lines)
-    }
-    return listed([group_name(name) for name in named - columns])
-
-
 def _nothing_compared(examination: Examination, reason: str) -> Outcome:
-    """One finding that no control total was compared, so that the check is not clean."""
-    since, until = examination.period.span
-    reason = reason.rstrip(".")
-    finding = Finding(
-        check=NAME,
-        kind="nothing compared",
-        severity="high",
-        sentence=f"No control total was compared with the usage, {span_in(since, until, examination.period.zone)}:"
-        f" {reason[:1].lower()}{reason[1:]}.",
-        since=since,
-        until=until,
-        events=examination.totals.events,
-        question=examination.aggregate_question(),
-        share=Decimal(1),
-        share_of="all events",
-    )
-    return Outcome(findings=(finding,), note=f"Nothing was compared: {reason}.")
+    return nothing_compared(examination, NAME, "control total", reason.rstrip("."), kind="nothing compared")
 
 
 def _compared_notes(compared: Compared) -> Iterator[str]:

@@ -29,15 +29,11 @@ from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.files.tables import opened
-from usage_explore.files.values import InvalidValue, metric_key_text, quoted
+from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text, quoted, uuid
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
-    PeriodEdge,
     currency,
-    exact_decimal,
-    period_edge,
-    uuid,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +53,8 @@ class ControlLine(NamedTuple):
     """One control total; `line` is its number in the file, or its row in the frame, from 1."""
 
     line: int
-    day: PeriodEdge
-    until: PeriodEdge | None
+    day: Edge
+    until: Edge | None
     metric_key: str | None
     customer_id: UUID | None
     events: int | None
@@ -125,8 +121,8 @@ def _errors(values: Mapping[str, Any]) -> list[str]:
 _TABLE = Columns(
     parameter=PARAMETER,
     columns={
-        "day": Column(period_edge, ("date", "usage_date", "period_start", "charge_period_start", "chargeperiodstart")),
-        "until": Column(period_edge, ("period_end", "charge_period_end", "chargeperiodend")),
+        "day": Column(edge, ("date", "usage_date", "period_start", "charge_period_start", "chargeperiodstart")),
+        "until": Column(edge, ("period_end", "charge_period_end", "chargeperiodend")),
         "metric_key": Column(metric_key_text, ("metric", "sku_meter", "skumeter")),
         "customer_id": Column(uuid, ("customer",)),
         "events": Column(_count, ("count", "event_count"), is_exact=True),

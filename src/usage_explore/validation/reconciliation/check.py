@@ -18,20 +18,19 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import difference, plain, total
-from usage_explore.formatting import counted, listed, percent, span_in
+from usage_explore.formatting import counted, listed, percent
 from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
-from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
     Examination,
-    Finding,
     Outcome,
     limited,
     limited_findings,
 )
+from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.reconciliation import charges, differences
 from usage_explore.validation.reconciliation.amounts import (
     amount_note,
@@ -73,7 +72,6 @@ from usage_explore.validation.reconciliation.compare import (
     duplicates_by_key,
     explain,
     hourly_by_key,
-    passes_filters,
     position,
     set_amounts,
     statement,
@@ -120,11 +118,16 @@ def examine(examination: Examination) -> Outcome:
     """
     period = examination.period
     invoices = cast("Invoices", examination.inputs.invoices)  # `needs` says that it is given
-    if filters := _filters_without_column(examination, invoices):
-        return _nothing_compared(examination, f"the period is filtered by {filters}, which the lines do not tell apart")
+    filterable = {"customer_id", *invoices.columns}
+    if examination.inputs.preferences is not None:
+        filterable.discard("wallet_currency")  # the filter is on the wallet that events name, not on where they go
+    if filters := filters_without_column(period, filterable):
+        reason = f"the period is filtered by {filters}, which the lines do not tell apart"
+        return nothing_compared(examination, NAME, "invoice line", reason)
     lines = _sorted(invoices.lines, period)
     if not lines.compared and (lines.outside or lines.across):
-        return _nothing_compared(examination, f"all {counted(len(invoices.lines), 'line')} are of other periods")
+        reason = f"all {counted(len(invoices.lines), 'line')} are of other periods"
+        return nothing_compared(examination, NAME, "invoice line", reason)
     columns, tolerance = invoices.columns, invoices.tolerance
     has_prices = examination.inputs.prices is not None
     rows = (_with_prices if has_prices else _without_prices)(examination, lines.compared, invoices)
@@ -252,19 +255,6 @@ def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
     return key
 
 
-def _filters_without_column(examination: Examination, invoices: Invoices) -> str:
-    """The period's filters on columns that the lines do not have, in words; "" without any."""
-    period = examination.period
-    named_groups = {name for name in GROUPS if getattr(period, name)}
-    named_groups |= {dimension_group(key) for key, _ in period.dimensions} | set(period.missing)
-    for name, values in period.exclude:
-        named_groups |= set(values) if name == "missing" else {name}
-    columns = {"customer_id", *invoices.columns}
-    if examination.inputs.preferences is not None:
-        columns.discard("wallet_currency")  # the filter is on the wallet that events name, not on where they go
-    return listed([group_name(name) for name in named_groups - columns])
-
-
 def _sorted(lines: Iterable[InvoiceLine], period: Period) -> _Lines:
     groups = _Lines()
     for line in lines:
@@ -276,24 +266,6 @@ def _sorted(lines: Iterable[InvoiceLine], period: Period) -> _Lines:
         else:
             (groups.compared if where == "inside" else groups.across).append(line)
     return groups
-
-
-def _nothing_compared(examination: Examination, reason: str) -> Outcome:
-    """One finding that no line was compared, so that the check is not clean."""
-    since, until = examination.period.span
-    span = span_in(since, until, examination.period.zone)
-    finding = Finding(
-        check=NAME,
-        severity="high",
-        sentence=f"No invoice line was compared with the usage, {span}: {reason}.",
-        since=since,
-        until=until,
-        events=examination.totals.events,
-        question=examination.aggregate_question(),
-        share=Decimal(1),
-        share_of="all events",
-    )
-    return Outcome(findings=(finding,), note=f"Nothing was compared: {reason}.")
 
 
 def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines, rows: list[Row]) -> Iterable[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import MAX_PREC, Context, Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -19,7 +19,6 @@ from sqlalchemy import CTE, ColumnElement, DateTime, Integer, Select, Table, Uui
 from usage_explore.decimals import total
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets
-from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
@@ -27,7 +26,6 @@ from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import earlier, surroundings
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.table_columns import PeriodEdge
 
 if TYPE_CHECKING:
     from usage_explore.validation.reconciliation.causes import Cause
@@ -408,32 +406,12 @@ def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", 
     if line.period_start is None or line.period_end is None:
         return "inside"
     since, until = period.span
-    start, end = _instant(line.period_start, period), _instant(line.period_end, period)
+    start, end = (
+        buckets.edge_instant(line.period_start, period.zone),
+        buckets.edge_instant(line.period_end, period.zone),
+    )
     if start == end:
-        end = _instant(line.period_end + timedelta(days=1), period)
+        end = buckets.edge_instant(line.period_end + timedelta(days=1), period.zone)
     if start >= until or end <= since:
         return "outside"
     return "inside" if start >= since and end <= until else "across"
-
-
-def passes_filters(line: object, period: Period) -> bool:
-    """Whether a line passes the period's filters, all of which must be on columns that lines have."""
-    for name in ID_COLUMNS:
-        if (wanted := getattr(period, name)) is not None and getattr(line, name) != wanted:
-            return False
-    for name in TEXT_COLUMNS:
-        if (texts := getattr(period, name)) and getattr(line, name) not in texts:
-            return False
-    if any(getattr(line, group) is not None for group in period.missing):
-        return False
-    for name, values in period.exclude:
-        if name == "missing":
-            if any(getattr(line, group) is None for group in values):
-                return False
-        elif getattr(line, name) is not None and str(getattr(line, name)) in values:
-            return False
-    return True
-
-
-def _instant(edge: PeriodEdge, period: Period) -> datetime:
-    return edge if isinstance(edge, datetime) else buckets.day_start(edge, period.zone)

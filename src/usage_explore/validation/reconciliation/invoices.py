@@ -32,16 +32,12 @@ from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.files.tables import opened
-from usage_explore.files.values import InvalidValue, metric_key_text
+from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text, uuid
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
-    PeriodEdge,
     currency,
-    exact_decimal,
     key,
-    period_edge,
-    uuid,
 )
 
 if TYPE_CHECKING:
@@ -69,8 +65,8 @@ class InvoiceLine(NamedTuple):
     metric_key: str | None
     price_key: str | None
     wallet_currency: str | None
-    period_start: PeriodEdge | None
-    period_end: PeriodEdge | None
+    period_start: Edge | None
+    period_end: Edge | None
     quantity: Decimal
     amount: Decimal | None
     currency: str | None
@@ -125,8 +121,8 @@ _COLUMNS: Mapping[str, Column] = {
     "metric_key": Column(metric_key_text, ("metric",)),
     "price_key": Column(key, ("price",)),
     "wallet_currency": Column(key, ("wallet",)),
-    "period_start": Column(period_edge),
-    "period_end": Column(period_edge),
+    "period_start": Column(edge),
+    "period_end": Column(edge),
     "quantity": Column(exact_decimal, is_exact=True),
     "amount": Column(exact_decimal, is_exact=True),
     "currency": Column(currency),
