@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from usage_explore.app.cache import Key
 from usage_explore.app.leaders import MAX_ROWS, OTHER, Period, Row, board, ranked
-from usage_explore.app.page_state import Order
 from usage_explore.comparison import Change
 from usage_explore.decimals import exact_sum
 from usage_explore.results.types import Leader, Leaderboard
+from usage_explore.store.display import Order
 
 Totals = dict[Key, int]
 totals = st.dictionaries(

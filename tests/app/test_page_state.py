@@ -16,12 +16,13 @@ from usage_explore import AggregateQuery, EventQuery, QueryError, formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.events import export_file_name
 from usage_explore.app.header import linked_views
-from usage_explore.app.page_state import EventsView, ExploreView, Tab, ValidateView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.app.query_edits import Filter
 from usage_explore.decimals import json_text
 from usage_explore.query import buckets
 from usage_explore.query.describe import file_dates, window_words
 from usage_explore.query.queries import Period
+from usage_explore.store.display import Tab
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"
 NOW = datetime(2026, 9, 30, 14, 5, tzinfo=UTC)

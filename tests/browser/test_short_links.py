@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import CHART, Site, address, at_rest, parameters, settled, violations
+from support.browser_pages import CHART, Site, address, at_rest, choice, parameters, settled, violations
 from support.generated_events import ORGANIZATION, insert
 from support.plain_events import event
 from usage_explore.db import ddl
 
+LINK = re.compile(r"/s/[\w-]{22}$")
 VIEW = address("", organization_id=str(ORGANIZATION), since="-29d/d", group_by="dim:model", chart="lines")
 
 
@@ -37,7 +38,7 @@ def make_link(page: Page, *, anyone: bool) -> str:
         page.get_by_text("Opens without sign-in", exact=True).click()
         at_rest(page)
     page.get_by_role("button", name="Make a short link").click()
-    shown = page.get_by_text(re.compile(r"/s/[\w-]{22}$"))
+    shown = page.get_by_text(LINK)
     expect(shown).to_be_visible()
     return shown.inner_text()
 
@@ -62,7 +63,16 @@ def test_a_link_is_made_opened_listed_and_revoked(written: Site, new_page: Calla
     assert "<b>a</b>" in download.value.path().read_text()
     assert other.evaluate("document.cookie") == ""
 
+    # neither the link nor its reach is of another view
+    page.keyboard.press("Escape")
+    choice(page, "7 d").click()
+    settled(page)
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_text("Opens without sign-in", exact=True)).to_be_visible()
+    expect(page.get_by_text(LINK)).to_have_count(0)
+    expect(page.get_by_role("checkbox", name="Opens without sign-in")).not_to_be_checked()
     page.get_by_text("Short links of this organization").click()
+    expect(page.get_by_text("Events per day by model, ")).to_be_visible()
     expect(page.get_by_text("Last opened")).to_be_visible()
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("There are none yet.")).to_be_visible()

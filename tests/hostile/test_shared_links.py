@@ -29,7 +29,7 @@ from support.hostile_values import WORST
 from support.plain_events import beside, event
 from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
-from usage_explore import AggregateQuery, EventQuery, Store, config, connect
+from usage_explore import AggregateQuery, EventQuery, QueryError, Store, config, connect
 from usage_explore.db import ddl
 from usage_explore.records.links import SharedLink
 
@@ -171,6 +171,32 @@ def test_the_link_shows_exactly_its_view(server: Server, link: SharedLink) -> No
         assert "default-src 'none'" in one.headers["content-security-policy"]
 
 
+def test_the_page_has_nothing_of_the_organization_but_the_answer(server: Server) -> None:
+    """A view without events names no value that there is, and not the time of the events, as an analyst's page does."""
+    made = server.store.share(SHOWN.replace(dimensions={"model": "secret-model"}), without_sign_in=True)
+    answer = server.store.aggregate(made.query)  # type: ignore[arg-type]
+    assert any(SECRET_MODEL in hint for hint in answer.hints)
+    for form in ("", ".csv"):
+        shown = server.get(f"{path(made)}{form}")
+        assert shown.status_code == 200
+        assert not leaks(shown.text)
+    embedded = server.get("/embed", params={"link": made.token})
+    assert not leaks(embedded.text)
+    assert "No events" in words(embedded)
+
+
+def test_a_link_that_cannot_be_answered_says_so_in_words(server: Server) -> None:
+    made = server.store.share(SHOWN, without_sign_in=True)
+    with ddl.connect(str(server.store.records.url)) as connection:  # type: ignore[union-attr]
+        connection.execute("UPDATE usage_links SET params = 'later_parameter=x' WHERE id = %s", [made.id])
+        connection.commit()
+    for door in (path(made), f"/embed?link={made.token}"):
+        refused = server.get(door)
+        assert refused.status_code == 400
+        assert "ask its author for a new link" in words(refused)
+        assert "later_parameter" not in refused.text
+
+
 def test_a_card_of_the_link_has_its_title(server: Server, link: SharedLink) -> None:
     head = server.get(path(link), headers={"User-Agent": "Slackbot-LinkExpanding 1.0"}).text.partition("</head>")[0]
     title = re.search('property="og:title" content="([^"]*)"', head)
@@ -303,8 +329,10 @@ def test_unknown_revoked_expired_and_malformed_are_one_410(server: Server, link:
     assert {one.status_code for one in found} == {410}
     assert len({one.content for one in found}) == 1
     assert len({tuple(sorted((k, v) for k, v in one.headers.items() if k != "date")) for one in found}) == 1
-    embedded = {server.get("/embed", params={"link": name}).content for name in (revoked.token, signed_in.token, "x")}
-    assert embedded == {found[0].content}
+    elsewhere = [f"x/{link.token}", f"/s/{link.token}", f"http://evil.example/s/{link.token}"]
+    assert {server.get(f"/s/{name}").content for name in elsewhere} == {found[0].content}
+    framed = [revoked.token, signed_in.token, "x", *elsewhere]
+    assert {server.get("/embed", params={"link": name}).content for name in framed} == {found[0].content}
     for text in WORST:
         answer = server.get("/s/" + quote(text[:2_000], safe=""))
         assert answer.status_code in (410, 400), text
@@ -337,6 +365,14 @@ def test_pages_of_links_are_framed_by_none_and_charts_by_the_named_sites(server:
     assert SHOWN_MODEL in words(answer)
     assert SECRET_MODEL not in answer.text
     assert "<a " not in answer.text
+    dark = server.get("/embed", params={"link": link.token, "theme": "dark"})
+    assert 'class="embedded dark"' in dark.text
+    # the frame of a site that may show the chart shows why there is none, too
+    for question, status in ({"link": "x"}, 410), ({}, 401), ({"link": link.token, "theme": "red"}, 400):
+        refused = server.get("/embed", params=question)
+        assert refused.status_code == status
+        assert refused.headers["content-security-policy"] == answer.headers["content-security-policy"]
+        assert "API key" not in refused.text
     for door in ("/", "/explore", "/open", "/api/v1/usage-events"):
         policy = server.get(door).headers
         assert (policy["content-security-policy"], policy["x-frame-options"]) == (
@@ -347,7 +383,7 @@ def test_pages_of_links_are_framed_by_none_and_charts_by_the_named_sites(server:
 
 def test_strangers_get_the_products_title_alone(server: Server) -> None:
     title = f"group_by=dim:model&dim:model={SHOWN_MODEL}&organization_id={ORGANIZATION}"
-    for door in ("/", "/explore", "/events", "/validate", "/customer", "/home"):
+    for door in ("/", "/explore", "/events", "/validate", "/customer", "/home", "/s", "/S/x", "/explore/x", "/nosuch"):
         for agent in ("Slackbot-LinkExpanding 1.0", "Mozilla/5.0"):
             answer = server.get(f"{door}?{title}", headers={"User-Agent": agent})
             head = answer.text.partition("</head>")[0]
@@ -381,6 +417,10 @@ def test_the_setting_closes_links_without_sign_in(database: str, tmp_path: Path)
     (tmp_path / "people.toml").write_text('["ana@example.com"]\norganizations = "all"\n')
     with serving(database, tmp_path, public_links="false") as closed:
         made = closed.store.share(SHOWN, without_sign_in=True)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("USAGE_EXPLORE_PUBLIC_LINKS", "false")
+            with pytest.raises(QueryError, match="without_sign_in: is switched off here: USAGE_EXPLORE_PUBLIC_LINKS"):
+                closed.store.share(SHOWN, without_sign_in=True)
         assert closed.get(path(made)).headers["location"] == f"/open?link={made.token}"
         assert closed.get(f"{path(made)}.csv").status_code == 410
         assert closed.get("/embed", params={"link": made.token}).status_code == 410
@@ -404,6 +444,15 @@ def test_links_of_this_machine_have_titles_and_escape_them(database: str, tmp_pa
             assert "onerror" not in re.sub(r'content="[^"]*"|<title>[^<]*</title>', "", head)
             assert head.count("<title>") == 1
         assert "<title>usage-explore</title>" in alone.get("/explore?group_by=nonsense%ff").text
+        for page, title in {
+            "events": "Events, newest first",
+            "validate": "Validation of usage, ",
+            "customer": "Customer 00000000…, last 7 days, UTC",
+            "home": "Saved views",
+        }.items():
+            own = {"organization_id": str(ORGANIZATION)}
+            own |= {"customer_id": str(UUID(int=1)), "since": "-7d"} if page == "customer" else {}
+            assert f"<title>{title}" in alone.get(f"/{page}", params=own).text
         made = alone.store.share(SHOWN)
         answer = alone.get(path(made))
         assert answer.status_code == 302

@@ -69,6 +69,11 @@ def test_every_page_has_links(store: Store, query: Any, page: str) -> None:
     assert (made.page, store.link(made.token).query.as_of is not None) == (page, True)
 
 
+def test_a_page_of_a_later_version_is_gone(store: Store) -> None:
+    with pytest.raises(LinkGone):
+        _ = replace(store.share(QUERY), page="/evil.example").target
+
+
 def test_a_page_of_events_is_shared_from_its_first_page(store: Store) -> None:
     page = store.events(EventQuery(limit=3)).next()
     assert page is not None
@@ -155,6 +160,9 @@ def test_the_list_says_who_when_and_last_opened(store: Store) -> None:
         ({"page": "load"}, "page"),
         ({"display": "chart"}, "display"),
         ({"display": [("nonsense", "1")]}, "nonsense"),
+        ({"display": [("chart", "evil")]}, "chart"),
+        ({"display": [("chart", "lines"), ("chart", "area")]}, "chart"),
+        ({"display": [("organization_id", str(NEIGHBOUR))]}, "organization_id"),
     ],
 )
 def test_a_faulty_option_is_named(store: Store, options: dict[str, Any], parameter: str) -> None:

@@ -86,7 +86,7 @@ def parse(
     """
     given = list(given)
     names = presentation.model_fields
-    view, faults = _parse_presentation(presentation, [pair for pair in given if pair[0] in names])
+    view, faults = parse_presentation(presentation, [pair for pair in given if pair[0] in names])
     try:
         query = parse_query(model, [pair for pair in given if pair[0] not in names], without)
     except QueryError as error:
@@ -112,7 +112,8 @@ def parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ..
     return query
 
 
-def _parse_presentation(model: type[_P], given: url_params.Pairs) -> tuple[_P, list[Fault]]:
+def parse_presentation(model: type[_P], given: url_params.Pairs) -> tuple[_P, list[Fault]]:
+    """The presentation parameters, and the faults of those that are not among the allowed values."""
     fields, faults = url_params.from_pairs(model, given)
     chosen: dict[str, str] = {}
     allowed = {name: schema["enum"] for name, schema in model.model_json_schema()["properties"].items()}

@@ -253,6 +253,17 @@ def every_organization_name() -> Names:
     return _organization_names()
 
 
+def every_name(query: Query) -> Names:
+    """The names of the ids in a query's filters, up to a minute old: for a client that may see everything.
+
+    Raises `ScopeError` if the table has no such organization, `DatabaseError`.
+    """
+    ids = tuple(filtered_ids(query))
+    if not ids or query.organization_id is None:
+        return NO_NAMES
+    return _names(store().scoped(query.organization_id), query.organization_id, ids)
+
+
 def short_links(source: Source) -> tuple[SharedLink, ...]:
     """The organization's short links, newest first; read now."""
     with logged_work("links", source.store.organization_id):

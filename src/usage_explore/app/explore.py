@@ -30,7 +30,7 @@ from usage_explore.app.filters import (
 from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, leave_for, notice
-from usage_explore.app.page_state import ChartKind, CustomerView, EventsView, ExploreView, Tab
+from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, Action, preset, with_bucket, with_preset
 from usage_explore.app.selected import (
@@ -52,6 +52,7 @@ from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, E
 from usage_explore.results import frames
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison
+from usage_explore.store.display import ChartKind, Tab
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
 _TAB_LABELS = ("Events behind this", "Who", "Why", "Data", "Code", "Download", "For a ticket")

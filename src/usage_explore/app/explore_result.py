@@ -22,7 +22,7 @@ from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Key, Source, Totals
 from usage_explore.app.leaders import OTHER, Row, moved, ranked
 from usage_explore.app.navigation import changed, follow, go, leave_for
-from usage_explore.app.page_state import ChartKind, CustomerView, ExploreView, Order, Span
+from usage_explore.app.page_state import CustomerView, ExploreView
 from usage_explore.app.problems import sentence
 from usage_explore.app.query_edits import Action
 from usage_explore.app.selection import Selection, Windows
@@ -36,6 +36,7 @@ from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
 from usage_explore.results.types import Change, Point, Series, SeriesKind
+from usage_explore.store.display import ChartKind, Order, Span
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""

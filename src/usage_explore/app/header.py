@@ -85,7 +85,7 @@ def header(
             )
         if pinned is not None:
             with st.popover("Share", icon=":material/share:", key="share"):
-                share_menu.menu(pinned(), source)
+                share_menu.menu(view, pinned(), source)
         sign_in.account()
     if not isinstance(view, HomeView):
         saved_views.opened(view, source)

@@ -12,9 +12,9 @@ from decimal import Decimal
 
 from usage_explore.answers import Leaderboards
 from usage_explore.app.cache import Key
-from usage_explore.app.page_state import Order
 from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.results.types import Change
+from usage_explore.store.display import Order
 
 OTHER: Key = ("other", None)
 

@@ -6,7 +6,8 @@
 - Uploads: files of at most 20 MB, at most `MAX_FILES` per session and `MAX_HELD` bytes in all sessions, only into a
   session of a user with access. A file counts from its admission. Others are refused before their body is read.
 - WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`.
-- Pages: framed by this origin only. Charts and files (`/media/`): not cached.
+- Pages: framed by this origin only, and other sites are not told that a visitor comes from them. Charts and files
+  (`/media/`): not cached.
 - Streamlit's metrics and its agent API: 404.
 
 `LinkLimits` refuses a query string beyond Streamlit's bounds, of which Streamlit reads nothing: without its filters the
@@ -69,6 +70,7 @@ _HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
 }
 
 
@@ -94,7 +96,7 @@ class Guard:
         path = str(scope.get("path", "")).removeprefix(base_path())
         is_page = scope["type"] == "websocket" or (scope["type"] == "http" and not path.startswith(f"{PREFIX}/"))
         if is_page and not sign_in.may_connect(Headers(scope=scope).getlist("host")):
-            await PlainTextResponse(f"{sign_in.MISDIRECTED}\n", 421)(scope, receive, send)
+            await PlainTextResponse(f"{sign_in.MISDIRECTED}\n", 421, _HEADERS)(scope, receive, send)
             return
         if scope["type"] == "websocket" and not _is_own(Headers(scope=scope)):
             await send({"type": "websocket.close", "code": 1008})

@@ -22,14 +22,15 @@ def draw() -> None:
     see.
     """
     given = [value for name, value in read_url() if name == "link"]
-    if len(given) != 1:
+    if len(given) != 1 or "/" in given[0]:  # the part of an address after /s/ alone
         raise LinkGone
     link = cache.store().link(given[0])
     if not sign_in.grant().allows(link.organization_id):
         raise LinkGone
+    target = link.target
     try:
         cache.store().link_opened(link)
     except UsageExploreError as error:
         _log.info("link: the time of opening was not kept", extra={"fields": {"reason": logs.reason(error)}})
     st.caption("Opening the link…")
-    visit(link.target.removeprefix("/"), key=f"open {link.token}")
+    visit(target.removeprefix("/"), key=f"open {link.token}")

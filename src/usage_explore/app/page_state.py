@@ -6,12 +6,10 @@ A view is parsed from URL parameters and written as URL parameters. All faults o
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any, ClassVar, Literal, Self, cast, get_args
+from datetime import datetime
+from typing import Any, ClassVar, Self, cast
 from uuid import UUID
 
 from usage_explore.decimals import rfc3339
@@ -20,23 +18,14 @@ from usage_explore.query import validators
 from usage_explore.query.base import START, Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import SeriesKind
-from usage_explore.validation import SEVERITIES, Finding
+from usage_explore.store.display import DISPLAY, ChartKind, Order, Span, Tab
+from usage_explore.validation import Finding
 from usage_explore.validation.identity import identities
-from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.review import STATES, Review
+from usage_explore.validation.review import Review
 
-ChartKind = Literal["bars", "lines", "area"]
-Order = Literal["total", "change", "relative"]
-"""What the ranking and the leaderboards are sorted by: the total, its change, or its relative change."""
-
-Tab = Literal["events", "who", "why", "data", "code", "download", "ticket"]
-"""What is shown under the chart."""
-
-Span = tuple[datetime, datetime]
 Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
 
-_IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _WINDOW_PARAMETERS = ("since", "until", "window")
 _CUSTOMER_PARAMETERS = ("organization_id", "customer_id", *_WINDOW_PARAMETERS, "timezone", "as_of")
 
@@ -60,8 +49,7 @@ class ExploreView:
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link; the start page if it has no parameter but `organization_id`. Raises `QueryError`."""
-        readers = {"chart": _chart, "series": _series, "span": _span, "rank": _order, "tab": _tab}
-        query_pairs, values, faults = _split(pairs, readers)
+        query_pairs, values, faults = _split(pairs, DISPLAY["explore"])
         query = _query(AggregateQuery, started(query_pairs, START["AggregateQuery"]), faults)
         if "rank" in values:
             values["order"] = values.pop("rank")
@@ -123,7 +111,7 @@ class EventsView:
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link. Raises `QueryError`."""
-        query_pairs, values, faults = _split(pairs, {"timezone": validators.zone_name, "event": _event})
+        query_pairs, values, faults = _split(pairs, DISPLAY["events"])
         return cls(cast("EventQuery", _query(EventQuery, query_pairs, faults)), **values)
 
     def to_params(self) -> Pairs:
@@ -168,11 +156,11 @@ class ValidateView:
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link; last month if it has no parameter but `organization_id`. Raises `QueryError`."""
         faults: list[Fault] = []
-        filters = {field: _read(name, read, pairs, faults) for field, (name, read) in _LISTS.items()}
-        opened = _read("finding", _finding, pairs, faults)
+        filters = {field: _read(name, pairs, faults) for field, name in _LISTS.items()}
+        opened = _read("finding", pairs, faults)
         if len(opened) > 1:
             faults.append(Fault("finding", "is given more than once; give it once"))
-        own = {"finding", *(name for name, _ in _LISTS.values())}
+        own = {"finding", *_LISTS.values()}
         query_pairs = started(tuple(pair for pair in pairs if pair[0] not in own), START["Period"])
         try:
             query = Period.from_params(query_pairs)
@@ -184,7 +172,7 @@ class ValidateView:
 
     def to_params(self) -> Pairs:
         """The view as URL parameters, without defaults."""
-        own = [(name, value) for field, (name, _) in _LISTS.items() for value in getattr(self, field)]
+        own = [(name, value) for field, name in _LISTS.items() for value in getattr(self, field)]
         return (*explicit(self.query), *own, *((("finding", self.finding),) if self.finding else ()))
 
     @property
@@ -235,7 +223,7 @@ class CustomerView:
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link; the last 30 days if it names no window. Raises `QueryError`."""
-        query_pairs, values, faults = _split(pairs, {"currency": partial(validators.text, blank=True)})
+        query_pairs, values, faults = _split(pairs, DISPLAY["customer"])
         faults += [
             Fault(name, f"is not a parameter of this page; it has {', '.join(_CUSTOMER_PARAMETERS)} and currency")
             for name in dict.fromkeys(name for name, _ in query_pairs)
@@ -394,85 +382,21 @@ def _query(model: type[Query], pairs: Pairs, faults: list[Fault]) -> Query:
     return query
 
 
-def _chart(value: str) -> str:
-    return str(validators.choice(value, allowed=get_args(ChartKind)))
-
-
-def _order(value: str) -> str:
-    return str(validators.choice(value, allowed=get_args(Order)))
-
-
-def _tab(value: str) -> str:
-    return str(validators.choice(value, allowed=get_args(Tab)))
-
-
-def _series(value: str) -> tuple[SeriesKind, str | None]:
-    kind, colon, key = value.partition(":")
-    if kind not in get_args(SeriesKind) or bool(colon) != (kind == "value"):
-        raise ValueError("is not all, missing, other or value:<key>; click the bar again")
-    return cast("SeriesKind", kind), key if colon else None
-
-
-def _span(value: str) -> Span:
-    since, slash, until = value.partition("/")
-    if not slash:
-        raise ValueError("is not two times with / between them; click the bar again")
-    start, end = validators.instant(since), validators.instant(until)
-    if start >= end:
-        raise ValueError("does not start before it ends; click the bar again")
-    return start, end
-
-
-def _event(value: str) -> tuple[datetime, UUID]:
-    moment, slash, identity = value.partition("/")
-    if not slash:
-        raise ValueError("is not a time and an id with / between them; select the event again")
-    return validators.instant(moment).astimezone(UTC), validators.uuid(identity)
-
-
-def _read(name: str, read: Callable[[str], str], pairs: Pairs, faults: list[Fault]) -> tuple[str, ...]:
+def _read(name: str, pairs: Pairs, faults: list[Fault]) -> tuple[str, ...]:
     values = []
     for value in (value for parameter, value in pairs if parameter == name):
         try:
-            values.append(read(value))
+            values.append(DISPLAY["validate"][name](value))
         except ValueError as error:
             faults.append(Fault(name, str(error)))
     return tuple(dict.fromkeys(values))
 
 
-def _severity(value: str) -> str:
-    return validators.choice(value, SEVERITIES)
-
-
-def _state(value: str) -> str:
-    return validators.choice(value, STATES)
-
-
-def _check(value: str) -> str:
-    if value not in CHECKS:
-        raise ValueError(f"{validators.shorten(value)} is not a check{validators.did_you_mean(value, CHECKS)}")
-    return value
-
-
-def _customer(value: str) -> str:
-    return str(validators.uuid(value))
-
-
-def _metric(value: str) -> str:
-    return validators.text(value, blank=True)
-
-
-def _finding(value: str) -> str:
-    if not _IDENTITY.fullmatch(value):
-        raise ValueError(f"{validators.shorten(value)} does not name a finding; open it from the list again")
-    return value
-
-
-_LISTS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "severities": ("severity", _severity),
-    "checks": ("check", _check),
-    "customers": ("about_customer", _customer),
-    "metrics": ("about_metric", _metric),
-    "states": ("state", _state),
+_LISTS = {
+    "severities": "severity",
+    "checks": "check",
+    "customers": "about_customer",
+    "metrics": "about_metric",
+    "states": "state",
 }
-"""The list's filters: the view's field, its URL parameter (repeatable), and the parser of a value."""
+"""The list's filters: the view's field, and its URL parameter (repeatable)."""

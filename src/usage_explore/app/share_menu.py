@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,9 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import View, page_url
 from usage_explore.app.page_state import ExploreView
 from usage_explore.errors import UsageExploreError
+from usage_explore.names import Names
+from usage_explore.query.base import Query, filtered_ids
+from usage_explore.query.describe import describe
 from usage_explore.records.links import PATH, SharedLink
 from usage_explore.records.texts import LOCAL_AUTHOR
 
@@ -25,13 +29,22 @@ _EXPIRIES: dict[str, timedelta | None] = {
     "never": None,
 }
 _MADE, _ERROR, _EXPIRY, _ANYONE = "short_link", "short_link_error", "short_link_expires", "short_link_anyone"
+_MAX_QUERY_CHARACTERS = 200
+_VIEW, _SEARCH = "short_link_view", "short_link_search"
+_MAX_LISTED = 20
+"""Short links in the list; a search finds the others."""
+
 _NOT_SHOWN_OUTSIDE = ("series", "span", "rank", "tab")
 """Display parameters that the page of a link without sign-in does not have."""
 
 
-def menu(pinned: View, source: Source) -> None:
-    """Draw the content of the menu."""
+def menu(view: View, pinned: View, source: Source) -> None:
+    """Draw the content of the menu for a view and its pinned form."""
     app_url = source.store.app_url
+    if st.session_state.get(_VIEW) != (view.path, view.to_params()):  # what was made and ticked is of another view
+        st.session_state[_VIEW] = (view.path, view.to_params())
+        st.session_state.pop(_MADE, None)
+        st.session_state[_ANYONE] = False
     st.markdown("**Pinned link**")
     st.code(page_url(pinned.path, pinned.to_params(), app_url), language=None, wrap_lines=True)
     zone = ZoneInfo(pinned.timezone)
@@ -57,7 +70,7 @@ def menu(pinned: View, source: Source) -> None:
     made: SharedLink | None = st.session_state.get(_MADE)
     if made is not None and made.organization_id == source.store.organization_id:
         st.code(_address(made, app_url), language=None, wrap_lines=True)
-        st.caption(markdown.plain(_words(made, zone)))
+        st.caption(markdown.plain(_words([made], zone, source)[0]))
     listed = st.expander("Short links of this organization", key="short_links", on_change="rerun")
     if listed.open:
         with listed:
@@ -74,20 +87,52 @@ def _list(source: Source, zone: ZoneInfo) -> None:
     if not links:
         st.caption("There are none yet.")
         return
-    with st.container(height=300 if len(links) > 2 else "content", border=False):
-        for link in links:
+    text = ""
+    if len(links) > _MAX_LISTED:
+        text = st.text_input("Search", key=_SEARCH, placeholder="Address, author, value or day").strip().lower()
+    found = [link for link in links if text in _searched(link, zone)]
+    if len(found) > _MAX_LISTED:
+        st.caption(f"The newest {_MAX_LISTED} of {len(found):,}; search for the others.")
+    elif not found:
+        st.caption("No link has this text.")
+    shown = found[:_MAX_LISTED]
+    words = dict(zip(shown, _words(shown, zone, source), strict=True))
+    with st.container(height=300 if len(found) > 2 else "content", border=False):
+        for link in shown:
             st.code(_address(link, source.store.app_url), language=None, wrap_lines=True)
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 is_over = link.expires_at is not None and link.expires_at <= source.now
-                st.caption(markdown.plain(_words(link, zone) + (" It has expired." if is_over else "")))
+                st.caption(markdown.plain(words[link] + (" It has expired." if is_over else "")))
                 st.space("stretch")
                 st.button("Revoke", key=f"revoke {link.token}", type="tertiary", on_click=_revoked(link, source))
 
 
-def _words(link: SharedLink, zone: ZoneInfo) -> str:
-    """What a link is: "Explore, made 5 Nov 2026 14:30 by ana@example.com. Needs a sign-in. …"."""
+def _searched(link: SharedLink, zone: ZoneInfo) -> str:
+    """The text in which a link is searched: its address, values, author and time, in lower case."""
+    return f"{link.url} {unquote(link.params)} {link.author} {_minute(link.created_at, zone)}".lower()
+
+
+def _words(links: Sequence[SharedLink], zone: ZoneInfo, source: Source) -> list[str]:
+    """What links are: "Events per day, 1–30 Oct 2026, UTC. Explore, made 5 Nov 2026 14:30 by ana@example.com. …"."""
+    queries = [_query(link) for link in links]
+    names = source.names_of(id_ for query in queries if query is not None for id_ in filtered_ids(query))
+    return [_described(link, query, names, zone) for link, query in zip(links, queries, strict=True)]
+
+
+def _query(link: SharedLink) -> Query | None:
+    try:
+        return link.query
+    except UsageExploreError:
+        return None
+
+
+def _described(link: SharedLink, query: Query | None, names: Names, zone: ZoneInfo) -> str:
+    shown = "A view of another version of usage-explore"
+    if query is not None:
+        shown = names.in_text(describe(query.replace(as_of=None), whole_seconds=True))
     author = "" if link.author == LOCAL_AUTHOR else f" by {formatting.data_value(link.author)}"
     parts = [
+        formatting.shortened(formatting.printable(shown), _MAX_QUERY_CHARACTERS),
         f"{link.page.capitalize()}, made {_minute(link.created_at, zone)}{author}",
         "Opens without sign-in" if link.without_sign_in else "Opens in the app",
         f"Expires {_minute(link.expires_at, zone)}" if link.expires_at else "Never expires",

@@ -1,9 +1,9 @@
 """The head of the app's pages for programs that show a link as a card, such as a chat: title, description, picture.
 
-Streamlit serves one file for every page, with the title "Streamlit"; the middleware writes the head of the link into
+Streamlit serves one file for every address, with the title "Streamlit"; the middleware writes the head of the link into
 it, for every client. Where API keys or people are configured, or the client is on another machine, it is the product's
-title alone: a link's query may hold names, and nobody has signed in yet. Nothing is queried but the organizations'
-names, which are cached for a minute; the picture is drawn when a program fetches it.
+title alone, as it is for an address that is no page: a link's query may hold names, and nobody has signed in yet.
+Nothing is queried but names, which are cached for a minute; the picture is drawn when a program fetches it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from usage_explore.access.api_keys import Keyring
 from usage_explore.api import PREFIX
 from usage_explore.api.auth import Access
 from usage_explore.app import cache
-from usage_explore.app.middleware import PAGES, base_path
+from usage_explore.app.middleware import base_path
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView, ValidateView
-from usage_explore.errors import UsageExploreError
+from usage_explore.errors import ScopeError, UsageExploreError
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params
-from usage_explore.query.describe import describe
+from usage_explore.query.base import Query
+from usage_explore.query.describe import describe, window_words
 from usage_explore.query.url_params import query_string
+from usage_explore.records.links import PATH
 from usage_explore.web.heads import Card
 
 _VIEWS: dict[str, type[ExploreView | EventsView | ValidateView | CustomerView | HomeView]] = {
@@ -39,7 +42,10 @@ _VIEWS: dict[str, type[ExploreView | EventsView | ValidateView | CustomerView | 
     "customer": CustomerView,
     "home": HomeView,
 }
-_TITLE = re.compile(rb"<title>[^<]*</title>")
+_TITLE = re.compile(rb"<title>Streamlit</title>")
+_OTHERS = (f"{PREFIX}/", PATH, "/_stcore/", "/static/", "/media/", "/component/", "/auth/")
+"""Paths that are not answered with Streamlit's page."""
+
 _MAX_NAME_SECONDS = 0.5
 """Time that the head waits for the organization's name; without it, the card has none."""
 
@@ -52,10 +58,16 @@ class Unfurl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; its page gets the head of its link."""
-        page = scope["path"].removeprefix(base_path()).strip("/") if scope["type"] == "http" else None
-        if page not in PAGES or scope["method"] not in ("GET", "HEAD"):
+        path = scope["path"].removeprefix(base_path()) if scope["type"] == "http" else ""
+        if (
+            scope["type"] != "http"
+            or path == "/embed"
+            or path.startswith(_OTHERS)
+            or scope["method"] not in ("GET", "HEAD")
+        ):
             await self.app(scope, receive, send)
             return
+        page = path.strip("/")
         headers = MutableHeaders(scope=scope)
         for name in ("If-None-Match", "If-Modified-Since", "Range"):  # those of Streamlit's file, not of this page
             del headers[name]
@@ -106,23 +118,43 @@ async def _card(page: str, request: Request) -> Card:
     except (UsageExploreError, ValueError):
         return Card()
     query = view.query
-    words = "Saved views and recent links" if isinstance(view, HomeView) else describe(query, whole_seconds=True)
-    title = words if isinstance(view, ExploreView) else f"{(view.path or 'explore').capitalize()}: {words}"
-    name = await _organization(str(query.organization_id)) if query.organization_id else ""
+    organization, names = await _names(query) if query.organization_id else ("", NO_NAMES)
+    title = names.in_text(_title(view, names))
     url = f"{settings.app_url}/{page}" + (f"?{query_string(view.to_params())}" if query.organization_id else "")
     image = ""
     if isinstance(view, ExploreView) and query.organization_id:
         shown = (*query.to_params(), ("chart", view.chart))
         image = f"{settings.app_url}{PREFIX}/v1/usage-events/aggregate.png?{query_string(shown)}"
-    return Card(title, " · ".join(filter(None, [name, "Metered usage, explored live"])), image, url)
+    return Card(title, " · ".join(filter(None, [organization, "Metered usage, explored live"])), image, url)
 
 
-async def _organization(organization_id: str) -> str:
-    """The organization's own name, from the cache of the pages; "" without one or if it takes too long."""
+def _title(view: ExploreView | EventsView | ValidateView | CustomerView | HomeView, names: Names) -> str:
+    """The view in words: "Events per day by model, last 30 days, UTC"."""
+    query = view.query
+    match view:
+        case HomeView():
+            return "Saved views and the state of the data"
+        case CustomerView():
+            if query.customer_id is None:
+                return "Customers"
+            return f"Customer {names.label('customer', query.customer_id)}, {window_words(view.query)}, {view.timezone}"
+        case ValidateView():
+            words = describe(query, whole_seconds=True)
+            return f"Validation of {words[0].lower()}{words[1:]}"
+        case _:
+            return describe(query, whole_seconds=True)
+
+
+async def _names(query: Query) -> tuple[str, Names]:
+    """The organization's own name, and the names of the query's ids; "" and none without them or if it takes long."""
+
+    def read() -> tuple[str, Names]:
+        own = cache.every_organization_name().known("organization", str(query.organization_id)) or ""
+        return own, cache.every_name(query)
+
     with anyio.move_on_after(_MAX_NAME_SECONDS):
         try:
-            names = await to_thread.run_sync(cache.every_organization_name, abandon_on_cancel=True)
-        except UsageExploreError:
-            return ""
-        return names.known("organization", organization_id) or ""
-    return ""
+            return await to_thread.run_sync(read, abandon_on_cancel=True)
+        except (UsageExploreError, ScopeError):
+            return "", NO_NAMES
+    return "", NO_NAMES

@@ -216,9 +216,12 @@ def summary(answer: AggregateData) -> str:
         parts.append(note)
     if is_empty(answer):
         return ". ".join([*parts, NO_EVENTS]) + "."
-    parts.append(
-        f"Total {exact(answer.total)} {METRICS[answer.query.metric]}" + (f", {answer.adds}" if answer.adds else "")
-    )
+    measure = METRICS[answer.query.metric]
+    if answer.total is None:
+        several = "costs in several currencies are not added"
+        parts.append(f"No total {measure}" + (f": {several}" if len(answer.currencies) > 1 else ""))
+    else:
+        parts.append(f"Total {exact(answer.total)} {measure}" + (f", {answer.adds}" if answer.adds else ""))
     if answer.query.group_by != "none":
         parts.append(_largest(answer))
     totals = bucket_totals(answer)

@@ -20,11 +20,10 @@ from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, LinkGone, QueryError, RecordError
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
-from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import query_string
 from usage_explore.records import texts
 from usage_explore.records.places import PlaceName, Places
-from usage_explore.records.views import Headline, ViewState, parsed
+from usage_explore.records.views import PAGES, Headline, ViewState, parsed
 
 MAX_LINKS = 2_000
 """Short links of an organization, in each place."""
@@ -83,7 +82,9 @@ class SharedLink:
 
     @property
     def target(self) -> str:
-        """The path and query of the page that the link opens."""
+        """The path and query of the page that the link opens. Raises `LinkGone` for a page of a later version."""
+        if self.page not in PAGES:
+            raise LinkGone
         return f"/{self.page}?{query_string(self.pairs())}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,8 +104,8 @@ class SharedLink:
 
 
 def link_id(token: str) -> UUID:
-    """The id of a link from the last part of its address, or its whole address. Raises `LinkGone`."""
-    text = token.rpartition("/")[2] if isinstance(token, str) else ""
+    """The id of a link from its whole address, or the part of it after `PATH`. Raises `LinkGone`."""
+    text = token.rpartition(PATH)[2] if isinstance(token, str) else ""
     try:
         content = urlsafe_b64decode(f"{text}==") if len(text) == _TOKEN_CHARACTERS and text.isascii() else b""
     except (binascii.Error, ValueError):
@@ -207,11 +208,6 @@ def opened(places: Places, link: SharedLink, now: datetime) -> None:
         c = writer.table.c
         own = (c.organization_id == link.organization_id, c.id == link.id)
         writer.change(update(writer.table).where(*own).values(opened_at=now))
-
-
-def is_public(query: Query) -> bool:
-    """Whether a link to the query can open without sign-in."""
-    return isinstance(query, AggregateQuery)
 
 
 def _expiry(value: datetime | timedelta | str | None, now: datetime) -> datetime | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from usage_explore import config
 from usage_explore.db import engine as db_engine
 from usage_explore.errors import ConfigurationError, Fault, LinkGone, QueryError
 from usage_explore.query.base import expect_instance
@@ -15,6 +16,7 @@ from usage_explore.records.tables import LINKS
 from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.store.base import current_time
 from usage_explore.store.decisions import Decisions
+from usage_explore.store.display import checked
 
 
 class Links(Decisions):
@@ -41,12 +43,12 @@ class Links(Decisions):
         expect_instance("query", query, AggregateQuery, EventQuery, Period)
         expect_instance("author", author, str)
         expect_instance("without_sign_in", without_sign_in, bool)
-        if not isinstance(display, tuple | list) or not all(
-            isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
-            for pair in display
-        ):
-            raise QueryError([Fault("display", 'is not a list of pairs of texts, such as ("chart", "lines")')])
+        shown = checked(display, query, page)
+        if without_sign_in and not config.settings().public_links:
+            raise QueryError([Fault("without_sign_in", "is switched off here: USAGE_EXPLORE_PUBLIC_LINKS=false")])
         pinned = self.pin(query.replace(cursor=None) if isinstance(query, EventQuery) else query)
+        if without_sign_in and isinstance(pinned, AggregateQuery):
+            self.aggregate(pinned)  # raises for a question without an answer, before others have the link
         with self._recorded(LINKS, query.organization_id) as (_, places, own, now):
             return links.share(
                 places,
@@ -57,7 +59,7 @@ class Links(Decisions):
                 author=author,
                 expires=expires,
                 without_sign_in=without_sign_in,
-                display=tuple(display),
+                display=shown,
                 page=page,
             )
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
-from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError, StatementTimeout
+from usage_explore.errors import ConfigurationError, NotExact, QueryError, ScopeError, StatementTimeout
 from usage_explore.query.base import expect_instance
 from usage_explore.query.queries import (
     AggregateQuery,
@@ -19,6 +19,7 @@ from usage_explore.records.places import Places
 from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.records.views import Headline, SavedView, ViewState
 from usage_explore.store.base import current_time
+from usage_explore.store.display import checked
 from usage_explore.store.queries import Queries
 
 
@@ -114,12 +115,11 @@ class SavedViews(Queries):
         self, query: AggregateQuery | EventQuery | Period, display: Sequence[tuple[str, str]], page: str | None
     ) -> ViewState:
         expect_instance("query", query, AggregateQuery, EventQuery, Period)
-        if not isinstance(display, tuple | list) or not all(map(_is_pair, display)):
-            raise QueryError([Fault("display", 'is not a list of pairs of texts, such as ("chart", "lines")')])
+        shown = checked(display, query, page)
         if isinstance(query, EventQuery):
             query = query.replace(cursor=None)
         pinned = self.pin(query)
-        return ViewState(query=query, pinned=pinned, headline=self.headline(pinned), display=tuple(display), page=page)
+        return ViewState(query=query, pinned=pinned, headline=self.headline(pinned), display=shown, page=page)
 
     @contextmanager
     def _saved(self, view: SavedView | None = None) -> Iterator[tuple[Places, UUID, datetime]]:
@@ -132,7 +132,3 @@ class SavedViews(Queries):
             if view and view.organization_id != scoped.organization_id:
                 raise ScopeError.refusing(view.organization_id)
             yield self.records.places(connection, self.table), scoped.organization_id, current_time(connection)
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)

@@ -16,10 +16,15 @@ from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS
 from usage_explore.web.heads import Card
 
-_WIDTH_PIXELS = 960
+_WIDTH_PIXELS, _NARROW_PIXELS = 960, 400
+_MAX_NARROW_PIXELS = 600
+"""Width of a page up to which the narrow picture is shown, as the wide one's text would be illegible."""
+
+_DARK = "color-scheme: dark; --ink: #e8eaf0; --soft: #a3aab8; --line: #3a4150; --paper: #0e1117; --link: #7cbcf5;"
 _STYLE = """
 :root { color-scheme: light; --ink: #1f2430; --soft: #5f6675; --line: #d9dce3; --paper: #ffffff; --link: #0b5cad; }
-.dark { color-scheme: dark; --ink: #e8eaf0; --soft: #a3aab8; --line: #3a4150; --paper: #0e1117; --link: #7cbcf5; }
+.dark { %s }
+@media (prefers-color-scheme: dark) { .either { %s } }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 60rem; margin: 0 auto; padding: 1rem; }
 .embedded main { padding: 0.5rem; }
@@ -31,7 +36,7 @@ table { border-collapse: collapse; margin: 0.75rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem; text-align: left; overflow-wrap: anywhere; }
 td:last-child, th:last-child { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 a { color: var(--link); }
-"""
+""".replace("%s", _DARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Shown:
     def known(self) -> str:
         """As of when the numbers are: "as of 1 Oct 2026 12:00:00, UTC"."""
         query = self.answer.query
-        known = (query.as_of or self.answer.now).replace(microsecond=0)
-        return f"as of {formatting.timestamp(known, ZoneInfo(query.timezone))}, {query.timezone}"
+        known = (query.as_of or self.answer.now).astimezone(ZoneInfo(query.timezone)).replace(microsecond=0)
+        return f"as of {formatting.date_and_time(known)}, {query.timezone}"
 
     def card(self, url: str = "", image: str = "") -> Card:
         """What a link to the page shows."""
@@ -66,35 +71,35 @@ def shared_page(shown: Shown, url: str, csv: str, png: str) -> bytes:
     files = f'<p><a href="{escape(csv)}">Data as CSV</a> · <a href="{escape(png)}">Chart as PNG</a></p>'
     body = [
         _heading(shown),
-        _chart(shown),
+        _chart(shown, (False, True)),
         f"<p>{_text(charts.summary(answer))}</p>",
-        *(f'<p class="soft">{_text(hint)}</p>' for hint in answer.hints),
         _totals(answer),
         files,
         '<p class="soft">A pinned view, read-only: it shows these numbers whatever arrives later.</p>',
     ]
-    return _document(shown.card(url, f"{url}.png").html(), "\n".join(body))
+    return _document(shown.card(url, f"{url}.png").html(), "\n".join(body), "either")
 
 
 def embedded_page(shown: Shown) -> bytes:
     """The page for a frame: title, as-of and chart."""
-    dark = " dark" if shown.view.theme == "dark" else ""
-    return _document(Card(shown.title).html(), f"{_heading(shown)}\n{_chart(shown)}", f"embedded{dark}")
+    dark = shown.view.theme == "dark"
+    chart = _chart(shown, (dark,))
+    return _document(Card(shown.title).html(), f"{_heading(shown)}\n{chart}", "embedded dark" if dark else "embedded")
 
 
 def message_page(title: str, text: str) -> bytes:
     """A page that says why there is nothing to show."""
-    return _document(Card().html(), f"<h1>{_text(title)}</h1>\n<p>{_text(text)}</p>")
+    return _document(Card().html(), f"<h1>{_text(title)}</h1>\n<p>{_text(text)}</p>", "either")
 
 
-def chart_of(shown: Shown, *, title: bool, dark: bool | None = None) -> charts.AnswerChart:
+def chart_of(shown: Shown, *, title: bool, dark: bool = False, width: int = _WIDTH_PIXELS) -> charts.AnswerChart:
     """The chart for a picture. Raises `QueryError` where it cannot be drawn."""
     check_picture(shown.answer)
     drawn = charts.chart(
         shown.answer,
         kind=shown.view.chart,
-        dark=shown.view.theme == "dark" if dark is None else dark,
-        width=_WIDTH_PIXELS,
+        dark=dark,
+        width=width,
         interactive=False,
         frequent=shown.frequent,
         caption=charts.caption(shown.answer, shown.organization) if title else "",
@@ -111,16 +116,28 @@ def _heading(shown: Shown) -> str:
     return "\n".join(lines)
 
 
-def _chart(shown: Shown) -> str:
-    """The chart as an image inside the page, in which no script runs; a sentence if it cannot be drawn."""
+def _chart(shown: Shown, themes: tuple[bool, ...]) -> str:
+    """The chart as images inside the page, in which no script runs; a sentence if it cannot be drawn.
+
+    `themes` are the dark one (True) or the light one, or both, of which the browser chooses; so it does the width.
+    """
+    pictures: list[tuple[str, str]] = []
     try:
-        picture = charts.image(chart_of(shown, title=False), "svg")
+        for width in (_NARROW_PIXELS, _WIDTH_PIXELS):
+            for dark in sorted(themes, reverse=True):
+                conditions = [f"(max-width: {_MAX_NARROW_PIXELS}px)"] if width == _NARROW_PIXELS else []
+                conditions += ["(prefers-color-scheme: dark)"] if dark and len(themes) > 1 else []
+                picture = charts.image(chart_of(shown, title=False, dark=dark, width=width), "svg")
+                data = f"data:image/svg+xml;base64,{b64encode(picture).decode()}"
+                pictures.append((" and ".join(conditions), data))
     except QueryError as error:
         return f"<p>No chart: {_text(error.faults[0].message)}</p>"
     except DrawingError as error:
         return f"<p>{_text(str(error))}</p>"
-    content = b64encode(picture).decode()
-    return f'<img alt="{escape(charts.summary(shown.answer))}" src="data:image/svg+xml;base64,{content}">'
+    *others, (_, last) = pictures
+    lines = [f'<source media="{media}" srcset="{data}">' for media, data in others]
+    lines.append(f'<img alt="{escape(charts.summary(shown.answer))}" src="{last}">')
+    return "<picture>{}</picture>".format("\n".join(lines))
 
 
 def _totals(answer: Aggregate) -> str:

@@ -8,19 +8,22 @@
 - `/embed?<query>` is answered where the app itself needs no sign-in; `/embed?link=<token>` for a link that opens
   without one. The setting `embed_sites` names the sites that may frame it.
 
-A client sends at most `MAX_REQUESTS_PER_MINUTE`, and what was rendered for a link is kept for ten minutes.
+A client sends at most `MAX_REQUESTS_PER_MINUTE`. What a link shows is rendered once, for all who wait for it, and kept
+for ten minutes; links are drawn one at a time, beside the pictures of clients that have signed in.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -31,12 +34,13 @@ from starlette.types import Scope
 from usage_explore import charts, config
 from usage_explore.access import logs
 from usage_explore.api import problems
-from usage_explore.api.endpoints import View, parse
+from usage_explore.api.endpoints import View, parse, parse_presentation
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, PNG
-from usage_explore.api.service import ClientGone, Service, pairs, run_in_thread
+from usage_explore.api.service import ClientGone, ConcurrencyLimit, Service, pairs, run_in_thread
 from usage_explore.errors import Fault, LinkGone, QueryError, ScopeError, UsageExploreError
 from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.url_params import Pairs
 from usage_explore.records.links import PATH, SharedLink
 from usage_explore.results import frames
 from usage_explore.store import Store
@@ -50,7 +54,8 @@ MAX_REQUESTS_PER_MINUTE = 120
 MAX_KEPT_BYTES = 32 * 2**20
 """Bytes of rendered pages and files that are kept."""
 
-_KEPT_SECONDS = 600.0
+_KEPT_SECONDS, _FAILURE_SECONDS = 600.0, 60.0
+_MAX_FAILURES = 1_000
 
 OPEN_PAGE = "open"
 """The app's page that opens a short link after the sign-in."""
@@ -68,36 +73,69 @@ _HEADERS = {
 }
 _FRAMED_BY_NONE = {"Content-Security-Policy": f"{_POLICY}'none'", "X-Frame-Options": "DENY"}
 
+_ERROR_TITLES = {
+    ProblemType.QUERY: "This view cannot be shown",
+    ProblemType.UNAUTHORIZED: "Charts are for those who sign in",
+    ProblemType.INTERNAL: "This view cannot be shown",
+}
+"""Titles of error pages, which people read, where those for programs are another."""
+
 _Form = Literal["", "csv", "png"]
+_Key = tuple[UUID, str]
+"""The id of a link, and what of it is shown: a `_Form`, or "embed light" or "embed dark"."""
+
 _log = logging.getLogger(__name__)
 
 
 class _Rendered(NamedTuple):
     content: bytes
     media_type: str
+    query: AggregateQuery
 
 
 class Cache:
-    """What was rendered for links, for ten minutes and up to `MAX_KEPT_BYTES`."""
+    """What was rendered for links, for ten minutes and up to `MAX_KEPT_BYTES`, and for a minute why nothing was.
+
+    It is used by one event loop.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[UUID, str], tuple[float, _Rendered]] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[float, _Rendered]] = OrderedDict()
+        self._failures: OrderedDict[_Key, tuple[float, Problem]] = OrderedDict()
+        self._rendering: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
 
-    def get(self, key: tuple[UUID, str]) -> _Rendered | None:
-        """What is kept; None if nothing is."""
-        with self._lock:
+    async def rendered(self, key: _Key, render: Callable[[], Awaitable[_Rendered]]) -> _Rendered:
+        """What is kept, else what `render` gives; those who ask meanwhile wait for the first one's.
+
+        Raises what `render` raises; a refusal that does not pass by itself, as a `Problem`, for a minute.
+        """
+        lock = self._rendering.setdefault(key, asyncio.Lock())
+        async with lock:
             ends, rendered = self._kept.get(key, (0.0, None))
-            return rendered if self._clock() < ends else None
+            if rendered is not None and self._clock() < ends:
+                return rendered
+            ends, failure = self._failures.get(key, (0.0, None))
+            if failure is not None and self._clock() < ends:
+                raise failure
+            try:
+                rendered = await render()
+            except (UsageExploreError, Problem) as error:
+                problem = problems.from_error(error)
+                if problem.type.status.value != 503:
+                    self._failures[key] = (self._clock() + _FAILURE_SECONDS, problem)
+                    while len(self._failures) > _MAX_FAILURES:
+                        self._failures.popitem(last=False)
+                raise
+            self._keep(key, rendered)
+            return rendered
 
-    def put(self, key: tuple[UUID, str], rendered: _Rendered) -> None:
+    def _keep(self, key: _Key, rendered: _Rendered) -> None:
         """Keep it, in the place of the oldest."""
-        with self._lock:
-            self._kept.pop(key, None)
-            self._kept[key] = (self._clock() + _KEPT_SECONDS, rendered)
-            while sum(len(one.content) for _, one in self._kept.values()) > MAX_KEPT_BYTES:
-                self._kept.popitem(last=False)
+        self._kept.pop(key, None)
+        self._kept[key] = (self._clock() + _KEPT_SECONDS, rendered)
+        while sum(len(one.content) for _, one in self._kept.values()) > MAX_KEPT_BYTES:
+            self._kept.popitem(last=False)
 
 
 def routes(service: Service, base: Callable[[], str]) -> list[BaseRoute]:
@@ -131,6 +169,7 @@ class _Links:
         self.service, self._base = service, base
         self._rate = RateLimit(MAX_REQUESTS_PER_MINUTE)
         self._cache = Cache()
+        self._drawing = ConcurrencyLimit(1, service.limits.wait_seconds)
 
     def answered(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint within the limit of its client, with its errors as pages, and a line in the log."""
@@ -138,21 +177,23 @@ class _Links:
         async def wrapped(request: Request) -> Response:
             began = time.perf_counter()
             address = request.client.host if request.client else ""
+            is_chart = request.scope["path"].endswith("/embed")
+            framed = _framed_by_named() if is_chart else _FRAMED_BY_NONE
             failure: Exception | None = None
             if seconds := self._rate.seconds_to_wait(address):
                 content = pages.message_page("Too many requests", f"Try again in {seconds} s.")
-                response = _page(content, 429, {"Retry-After": str(seconds)})
+                response = _page(content, 429, framed | {"Retry-After": str(seconds)})
             else:
                 try:
                     response = await endpoint(request)
                 except ClientGone:
-                    response = _page(b"", 503)
+                    response = _page(b"", 503, framed)
                 except (UsageExploreError, Problem) as error:
                     failure = error
-                    response = _refusal(error)
+                    response = _refusal(error, framed)
             query = getattr(request.state, "query", None)
             fields = {
-                "path": "/embed" if request.scope["path"].endswith("/embed") else f"{PATH}…",
+                "path": "/embed" if is_chart else f"{PATH}…",
                 "query": logs.query_fields(query) if query else None,
                 "organization_id": str(query.organization_id) if query and query.organization_id else None,
                 "client": address,
@@ -177,12 +218,7 @@ class _Links:
             target = link.target if is_open else f"/{OPEN_PAGE}?link={link.token}"
             task = BackgroundTask(self._opened, link) if is_open else None
             return RedirectResponse(f"{self._base()}{target}", 302, _HEADERS | _FRAMED_BY_NONE, task)
-        rendered = self._cache.get((link.id, form))
-        if rendered is None:
-            shown = await self._shown(request, link)
-            async with self.service.pictures.slot():
-                rendered = await run_in_thread(request, lambda: _rendered(shown, link, form))
-            self._cache.put((link.id, form), rendered)
+        rendered = await self._rendered(request, link, form)
         headers = _HEADERS | _FRAMED_BY_NONE
         if form == "csv":
             headers |= {"Content-Disposition": 'attachment; filename="usage.csv"'}
@@ -192,12 +228,11 @@ class _Links:
         """A chart for a frame."""
         given = pairs(request)
         if "link" in dict(given):
-            if len(given) > 1:
-                raise QueryError([Fault("link", "stands alone: the link names its query")])
-            link = await self._link(request, given[0][1])
+            token, theme = _link_and_theme(given)
+            link = await self._link(request, token)
             if not _opens_without_sign_in(link):
                 raise LinkGone
-            shown = await self._shown(request, link)
+            content = (await self._rendered(request, link, f"embed {theme}")).content
         elif not self.service.access.is_open(request):
             detail = (
                 "This server shows charts to those who sign in. Embed a short link that opens without: /embed?link=…"
@@ -206,10 +241,25 @@ class _Links:
         else:
             query, view = parse(AggregateQuery, View, given)
             shown = await self._answer(request, query, view, None)
-        async with self.service.pictures.slot():
-            content = await run_in_thread(request, lambda: pages.embedded_page(shown))
-        sites = " ".join(config.settings().embed_sites) or "'none'"
-        return Response(content, 200, _HEADERS | {"Content-Security-Policy": _POLICY + sites}, _HTML)
+            async with self.service.pictures.slot():
+                content = await run_in_thread(request, lambda: pages.embedded_page(shown))
+        return Response(content, 200, _HEADERS | _framed_by_named(), _HTML)
+
+    async def _rendered(self, request: Request, link: SharedLink, form: str) -> _Rendered:
+        """What a link shows, rendered at most once in ten minutes."""
+
+        async def render() -> _Rendered:
+            try:
+                shown = await self._shown(request, link)
+            except QueryError:
+                detail = "This version of usage-explore cannot answer the link's query; ask its author for a new link."
+                raise Problem(ProblemType.QUERY, detail) from None
+            async with self._drawing.slot():
+                return await run_in_thread(request, lambda: _rendered(shown, link, form))
+
+        rendered = await self._cache.rendered((link.id, form), render)
+        request.state.query = rendered.query
+        return rendered
 
     async def _link(self, request: Request, token: str) -> SharedLink:
         return await run_in_thread(request, lambda: self.service.store().link(token))
@@ -243,12 +293,25 @@ class _Links:
 
 
 def _named(name: str) -> tuple[str, _Form]:
-    """The token and the form of the last part of a path: `abc`, `abc.csv`, `abc.png`."""
+    """The token and the form of the part of a path after `PATH`: `abc`, `abc.csv`, `abc.png`."""
     token, _, suffix = name.partition(".")
     forms: tuple[_Form, ...] = get_args(_Form)
-    if suffix not in forms or name.endswith("."):
+    if suffix not in forms or name.endswith(".") or "/" in name:
         raise LinkGone
     return token, suffix
+
+
+def _link_and_theme(given: Pairs) -> tuple[str, str]:
+    """The token and the colours of a chart of a link. Raises `QueryError`, `LinkGone`."""
+    view, faults = parse_presentation(View, [pair for pair in given if pair[0] == "theme"])
+    tokens = [value for name, value in given if name == "link"]
+    if len(tokens) > 1 or {name for name, _ in given} - {"link", "theme"}:
+        faults.append(Fault("link", "stands alone or beside theme: the link names its query"))
+    if faults:
+        raise QueryError(faults)
+    if "/" in tokens[0]:
+        raise LinkGone
+    return tokens[0], view.theme
 
 
 def _opens_without_sign_in(link: SharedLink) -> bool:
@@ -264,21 +327,35 @@ def _view(link: SharedLink) -> tuple[AggregateQuery, View]:
     return query, View(chart=chart if chart in ("lines", "area") else "bars")
 
 
-def _rendered(shown: Shown, link: SharedLink, form: _Form) -> _Rendered:
-    if form == "csv":
-        return _Rendered(frames.to_csv(shown.answer, escape_formulas=True), CSV)
-    if form == "png":
-        return _Rendered(charts.image(pages.chart_of(shown, title=True), "png"), PNG)
-    return _Rendered(pages.shared_page(shown, link.url, f"{link.token}.csv", f"{link.token}.png"), _HTML)
+def _rendered(shown: Shown, link: SharedLink, form: str) -> _Rendered:
+    query = shown.answer.query
+    match form:
+        case "csv":
+            return _Rendered(frames.to_csv(shown.answer, escape_formulas=True), CSV, query)
+        case "png":
+            return _Rendered(charts.image(pages.chart_of(shown, title=True), "png"), PNG, query)
+        case "embed light" | "embed dark":
+            view = View(chart=shown.view.chart, theme="dark" if form == "embed dark" else "light")
+            return _Rendered(pages.embedded_page(replace(shown, view=view)), _HTML, query)
+        case _:
+            page = pages.shared_page(shown, link.url, f"{link.token}.csv", f"{link.token}.png")
+            return _Rendered(page, _HTML, query)
 
 
-def _refusal(error: Exception) -> Response:
+def _refusal(error: Exception, framed: dict[str, str]) -> Response:
     """The page of an error, with its status. It is the same for every link that is gone."""
     problem = problems.from_error(error)
-    lines = [problem.detail, *(str(fault) for fault in problem.errors)]
+    faults = [str(fault) for fault in problem.errors]
+    text = " ".join(faults) or problem.detail
     headers = {"Retry-After": str(problems.RETRY_AFTER_SECONDS)} if problem.type.status.value == 503 else {}
-    return _page(pages.message_page(problem.type.title, " ".join(lines)), problem.type.status.value, headers)
+    title = _ERROR_TITLES.get(problem.type, problem.type.title)
+    return _page(pages.message_page(title, text), problem.type.status.value, framed | headers)
 
 
-def _page(content: bytes, status: int, more: dict[str, str] | None = None) -> Response:
-    return Response(content, status, {**_HEADERS, **_FRAMED_BY_NONE, **(more or {})}, _HTML)
+def _page(content: bytes, status: int, more: dict[str, str]) -> Response:
+    return Response(content, status, _HEADERS | more, _HTML)
+
+
+def _framed_by_named() -> dict[str, str]:
+    """The header by which the sites of the setting `embed_sites` may frame a page."""
+    return {"Content-Security-Policy": _POLICY + (" ".join(config.settings().embed_sites) or "'none'")}
