@@ -85,7 +85,7 @@ def start(home: Path) -> str:
     """
     home = Path(home).expanduser().absolute()
     try:
-        server = _Server(home)
+        server = Server(home)
         with server.alone(_MAX_LOCK_SECONDS):
             url = server.run()
             if home not in _users:
@@ -102,7 +102,7 @@ def release(home: Path) -> None:
     users = _users.pop(home, None)
     if users is None:
         return
-    server = _Server(home)
+    server = Server(home)
     with users, server.alone(_MAX_LOCK_SECONDS_AT_EXIT):
         users.close()
         with contextlib.suppress(TimeoutError), locked(home / "users", 0):  # else others still use it
@@ -118,20 +118,57 @@ def stop(home: Path) -> bool:
     try:
         if not (home / "data").exists():
             return False
-        server = _Server(home)
+        server = Server(home)
         with server.alone(_MAX_LOCK_SECONDS):
             if not server.running():
                 return False
-            with locked(home / "users", 0):
+            with _unused(home):
                 server.stop()
+    except OSError as error:
+        raise unusable(home, error) from error
+    return True
+
+
+@contextlib.contextmanager
+def exclusive(home: Path) -> Iterator[Server]:
+    """The server under `home` for this process alone: meanwhile no other process starts, joins or stops it.
+
+    Raises `ConfigurationError` if others use it or the folder cannot be used, `DatabaseUnavailable` if another process
+    holds the folder's lock for 3 minutes.
+    """
+    home = Path(home).expanduser().absolute()
+    with contextlib.ExitStack() as held:
+        try:
+            server = Server(home)
+            held.enter_context(server.alone(_MAX_LOCK_SECONDS))
+            held.enter_context(_unused(home))
+        except OSError as error:
+            raise unusable(home, error) from error
+        yield server
+
+
+def _unused(home: Path) -> IO[bytes]:
+    """The lock of the server's users, held exclusively. Raises `ConfigurationError` if others use the server."""
+    try:
+        return locked(home / "users", 0)
     except TimeoutError:
         raise ConfigurationError(
             f"home: the embedded PostgreSQL under {home} is in use; end the app, the API, the command or the"
             " notebook that uses it: the last one stops it"
         ) from None
-    except OSError as error:
-        raise unusable(home, error) from error
-    return True
+
+
+def newest_version() -> int:
+    """The newest major version of PostgreSQL of this installation, of which new clusters are."""
+    return max(POSTGRES_VERSIONS)
+
+
+def program(home: Path, name: str) -> Path:
+    """The path of one of PostgreSQL's programs, of the version of the cluster under `home`, for a new one the newest.
+
+    Raises `ConfigurationError` if this installation does not have that version.
+    """
+    return _programs(home, account()) / name
 
 
 def _share_users_lock(home: Path) -> IO[bytes]:
@@ -154,13 +191,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class _Server:
-    """The server of one folder. The methods after `alone` require the folder's lock."""
+class Server:
+    """The server of one folder. The methods after `alone` require the folder's lock; `exclusive` holds it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.data = home / "data"
         self.log = home / "server.log"
+        self._next, self._replaced = home / "data.next", home / "data.replaced"
         self.account = account()
         self.make(home)
 
@@ -195,11 +233,31 @@ class _Server:
                     f" enter {folder}; choose another folder with --home or USAGE_EXPLORE_HOME, such as"
                     " /var/lib/usage-explore"
                 )
+        self.finish_replacing()
         if not self.data.exists():
             self.create()
         if not self.running():
             self.launch()
         return self.answer()
+
+    def replace(self, cluster: Path) -> None:
+        """Put another cluster, which is whole and on the same disk, in the place of this one; neither may run.
+
+        A crash leaves the old cluster or the new one: `finish_replacing` does the last step at the next start.
+        """
+        self.finish_replacing()
+        shutil.rmtree(self._next, ignore_errors=True)
+        cluster.rename(self._next)
+        if self.data.exists():
+            self.data.rename(self._replaced)
+        self.finish_replacing()
+
+    def finish_replacing(self) -> None:
+        """Do what is left to do of `replace`, if it was interrupted."""
+        if self._next.exists() and not self.data.exists():
+            self._next.rename(self.data)
+        if self.data.exists():
+            shutil.rmtree(self._replaced, ignore_errors=True)
 
     def stop(self) -> None:
         """Stop the server: clients are disconnected, commits are on disk."""
@@ -324,10 +382,12 @@ class _Server:
         return folder
 
     def give(self, path: Path) -> None:
+        """Make the server's OS user the owner."""
         if self.account:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
     def command(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs. Raises the error of its output if it fails."""
         output = run(self.home, self.account, program, *arguments)
         if output:
             raise failure(self.home, output)
@@ -418,7 +478,7 @@ def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
     try:
         version = int((home / "data" / "PG_VERSION").read_text())
     except FileNotFoundError:
-        version = max(POSTGRES_VERSIONS)
+        version = newest_version()
     if version not in POSTGRES_VERSIONS:
         raise ConfigurationError(
             f"home: {home} was made by PostgreSQL {version}, which this installation does not have; install"
