@@ -467,7 +467,7 @@ def test_a_backup_that_fails_leaves_the_file_before(
         with pytest.raises(DatabaseError, match="has locked a table for 1 s"):
             backups.backup(home, path)
         monkeypatch.setattr(backups, "_tables", lambda _: iter(()))  # then pg_dump waits for the lock
-        with pytest.raises(DatabaseError, match="pg_dump failed: .*LOCK TABLE public.t"):
+        with pytest.raises(DatabaseError, match=r"pg_dump failed: .*LOCK TABLE public.t"):
             backups.backup(home, path)
     assert path.read_bytes() == b"before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.backup"]

@@ -151,8 +151,16 @@ class _Links:
                     failure = error
                     response = _refusal(error)
             query = getattr(request.state, "query", None)
+            is_embedded = request.scope["path"].endswith("/embed")
+            self.service.requests.observe(
+                "/embed" if is_embedded else f"{PATH}{{token}}",
+                request.method,
+                response.status_code,
+                time.perf_counter() - began,
+                failure,
+            )
             fields = {
-                "path": "/embed" if request.scope["path"].endswith("/embed") else f"{PATH}…",
+                "path": "/embed" if is_embedded else f"{PATH}…",
                 "query": logs.query_fields(query) if query else None,
                 "organization_id": str(query.organization_id) if query and query.organization_id else None,
                 "client": address,
