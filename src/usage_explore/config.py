@@ -267,6 +267,8 @@ class Settings(BaseSettings):
     """How far `as_of` of a pinned link stays behind the database's clock."""
     bounds: _PathSetting | None = None
     """TOML file with the bounds of the checks of a validation that differ from their defaults."""
+    notify_url: str | None = Field(default=None, repr=False)
+    """Webhook that gets a summary of each `validate` run."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL
     """The app's address; links begin with it."""
     public_links: Annotated[bool, BeforeValidator(_switch)] = True

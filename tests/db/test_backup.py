@@ -304,7 +304,7 @@ def test_no_damage_goes_unnoticed(source: Source, tmp_path: Path) -> None:
         expected = backups._checked(archive, path)
     bad = tmp_path / "bad"
     noticed = 0
-    ends = [*range(0, 2_000, 7), *range(len(whole) - 5_000, len(whole), 3), *range(0, len(whole), len(whole) // 200)]
+    ends = [*range(0, 1_000, 13), *range(len(whole) - 4_000, len(whole), 11), *range(0, len(whole), len(whole) // 50)]
     for position in ends:
         for damaged in (
             whole[:position],
