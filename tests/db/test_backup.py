@@ -27,7 +27,7 @@ from support.waiting import PATIENCE, eventually
 from usage_explore import AggregateQuery, Period, Store, config
 from usage_explore.cli.main import main
 from usage_explore.db import backup as backups
-from usage_explore.db import ddl, embedded
+from usage_explore.db import ddl, embedded, programs
 from usage_explore.errors import ConfigurationError, DatabaseError
 from usage_explore.extract import background
 from usage_explore.extract.refresh import refresh
@@ -399,12 +399,12 @@ def test_a_backup_is_one_snapshot(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_backup_of_an_older_postgresql_is_restored_into_the_newest(home: Path, tmp_path: Path) -> None:
-    oldest, newest = min(embedded.POSTGRES_VERSIONS), embedded.newest_version()
+    oldest, newest = min(programs.POSTGRES_VERSIONS), programs.newest_version()
     if oldest == newest:
         pytest.skip("this installation has one version of PostgreSQL")
     server = embedded.Server(home)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "POSTGRES_VERSIONS", {oldest: embedded.POSTGRES_VERSIONS[oldest]})
+        patch.setattr(programs, "POSTGRES_VERSIONS", {oldest: programs.POSTGRES_VERSIONS[oldest]})
         new = server.private(home / "data.new")
         server.command("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "-D", new.name)
         new.rename(home / "data")

@@ -35,7 +35,7 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from usage_explore.db import ddl, embedded
+from usage_explore.db import ddl, embedded, programs
 from usage_explore.errors import ConfigurationError, DatabaseError, UsageExploreError
 from usage_explore.formatting import counted, listed, shortened
 from usage_explore.query.validators import shorten
@@ -177,10 +177,10 @@ def restore(home: Path, path: Path, *, replace: bool = False, say: _Say = bool) 
     home = home.expanduser().absolute()
     with _opened(path) as archive:
         manifest = _checked(archive, path)
-        if manifest.major > embedded.newest_version():
+        if manifest.major > programs.newest_version():
             raise ConfigurationError(
                 f"{_name(path)}: was made by PostgreSQL {manifest.postgresql}, and this installation has"
-                f" {embedded.newest_version()}; install the usage-explore that made it"
+                f" {programs.newest_version()}; install the usage-explore that made it"
                 f" ({manifest.usage_explore}), or a newer one"
             )
         with embedded.exclusive(home) as server:
@@ -303,7 +303,7 @@ def _running(home: Path, program: str, *arguments: str) -> Iterator[subprocess.P
     """One of PostgreSQL's programs with pipes for its input and output. Raises `DatabaseError` if it fails."""
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(  # noqa: S603 - PostgreSQL's own programs
-            [str(embedded.program(home, program)), "--no-password", *arguments],
+            [str(programs.program(home, program)), "--no-password", *arguments],
             env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
