@@ -189,6 +189,18 @@ def _networks(value: Any) -> tuple[str, ...]:
         ) from None
 
 
+MIN_METRICS_KEY_CHARACTERS = 32
+
+
+def _metrics_key(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(rf"[!-~]{{{MIN_METRICS_KEY_CHARACTERS},1024}}", value):
+        raise ConfigurationError(
+            f"metrics_key: is not a text of at least {MIN_METRICS_KEY_CHARACTERS} ASCII characters without blanks; make"
+            " one with `openssl rand -hex 32` (USAGE_EXPLORE_METRICS_KEY)"
+        )
+    return value
+
+
 _SITE = re.compile(r"https?://(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -255,12 +267,16 @@ class Settings(BaseSettings):
     """How far `as_of` of a pinned link stays behind the database's clock."""
     bounds: _PathSetting | None = None
     """TOML file with the bounds of the checks of a validation that differ from their defaults."""
+    notify_url: str | None = Field(default=None, repr=False)
+    """Webhook that gets a summary of each `validate` run."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL
     """The app's address; links begin with it."""
     public_links: Annotated[bool, BeforeValidator(_switch)] = True
     """Whether short links may open without sign-in; false: those that do need a sign-in, too."""
     embed_sites: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sites)] = ()
     """Origins of the sites that may show charts of `/embed` in a frame."""
+    metrics_key: Annotated[str, BeforeValidator(_metrics_key)] | None = Field(default=None, repr=False)
+    """Key of `/api/metrics`; None: only this machine reads them."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     """Addresses or networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
 

@@ -32,7 +32,7 @@ METHODS = {
     "/v1/links": {"get", "post"},
     "/v1/links/{token}": {"delete"},
 }
-PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz", *METHODS}
+PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz", "/metrics", *METHODS}
 QUESTIONS = {
     operations.CHOICES: "group=customer_id",
     operations.EXPLANATION: "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z",

@@ -22,7 +22,7 @@ from support.waiting import PATIENCE
 from usage_explore.access import api_keys
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.main import main
-from usage_explore.db import embedded
+from usage_explore.db import embedded, programs
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 
 AS_ROOT = os.geteuid() == 0
@@ -33,7 +33,7 @@ CLIENT = """
     import sys
     from pathlib import Path
     import psycopg
-    from usage_explore.db import embedded
+    from usage_explore.db import embedded, programs
     if len(sys.argv) > 2:  # become an ordinary user, who may be unable to enter Python's own folder
         os.setgroups([])
         os.setgid(int(sys.argv[2]))
@@ -170,7 +170,7 @@ def test_fork_keeps_the_server_and_leaves_it_to_its_parent(home: Path) -> None:
         """
         import os, sys
         from pathlib import Path
-        from usage_explore.db import embedded
+        from usage_explore.db import embedded, programs
         embedded.start(Path(sys.argv[1]))
         child = os.fork()
         if child == 0:
@@ -313,7 +313,7 @@ class TestAsRoot:
     def test_closed_python_environment_gets_a_copy_of_the_programs(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedded, "_reaches", lambda user, folder: False)
+        monkeypatch.setattr(programs, "_reaches", lambda user, folder: False)
         assert one(embedded.start(home), "SELECT 1") == 1
         embedded.release(home)
         assert len(list(home.glob("programs-*"))) == 1

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -28,7 +29,9 @@ from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
 from usage_explore.api.links import LinkEndpoints, NewLink
 from usage_explore.api.lookups import LOOKUPS
+from usage_explore.api.metrics import MetricsEndpoint
 from usage_explore.api.problems import Problem, ProblemType
+from usage_explore.api.request_metrics import RequestMetrics
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
 from usage_explore.api.validations import Validations
@@ -74,7 +77,7 @@ def create_app(
         redirect_slashes=False,
         exception_handlers=problems.handlers(),
         middleware=[
-            Middleware(RequestLog),
+            Middleware(RequestLog, metrics=service.requests),
             Middleware(Compression, minimum_size=MIN_COMPRESSED_BYTES, compresslevel=6),
         ],
     )
@@ -135,7 +138,8 @@ def create_app(
         [*openapi.parameters(EventQuery, without=("limit",)), *csv],
         openapi.EXPORT | openapi.problem_responses(ProblemType.HTTP_VERSION),
     )
-    _add_validations(app, service)
+    jobs = Validations(service)
+    _add_validations(app, service, jobs)
     _add_links(app, service)
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi.ALIVE)
     _add(
@@ -146,6 +150,17 @@ def create_app(
         "The database answers within 3 seconds and the table fits.",
         None,
         openapi.ALIVE | openapi.NOT_READY,
+    )
+    _add(
+        app,
+        "/metrics",
+        MetricsEndpoint(service, jobs).metrics,
+        "Metrics of the server",
+        "Requests, latencies, connections, queue and extracts in Prometheus's text format, for this machine or with "
+        "the metrics key.",
+        [],
+        openapi.METRICS,
+        security=[{openapi.METRICS_SCHEME: []}, {}],
     )
     _serve_openapi(app, service.access)
     return app
@@ -178,9 +193,8 @@ def _add(
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-def _add_validations(app: FastAPI, service: Service) -> None:
+def _add_validations(app: FastAPI, service: Service, jobs: Validations) -> None:
     """Add the paths of validations, which are jobs."""
-    jobs = Validations(service)
     path, one = operations.VALIDATIONS, f"{operations.VALIDATIONS}/{{id}}"
     refused, own = (
         openapi.problem_responses(ProblemType.TOO_LARGE, ProblemType.UNSUPPORTED, ProblemType.TOO_MANY_JOBS),
@@ -271,8 +285,9 @@ class RequestLog:
     `rows`, and `failure`, the exception behind a problem.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -311,7 +326,16 @@ class RequestLog:
                     await problems.from_error(error).response(request_id)(scope, receive, answer)
         finally:
             if outermost:
+                self._metrics.observe(
+                    _route(scope), scope["method"], status, time.perf_counter() - began, state.get("failure")
+                )
                 _log_request(scope, status, size, began)
+
+
+def _route(scope: Scope) -> str | None:
+    """The declared path of the request, None if it has none."""
+    route = scope.get("route")  # that of a mounted application if none of it fits
+    return f"{PREFIX}{route.path}" if isinstance(route, APIRoute) else None
 
 
 def _log_request(scope: Scope, status: int, size: int, began: float) -> None:

@@ -9,10 +9,12 @@ The store then checks every `organization_id` in a query or cursor against the r
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 from urllib.parse import urlsplit
@@ -34,6 +36,17 @@ _MAX_ADDRESSES = 10_000
 """Addresses with wrong keys that are remembered; beyond, the oldest is forgotten."""
 
 _OWN_NAMES = ("127.0.0.1", "localhost", "::1")
+_ONLY_THIS_MACHINE = (
+    "Without API keys only this machine is answered, at 127.0.0.1, localhost or [::1]. `usage-explore keys create`"
+    " creates keys for other machines."
+)
+_METRICS_HINT = "Set USAGE_EXPLORE_METRICS_KEY, and send it as `Authorization: Bearer …`."
+
+_FORWARDED = (
+    *("forwarded", "via", "x-forwarded-", "x-real-ip", "x-original-", "x-client-ip", "x-cluster-client-ip"),
+    *("true-client-ip", "cf-", "fastly-", "x-envoy-", "x-amzn-", "x-azure-", "x-goog-", "x-appengine-"),
+)
+"""How the names of headers begin that proxies add."""
 
 
 @dataclass(slots=True)
@@ -86,10 +99,16 @@ class KeyAttempts:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may read: holders of an API key where keys are required, else this machine's user."""
+    """Who may read: holders of an API key where keys are required, else this machine's user.
+
+    `metrics_key` opens the metrics and nothing else. `behind_proxy`: clients of other machines seem to come from this
+    one.
+    """
 
     keyring: Keyring | None = None
     people: People | None = None
+    metrics_key: str | None = field(default=None, repr=False)
+    behind_proxy: bool = False
     attempts: KeyAttempts = field(default_factory=KeyAttempts, compare=False)
 
     def needs_key(self) -> bool:
@@ -116,17 +135,47 @@ class Access:
             return None
         text = _bearer_token(request)
         key, claimed_id = self.keyring.look(text) if self.keyring else (None, None)
-        address = request.client.host if request.client else ""
-        if text and (seconds := self.attempts.seconds_to_wait(address, key.id if key else None)):
-            detail = f"{MAX_WRONG_KEYS} wrong keys came from this address within a minute; try again in {seconds} s."
-            raise Problem(ProblemType.TOO_MANY, detail, headers={"Retry-After": str(seconds)})
+        if text:
+            self._check_attempts(request, key.id if key else None)
         if key is None:
-            if text:
-                self.attempts.record_failure(address, claimed_id)
             detail = "Send an API key of this server as `Authorization: Bearer ue_…`; its operator creates keys."
-            raise Problem(ProblemType.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
+            raise self._refused(request, text, claimed_id, detail)
         request.state.api_key = {"key": key.id, "name": key.name}
         return key.organization_id
+
+    def metrics(self, request: Request) -> bool:
+        """Whether the metrics may name organizations to the request; raises `Problem` if it may not read them at all.
+
+        With a metrics key the request needs it (401, 429). Without one it must come from this machine (421) and have
+        passed no proxy, as far as its headers and the configuration say; it sees ids where it may read all events.
+        """
+        if self.metrics_key is None:
+            if self.behind_proxy or any(name.startswith(_FORWARDED) for name in request.headers.keys()):  # noqa: SIM118
+                raise Problem(ProblemType.MISDIRECTED, f"Behind a proxy the metrics need a key. {_METRICS_HINT}")
+            _require_this_machine(request, f"The metrics are for this machine alone. {_METRICS_HINT}")
+            return self.is_open(request)
+        text = _bearer_token(request)
+        if text and hmac.compare_digest(*(sha256(given.encode()).digest() for given in (text, self.metrics_key))):
+            return True
+        if text:
+            self._check_attempts(request, None)
+        raise self._refused(request, text, None, "Send the metrics key of this server as `Authorization: Bearer …`.")
+
+    def _check_attempts(self, request: Request, key_id: str | None) -> None:
+        """Raise `Problem` (429) if too many wrong keys came from the request's address."""
+        if seconds := self.attempts.seconds_to_wait(_address(request), key_id):
+            detail = f"{MAX_WRONG_KEYS} wrong keys came from this address within a minute; try again in {seconds} s."
+            raise Problem(ProblemType.TOO_MANY, detail, headers={"Retry-After": str(seconds)})
+
+    def _refused(self, request: Request, text: str, claimed_id: str | None, detail: str) -> Problem:
+        """The 401 for a request without a right key; a wrong one is counted."""
+        if text:
+            self.attempts.record_failure(_address(request), claimed_id)
+        return Problem(ProblemType.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _bearer_token(request: Request) -> str:
@@ -157,14 +206,13 @@ def _network_location(origin: str) -> str:
         return ""
 
 
-def _require_this_machine(request: Request) -> None:
+def _require_this_machine(request: Request, detail: str = _ONLY_THIS_MACHINE) -> None:
     """Raise `Problem` (421) unless both ends are on this machine and `Host` is one of its own names."""
     hosts = request.headers.getlist("host")
     is_own_name = len(hosts) == 1 and host_name(hosts[0]) in _OWN_NAMES
     ends = [request.scope.get(end) for end in ("server", "client")]
     if not is_own_name or not all(end and is_this_machine(end[0]) for end in ends):
-        detail = "Without API keys only this machine is answered, at 127.0.0.1, localhost or [::1]."
-        raise Problem(ProblemType.MISDIRECTED, f"{detail} `usage-explore keys create` creates keys for other machines.")
+        raise Problem(ProblemType.MISDIRECTED, detail)
 
 
 def network(address: str) -> str:

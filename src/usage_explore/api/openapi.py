@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from usage_explore.api import problems
+from usage_explore.api import problems, request_metrics
 from usage_explore.api.parameters import Schema
 from usage_explore.api.parameters import parameters as parameters
 from usage_explore.api.problems import ProblemType
@@ -73,7 +73,7 @@ _CHALLENGE_HEADERS = {
     "WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}},
 }
 
-SECURITY_SCHEME = "key"
+SECURITY_SCHEME, METRICS_SCHEME = "key", "metrics_key"
 SECURITY_SCHEMES = {
     SECURITY_SCHEME: {
         "type": "http",
@@ -81,7 +81,12 @@ SECURITY_SCHEMES = {
         "bearerFormat": "ue_<id>_<secret>",
         "description": "An API key of one organization, from `usage-explore keys create`. A server without keys "
         "answers only requests from its own machine.",
-    }
+    },
+    METRICS_SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The text of USAGE_EXPLORE_METRICS_KEY; a server without it answers only its own machine.",
+    },
 }
 _PROBLEM_HEADERS: dict[ProblemType, dict[str, Any]] = {
     ProblemType.UNAVAILABLE: _RETRY_HEADERS,
@@ -156,7 +161,14 @@ NEW_LINK = _response(
 )
 REVOKED: Responses = {"204": {"description": "Revoked.", "headers": _HEADERS}}
 ALIVE = _response(200, "Ready.", {JSON: {"schema": ref("State")}})
-NOT_READY = _response(503, "Not ready.", {problems.MEDIA_TYPE: {"schema": ref("Problem")}}, _RETRY_HEADERS)
+_PROBLEM_CONTENT: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": ref("Problem")}}
+NOT_READY = _response(503, "Not ready.", _PROBLEM_CONTENT, _RETRY_HEADERS)
+METRICS = (
+    _response(200, "The metrics.", {request_metrics.MEDIA_TYPE: {"schema": {"type": "string"}}})
+    | _response(401, "The metrics key is missing or wrong.", _PROBLEM_CONTENT, _CHALLENGE_HEADERS)
+    | _response(421, "The request does not come from this machine, or passed a proxy.", _PROBLEM_CONTENT)
+    | _response(429, "Too many wrong keys.", _PROBLEM_CONTENT, _RETRY_HEADERS)
+)
 EXPORT = _response(
     200,
     "Every event, newest first. A stream that fails ends with a line `# error: …` and a connection cut short.",

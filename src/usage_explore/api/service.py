@@ -24,6 +24,7 @@ from starlette.types import Receive
 from usage_explore.api import problems
 from usage_explore.api.auth import Access
 from usage_explore.api.problems import Problem, ProblemType
+from usage_explore.api.request_metrics import RequestMetrics
 from usage_explore.db import timeouts
 from usage_explore.db.timeouts import HeldConnections, cancellable
 from usage_explore.errors import Fault, QueryError, ScopeError
@@ -84,20 +85,32 @@ class ConcurrencyLimit:
     """At most `size` holders of a slot at a time; others wait at most `wait_seconds`."""
 
     def __init__(self, size: int, wait_seconds: float) -> None:
+        self._size = size
         self._free = asyncio.Semaphore(size)
         self._wait_seconds = wait_seconds
+        self._running = self._waiting = 0
+
+    @property
+    def load(self) -> tuple[int, int, int]:
+        """The numbers of holders of a slot, of those who wait for one, and of slots."""
+        return self._running, self._waiting, self._size
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold a slot. Raises `Problem` (503) if none becomes free in time."""
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
             raise problems.busy() from None
+        finally:
+            self._waiting -= 1
+        self._running += 1
         try:
             yield
         finally:
+            self._running -= 1
             self._free.release()
 
 
@@ -110,7 +123,8 @@ class Service:
         self._opening = threading.Lock()
         self.access = access
         self.limits = limits
-        self._queries = ConcurrencyLimit(limits.queries, limits.wait_seconds)
+        self.requests = RequestMetrics()
+        self.queries = ConcurrencyLimit(limits.queries, limits.wait_seconds)
         self.pictures = ConcurrencyLimit(limits.pictures, limits.wait_seconds)
         self.exports = ConcurrencyLimit(limits.exports, limits.wait_seconds)
 
@@ -152,7 +166,7 @@ class Service:
         Raises `Problem`, `ClientGone` and the store's errors.
         """
         request.state.query = query
-        async with self._queries.slot():
+        async with self.queries.slot():
             try:
                 return await run_in_thread(request, lambda: work(self.store_for(request)))
             except ScopeError:

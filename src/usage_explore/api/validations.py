@@ -103,6 +103,12 @@ class Validations:
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def load(self) -> tuple[int, int, int]:
+        """The numbers of jobs that run, that wait, and that may run at the same time."""
+        states = [job.state for job in self._jobs.values()]
+        return states.count("running"), states.count("queued"), self._service.limits.validations
+
     async def start(self, request: Request) -> Response:
         """Start a job; 202 with its state and address."""
         media_type = negotiated(request, JSON, wire.MEDIA_TYPE)

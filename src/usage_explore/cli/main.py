@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore.cli.backup import backup, restore
 from usage_explore.cli.decisions import decide, list_decisions, list_signoffs
 from usage_explore.cli.extract import extract
 from usage_explore.cli.load import load
@@ -57,6 +58,8 @@ main.add_command(rate)
 main.add_command(decide)
 main.add_command(list_decisions)
 main.add_command(list_signoffs)
+main.add_command(backup)
+main.add_command(restore)
 
 
 @main.command()

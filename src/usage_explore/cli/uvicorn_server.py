@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import h11
 import uvicorn
@@ -39,6 +40,7 @@ from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
+from usage_explore.access.bind_check import is_this_machine
 from usage_explore.api import PREFIX, create_app, service
 from usage_explore.api.application import RequestLog
 from usage_explore.api.auth import Access
@@ -112,7 +114,9 @@ def api() -> FastAPI:
 
 def access(settings: Settings) -> Access:
     """Access by the configured API keys; where the app requires sign-in, the API requires a key."""
-    return Access(Keyring(settings.keys), People(settings.people))
+    host = urlsplit(settings.app_url).hostname or ""
+    behind_proxy = bool(settings.trusted_proxies) or not is_this_machine(host)
+    return Access(Keyring(settings.keys), People(settings.people), settings.metrics_key, behind_proxy)
 
 
 def standalone(api: FastAPI) -> Starlette:
@@ -126,7 +130,7 @@ def standalone(api: FastAPI) -> Starlette:
     return Starlette(
         routes=[Mount(PREFIX, app=api)],
         exception_handlers=handlers(),
-        middleware=[Middleware(RequestLog)],
+        middleware=[Middleware(RequestLog, metrics=api.state.service.requests)],
         lifespan=lifespan,
     )
 

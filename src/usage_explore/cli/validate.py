@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 FOUND = 3
 """The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
 
+NOT_NOTIFIED = 4
+"""The exit code of a run that would end with 0, but whose notification was not delivered."""
+
 INPUTS = {
     "invoices": "Invoice lines, .csv or .parquet.",
     "wallets": "Preferred currencies, likewise.",
@@ -102,6 +105,13 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--keep/--no-keep", default=True, help="Keep this run, so that the next one says what is new.")
 @click.option("--sign-off", is_flag=True, help="Sign off the period, if nothing is as grave as --fail-on. Needs --by.")
 @click.option("--note", default="", show_default=False, metavar="TEXT", help="A note on the sign-off.")
+@click.option(
+    "--notify",
+    metavar="URL",
+    help="After the run, POST its summary as JSON to this webhook. USAGE_EXPLORE_NOTIFY_URL keeps the address out of"
+    " the list of processes.",
+)
+@click.option("--notify-http", is_flag=True, help="Let --notify send over http to another machine, unencrypted.")
 @organization
 @common
 def validate(
@@ -116,6 +126,8 @@ def validate(
     keep: bool,
     sign_off: bool,
     note: str,
+    notify: str | None,
+    notify_http: bool,
     **given: Any,
 ) -> None:
     """Examine a billing period before its invoice is finalized: what is wrong, which events are to blame.
@@ -123,13 +135,16 @@ def validate(
     Without --since, --until or --window that is last month. Prints the findings by impact, each with its state and id,
     what was found clean, what was skipped and the totals. Exit code 0 when no open finding is as grave as --fail-on, 3
     when one is; acknowledged and muted ones are not open. 1 and 2 when the period, or a part of it, could not be
-    examined, such as a period without any event.
+    examined, such as a period without any event. 4 instead of 0 when the notification was not delivered.
     """
+    from usage_explore.cli import notify as notifications
+    from usage_explore.config import DEFAULT_APP_URL
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
     from usage_explore.validation import report as reports
     from usage_explore.validation.reconciliation.invoices import read_invoices
+    from usage_explore.validation.report.notification import Result, notification
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
     if show_bounds:
@@ -143,6 +158,8 @@ def validate(
         raise ConfigurationError("--sign-off: keeps the run that is signed; leave --no-keep out")
     if note and not sign_off:
         raise ConfigurationError("--note: is for a sign-off; add --sign-off, or use `usage-explore decide`")
+    address = notify or settings_in_force().notify_url
+    webhook = notifications.webhook(address, any_http=notify_http) if address else None
     if tolerance is not None and "invoices" not in inputs:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
     _check_paths(report, json_, list(inputs.values()))
@@ -187,10 +204,22 @@ def validate(
             " `usage-explore decide`, or sign with --fail-on never.",
             err=True,
         )
-    if fails:
-        sys.exit(FOUND)
-    if validation.failed or not validation.totals.events:
-        sys.exit(1)
+    is_incomplete = bool(validation.failed or not validation.totals.events)
+    code = FOUND if fails else int(is_incomplete)
+    if webhook is not None:
+        result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
+        linked = settings_in_force().app_url != DEFAULT_APP_URL
+        message = notification(validation, review, result, signed_off=signed is not None, linked=linked)
+        if reason := notifications.deliver(webhook, message):
+            say(
+                f"Warning: the notification was not delivered to {webhook}: {reason}. The result above stands.",
+                err=True,
+            )
+            code = code or NOT_NOTIFIED
+        else:
+            say(f"Notified {webhook}.", err=True)
+    if code:
+        sys.exit(code)
 
 
 def _bounds_in_force(path: Path | None) -> str:

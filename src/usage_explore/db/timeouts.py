@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, event
+from sqlalchemy.pool import QueuePool
 
 from usage_explore.errors import ConfigurationError
 
@@ -156,14 +158,21 @@ class HeldConnections:
 
 _current: ContextVar[HeldConnections | None] = ContextVar("held_connections", default=None)
 _holders: set[HeldConnections] = set()
+_watched: WeakSet[Engine] = WeakSet()
 
 
 def watch(engine: Engine) -> None:
     """Record which connections of the engine's pool each request holds."""
+    _watched.add(engine)
     if not event.contains(engine, "checkout", _checkout):
         event.listen(engine, "checkout", _checkout)
         event.listen(engine, "checkin", _checkin)
         event.listen(engine, "invalidate", _checkin)  # a lost connection is checked in as None
+
+
+def pools() -> list[QueuePool]:
+    """The pools of the watched engines of this process."""
+    return [engine.pool for engine in list(_watched) if isinstance(engine.pool, QueuePool)]
 
 
 @contextlib.contextmanager

@@ -199,6 +199,13 @@ def forget(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def held(source: Source, home: Path) -> Iterator[Manifest]:
+    """The manifests of all extracts of a source that can be read, whoever may see the organizations."""
+    for path in (home / "extract" / source.name).glob("*/"):
+        if (manifest := files.read(path)) is not None and str(manifest.organization_id) == path.name:
+            yield manifest
+
+
 def _files(held: Manifest) -> Iterator[File]:
     for segment in held.segments:
         yield from segment.files

@@ -12,14 +12,16 @@ from usage_explore.query import validators
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """A temporary file beside `path` that is renamed to it at the end, or deleted on an error.
+
+    It has the permissions `mode`, less the umask.
 
     Raises `ConfigurationError` if it cannot be created or renamed.
     """
     try:
         part = path.with_name(f".{path.name}.{token_hex(4)}")
-        part.touch(exist_ok=False)
+        part.touch(mode, exist_ok=False)
     except OSError as error:
         raise ConfigurationError(
             f"path: {validators.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"

@@ -192,6 +192,13 @@ class _Links:
                     failure = error
                     response = _refusal(error, framed)
             query = getattr(request.state, "query", None)
+            self.service.requests.observe(
+                "/embed" if is_chart else f"{PATH}{{token}}",
+                request.method,
+                response.status_code,
+                time.perf_counter() - began,
+                failure,
+            )
             fields = {
                 "path": "/embed" if is_chart else f"{PATH}…",
                 "query": logs.query_fields(query) if query else None,
