@@ -28,7 +28,7 @@ def written(empty_site: Site) -> Site:
     return empty_site
 
 
-SAME = re.compile(r": 2 events as known at \d\d:\d\d, the same as of \d\d:\d\d\.")
+SAME = re.compile(r": 2 events as known at .*\d\d:\d\d, the same as of \d\d:\d\d\.")
 
 
 def save(page: Page, name: str, note: str) -> None:
