@@ -32,7 +32,7 @@ _MIN_EXPONENT, _MAX_EXPONENT = -12, 18
 _UNITS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
 _SIZES = ((9, "GB"), (6, "MB"), (3, "kB"))
 _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
-_MIN_PERCENT = Decimal("0.000001")
+_MIN_PERCENT, _MIN_CHANGE_PERCENT = Decimal("0.000001"), Decimal("0.01")
 _THOUSAND = Decimal("999.95")  # 1,000 with one decimal
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
 _CENT = Decimal("0.01")
@@ -130,14 +130,22 @@ def percent(part: Number, whole: Number = 1) -> str:
 
 @decimal_context()
 def change(ratio: Decimal | None) -> str:
-    """A relative change in per cent with its sign: `+3.2 %`, `-0.042 %`, `0 %`; `new` for a change from nothing."""
+    """A relative change in per cent with its sign: `+3.2 %`, `-0.042 %`, `0 %`; `new` for a change from nothing.
+
+    Below 0.01 % only that it is, and its direction.
+
+    >>> change(Decimal("-0.00042")), change(Decimal("-0.00000000042")), change(Decimal("0.000099"))
+    ('-0.042 %', '-<0.01 %', '+<0.01 %')
+    """
     if ratio is None:
         return "new"
+    if ratio and ratio.copy_abs() * 100 < _MIN_CHANGE_PERCENT:
+        return f"{'+' if ratio > 0 else '-'}<{_MIN_CHANGE_PERCENT} %"
     text = _percent(ratio * 100)
     return f"+{text}" if ratio > 0 and text[0].isdigit() else text
 
 
-_MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")
+_MINUS = re.compile(r"(?<![\w-])-(?=<?[\d.])")
 
 
 def typographic(text: str) -> str:
@@ -186,6 +194,13 @@ def date_and_time(moment: datetime) -> str:
     """A wall-clock time: `5 Nov 2026 14:30`; seconds if any, the offset where the zone's clock shows it twice."""
     clock = f"{moment:%H:%M:%S}" if moment.second or moment.microsecond else f"{moment:%H:%M}"
     return f"{date(moment)} {clock}{_fraction(moment)}{_offset_if_ambiguous(moment)}"
+
+
+def minute(moment: datetime, beside: datetime | None = None) -> str:
+    """A wall-clock time cut to the minute: `5 Nov 2026 14:30`; `14:30` if the time `beside` it is of the same day."""
+    cut_off = moment.replace(second=0, microsecond=0)
+    day_is_known = beside is not None and beside.date() == cut_off.date()
+    return date_and_time(cut_off).removeprefix(f"{date(cut_off)} ") if day_is_known else date_and_time(cut_off)
 
 
 def without_fractions(text: str) -> str:

@@ -12,6 +12,7 @@ from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.app import query_edits
+from usage_explore.errors import QueryError
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 OWN = {"quantity", "arrived", "id", "idempotency_key"}
@@ -19,7 +20,7 @@ OWN = {"quantity", "arrived", "id", "idempotency_key"}
 
 def shown(app: AppTest, field: str | None) -> Any:
     """What the open picker's list of values, or without a field that of fields, is drawn from."""
-    app.session_state["add_filter"], app.session_state["filter_field"] = True, field
+    app.session_state["add_filter 0"], app.session_state["filter_field"] = True, field
     app.run()
     assert not app.exception
     drawn = [each.proto for each in app.get("bidi_component")]
@@ -59,7 +60,9 @@ def test_values_have_the_events_that_match_the_other_filters(explore: Open, stor
         row = next(row for row in data["rows"] if row["id"] == f"={choice.value}")
         assert row["name"] == choice.name
         assert choice.value in row["find"]
-    assert data["single"] == (field == "customer_id")
+    assert {row["id"] for row in data["rows"] if row["alone"]} == (
+        set(expected) if field == "customer_id" else set(expected) & {"missing"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,31 @@ def test_several_values_replace_those_of_the_field(given: Any, action: Any, made
     query = EventQuery(quantity_min="2", **given)
     edited = query_edits.with_values(query, "metric_key", ("b", "c"), action)
     assert edited == EventQuery(quantity_min="2", **made)
+
+
+@pytest.mark.parametrize(
+    ("values", "action", "made"),
+    [
+        ((None,), "only", {"missing": ["dim:x"]}),
+        ((None,), "not", {"exclude": {"missing": ["dim:x"]}}),
+        ((None, "a"), "not", {"exclude": {"missing": ["dim:x"], "dim:x": ["a"]}}),
+        ((), "not", {}),
+    ],
+)
+def test_missing_is_a_value_of_the_field(values: Any, action: Any, made: Any) -> None:
+    for before in ({"dim:x": "b"}, {"missing": "dim:x"}, {"not:missing": "dim:x", "not:dim:x": "c"}):
+        edited = query_edits.with_values(EventQuery.from_params(before), "dim:x", values, action)
+        assert edited == EventQuery(**made)
+        if values:
+            assert query_edits.values_of(edited, "dim:x") == (
+                action,
+                tuple(sorted(values, key=lambda value: not value)),
+            )
+
+
+def test_missing_together_with_values_is_no_filter() -> None:
+    with pytest.raises(QueryError, match="together with values"):
+        query_edits.with_values(EventQuery(), "dim:x", ("a", None), "only")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +133,7 @@ def test_a_chip_opens_the_picker_at_its_field(explore: Open, given: dict[str, An
 def test_keys_one_a_line_become_a_filter(events: Open, store: Store) -> None:
     first, second = store.events(EventQuery(organization_id=ACME)).events[:2]
     app = events(organization_id=ACME)
-    app.session_state["add_filter"], app.session_state["filter_field"] = True, "idempotency_key"
+    app.session_state["add_filter 0"], app.session_state["filter_field"] = True, "idempotency_key"
     app.run()
     app.text_area[0].set_value(f" {first.idempotency_key}\n\n{second.idempotency_key} ")
     next(button for button in app.button if button.label == "Apply").click().run()

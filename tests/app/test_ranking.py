@@ -45,6 +45,7 @@ def test_what_moved_most_in_other_has_its_shape(explore: Open, store: Store, dem
     app = explore(
         **LINK, group_by="customer_id", top="3", span=f"{planted.starts:%Y-%m-%dT00:00:00Z}/2026-09-29T00:00:00Z"
     )
+    assert any(each.value.startswith("□ ") and " in Other, too, which counts " in each.value for each in app.caption)
     ranking = app.dataframe[0].value
     assert all(len(shape) > 20 for shape in ranking["shape"])
     (row,) = [
@@ -68,6 +69,8 @@ def test_the_selected_series_is_marked_and_rules_the_numbers(explore: Open, stor
         assert ranking["total"][marked] == series.total
         assert set(ranking["pick"]) == {"◉", "○"}
         assert any(each.value.startswith(formatting.short(series.total)) for each in app.subheader)
+        parts_of_other = len(ranking) - len(answer.series)
+        assert any("in Other, too" in each.value for each in app.caption) == (parts_of_other > 0)
 
 
 def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_other(store: Store) -> None:

@@ -84,7 +84,7 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(written: Site, new_p
     expect(button.locator("p")).to_have_text("Sign off")
     button.click()
     expect(page.get_by_text("Signed off by Ana Lindqvist").first).to_be_visible()
-    expect(page.get_by_text("nothing changed since").first).to_be_visible()
+    expect(page.get_by_text("; unchanged at ").first).to_be_visible()
     at_rest(page)
 
     with connect(written.database_url, ORGANIZATION) as store:

@@ -31,6 +31,7 @@ from support.browser_pages import (
 )
 from support.demo_database import ACME, CEDAR, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
+from usage_explore.charts import theme
 from usage_explore.db import ddl
 from usage_explore.results import frames
 
@@ -275,6 +276,41 @@ def test_only_a_click_or_a_drag_changes_what_is_picked(visit: Visit, bucket: str
     brushed = page.url
     page.mouse.click(box["x"] + box["width"] * 0.9, box["y"] + 30)
     page.wait_for_url(lambda url: url != brushed)
+
+
+def test_a_series_under_the_pointer_dims_the_others_in_the_browser_alone(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    sent: list[str | bytes] = []
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.reload()
+    settled(page)
+    assert sent
+    sent.clear()
+    dimmed, whole = (page.locator(f"{CHART} path[opacity='{opacity}']") for opacity in ("0.3", "1"))
+    expect(dimmed).to_have_count(0)
+    number = whole.count()
+    for name in ("requests", "tokens_in"):
+        bar = bars(page, name)[4]
+        page.mouse.move(bar.x, bar.y, steps=3)
+        expect(page.locator("#vg-tooltip-element")).to_contain_text("Sep 2026")
+        expect(dimmed).not_to_have_count(0)
+        assert len(bars(page, name)) == whole.count()
+    page.mouse.move(5, 5)
+    expect(whole).to_have_count(number)
+    assert not sent
+
+
+def test_a_selected_bucket_has_an_outline_before_its_bars(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK, span="2026-09-08T00:00:00Z/2026-09-09T00:00:00Z")))
+    outline = page.locator(f"{CHART} .brush_brush path").first
+    expect(outline).to_have_attribute("stroke", theme(False).text)
+    inside, bar = outline.bounding_box(), bars(page, "requests")[7]
+    assert inside
+    assert inside["x"] < bar.x < inside["x"] + inside["width"]
+    order = f"[...document.querySelectorAll('{CHART} g')].map(group => group.getAttribute('class') ?? '')"
+    groups = page.evaluate(order)
+    marks = [place for place, name in enumerate(groups) if "mark-rect" in name and "layer" in name]
+    assert next(place for place, name in enumerate(groups) if "brush_brush" in name and "bg" not in name) > max(marks)
 
 
 def test_a_name_in_the_ranking_filters_to_it_other_included(visit: Visit, store: Store) -> None:

@@ -30,17 +30,17 @@ def test_three_clicks_add_a_filter_to_the_link_and_the_chart(visit: Visit, store
     total = store.aggregate(AggregateQuery(**LINK, metric_key="images")).total
     page.get_by_role("button", name="Filter", exact=True).click()  # 1
     page.get_by_role("list", name="Field").get_by_role("button", name="metric", exact=True).click()  # 2
-    only = page.get_by_role("button", name="Only images")
-    expect(only).to_have_attribute("title", f"images: {formatting.counted(total, 'event')}")
-    only.click()  # 3
+    row = page.get_by_title(f"images: {formatting.counted(total, 'event')}", exact=True)
+    row.get_by_text("images").click()  # 3
     sees(page, "metric is images")
     assert parameters(page)["metric_key"] == ["images"]
     assert picture(page) != before
-    expect(page.get_by_role("list", name="Values of metric")).to_be_hidden()
+    expect(page.get_by_role("checkbox", name="Choose images")).to_be_checked()  # the list stays open for more
     sees(page, formatting.counted(total, "event"))
+    page.keyboard.press("Escape")
     page.get_by_role("button", name="metric is images").click()
+    page.wait_for_url(lambda url: "metric_key=" not in url)
     settled(page)
-    assert "metric_key" not in parameters(page)
     assert picture(page) == before
     pick(page, "metric")
     page.get_by_role("button", name="Not images").click()
@@ -60,9 +60,9 @@ def test_a_field_is_found_and_a_value_filtered_to_by_the_keyboard_alone(visit: V
     expect(page.get_by_role("searchbox", name="Values of region")).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    second = page.get_by_role("list", name="Values of region").get_by_role("button", name=re.compile("^Only ")).nth(1)
+    second = page.get_by_role("list", name="Values of region").get_by_role("checkbox").nth(1)
     expect(second).to_be_focused()
-    name = (second.get_attribute("aria-label") or "").removeprefix("Only ")
+    name = (second.get_attribute("aria-label") or "").removeprefix("Choose ")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("dim%3Aregion="))
     assert parameters(page)["dim:region"] == [name]
@@ -85,7 +85,6 @@ def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, 
     settled(page)
     page.keyboard.press("Escape")
     expect(page.get_by_role("list", name="Values of metric")).to_be_hidden()
-    settled(page)  # the page runs once more as the list closes
     page.locator('[class*="st-key-edit-metric_key"] button').filter(visible=True).click()
     expect(page.get_by_role("button", name="Not ticked")).to_have_attribute("aria-pressed", "true")
     box = page.get_by_role("checkbox", name="Choose requests")
@@ -102,6 +101,27 @@ def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, 
     expect(page.get_by_role("button", name="Not ticked")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Untick 2").click()
     page.wait_for_url(lambda url: not {"metric_key", "not:metric_key"} & parse_qs(urlsplit(url).query).keys())
+
+
+def test_missing_is_a_row_like_the_others_but_is_chosen_alone(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    pick(page, "region")
+    rows = page.get_by_role("list", name="Values of region")
+    rows.get_by_text("us-east").click()
+    page.wait_for_url(re.compile("dim%3Aregion=us-east"))
+    rows.get_by_text("(missing)").click()  # no filter means "us-east or missing"
+    page.wait_for_url(re.compile("missing=dim%3Aregion"))
+    assert "dim:region" not in parameters(page)
+    expect(page.get_by_role("checkbox", name="Choose us-east")).not_to_be_checked()
+    page.get_by_role("button", name="Not ticked").click()
+    page.wait_for_url(re.compile("not%3Amissing=dim%3Aregion"))
+    rows.get_by_text("us-east").click()  # "neither" is one
+    page.wait_for_url(re.compile("not%3Adim%3Aregion=us-east"))
+    assert parameters(page)["not:missing"] == ["dim:region"]
+    expect(page.get_by_role("button", name="Only ticked")).to_be_disabled()
+    page.keyboard.press("Escape")
+    page.locator('[class*="st-key-edit-dim-region"][class*="missing"] button').filter(visible=True).click()
+    expect(page.get_by_role("checkbox", name="Choose (missing)")).to_be_checked()
 
 
 def test_two_regions_without_one_model_take_six_clicks_and_back_undoes_each(visit: Visit, store: Store) -> None:
@@ -162,8 +182,8 @@ def test_a_customer_is_found_by_a_part_of_its_name_or_id(visit: Visit, store: St
     search = page.get_by_role("searchbox", name="Values of customer")
     for part in (customer.value[9:18], customer.name[1:-1].upper()):  # of the id, then of the name in another case
         search.fill(part)
-        expect(page.get_by_role("button", name=f"Only {customer.name}", exact=True)).to_be_visible()
-    page.get_by_role("button", name=f"Only {customer.name}", exact=True).click()
+        expect(page.get_by_role("checkbox", name=f"Choose {customer.name}", exact=True)).to_be_visible()
+    page.get_by_role("checkbox", name=f"Choose {customer.name}", exact=True).click()
     sees(page, f"customer is {customer.name}")
     assert parameters(page)["customer_id"] == [customer.value]
 
@@ -175,10 +195,11 @@ def test_a_typed_text_is_a_value_a_name_or_said_to_be_none(visit: Visit, store: 
     page.get_by_role("button", name="Not “no such metric”").click()
     page.wait_for_url(re.compile("not%3Ametric_key="))
     assert parameters(page)["not:metric_key"] == ["no such metric"]
+    expect(page.get_by_role("checkbox", name="Choose no such metric")).to_be_checked()
     settled(page)
-    pick(page, "customer")
+    page.get_by_role("list", name="Field").get_by_role("button", name="customer", exact=True).click()
     for typed, said in (("Brightwater", "names: "), ("no such name", "is not a UUID, and in no customer's name or id")):
-        page.get_by_role("searchbox", name="Values of").fill(typed)
+        page.get_by_role("searchbox", name="Values of customer").fill(typed)
         page.get_by_role("button", name=f"Only “{typed}”").click()
         sees(page, said)
         assert "customer_id" not in parameters(page)

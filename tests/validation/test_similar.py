@@ -13,7 +13,7 @@ import pytest
 from usage_explore.names import Names
 from usage_explore.query.queries import EventQuery
 from usage_explore.validation import Finding
-from usage_explore.validation.similar import MIN_SIMILAR, Similar, brief, similar
+from usage_explore.validation.similar import MIN_SIMILAR, Similar, brief, fitting, similar
 
 SINCE = datetime(2026, 9, 1, tzinfo=UTC)
 BIG = Decimal("12345678901234567890.000000000000001")
@@ -108,3 +108,50 @@ def test_the_sentence_names_customers_and_a_copy_all_of_them(ids: bool) -> None:
 )
 def test_a_list_repeats_neither_the_share_nor_the_other_checks(sentence: str, short: str) -> None:
     assert brief(sentence) == short
+
+
+DUPLICATES = (
+    f"596 events of customer {UUID(int=7)}, audio, batch_jobs and 1,010 more, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: "
+    "their idempotency keys had arrived before with the same content: sent twice, billed twice; 4.8 % of all events."
+)
+SPIKE = (
+    f"audio of customer {UUID(int=7)} spiked, 28–29 Oct 2026: farthest 28 Oct 2026, with a quantity of 313,556.98 "
+    "against about 5,413 expected, in a band from 0 to 23,900; images, tokens and 4 more moved with it."
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "most", "short"),
+    [
+        (
+            DUPLICATES,
+            170,
+            "596 events of customer A; b: c, 1,012 metrics, 1 Oct 2026 08:00–20:00: their idempotency keys had arrived "
+            "before with the same content: sent twice, billed twice.",
+        ),
+        (
+            DUPLICATES,
+            150,
+            "596 events of customer A; b: c, 1,012 metrics, 1 Oct 2026 08:00–20:00: their idempotency keys had arrived "
+            "before with the same content.",
+        ),
+        (DUPLICATES, 100, "596 events of customer A; b: c, 1,012 metrics, 1 Oct 2026 08:00–20:00."),
+        (
+            SPIKE,
+            170,
+            "audio of customer A; b: c spiked, 28–29 Oct 2026: farthest 28 Oct 2026, with a quantity of 313,556.98 "
+            "against about 5,413 expected.",
+        ),
+        (SPIKE, 20, "audio of customer A…"),
+    ],
+)
+def test_a_row_has_a_whole_sentence_and_whole_names(sentence: str, most: int, short: str) -> None:
+    names = Names({("customer", str(UUID(int=7))): "A; b: c"})
+    said = fitting(sentence, most, names, {"audio", "batch_jobs", "images", "tokens"})
+    assert said == short
+    assert len(said) <= most
+
+
+def test_only_lists_of_metrics_are_counted() -> None:
+    sentence = f"9 events of a, b and 2 more, 1 Oct 2026: {'long ' * 40}."
+    assert fitting(sentence, 60, Names({}), {"a"}) == "9 events of a, b and 2 more, 1 Oct 2026."

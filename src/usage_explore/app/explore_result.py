@@ -41,6 +41,12 @@ from usage_explore.store.display import ChartKind, Order, Span
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""
 
+_HOVER = {"type": "point", "fields": ["series"], "on": "pointerover", "clear": "pointerout"}
+"""The selection of the series under the pointer."""
+
+_DIMMED = 0.3
+"""Opacity of the other series."""
+
 _MAX_EXACT_DIGITS = 13  # longer totals are rounded
 _MAX_SHAPE_POINTS = 200  # the newest buckets
 _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 154, 72, 120
@@ -124,8 +130,11 @@ def _spec(
     dark: bool,
     frequent: tuple[str, ...],
 ) -> dict[str, Any]:
-    """The chart without its legend, which is the ranking, and without the selection that needs it."""
+    """The chart without its legend, which is the ranking; a series under the pointer dims the others."""
     spec = charts.spec(_answer, kind=kind, dark=dark, frequent=frequent)
+    pick = next(param for param in spec["params"] if param["name"] == "pick")
+    # a selection that the page does not ask for stays in the browser
+    hover = {"name": "hover", "select": _HOVER, "views": pick["views"]} if _has_series(spec, pick["views"]) else None
     for layer in spec["layer"]:
         encoding = layer.get("encoding", {})
         for channel in ("color", "stroke", "shape"):
@@ -133,8 +142,17 @@ def _spec(
                 encoding[channel]["legend"] = None
         if encoding.get("opacity", {}).get("condition", {}).get("param") == "legend":
             del encoding["opacity"]
-    spec["params"] = [param for param in spec["params"] if param["name"] != "legend"]
+            if hover:
+                encoding["opacity"] = {"value": _DIMMED, "condition": {"param": "hover", "value": 1}}
+    spec["params"] = [*(param for param in spec["params"] if param["name"] != "legend"), *([hover] if hover else [])]
     return spec
+
+
+def _has_series(spec: dict[str, Any], views: Sequence[str]) -> bool:
+    """Whether the marks under the pointer are those of single series, of which there are several."""
+    (layer,) = [layer for layer in spec["layer"] if layer.get("name") in views]
+    domain = layer["encoding"].get("color", {}).get("scale", {}).get("domain", ())
+    return layer["data"].get("name") == "points" and len(domain) > 1
 
 
 def _shown(
@@ -433,6 +451,11 @@ def ranking(
         height="auto" if len(rows) <= 14 else 520,
         alt=f"{name} ranked {_ORDERS[view.order]}",
     )
+    if parts_of_other:
+        st.caption(
+            f"□ {'is' if len(parts_of_other) == 1 else 'are'} in Other, too, which counts "
+            f"{'it' if len(parts_of_other) == 1 else 'them'}: shown because of the change."
+        )
     key = follow("order", view.order)
     st.segmented_control(
         "Ranked by",

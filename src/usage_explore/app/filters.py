@@ -33,7 +33,7 @@ FROM, UP_TO = "from", "up to, not included"
 WindowView = ExploreView | ValidateView | CustomerView
 """A view whose query has a window in its own time zone."""
 
-_POPOVER, _FIELD, _PROBLEM = "add_filter", "filter_field", "filter_problem"
+_POPOVER, _EDITS, _FIELD, _PROBLEM = "add_filter", "filter_edits", "filter_field", "filter_problem"
 _QUANTITY, _ARRIVED, _MISSING = "quantity", "arrived", "missing"
 _OWN_FIELDS = {_QUANTITY: "quantity", _ARRIVED: "arrived", "id": "event id", "idempotency_key": "idempotency key"}
 """Fields of single events, which cannot be grouped by, and their labels."""
@@ -54,7 +54,7 @@ def chips(view: View, source: Source) -> None:
     """Draw the picker, which so keeps its place, then a chip per filter, removed by a click, and a reset."""
     query, names = view.query, source.names(view.query)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
-        popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_POPOVER, on_change="rerun")
+        popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_popover_key(), on_change="rerun")
         if popover.open:
             with popover:
                 _picker(view, source)
@@ -74,16 +74,15 @@ def chips(view: View, source: Source) -> None:
                 ),
                 on_click=lambda item=item: go(view, lambda: view.with_query(query_edits.without_filter(query, item))),
             )
-            if item.values:
-                st.button(
-                    "",
-                    key=f"edit {item.group} {item.test}",
-                    icon=":material/edit:",
-                    type="tertiary",
-                    help=markdown.plain(f"Edit the filter on {group_label(item.group)}"),
-                    on_click=_edit,
-                    args=(item,),
-                )
+            st.button(
+                "",
+                key=f"edit {item.group} {item.test}",
+                icon=":material/edit:",
+                type="tertiary",
+                help=markdown.plain(f"Edit the filter on {group_label(item.group)}"),
+                on_click=_edit,
+                args=(item,),
+            )
         if query.as_of:
             known = formatting.timestamp(query.as_of, ZoneInfo(view.timezone))
             st.button(
@@ -282,7 +281,7 @@ def _fields(fields: Sequence[str], chosen: str | None) -> None:
         placeholder="Search a field",
         none="No field has this in its name.",
         current=chosen,
-        act=lambda ids, *_: _choose(ids[0]),
+        act=lambda ids, _: _choose(ids[0]),
     )
 
 
@@ -313,39 +312,39 @@ def _values(view: View, source: Source, group: str) -> None:
         return
     action, present = query_edits.values_of(view.query, group)
     counts: dict[str, int | None] = {choice.value: choice.events for choice in choices}
-    counts |= {value: None for value in present if value not in counts}
+    counts |= {value: None for value in present if value is not None and value not in counts}
     names = Names({(kind_of(group), choice.value): choice.name for choice in choices if choice.name})
-    rows = [_row(group, value, events, names) for value, events in counts.items()]
+    is_id = group in ID_COLUMNS
+    rows = [_row(group, value, events, names, alone=is_id) for value, events in counts.items()]
     if group not in _ALWAYS_PRESENT:
         missing, number = f"without {group_label(group)}", source.missing(group, within)
         title = f"Events {missing}" if number is None else f"{formatting.counted(number, 'event')} {missing}"
         count = "" if number is None else f"{number:,}"
-        rows.append(picker.Choice(_MISSING, "(missing)", title, f"(missing) {missing}", count, tickable=False))
-    is_id = group in ID_COLUMNS
+        rows.append(picker.Choice(_MISSING, "(missing)", title, f"(missing) {missing}", count, alone=True))
     picker.draw(
         rows,
         key=f"filter_values {group}",
         label=f"Values of {group_label(group)}",
         placeholder="Search, or type part of a name or id" if is_id else "Search, or type a value",
         none="No event here has one.",
-        act=lambda ids, action, ticked: _add(view, group, ids, action, ticked),
-        typed=lambda text, action: _add_typed(view, source, group, text, action),
+        act=lambda ids, action: _tick(view, group, ids, action),
         field=group,
-        single=is_id,
-        ticked=[f"={value}" for value in present],
+        typable=True,
+        searched=(lambda text, action: _add_searched(view, source, group, text, action)) if is_id else None,
+        ticked=[_MISSING if value is None else f"={value}" for value in present],
         action=action,
         refused=_PROBLEM in st.session_state or "notice" in st.session_state,  # a link that would be too long
     )
 
 
-def _row(group: str, value: str, events: int | None, names: Names) -> picker.Choice:
+def _row(group: str, value: str, events: int | None, names: Names, alone: bool) -> picker.Choice:
     """A value in the picker, whose search looks into its name and its id."""
     name = names.known(group, value) or query_edits.named_value(value)
     count = "" if events is None else f"{events:,}"
     title = name if name == value else f"{name} ({value})"
     if events is not None:
         title = f"{title}: {formatting.counted(events, 'event')}"
-    return picker.Choice(f"={value}", name, title, f"{name} {value}", count)
+    return picker.Choice(f"={value}", name, title, f"{name} {value}", count, alone)
 
 
 def _searched(group: str, text: str, source: Source) -> tuple[str | None, str]:
@@ -404,45 +403,48 @@ def _input_key(name: str, query: Query) -> str:
 
 
 def _edit(item: Filter) -> None:
-    """Open the picker with a filter's field."""
+    """Open the picker with a filter's field.
+
+    As a new popover: a browser that has just closed the old one, by this same click or in a run that this click
+    interrupts, would not learn that it is open again, because what the page sends has not changed.
+    """
     bounds = {name: field for field, names in _BOUNDS.items() for name in names}
     _choose(bounds.get(item.group, item.group))
-    st.session_state[_POPOVER] = True
+    st.session_state[_EDITS] = st.session_state.get(_EDITS, 0) + 1
+    st.session_state[_popover_key()] = True
 
 
-def _add(view: View, group: str, ids: Sequence[str], action: Action, ticked: bool = False) -> None:
-    """Filter to the picked values, or to the events without them.
+def _popover_key() -> str:
+    """The key of the picker's popover: another one after each click on a chip's pencil."""
+    return f"{_POPOVER} {st.session_state.get(_EDITS, 0)}"
 
-    The ticked ones replace those of the filter, and the picker stays open.
-    """
-    values = [None if id_ == _MISSING else id_.removeprefix("=") for id_ in ids]
-    if ticked:
-        chosen, view = tuple(value for value in values if value is not None), latest(view)
-        _applied(view, lambda: query_edits.with_values(view.query, group, chosen, action), is_done=False)
+
+def _tick(view: View, group: str, ids: Sequence[str], action: Action) -> None:
+    """Filter to the ticked values, which replace those of the filter, or to the events without them."""
+    values = tuple(None if id_ == _MISSING else id_.removeprefix("=") for id_ in ids)
+    view = latest(view)
+    _applied(view, lambda: query_edits.with_values(view.query, group, values, action))
+
+
+def _add_searched(view: View, source: Source, group: str, text: str, action: Action) -> None:
+    """Filter to an id by a part of its name, or exclude it beside those that are excluded."""
+    value, problem = _searched(group, text, source)
+    if value is None:
+        st.session_state[_PROBLEM] = problem
         return
-    edit = query_edits.only if action == "only" else query_edits.without_value
-    _applied(view, lambda: edit(view.query, group, values[0]))
+    view = latest(view)
+    current, present = query_edits.values_of(view.query, group)
+    others = present if (action, current) == ("not", "not") else ()
+    values = tuple(dict.fromkeys((*others, value)))
+    _applied(view, lambda: query_edits.with_values(view.query, group, values, action))
 
 
-def _add_typed(view: View, source: Source, group: str, text: str, action: Action) -> None:
-    """Filter to a value that was typed, or to the events without it; to an id by a part of its name."""
-    value: str | None = text
-    if group in ID_COLUMNS:
-        value, st.session_state[_PROBLEM] = _searched(group, text, source)
-    if value is not None:
-        _add(view, group, [f"={value}"], action)
-
-
-def _applied(view: View, edited: Callable[[], Query], is_done: bool = True) -> None:
-    """Show the edited query, and close the picker if that is all; if it is invalid, the picker says why."""
+def _applied(view: View, edited: Callable[[], Query]) -> None:
+    """Show the edited query; if it is invalid, the picker, which stays open, says why."""
     try:
         query = edited()
     except QueryError as error:
         st.session_state[_PROBLEM] = str(error)
         return
-    if is_done:
-        _choose(None)
-        st.session_state[_POPOVER] = False
-    else:
-        st.session_state.pop(_PROBLEM, None)
+    st.session_state.pop(_PROBLEM, None)
     go(view, lambda: view.with_query(query))

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import cache, markdown, recent_links, saved_views, share_menu, sign_in
+from usage_explore.app import cache, markdown, recent_links, saved_views, share_menu, sign_in, zone_change
 from usage_explore.app.cache import Source
 from usage_explore.app.load import permission
 from usage_explore.app.navigation import (
@@ -72,7 +72,7 @@ def header(
             "Time zone",
             timezones(),
             key=key,
-            on_change=changed(key, view, view.in_timezone),
+            on_change=lambda: zone_change.change_zone(view, st.session_state[key], source.now),
             label_visibility="collapsed",
             width=170,
             help="All bucket edges and all times on the page follow this zone.",
@@ -87,6 +87,7 @@ def header(
             with st.popover("Share", icon=":material/share:", key="share"):
                 share_menu.menu(view, pinned(), source)
         sign_in.account()
+    zone_change.draw(view)
     if not isinstance(view, HomeView):
         saved_views.opened(view, source)
     saved_views.undo(source)

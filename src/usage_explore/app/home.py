@@ -33,7 +33,7 @@ def draw(pages: Pages) -> None:
     with left:
         with shown():
             _views(pages, view, source)
-        _recent(pages, view)
+        _recent(pages, view, source)
     with right, shown():
         _data(pages, view, source)
 
@@ -96,17 +96,19 @@ def _view(pages: Pages, view: HomeView, source: Source, saved: SavedView) -> Non
             st.markdown("  \n".join(lines))
 
 
-def _recent(pages: Pages, view: HomeView) -> None:
+def _recent(pages: Pages, view: HomeView, source: Source) -> None:
     """The links of the organization that were opened in this session."""
     links = [link for link in recent_links.links() if link.organization_id == view.query.organization_id]
     if not links:
         return
+    names = source.names_of(key for link in links for key in link.ids)
     st.subheader("Opened last", anchor=False)
     with st.container(gap=None):
         for link in links:
+            text = formatting.short_ids(names.in_text(link.text))
             st.page_link(
                 getattr(pages, link.page),
-                label=f":gray[{link.page.capitalize()}] {markdown.plain(formatting.short_ids(link.text))}",
+                label=f":gray[{link.page.capitalize()}] {markdown.plain(text)}",
                 query_params=link.params,
             )
     st.caption("Of this session only; a saved view stays.")

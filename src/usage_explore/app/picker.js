@@ -19,35 +19,39 @@ export default function (component) {
     state.ticked = new Set(drawn.ids)
     if (drawn.ids.length) state.action = drawn.action
   }
-  const act = (ids, action, ticked = false) => setTriggerValue("act", { ids, action, ticked })
-  const typed = (action) => setTriggerValue("typed", { text: state.text.trim(), action })
+  const act = (ids, action) => setTriggerValue("act", { ids, action })
+  const rowOf = (id) => data.rows.find((row) => row.id === id)
+  const isAlone = (id) => Boolean(rowOf(id)?.alone)
   const send = () => {
     const ids = [...state.ticked].sort()
     state.sent.push(spelled({ ids, action: state.action }))
-    act(ids, state.action, true)
-    for (const box of list.querySelectorAll("input")) box.checked = state.ticked.has(box.value)
-    drawFoot()
+    act(ids, state.action)
+    drawTicks()
   }
-  const tick = (id, on) => {
-    if (on && data.single && state.action === "only") state.ticked.clear()
+  const tick = (id, on, action = state.action) => {
+    if (action !== state.action) state.ticked.clear()
+    state.action = action
+    if (on && action === "only") {
+      for (const other of state.ticked) if (isAlone(id) || isAlone(other)) state.ticked.delete(other)
+    }
     on ? state.ticked.add(id) : state.ticked.delete(id)
     send()
   }
+  const isTicked = (id, action = state.action) => state.action === action && state.ticked.has(id)
 
   const input = element("input", { type: "search", class: "search", "aria-label": data.label, placeholder: data.placeholder, autocomplete: "off", spellcheck: "false" })
   const list = element("ul", { "aria-label": data.label })
   const foot = element("div", { class: "foot", role: "group", "aria-label": "Ticked values" })
-  const buttons = () => [...list.querySelectorAll("button.name")]
+  const targets = () => [...list.querySelectorAll("input, button.name")]
 
+  // a value's whole row ticks it, but for the button at its end
   const line = (row) => {
-    const name = element("button", { class: "name", type: "button", title: row.title, "aria-label": data.field ? `Only ${row.name}` : row.name, "aria-current": row.id === data.current ? "true" : null, onclick: () => act([row.id], "only") }, row.name)
-    const made = element("li")
-    if (data.multiple && row.tickable) {
-      made.append(element("input", { type: "checkbox", value: row.id, "aria-label": `Choose ${row.name}`, checked: state.ticked.has(row.id), onchange: (event) => tick(row.id, event.target.checked) }))
-    } else if (data.multiple) made.append(element("span", { class: "box" }))
-    made.append(name, element("span", { class: "count" }, row.count))
-    if (data.field) made.append(element("button", { class: "not", type: "button", title: `Not ${row.name}`, "aria-label": `Not ${row.name}`, onclick: () => act([row.id], "not") }, NOT))
-    return made
+    if (!data.field) {
+      return element("li", {}, element("button", { class: "name", type: "button", title: row.title, "aria-label": row.name, "aria-current": row.id === data.current ? "true" : null, onclick: () => act([row.id], "only") }, row.name))
+    }
+    const box = element("input", { type: "checkbox", value: row.id, "aria-label": `Choose ${row.name}`, onchange: (event) => tick(row.id, event.target.checked) })
+    const not = element("button", { class: "not", type: "button", value: row.id, title: `Not ${row.name}`, "aria-label": `Not ${row.name}`, onclick: () => tick(row.id, !isTicked(row.id, "not"), "not") }, NOT)
+    return element("li", {}, element("label", { title: row.title }, box, element("span", { class: "name" }, row.name), element("span", { class: "count" }, row.count)), not)
   }
 
   const drawList = () => {
@@ -59,19 +63,22 @@ export default function (component) {
     if (!matching.length && !(text && data.typable)) list.append(element("li", { class: "note" }, data.none))
     if (text && data.typable && !matching.some((row) => row.id === `=${state.text.trim()}`)) {
       const written = state.text.trim()
-      const use = element("button", { class: "name", type: "button", onclick: () => typed("only") }, `Only “${written}”`)
-      list.append(element("li", {}, ...(data.multiple ? [element("span", { class: "box" })] : []), use, element("button", { class: "not", type: "button", title: `Not “${written}”`, "aria-label": `Not “${written}”`, onclick: () => typed("not") }, NOT)))
+      const use = (action) => (data.searched ? setTriggerValue("typed", { text: written, action }) : tick(`=${written}`, true, action))
+      list.append(element("li", {}, element("button", { class: "name", type: "button", onclick: () => use("only") }, `Only “${written}”`), element("button", { class: "not", type: "button", title: `Not “${written}”`, "aria-label": `Not “${written}”`, onclick: () => use("not") }, NOT)))
     }
-    return matching
+    drawTicks()
   }
 
-  const drawFoot = () => {
+  const drawTicks = () => {
+    root.dataset.action = state.action
+    for (const box of list.querySelectorAll("input")) box.checked = state.ticked.has(box.value)
+    for (const not of list.querySelectorAll(".not[value]")) not.setAttribute("aria-pressed", String(isTicked(not.value, "not")))
     const number = state.ticked.size
-    foot.hidden = !data.multiple
+    foot.hidden = !data.field
     const choice = (action, text) => element("button", {
       class: "choice", type: "button", "aria-pressed": String(state.action === action),
-      disabled: action === "only" && data.single && number > 1 ? "" : null,
-      onclick: () => { state.action = action; number ? send() : drawFoot(); foot.querySelector("[aria-pressed=true]").focus() },
+      disabled: action === "only" && number > 1 && [...state.ticked].some(isAlone) ? "" : null,
+      onclick: () => { state.action = action; number ? send() : drawTicks(); foot.querySelector("[aria-pressed=true]").focus() },
     }, text)
     foot.replaceChildren(choice("only", "Only ticked"), choice("not", "Not ticked"),
       ...(number ? [element("button", { class: "clear", type: "button", onclick: () => { state.ticked.clear(); send(); input.focus() } }, `Untick ${number.toLocaleString("en")}`)] : []))
@@ -80,13 +87,14 @@ export default function (component) {
   input.value = state.text
   input.oninput = () => { state.text = input.value; drawList() }
   input.onkeydown = (event) => {
-    if (event.key === "ArrowDown") { buttons()[0]?.focus(); event.preventDefault() }
-    if (event.key === "Enter" && state.text.trim()) buttons()[0]?.click()
+    if (event.key === "ArrowDown") { targets()[0]?.focus(); event.preventDefault() }
+    if (event.key === "Enter" && state.text.trim()) targets()[0]?.click()
   }
   list.onkeydown = (event) => {
+    if (event.key === "Enter" && event.target.type === "checkbox") event.target.click()
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
-    if (!step || !event.target.classList.contains("name")) return
-    const all = buttons()
+    const all = targets()
+    if (!step || !all.includes(event.target)) return
     const next = all[all.indexOf(event.target) + step]
     ;(next ?? (step < 0 ? input : event.target)).focus()
     event.preventDefault()
@@ -96,7 +104,6 @@ export default function (component) {
   const top = root.querySelector("ul")?.scrollTop ?? 0
   root.replaceChildren(input, list, foot)
   drawList()
-  drawFoot()
   if (!isNew) list.scrollTop = top
   const again = isNew ? input : focused && [...root.querySelectorAll("input, button")].find((one) => (one.getAttribute("aria-label") ?? one.textContent) === name)
   if (again) again.focus({ preventScroll: true })

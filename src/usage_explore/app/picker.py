@@ -1,7 +1,7 @@
-"""The component of the filter picker: a searchable list of rows to pick from, several at once with the boxes.
+"""The component of the filter picker: a searchable list of rows to pick from, values several at once.
 
-The search works in the browser, without a run of the page; `draw` calls back for what is picked. Boxes take effect one
-by one, and stay ticked while the page follows.
+The search works in the browser, without a run of the page; `draw` calls back for what is picked. Ticks take effect one
+by one, and stay while the page follows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from usage_explore.app.query_edits import Action
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A row: the search looks into `find`, `count` is the text at the right, `tickable` ones have boxes."""
+    """A row: the search looks into `find`, `count` is the text at the right.
+
+    A value that is `alone` cannot be chosen together with others, but can be excluded with them.
+    """
 
     id: str
     name: str
     title: str
     find: str
     count: str = ""
-    tickable: bool = True
+    alone: bool = False
 
 
 def draw(
@@ -33,26 +36,27 @@ def draw(
     label: str,
     placeholder: str,
     none: str,
-    act: Callable[[Sequence[str], Action, bool], None],
-    typed: Callable[[str, Action], None] | None = None,
+    act: Callable[[Sequence[str], Action], None],
     field: str = "",
-    single: bool = False,
+    typable: bool = False,
+    searched: Callable[[str, Action], None] | None = None,
     ticked: Sequence[str] = (),
     action: Action = "only",
     refused: bool = False,
     current: str | None = None,
 ) -> None:
-    """Draw the list. `act(ids, action, ticked)` is called for a row, or for all ticked ones after each tick.
+    """Draw the list. `act(ids, action)` is called for a field, or for all ticked values after each change of them.
 
-    The rows are values of a `field`, with boxes and the buttons "not", or without one fields to choose, of which
-    `current` is chosen. The `ticked` ones are those that the page is filtered to, or by `action` "not" the ones that it
-    is without. A `single` field has "only" for one value at a time. `refused` says that the last ticks did not take
-    effect. `typed(text, action)` is called for text. `none` is shown without a row.
+    The rows are values of a `field`, or without one fields to choose, of which `current` is chosen. The `ticked` ones
+    are those that the page is filtered to, or by `action` "not" the ones that it is without. `refused` says that the
+    last ticks did not take effect. If it is `typable`, a text that is no row can be ticked, too, under the id "=text";
+    `searched(text, action)` is called for it instead, if the text may be a part of a name. `none` is shown without a
+    row.
     """
 
-    def write(event: Any) -> None:
-        if typed is not None:
-            typed(event["text"], event["action"])
+    def search(event: Any) -> None:
+        if searched is not None:
+            searched(event["text"], event["action"])
 
     component("picker")(
         key=key,
@@ -63,14 +67,13 @@ def draw(
             "placeholder": placeholder,
             "none": none,
             "field": field,
-            "multiple": bool(field),
-            "single": single,
-            "typable": typed is not None,
+            "typable": typable,
+            "searched": searched is not None,
             "ticked": list(ticked),
             "action": action,
             "refused": refused,
             "current": current,
         },
-        on_act_change=clicked(key, "act", lambda event: act(event["ids"], event["action"], event["ticked"])),
-        on_typed_change=clicked(key, "typed", write),
+        on_act_change=clicked(key, "act", lambda event: act(event["ids"], event["action"])),
+        on_typed_change=clicked(key, "typed", search),
     )

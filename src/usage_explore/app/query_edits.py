@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
+from usage_explore.errors import Fault, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.base import EventFilters, Query, Windowed
@@ -183,27 +184,35 @@ def without_value(query: _Q, group: str, value: str | None) -> _Q:
     return with_filter(query, Filter(group, "is not", tuple(dict.fromkeys((*excluded, value)))))
 
 
-def values_of(query: Query, group: str) -> tuple[Action, tuple[str, ...]]:
-    """The values of the query's filter on a group, "only" those or "not" those; of both filters the first."""
-    by_test = {item.test: item.values for item in filters(query) if item.group == group and item.values}
-    if "is" not in by_test and "is not" in by_test:
-        return "not", by_test["is not"]
-    return "only", by_test.get("is", ())
+def values_of(query: Query, group: str) -> tuple[Action, tuple[str | None, ...]]:
+    """The values of the query's filters on a group, "only" those or "not" those, None for missing; of both "only"."""
+    found: dict[Action, list[str | None]] = {"only": [], "not": []}
+    for item in filters(query):
+        if item.group == group:
+            found["not" if item.test.startswith("is not") else "only"] += item.values or (None,)
+    action: Action = "not" if found["not"] and not found["only"] else "only"
+    return action, tuple(found[action])
 
 
-def with_values(query: _Q, group: str, values: tuple[str, ...], action: Action) -> _Q:
-    """The query for the events with any of the values of the group, or with none of them.
+def with_values(query: _Q, group: str, values: tuple[str | None, ...], action: Action) -> _Q:
+    """The query for the events with any of the values of the group, or with none of them; None is missing.
 
-    They replace the values of the filters on the group; without a value these filters are removed.
+    They replace the filters on the group. Raises `QueryError` for "only" missing ones together with values, as no
+    filter means that.
 
     >>> with_values(EventQuery(exclude={"metric_key": ["a"]}), "metric_key", ("b", "c"), "not").to_params()
     (('not:metric_key', 'b'), ('not:metric_key', 'c'))
     """
-    if not values:
-        return without_filter(without_filter(query, Filter(group, "is")), Filter(group, "is not"))
-    if action == "only":
-        return with_filter(without_group(query, group), Filter(group, "is", values))
-    return with_filter(without_filter(query, Filter(group, "is")), Filter(group, "is not", values))
+    query = without_group(query, group)
+    present = tuple(value for value in values if value is not None)
+    has_missing = None in values
+    if action == "only" and has_missing and present:
+        raise QueryError([Fault(group, "(missing) cannot be chosen together with values, only excluded with them")])
+    if present:
+        query = with_filter(query, Filter(group, "is" if action == "only" else "is not", present))
+    if has_missing:
+        query = with_filter(query, Filter(group, "is missing" if action == "only" else "is not missing"))
+    return query
 
 
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:

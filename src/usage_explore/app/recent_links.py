@@ -9,6 +9,7 @@ import streamlit as st
 
 from usage_explore.app.navigation import View, fits
 from usage_explore.app.page_state import EventsView, HomeView, Pairs
+from usage_explore.query.base import filtered_ids
 from usage_explore.query.describe import describe
 
 MAX_RECENT_LINKS = 8
@@ -18,12 +19,16 @@ _LINKS = "recent_links"
 
 
 class RecentLink(NamedTuple):
-    """A link that was opened: the page's path, the view in words without names, and its URL parameters."""
+    """A link that was opened: the page's path, the view in words without names, and its URL parameters.
+
+    `ids` are the (column, id) in its filters, for their names.
+    """
 
     page: str
     text: str
     organization_id: UUID | None
     params: Pairs
+    ids: tuple[tuple[str, str], ...] = ()
 
 
 def remember(view: View) -> None:
@@ -32,7 +37,11 @@ def remember(view: View) -> None:
         return
     query = view.query.replace(cursor=None) if isinstance(view, EventsView) else view.query
     link = RecentLink(
-        view.path or "explore", describe(query, whole_seconds=True), query.organization_id, view.to_params()
+        view.path or "explore",
+        describe(query, whole_seconds=True),
+        query.organization_id,
+        view.to_params(),
+        tuple(filtered_ids(query)),
     )
     others = [other for other in links() if other[:3] != link[:3]]
     st.session_state[_LINKS] = [link, *others][:MAX_RECENT_LINKS]

@@ -98,7 +98,7 @@ def opened(view: View, source: Source) -> None:
                     key="view_pinned",
                     type="tertiary",
                     on_click=lambda: write_url(one.pairs(pinned=True)),
-                    help="The numbers as they were known when the view was saved",
+                    help=markdown.plain(f"The numbers {_known_words(one, ZoneInfo(view.timezone))}"),
                 )
             elif pinned and one.pinned != one.params:
                 st.button("Now", key="view_live", type="tertiary", on_click=lambda: write_url(one.pairs()))
@@ -160,15 +160,21 @@ def link(pages: Pages, view: View, saved: SavedView, *, pinned: bool = False, la
 def saved_words(saved: SavedView, zone: ZoneInfo) -> str:
     """When a view was saved, and by whom: "saved 5 Nov 2026 14:30 by ana@example.com"."""
     author = "" if saved.author == LOCAL_AUTHOR else f" by {formatting.data_value(saved.author)}"
-    return f"saved {_minute(saved.saved_at, zone)}{author}"
+    return f"saved {formatting.minute(saved.saved_at.astimezone(zone))}{author}"
+
+
+def _known_words(saved: SavedView, zone: ZoneInfo) -> str:
+    """As of when the view's numbers were saved, which is the settle time before: "as known at 14:25"."""
+    return f"as known at {formatting.minute(saved.as_of.astimezone(zone), saved.saved_at.astimezone(zone))}"
 
 
 def since_saved(
     saved: SavedView, now: Headline | None, clock: datetime, zone: ZoneInfo, pinned: bool = False
 ) -> tuple[str, str]:
-    """The headline number when the view was saved against now, in a sentence, and both numbers exact.
+    """The headline number that was saved against the one now, in a sentence, and both numbers exact.
 
-    `now` is None if it could not be computed. A moved window, and one that was not over, are named.
+    `now` is as of `clock`, None if it could not be computed. Both say as of when they are: what arrived in the minutes
+    before the view was saved is in neither. A moved window, and one that was not over, are named.
     """
     words = _sentence_case(saved_words(saved, zone))
     if saved.total is None:
@@ -177,7 +183,7 @@ def since_saved(
     unit = _unit(query, saved)
     then_days, now_days = _days(then_query, clock, zone), _days(then_query if pinned else query, clock, zone)
     is_moved = then_days != now_days
-    then = f"{formatting.short(saved.total)} {unit} then"
+    then = f"{formatting.short(saved.total)} {unit} {_known_words(saved, zone)}"
     if is_moved:
         then += f" ({then_days})"
     elif isinstance(then_query, Windowed) and then_query.span[1] > saved.saved_at:
@@ -187,9 +193,13 @@ def since_saved(
     if now is None or now.total is None or now.currency != saved.currency:
         return f"{words}: {then}; no number to compare it with now.", f"{exactly}."
     exactly += f"; now exactly {formatting.exact(now.total)}."
+    where = f"as of {formatting.minute(clock.astimezone(zone), saved.saved_at.astimezone(zone))}"
     if now.total == saved.total and not is_moved:
-        return f"{words}: {then}, unchanged since.", exactly
-    where = "in the same window as known now" if pinned else f"now ({now_days})" if is_moved else "now"
+        return f"{words}: {then}, the same {where}.", exactly
+    if is_moved:
+        where += f" ({now_days})"
+    elif pinned:
+        where = f"in the same window {where}"
     ratio = Change(now.total, saved.total).ratio
     change = "" if ratio is None else f", {formatting.typographic(formatting.change(ratio))}"
     return f"{words}: {then}, {formatting.short(now.total)} {where}{change}.", exactly
@@ -220,10 +230,6 @@ def _days(query: Query, clock: datetime, zone: ZoneInfo) -> str:
     since, until = (edge.astimezone(zone) for edge in query.resolve(clock).span)
     first, last = since.date(), (until - timedelta.resolution).date()
     return formatting.span(*(datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1))))
-
-
-def _minute(moment: datetime, zone: ZoneInfo) -> str:
-    return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
 
 
 def _since_saved(saved: SavedView, source: Source, zone: ZoneInfo, pinned: bool) -> tuple[str, str]:

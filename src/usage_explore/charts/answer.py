@@ -279,7 +279,7 @@ def _empty(answer: AggregateData, look: Palette, interactive: bool) -> list[alt.
     place = alt.X("start:Q", **style.time_axis(answer))
     frame = alt.Chart(alt.InlineData(values=[edges])).mark_rect(opacity=0).encode(x=place, x2="end:Q")
     if interactive:
-        frame = frame.add_params(*layers.selections(), alt.selection_point(name="legend", fields=["series"]))
+        frame = frame.add_params(*layers.selections(look), alt.selection_point(name="legend", fields=["series"]))
     text = (
         alt.Chart(alt.InlineData(values=[{"text": labels.NO_EVENTS}]))
         .mark_text(fontSize=15, color=look.soft, x=alt.ExprRef("width / 2"), y=alt.ExprRef("height / 2"))

@@ -33,6 +33,9 @@ _UNFINISHED_OPACITY, _MISSING_OPACITY = 0.25, 0.3
 _FRAME_SHAPE = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
 """SVG path of the legend symbol of (missing)."""
 
+_RING_WIDTH = 2
+"""Pixels of the outline of what is selected: wider than that of (missing)."""
+
 _DASH = [3, 2]
 """Pixels of dashes and gaps."""
 
@@ -275,11 +278,19 @@ def highlight() -> alt.Parameter:
     return alt.selection_point(name="legend", fields=["series"], bind="legend")
 
 
-def selections() -> tuple[alt.Parameter, ...]:
-    """The selections `pick` and `brush`, for one layer of a chart."""
+def selections(palette: Palette) -> tuple[alt.Parameter, ...]:
+    """The selections `pick` and `brush`, for one layer of a chart.
+
+    The fill of a brush is behind the marks, so a bar as high as the chart would look like its neighbours: its outline,
+    which is before them, has the colour of the text.
+    """
     return (
         alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
-        alt.selection_interval(name="brush", encodings=["x"]),
+        alt.selection_interval(
+            name="brush",
+            encodings=["x"],
+            mark=alt.BrushConfig(fill=palette.text, fillOpacity=0.12, stroke=palette.text, strokeWidth=_RING_WIDTH),
+        ),
     )
 
 
@@ -471,7 +482,9 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
 def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
     picked = {"param": "pick", "empty": False, "value": canvas.palette.text}
     ring = alt.StrokeValue("transparent", condition=picked)
-    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.StrokeWidthValue(1.5)).add_params(*selections())
+    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.StrokeWidthValue(_RING_WIDTH)).add_params(
+        *selections(canvas.palette)
+    )
     return encoded
 
 

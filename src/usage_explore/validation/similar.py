@@ -6,12 +6,12 @@ Only for lists that people read: links, files and reports by machine keep every 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.decimals import total
-from usage_explore.formatting import MAX_LISTED, counted, listed
+from usage_explore.formatting import MAX_LISTED, cents, counted, cut, listed, short_ids
 from usage_explore.names import Names
 from usage_explore.validation.check import Finding, Severity
 
@@ -20,6 +20,9 @@ MIN_SIMILAR = 3
 
 _ALSO_SEEN = re.compile(r" Also seen by: [^.]*\.$")
 _SHARE = re.compile(r"[;,] (?:< )?[\d,.]+ % of (?:the customer's|all) (?!that\b)[^;:,]*?(?=\.$)")
+_AMOUNT = re.compile(r"(?<![\d.,])\d[\d,]*\.\d{3,}(?= [A-Z]{3}\b)")
+_METRICS = re.compile(r"(?P<before>, |; |\buses )(?P<keys>(?:[^\s,:;]+, )*[^\s,:;]+) and (?P<more>\d[\d,]*) more")
+_BAND = re.compile(r", in a band from [^;:]*(?=\.$)")
 _SAME_DAY = re.compile(r"\b(\d{1,2} [A-Z][a-z]{2} \d{4}) (\d\d:\d\d) to \1 (\d\d:\d\d)")
 
 
@@ -97,13 +100,48 @@ class Similar:
 
 def brief(sentence: str) -> str:
     """A finding's sentence for a list that has columns of its share and check: without the final clause of the share
-    and the other checks that saw it, and a span within one day with one date.
+    and the other checks that saw it, a span within one day with one date, and amounts of money to the cent.
 
     >>> brief("9 events, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: sent twice; 4.8 % of all events. Also seen by: shifts.")
     '9 events, 1 Oct 2026 08:00–20:00: sent twice.'
+    >>> brief("3 events cost us 57.2715830446 USD.")
+    '3 events cost us 57.27 USD.'
     """
     text = _ALSO_SEEN.sub("", sentence)
-    return _SAME_DAY.sub(r"\1 \2–\3", _SHARE.sub("", text))
+    text = _SAME_DAY.sub(r"\1 \2–\3", _SHARE.sub("", text))
+    return _AMOUNT.sub(lambda match: cents(Decimal(match[0].replace(",", ""))), text)
+
+
+def fitting(sentence: str, max_characters: int, names: Names, metrics: Collection[str] = ()) -> str:
+    """`brief` with names; if that is too long, shorter but still a whole sentence, if one fits.
+
+    Lists of `metrics` become their number, then the last clauses are left out: before names are put in, so that none is
+    cut. The opened finding has the whole text.
+    """
+    shown = ""
+    for text in _shorter(brief(sentence), metrics):
+        shown = short_ids(names.in_text(text))
+        if len(shown) <= max_characters:
+            return shown
+    return cut(shown, max_characters)
+
+
+def _shorter(text: str, metrics: Collection[str]) -> Iterator[str]:
+    """The sentence, then shorter ones."""
+
+    def number(match: re.Match[str]) -> str:
+        listed_keys = match["keys"].split(", ")
+        if not all(key in metrics for key in listed_keys):
+            return match[0]
+        return f"{match['before']}{counted(len(listed_keys) + int(match['more'].replace(',', '')), 'metric')}"
+
+    yield text
+    text = _METRICS.sub(number, text)
+    yield text
+    for end in ("; ", ": "):
+        while (place := text.rfind(end)) > 0:
+            text = f"{text[:place]}."
+            yield _BAND.sub("", text)
 
 
 def _more(labels: Sequence[str]) -> str:

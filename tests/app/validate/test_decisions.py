@@ -150,7 +150,7 @@ def test_a_dropped_price_book_rates_the_usage_and_is_signed(
     app.button(key="sign_off").click().run()
     (signed,) = store.signoffs()
     assert bool(signed.amounts) == rated
-    assert "nothing changed since" in said(app)
+    assert "; unchanged at " in said(app)
 
 
 def test_a_finding_of_an_earlier_id_is_still_opened_by_its_link(page: Open, store: Store) -> None:

@@ -34,7 +34,7 @@ from usage_explore.validation.checks import duplicates
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
 from usage_explore.validation.review import STATES, Review, Reviewed
-from usage_explore.validation.similar import Similar, brief, similar
+from usage_explore.validation.similar import Similar, fitting, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {
@@ -47,8 +47,8 @@ _NEEDS = {
 """What a check needs to run, by `Check.needs`."""
 
 _ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
-_FINDING, _FINDING_BESIDE = (560, 260), (310, 125)
-"""Width in pixels of the column of sentences, and characters that three lines of it hold; alone, and beside one."""
+_FINDING, _FINDING_BESIDE = (560, 170), (310, 125)
+"""Width in pixels of the column of sentences, and characters of one: two lines alone, three beside an open finding."""
 
 _MAX_FULL_HEIGHT_ROWS = 12
 _MAX_GONE = 50
@@ -183,9 +183,15 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
     titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
     # a copy has the whole ids beside the names
     copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
-    short = [brief(item.sentence(title, names)) for item, title in zip(listed, titles, strict=True)]
-    shown = dict(zip(copied, short, strict=True))
     pixels, most = _FINDING_BESIDE if beside else _FINDING
+    metrics = review.validation.totals.metrics.keys()
+    short = [
+        fitting(item.first.sentence, most, names, metrics)
+        if item.is_one
+        else formatting.cut(item.sentence(title, names), most)
+        for item, title in zip(listed, titles, strict=True)
+    ]
+    shown = dict(zip(copied, short, strict=True))
     columns = {
         grid.RANK: grid.ranks(len(listed)),
         "Severity": grid.texts("Severity", [item.severity for item in listed], _severity, width=90),
@@ -193,7 +199,7 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
         "Finding": grid.texts(
             "Finding",
             copied,
-            lambda text: formatting.cut(formatting.short_ids(shown.get(text, text)), most),
+            lambda text: shown.get(text, text),
             width=pixels,
         ),
         "Affected": grid.ratios(

@@ -50,15 +50,17 @@ def signed_line(source: Source, period: Period) -> None:
         st.caption(markdown.plain(f"Sign-offs cannot be read: {error}"))
         return
     zone = period.zone
-    who = f"Signed off by {formatting.data_value(last.author)}, {_minute(last.signed_at, zone)}"
+    who = f"Signed off by {formatting.data_value(last.author)}, {_signed_words(last, zone)}"
+    until = formatting.minute(changed.now.astimezone(zone), last.signed_at.astimezone(zone))
     if changed:
         words = formatting.typographic(changed.sentence)
         st.warning(
-            f"**{markdown.plain(who)}.** Since then: {markdown.plain(words)}. The tab Sign-off has the corrections.",
+            f"**{markdown.plain(who)}.** Changed by {until}: {markdown.plain(words)}. "
+            "The tab Sign-off has the corrections.",
             icon=":material/difference:",
         )
     else:
-        st.caption(f":material/verified: {markdown.plain(who)}; nothing changed since.")
+        st.caption(f":material/verified: {markdown.plain(who)}; unchanged at {until}.")
 
 
 def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review) -> None:
@@ -80,8 +82,8 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
 def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     """The last sign-off, and what changed since as a table and a file."""
     changed = _changed(source, one)
-    who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_minute(one.signed_at, zone)}"
-    st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}, as of {_minute(one.as_of, zone)}")
+    who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_signed_words(one, zone)}"
+    st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}")
     if one.note:
         st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
     left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
@@ -92,7 +94,8 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
     left = markdown.plain(left)
     if not changed:
-        st.caption(f"{left}Nothing changed in this period since.")
+        until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
+        st.caption(f"{left}Nothing had changed in this period at {until}.")
         return
     if left:
         st.caption(left)
@@ -272,7 +275,13 @@ def _is_of(one: SignOff, period: Period) -> bool:
 
 
 def _minute(moment: datetime, zone: ZoneInfo) -> str:
-    return formatting.date_and_time(moment.astimezone(zone).replace(second=0, microsecond=0))
+    return formatting.minute(moment.astimezone(zone))
+
+
+def _signed_words(one: SignOff, zone: ZoneInfo) -> str:
+    """When it was signed, and as of when: "5 Nov 2026 14:30, as known at 14:25". Changes count from the latter."""
+    signed_at = one.signed_at.astimezone(zone)
+    return f"{formatting.minute(signed_at)}, as known at {formatting.minute(one.as_of.astimezone(zone), signed_at)}"
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
