@@ -261,6 +261,19 @@ def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
     return list(latest.values())
 
 
+def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
+    """The last sign-off of a resolved period with its filters, of sign-offs that are in order, newest first."""
+    key = period_key(period)
+
+    def is_of_it(one: SignOff) -> bool:
+        try:
+            return period_key(signed_period(one)) == key
+        except QueryError:
+            return False
+
+    return next(filter(is_of_it, signed), None)
+
+
 def signed_period(signoff: SignOff) -> Period:
     """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version."""
     return Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
