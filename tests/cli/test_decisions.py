@@ -99,6 +99,10 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     ):
         assert words in html
     assert "nothing changed since" in run("signoffs").stdout
+    assert "of another state" not in html
+    run("validate", *SEPTEMBER, "--check", "duplicates", "--report", str(page), "--json", str(document))
+    assert json.loads(document.read_text())["sign_off"] == content["sign_off"], "a later run says who has signed"
+    assert "This report is of another state than the one that was signed" in page.read_text()
     assert run("signoffs", "--fail-on-changes").exit_code == 0
     late = {"customer_id": LARGE, "quantity": Decimal("2"), "ingested_at": datetime.now(UTC), **COST}
     insert([event(DAY + timedelta(days=day), **late) for day in range(3)])

@@ -85,8 +85,8 @@ def test_init_says_what_it_did(run: Run) -> None:
     events, views = first.output.splitlines()
     assert events in ("Created the table usage_events.", "Created the hypertable usage_events.")
     assert views == (
-        "Created the tables usage_decisions, usage_links, usage_signoffs, usage_validation_runs and usage_views beside"
-        " it, for what people save and decide."
+        "Created the tables usage_decisions, usage_links, usage_prices, usage_signoffs, usage_validation_runs and"
+        " usage_views beside it, for prices and for what people save and decide."
     )
     assert second.output.splitlines() == [events.replace("Created", "Already there:")]
 

@@ -104,6 +104,18 @@ def test_a_faulty_book_changes_nothing(run: Run, tmp_path: Path, events_database
         assert stored.source == "public.usage_prices"
 
 
+def test_init_makes_the_table_that_prices_are_read_from(
+    run: Run, tmp_path: Path, events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    assert "usage_prices" in run("init").stdout
+    assert "usage_prices" not in run("init").stdout, "it is there"
+    with connect(events_database_url, ORGANIZATION) as store:
+        assert store.prices() is None, "an empty table is no book"
+    run("prices", "load", book(tmp_path), *OWN)
+    with connect(events_database_url, ORGANIZATION) as store:
+        assert store.prices() is not None
+
+
 def test_a_table_of_other_columns_is_left_alone(run: Run, tmp_path: Path, events_connection: ddl.Connection) -> None:
     events_connection.execute("CREATE TABLE usage_prices (id integer)")
     events_connection.commit()

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -26,7 +26,8 @@ from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
-from usage_explore.validation import Finding, Validation
+from usage_explore.validation import Finding, Validation, signed_usage
+from usage_explore.validation.signed_usage import Changes
 
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
 SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")
@@ -327,7 +328,7 @@ def test_a_sign_off_says_what_changed_since(store: Store, insert: Insert, events
     events_connection.commit()
     changes = store.changes_since(signed)
     assert changes.sentence == (
-        "+3 events, +0.42 USD, arrived late; -120 events, changed or removed after the sign-off"
+        "+3 events, +0.42 USD, arrived late; -120 events, changed or removed after the sign-off; changed on 15 Sep 2026"
     )
     removed = changes.frame[changes.frame["reason"] == "changed or removed"]
     assert list(removed["correction"]) == ["credit"]
@@ -346,6 +347,91 @@ def test_a_changed_quantity_is_said_though_the_count_is_the_same(
     events_connection.commit()
     (row,) = store.changes_since(signed).rows
     assert (row.reason, row.events, row.quantity) == ("changed or removed", 0, 1)
+
+
+EDITS = {
+    "two quantities exchanged": "UPDATE usage_events SET quantity = 3 - quantity WHERE metric_key = 'edited'",
+    "a time moved": "UPDATE usage_events SET timestamp = timestamp + interval '1 second' WHERE metric_key = 'edited'"
+    " AND quantity = 1",
+    "a dimension": """UPDATE usage_events SET dimensions = '{"a": "c"}' WHERE metric_key = 'edited' AND quantity = 1""",
+    "a price": "UPDATE usage_events SET price_key = 'other' WHERE metric_key = 'edited' AND quantity = 1",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_events_with_the_same_sums_are_noticed(
+    store: Store, insert: Insert, events_connection: ddl.Connection, edit: str
+) -> None:
+    insert([event(DAY, quantity=Decimal(number), customer_id=CUSTOMERS[2], metric_key="edited") for number in (1, 2)])
+    signed = store.sign_off(full(store), by="ana")
+    assert not store.changes_since(signed)
+    for line in (*signed.usage, *signed.days):
+        assert line.digest is not None
+    events_connection.execute(EDITS[edit])
+    events_connection.commit()
+    changes = store.changes_since(signed)
+    assert changes
+    assert changes.sentence == (
+        "events edited or exchanged with the same sums in 1 total by customer and metric; changed on 10 Sep 2026"
+    )
+    ((key, row),) = [(row.key, row) for row in changes.rows]
+    assert (key[0], key[1], row.events, row.quantity) == (str(CUSTOMERS[2]), "edited", 0, 0)
+    assert changes.corrections == ()
+    assert list(changes.frame["correction"]) == ["none"]
+    assert changes.to_dict()["changed_days"] == ["2026-09-10"]
+
+
+def test_equal_numbers_are_no_edit_and_late_events_do_not_hide_one(
+    store: Store, insert: Insert, events_connection: ddl.Connection
+) -> None:
+    insert([event(DAY, quantity=Decimal(number), customer_id=CUSTOMERS[2], metric_key="edited") for number in (1, 2)])
+    signed = store.sign_off(full(store), by="ana")
+    events_connection.execute("UPDATE usage_events SET quantity = quantity * 1.00")
+    events_connection.commit()
+    assert not store.changes_since(signed)
+    events_connection.execute(EDITS["two quantities exchanged"])
+    insert([event(DAY, quantity=Decimal(3), customer_id=CUSTOMERS[2], metric_key="edited", ingested_at=store.now())])
+    assert [row.reason for row in store.changes_since(signed).rows] == ["arrived late", "edited"]
+
+
+def test_a_sign_off_of_an_older_version_has_no_hashes_and_says_so(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    signed = store.sign_off(full(store), by="ana")
+    older = replace(signed, usage=tuple(replace(line, digest=None) for line in signed.usage), days=(), hash_probe=None)
+    changes = store.changes_since(older)
+    assert not changes
+    assert changes.content_note == "the sign-off has no hashes of its events"
+    assert "hashes otherwise" in store.changes_since(replace(signed, hash_probe=1)).content_note
+
+
+def test_removed_history_is_named_as_retention(store: Store, events_connection: ddl.Connection) -> None:
+    prices = [{"metric_key": "tokens", "model": "per_unit", "unit_amount": "0.10", "currency": "USD"}]
+    validation = full(store)
+    signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices))
+    boundary = datetime(2026, 9, 13, tzinfo=UTC)
+
+    def changed() -> Changes:
+        with store._transaction(SEPTEMBER) as (connection, _):
+            return signed_usage.changes(connection, store.table, signed, store.now(), boundary)
+
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < %s", [boundary])
+    events_connection.commit()
+    changes = changed()
+    assert not changes, "nothing is to be corrected"
+    assert changes.sentence.startswith("-80 events before 2026-09-13 00:00:00")
+    assert "removed by retention" in changes.sentence
+    assert {row.correction for row in changes.rows} == {"none"}
+    assert "were removed" in changes.amounts_note
+    events_connection.execute(
+        "UPDATE usage_events SET quantity = quantity + 1 WHERE customer_id = %s AND timestamp >= '2026-09-15'",
+        [CUSTOMERS[1]],
+    )
+    events_connection.commit()
+    changes = changed()
+    assert changes
+    assert [row.reason for row in changes.corrections] == ["changed or removed"]
+    assert changes.days == (date(2026, 9, 15),)
 
 
 def test_what_cannot_be_signed(store: Store, events_connection: ddl.Connection) -> None:

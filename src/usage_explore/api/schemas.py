@@ -371,6 +371,7 @@ def _validation() -> Schema:
     named = {f"{kind_of(column)}_name": _NAME_OF_ID for column in ID_COLUMNS}
     finding = _object(
         check=text,
+        kind={**maybe, "description": "Which of the check's kinds of finding it is."},
         also_seen_by={"type": "array", "items": text},
         severity={"type": "string", "enum": ["high", "medium", "low"]},
         sentence=text,

@@ -188,8 +188,7 @@ def _json(changed: Changes | str | None) -> dict[str, object]:
         return {"changes": "superseded by a later sign-off of the period", "rows": []}
     if isinstance(changed, str):
         return {"changes": None, "rows": [], "error": changed}
-    content = changed.to_dict()
-    return {name: content[name] for name in ("counted_at", "changes", "amounts_not_compared", "rows")}
+    return {name: value for name, value in changed.to_dict().items() if name != "sign_off"}
 
 
 def _csv(changed: Sequence[Changes]) -> bytes:
@@ -230,7 +229,8 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
 
 
 def _sentence(changed: Changes) -> str:
-    return f"{changed.sentence}; amounts not compared" if changed.amounts_note else changed.sentence
+    notes = (("amounts", changed.amounts_note), ("content of events", changed.content_note))
+    return "; ".join([changed.sentence, *(f"{what} not compared: {note}" for what, note in notes if note)])
 
 
 def _second(moment: datetime, zone: ZoneInfo) -> str:

@@ -103,7 +103,7 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         if not created:
             migrate_table(connection, settings.table, options, click.echo)
         relation = catalog.relation(connection, settings.table)
-        new_tables = _create_record_tables(connection, settings.table)
+        new_tables = _create_small_tables(connection, settings.table)
     kind = "table"
     if relation is not None and relation.hypertable:
         kind = "hypertable"
@@ -112,20 +112,25 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
     if new_tables:
         tables = f"{'tables' if len(new_tables) > 1 else 'table'} {listed(new_tables, most=len(new_tables))}"
-        click.echo(f"Created the {tables} beside it, for what people save and decide.")
+        click.echo(f"Created the {tables} beside it, for prices and for what people save and decide.")
 
 
-def _create_record_tables(connection: Connection, table_name: str) -> tuple[str, ...]:
-    """Create the tables of records that are missing; none if this role may not: then a file keeps the records."""
+def _create_small_tables(connection: Connection, table_name: str) -> tuple[str, ...]:
+    """Create the tables of records and of prices that are missing; none if this role may not create them.
+
+    Then a file keeps the records, and price books are given as files.
+    """
     from psycopg import errors
 
     from usage_explore.db.schema import events_table
+    from usage_explore.pricing.table import create_table
     from usage_explore.records.places import create_tables
 
     new_tables: tuple[str, ...] = ()
+    events = events_table(table_name)
     try:
         with connection.transaction():
-            new_tables = create_tables(connection, events_table(table_name))
+            new_tables = (*create_tables(connection, events), *create_table(connection, events))
     except errors.InsufficientPrivilege:
         pass
     connection.commit()

@@ -25,6 +25,7 @@ from usage_explore.query.validators import shorten
 
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
+    from usage_explore.records.signoffs import SignOff
     from usage_explore.store import Store
     from usage_explore.validation import Validation
     from usage_explore.validation.review import Review
@@ -178,13 +179,14 @@ def validate(
         signed = None
         if sign_off and by and not fails:
             signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
+        last = signed or (_signed_before(store, validation) if report or json_ else None)
         if report:
             with _progress(1) as show:
                 done = partial(show, "report")
-                page = reports.html(store, validation, reconciled, by=by, progress=done, review=review, signoff=signed)
+                page = reports.html(store, validation, reconciled, by=by, progress=done, review=review, signoff=last)
             parts[report].write_text(page, encoding="utf-8")
         if json_:
-            content = reports.document(validation, reconciled, review, signed)
+            content = reports.document(validation, reconciled, review, last)
             document = json.dumps(content, indent=2, ensure_ascii=False)
         if json_ in parts:
             parts[json_].write_text(document + "\n", encoding="utf-8")
@@ -260,6 +262,17 @@ def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> R
     try:
         return store.rate(validation.period, prices=inputs.get("prices"), wallets=inputs.get("wallets"))
     except ConfigurationError:
+        return None
+
+
+def _signed_before(store: Store, validation: Validation) -> SignOff | None:
+    """The last sign-off of the period and filters; None without one, or where the records cannot be read."""
+    from usage_explore.errors import RecordError
+    from usage_explore.validation.signed_usage import last_signoff
+
+    try:
+        return last_signoff(store.signoffs(), validation.period)
+    except RecordError:  # `_reviewed` has warned of it
         return None
 
 

@@ -75,10 +75,7 @@ def replace_prices(connection: psycopg.Connection[Any], events: Table, organizat
 
     Creates the table if there is none. Raises `TableMismatch` if it does not fit, or may not be written.
     """
-    row = connection.execute(_SCHEMA.encode(), {"events": quoted(events.name, events.schema)}).fetchone()
-    if row is None:
-        raise TableMismatch(f"{events.fullname}: there is no such table; `usage-explore init` creates it")
-    table = prices_table(row[1])
+    table = _beside(connection, events)
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore prices'))")  # one writer at a time
@@ -104,6 +101,15 @@ def replace_prices(connection: psycopg.Connection[Any], events: Table, organizat
     return former
 
 
+def create_table(connection: psycopg.Connection[Any], events: Table) -> tuple[str, ...]:
+    """Create the table of prices beside the events: its name, nothing if a relation of that name exists.
+
+    Raises `TableMismatch` if the events are gone, psycopg's `InsufficientPrivilege` if the role may not create it.
+    """
+    table = _beside(connection, events)
+    return (table.name,) if create_prices_table(connection, table) else ()
+
+
 def create_prices_table(connection: psycopg.Connection[Any], table: Table) -> bool:
     """Create the table of prices; False if a relation of that name exists."""
     name = quoted(table.name, table.schema)
@@ -113,6 +119,14 @@ def create_prices_table(connection: psycopg.Connection[Any], table: Table) -> bo
     connection.execute(str(CreateTable(table).compile(dialect=postgresql.dialect())).encode())  # type: ignore[no-untyped-call]
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(identifier(table), sql.Literal(_COMMENT)))
     return True
+
+
+def _beside(connection: psycopg.Connection[Any], events: Table) -> Table:
+    """The table of prices in the schema of the events. Raises `TableMismatch` if they are gone."""
+    row = connection.execute(_SCHEMA.encode(), {"events": quoted(events.name, events.schema)}).fetchone()
+    if row is None:
+        raise TableMismatch(f"{events.fullname}: there is no such table; `usage-explore init` creates it")
+    return prices_table(row[1])
 
 
 def _schema_of(connection: Connection, events: Table) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,6 +24,9 @@ MAX_SIGNED_LINES = 200_000
 MAX_SIGNOFFS = 10_000
 """Sign-offs of an organization, in each place."""
 
+_AS_JSON = ("usage", "days", "hash_probe", "open", "amounts", "versions")
+"""The arguments of `sign` that are kept as JSON."""
+
 _ONE_MICROSECOND = timedelta(microseconds=1)
 
 Key = tuple[str, str, str | None, str | None]
@@ -32,12 +35,25 @@ Key = tuple[str, str, str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class UsageLine:
-    """The usage of a key: events, and the exact sums of their quantity and cost."""
+    """The usage of a key: events, the exact sums of their quantity and cost, and the sum of the events' hashes.
+
+    `digest` is None in sign-offs of versions that kept none.
+    """
 
     key: Key
     events: int
     quantity: Decimal
     cost: Decimal
+    digest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DayLine:
+    """The events of a day of the period's time zone, and the sum of their hashes."""
+
+    day: date
+    events: int
+    digest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +70,8 @@ class SignOff:
 
     `params` is the period's query string with its `as_of`, without the organization. `usage` is what was signed, by
     customer, metric, wallet and currency of costs; `amounts` are the expected amounts by customer, metric, wallet and
-    currency, empty without a price book.
+    currency, empty without a price book. `days` are the events and hashes of each day; `hash_probe` is the database's
+    hash of a constant, by which a server that hashes otherwise is recognized, None in sign-offs without hashes.
     `open` are the findings of high severity that were neither acknowledged nor muted. `report_hash` and `run_id` name
     the report and its run.
     """
@@ -76,6 +93,8 @@ class SignOff:
     open: tuple[RecordedFinding, ...]
     usage: tuple[UsageLine, ...] = field(repr=False)
     amounts: tuple[AmountLine, ...] = field(default=(), repr=False)
+    days: tuple[DayLine, ...] = field(default=(), repr=False)
+    hash_probe: int | None = None
     place: PlaceName = "file"
 
     @property
@@ -118,7 +137,7 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
         raise QueryError([Fault("note", str(error))]) from None
     amounts: Sequence[AmountLine] = signed["amounts"]
     own = {
-        **{name: value for name, value in signed.items() if name not in ("usage", "open", "amounts", "versions")},
+        **{name: value for name, value in signed.items() if name not in _AS_JSON},
         "organization_id": organization_id,
         "id": uuid4(),
         "author": texts.author(author),
@@ -132,12 +151,11 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
         kept = {
             "versions": json.dumps(dict(signed["versions"])),
             "open": findings_json(signed["open"]),
-            "usage": json.dumps([[*line.key, line.events, _text(line.quantity), _text(line.cost)] for line in usage]),
+            "usage": _usage_json(usage, signed["days"], signed["hash_probe"]),
             "amounts": json.dumps([[*line.key, _text(line.amount)] for line in amounts]),
         }
         writer.change(insert(writer.table).values(**own, **kept))
-    more = {"versions": signed["versions"], "open": signed["open"], "usage": tuple(usage), "amounts": tuple(amounts)}
-    return SignOff(**own, **more, place=places.saving.name)
+    return SignOff(**own, **{name: signed[name] for name in _AS_JSON}, place=places.saving.name)
 
 
 def signoffs(places: Places, organization_id: UUID) -> list[SignOff]:
@@ -153,24 +171,56 @@ def signoffs(places: Places, organization_id: UUID) -> list[SignOff]:
 def _signoff(row: Row[Any], place: PlaceName) -> SignOff:
     values = dict(row._mapping)
     try:
-        lines = [
-            UsageLine((customer, metric, wallet, currency), int(events), Decimal(quantity), Decimal(cost))
-            for customer, metric, wallet, currency, events, quantity, cost in json.loads(values.pop("usage"))
-        ]
+        usage = _usage_of(values.pop("usage"))
         amounts = [
             AmountLine((customer, metric, wallet, currency), Decimal(amount))
             for customer, metric, wallet, currency, amount in json.loads(values.pop("amounts"))
         ]
         versions = json.loads(values.pop("versions"))
-    except (ValueError, TypeError, ArithmeticError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise RecordError(f"A sign-off in the records cannot be read: {error}") from None
     more = {
         "versions": versions,
         "open": findings_of(values.pop("open")),
-        "usage": tuple(lines),
         "amounts": tuple(amounts),
+        **usage,
     }
     return SignOff(**values, **more, place=place)
+
+
+def _usage_json(lines: Sequence[UsageLine], days: Sequence[DayLine], hash_probe: int | None) -> str:
+    """The usage with its hashes, which are text: JSON readers may round integers of 64 bits and more."""
+    return json.dumps(
+        {
+            "lines": [
+                [*line.key, line.events, _text(line.quantity), _text(line.cost), _digest(line.digest)] for line in lines
+            ],
+            "days": [[line.day.isoformat(), line.events, _digest(line.digest)] for line in days],
+            "hash_probe": _digest(hash_probe),
+        }
+    )
+
+
+def _usage_of(text: str) -> dict[str, Any]:
+    """The usage of a sign-off; a list of lines without hashes is that of an older version."""
+    read = json.loads(text)
+    content: dict[str, Any] = {"lines": [[*line, None] for line in read]} if isinstance(read, list) else read
+    lines = [
+        UsageLine((customer, metric, wallet, currency), int(events), Decimal(quantity), Decimal(cost), _number(digest))
+        for customer, metric, wallet, currency, events, quantity, cost, digest in content["lines"]
+    ]
+    days = [
+        DayLine(date.fromisoformat(day), int(events), int(digest)) for day, events, digest in content.get("days", ())
+    ]
+    return {"usage": tuple(lines), "days": tuple(days), "hash_probe": _number(content.get("hash_probe"))}
+
+
+def _digest(value: int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def _text(value: Decimal) -> str:

@@ -128,9 +128,10 @@ def signoffs_table(schema: str | None = None) -> Table:
     """The sign-offs, one row per signature, never changed.
 
     `run_id` names the run that was signed; `params` is the period's query string with its `as_of`. `usage` is JSON: the
-    events, quantity and cost of each customer, metric, wallet and currency of costs that were signed, by which later
-    changes are computed. `amounts` is JSON: the expected amounts by customer, metric, wallet and
-    currency, empty without a price book. `open` is JSON: the findings of high severity that were open.
+    events, quantity and cost of each customer, metric, wallet and currency of costs that were signed, and the hashes of
+    their events by these and by day, by which later changes are computed. `amounts` is JSON: the expected amounts by
+    customer, metric, wallet and currency, empty without a price book. `open` is JSON: the findings of high severity
+    that were open.
     """
     return Table(
         SIGNOFFS_TABLE,

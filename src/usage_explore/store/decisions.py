@@ -155,6 +155,8 @@ class Decisions(SavedViews, Rates):
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             usage = signed_usage.usage(connection, self.table, scoped, as_of)
+            days = signed_usage.days(connection, self.table, scoped, as_of)
+            hash_probe = signed_usage.hash_probe(connection)
         if (events := sum(line.events for line in usage)) != validation.totals.events:
             counts = f"it has {validation.totals.events:,} events, the table now {events:,} as of the same time"
             raise QueryError([Fault("validation", f"is out of date: {counts}; run the checks again")])
@@ -176,6 +178,8 @@ class Decisions(SavedViews, Rates):
                 versions=run.versions,
                 open=left_open,
                 usage=usage,
+                days=days,
+                hash_probe=hash_probe,
                 amounts=() if rating is None else signed_usage.amount_lines(rating),
             )
 
@@ -187,11 +191,12 @@ class Decisions(SavedViews, Rates):
     def changes_since(
         self, signoff: SignOff, *, prices: PriceSource | None = None, wallets: PreferenceSource | None = None
     ) -> Changes:
-        """What changed in a signed period since: events that arrived late, and what was changed or removed.
+        """What changed in a signed period since: events that arrived late, and what was changed, edited or removed.
 
-        `frame` and `to_csv` have the supplements and credits by customer, metric, wallet and currency. Expected amounts
-        that were signed are rated again, by `prices` and `wallets` as in `rate`. Raises `QueryError` for a sign-off
-        that this version cannot read and for faulty prices, `ScopeError`, `DatabaseError`.
+        What a retention policy removed is named as such, and is nothing to correct. `frame` and `to_csv` have the
+        supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed are rated
+        again, by `prices` and `wallets` as in `rate`. Raises `QueryError` for a sign-off that this version cannot
+        read and for faulty prices, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
@@ -202,8 +207,9 @@ class Decisions(SavedViews, Rates):
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
-            found = signed_usage.changes(connection, self.table, signoff, now)
-        if signoff.amounts:
+            exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
+            found = signed_usage.changes(connection, self.table, signoff, now, exists_since)
+        if signoff.amounts and found.removed_before is None:
             try:
                 rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
             except (ConfigurationError, NotExact) as error:

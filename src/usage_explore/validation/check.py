@@ -136,6 +136,7 @@ class Finding:
         """The finding as JSON carries it: ids, times and decimals as text, nulls kept; beside each id its name."""
         return {
             "check": self.check,
+            "kind": self.kind or None,
             "also_seen_by": list(self.also_seen_by),
             "severity": self.severity,
             "sentence": self.sentence,

@@ -1,29 +1,32 @@
 """The usage under a sign-off: what was signed, and what changed since.
 
-Signed are the events, quantity and cost of each customer, metric, wallet and currency of costs, as of the sign-off.
-Later the same period is added up again: events that were ingested after the signed `as_of` arrived late; what else
-differs from the signed numbers was changed, removed, or written with an earlier `ingested_at`.
+Signed are the events, quantity and cost of each customer, metric, wallet and currency of costs, as of the sign-off,
+and the sum of the 64-bit hashes of its events, which does not depend on their order. Later the same period is added up
+again: events that were ingested after the signed `as_of` arrived late; what else differs from the signed numbers was
+changed, removed, or written with an earlier `ingested_at`. Equal sums with another hash are of events that were edited
+or exchanged. Hashes by day tell what a retention policy removed from other changes, and name the days of these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Date, Select, Table, Text, cast, func, literal, select
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, plain, rfc3339, total
 from usage_explore.errors import QueryError
 from usage_explore.names import NO_NAMES, Names
+from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import AmountLine, Key, SignOff, UsageLine
+from usage_explore.records.signoffs import AmountLine, DayLine, Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.periods import currency_codes
@@ -35,18 +38,22 @@ if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
 
 
-Reason = Literal["arrived late", "changed or removed", "expected amount"]
+Reason = Literal["arrived late", "changed or removed", "edited", "removed by retention", "expected amount"]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Why a number differs from the signed one: events ingested after the signed `as_of`, or anything else; last, what the
-price book makes of it.
+"""Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
+other events with the same sums; older events removed, as by a retention policy; last, what the price book makes of it.
 """
 
-_NOTHING = (0, Decimal(0), Decimal(0))
+_NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
+
+_MAX_LISTED_DAYS = 5
 
 _WORDS: dict[Reason, str] = {
     "arrived late": "{}, arrived late",
     "changed or removed": "{}, changed or removed after the sign-off",
+    "edited": "events edited or exchanged with the same sums in {}",
+    "removed by retention": "{} before {}, removed by retention or the deletion of all older events",
     "expected amount": "expected amounts {}",
 }
 
@@ -55,7 +62,8 @@ _WORDS: dict[Reason, str] = {
 class Change:
     """What changed for one reason in the usage of a key: the numbers now minus those that were signed.
 
-    An "expected amount" has only an `amount`, in the key's currency; the other reasons have none.
+    An "expected amount" has only an `amount`, in the key's currency; the other reasons have none. "edited" changes no
+    number.
     """
 
     key: Key
@@ -66,8 +74,13 @@ class Change:
     amount: Decimal | None = None
 
     @property
-    def correction(self) -> Literal["supplement", "credit"]:
-        """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events."""
+    def correction(self) -> Literal["supplement", "credit", "none"]:
+        """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events.
+
+        "none" for events that were edited with the same sums, and for removed ones that were used and billed.
+        """
+        if self.reason in ("edited", "removed by retention"):
+            return "none"
         for number in (self.amount or Decimal(0), self.quantity, self.cost, Decimal(self.events)):
             if number.is_nan() or number > 0:
                 return "supplement"
@@ -80,17 +93,29 @@ class Change:
 class Changes:
     """What changed in a signed period, by customer, metric, wallet and currency; `now` is the time of this count.
 
-    Expected amounts are compared if they were signed; `amounts_note` says why they were not.
+    It is true if anything but retention changed the usage. `days` are the days of the period on which events were
+    changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
+    events are gone: its changes before then cannot be told from retention, and expected amounts are not compared.
+    Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
+    sums may hide other events.
     """
 
     signoff: SignOff
     now: datetime
     rows: tuple[Change, ...]
+    days: tuple[date, ...] = ()
+    removed_before: datetime | None = None
     amounts_note: str = ""
+    content_note: str = ""
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.rows)
+        return bool(self.days) or any(row.reason != "removed by retention" for row in self.rows)
+
+    @property
+    def corrections(self) -> tuple[Change, ...]:
+        """The rows that billing adds or takes off."""
+        return tuple(row for row in self.rows if row.correction != "none")
 
     def events(self, reason: Reason) -> int:
         """The events more, or with a minus fewer, for a reason."""
@@ -107,16 +132,32 @@ class Changes:
 
     @cached_property
     def sentence(self) -> str:
-        """`+3 events, +0.42 USD, arrived late`; what was changed or removed is said apart; `nothing changed since`."""
+        """`+3 events, +0.42 USD, arrived late`; what was changed, edited or removed is said apart, with its days.
+
+        `nothing changed since` without any change.
+        """
         parts = []
         for reason in REASONS:
-            if any(row.reason == reason for row in self.rows):
-                numbers = [] if reason == "expected amount" else [_events(self.events(reason))]
-                numbers += [
-                    f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.money(reason).items()
-                ]
-                parts.append(_WORDS[reason].format(", ".join(numbers) or "moved between customers or metrics"))
+            rows = sum(row.reason == reason for row in self.rows)
+            if not rows:
+                continue
+            numbers = [] if reason == "expected amount" else [_events(self.events(reason))]
+            numbers += [
+                f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.money(reason).items()
+            ]
+            text = ", ".join(numbers) or "moved between customers or metrics"
+            if reason == "edited":
+                text = f"{formatting.counted(rows, 'total')} by customer and metric"
+            parts.append(_WORDS[reason].format(text, self._boundary()))
+        if self.days:
+            days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
+            parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
         return "; ".join(parts) or "nothing changed since"
+
+    def _boundary(self) -> str:
+        if self.removed_before is None:
+            return ""
+        return formatting.zoned(self.removed_before, ZoneInfo(self.signoff.timezone))
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -124,7 +165,8 @@ class Changes:
 
         A change of the expected amount is a row of its own, with the reason "expected amount" and no usage.
 
-        Columns: `correction` ("supplement", "credit"), `reason`, `customer_id`, `metric_key`, `wallet_currency` (str),
+        Columns: `correction` ("supplement", "credit"; "none" where nothing is to be billed), `reason`, `customer_id`,
+        `metric_key`, `wallet_currency` (str),
         `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or None),
         `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]), `sign_off` (str,
         its id). If an id has a name, `customer_name` follows.
@@ -167,7 +209,10 @@ class Changes:
             "sign_off": self.signoff.to_dict(),
             "counted_at": rfc3339(self.now),
             "changes": self.sentence,
+            "changed_days": [day.isoformat() for day in self.days],
+            "removed_before": None if self.removed_before is None else rfc3339(self.removed_before),
             "amounts_not_compared": self.amounts_note or None,
+            "content_not_compared": self.content_note or None,
             "rows": [
                 {
                     "correction": row.correction,
@@ -216,6 +261,19 @@ def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
     return list(latest.values())
 
 
+def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
+    """The last sign-off of a resolved period with its filters, of sign-offs that are in order, newest first."""
+    key = period_key(period)
+
+    def is_of_it(one: SignOff) -> bool:
+        try:
+            return period_key(signed_period(one)) == key
+        except QueryError:
+            return False
+
+    return next(filter(is_of_it, signed), None)
+
+
 def signed_period(signoff: SignOff) -> Period:
     """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version."""
     return Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
@@ -230,13 +288,15 @@ def statement(table: Table, period: Period, as_of: datetime) -> Select[Any]:
     """The usage of a resolved period without `as_of`, split at this time of ingestion.
 
     Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, then `events`, `quantity` and `cost` as of the
-    time, and the same with `late_` before, of what was ingested after it.
+    time, and the same with `late_` before, of what was ingested after it; `digest` is the sum of the hashes of the
+    events as of the time.
     """
     c = table.c
     keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
     known, late = c.ingested_at <= as_of, c.ingested_at > as_of
+    digest = func.coalesce(func.sum(_hash(table)).filter(known), 0).label("digest")
     return (
-        select(*keys, *_sums(table, known), *_sums(table, late, "late_"))
+        select(*keys, *_sums(table, known), *_sums(table, late, "late_"), digest)
         .where(*conditions(table, period.replace(as_of=None)))
         .group_by(*keys)
     )
@@ -254,29 +314,104 @@ def _sums(table: Table, condition: ColumnElement[bool], prefix: str = "") -> tup
     )
 
 
+def _hash(table: Table) -> ColumnElement[int]:
+    """The 64-bit hash of an event's columns; equal numbers hash alike, as 1 and 1.0."""
+    columns = (cast(column, Text) if column.name == "dimensions" else column for column in table.columns)
+    return _hash_of(*columns)
+
+
+def _hash_of(*columns: ColumnElement[Any]) -> ColumnElement[int]:
+    """PostgreSQL's hash of a row is linear in the hashes of its columns: sums of it miss values exchanged between rows.
+
+    It is hashed once more, as text, which keeps 64 bits; the hash of a bigint has 32.
+    """
+    row = func.hash_record_extended(func.row(*columns), literal(0, BigInteger))
+    return func.hashtextextended(cast(row, Text), literal(0, BigInteger))
+
+
+def hash_probe(connection: Connection) -> int:
+    """The hash of constants: where it differs, the database hashes otherwise, and hashes cannot be compared."""
+    return int(connection.execute(select(_hash_of(cast("a", Text), literal(1, BigInteger)))).scalar_one())
+
+
 def usage(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[UsageLine, ...]:
     """The usage of a resolved period as of a time, by key."""
-    rows = connection.execute(statement(table, period, as_of))
-    lines = [UsageLine(_key(row), row.events, row.quantity, row.cost) for row in rows if row.events]
+    lines = [_line(row) for row in connection.execute(statement(table, period, as_of)) if row.events]
     return tuple(sorted(lines, key=_order))
 
 
+def days(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[DayLine, ...]:
+    """The events of each day of a resolved period as of a time, with the sum of their hashes, in order."""
+    day = cast(func.timezone(period.timezone, table.c.timestamp), Date).label("day")
+    events, digest = func.count().label("events"), func.sum(_hash(table)).label("digest")
+    in_period = conditions(table, period.replace(as_of=None))
+    by_day = select(day, events, digest).where(*in_period, table.c.ingested_at <= as_of).group_by(day).order_by(day)
+    return tuple(DayLine(row.day, row.events, int(row.digest)) for row in connection.execute(by_day))
+
+
 @decimal_context()
-def changes(connection: Connection, table: Table, signoff: SignOff, now: datetime) -> Changes:
-    """What changed in a signed period since."""
-    signed = {line.key: (line.events, line.quantity, line.cost) for line in signoff.usage}
+def changes(
+    connection: Connection, table: Table, signoff: SignOff, now: datetime, exists_since: datetime | None = None
+) -> Changes:
+    """What changed in a signed period since; `exists_since` is the time before which all events were removed."""
+    period = signed_period(signoff)
+    signed = {line.key: line for line in signoff.usage}
+    has_hashes = signoff.hash_probe is not None and signoff.hash_probe == hash_probe(connection)
     rows: list[Change] = []
     seen: set[Key] = set()
-    for row in connection.execute(statement(table, signed_period(signoff), signoff.as_of)):
+    for row in connection.execute(statement(table, period, signoff.as_of)):
         key = _key(row)
         seen.add(key)
-        rows += _changed(key, signed.get(key, _NOTHING), (row.events, row.quantity, row.cost))
+        rows += _changed(signed.get(key, _NOTHING), _line(row), has_hashes)
         if row.late_events:
             rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
-    for key, numbers in signed.items():
+    for key, line in signed.items():
         if key not in seen:
-            rows += _changed(key, numbers, _NOTHING)
-    return Changes(signoff=signoff, now=now, rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))))
+            rows += _changed(line, replace(_NOTHING, key=key), has_hashes)
+    changed_days: tuple[date, ...] = ()
+    if has_hashes and any(row.reason != "arrived late" for row in rows):
+        changed_days = _changed_days(signoff, days(connection, table, period, signoff.as_of))
+    if exists_since is not None:
+        changed_days = tuple(day for day in changed_days if _starts(day, period) >= exists_since)
+        if has_hashes or exists_since >= period.span[1]:
+            rows = [_retained(row) for row in rows]
+    content_note = ""
+    if not has_hashes:
+        content_note = (
+            "the sign-off has no hashes of its events"
+            if signoff.hash_probe is None
+            else "the database hashes otherwise than when the period was signed"
+        )
+    amounts_note = ""
+    if exists_since is not None and signoff.amounts:
+        amounts_note = f"events before {formatting.zoned(exists_since, period.zone)} were removed"
+    return Changes(
+        signoff=signoff,
+        now=now,
+        rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))),
+        days=changed_days,
+        removed_before=exists_since,
+        amounts_note=amounts_note,
+        content_note=content_note,
+    )
+
+
+def _changed_days(signoff: SignOff, after: Iterable[DayLine]) -> tuple[date, ...]:
+    """The days whose events are no longer those that were signed."""
+    before = {line.day: (line.events, line.digest) for line in signoff.days}
+    now = {line.day: (line.events, line.digest) for line in after}
+    return tuple(day for day in sorted({*before, *now}) if before.get(day) != now.get(day))
+
+
+def _starts(day: date, period: Period) -> datetime:
+    return buckets.day_start(day, period.zone)
+
+
+def _retained(row: Change) -> Change:
+    """A change where older events were removed: fewer events are among these."""
+    if row.reason != "changed or removed" or row.events >= 0:
+        return row
+    return replace(row, reason="removed by retention")
 
 
 def amount_lines(rating: Rating) -> tuple[AmountLine, ...]:
@@ -299,15 +434,21 @@ def amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
     return tuple(Change(key, "expected amount", amount=amount) for key, amount in differences.items() if amount)
 
 
-def _changed(key: Key, before: tuple[int, Decimal, Decimal], after: tuple[int, Decimal, Decimal]) -> Sequence[Change]:
-    """The change where the numbers as of the sign-off are no longer those that were signed."""
+def _changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[Change]:
+    """The change where the usage as of the sign-off is no longer the one that was signed."""
     same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
         one == other if one.is_finite() and other.is_finite() else str(one) == str(other)
     )
-    if before[0] == after[0] and same(before[1], after[1]) and same(before[2], after[2]):
-        return ()
-    quantity, cost = (Decimal(difference(new, old)) for new, old in zip(after[1:], before[1:], strict=True))
-    return (Change(key, "changed or removed", after[0] - before[0], quantity, cost),)
+    if before.events == after.events and same(before.quantity, after.quantity) and same(before.cost, after.cost):
+        is_edited = has_hashes and (before.digest or 0) != (after.digest or 0)
+        return (Change(after.key, "edited"),) if is_edited else ()
+    quantity = Decimal(difference(after.quantity, before.quantity))
+    cost = Decimal(difference(after.cost, before.cost))
+    return (Change(after.key, "changed or removed", after.events - before.events, quantity, cost),)
+
+
+def _line(row: Any) -> UsageLine:
+    return UsageLine(_key(row), row.events, row.quantity, row.cost, int(row.digest))
 
 
 def _key(row: Any) -> Key:

@@ -317,6 +317,115 @@ def test_swapped_customers_are_named(make: Make, prices: tuple[dict[str, Any], .
     assert f"that is what customer {CUSTOMERS[0]} used" in other.sentence
 
 
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+@pytest.mark.parametrize("customers", [3, 4])
+def test_customers_swapped_in_a_circle_are_named(
+    make: Make, prices: tuple[dict[str, Any], ...], customers: int
+) -> None:
+    """Each is billed what the next one used, as where a column was sorted without the others."""
+    used = USED[:customers]
+    lines = [line(who, quantity, Decimal(quantity) / 10) for who, quantity in enumerate((*used[1:], used[0]))]
+    validation = validated(make(usage(*used)), lines, *prices)
+    assert set(sheet(validation, "explained_by")) == {"swapped customers"}
+    first = next(finding for finding in validation.findings if finding.customer_id == CUSTOMERS[0])
+    assert (
+        f"that is what customer {CUSTOMERS[1]} used, and so on for {customers} customers in a circle" in first.sentence
+    )
+
+
+def test_what_is_no_circle_is_no_swap(make: Make) -> None:
+    """Two customers used the same, or the last one is not billed what the first used: nothing is certain."""
+    ambiguous = [line(0, 1234, None), line(1, 12, None), line(2, 5000, None), line(3, 77, None)]
+    validation = validated(make(usage(5000, 1234, 12, 1234)), ambiguous)
+    assert set(sheet(validation, "explained_by")) == {""}
+    open_end = [line(0, 1234, None), line(1, 12, None), line(2, 5001, None)]
+    validation = validated(make([]), open_end)
+    assert set(sheet(validation, "explained_by")) == {""}
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "count"])
+@pytest.mark.parametrize(
+    ("unit_amount", "amount", "words"),
+    [("0.0149", "0.01", "half up"), ("0.0123", "0.02", "rounded up"), ("0.0199", "0.01", "cut off")],
+)
+def test_amounts_rounded_for_each_event_are_named(
+    make: Make, aggregation: str, unit_amount: str, amount: str, words: str
+) -> None:
+    """2,500 events of one unit: each is rounded to a cent, where the price book rounds their sum."""
+    at = SINCE + timedelta(days=3)
+    store = make([event(0, at + timedelta(minutes=minute), quantity=Decimal(1)) for minute in range(2_500)])
+    price = {**PER_UNIT, "unit_amount": unit_amount, "aggregation": aggregation}
+    billed = Decimal(amount) * 2_500
+    finding = explained(validated(store, [line(0, 2_500, billed)], price), "rounding per event")
+    assert "the amounts of single events, each" in finding.sentence
+    assert words in finding.sentence
+    other = only(validated(store, [line(0, 2_500, billed + Decimal("0.02"))], price))
+    assert "single events" not in other.sentence
+
+
+def test_two_cents_are_no_evidence_of_rounding_for_each_event(make: Make) -> None:
+    """6.2875 is 6.29; two events of 502 and 1 units rounded up are 6.28 and 0.02."""
+    price = {**PER_UNIT, "unit_amount": "0.0125"}
+    finding = only(validated(make(usage(503)), [line(0, 503, "6.31")], price))
+    assert "single events" not in finding.sentence
+
+
+NOT_SUMS = pytest.mark.parametrize("aggregation", ["max", "latest", "unique:dim:user"])
+
+
+def daily(who: int, aggregation: str) -> list[Row]:
+    """An event an hour of 31 August to 1 October, with 40 new users a day; the quantities grow."""
+    first = SINCE - timedelta(days=1)
+    return [
+        event(
+            who,
+            first + timedelta(minutes=30 * number),
+            quantity=Decimal(number * (who + 3)) + Decimal("0.25"),
+            dimensions={"user": f"u{number if number % 48 < 40 else 0}"},
+        )
+        for number in range(48 * 32)
+    ]
+
+
+def billed_by(aggregation: str, rows: list[Row], since: Any, until: Any) -> Decimal:
+    within = [row for row in rows if since <= row.timestamp < until]
+    if aggregation == "max":
+        return max(row.quantity for row in within)
+    if aggregation == "latest":
+        return max(within, key=lambda row: row.timestamp).quantity
+    return Decimal(len({str(row.dimensions) for row in within}))
+
+
+@NOT_SUMS
+def test_another_period_of_what_is_no_sum_is_named(make: Make, aggregation: str) -> None:
+    """Both customers are billed the days from 31 August to 29 September."""
+    rows = {who: daily(who, aggregation) for who in (0, 1)}
+    price = {**PER_UNIT, "aggregation": aggregation}
+    lines = []
+    for who in (0, 1):
+        billed = billed_by(aggregation, rows[who], SINCE - timedelta(days=1), UNTIL - timedelta(days=1))
+        if aggregation.startswith("unique"):  # the first day more and the last less: of the start alone
+            billed = billed_by(aggregation, rows[who], SINCE - timedelta(days=1), UNTIL)
+        lines.append(line(who, billed, billed / 10))
+    store = make([*rows[0], *rows[1]])
+    validation = validated(store, lines, price)
+    assert set(sheet(validation, "explained_by")) == {"another period"}
+    words = "31 Aug – 30 Sep 2026" if aggregation.startswith("unique") else "Sep 2026"
+    assert all(words in finding.sentence for finding in validation.findings)
+
+
+@NOT_SUMS
+def test_a_small_difference_is_no_evidence_of_another_period(make: Make, aggregation: str) -> None:
+    """3 instead of 2: the day before would give it, and so would much else."""
+    rows = [
+        event(0, SINCE + timedelta(days=day), quantity=Decimal(quantity), dimensions={"user": f"u{quantity}"})
+        for day, quantity in ((-0.5, 3), (1, 1), (2, 2), (30.5, 3))
+    ]
+    price = {**PER_UNIT, "aggregation": aggregation}
+    validation = validated(make(rows), [line(0, 3, "0.3")], price)
+    assert set(sheet(validation, "explained_by")) == {""}
+
+
 def test_a_line_of_the_wrong_customer_is_named(make: Make) -> None:
     validation = validated(make(usage(5000)), [line(1, 5000, "500")], PER_UNIT)
     assert set(sheet(validation, "explained_by")) == {"swapped customers"}

@@ -37,6 +37,7 @@ _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
 _STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
+_CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "none": None}
 
 
 def signed_line(source: Source, period: Period) -> None:
@@ -60,7 +61,8 @@ def signed_line(source: Source, period: Period) -> None:
             icon=":material/difference:",
         )
     else:
-        st.caption(f":material/verified: {markdown.plain(who)}; unchanged at {until}.")
+        words = f"unchanged at {until}" if not changed.rows else formatting.typographic(changed.sentence)
+        st.caption(f":material/verified: {markdown.plain(f'{who}; {words}')}.")
 
 
 def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review) -> None:
@@ -92,18 +94,22 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         left += f"Signed with expected amounts of {totals}. "
     if changed.amounts_note:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
+    if changed.content_note:
+        left += f"Edits that leave all sums as they were are not seen: {changed.content_note}. "
     left = markdown.plain(left)
-    if not changed:
+    words = markdown.plain(formatting.typographic(changed.sentence))
+    if not changed and not changed.rows:
         until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
         st.caption(f"{left}Nothing had changed in this period at {until}.")
         return
     if left:
         st.caption(left)
-    number = formatting.counted(len(changed.rows), "correction")
-    st.markdown(f"**{number} to hand to billing**  \n{markdown.plain(formatting.typographic(changed.sentence))}")
+    corrections = len(changed.corrections)
+    number = f"{formatting.counted(corrections, 'correction')} to hand to billing" if corrections else "Nothing to bill"
+    st.markdown(f"**{number}**  \n{words}")
     rows = changed.rows[:_MAX_SHOWN_CHANGES]
     columns = {
-        "Correction": grid.texts("Correction", [row.correction.capitalize() for row in rows]),
+        "Correction": grid.texts("Correction", [_CORRECTIONS[row.correction] for row in rows]),
         "Why": grid.texts("Why", [row.reason.capitalize() for row in rows]),
         "Customer": grid.texts("Customer", [changed.names.label("customer", row.key[0]) for row in rows]),
         "Metric": grid.texts("Metric", [row.key[1] for row in rows]),

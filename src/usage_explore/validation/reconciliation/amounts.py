@@ -8,6 +8,7 @@ from typing import Any
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import Charge, currency_words, is_rounding
@@ -21,8 +22,12 @@ from usage_explore.validation.reconciliation.differences import (
 )
 from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
 
-MIN_WHOLE_AMOUNTS = 10
-"""Amounts without decimals, and none with, from which all are taken as rounded to whole units of the currency."""
+# fmt: off
+MIN_WHOLE_AMOUNTS = Bound("reconciliation", "min_whole_amounts", 10, "amounts", 1, 1000000,
+    "Amounts without decimals, and none with, from which all are taken as rounded to whole units of the currency.")
+# fmt: on
+
+BOUNDS = (MIN_WHOLE_AMOUNTS,)
 
 
 def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
@@ -32,7 +37,7 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     """
     rows = list(rows)
     given = [line.amount for row in rows for line in row.lines if line.amount is not None]
-    is_whole = len(given) >= MIN_WHOLE_AMOUNTS and all(amount == amount.to_integral_value() for amount in given)
+    is_whole = len(given) >= MIN_WHOLE_AMOUNTS() and all(amount == amount.to_integral_value() for amount in given)
     charges = []
     for row in rows:
         expected = row.expected

@@ -19,6 +19,7 @@ from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import data_value, date_and_time, in_sentence, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
+from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Severity
 from usage_explore.validation.reconciliation.compare import Key, Row
 
@@ -32,36 +33,60 @@ UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_00
 AMOUNT_FACTORS = (10, 100, 1000, 10_000, 1_000_000, 1024, 12, 60, 2)
 """Factors by which a single amount, or its reciprocal, is recognized as multiplied."""
 
-MIN_COMMON_ROWS = 3
-"""Amounts that share another factor, such as 1.19, from which it is said."""
+# fmt: off
+MAX_ROUNDING_UNITS = Bound("reconciliation", "max_rounding_units", 1, "units", 1, 1000,
+    "An amount that is off by fewer smallest units of its currency for each line than these is the exact one, rounded "
+    "in another way; also of the amounts by wrong prices and tiers.")
 
-MAX_TRIED_AMOUNTS = 200
-"""Wrong amounts, spread over all, by which a common factor is weighed against wrong prices and tiers."""
+MIN_COMMON_AMOUNTS = Bound("reconciliation", "min_common_amounts", 3, "amounts", 2, 100000,
+    "Wrong amounts that share a factor, such as 1.19, from which it is their cause.")
 
-MAX_RELATED_PRICES = 200
-"""Other prices of a metric that a wrong amount is tried with."""
+MIN_COMMON_SHARE = Bound("reconciliation", "min_common_share", Decimal("0.5"), "share", 0, 1,
+    "Share of the wrong amounts that have a common factor, from which it is their cause.")
 
-MAX_SHIFTED_ROWS = 2_000
-"""Lines of wrong quantity that other periods are tried with, the largest differences first."""
+MAX_TRIED_AMOUNTS = Bound("reconciliation", "max_tried_amounts", 200, "amounts", 1, 100000,
+    "Wrong amounts, spread over all, by which a common factor is weighed against wrong prices and tiers.")
 
-MAX_FACTOR_SPREAD = Decimal("1.2")
-"""Largest by least factor that an amount may have been multiplied by, up to which a single one is recognized: of an
-amount of a few cents, rounding hides the factor."""
+MAX_RELATED_PRICES = Bound("reconciliation", "max_related_prices", 200, "prices", 0, 100000,
+    "Other prices of a metric that a wrong amount is tried with.")
 
-MAX_FACTOR_DIGITS = 6
-"""Decimals of a common factor, at most."""
+MAX_FACTOR_SPREAD = Bound("reconciliation", "max_factor_spread", Decimal("1.2"), "factor", 1, 10,
+    "Largest by least factor that an amount may have been multiplied by, up to which the factor of a single one is "
+    "recognized: of an amount of a few cents, rounding hides it.")
 
-MIN_MOVED_EVENTS = 3
-"""Events that lie between two periods from which the one is recognized in a line of the other."""
+MAX_FACTOR_DIGITS = Bound("reconciliation", "max_factor_digits", 6, "decimals", 0, 12,
+    "Decimals of a common factor, at most.")
 
-MIN_SHIFTED_ROWS = 2
-"""Lines that another period explains, from which a shift by less than a day is recognized; a day by one line."""
+MAX_SHIFTED_ROWS = Bound("reconciliation", "max_shifted_totals", 2000, "totals", 0, 250000,
+    "Totals of wrong quantity that other periods are tried with, the largest differences first.")
 
-SHIFT_HOURS = 24
-"""Largest shift of a period's ends that is tried."""
+MIN_MOVED_EVENTS = Bound("reconciliation", "min_moved_events", 3, "events", 1, 100000,
+    "Events that lie between two periods, from which the one is recognized in a line of the other.")
+
+MIN_SHIFTED_ROWS = Bound("reconciliation", "min_shifted_totals", 2, "totals", 1, 100000,
+    "Totals that another period explains, from which a shift by less than a day is recognized; a day by one total.")
+
+MAX_SHIFT = Bound("reconciliation", "max_shift", timedelta(hours=24), "hours", 0, 168,
+    "Largest shift of a period's ends that is tried, in whole hours; of days that are off up to as many.")
+# fmt: on
+
+BOUNDS = (
+    MAX_ROUNDING_UNITS,
+    MIN_COMMON_AMOUNTS,
+    MIN_COMMON_SHARE,
+    MAX_TRIED_AMOUNTS,
+    MAX_RELATED_PRICES,
+    MAX_FACTOR_SPREAD,
+    MAX_FACTOR_DIGITS,
+    MAX_SHIFTED_ROWS,
+    MIN_MOVED_EVENTS,
+    MIN_SHIFTED_ROWS,
+    MAX_SHIFT,
+)
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _HOUR = timedelta(hours=1)
+_DAY_HOURS = 24
 _FINE = Context(prec=40)
 
 
@@ -87,8 +112,13 @@ class Charge(NamedTuple):
 
 def is_rounding(charge: Charge) -> bool:
     """Whether the invoiced amount is the exact one, rounded in any way, once or for each line."""
-    off = difference(charge.invoiced, charge.exact)
-    return abs(Decimal(off)) < exact_product((charge.unit, Decimal(charge.lines)))
+    return _is_within(charge, charge.exact, charge.lines)
+
+
+def _is_within(charge: Charge, amount: Decimal, lines: int = 1) -> bool:
+    """Whether the invoiced amount is another one, apart from rounding for each line."""
+    most = exact_product((charge.unit, Decimal(lines), Decimal(MAX_ROUNDING_UNITS())))
+    return abs(Decimal(difference(charge.invoiced, amount))) < most
 
 
 def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> None:
@@ -96,30 +126,31 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
     left = []
     for charge in charges:
         if is_rounding(charge):
-            _set(charge.row, Cause(ROUNDING, "low", "the expected amount, rounded in another way"))
+            set_cause(charge.row, Cause(ROUNDING, "low", "the expected amount, rounded in another way"))
         else:
             left.append(charge)
     factor, multiplied = _common_factor(left)
     if factor is not None:
-        tried = left[:: max(1, len(left) // MAX_TRIED_AMOUNTS)]
+        tried = left[:: max(1, len(left) // MAX_TRIED_AMOUNTS())]
         names = [cause.name for charge in tried if (cause := _specific(charge, book, zone))]
         most = max(Counter(names).values(), default=0)
         if len(multiplied) * len(tried) > most * len(left):
             for charge in multiplied:
-                _set(charge.row, _factor_cause(factor))
+                set_cause(charge.row, _factor_cause(factor))
     for charge in left:
         if charge.row.cause is None and (cause := _specific(charge, book, zone)):
-            _set(charge.row, cause)
+            set_cause(charge.row, cause)
     left = [charge for charge in left if charge.row.cause is None]
     factor, multiplied = _common_factor(left)
     for charge in multiplied if factor is not None else ():
-        _set(charge.row, _factor_cause(factor or Decimal(1)))
+        set_cause(charge.row, _factor_cause(factor or Decimal(1)))
     for charge in left:
         if charge.row.cause is None and (known := _known_factor(charge)):
-            _set(charge.row, _factor_cause(known))
+            set_cause(charge.row, _factor_cause(known))
 
 
-def _set(row: Row, cause: Cause) -> None:
+def set_cause(row: Row, cause: Cause) -> None:
+    """Set the cause of a row, and its name in the sheet."""
     row.cause, row.explained_by = cause, cause.name
 
 
@@ -140,7 +171,7 @@ def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
 
 
 def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]:
-    """The factor that most amounts share, and these; None if fewer than half of them, or `MIN_COMMON_ROWS`, do."""
+    """The factor that most amounts share, and these; None if fewer than `MIN_COMMON_AMOUNTS` do."""
     bounds = {index: bound for index, charge in enumerate(charges) if (bound := _bounds(charge))}
     if not bounds:
         return None, []
@@ -154,7 +185,7 @@ def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]
         if depth > deepest:
             deepest, at = depth, end
     fitting = [index for index, (low, high) in bounds.items() if low <= at <= high]
-    if len(fitting) < MIN_COMMON_ROWS or 2 * len(fitting) < len(charges):
+    if len(fitting) < MIN_COMMON_AMOUNTS() or len(fitting) < MIN_COMMON_SHARE() * len(charges):
         return None, []
     factor = _simplest(at, min(bounds[index][1] for index in fitting))
     return (factor, [charges[index] for index in fitting]) if factor is not None and factor != 1 else (None, [])
@@ -164,7 +195,7 @@ def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
     """The decimal of fewest digits between two; None if none is short, or there is no upper one."""
     if not high.is_finite():
         return None
-    for digits in range(-9, MAX_FACTOR_DIGITS + 1):
+    for digits in range(-9, MAX_FACTOR_DIGITS() + 1):
         unit = Decimal(1).scaleb(-digits)
         number = (low / unit).to_integral_value(ROUND_CEILING) * unit
         if low <= number <= high and number:
@@ -174,7 +205,7 @@ def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
 
 def _known_factor(charge: Charge) -> Decimal | None:
     bounds = _bounds(charge)
-    if bounds is None or bounds[1] > MAX_FACTOR_SPREAD * bounds[0]:
+    if bounds is None or bounds[1] > MAX_FACTOR_SPREAD() * bounds[0]:
         return None
     for factor in AMOUNT_FACTORS:
         for candidate in (Decimal(factor), _FINE.divide(Decimal(1), Decimal(factor))):
@@ -202,13 +233,13 @@ def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo) -> Cause | None:
                 return cause
         if len(lines) == 1:
             for cause, amount in _wrong_tiers(price, quantity):
-                if abs(Decimal(difference(amount, charge.invoiced))) < charge.unit:
+                if _is_within(charge, amount):
                     return cause
     return None
 
 
 def _fits(charge: Charge, price: Price, quantity: Decimal) -> bool:
-    return abs(Decimal(difference(rate(price, quantity).exact, charge.invoiced))) < charge.unit
+    return _is_within(charge, rate(price, quantity).exact)
 
 
 def _wrong_prices(
@@ -263,7 +294,7 @@ def _related(price: Price, book: PriceBook, key: Key) -> list[Price]:
     if value is None:
         return []
     own, general = (book.by_subject.get((customer, name, value), []) for customer in (key[0], None))
-    return [*own, *general][:MAX_RELATED_PRICES]
+    return [*own, *general][: MAX_RELATED_PRICES()]
 
 
 def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decimal]]:
@@ -293,7 +324,7 @@ def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
                 words = f"the used quantity divided by {factor:,}, as of another unit"
             else:
                 continue
-            _set(row, Cause("another unit", "high", words))
+            set_cause(row, Cause("another unit", "high", words))
             break
 
 
@@ -305,21 +336,50 @@ def _resolution(row: Row, factor: Decimal) -> Decimal:
 
 
 def swapped_causes(rows: Iterable[Row]) -> None:
-    """Set the cause of rows of two customers of which each is invoiced what the other used."""
+    """Set the cause of rows of customers of which each is invoiced what another one used: of two, or in a circle.
+
+    A circle is one if each is invoiced what exactly one other one used, of the same metric, price, wallet and
+    subscription.
+    """
     by_used: dict[tuple[Key, Decimal], list[Row]] = {}
-    rows = list(rows)
-    for row in rows:
+    open_rows = [row for row in rows if row.cause is None and (row.invoiced or Decimal(0)) != (row.recomputed or 0)]
+    for row in open_rows:
         by_used.setdefault((row.key[1:], row.recomputed or Decimal(0)), []).append(row)
-    for row in rows:
-        invoiced, used = row.invoiced or Decimal(0), row.recomputed or Decimal(0)
+    for row in open_rows:
+        used = row.recomputed or Decimal(0)
         others = [
             other
-            for other in by_used.get((row.key[1:], invoiced), ())
+            for other in by_used.get((row.key[1:], row.invoiced or Decimal(0)), ())
             if other.key[0] != row.key[0] and (other.invoiced or Decimal(0)) == used
         ]
-        if row.cause is None and len(others) == 1 and invoiced != used:
-            customer = others[0].key[0]
-            _set(row, Cause(SWAPPED, "high", f"what customer {customer} used, who is billed what this one used"))
+        if len(others) == 1:
+            words = f"what customer {others[0].key[0]} used, who is billed what this one used"
+            set_cause(row, Cause(SWAPPED, "high", words))
+    for row in open_rows:
+        circle = _circle(row, by_used) if row.cause is None else []
+        for one, other in zip(circle, [*circle[1:], *circle[:1]], strict=True):
+            words = (
+                f"what customer {other.key[0]} used; each of {len(circle):,} customers is billed what another one used"
+            )
+            set_cause(one, Cause(SWAPPED, "high", words))
+
+
+def _circle(first: Row, by_used: Mapping[tuple[Key, Decimal], list[Row]]) -> list[Row]:
+    """The rows from `first` on, each of which is invoiced what the next used, and the last one what `first` used.
+
+    Empty if there is no such circle, or if it is ambiguous: two customers used the same.
+    """
+    circle, row = [first], first
+    while True:
+        others = by_used.get((row.key[1:], row.invoiced or Decimal(0)), [])
+        if len(others) != 1 or others[0].cause is not None:
+            return []
+        row = others[0]
+        if row is first:
+            return circle if len({one.key[0] for one in circle}) == len(circle) > 1 else []
+        if any(row is one for one in circle):
+            return []
+        circle.append(row)
 
 
 class Shift(NamedTuple):
@@ -328,21 +388,34 @@ class Shift(NamedTuple):
     start: int
     end: int
 
+    def moved(self, span: tuple[datetime, datetime]) -> tuple[datetime, datetime]:
+        """The moved ends."""
+        return span[0] + self.start * _HOUR, span[1] + self.end * _HOUR
+
     @property
     def is_of_days(self) -> bool:
-        """Whether each end is moved by a day or not at all."""
-        return {abs(self.start), abs(self.end)} <= {0, SHIFT_HOURS}
+        """Whether each end is moved by whole days or not at all."""
+        return not (self.start % _DAY_HOURS or self.end % _DAY_HOURS)
 
 
-SHIFTS = tuple(
-    [Shift(hours, hours) for hours in (*range(-SHIFT_HOURS, 0), *range(1, SHIFT_HOURS + 1))]
-    + [Shift(hours, 0) for hours in (-SHIFT_HOURS, SHIFT_HOURS)]
-    + [Shift(0, hours) for hours in (-SHIFT_HOURS, SHIFT_HOURS)]
-)
-"""The shifts that are tried: the whole period by hours, or one of its ends by a day."""
+def shift_hours() -> int:
+    """`MAX_SHIFT` in whole hours."""
+    return MAX_SHIFT() // _HOUR
+
+
+def shifts() -> tuple[Shift, ...]:
+    """The shifts that are tried: the whole period by hours, or one of its ends by days."""
+    hours = [hours for hours in range(-shift_hours(), shift_hours() + 1) if hours]
+    days = [hours for hours in hours if not hours % _DAY_HOURS]
+    return (
+        *(Shift(moved, moved) for moved in hours),
+        *(Shift(moved, 0) for moved in days),
+        *(Shift(0, moved) for moved in days),
+    )
+
 
 HourlyUsage = Mapping[Key, Mapping[tuple[str, int], tuple[int, Decimal]]]
-"""(events, quantity) by key, and by end ("start", "end") and hour relative to it, from -24 to 23."""
+"""(events, quantity) by key, and by end ("start", "end") and hour relative to it, negative before it."""
 
 
 class Moved(NamedTuple):
@@ -375,23 +448,28 @@ def period_causes(
 ) -> None:
     """Set the cause of rows that are invoiced the usage of a shifted period, the same for as many as possible."""
     fitting: dict[Shift, list[Row]] = {}
+    tried = shifts()
     for row in rows:
         usage = hourly.get(row.key, {})
-        for shift in SHIFTS if usage else ():
+        for shift in tried if usage else ():
             change = shifted(usage, shift)
-            if change.moved >= MIN_MOVED_EVENTS and matches(row, change):
+            if change.moved >= MIN_MOVED_EVENTS() and matches(row, change):
                 fitting.setdefault(shift, []).append(row)
     ranked = sorted(fitting, key=lambda shift: (-len(fitting[shift]), not shift.is_of_days, abs(shift.start), shift))
     for shift in ranked:
         open_rows = [row for row in fitting[shift] if row.cause is None]
-        if open_rows and (shift.is_of_days or len(open_rows) >= MIN_SHIFTED_ROWS):
-            since, until = span[0] + shift.start * _HOUR, span[1] + shift.end * _HOUR
-            words = f"the usage of {span_in(since, until, zone)}"
-            utc = ZoneInfo("UTC")
-            if (_clock(since, utc), _clock(until, utc)) == (_clock(span[0], zone), _clock(span[1], zone)):
-                words += ", the period in UTC"
+        if open_rows and (shift.is_of_days or len(open_rows) >= MIN_SHIFTED_ROWS()):
             for row in open_rows:
-                _set(row, Cause(PERIOD, "high", words))
+                set_cause(row, period_cause(shift.moved(span), span, zone))
+
+
+def period_cause(moved: tuple[datetime, datetime], span: tuple[datetime, datetime], zone: ZoneInfo) -> Cause:
+    """The cause of a line that has the usage of another period than that of `span`."""
+    words = f"the usage of {span_in(*moved, zone)}"
+    utc = ZoneInfo("UTC")
+    if tuple(_clock(end, utc) for end in moved) == tuple(_clock(end, zone) for end in span):
+        words += ", the period in UTC"
+    return Cause(PERIOD, "high", words)
 
 
 def _clock(instant: datetime, zone: ZoneInfo) -> str:

@@ -31,7 +31,7 @@ from usage_explore.validation.check import (
     limited_findings,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
-from usage_explore.validation.reconciliation import charges, differences
+from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes
 from usage_explore.validation.reconciliation.amounts import (
     amount_note,
     common_causes,
@@ -42,13 +42,14 @@ from usage_explore.validation.reconciliation.amounts import (
 )
 from usage_explore.validation.reconciliation.causes import (
     MAX_SHIFTED_ROWS,
-    MIN_COMMON_ROWS,
+    MIN_COMMON_AMOUNTS,
+    MIN_COMMON_SHARE,
     MIN_MOVED_EVENTS,
-    SHIFT_HOURS,
     UNIT_FACTORS,
     Moved,
     amount_causes,
     period_causes,
+    shift_hours,
     swapped_causes,
     unit_causes,
 )
@@ -86,6 +87,7 @@ from usage_explore.validation.reconciliation.differences import (
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, billed_in, by_key
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
+from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, rated_period_causes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +208,9 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         if early is not None:
             alternatives[BOTH] = by_key(priced.once(customers, early=True), columns)
         explain_by(unexplained, alternatives, duplicates, is_right)
+    event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if not charge.row.explained_by], book, zone)
-    _find_causes(examination, columns, rows, tolerance)
+    _find_causes(examination, columns, rows, tolerance, priced)
     return rows
 
 
@@ -221,7 +224,13 @@ def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
             row.status, row.difference = "matched", off
 
 
-def _find_causes(examination: Examination, columns: tuple[str, ...], rows: list[Row], tolerance: Decimal) -> None:
+def _find_causes(
+    examination: Examination,
+    columns: tuple[str, ...],
+    rows: list[Row],
+    tolerance: Decimal,
+    priced: PricedUsage | None = None,
+) -> None:
     """Set the cause of rows whose quantity nothing explains yet."""
     quantities = ("missing", "extra", "over-billed", "under-billed")
     differing = [row for row in rows if row.status in quantities and not row.explained_by]
@@ -230,7 +239,7 @@ def _find_causes(examination: Examination, columns: tuple[str, ...], rows: list[
     swapped_causes(differing)
     unit_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
-    left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[:MAX_SHIFTED_ROWS]
+    left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
     if not left:
         return
 
@@ -244,8 +253,15 @@ def _find_causes(examination: Examination, columns: tuple[str, ...], rows: list[
         billed = total((row.usage.quantity, row.usage.late.copy_negate(), added))
         return Decimal(difference(billed, row.invoiced or Decimal(0))).copy_abs() <= tolerance
 
-    hourly = hourly_by_key(examination, columns, {row.key[0] for row in left}, SHIFT_HOURS)
+    hourly = hourly_by_key(examination, columns, {row.key[0] for row in left}, shift_hours())
     period_causes(left, hourly, matches_shifted, examination.period.span, examination.period.zone)
+    if priced is not None:
+
+        def has_quantity(row: Row, expected: Expected) -> bool:
+            off = (Decimal(difference(row.invoiced or Decimal(0), quantity)) for quantity in expected.quantities)
+            return any(number.copy_abs() <= tolerance for number in off if number.is_finite())
+
+        rated_period_causes(examination, priced, columns, left, has_quantity)
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
@@ -353,9 +369,10 @@ CHECK = Check(
         " too) and amounts those of the book, rounded half up to the currency's decimals for each line; an amount that"
         " is the exact one, rounded in another way, is low; usage without a price is medium",
         "causes": f"a wrong line is recognized as swapped customers, another unit ({_FACTORS} times or the reciprocal),"
-        f" a period moved by up to {SHIFT_HOURS} hours (at least {MIN_MOVED_EVENTS} events between), a former, later or"
-        " other price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor: one"
-        f" that {MIN_COMMON_ROWS} amounts and half of the wrong ones share is one finding",
+        f" a period moved by up to {shift_hours()} hours (at least {MIN_MOVED_EVENTS()} events between; of maxima,"
+        " latest and different values by days, or in UTC), amounts rounded for each event, a former, later or other"
+        " price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor: one that"
+        f" {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one finding",
         "open period": "no difference is high in a period that is not over",
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
         f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage",
@@ -376,7 +393,7 @@ CHECK = Check(
         " all differences",
     },
     unit="totals of usage or lines",
-    bounds=(*charges.BOUNDS, *differences.BOUNDS),
+    bounds=(*charges.BOUNDS, *differences.BOUNDS, *amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
     statement=statement,
     examine=examine,
     needs="invoices",

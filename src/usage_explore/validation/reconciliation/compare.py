@@ -172,7 +172,7 @@ def usage_by_key(examination: Examination, columns: tuple[str, ...]) -> dict[Key
     usage: dict[Key, Usage] = {}
     selected = tuple(dict.fromkeys((*columns, "wallet_currency")))
     for row in examination.rows(statement(examination.table, examination.period, selected)):
-        key = _key(examination, row, columns)
+        key = key_of(examination, row, columns)
         if key not in usage and len(usage) == MAX_KEYS:
             message = f"tell apart more than {MAX_KEYS:,} totals of usage; validate by customer_id or metric_key"
             raise QueryError([Fault("invoices", message)])
@@ -190,7 +190,7 @@ def duplicates_by_key(
     duplicates: dict[Key, DuplicateUsage] = {}
     if customers:
         for row in examination.rows(_duplicates(examination.table, examination.period, columns, customers)):
-            duplicates.setdefault(_key(examination, row, columns), DuplicateUsage()).add(row)
+            duplicates.setdefault(key_of(examination, row, columns), DuplicateUsage()).add(row)
     return duplicates
 
 
@@ -262,7 +262,7 @@ def _late(ingested_at: ColumnElement[Any], period: Period) -> ColumnElement[bool
     return literal(False) if period.finalized_at is None else ingested_at > period.finalized_at
 
 
-def _key(examination: Examination, row: Any, columns: tuple[str, ...]) -> Key:
+def key_of(examination: Examination, row: Any, columns: tuple[str, ...]) -> Key:
     """The key of a row; its wallet is the one that the preferences send the usage to."""
     values = {name: getattr(row, name) for name in columns}
     if "wallet_currency" in values and examination.inputs.preferences is not None:
@@ -294,7 +294,7 @@ def hourly_by_key(
             .group_by(*keys, hour)
         )
         for row in examination.rows(statement):
-            hours_of = usage.setdefault(_key(examination, row, columns), {})
+            hours_of = usage.setdefault(key_of(examination, row, columns), {})
             events, quantity = hours_of.get((end, row.hour), (0, Decimal(0)))
             hours_of[end, row.hour] = events + row.events, total((quantity, row.quantity))
     return usage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -174,10 +175,17 @@ class PricedUsage:
     def once(self, customers: set[UUID], *, early: bool) -> Rated:
         """The lines of some customers with each idempotency key counted once; `early` at finalization."""
         c = self.examination.table.c
-        mine = c.customer_id == any_(array(sorted(customers), Uuid()))
         copies = superfluous_ids(self.examination.table, self.examination.period, customers).subquery("superfluous")
         is_copy = exists().where(copies.c.id == c.id)  # an anti-join; NOT IN of many ids would be a nested loop
-        return self.rated(self._early() if early else None, (mine, ~is_copy))
+        return self.rated(self._early() if early else None, (self._is_of(customers), ~is_copy))
+
+    def moved(self, since: datetime, until: datetime, customers: set[UUID]) -> Rated:
+        """The lines of some customers in another period, of what had arrived at finalization."""
+        moved = self._early().replace(since=since, until=until, finalized_at=None)
+        return self.rated(moved, (self._is_of(customers),))
+
+    def _is_of(self, customers: set[UUID]) -> ColumnElement[bool]:
+        return self.examination.table.c.customer_id == any_(array(sorted(customers), Uuid()))
 
     def _early(self) -> Period:
         period = self.examination.period

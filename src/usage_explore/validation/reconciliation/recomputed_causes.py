@@ -1,0 +1,180 @@
+"""Causes that the events are read for again: amounts rounded for each event, and other periods of what is no sum.
+
+A maximum, a latest quantity and a number of different values are not the sum of hours, so that the usage of a moved
+period is rated as a whole, for a few periods: a day earlier or later, or the period in UTC.
+
+Such numbers are often small and alike: that 18 users instead of 17 are those of the day before is no evidence, nor are
+two cents. The differences that one cause explains, each in units of its last decimal, are multiplied, and must come to
+`MIN_EVIDENCE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Integer, Numeric, Uuid, any_, func, literal, select
+
+from usage_explore.decimals import difference, exact_product
+from usage_explore.pricing.book import Price
+from usage_explore.query.queries import Period
+from usage_explore.query.validators import EARLIEST, LATEST
+from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.check import Examination
+from usage_explore.validation.reconciliation.causes import (
+    Cause,
+    Charge,
+    Shift,
+    is_rounding,
+    period_cause,
+    set_cause,
+    shift_hours,
+    shifts,
+)
+from usage_explore.validation.reconciliation.compare import Key, Row, key_of
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
+
+EVENT_ROUNDING = "rounding per event"
+
+# fmt: off
+MAX_ROUNDED_PRICES = Bound("reconciliation", "max_rounded_prices", 20, "prices", 0, 1000,
+    "Prices whose events are read again, to see whether a wrong amount was rounded for each event.")
+
+MIN_EVIDENCE = Bound("reconciliation", "min_evidence", 1000, "factor", 1, 10**12,
+    "Product of the differences that rounding per event, or another period of a maximum, a latest quantity or a number "
+    "of different values explains, each in units of its last decimal, from which it is recognized.")
+# fmt: on
+
+BOUNDS = (MAX_ROUNDED_PRICES, MIN_EVIDENCE)
+
+_ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off"}
+
+
+def event_rounding_causes(examination: Examination, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
+    """Set the cause of wrong amounts that are the sum of the amounts of single events, each rounded.
+
+    Tried are amounts of one price per unit without other terms, and at least two events.
+    """
+    by_price: dict[tuple[Decimal, int, bool], list[Charge]] = {}
+    for charge in charges:
+        price = _price_per_unit(charge.row)
+        if price is not None and charge.row.events > 1 and not is_rounding(charge):
+            counts = price.aggregation == "count"
+            by_price.setdefault((price.tiers[0].unit_amount, price.scale, counts), []).append(charge)
+    fitting: dict[str, list[Charge]] = {name: [] for name in _ROUNDINGS}
+    largest = sorted(by_price.items(), key=lambda item: (-len(item[1]), item[0]))
+    for (unit_amount, scale, counts), members in largest[: MAX_ROUNDED_PRICES()]:
+        customers = {charge.row.key[0] for charge in members}
+        sums = _rounded_by_event(examination, columns, customers, unit_amount, scale, counts)
+        for charge in members:
+            for name, amount in sums.get(charge.row.key, {}).items():
+                if amount == charge.invoiced:
+                    fitting[name].append(charge)
+    for name in sorted(fitting, key=lambda name: -len(fitting[name])):
+        open_charges = [charge for charge in fitting[name] if charge.row.cause is None]
+        differences = (abs(Decimal(difference(charge.invoiced, charge.amount))) for charge in open_charges)
+        units = (charge.unit for charge in open_charges)
+        evidence = exact_product(off.scaleb(-unit.adjusted()) for off, unit in zip(differences, units, strict=True))
+        for charge in open_charges if evidence >= MIN_EVIDENCE() else ():
+            words = f"the amounts of single events, each {_ROUNDINGS[name]}, added up"
+            set_cause(charge.row, Cause(EVENT_ROUNDING, "high", words))
+
+
+def _price_per_unit(row: Row) -> Price | None:
+    """The one price of a row, if it is per unit of summed or counted events, without other terms."""
+    lines = row.expected.lines if row.expected else []
+    if len(lines) != 1:
+        return None
+    price = lines[0].part.price
+    plain = price.model == "per_unit" and price.aggregation in ("sum", "count")
+    terms = price.included_quantity or price.minimum_amount or price.tiers[0].flat_amount
+    return price if plain and not terms else None
+
+
+def _rounded_by_event(
+    examination: Examination,
+    columns: tuple[str, ...],
+    customers: set[UUID],
+    unit_amount: Decimal,
+    scale: int,
+    counts: bool,
+) -> dict[Key, dict[str, Decimal]]:
+    """The sums of the events' rounded amounts by key, for each way of rounding."""
+    c = examination.table.c
+    keys = [c[name] for name in ("customer_id", *dict.fromkeys((*columns, "wallet_currency")))]
+    price = literal(unit_amount, Numeric())
+    amount: ColumnElement[Any] = price if counts else c.quantity * price
+    factor = literal(Decimal(10) ** scale, Numeric())
+    rounded = {
+        "half up": func.round(amount, literal(scale, Integer())),
+        "up": func.ceil(amount * factor) / factor,
+        "down": func.trunc(amount, literal(scale, Integer())),
+    }
+    statement = (
+        select(*keys, *(func.sum(value).label(name.replace(" ", "_")) for name, value in rounded.items()))
+        .where(*conditions(examination.table, examination.period), c.customer_id == any_(_ids(customers)))
+        .group_by(*keys)
+    )
+    sums: dict[Key, dict[str, Decimal]] = {}
+    for row in examination.rows(statement):
+        of_key = sums.setdefault(key_of(examination, row, columns), {})
+        for name in rounded:
+            of_key[name] = of_key.get(name, Decimal(0)) + getattr(row, name.replace(" ", "_"))
+    return sums
+
+
+def rated_period_causes(
+    examination: Examination,
+    priced: PricedUsage,
+    columns: tuple[str, ...],
+    rows: Iterable[Row],
+    matches: Callable[[Row, Expected], bool],
+) -> None:
+    """Set the cause of rows of quantities that are no sum and that are invoiced those of another period."""
+    left = {
+        row.key: row
+        for row in rows
+        if row.cause is None and row.expected is not None and row.lines and row.expected.counts_events is None
+    }
+    if not left:
+        return
+    customers = {key[0] for key in left}
+    span, zone = examination.period.span, examination.period.zone
+    fitting: list[tuple[Decimal, Shift, list[Row]]] = []
+    for shift in _periods(examination.period):
+        since, until = shift.moved(span)
+        if since < EARLIEST or until > LATEST or since >= until:
+            continue
+        keys = by_key(priced.moved(since, until, customers), columns)
+        explained = [row for key, row in left.items() if key in keys and matches(row, keys[key])]
+        evidence = exact_product([_evidence(row) for row in explained])
+        if explained and evidence >= MIN_EVIDENCE():
+            fitting.append((evidence, shift, explained))
+    for _, shift, explained in sorted(fitting, key=lambda item: (-item[0], item[1])):
+        for row in explained:
+            if row.cause is None:
+                set_cause(row, period_cause(shift.moved(span), span, zone))
+
+
+def _periods(period: Period) -> list[Shift]:
+    """The shifts by whole days, and the one to the period in UTC, if that is whole hours."""
+    days = [shift for shift in shifts() if shift.is_of_days]
+    offsets = [edge.astimezone(period.zone).utcoffset() or timedelta(0) for edge in period.span]
+    in_utc = Shift(*(offset // timedelta(hours=1) for offset in offsets))
+    is_whole = not any(offset % timedelta(hours=1) for offset in offsets)
+    return [*days, in_utc] if is_whole and 0 < max(map(abs, in_utc)) <= shift_hours() else days
+
+
+def _evidence(row: Row) -> Decimal:
+    """The difference of a row in units of the last decimal of its invoiced and used quantity."""
+    numbers = [number.normalize().as_tuple().exponent for number in (row.invoiced, row.recomputed) if number]
+    places = max([0, *(-exponent for exponent in numbers if isinstance(exponent, int))])
+    return row.difference.copy_abs().scaleb(places)
+
+
+def _ids(customers: set[UUID]) -> ColumnElement[Any]:
+    return array(sorted(customers), Uuid())
