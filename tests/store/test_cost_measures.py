@@ -297,12 +297,25 @@ def test_a_running_unit_cost_divides_the_running_sums_and_is_compared(both: Both
         assert b"1.33333333333" in frames.to_csv(answer)
 
 
-def test_costs_in_another_currency_are_not_compared(both: Both) -> None:
+def test_costs_in_another_currency_are_an_error_of_compare_and_a_sentence_elsewhere(both: Both) -> None:
     both.add(costed("1", "1", 0, "EUR"), costed("3", "2", 1), costed("3", "2", 1, "EUR", metric_key="b"))
     query = AggregateQuery(since=FIRST + DAY, until=FIRST + 2 * DAY, metric="sum_cost", compare="previous")
     for store in (both.fast, both.raw):
-        with pytest.raises(QueryError, match="the costs of the other period are in EUR, those of the window in USD"):
-            store.aggregate(query.replace(exclude={"metric_key": ["b"]}))
+        usd = query.replace(exclude={"metric_key": ["b"]})
+        for refused in (usd, usd.replace(metric="unit_cost"), usd.replace(group_by="metric_key")):
+            with pytest.raises(QueryError) as caught:
+                store.aggregate(refused)
+            (fault,) = caught.value.faults
+            assert fault.parameter == "compare"
+            assert fault.message == (
+                "the costs of the other period are in EUR, those of the window in USD; "
+                "filter to one external_cost_currency, or group by it"
+            )
+            # the app and tickets compare an answer without `compare`
+            both.add(costed(None, "1", -1, metric_key="b"))  # older, so that the period before is whole
+            assert compare(store, store.aggregate(refused.replace(compare=None))) == (
+                "not compared with the 1 day before: its costs are in other currencies"
+            )
         grouped = store.aggregate(query.replace(group_by="external_cost_currency")).comparison
         assert grouped is not None
         assert grouped.total.absolute is None
