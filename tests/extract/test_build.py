@@ -255,9 +255,14 @@ def test_a_key_that_comes_late_has_a_column_in_the_segments_of_its_own_time(
             made.append(event(at, quantity=Decimal(draw.randrange(1, 500)) / 100, dimensions=json.dumps(own)))
         return made
 
+    odd = {"odd": lambda index: index % 2 or None, "": "no key"}
     late = {"a/b~c": lambda index: f"r{index % 3}", "größe'": lambda index: [None, 1.50, "x\\"][index % 3]}
     with smaller(MIN_KEY_ROWS=5, MIN_SUMMARY_ROWS=10, MAX_SEGMENT_ROWS=400, MAX_ROWS_PER_READ=100):
-        extract.add(*some(150, 0, model="m"), *some(30, 9, odd=lambda index: index % 2 or None, **{"": "no key"}), *some(270, 10, model="m", **late))
+        extract.add(
+            *some(150, 0, model="m"),
+            *some(30, 9, **odd),
+            *some(270, 10, model="m", **late),
+        )
         extract.refresh(NOON + 20 * DAY)
         first = extract.manifest.segments
         extract.check()
