@@ -36,7 +36,7 @@ Params = str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]
 """A link or query string, a mapping, or (name, value) pairs."""
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
-_EMPTY = {EMPTY: ("", EMPTY_COLUMNS), f"{NOT}{EMPTY}": (NOT, EMPTY_COLUMNS)}
+_EMPTY: dict[str, tuple[str, tuple[str, ...]]] = {EMPTY: ("", EMPTY_COLUMNS), f"{NOT}{EMPTY}": (NOT, EMPTY_COLUMNS)}
 """The parameters for empty texts: the prefix of the parameter that gets the value, and the columns that they take."""
 
 _TEXTS = frozenset(prefix + name for prefix, columns in _EMPTY.values() for name in columns)

@@ -1,0 +1,115 @@
+"""The OpenAPI schemas of jobs, and of the validations that they return."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from usage_explore.api.parameters import Schema
+from usage_explore.api.schema_parts import (
+    COUNT,
+    DECIMAL,
+    INSTANT,
+    NAME_OF_ID,
+    STORED_DECIMAL,
+    list_of,
+    nullable,
+    ref,
+    strict_object,
+)
+from usage_explore.api.validations import State
+from usage_explore.names import kind_of
+from usage_explore.query.filters import ID_COLUMNS
+
+
+def validation() -> Schema:
+    """`Validation.to_dict`."""
+    text, maybe, count = {"type": "string"}, {"type": ["string", "null"]}, COUNT
+    instant = nullable(INSTANT)
+    check = strict_object(
+        check=text,
+        title=text,
+        skipped={**maybe, "description": "Why it judged nothing: what was not given or what the events lack."},
+        failed={**maybe, "description": "Why it did not end."},
+        looked_at=nullable(count),
+        unit={**text, "description": "What `looked_at` counts."},
+        note=text,
+        partial={"type": "boolean", "description": "Whether usage was left unjudged."},
+        findings=nullable(count),
+        reported_by={"type": "array", "items": text, "description": "Checks that have some of its findings."},
+        bounds={
+            "type": "object",
+            "additionalProperties": strict_object(value=text, unit=text),
+            "description": "Those in force, by name.",
+        },
+        milliseconds={"type": "number", "minimum": 0},
+    )
+    named = {f"{kind_of(column)}_name": NAME_OF_ID for column in ID_COLUMNS}
+    finding = strict_object(
+        check=text,
+        also_seen_by={"type": "array", "items": text},
+        severity={"type": "string", "enum": ["high", "medium", "low"]},
+        sentence=text,
+        since=INSTANT,
+        until=INSTANT,
+        events=count,
+        quantity={"anyOf": [STORED_DECIMAL, {"type": "null"}]},
+        amounts={"type": "object", "additionalProperties": STORED_DECIMAL, "description": "By currency."},
+        share={**DECIMAL, "description": "Part of `share_of` that is affected; 0.02 is two per cent."},
+        share_of=maybe,
+        customer_id=maybe,
+        product_id=maybe,
+        subscription_id=maybe,
+        metric_key=maybe,
+        price_key=maybe,
+        wallet_currency=maybe,
+        **named,
+        facts={"type": "object", "additionalProperties": text},
+        query={**text, "description": "What shows it, in words."},
+        url={**text, "description": "The link that shows it."},
+    )
+    quantity = strict_object(events=count, quantity=STORED_DECIMAL)
+    return strict_object(
+        organization_id={"type": "string", "format": "uuid"},
+        organization_name=NAME_OF_ID,
+        period={**text, "description": "In words."},
+        since=INSTANT,
+        until=INSTANT,
+        timezone=text,
+        as_of=instant,
+        finalized_at=instant,
+        url=text,
+        totals=strict_object(
+            events=count,
+            quantities={"type": "object", "additionalProperties": quantity, "description": "By metric."},
+            costs=list_of(currency=maybe, amount=STORED_DECIMAL),
+        ),
+        unexamined={
+            "anyOf": [strict_object(events=count, latest_ingested_at=INSTANT, settled_at=instant), {"type": "null"}],
+            "description": "Events that arrived after `as_of`.",
+        },
+        findings_by_severity={"type": "object", "additionalProperties": count},
+        changed_bounds={
+            "type": "object",
+            "additionalProperties": text,
+            "description": "Bounds that differ from their defaults, in words, by name.",
+        },
+        unchecked={"type": "array", "items": text, "description": "What could not be checked, such as amounts."},
+        checks={"type": "array", "items": check},
+        findings={"type": "array", "items": finding, "description": "By impact."},
+    )
+
+
+def validation_job() -> Schema:
+    """A validation that waits, runs or has ended."""
+    return strict_object(
+        id={"type": "string"},
+        state={"type": "string", "enum": list(get_args(State))},
+        created=INSTANT,
+        progress={
+            "type": "object",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+            "description": "The part of each check that is done, in the order in which they run.",
+        },
+        result={"anyOf": [ref("Validation"), {"type": "null"}], "description": "Null unless `state` is `done`."},
+        problem={"anyOf": [ref("Problem"), {"type": "null"}], "description": "Null unless `state` is `failed`."},
+    )
