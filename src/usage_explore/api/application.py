@@ -26,12 +26,12 @@ from usage_explore.access import logs
 from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
+from usage_explore.api.jobs import Validations
 from usage_explore.api.links import LinkEndpoints, NewLink
 from usage_explore.api.lookups import LOOKUPS
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
-from usage_explore.api.validations import Validations
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.remote import operations
 from usage_explore.remote.operations import ValidationQuery

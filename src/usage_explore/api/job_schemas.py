@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from usage_explore.api.jobs import State
 from usage_explore.api.parameters import Schema
 from usage_explore.api.schema_parts import (
     COUNT,
@@ -16,7 +17,6 @@ from usage_explore.api.schema_parts import (
     ref,
     strict_object,
 )
-from usage_explore.api.validations import State
 from usage_explore.names import kind_of
 from usage_explore.query.filters import ID_COLUMNS
 
