@@ -1,4 +1,4 @@
-"""The OpenAPI schemas of jobs, and of the validations that they return."""
+"""The OpenAPI schemas of jobs, and of the validations and ratings that they return."""
 
 from __future__ import annotations
 
@@ -99,8 +99,68 @@ def validation() -> Schema:
     )
 
 
-def validation_job() -> Schema:
-    """A validation that waits, runs or has ended."""
+def rating() -> Schema:
+    """`Rating.to_dict`."""
+    text, maybe = {"type": "string"}, {"type": ["string", "null"]}
+    customer = {"customer_id": {"type": "string", "format": "uuid"}, "customer_name": NAME_OF_ID}
+    usage = {**customer, "product_id": maybe, "metric_key": text, "price_key": maybe, "wallet_currency": maybe}
+    numbers = {"events": COUNT, "quantity": DECIMAL}
+    tiers = list_of(
+        above=DECIMAL,
+        up_to={**nullable(DECIMAL), "description": "Included; null without an end."},
+        quantity=DECIMAL,
+        unit_amount=DECIMAL,
+        flat_amount=DECIMAL,
+        amount=DECIMAL,
+        packages=nullable(COUNT),
+    )
+    lines = list_of(
+        **usage,
+        currency=text,
+        since=INSTANT,
+        until=INSTANT,
+        aggregation=text,
+        model=text,
+        **numbers,
+        billable_quantity=DECIMAL,
+        charged_quantity={**DECIMAL, "description": "After the included quantity."},
+        exact_amount={**DECIMAL, "description": "Before rounding."},
+        amount={**DECIMAL, "description": "With the currency's decimals."},
+        tiers=tiers,
+    )
+    return strict_object(
+        organization_id={"type": "string", "format": "uuid"},
+        organization_name=NAME_OF_ID,
+        period={**text, "description": "In words."},
+        since=INSTANT,
+        until=INSTANT,
+        timezone=text,
+        as_of=nullable(INSTANT),
+        prices={**text, "description": "The price book."},
+        events=COUNT,
+        totals=list_of(currency=text, amount=DECIMAL),
+        lines=lines,
+        unpriced={
+            **list_of(**usage, **numbers, reason=text),
+            "description": "Usage without a price, which is no amount of 0.",
+        },
+        margins=list_of(
+            **customer,
+            metric_key=text,
+            currency=maybe,
+            revenue=nullable(DECIMAL),
+            cost=nullable(DECIMAL),
+            margin=nullable(DECIMAL),
+            margin_ratio=nullable(DECIMAL),
+            events=COUNT,
+            unpriced_events=COUNT,
+            events_without_cost=COUNT,
+        ),
+    )
+
+
+def job(result: str) -> Schema:
+    """A job that waits, runs or has ended, with a result of the named schema."""
     return strict_object(
         id={"type": "string"},
         state={"type": "string", "enum": list(get_args(State))},
@@ -108,8 +168,8 @@ def validation_job() -> Schema:
         progress={
             "type": "object",
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
-            "description": "The part of each check that is done, in the order in which they run.",
+            "description": "The part of each step, such as a check, that is done, in the order in which they run.",
         },
-        result={"anyOf": [ref("Validation"), {"type": "null"}], "description": "Null unless `state` is `done`."},
+        result={"anyOf": [ref(result), {"type": "null"}], "description": "Null unless `state` is `done`."},
         problem={"anyOf": [ref("Problem"), {"type": "null"}], "description": "Null unless `state` is `failed`."},
     )

@@ -136,11 +136,37 @@ def components() -> dict[str, Schema]:
             organizations=list_of(id={"type": "string", "format": "uuid"}, name=NAME_OF_ID),
         ),
         "Validation": job_schemas.validation(),
-        "ValidationJob": job_schemas.validation_job(),
+        "ValidationJob": job_schemas.job("Validation"),
         "ValidationJobs": strict_object(validations={"type": "array", "items": ref("ValidationJob")}),
+        "Rating": job_schemas.rating(),
+        "RatingJob": job_schemas.job("Rating"),
+        "RatingJobs": strict_object(ratings={"type": "array", "items": ref("RatingJob")}),
+        "Views": _views(),
         "Problem": _problem(),
         "State": strict_object(state={"type": "string", "enum": ["ok"]}),
     }
+
+
+def _views() -> Schema:
+    text = {"type": "string"}
+    view = {
+        "id": {"type": "string", "format": "uuid"},
+        "organization_id": {"type": "string", "format": "uuid"},
+        "name": text,
+        "note": text,
+        "author": {**text, "description": "An e-mail address, a name, or `local`."},
+        "created_at": INSTANT,
+        "changed_at": INSTANT,
+        "saved_at": {**INSTANT, "description": "When query and headline number were saved."},
+        "page": {**text, "description": "The page that it opens."},
+        "params": {**text, "description": "The query string, live, without the organization."},
+        "pinned": {**text, "description": "The query string with absolute times and `as_of`."},
+        "total": {**nullable(DECIMAL), "description": "The headline number when it was saved."},
+        "currency": {"type": ["string", "null"]},
+        "as_of": INSTANT,
+        "place": {**text, "enum": ["table", "file"], "description": "Beside the events, or in the data folder."},
+    }
+    return strict_object(views=list_of(**view))
 
 
 def _event() -> Schema:
