@@ -66,7 +66,8 @@ def compared(
 ) -> Comparison:
     """The comparison of a resolved query's series with the period of its `compare`.
 
-    Grouped by currency, costs in different currencies are not compared: neither the total nor Other has a change.
+    Grouped by currency, costs in different currencies are not compared: the total has no change if they are in several,
+    nor has Other if it would hold several, in both periods together.
 
     Raises `QueryError` for a period that begins before 1970 or has more than `MAX_AGGREGATE_BUCKETS`, and else for
     costs in other `currencies` than the query's, `NotExact`.
@@ -95,7 +96,10 @@ def compared(
         now = _Side(query, series, query.edges(), currencies)
         if now_until < until:
             now = _read(paths, query.replace(until=now_until), kept)
-    one_currency = len({*currencies, *before.currencies}) <= 1
+    all_currencies = {*currencies, *before.currencies}
+    folded = all_currencies - {item.key for item in series if item.kind != "other"}
+    one_currency = len(all_currencies) <= 1
+    one_in_other = query.group_by != CURRENCY or len(folded) <= 1
     return Comparison(
         label=label,
         since=other_since,
@@ -104,7 +108,7 @@ def compared(
         partial=partial,
         first_event=first,
         total=Change(now.total, before.total) if comparable and one_currency else Change(None, None),
-        series=_changes(query, series, now, before, first, comparable=comparable, one_currency=one_currency),
+        series=_changes(query, series, now, before, first, comparable=comparable, one_in_other=one_in_other),
         currencies=before.currencies,
     )
 
@@ -177,7 +181,7 @@ def _changes(
     first: datetime | None,
     *,
     comparable: bool,
-    one_currency: bool,
+    one_in_other: bool,
 ) -> tuple[SeriesChange, ...]:
     """The changes of the answer's series, then of Other if only the other period has it."""
     result = []
@@ -185,7 +189,7 @@ def _changes(
     if before.has("other", None) and "other" not in (item.kind for item in series):
         items.append(("other", None, None))
     for kind, key, name in items:
-        if not comparable or (kind == "other" and not one_currency):
+        if not comparable or (kind == "other" and not one_in_other):
             result.append(SeriesChange(None, None, kind, key, (None,) * (len(query.edges()) - 1), name))
             continue
         now_total, now_values = now.values(kind, key)

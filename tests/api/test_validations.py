@@ -17,7 +17,7 @@ from support.api_server import VALIDATIONS, asking, working
 from support.waiting import SLEEP, eventually
 from usage_explore import Period, Store, connect
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api import validations
+from usage_explore.api import jobs
 from usage_explore.api.auth import Access
 from usage_explore.db import ddl
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_validated_is_said_at_once(
 
 
 def test_too_many_bytes_are_refused(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validations, "MAX_UPLOAD_MEGABYTES", 1)
+    monkeypatch.setattr(jobs, "MAX_UPLOAD_MEGABYTES", 1)
     answer = client.post(VALIDATIONS, files={"invoices": ("a.csv", b"x" * 2**20)})
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:usage-explore:problem:too-large")
 
@@ -182,7 +182,7 @@ def test_failures_are_problems_and_old_jobs_are_forgotten(
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(Store, "validate", fail)
-    monkeypatch.setattr(validations, "MAX_KEPT_PER_ORGANIZATION", 2)
+    monkeypatch.setattr(jobs, "MAX_KEPT_PER_ORGANIZATION", 2)
     paths = []
     for _ in range(3):
         paths.append(started(client))

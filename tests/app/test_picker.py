@@ -140,3 +140,21 @@ def test_keys_one_a_line_become_a_filter(events: Open, store: Store) -> None:
     assert not app.exception
     query = EventQuery(organization_id=ACME, idempotency_key=[first.idempotency_key, second.idempotency_key])
     assert app.dataframe[0].value["Id"].tolist() == [str(event.id) for event in store.events(query).events]
+
+
+def test_keys_one_a_line_are_excluded_and_their_chip_opens_them_again(events: Open, store: Store) -> None:
+    first, second, third = store.events(EventQuery(organization_id=ACME)).events[:3]
+    app = events(organization_id=ACME)
+    app.session_state["add_filter"], app.session_state["filter_field"] = True, "id"
+    app.run()
+    app.text_area[0].set_value(f"{first.id}\n{second.id}")
+    next(button for button in app.button if button.label == "Exclude").click().run()
+    assert not app.exception
+    assert app.dataframe[0].value["Id"].tolist()[0] == str(third.id)
+    app.button(key="edit id is not").click().run()
+    assert sorted(app.text_area[0].value.split()) == sorted([str(first.id), str(second.id)])
+    app.text_area[0].set_value(str(first.id))
+    next(button for button in app.button if button.label == "Exclude").click().run()
+    assert app.dataframe[0].value["Id"].tolist()[0] == str(second.id)
+    app.button(key="chip id is not").click().run()
+    assert app.dataframe[0].value["Id"].tolist()[0] == str(first.id)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from click.testing import CliRunner
+from sqlalchemy.exc import DBAPIError
 
 from support.api_server import EVENTS, asking
 from support.breakable_server import refused
-from usage_explore import connect
+from support.waiting import eventually
+from usage_explore import Store, connect
 from usage_explore.cli.main import main
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
 from usage_explore.db import ddl
-from usage_explore.db.engine import translated
+from usage_explore.db.engine import transaction, translated
+from usage_explore.db.timeouts import cancellable, watch
 from usage_explore.doctor import examine
-from usage_explore.errors import DatabaseUnavailable
+from usage_explore.errors import DatabaseError, DatabaseUnavailable, NotExact, StatementTimeout, TableMismatch
 
 ORGANIZATION = "00000000-0000-0000-0000-0000000000a0"
 
@@ -41,9 +47,72 @@ def test_a_refusal_says_the_reason_and_the_fix_and_no_address_to_users(reason: s
     assert str(error).startswith("The database refuses the connection: ")
     assert reason.split("  ")[-1] in str(error).replace("  ", " ")
     assert REFUSED[reason] in str(error)
-    assert error.public == (
-        "The database refuses the connection of this service; its administrator has to correct the settings."
-    )
+    is_known = "no rule" not in REFUSED[reason]
+    assert ("at the moment; try again shortly" in error.public) is not is_known
+    assert error.public.endswith("its administrator has to correct the settings.")
+
+
+GERMAN = {
+    "FATAL:  Passwort-Authentifizierung für Benutzer »who« fehlgeschlagen": DatabaseUnavailable,
+    "FATAL:  das Datenbanksystem startet": DatabaseUnavailable,
+    "ВАЖНО:  система баз данных запускается": DatabaseUnavailable,
+}
+
+
+@pytest.mark.parametrize("reason", GERMAN)
+def test_a_refusal_in_another_language_is_a_refusal_not_silence(reason: str) -> None:
+    words = f'connection failed: connection to server at "10.0.0.9", port 5432 failed: {reason}'
+    error = translated(psycopg.OperationalError(words), broken=True)
+    assert isinstance(error, DatabaseUnavailable)
+    assert str(error).startswith("The database refuses the connection: ")
+    assert reason.split("  ")[-1] in str(error)
+    assert "at the moment; try again shortly" in error.public
+    assert reason.split("  ")[-1] not in error.public
+
+
+LOCALIZED: dict[type[psycopg.Error], tuple[str, type[DatabaseError]]] = {
+    psycopg.errors.QueryCanceled: ("Anweisung wird abgebrochen wegen Zeitüberschreitung", StatementTimeout),
+    psycopg.errors.TransactionTimeout: ("Transaktion wegen Zeitüberschreitung beendet", StatementTimeout),
+    psycopg.errors.SerializationFailure: ("konnte Zugriff nicht serialisieren", DatabaseUnavailable),
+    psycopg.errors.NumericValueOutOfRange: ("Wert verursacht Überlauf im Format numeric", NotExact),
+    psycopg.errors.DiskFull: ("konnte Datei nicht erweitern", DatabaseUnavailable),
+    psycopg.errors.OutOfMemory: ("Speicher aufgebraucht", DatabaseUnavailable),
+    psycopg.errors.CannotConnectNow: ("das Datenbanksystem startet", DatabaseUnavailable),
+    psycopg.errors.TooManyConnections: ("tut mir leid, schon zu viele Verbindungen", DatabaseUnavailable),
+    psycopg.errors.AdminShutdown: ("Verbindung wird abgebrochen aufgrund von Anweisung", DatabaseUnavailable),
+    psycopg.errors.UndefinedTable: ("Relation »usage_events« existiert nicht", TableMismatch),
+    psycopg.errors.UndefinedColumn: ("Spalte »quantity« existiert nicht", TableMismatch),
+    psycopg.errors.InsufficientPrivilege: ("keine Berechtigung für Tabelle usage_events", TableMismatch),
+    psycopg.errors.SyntaxError: ("Syntaxfehler bei »SELEKT«", DatabaseError),
+}
+
+
+@pytest.mark.parametrize("kind", LOCALIZED)
+def test_errors_of_a_server_that_speaks_german_are_recognized_by_their_sqlstate(kind: type[psycopg.Error]) -> None:
+    words, expected = LOCALIZED[kind]
+    wrapped = DBAPIError("SELECT", {}, kind(words))  # as SQLAlchemy raises it
+    assert kind.sqlstate
+    assert type(translated(wrapped.orig, broken=False)) is expected
+
+
+def test_a_cancelled_statement_is_told_from_a_timeout_by_its_duration(events_database_url: str) -> None:
+    """The server has one SQLSTATE for both, and words in its own language."""
+    store = connect(events_database_url, ORGANIZATION, statement_timeout=timedelta(seconds=60))
+    watch(store.engine)
+    with store, cancellable() as held, ThreadPoolExecutor(1) as pool:
+        asleep = pool.submit(contextvars.copy_context().run, slept, store)
+        eventually(lambda: held.cancel() or asleep.done())
+        with pytest.raises(DatabaseUnavailable, match="was cancelled in the database"):
+            asleep.result()
+    short = connect(events_database_url, ORGANIZATION, statement_timeout=timedelta(seconds=0.2))
+    with short, pytest.raises(StatementTimeout):
+        slept(short)
+
+
+def slept(store: Store) -> None:
+    """Read for longer than any statement timeout here."""
+    with transaction(store.engine) as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(100)")
 
 
 @pytest.mark.parametrize("state", ["starting up", "shutting down", "in recovery mode", "not yet accepting connections"])

@@ -103,9 +103,9 @@ class Extract:
             for values in table.fetchall():
                 row = dict(zip(names, values, strict=True))
                 texts = {key: row.pop(f"d{number}") for number, key in enumerate(segment.layout.dimensions)}
-                row["texts"] = {key: text for key, text in texts.items() if text is not None} | {
-                    key: text for key, text in json.loads(row.pop("rare") or "{}").items() if text is not None
-                }
+                rare = json.loads(row.pop("rare") or "{}")
+                assert not rare.keys() & texts.keys()
+                row["texts"] = {key: text for key, text in {**texts, **rare}.items() if text is not None}
                 yield row
 
     def expected(self) -> list[dict[str, Any]]:

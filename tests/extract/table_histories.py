@@ -273,6 +273,8 @@ class History:
             [
                 {"id": [row.id for row in some]},
                 {"idempotency_key": [row.idempotency_key for row in some]},
+                {"exclude": {"id": [row.id for row in some]}},
+                {"exclude": {"idempotency_key": [row.idempotency_key for row in some]}},
                 {"quantity_min": least},
                 {"quantity_max": most},
                 {"quantity_min": least, "quantity_max": most},

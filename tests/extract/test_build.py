@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import uuid
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from extract.small_extract import DAY, HOUR, NOON, Extract, event, smaller
+from extract.small_extract import DAY, HOUR, NOON, ORGANIZATION, Extract, event, smaller
 from support.database_servers import kind
-from support.query_oracle import utc
+from support.query_oracle import Row, utc
+from usage_explore import AggregateQuery, LeaderboardQuery, connect
 from usage_explore.db import ddl
 from usage_explore.extract import folder, manifest
 from usage_explore.extract.folder import ExtractBusy
@@ -236,3 +239,68 @@ def test_roles_and_tables_have_their_own_folders(
     assert one.system
     assert other.name != one.name
     events_connection.rollback()
+
+
+def test_a_key_that_comes_late_has_a_column_in_the_segments_of_its_own_time(
+    extract: Extract, events_database_url: str
+) -> None:
+    """A quiet first day, then keys that begin in the middle of one read, some odd ones, and small refreshes."""
+    draw = random.Random(11)
+
+    def some(number: int, day: int, **keys: Any) -> list[Row]:
+        made = []
+        for index in range(number):
+            own = {key: value(index) if callable(value) else value for key, value in keys.items()}
+            at = NOON + day * DAY + timedelta(seconds=index)
+            made.append(event(at, quantity=Decimal(draw.randrange(1, 500)) / 100, dimensions=json.dumps(own)))
+        return made
+
+    odd = {"odd": lambda index: index % 2 or None, "": "no key"}
+    late = {"a/b~c": lambda index: f"r{index % 3}", "größe'": lambda index: [None, 1.50, "x\\"][index % 3]}
+    with smaller(MIN_KEY_ROWS=5, MIN_SUMMARY_ROWS=10, MAX_SEGMENT_ROWS=400, MAX_ROWS_PER_READ=100):
+        extract.add(
+            *some(150, 0, model="m"),
+            *some(30, 9, **odd),
+            *some(270, 10, model="m", **late),
+        )
+        extract.refresh(NOON + 20 * DAY)
+        first = extract.manifest.segments
+        extract.check()
+        for segment in first:
+            for row in extract.rows_of(segment):
+                frequent = {key for key in row["texts"] if key in ("a/b~c", "größe'")}
+                assert frequent <= {*segment.layout.dimensions}
+        extract.add(*some(3, 20, model="m", once="x"), *some(2, 20, other=lambda index: "null" if index else None))
+        extract.refresh(NOON + 21 * DAY)
+        extract.add(*some(30, 21, model="m", newest=lambda index: "n" if index % 2 else "o"))
+        extract.refresh(NOON + 22 * DAY)
+        extract.check()
+    layouts = [segment.layout.dimensions for segment in extract.manifest.segments]
+    assert {"a/b~c", "größe'", "newest"} <= {*layouts[-1]}
+    assert not {"once", "other"} & {key for layout in layouts for key in layout}
+    # the columns of the segments are one list that grows, so that few layouts arise and small segments are merged
+    longest = max(layouts, key=len)
+    assert all(layout == longest[: len(layout)] for layout in layouts)
+    with connect(events_database_url, ORGANIZATION, home=extract.home) as store:
+        raw = dataclasses.replace(store, extracts=None)
+        for group in ("dim:a/b~c", "dim:größe'", "dim:newest", "dim:once", "dim:odd", "dim:absent"):
+            query = AggregateQuery(since=NOON, until=NOON + 30 * DAY, metric="sum_quantity", group_by=group, top=0)
+            for asked in (query, query.replace(missing=group), query.replace(exclude={group: ["r1", "1.50", "n"]})):
+                answer = store.aggregate(asked)
+                assert answer.served.path == "extract"
+                assert answer.series == raw.aggregate(asked).series
+        board = LeaderboardQuery(since=NOON, until=NOON + 30 * DAY)
+        assert store.leaderboards(board).boards == raw.leaderboards(board).boards
+        assert store.dimension_keys() == raw.dimension_keys()
+
+
+def test_columns_are_chosen_anew_where_the_old_ones_are_used_up(extract: Extract) -> None:
+    limits = {"MIN_KEY_ROWS": 5, "MIN_SUMMARY_ROWS": 10, "MAX_COLUMNS_OF_KEYS": 3, "MAX_SEGMENT_ROWS": 30}
+    with smaller(**limits):
+        for number, keys in enumerate(("abc", "abx", "xyz", "xyz")):
+            texts = json.dumps(dict.fromkeys(keys, "1"))
+            extract.add(*(event(NOON + number * DAY, dimensions=texts) for _ in range(20)))
+            extract.refresh(NOON + number * DAY + HOUR)
+            extract.check()
+    layouts = [{*segment.layout.dimensions} for segment in extract.manifest.segments]
+    assert (layouts[0], layouts[-1]) == ({*"abc"}, {*"xyz"})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 import narwhals as nw
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from usage_explore.errors import QueryError
+from usage_explore.pricing.read import read_prices
 from usage_explore.validation.inputs import read_inputs
 
 CUSTOMER = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
@@ -40,6 +43,8 @@ FRAMES: dict[str, Callable[[], Any]] = {
     "lazy": lambda: nw.from_native(TABLE).lazy(),
     "stream": Opaque,
     "pandas": lambda: pd.DataFrame(TABLE.to_pylist()),
+    "polars": lambda: pl.DataFrame(TABLE),
+    "polars, lazy": lambda: pl.DataFrame(TABLE).lazy(),
 }
 
 
@@ -48,6 +53,19 @@ def test_every_frame_is_read_like_an_arrow_table(make: Callable[[], Any]) -> Non
     assert read_inputs(invoices=make()) == read_inputs(invoices=TABLE)
     wallets = TABLE.select(["customer_id"]).slice(0, 1).append_column("currency", pa.array(["EUR"]))
     assert read_inputs(wallets=wallets.to_reader()) == read_inputs(wallets=wallets)
+
+
+def test_polars_frames_are_prices_wallets_and_control_totals() -> None:
+    prices = {"metric_key": ["calls", "tokens"], "unit_amount": [Decimal("0.10"), Decimal("0.025")]}
+    frame = pl.DataFrame(prices | {"currency": ["USD", "KWD"], "valid_from": [None, date(2026, 9, 1)]})
+    assert read_prices(frame).prices == read_prices(frame.to_arrow()).prices
+    assert read_prices(frame.lazy()).prices[1].valid_from == date(2026, 9, 1)
+    wallets = pl.DataFrame({"customer_id": [CUSTOMER, None], "currency": ["EUR", "USD"]})
+    assert read_inputs(wallets=wallets) == read_inputs(wallets={CUSTOMER: "EUR", None: "USD"})
+    control = pl.DataFrame({"day": [date(2026, 9, 1)], "metric_key": ["calls"], "events": [3]})
+    assert read_inputs(control=control) == read_inputs(control=control.to_arrow())
+    with pytest.raises(QueryError, match=r"unit_amount holds floats"):
+        read_prices(pl.DataFrame({"metric_key": ["calls"], "unit_amount": [0.1], "currency": ["USD"]}))
 
 
 def test_what_is_no_frame_or_has_floats_is_refused() -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError
+from usage_explore.errors import Fault
 from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
 
@@ -139,10 +140,12 @@ def test_a_blank_value_is_the_empty_string_for_dimensions_only() -> None:
     assert EventQuery.from_params("not:dim:model").exclude == (("dim:model", ("",)),)
 
 
-@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency", "external_cost_currency"])
+@pytest.mark.parametrize(
+    "name", ["metric_key", "price_key", "wallet_currency", "external_cost_currency", "idempotency_key"]
+)
 def test_the_empty_text_of_a_column_is_written_by_name(name: str) -> None:
     query = EventQuery(**{name: ["", "a"], "exclude": {name: [""]}})
-    assert query.to_params() == (("empty", name), (name, "a"), ("not:empty", name))
+    assert {*query.to_params()} == {("empty", name), (name, "a"), ("not:empty", name)}
     assert EventQuery.from_params(query.query_string()) == query
     assert EventQuery.model_validate_json(query.model_dump_json()) == query
     for blank in ({name: ""}, {"exclude": {name: ""}}):
@@ -181,9 +184,11 @@ FAULTS = {
     "missing=dim:": "missing: names no dimension",
     "id=3": "id: '3' is not a UUID",
     "id=": "id: is blank",
-    "not:id=3": "not:id: unknown parameter",
+    "not:id=3": "not:id: '3' is not a UUID",
+    "not:idempotency_key=": "not:idempotency_key: is blank; give a value, leave the parameter out, or write not:empty",
+    "not:quantity_min=3": "not:quantity_min: unknown parameter",
     "idempotency_key=": "write empty=idempotency_key for the empty text",
-    "not:empty=idempotency_key": "not:empty: 'idempotency_key' is not one of metric_key, price_key, wallet_currency",
+    "not:empty=id": "not:empty: 'id' is not one of metric_key, price_key, wallet_currency, external_cost_currency",
     "ingested_after=2026-09-01": "ingested_after: '2026-09-01' is not RFC 3339",
     "ingested_after=2026-09-02T00:00:00Z&ingested_before=2026-09-02T00:00:00Z": "ingested_before: is not after",
     "quantity_min=1e3": "quantity_min: '1e3' is not a decimal such as 2.5",
@@ -228,7 +233,17 @@ AGGREGATE_FAULTS = {
     "timezone=localtime": "timezone: 'localtime' is not an IANA time zone",
     "timezone=europe/berlin": "did you mean Europe/Berlin?",
     "since=-30m": "since: '-30m' is not a relative time",
-    "since=-0d": "since: '-0d' is not a relative time",
+    "since=-0d": "since: '-0d' is not a relative time, did you mean now?; write now, -24h",
+    "since=-0d/d": "did you mean now/d?",
+    "since=-0h/M": "did you mean now/M?",
+    "since=now-7d/d": "did you mean -7d/d?",
+    "since=-7days": "did you mean -7d?",
+    "since=-02w/W": "did you mean -2w/w?",
+    "since=\u22127d": "did you mean -7d?",
+    "since=yesterday": "did you mean -1d/d?",
+    "since=20260901T000000Z": "'20260901T000000Z' is not RFC 3339",
+    "since=-1M": "since: '-1M' is not a relative time; write now",
+    "since=%2B1d": "since: '+1d' is not a relative time; write now",
     "since=30d": "since: '30d' is not a relative time",
     "until=tomorrow": "until: 'tomorrow' is not RFC 3339",
     "since=2026-09-02T00:00:00Z&until=2026-09-01T00:00:00Z": "until: is not after since",
@@ -434,6 +449,33 @@ def test_a_window_that_turns_out_empty_or_too_old_is_refused() -> None:
     for since in ("-999999d", "-999999w", "-99999d/d", "-60000w/w"):
         with pytest.raises(QueryError, match=r"since: .* reaches before 1970"):
             AggregateQuery(since=since).resolve(NOW)
+
+
+def test_single_events_are_excluded_by_id_and_key_but_not_from_a_billing_period() -> None:
+    id_ = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
+    exclude = {"id": [id_.upper()], "not:idempotency_key": ["a,b", ""]}
+    query = AggregateQuery(window="2026-09", exclude=exclude, metric_key="m")
+    assert query.exclude == (("id", (id_,)), ("idempotency_key", ("", "a,b")))
+    excluded = [(name, value) for name, value in query.to_params() if name.startswith("not:")]
+    assert excluded == [("not:id", id_), ("not:empty", "idempotency_key"), ("not:idempotency_key", "a,b")]
+    assert AggregateQuery.from_params(query.query_string()) == query
+    assert EventQuery(**query.shared_with(EventQuery)).exclude == query.exclude
+    # they are dropped for a period, as the filters id and idempotency_key are
+    assert Period(**query.shared_with(Period)) == Period(window="2026-09", metric_key="m")
+    assert [fault.parameter for fault in refused(window="2026-09", exclude={**exclude, "metric_key": "x"})] == [
+        "not:id",
+        "not:idempotency_key",
+    ]
+    assert "it belongs to events (EventQuery)" in str(refused(window="2026-09", exclude=exclude)[0])
+    with pytest.raises(QueryError, match="not:empty: 'idempotency_key' is not one of"):
+        Period.from_params("window=2026-09&not:empty=idempotency_key")
+
+
+def refused(**given: Any) -> tuple[Fault, ...]:
+    """The faults of a period that is refused."""
+    with pytest.raises(QueryError) as caught:
+        Period(**given)
+    return caught.value.faults
 
 
 def test_a_period_is_finalized_after_it_began() -> None:

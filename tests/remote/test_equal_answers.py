@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -23,8 +24,11 @@ from support.query_oracle import Row
 from support.random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
 from usage_explore.answers import Aggregate, Leaderboards
-from usage_explore.errors import ConfigurationError, ScopeError, UsageExploreError
+from usage_explore.errors import ConfigurationError, Fault, ScopeError, UsageExploreError
+from usage_explore.pricing.read import read_prices
 from usage_explore.query.base import Query
+from usage_explore.validation import registry
+from usage_explore.validation.bounds import read_bounds
 from usage_explore.validation.check import Validation
 
 EDGES = [datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 10, 25, 3, tzinfo=UTC)]
@@ -40,7 +44,7 @@ def outcome(ask: Callable[[], Any]) -> Any:
         result = ask()
     except UsageExploreError as error:
         return type(error), str(error), getattr(error, "faults", ())
-    return dataclasses.replace(result, now=NOW) if isinstance(result, Aggregate | Leaderboards | Validation) else result
+    return replace(result, now=NOW) if isinstance(result, Aggregate | Leaderboards | Validation) else result
 
 
 @st.composite
@@ -161,7 +165,7 @@ def test_every_other_method_answers_the_same(store: Store, remote: Store, ask: C
 @pytest.mark.parametrize("until", [AFTER, datetime(2026, 10, 1, tzinfo=UTC)])
 def test_an_answer_is_compared_afterwards(store: Store, remote: Store, compare: str | None, until: datetime) -> None:
     query = AggregateQuery(since=EDGES[1], until=until, group_by="dim:model", top=2, compare=compare)
-    answer = dataclasses.replace(store.aggregate(query), now=datetime(2026, 11, 2, tzinfo=UTC))
+    answer = replace(store.aggregate(query), now=datetime(2026, 11, 2, tzinfo=UTC))
     assert remote.compare(answer) == store.compare(answer)
 
 
@@ -182,7 +186,8 @@ def test_files_are_the_same(store: Store, remote: Store, tmp_path: Path, suffix:
 def test_what_a_server_does_not_offer_says_so(remote: Store) -> None:
     for ask in (
         lambda: remote.sql(EventQuery()),
-        remote.views,
+        lambda: remote.save_view("x", AggregateQuery()),
+        remote.prices,
         lambda: remote.extract_state(),
         remote.links,
         lambda: remote.share(AggregateQuery()),
@@ -246,6 +251,96 @@ def test_frames_are_sent_with_a_validation(store: Store, remote: Store) -> None:
         assert here.findings == there.findings
         for check in ("reconciliation", "wallets"):
             assert here.sheet(check).equals(there.sheet(check))  # type: ignore[union-attr]
+
+
+def test_bounds_are_sent_with_a_validation(store: Store, remote: Store, tmp_path: Path) -> None:
+    period = Period(since=EDGES[1], until=BEFORE, as_of=BEFORE)
+    bound = next(each for each in registry.all_bounds() if each.check == "silence" and type(each.default) is int)
+    file = tmp_path / "strict.toml"
+    file.write_text(f"[silence]\n{bound.name} = {bound.default + 1}\n")
+    known = read_bounds(file, registry.all_bounds())
+    for bounds in (file, {"silence": {bound.name: bound.default + 1}}, known):
+        here, there = (asked.validate(period, checks=["silence"], bounds=bounds) for asked in (store, remote))
+        assert here.findings == there.findings
+        assert here.bounds == there.bounds
+        assert there.bounds.changed
+    for wrong in (
+        {"silence": {f"{bound.name}s": 9}},
+        {"silence": {bound.name: "many"}},
+        {"silence": {bound.name: True}},
+        {"silence": {bound.name: -1}},
+        {"silens": {bound.name: 1}},
+        {"silence": 3},
+        tmp_path / "none.toml",
+    ):
+        said = [refused(partial(asked.validate, period, bounds=wrong)) for asked in (store, remote)]
+        assert said[0] == said[1]
+        assert [fault.parameter for fault in said[0]] == ["bounds"]
+
+
+PRICES: list[dict[str, Any]] = [
+    {
+        "metric_key": "tokens_in",
+        "model": "staircase",
+        "tiers": [{"up_to": 2, "unit_amount": "0.10"}, {"unit_amount": "0.08", "flat_amount": 5}],
+        "currency": "JPY",
+        "valid_from": date(2026, 4, 1),
+    },
+    {"metric_key": "Other", "unit_amount": "0.025", "currency": "KWD", "valid_to": "2026-11-01T00:00:00Z"},
+    {"metric_key": "a,b", "aggregation": "unique:customer_id", "unit_amount": 1, "currency": "USD", "scale": 4},
+]
+
+
+def test_ratings_are_equal(store: Store, remote: Store, tmp_path: Path) -> None:
+    period = Period(since=EDGES[1], until=BEFORE, as_of=BEFORE)
+    file = tmp_path / "acme.csv"
+    file.write_text("metric,unit_amount,currency\ntokens_in,0.1,USD\n,,\nOther,2.50,EUR\n")
+    wallets = {None: "EUR", generated_events.CUSTOMERS[1]: "USD"}
+    for prices in (PRICES, {"prices": PRICES}, read_prices(PRICES), file, pd.read_csv(file, dtype="str")):
+        here, there = (asked.rate(period, prices=prices, wallets=wallets) for asked in (store, remote))
+        assert here.lines
+        assert here.unpriced
+        assert replace(there, now=here.now) == here
+        assert there.to_dict() == here.to_dict()
+        assert there.frame.equals(here.frame)
+        assert there.csv() == here.csv()
+    for wrong in (
+        {"prices": None},
+        {"prices": [{"metric_key": "a"}]},
+        {"prices": "/nowhere.csv"},
+        {"prices": PRICES, "wallets": {generated_events.CUSTOMERS[1]: ""}},
+        {"prices": [PRICES[1], {**PRICES[1], "valid_to": None}]},
+        {"prices": [{**PRICES[1], "customer_id": "x"}]},
+    ):
+        said = [refused(partial(asked.rate, period, **wrong)) for asked in (store, remote)]
+        assert said[0] == said[1]
+    client: Any = remote.client  # type: ignore[attr-defined]
+    assert client._http.get(f"{client.url}/api/v1/ratings").json() == {"ratings": []}
+
+
+def refused(ask: Callable[[], Any]) -> tuple[Fault, ...]:
+    """The faults of a query that is refused."""
+    with pytest.raises(QueryError) as caught:
+        ask()
+    return caught.value.faults
+
+
+def test_saved_views_are_listed_and_opened(events_database_url: str, tmp_path: Path) -> None:
+    with (
+        connect(events_database_url, generated_events.ORGANIZATION, home=tmp_path) as here,
+        asking(here) as client,
+        connect(str(client.base_url).removesuffix("/api/"), generated_events.ORGANIZATION) as there,
+    ):
+        assert there.views() == here.views() == []
+        query = AggregateQuery(since=EDGES[1], until=BEFORE, group_by="metric_key", metric="sum_quantity")
+        here.save_view("Tokens, größer", query, "why", display=[("chart", "lines")])
+        here.save_view("All", EventQuery(metric_key="a,b"))
+        assert there.views() == here.views()
+        opened = there.views()[1]
+        assert there.aggregate(opened.query).series == here.aggregate(query).series
+        assert there.headline(opened.pinned_query) == here.headline(opened.pinned_query)
+        (listed,) = [view for view in client.get("/v1/views").json()["views"] if view["name"] == "Tokens, größer"]
+        assert (listed["page"], listed["note"], listed["place"]) == ("explore", "why", opened.place)
 
 
 def test_names_are_the_same(demo_url: str) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -62,3 +63,24 @@ def test_leaderboards_are_their_frame(store: Store) -> None:
     assert table.column_names == list(boards.frame.columns)
     assert table["total"].to_pylist() == boards.frame["total"].tolist()
     assert table["share"].to_pylist() == boards.frame["share"].tolist()
+
+
+@pytest.mark.parametrize("metric", ["count", "sum_quantity", "unit_cost"])
+def test_polars_reads_answers_exactly(store: Store, metric: str) -> None:
+    query = AggregateQuery(
+        **WINDOW, metric=metric, group_by="dim:model", external_cost_currency="USD", quantity_max=200
+    )
+    answer = store.aggregate(query)
+    frame = pl.DataFrame(answer)
+    assert frame.height == len(answer.frame)
+    assert frame["value"].to_list() == _values(answer.frame["value"])
+    assert isinstance(frame["value"].dtype, pl.Int64 if metric == "count" else pl.Decimal)
+    assert frame["start"].to_list() == [start.to_pydatetime() for start in answer.frame["start"]]
+    page = store.events(EventQuery(limit=50, quantity_max=200))
+    events = pl.DataFrame(page)
+    assert [str(event.id) for event in page.events] == events["id"].to_list()
+    assert [event.quantity for event in page.events] == events["quantity"].to_list()
+    whole = store.read(EventQuery(quantity_max=200))
+    assert pl.DataFrame(whole)["quantity"].to_list() == whole.table["quantity"].to_pylist()
+    boards = store.leaderboards(LeaderboardQuery(**WINDOW, metric="sum_quantity", quantity_max=200))
+    assert pl.DataFrame(boards)["total"].to_list() == boards.frame["total"].tolist()

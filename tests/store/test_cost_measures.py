@@ -297,12 +297,25 @@ def test_a_running_unit_cost_divides_the_running_sums_and_is_compared(both: Both
         assert b"1.33333333333" in frames.to_csv(answer)
 
 
-def test_costs_in_another_currency_are_not_compared(both: Both) -> None:
+def test_costs_in_another_currency_are_an_error_of_compare_and_a_sentence_elsewhere(both: Both) -> None:
     both.add(costed("1", "1", 0, "EUR"), costed("3", "2", 1), costed("3", "2", 1, "EUR", metric_key="b"))
     query = AggregateQuery(since=FIRST + DAY, until=FIRST + 2 * DAY, metric="sum_cost", compare="previous")
     for store in (both.fast, both.raw):
-        with pytest.raises(QueryError, match="the costs of the other period are in EUR, those of the window in USD"):
-            store.aggregate(query.replace(exclude={"metric_key": ["b"]}))
+        usd = query.replace(exclude={"metric_key": ["b"]})
+        for refused in (usd, usd.replace(metric="unit_cost"), usd.replace(group_by="metric_key")):
+            with pytest.raises(QueryError) as caught:
+                store.aggregate(refused)
+            (fault,) = caught.value.faults
+            assert fault.parameter == "compare"
+            assert fault.message == (
+                "the costs of the other period are in EUR, those of the window in USD; "
+                "filter to one external_cost_currency, or group by it"
+            )
+            # the app and tickets compare an answer without `compare`
+            both.add(costed(None, "1", -1, metric_key="b"))  # older, so that the period before is whole
+            assert compare(store, store.aggregate(refused.replace(compare=None))) == (
+                "not compared with the 1 day before: its costs are in other currencies"
+            )
         grouped = store.aggregate(query.replace(group_by="external_cost_currency")).comparison
         assert grouped is not None
         assert grouped.total.absolute is None
@@ -313,7 +326,7 @@ def test_costs_in_another_currency_are_not_compared(both: Both) -> None:
         assert one is not None
         assert [(change.label, change.now, change.before, change.absolute) for change in one.series] == [
             ("USD", 3, 0, 3),
-            ("Other", None, None, None),
+            ("Other", 0, 1, -1),
         ]
         assert (one.total.before, one.total.absolute, one.total.ratio) == (None, None, None)
 
@@ -336,6 +349,65 @@ def test_a_period_of_further_currencies_is_compared_by_currency_alone(both: Both
         message = "compare: the costs of the other period are in EUR, GBP and USD, those of the window in USD"
         with pytest.raises(QueryError, match=message):
             store.aggregate(query)
+
+
+@pytest.mark.parametrize("metric", ["sum_cost", "unit_cost"])
+def test_other_of_one_currency_is_compared_exactly_one_of_several_is_not(both: Both, metric: str) -> None:
+    both.add(
+        costed("8", "1", 0),
+        costed("7", "1", 0, "EUR"),
+        costed("1", "1", 0, "GBP"),
+        costed("9", "1", 1),
+        costed("6", "1", 1, "EUR"),
+        costed("3", "1", 1, "GBP"),
+    )
+    both.refresh()
+    query = AggregateQuery(
+        since=FIRST + DAY,
+        until=FIRST + 2 * DAY,
+        metric=metric,
+        group_by="external_cost_currency",
+        compare="previous",
+    )
+    for store in (both.fast, both.raw):
+        for top in (2, 0):
+            answer = store.aggregate(query.replace(top=top))
+            assert answer.comparison is not None
+            assert [(one.now, one.before, one.absolute) for one in answer.comparison.series] == [
+                (9, 8, 1),
+                (6, 7, -1),
+                (3, 1, 2),
+            ]
+            assert (answer.comparison.series[-1].kind == "other") is (top == 2)
+            assert [[point and point.before for point in one.points] for one in answer.comparison.series] == [
+                [8],
+                [7],
+                [1],
+            ]
+            assert list(answer.frame["change"]) == [1, -1, 2]
+            assert answer.comparison.total.absolute is None
+    # a currency that only the other period folds, beside the one that the window folds
+    both.add(costed("5", "1", 0, "CHF", ingested_at=LATER))
+    for store in (both.fast, both.raw):
+        found = store.aggregate(query.replace(top=2)).comparison
+        assert found is not None
+        assert [(one.now, one.before) for one in found.series] == [(9, 8), (6, 7), (None, None)]
+
+
+def test_other_whose_currency_changes_is_not_compared(both: Both) -> None:
+    """The window folds JPY, the other period folds GBP: their difference would subtract yen from pounds."""
+    both.add(costed("8", "1", 0), costed("1", "1", 0, "GBP"), costed("9", "1", 1), costed("3", "1", 1, "JPY"))
+    query = AggregateQuery(
+        since=FIRST + DAY,
+        until=FIRST + 2 * DAY,
+        metric="sum_cost",
+        group_by="external_cost_currency",
+        top=1,
+        compare="previous",
+    )
+    found = both.raw.aggregate(query).comparison
+    assert found is not None
+    assert [(one.now, one.before) for one in found.series] == [(9, 8), (None, None)]
 
 
 def test_what_only_the_other_period_has_is_a_series_of_nothing_in_files(both: Both) -> None:

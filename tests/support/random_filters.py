@@ -34,6 +34,8 @@ def filters(draw: st.DrawFn) -> dict[str, list[str]]:
         "not:missing": st.sampled_from(["dim:region", "dim:model", "price_key"]),
         "id": st.sampled_from([str(row.id) for row in ROWS]),
         "idempotency_key": st.sampled_from([row.idempotency_key for row in ROWS]),
+        "not:id": st.sampled_from([str(row.id) for row in ROWS]),
+        "not:idempotency_key": st.sampled_from([row.idempotency_key for row in ROWS]),
     }
     chosen = draw(st.lists(st.sampled_from(sorted(pools)), max_size=2, unique=True))
     found = {name: sorted(draw(st.sets(pools[name], min_size=1, max_size=3))) for name in chosen}

@@ -5,6 +5,7 @@ The middleware `RequestLog` gives every request an id and a log line, and makes 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -27,6 +28,7 @@ from usage_explore.access import logs
 from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.endpoints import Csv, Endpoints, View
+from usage_explore.api.jobs import RATING, VALIDATION, Jobs
 from usage_explore.api.links import LinkEndpoints, NewLink
 from usage_explore.api.lookups import LOOKUPS
 from usage_explore.api.metrics import MetricsEndpoint
@@ -34,10 +36,8 @@ from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.request_metrics import RequestMetrics
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
-from usage_explore.api.validations import Validations
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.remote import operations
-from usage_explore.remote.operations import ValidationQuery
 from usage_explore.store import Store
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -138,8 +138,15 @@ def create_app(
         [*openapi.parameters(EventQuery, without=("limit",)), *csv],
         openapi.EXPORT | openapi.problem_responses(ProblemType.HTTP_VERSION),
     )
-    jobs = Validations(service)
-    _add_validations(app, service, jobs)
+    slots = asyncio.Semaphore(service.limits.validations)
+    jobs = {
+        Jobs(service, VALIDATION, slots): "Runs the checks over a billing period as a job, with files such as invoice"
+        " lines and prices.",
+        Jobs(service, RATING, slots): "Rates the usage of a billing period by a price book as a job: expected amounts,"
+        " with their tiers.",
+    }
+    for of_kind, description in jobs.items():
+        _add_jobs(app, of_kind, description)
     _add_links(app, service)
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi.ALIVE)
     _add(
@@ -154,7 +161,7 @@ def create_app(
     _add(
         app,
         "/metrics",
-        MetricsEndpoint(service, jobs).metrics,
+        MetricsEndpoint(service, tuple(jobs)).metrics,
         "Metrics of the server",
         "Requests, latencies, connections, queue and extracts in Prometheus's text format, for this machine or with "
         "the metrics key.",
@@ -193,34 +200,40 @@ def _add(
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-def _add_validations(app: FastAPI, service: Service, jobs: Validations) -> None:
-    """Add the paths of validations, which are jobs."""
-    path, one = operations.VALIDATIONS, f"{operations.VALIDATIONS}/{{id}}"
+def _add_jobs(app: FastAPI, jobs: Jobs, description: str) -> None:
+    """Add the paths of the jobs of a kind."""
+    kind = jobs.kind
+    path, one, noun = kind.path, f"{kind.path}/{{id}}", kind.noun
     refused, own = (
         openapi.problem_responses(ProblemType.TOO_LARGE, ProblemType.UNSUPPORTED, ProblemType.TOO_MANY_JOBS),
         [openapi.JOB_ID],
     )
     unknown = openapi.problem_responses(ProblemType.NOT_FOUND)
-    for where, endpoint, summary, description, parameters, responses, method, extra in (
+    steps = "each check" if kind is VALIDATION else "the reading"
+    for where, endpoint, summary, text, parameters, responses, method, extra in (
         (
-            *(path, jobs.start, "Start a validation"),
-            "Runs the checks over a billing period as a job, with files of invoice lines and preferred currencies.",
-            *(openapi.parameters(ValidationQuery), openapi.JOB_STARTED | refused, "POST", openapi.FILES),
+            *(path, jobs.start, f"Start a {noun}", description, openapi.parameters(kind.query)),
+            *(openapi.job_started(noun) | refused, "POST", openapi.files(kind.files)),
         ),
         (
-            *(path, jobs.listed, "List validations", "The organization's jobs, newest first, without their results."),
-            *([], openapi.JOBS | openapi.problem_responses(), "GET", {}),
+            *(
+                path,
+                jobs.listed,
+                f"List {kind.plural}",
+                "The organization's jobs, newest first, without results.",
+            ),
+            *([], openapi.jobs(noun) | openapi.problem_responses(), "GET", {}),
         ),
         (
-            *(one, jobs.read, "Read a validation", "The progress of each check, then the result or the problem."),
-            *(own, openapi.JOB | unknown, "GET", {}),
+            *(one, jobs.read, f"Read a {noun}", f"The progress of {steps}, then the result or the problem."),
+            *(own, openapi.job(noun) | unknown, "GET", {}),
         ),
         (
-            *(one, jobs.delete, "Delete a validation", "Cancels it if it runs, and forgets its result."),
+            *(one, jobs.delete, f"Delete a {noun}", "Cancels it if it runs, and forgets its result."),
             *(own, openapi.JOB_DELETED | unknown, "DELETE", {}),
         ),
     ):
-        _add(app, where, service.authorized(endpoint), summary, description, parameters, responses, method, **extra)
+        _add(app, where, service.authorized(endpoint), summary, text, parameters, responses, method, **extra)
 
 
 def _add_links(app: FastAPI, service: Service) -> None:

@@ -7,7 +7,7 @@ Each is a row of `LOOKUPS`; routes and the OpenAPI document are made from the ro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from usage_explore.answers import Aggregate, EventPage, Leaderboards
@@ -18,6 +18,7 @@ from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.explain import Explanation
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
+from usage_explore.records.views import SavedView
 from usage_explore.remote import operations
 from usage_explore.remote.operations import (
     ChoiceQuery,
@@ -110,6 +111,10 @@ def _hits(hits: Sequence[Hit]) -> dict[str, Any]:
 
 def _entries(entries: Sequence[Entry]) -> dict[str, Any]:
     return {"names": [{name: json_value(value) for name, value in entry._asdict().items()} for entry in entries]}
+
+
+def _views(views: Sequence[SavedView]) -> dict[str, Any]:
+    return {"views": [{item.name: json_value(getattr(view, item.name)) for item in fields(view)} for view in views]}
 
 
 def _extent(extent: Any) -> dict[str, Any]:
@@ -266,6 +271,18 @@ LOOKUPS: tuple[Lookup, ...] = (
         ),
         document=_entries,
         schema="Names",
+        pinned=False,
+    ),
+    Lookup(
+        path=operations.VIEWS,
+        summary="List saved views",
+        description="The organization's saved views, by name: their queries, live and pinned, and the headline number"
+        " of the pinned one.",
+        query=OrganizationQuery,
+        without=_FILTERS,
+        answer=lambda store, query: store.scoped(store.pin(query).organization_id).views(),
+        document=_views,
+        schema="Views",
         pinned=False,
     ),
     Lookup(

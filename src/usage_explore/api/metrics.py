@@ -8,7 +8,7 @@ named by their ids, at most `MAX_ORGANIZATIONS` of them, and only to a reader wh
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,10 +18,10 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from usage_explore.api.jobs import Jobs
 from usage_explore.api.problems import Problem
 from usage_explore.api.request_metrics import MEDIA_TYPE, PREFIX
 from usage_explore.api.service import Service, run_in_thread
-from usage_explore.api.validations import Validations
 from usage_explore.db import engine as db_engine
 from usage_explore.db import timeouts
 from usage_explore.errors import UsageExploreError
@@ -37,9 +37,9 @@ _EXTRACTS_SECONDS = 3.0
 
 
 class MetricsEndpoint:
-    """The endpoint of one service; `jobs` are its validations."""
+    """The endpoint of one service; `jobs` are its validations and ratings."""
 
-    def __init__(self, service: Service, jobs: Validations) -> None:
+    def __init__(self, service: Service, jobs: Sequence[Jobs]) -> None:
         self._service = service
         self._jobs = jobs
         self._source: folder.Source | None = None
@@ -74,7 +74,7 @@ class MetricsEndpoint:
             "queries": self._service.queries.load,
             "exports": self._service.exports.load,
             "pictures": self._service.pictures.load,
-            "validations": self._jobs.load,
+            **{f"{jobs.kind.noun}s": jobs.load for jobs in self._jobs},
         }
         for position, name, text in (
             (0, "work_running", "What runs."),

@@ -11,9 +11,8 @@ from usage_explore.api.parameters import Schema
 from usage_explore.api.parameters import parameters as parameters
 from usage_explore.api.problems import ProblemType
 from usage_explore.api.responses import CSV, JSON
+from usage_explore.api.schema_parts import ref
 from usage_explore.api.schemas import components as components
-from usage_explore.api.schemas import ref
-from usage_explore.api.validations import FILES as UPLOADS
 from usage_explore.query import limits
 from usage_explore.remote import wire
 
@@ -175,12 +174,6 @@ EXPORT = _response(
     {CSV: {"schema": {"type": "string"}}, wire.ARROW: {"schema": {"type": "string", "format": "binary"}}},
 )
 
-_JOB_CONTENT = {JSON: {"schema": ref("ValidationJob")}, **EXACT}
-JOB = _response(200, "The job.", _JOB_CONTENT)
-JOBS = _response(200, "The jobs.", {JSON: {"schema": ref("ValidationJobs")}})
-JOB_STARTED = _response(
-    202, "It waits or runs.", _JOB_CONTENT, {"Location": {"description": "Its address.", "schema": {"type": "string"}}}
-)
 JOB_DELETED: Responses = {"204": {"description": "It is cancelled and forgotten.", "headers": _HEADERS}}
 JOB_ID: Schema = {
     "name": "id",
@@ -189,24 +182,38 @@ JOB_ID: Schema = {
     "description": "The id of the job.",
     "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }
-FILES: dict[str, Any] = {
-    "requestBody": {
-        "required": False,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": {
-                        name: {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "A .csv or .parquet file, as of `usage-explore validate`.",
-                        }
-                        for name in UPLOADS
-                    },
-                }
-            }
-        },
+
+
+def job(noun: str) -> Responses:
+    """The response with a job."""
+    return _response(200, "The job.", _job_content(noun))
+
+
+def jobs(noun: str) -> Responses:
+    """The response with all jobs of a kind."""
+    return _response(200, "The jobs.", {JSON: {"schema": ref(f"{noun.capitalize()}Jobs")}})
+
+
+def job_started(noun: str) -> Responses:
+    """The response with a job that was started."""
+    location = {"Location": {"description": "Its address.", "schema": {"type": "string"}}}
+    return _response(202, "It waits or runs.", _job_content(noun), location)
+
+
+def _job_content(noun: str) -> dict[str, Any]:
+    return {JSON: {"schema": ref(f"{noun.capitalize()}Job")}, **EXACT}
+
+
+def files(names: tuple[str, ...]) -> dict[str, Any]:
+    """The body of a request that takes files."""
+    kinds = {"prices": ".toml, .csv or .parquet", "bounds": ".toml"}
+    properties = {
+        name: {
+            "type": "string",
+            "format": "binary",
+            "description": f"A {kinds.get(name, '.csv or .parquet')} file, as of `usage-explore validate`.",
+        }
+        for name in names
     }
-}
+    schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    return {"requestBody": {"required": False, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from usage_explore.query.buckets import CALENDAR_WINDOWS
-from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, GROUPS, TEXT_COLUMNS
+from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, GROUPS, LOOKED_UP
 from usage_explore.query.url_params import NOT
 from usage_explore.remote.operations import BASELINES, REQUIRED
 from usage_explore.results.types import json_value
@@ -48,24 +48,6 @@ SCHEMAS: dict[str, Schema] = {
         "patternProperties": {f"^{_DIMENSION}$": {"type": "string"}},
         "additionalProperties": False,
     },
-    "exclude": {
-        "type": "object",
-        "patternProperties": {
-            f"^{NOT}({_GROUP})$": {"type": "string"},
-            f"^{NOT}missing$": {"type": "string", "pattern": f"^({_GROUP})$"},
-            f"^{NOT}{EMPTY}$": {"type": "string", "enum": list(TEXT_COLUMNS)},
-        },
-        "additionalProperties": False,
-    },
-}
-_EMPTY_PARAMETER: Schema = {
-    "name": EMPTY,
-    "in": "query",
-    "required": False,
-    "description": "The empty text as one of the values of this column; `price_key=` without a value is an error.",
-    "schema": {**_MANY, "items": {"type": "string", "enum": list(EMPTY_COLUMNS)}, "examples": [["price_key"]]},
-    "style": "form",
-    "explode": True,
 }
 _OBJECT_NAMES = {"dimensions": DIMENSION.rstrip(":"), "exclude": NOT.rstrip(":")}
 
@@ -77,8 +59,39 @@ def parameters(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> list
     """
     properties = model.model_json_schema()["properties"]
     fields = {name: field for name, field in model.model_fields.items() if name not in without}
-    result = [_parameter(name, field, properties[name]) for name, field in fields.items()]
-    return [*result, _EMPTY_PARAMETER] if "price_key" in fields else result
+    own = {"exclude": _exclusions(model)} if "exclude" in fields else {}
+    result = [_parameter(name, field, own.get(name) or properties[name]) for name, field in fields.items()]
+    return [*result, _empty_parameter(model)] if "price_key" in fields else result
+
+
+def _exclusions(model: type[BaseModel]) -> Schema:
+    excludable = "|".join((_GROUP, *(name for name in LOOKED_UP if name in model.model_fields)))
+    return {
+        "type": "object",
+        "patternProperties": {
+            f"^{NOT}({excludable})$": {"type": "string"},
+            f"^{NOT}missing$": {"type": "string", "pattern": f"^({_GROUP})$"},
+            f"^{NOT}{EMPTY}$": {"type": "string", "enum": _texts(model)},
+        },
+        "additionalProperties": False,
+    }
+
+
+def _empty_parameter(model: type[BaseModel]) -> Schema:
+    return {
+        "name": EMPTY,
+        "in": "query",
+        "required": False,
+        "description": "The empty text as one of the values of this column; `price_key=` without a value is an error.",
+        "schema": {**_MANY, "items": {"type": "string", "enum": _texts(model)}, "examples": [["price_key"]]},
+        "style": "form",
+        "explode": True,
+    }
+
+
+def _texts(model: type[BaseModel]) -> list[str]:
+    """The columns of a query whose value may be the empty text."""
+    return [name for name in EMPTY_COLUMNS if name in model.model_fields]
 
 
 def _parameter(name: str, field: FieldInfo, declared: Schema) -> Schema:
@@ -104,6 +117,8 @@ def _parameter(name: str, field: FieldInfo, declared: Schema) -> Schema:
 def _schema(name: str, field: FieldInfo, declared: Schema) -> Schema:
     if name in SCHEMAS:
         return SCHEMAS[name]
+    if declared.get("type") == "object":
+        return declared
     types = set(get_args(field.annotation))
     if UUID in types:
         return {"type": "string", "format": "uuid"}

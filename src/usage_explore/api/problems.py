@@ -86,7 +86,7 @@ class ProblemType(Enum):
     )
     TOO_MANY_JOBS = (
         HTTPStatus.TOO_MANY_REQUESTS,
-        "Too many validations",
+        "Too many jobs",
         "Try again after `Retry-After` seconds, or delete one that runs or waits.",
     )
     MISDIRECTED = (

@@ -385,16 +385,24 @@ def _bounded(view: View, name: str, moment: datetime | None) -> View:
 
 def _looked_up(view: View, query: EventFilters, field: str) -> None:
     """An input for ids or idempotency keys, one a line."""
-    key = _input_key(field, query)
-    st.session_state.setdefault(key, "\n".join(getattr(query, field)))
+    action, present = query_edits.values_of(query, field)
+    key = f"{_input_key(field, query)} {action} {present}"
+    st.session_state.setdefault(key, "\n".join(present))
     with st.form("filter_lookup", border=False):
         st.text_area(f"{_OWN_FIELDS[field].capitalize()}s, one a line", key=key, height=110, width=330)
-        st.form_submit_button("Apply", type="primary", on_click=_look_up, args=(view, field, key))
+        with st.container(horizontal=True, gap="small"):
+            st.form_submit_button("Apply", type="primary", on_click=_look_up, args=(view, field, key, "only"))
+            st.form_submit_button(
+                "Exclude",
+                help="Only the events without these.",
+                on_click=_look_up,
+                args=(view, field, key, "not"),
+            )
 
 
-def _look_up(view: View, field: str, key: str) -> None:
-    lines = [line.strip() for line in st.session_state[key].splitlines()]
-    _applied(view, lambda: view.query.replace(**{field: [line for line in lines if line] or None}))
+def _look_up(view: View, field: str, key: str, action: Action) -> None:
+    lines = tuple(line.strip() for line in st.session_state[key].splitlines() if line.strip())
+    _applied(view, lambda: query_edits.with_values(view.query, field, lines, action))
 
 
 def _input_key(name: str, query: Query) -> str:

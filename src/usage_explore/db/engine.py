@@ -65,7 +65,8 @@ _UNAVAILABLE = (
 _TOO_MANY_CONNECTIONS = re.compile(
     "too many (clients|connections)|connection slots are reserved|no more connections allowed"
 )
-"""Messages of PostgreSQL and pgbouncer when they refuse a connection: libpq gives no SQLSTATE then."""
+"""Messages of PostgreSQL and pgbouncer when they refuse a connection: libpq gives no SQLSTATE then. In another language
+the error is that of a refusal, without advice."""
 
 _SETTING = "--database-url or USAGE_EXPLORE_DATABASE_URL"
 _REFUSALS = (
@@ -88,7 +89,14 @@ _REFUSALS = (
     (r"not permitted to log in", "Let it: ALTER ROLE … LOGIN"),
     (r"permission denied for database", "Let this role in: GRANT CONNECT ON DATABASE … TO …"),
 )
-"""Messages of servers that refuse a connection for its parameters, and what to do about each."""
+"""Messages of servers that refuse a connection for its parameters, and what to do about each.
+
+libpq gives no SQLSTATE of a connection that was not made. A server that speaks another language than English (its
+`lc_messages`) is recognized by `_ANSWER`: its message is said without a fix.
+"""
+
+_ANSWER = re.compile(r"(?:^|: )\S+:  \S")
+"""A server's answer in the messages of libpq, in any language: the severity, two spaces, the message."""
 
 _NOT_YET = re.compile(r"the database system is |not yet accepting connections")
 """Messages of a server that starts, recovers or shuts down."""
@@ -246,7 +254,7 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
     """The error for psycopg's `error`; `broken`: the connection was lost or never made."""
     message = server_message(error)
     match error:
-        case psycopg.errors.QueryCanceled() if "user request" in message:
+        case psycopg.errors.QueryCanceled() if timeouts.ended_early(error):
             return DatabaseUnavailable("The statement was cancelled in the database; ask again.")
         case psycopg.errors.QueryCanceled():
             return StatementTimeout(
@@ -296,7 +304,7 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
             )
     if broken and _TOO_MANY_CONNECTIONS.search(message):
         return _too_many_connections(message)
-    if broken and (refusal := _refusal(message)):
+    if broken and (refusal := _refusal(message, is_answered=_ANSWER.search(str(error)) is not None)):
         return refusal
     state = error.sqlstate or ""
     if broken or isinstance(error, _UNAVAILABLE) or state.startswith("08"):
@@ -306,15 +314,20 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
     return DatabaseError(f"The database refused the statement: {message}")
 
 
-def _refusal(message: str) -> DatabaseUnavailable | None:
+def _refusal(message: str, *, is_answered: bool) -> DatabaseUnavailable | None:
     """The error for a server that answers and refuses the connection; None where none answered."""
-    refused = "FATAL:" in message
-    if refused and _NOT_YET.search(message):
+    if is_answered and _NOT_YET.search(message):
         return _not_yet(message)
     for pattern, fix in _REFUSALS:
         if re.search(pattern, message):
             return DatabaseUnavailable(f"The database refuses the connection: {message}. {fix}.", _REFUSED_PUBLIC)
-    return DatabaseUnavailable(f"The database refuses the connection: {message}", _REFUSED_PUBLIC) if refused else None
+    if not is_answered:
+        return None
+    return DatabaseUnavailable(
+        f"The database refuses the connection: {message}",
+        "The database refuses the connection of this service at the moment; try again shortly. If it persists, its"
+        " administrator has to correct the settings.",
+    )
 
 
 def _not_yet(message: str) -> DatabaseUnavailable:

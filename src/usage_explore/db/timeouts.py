@@ -90,8 +90,14 @@ class Connection(psycopg.Connection[Any]):
         self.max_silence_seconds = statement_timeout.total_seconds() + MAX_SILENCE_SECONDS
 
     def wait(self, gen: PQGen[_T], *args: Any, **options: Any) -> _T:
-        """Psycopg's wait, with the limit of `max_silence_seconds`."""
-        return super().wait(self._patient(gen), *args, **options)
+        """Psycopg's wait, with the limit of `max_silence_seconds`; see `ended_early`."""
+        began = time.monotonic()
+        try:
+            return super().wait(self._patient(gen), *args, **options)
+        except psycopg.errors.QueryCanceled as error:
+            statement_timeout = self.max_silence_seconds - MAX_SILENCE_SECONDS
+            error.ended_early = time.monotonic() - began < statement_timeout  # type: ignore[attr-defined]
+            raise
 
     def _patient(self, gen: PQGen[_T]) -> PQGen[_T]:
         last_byte = time.monotonic()
@@ -109,6 +115,14 @@ class Connection(psycopg.Connection[Any]):
         except StopIteration as done:
             result: _T = done.value
             return result
+
+
+def ended_early(error: BaseException) -> bool:
+    """Whether a cancelled statement ran shorter than its statement timeout: then something else cancelled it.
+
+    Both have the SQLSTATE 57014, and messages in the language of the server.
+    """
+    return bool(getattr(error, "ended_early", False))
 
 
 class HeldConnections:

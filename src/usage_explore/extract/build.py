@@ -22,7 +22,7 @@ from usage_explore.db.catalog import check_instants
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
 from usage_explore.extract.manifest import IDS, TEXTS, instant, micros
-from usage_explore.extract.segments import Totals
+from usage_explore.extract.segments import MAX_COLUMNS_OF_KEYS, MIN_KEY_SHARE, Totals
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.results.arrow import DECIMALS
 from usage_explore.sql.identifiers import identifier
@@ -30,12 +30,6 @@ from usage_explore.sql.identifiers import identifier
 MAX_ROWS_PER_READ = 500_000
 MAX_BYTES_PER_READ = 512_000_000
 """Rows and bytes of CSV from which a segment is written, and the next one begun."""
-
-MAX_COLUMNS_OF_KEYS = 32
-"""Dimension keys that have a column of their own, at most."""
-
-MIN_KEY_SHARE = 0.01
-"""Share of events that have a key, from which it has a column of its own."""
 
 BEGINNING, END = micros(EARLIEST), micros(LATEST)
 """Microseconds since 1970 that all rows lie in."""

@@ -140,6 +140,15 @@ class Manifest:
         return sum(file.bytes for segment in self.segments for file in segment.files)
 
 
+def json_pointer(key: str) -> str:
+    """The place of a key in the JSON of rare dimensions, as RFC 6901 writes it.
+
+    >>> json_pointer("a/b")
+    '/a~1b'
+    """
+    return "/" + key.replace("~", "~0").replace("/", "~1")
+
+
 def micros(instant: datetime) -> int:
     """Microseconds since 1970.
 

@@ -27,9 +27,7 @@ from usage_explore.extract import folder as folders
 from usage_explore.extract import manifest as files
 from usage_explore.extract.build import (
     BEGINNING,
-    MAX_COLUMNS_OF_KEYS,
     MAX_ROWS_PER_READ,
-    MIN_KEY_SHARE,
     Events,
     within,
 )
@@ -281,38 +279,39 @@ class _Writer:
         if before is not None:
             condition = sql.SQL("{} AND {}").format(condition, within("ingested_at", None, before))
         written: list[Segment] = []
-        known = _known(held.segments, self.keys)
-        with closing(self.events.read(self.keys, condition)) as tables, ThreadPoolExecutor(1) as pool:
+        keys = list(self.keys)
+        known = list(reversed(held.segments))
+        with closing(self.events.read(keys, condition)) as tables, ThreadPoolExecutor(1) as pool:
             pending: Future[Segment | None] | None = None
             for rows in chain(tables, (None,)):  # one part is written while the next one is read
                 if pending and (segment := pending.result()):
                     written.append(segment)
                     known.insert(0, segment)
+                    self.keys = list(segment.layout.dimensions)
                 if rows is not None:
-                    pending = pool.submit(self.write, rows, list(known))
+                    pending = pool.submit(self.write, rows, keys, list(known))
                     self.rows += rows.num_rows
         if written:
-            self.extend_keys(written[-1])
+            self.choose_keys(written[-1])
         return written
 
-    def write(self, rows: pa.Table, known: Sequence[Segment]) -> Segment | None:
+    def write(self, rows: pa.Table, keys: Sequence[str], known: Sequence[Segment]) -> Segment | None:
         self.engine.register("rows_read", rows)
         try:
-            return segments.write(self.engine, self.folder, "rows_read", self.keys, known)
+            return segments.write(self.engine, self.folder, "rows_read", keys, known, self.keys)
         finally:
             self.engine.unregister("rows_read")
 
     def take_keys(self, held: Manifest) -> None:
-        """Go on with the columns that the newest segment has, and those that it should have had."""
+        """Go on with the columns of the newest segment."""
         if held.segments:
             self.keys = list(held.segments[-1].layout.dimensions)
-            self.extend_keys(held.segments[-1])
+            self.choose_keys(held.segments[-1])
 
-    def extend_keys(self, newest: Segment) -> None:
-        """Give keys that have become frequent a column from the next read on."""
-        if newest.rows.rows >= segments.MIN_SUMMARY_ROWS:
-            frequent = segments.frequent_keys(self.engine, self.folder, newest, MIN_KEY_SHARE)
-            self.keys += [key for key in frequent if key not in self.keys][: MAX_COLUMNS_OF_KEYS - len(self.keys)]
+    def choose_keys(self, newest: Segment) -> None:
+        """Where the columns are used up and further keys are frequent, choose anew by the rows of a segment."""
+        if len(self.keys) >= segments.MAX_COLUMNS_OF_KEYS:
+            self.keys = segments.most_frequent_keys(self.engine, self.folder, newest)
 
     def correct(self, held: Manifest, announced: Sequence[Change]) -> Manifest:
         """Read again what changed behind the watermark.
@@ -378,22 +377,23 @@ class _Writer:
         result = list(held.segments)
         while len(result) > 1:
             count, rows = 1, result[-1].rows.rows
+            columns = result[-1].layout.dimensions
             for segment in result[-2::-1]:
+                own = segment.layout.dimensions
                 if (
                     not _is_small(result[-1])
                     or not _is_small(segment)
                     or segment.rows.rows >= 2 * rows
                     or segment.rows.rows + rows > segments.MAX_SEGMENT_ROWS
-                    or segment.layout.dimensions != result[-1].layout.dimensions
+                    or own[: len(columns)] != columns[: len(own)]
                 ):
                     break
-                count, rows = count + 1, rows + segment.rows.rows
+                count, rows, columns = count + 1, rows + segment.rows.rows, max(columns, own, key=len)
             if count == 1:
                 break
             rest, last = result[:-count], result[-count:]
-            known = _known(rest, list(last[0].layout.dimensions))
             try:
-                one = segments.merged(self.engine, self.folder, last, known)
+                one = segments.merged(self.engine, self.folder, last, rest[::-1])
             except Unfit:  # digits before and after the decimal point that only together are too many
                 break
             result = [*rest, *([one] if one else [])]
@@ -420,11 +420,6 @@ def _paced(step: int, rows: int) -> int:
 
 def _is_small(segment: Segment) -> bool:
     return segment.rows.rows < segments.MAX_SEGMENT_ROWS // 2
-
-
-def _known(others: Sequence[Segment], keys: Sequence[str]) -> list[Segment]:
-    """The segments with the same columns of keys, newest first."""
-    return [segment for segment in reversed(others) if segment.layout.dimensions == tuple(keys)]
 
 
 def _touches(segment: Segment, column: str, spans: Sequence[tuple[int, int]]) -> bool:

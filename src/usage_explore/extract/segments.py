@@ -22,7 +22,7 @@ import duckdb
 
 from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
 from usage_explore.extract.folder import described, errors, not_written, temporary
-from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, TEXTS, Layout, Segment, Summary
+from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, TEXTS, Layout, Segment, Summary, json_pointer
 
 MAX_SEGMENT_ROWS = 1_000_000
 """Rows that segments may have after they are merged."""
@@ -47,6 +47,15 @@ MAX_KEPT_SHARE = 0.5
 
 SUMMARY_ROW_GROUP = 10_240
 """Rows of a summary that are read or skipped together."""
+
+MAX_COLUMNS_OF_KEYS = 32
+"""Dimension keys that have a column of their own, at most."""
+
+MIN_KEY_SHARE = 0.01
+"""Share of a segment's rows that have a key, from which it has a column of its own."""
+
+MIN_KEY_ROWS = 100
+"""Rows that have it as well, at least: a few odd events among few do not make a column that all later segments have."""
 
 MAX_KEYS = 10_000
 """Dimension keys that an extract may have."""
@@ -126,16 +135,21 @@ def write(
     relation: str,
     keys: Sequence[str],
     known: Sequence[Segment],
+    wanted: Sequence[str] = (),
 ) -> Segment | None:
     """Write the rows of a relation as a segment with its summaries; None if there are none.
 
-    `known` are other segments, newest first: their layouts and summaries are used where they fit. Raises `Unfit`.
+    `keys` are the dimensions with a column in the relation, with which `wanted`, those of the segment, begins. Further
+    keys that are frequent in these rows get a column, too. `known` are other segments, newest first: their layouts and
+    summaries are used where they fit. Raises `Unfit`.
     """
     rows, first, last, first_ingested, last_ingested = _fetch(
         connection, f"SELECT count(*), min(ts), max(ts), min(ing), max(ing) FROM {relation}"
     )
     if not rows:
         return None
+    columns = _columns(connection, relation, [*keys, *wanted[len(keys) :]], rows)
+    relation, keys = _with_columns(relation, keys, columns), columns
     quantity = _widths(connection, relation, "quantity", [other.layout.quantity for other in known])
     cost = _widths(connection, relation, "external_cost_amount", [other.layout.cost for other in known])
     ids = ", ".join(f"{name}::UUID AS {name}" for name in IDS)
@@ -153,7 +167,16 @@ def write(
         )
         return Segment(
             rows=described(path, rows),
-            summaries=tuple(_write_summaries(connection, folder, name, len(keys), rows, known)),
+            summaries=tuple(
+                _write_summaries(
+                    connection,
+                    folder,
+                    name,
+                    len(keys),
+                    rows,
+                    [other for other in known if other.layout.dimensions == tuple(keys)],
+                )
+            ),
             layout=Layout(dimensions=tuple(keys), quantity=quantity, cost=cost),
             first=first,
             last=last,
@@ -203,12 +226,18 @@ def _write_summaries(
 def merged(
     connection: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], known: Sequence[Segment]
 ) -> Segment | None:
-    """One segment with the rows of several of the same dimensions. Raises `Unfit`, `ExtractError`."""
-    relations = list(_by_layout(folder, chosen).values())
+    """One segment with the rows of several, whose columns of dimensions are the first ones of the longest's.
+
+    Raises `Unfit`, `ExtractError`.
+    """
+    dimensions = max((segment.layout.dimensions for segment in chosen), key=len)
+    relations = [
+        _with_columns(files, layout.dimensions, dimensions) for layout, files in _by_layout(folder, chosen).items()
+    ]
     exact = "SELECT * REPLACE (quantity::VARCHAR AS quantity, external_cost_amount::VARCHAR AS external_cost_amount)"
     parts = " UNION ALL BY NAME ".join(f"{exact} FROM {relation}" for relation in relations)
     relation = relations[0] if len(relations) == 1 else f"({parts})"
-    one = write(connection, folder, relation, chosen[0].layout.dimensions, [*chosen, *known])
+    one = write(connection, folder, relation, dimensions, [*chosen, *known])
     after = totals(connection, folder, [one] if one else [], "0")
     if after != totals(connection, folder, chosen, "0"):
         raise ExtractError(f"{folder}: merging changed the sums of {len(chosen)} segments; they stay as they are")
@@ -227,16 +256,46 @@ def without(
     return write(connection, folder, rest, segment.layout.dimensions, known)
 
 
-def frequent_keys(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, min_share: float) -> list[str]:
-    """Keys without a column that at least a share of the rows has, the most frequent first."""
-    relation = parquet(folder, [segment.rows.name])
-    return [
-        key
-        for _, key in connection.execute(
-            f"SELECT count(*), key FROM (SELECT unnest(json_keys(rare)) AS key FROM {relation} WHERE rare IS NOT NULL)"
-            f" GROUP BY key HAVING count(*) >= {min_share} * {segment.rows.rows} ORDER BY 1 DESC, 2 LIMIT 100"
-        ).fetchall()
-    ]
+def most_frequent_keys(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment) -> list[str]:
+    """The keys of a segment that shall have a column: those that have one, unless there are too many frequent ones."""
+    relation, columns = parquet(folder, [segment.rows.name]), list(segment.layout.dimensions)
+    rare = _frequent_keys(connection, relation, segment.rows.rows)
+    if len(columns) + len(rare) <= MAX_COLUMNS_OF_KEYS:
+        return columns
+    counts = _fetch(
+        connection, f"SELECT {', '.join(f'count(d{number})' for number in range(len(columns)))} FROM {relation}"
+    )
+    events = dict(zip(columns, counts, strict=True)) | rare
+    return sorted(events, key=lambda key: (-events[key], key))[:MAX_COLUMNS_OF_KEYS]
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, relation: str, keys: list[str], rows: int) -> list[str]:
+    """The keys, and those without a column that are frequent in the rows, as many as may have one."""
+    rare = _frequent_keys(connection, relation, rows)
+    return [*keys, *(key for key in rare if key not in keys)][: max(MAX_COLUMNS_OF_KEYS, len(keys))]
+
+
+def _frequent_keys(connection: duckdb.DuckDBPyConnection, relation: str, rows: int) -> dict[str, int]:
+    """The keys without a column that are frequent in the rows, with the number of those, the most frequent first."""
+    least = max(MIN_KEY_ROWS, MIN_KEY_SHARE * rows)
+    found = connection.execute(
+        f"SELECT key, count(*) FROM (SELECT unnest(json_keys(rare)) AS key FROM {relation} WHERE rare IS NOT NULL)"
+        f" WHERE key <> '' GROUP BY key HAVING count(*) >= {least} ORDER BY 2 DESC, 1 LIMIT {MAX_COLUMNS_OF_KEYS}"
+    )
+    return dict(found.fetchall())
+
+
+def _with_columns(relation: str, keys: Sequence[str], columns: Sequence[str]) -> str:
+    """The relation, which has the first columns of keys, with all of them: texts leave the JSON of rare ones."""
+    added = columns[len(keys) :]
+    if not added:
+        return relation
+    texts = "".join(
+        f", rare ->> {quoted(json_pointer(key))} AS d{number}" for number, key in enumerate(added, len(keys))
+    )
+    nothing = quoted(json.dumps(dict.fromkeys(added), ensure_ascii=False))
+    rest = f"nullif(json_merge_patch(rare, {nothing})::VARCHAR, '{{}}')"  # a null of the patch removes a key
+    return f"(SELECT * REPLACE (CASE WHEN rare IS NOT NULL THEN {rest} END AS rare){texts} FROM {relation})"
 
 
 def totals(
@@ -273,16 +332,15 @@ def contents(
     return dict(found)
 
 
-def _by_layout(folder: Path, segments: Sequence[Segment]) -> dict[tuple[object, ...], str]:
+def _by_layout(folder: Path, segments: Sequence[Segment]) -> dict[Layout, str]:
     """The SQL of reading segments, for each layout.
 
     DuckDB rounds silently to the width of the first file, and in a UNION to a scale that leaves room for 38 digits.
     """
-    names: dict[tuple[object, ...], list[str]] = {}
+    names: dict[Layout, list[str]] = {}
     for segment in segments:
-        layout = segment.layout
-        names.setdefault((layout.quantity, layout.cost, layout.dimensions), []).append(segment.rows.name)
-    return {widths: parquet(folder, group) for widths, group in names.items()}
+        names.setdefault(segment.layout, []).append(segment.rows.name)
+    return {layout: parquet(folder, group) for layout, group in names.items()}
 
 
 def parquet(folder: Path, names: Collection[str]) -> str:

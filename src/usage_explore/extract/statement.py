@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import Any
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import IDS, SLOT, micros
+from usage_explore.extract.manifest import IDS, SLOT, json_pointer, micros
 from usage_explore.extract.scans import Scan, arrival, longest_unit
 from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
@@ -100,8 +100,7 @@ def expression(statement: Statement, scan: Scan, group: str) -> str:
     key = group.removeprefix(DIMENSION)
     if key not in scan.keys:
         return "NULL::VARCHAR"
-    pointer = "/" + key.replace("~", "~0").replace("/", "~1")
-    return f"(rare ->> {statement.bind(pointer)})"
+    return f"(rare ->> {statement.bind(json_pointer(key))})"
 
 
 def source(scan: Scan) -> str:
@@ -256,8 +255,10 @@ def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> s
     columns = f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}"
     again = " AND ".join(conditions(statement, scan, query)) or "true"
     rare = (
-        "SELECT key, count(*)::HUGEINT AS events FROM (SELECT unnest(json_keys(rare)) AS key"
-        f" FROM {files} WHERE rare IS NOT NULL AND {again}) GROUP BY 1"
+        "SELECT key, count(*)::HUGEINT AS events FROM (SELECT rare, unnest(json_keys(rare)) AS key"
+        f" FROM {files} WHERE rare IS NOT NULL AND {again})"
+        " WHERE NOT contains(rare, 'null') OR (rare ->> ('/' || replace(replace(key, '~', '~0'), '/', '~1')))"
+        " IS NOT NULL GROUP BY 1"
     )
     return " UNION ALL ".join([columns] * bool(dimensions) + [rare])
 

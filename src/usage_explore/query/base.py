@@ -31,6 +31,8 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
     DIMENSION,
     ID_COLUMNS,
+    LOOKED_UP,
+    NOT,
     Exclusions,
     FilterFaults,
     Texts,
@@ -150,7 +152,8 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     )
     exclude: _exclusions = Field(
         (),
-        description="`not:<parameter>=<value>`: only events without that value, absent ones included; "
+        description="`not:<parameter>=<value>`: only events without that value, absent ones included; the parameter is "
+        "a column or dimension that can be grouped by, or, of single events, `id` or `idempotency_key`; "
         "`not:missing=<group>` excludes the absent ones; repeatable.",
         examples=[{"not:metric_key": "tokens_in", "not:missing": "dim:model"}],
     )
@@ -283,7 +286,9 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
 
     def shared_with(self, model: type[BaseModel]) -> dict[str, Any]:
         """The parameters of `given` that another class of query has too, such as the filters."""
-        return {name: value for name, value in self.given().items() if name in model.model_fields}
+        given = {name: value for name, value in self.given().items() if name in model.model_fields}
+        kept = tuple((name, values) for name, values in self.exclude if name not in _unfiltered(model))
+        return given | {"exclude": kept} if given.get("exclude", kept) != kept else given
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in self.given().items():
@@ -306,11 +311,20 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
         """The faults between parameters that are valid by themselves; `given` names the parameters that were passed."""
-        return excess(filter_values(self), *self._grouping())
+        excluded = [name for name, _ in self.exclude if name in _unfiltered(type(self))]
+        faults = [
+            Fault(f"{NOT}{name}", f"unknown parameter; it belongs to {self._owner_noun([name])}") for name in excluded
+        ]
+        return [*faults, *excess(filter_values(self), *self._grouping())]
 
     def _grouping(self) -> tuple[str, int]:
         """`group_by`, and the number of series that the query for the rows behind Other excludes."""
         return "none", 0
+
+
+def _unfiltered(model: type[BaseModel]) -> set[str]:
+    """The columns of single events that a class of query has no filter of, nor an exclusion."""
+    return {*LOOKED_UP} - {*model.model_fields}
 
 
 class EventFilters(Query):

@@ -45,7 +45,10 @@ EMPTY = "empty"
 """Parameter for the empty text as a value of a text column."""
 
 EMPTY_COLUMNS = (*TEXT_COLUMNS, "idempotency_key")
-"""Columns that `empty` takes; `not:empty` takes `TEXT_COLUMNS`."""
+"""Columns that `empty` and `not:empty` take."""
+
+EXCLUDABLE = (*GROUPS, *LOOKED_UP)
+"""Columns whose values can be excluded, beside `dim:<key>`; a query without the filter `id` has no `LOOKED_UP`."""
 
 _ABSENT = ("missing", f"{NOT}missing")
 
@@ -167,14 +170,14 @@ def _excluded(name: str, values: object) -> Texts:
     if name == "missing":
         return groups(values)
     try:
-        group(name)
+        name in LOOKED_UP or group(name)
     except ValueError:
-        known = ("missing", *GROUPS)
+        known = ("missing", *EXCLUDABLE)
         hint = validators.did_you_mean(name, known)
         if not hint and name not in ("", DIMENSION):
             hint = f"; for a dimension write {validators.named(NOT + DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
-    if name in ID_COLUMNS:
+    if name in (*ID_COLUMNS, "id"):
         return uuids(values)
     if name.startswith(DIMENSION):
         return _dimension_texts(values, name)

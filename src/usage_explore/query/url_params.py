@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, TEXT_COLUMNS, dimension_group
+from usage_explore.query.filters import DIMENSION, EMPTY, EMPTY_COLUMNS, dimension_group
 from usage_explore.query.filters import NOT as NOT
 from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING_BYTES
 
@@ -36,7 +36,7 @@ Params = str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]
 """A link or query string, a mapping, or (name, value) pairs."""
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
-_EMPTY = {EMPTY: ("", EMPTY_COLUMNS), f"{NOT}{EMPTY}": (NOT, TEXT_COLUMNS)}
+_EMPTY: dict[str, tuple[str, tuple[str, ...]]] = {EMPTY: ("", EMPTY_COLUMNS), f"{NOT}{EMPTY}": (NOT, EMPTY_COLUMNS)}
 """The parameters for empty texts: the prefix of the parameter that gets the value, and the columns that they take."""
 
 _TEXTS = frozenset(prefix + name for prefix, columns in _EMPTY.values() for name in columns)

@@ -35,6 +35,15 @@ _RFC3339 = re.compile(
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdwM])?", re.ASCII)
+_LIKE_RELATIVE = re.compile(
+    r"(?P<word>today|yesterday)"
+    r"|(?:now)?\s*(?P<sign>[-+\u2212]?)\s*(?P<number>\d{1,6})\s*(?P<unit>[a-z]+)?\s*(?:/\s*(?P<round>[a-z]*))?"
+    r"|now\W*(?:/\s*(?P<round_now>[a-z]*))?",
+    re.ASCII | re.IGNORECASE,
+)
+"""Relative times that are written as elsewhere: `now-1d`, `-7days`, `-0d/d`, with the minus sign of our own texts."""
+
+_STARTS_AS_RELATIVE = re.compile(r"now|today|yesterday|[-+\u2212]\s*\d+|\d{1,6}\s*[a-z]", re.ASCII | re.IGNORECASE)
 _MONTH = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
@@ -243,12 +252,36 @@ def moment(value: object) -> datetime | str:
     """An instant, or a relative time: `now` or `-30d` (h, d, w); `/d` rounds down to the start of the day."""
     if isinstance(value, str) and _RELATIVE.fullmatch(value):
         return value
-    if isinstance(value, str) and re.match(r"now|[-+]?\d+[a-zA-Z]+", value):
+    if isinstance(value, str) and _STARTS_AS_RELATIVE.match(value):
+        meant = _relative_meant(value)
         raise ValueError(
-            f"{shorten(value)} is not a relative time; write now, -24h, -30d or -4w, "
+            f"{shorten(value)} is not a relative time{f', did you mean {meant}?' if meant else ''}; "
+            "write now, -24h, -30d or -4w, "
             "with /h, /d, /w or /M to round down to the start of the hour, day, week or month"
         )
     return instant(value)
+
+
+def _relative_meant(text: str) -> str | None:
+    """The relative time that is probably meant, None if none is: there are no months, years or times in the future.
+
+    >>> _relative_meant("-0d/d"), _relative_meant("now-7days"), _relative_meant("-1M")
+    ('now/d', '-7d', None)
+    """
+    match = _LIKE_RELATIVE.fullmatch(text.strip())
+    if match is None:
+        return None
+    if word := match["word"]:
+        return {"today": "now/d", "yesterday": "-1d/d"}[word.lower()]
+    amount = "now"
+    if number := int(match["number"] or 0):
+        amount = f"-{number}{(match['unit'] or '-')[0].lower()}"
+    units = {"h": ("h", "hour"), "d": ("d", "day"), "w": ("w", "week"), "M": ("m", "month")}
+    rounded = (match["round"] or match["round_now"] or "").lower().removesuffix("s")
+    rounding = next((f"/{letter}" for letter, names in units.items() if rounded in names), "" if not rounded else "?")
+    unit = (match["unit"] or "h").lower().removesuffix("s")
+    is_known = match["sign"] != "+" and any(unit in names for names in list(units.values())[:3])
+    return amount + rounding if is_known and _RELATIVE.fullmatch(amount + rounding) else None
 
 
 def shorten(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:

@@ -250,7 +250,7 @@ class FilePlace:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            if "locked" in str(error.orig) or "busy" in str(error.orig):
+            if _primary_code(error.orig) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 message = f"Another process has been writing to {self.path} for {_MAX_WAIT_SECONDS} s; try again."
             else:
                 message = (
@@ -323,6 +323,12 @@ def _fits(columns: Sequence[str], kind: RecordTable) -> bool:
         any(f"{column.name} {type_}" in columns for type_ in _TYPES[type(column.type).__name__])
         for column in kind.table().columns
     )
+
+
+def _primary_code(error: BaseException | None) -> int | None:
+    """SQLite's result code without the details that an extended one adds."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _primary(error: Any) -> str:

@@ -35,6 +35,8 @@ NAMES = "/v1/names"
 STATE = "/v1/state"
 ORGANIZATIONS = "/v1/organizations"
 VALIDATIONS = "/v1/validations"
+RATINGS = "/v1/ratings"
+VIEWS = "/v1/views"
 
 REQUIRED = {"required": True}
 """Extra of a parameter without which there is no answer."""
@@ -159,6 +161,10 @@ class ValidationQuery(Period):
     checks: Annotated[Texts, BeforeValidator(filters.texts)] = Field(
         (), description="Only these checks, by name; repeatable.", examples=["duplicates"]
     )
+
+
+class RatingQuery(Period):
+    """A billing period to rate by a price book."""
 
 
 def _absent(value: object, name: str, example: str) -> list[Fault]:

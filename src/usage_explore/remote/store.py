@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -44,6 +44,7 @@ from usage_explore.remote.operations import (
     ExplanationQuery,
     NamesQuery,
     OrganizationQuery,
+    RatingQuery,
     SearchQuery,
     ValidationQuery,
     WithinQuery,
@@ -59,7 +60,11 @@ from usage_explore.store.files import about, check_memory, workbook_zone
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.pricing.rating import Rating
+    from usage_explore.pricing.read import PriceSource
+    from usage_explore.records.views import SavedView
     from usage_explore.validation.check import Validation
+    from usage_explore.validation.input_tables import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -67,11 +72,11 @@ _MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 2.0
 """Time between two questions for the progress of a validation; it grows from one to the other."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RemoteStore(Store):
     """An organization's events on a usage-explore server; made by `connect("https://…", key="ue_…")`.
 
-    What a store over HTTP does not offer, such as saved views, short links and SQL, raises `ConfigurationError`.
+    What a store over HTTP does not offer, such as saving views, decisions and SQL, raises `ConfigurationError`.
     """
 
     client: Client
@@ -131,7 +136,7 @@ class RemoteStore(Store):
         """
         query = OrganizationQuery(organization_id=organization_id)
         self._ask(operations.ORGANIZATIONS, query)
-        return dataclasses.replace(self, organization_id=query.organization_id)
+        return replace(self, organization_id=query.organization_id)
 
     def organizations(self) -> tuple[UUID, ...]:
         """The organizations that the key, or without keys the server, shows."""
@@ -300,22 +305,48 @@ class RemoteStore(Store):
         *,
         checks: Iterable[str] | None = None,
         progress: Callable[[str, float], object] | None = None,
-        bounds: object = None,
         **files: Any,
     ) -> Validation:
         """Validate a billing period on the server, as in a local store; it is cancelled if this call is interrupted."""
         from usage_explore.remote.uploads import uploads
         from usage_explore.validation import registry
 
-        if bounds is not None:
-            message = "are those of the server; validate beside the database, or leave them out"
-            raise QueryError([Fault("bounds", message)])
         requested = expect(Period, Period(window="last_month") if period is None else period)
         chosen = None if checks is None else [check.name for check in registry.chosen(checks)]
         query = ValidationQuery(**requested.given(), checks=chosen)
         sent = uploads(**{name: value for name, value in files.items() if value is not None})
-        path = operations.VALIDATIONS
-        job = self._request(query, lambda pairs: self._job("POST", path, pairs, sent))
+        return cast("Validation", self._ended(operations.VALIDATIONS, query, sent, progress))
+
+    def rate(
+        self,
+        period: Period | None = None,
+        *,
+        prices: PriceSource | None = None,
+        wallets: PreferenceSource | None = None,
+    ) -> Rating:
+        """Expected amounts of a period, rated on the server, as in a local store; cancelled if interrupted."""
+        from usage_explore.pricing.read import read_prices
+        from usage_explore.remote.uploads import rating_uploads
+
+        requested = expect(Period, Period(window="last_month") if period is None else period)
+        book = None if prices is None else read_prices(prices)
+        query = RatingQuery(**requested.given())
+        result = cast("Rating", self._ended(operations.RATINGS, query, rating_uploads(book, wallets), None))
+        if book is None:
+            return result
+        own = {replace(price, place=""): price for price in book.prices}  # the server has them at other places
+        lines = (replace(line, price=own[replace(line.price, place="")]) for line in result.lines)
+        return replace(result, source=book.source, lines=tuple(lines))
+
+    def views(self) -> list[SavedView]:
+        """The organization's saved views, by name, read only: `store.aggregate(view.query)` opens one."""
+        return cast("list[SavedView]", self._ask(operations.VIEWS, OrganizationQuery()))
+
+    def _ended(
+        self, path: str, query: Period, files: dict[str, Any], progress: Callable[[str, float], object] | None
+    ) -> Any:
+        """The result of a job, which is cancelled if this call is interrupted."""
+        job = self._request(query, lambda pairs: self._job("POST", path, pairs, files))
         path = f"{path}/{job['id']}"
         seen: dict[str, float] = {}
         seconds = _MIN_POLL_SECONDS
@@ -334,8 +365,8 @@ class RemoteStore(Store):
             with suppress(UsageExploreError):  # else its result is kept for an hour
                 self.client.send("DELETE", path, [])
         if job["result"] is not None:
-            return cast("Validation", job["result"])
-        raise problem_error(job["problem"] or {"type": "cancelled", "detail": "The validation was cancelled."}, 200)
+            return job["result"]
+        raise problem_error(job["problem"] or {"type": "cancelled", "detail": "It was cancelled on the server."}, 200)
 
     def _job(self, method: str, path: str, pairs: list[tuple[str, str]], files: Any = None) -> dict[str, Any]:
         from usage_explore.remote import wire

@@ -1,7 +1,8 @@
-"""The files of a validation as they are sent to a server; read here first, for the faults of a local store."""
+"""The files of validations and ratings as they are sent to a server; read here first, for a local store's faults."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,7 +17,12 @@ from usage_explore.decimals import plain
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.tables import arrow_table, opened
 from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.fields import FIELDS, row
+from usage_explore.pricing.read import read_prices
+from usage_explore.query import validators
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.validation import registry
+from usage_explore.validation.bounds import Bounds, BoundsSource
 from usage_explore.validation.inputs import read_inputs
 
 Upload = tuple[str, bytes]
@@ -28,11 +34,30 @@ def uploads(**inputs: Any) -> dict[str, Upload]:
 
     Raises `QueryError` as `read_inputs`, for what was read already, and for more than `MAX_UPLOAD_MEGABYTES` in all.
     """
+    bounds = inputs.pop("bounds", None)
     inputs = {name: _kept(source) for name, source in inputs.items()}
     read_inputs(**inputs)
     files = {name: _upload(name, source) for name, source in inputs.items()}
+    if bounds is not None:
+        files["bounds"] = _bounds(bounds)
+    return _bounded(files)
+
+
+def rating_uploads(prices: PriceBook | None, wallets: Any) -> dict[str, Upload]:
+    """A price book and the wallets' preferences as files. Raises `QueryError` as `uploads`."""
+    files: dict[str, Upload] = {}
+    if prices is not None:
+        files["prices"] = _book(prices)
+    if wallets is not None:
+        source = _kept(wallets)
+        read_inputs(wallets=source)
+        files["wallets"] = _upload("wallets", source)
+    return _bounded(files)
+
+
+def _bounded(files: dict[str, Upload]) -> dict[str, Upload]:
     if sum(len(content) for _, content in files.values()) > MAX_UPLOAD_MEGABYTES * 2**20:
-        message = f"more than {MAX_UPLOAD_MEGABYTES} MB are not sent to a server; validate beside the database"
+        message = f"more than {MAX_UPLOAD_MEGABYTES} MB are not sent to a server; connect to its database for it"
         raise QueryError([Fault(name, message) for name in files])
     return files
 
@@ -40,7 +65,7 @@ def uploads(**inputs: Any) -> dict[str, Upload]:
 def _kept(source: Any) -> Any:
     """The source; a frame that may only be read once as a table."""
     try:
-        return source if isinstance(source, str | Path | Mapping) else arrow_table(source)
+        return source if isinstance(source, str | Path | Mapping | list | tuple | PriceBook) else arrow_table(source)
     except LoadError:  # `read_inputs` says what is wrong with it
         return source
 
@@ -49,13 +74,57 @@ def _upload(name: str, source: Any) -> Upload:
     if isinstance(source, str | Path):
         return name + "".join(Path(source).suffixes[-2:]).lower(), Path(source).read_bytes()
     if name == "prices" and isinstance(source, Mapping | list | tuple | PriceBook):
-        raise QueryError([Fault(name, "are sent to a server as a file or a frame; write the book to one")])
+        return _book(read_prices(source))
     if isinstance(source, Mapping):
         owners: list[str | None] = [_text(owner) or "default" for owner in source]
         return _parquet(name, {"customer_id": owners, "currency": [_text(currency) for currency in source.values()]})
     with opened(source, name) as records:
         rows = [record or {} for _, record, _ in records.rows]
         return _parquet(name, {column: [_text(row.get(column)) for row in rows] for column in records.names})
+
+
+def _book(book: PriceBook) -> Upload:
+    """A price book as a file that reads as the same prices, in order."""
+    rows = [row(price) for price in book.prices]
+    return _parquet("prices", {field: [_text(values[field]) for values in rows] for field in FIELDS})
+
+
+def _bounds(source: BoundsSource) -> Upload:
+    """Bounds as TOML. The server reads them, as it may have checks of its own."""
+    file = "bounds.toml"
+    if isinstance(source, str | Path):
+        try:
+            return file, Path(source).read_bytes()
+        except OSError as error:
+            message = f"{validators.named(str(source))}: cannot be read: {error.strerror}"
+            raise QueryError([Fault("bounds", message)]) from None
+    tables = source if isinstance(source, Mapping) else _tables(source)
+    lines: list[str] = []
+    for check, table in tables.items():
+        if not isinstance(table, Mapping):
+            message = f"{check} is a value; write a table [{check}] with a line for each bound"
+            raise QueryError([Fault("bounds", message)])
+        lines += [
+            f"[{json.dumps(str(check))}]",
+            *(f"{json.dumps(str(key))} = {_toml(raw)}" for key, raw in table.items()),
+        ]
+    return file, "\n".join(lines).encode()
+
+
+def _tables(bounds: Bounds) -> dict[str, dict[str, object]]:
+    """The tables of bounds that were read before."""
+    known = {bound.key: bound for bound in registry.all_bounds()}
+    tables: dict[str, dict[str, object]] = {}
+    for key, value in bounds.changed:
+        tables.setdefault(known[key].check, {})[known[key].name] = Decimal(known[key].number(value))
+    return tables
+
+
+def _toml(value: object) -> str:
+    """A number as TOML has it, anything else as text, which no bound is."""
+    if isinstance(value, bool | int | float) or (isinstance(value, Decimal) and not value.is_finite()):
+        return str(value).lower().replace("infinity", "inf")
+    return plain(value) if isinstance(value, Decimal) else json.dumps(str(value))
 
 
 def _parquet(name: str, columns: dict[str, list[str | None]]) -> Upload:

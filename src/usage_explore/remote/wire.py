@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from importlib import import_module
@@ -35,7 +35,11 @@ _MODULES = {
     "explain.result": ("Cell", "Explanation", "Part", "Peak"),
     "explain.spans": ("Span",),
     "names": ("Names",),
+    "pricing.amounts": ("TierAmount",),
+    "pricing.book": ("Price", "Tier"),
+    "pricing.rating": ("Margin", "RatedLine", "Rating", "UnpricedUsage"),
     "query.queries": ("AggregateQuery", "EventQuery", "LeaderboardQuery", "Period"),
+    "records.views": ("SavedView",),
     "results.currencies": ("CurrencyCost",),
     "results.types": (
         *("Change", "Choice", "Comparison", "Event", "Hit", "Leader", "Leaderboard", "Point", "PointChange", "Ratio"),
@@ -118,6 +122,7 @@ def _plain_scalar(value: Any) -> Any:
 _SCALARS: tuple[tuple[type, str, Callable[[Any], Any]], ...] = (
     (Decimal, "d", str),
     (datetime, "t", lambda value: value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()),
+    (date, "y", date.isoformat),  # a datetime is one, too
     (timedelta, "s", lambda value: value // _MICROSECOND),
     (UUID, "u", str),
     (float, "f", repr),
@@ -125,6 +130,7 @@ _SCALARS: tuple[tuple[type, str, Callable[[Any], Any]], ...] = (
 _READERS: dict[str, Callable[[Any], Any]] = {
     "d": Decimal,
     "t": datetime.fromisoformat,
+    "y": date.fromisoformat,
     "s": lambda content: content * _MICROSECOND,
     "u": UUID,
     "f": float,

@@ -1,8 +1,8 @@
-"""Validations as jobs: started by POST, followed by GET with the progress of each check, ended by DELETE.
+"""Validations and ratings as jobs: started by POST, followed by GET with the progress, ended by DELETE.
 
 Jobs live in the server's memory. One runs at a time (`Limits.validations`), others wait; an organization has at most
-`MAX_UNFINISHED_PER_ORGANIZATION`, and finished ones are kept for `KEPT_FOR`. A deleted job's statement is cancelled in
-the database. An organization sees its own jobs alone: the id of another one is unknown.
+`MAX_UNFINISHED_PER_ORGANIZATION` of a kind, and finished ones are kept for `KEPT_FOR`. A deleted job's statement is
+cancelled in the database. An organization sees its own jobs alone: the id of another one is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,15 +40,11 @@ from usage_explore.query import validators
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.remote import operations, wire
-from usage_explore.remote.operations import ValidationQuery
+from usage_explore.remote.operations import RatingQuery, ValidationQuery
 from usage_explore.store import Store
-from usage_explore.validation.check import Validation
 from usage_explore.validation.inputs import read_inputs
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-
-FILES = tuple(inspect.signature(read_inputs).parameters)
-"""Names of the files that a validation takes."""
 
 MAX_UNFINISHED = 8
 """Jobs that run or wait, of all organizations."""
@@ -66,9 +62,79 @@ KEPT_FOR = timedelta(hours=1)
 _SUFFIX = re.compile(r"(?:\.[a-z0-9]{1,8}){1,2}$")
 
 
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """An operation that runs as a job: its `path`, the name of one job, its query, and the files that it takes.
+
+    `check` reads the files, to say at once what is wrong with them, `run` answers; both raise as the store does.
+    """
+
+    path: str
+    noun: str
+    query: type[Period]
+    files: tuple[str, ...]
+    check: Callable[[Any, Mapping[str, Path]], object]
+    run: Callable[[Store, Any, Mapping[str, Path], Callable[[str, float], object]], Any]
+
+    @property
+    def plural(self) -> str:
+        """Several jobs, also in JSON: `validations`."""
+        return f"{self.noun}s"
+
+
+def _check_validation(query: ValidationQuery, files: Mapping[str, Path]) -> None:
+    from usage_explore.validation import registry
+    from usage_explore.validation.bounds import read_bounds
+
+    registry.chosen(query.checks or None)
+    read_inputs(**{name: path for name, path in files.items() if name != BOUNDS})
+    if BOUNDS in files:
+        read_bounds(files[BOUNDS], registry.all_bounds())
+
+
+def _validate(store: Store, query: ValidationQuery, files: Mapping[str, Path], progress: Callable[..., object]) -> Any:
+    return store.validate(_period(query), checks=query.checks or None, progress=progress, **files)
+
+
+def _check_rating(_: RatingQuery, files: Mapping[str, Path]) -> None:
+    from usage_explore.pricing.read import read_prices
+    from usage_explore.validation.input_tables import read_preferences
+
+    for name, read in (("prices", read_prices), ("wallets", read_preferences)):
+        if name in files:
+            read(files[name])
+
+
+def _rate(store: Store, query: RatingQuery, files: Mapping[str, Path], progress: Callable[..., object]) -> Any:
+    result = store.rate(_period(query), **files)
+    progress("usage", 1.0)
+    return result
+
+
+BOUNDS = "bounds"
+"""The file with the bounds of a validation's checks."""
+
+VALIDATION = JobKind(
+    path=operations.VALIDATIONS,
+    noun="validation",
+    query=ValidationQuery,
+    files=(*inspect.signature(read_inputs).parameters, BOUNDS),
+    check=_check_validation,
+    run=_validate,
+)
+RATING = JobKind(
+    path=operations.RATINGS,
+    noun="rating",
+    query=RatingQuery,
+    files=("prices", "wallets"),
+    check=_check_rating,
+    run=_rate,
+)
+
+
 @dataclass(slots=True)
 class _Job:
-    query: ValidationQuery
+    query: Period
     organization_id: UUID
     folder: Path
     files: dict[str, Path]
@@ -77,13 +143,13 @@ class _Job:
     ended: datetime | None = None
     state: State = "queued"
     progress: dict[str, float] = field(default_factory=dict)
-    result: Validation | None = None
+    result: Any = None
     problem: dict[str, Any] | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def document(self, *, exact: bool) -> dict[str, Any]:
         """The job for JSON, or with `exact` for `wire`."""
-        result: Any = self.result
+        result = self.result
         return {
             "id": self.id,
             "state": self.state,
@@ -94,12 +160,13 @@ class _Job:
         }
 
 
-class Validations:
-    """The jobs of one service, and their endpoints."""
+class Jobs:
+    """The jobs of one kind of one service, and their endpoints; `slots` are those in which jobs of all kinds run."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, kind: JobKind, slots: asyncio.Semaphore) -> None:
         self._service = service
-        self._slots = asyncio.Semaphore(service.limits.validations)
+        self.kind = kind
+        self._slots = slots
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -113,17 +180,15 @@ class Validations:
         """Start a job; 202 with its state and address."""
         media_type = negotiated(request, JSON, wire.MEDIA_TYPE)
         refuse_other_sites(request)
-        query = ValidationQuery.from_params(service.pairs(request))
+        kind = self.kind
+        query: Any = kind.query.from_params(service.pairs(request))
         folder = Path(tempfile.mkdtemp(prefix="usage-explore-"))
         try:
-            files = await _received(request, folder)
+            files = await _received(request, folder, kind.files)
 
             def checked(store: Store) -> UUID:
-                from usage_explore.validation import registry
-
-                registry.chosen(query.checks or None)
                 with _without_folder(folder):
-                    read_inputs(**files)
+                    kind.check(query, files)
                 organization_id = store.pin(_period(query)).organization_id
                 assert organization_id is not None  # noqa: S101 - `pin` names it
                 return organization_id
@@ -139,7 +204,7 @@ class Validations:
         task = asyncio.ensure_future(self._run(job, store))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        headers = {"Location": f"{request.scope.get('root_path', '')}{operations.VALIDATIONS}/{job.id}"}
+        headers = {"Location": f"{request.scope.get('root_path', '')}{kind.path}/{job.id}"}
         return self._response(request, job.document(exact=False), media_type, 202, headers)
 
     async def listed(self, request: Request) -> Response:
@@ -149,7 +214,7 @@ class Validations:
         self._forget_old()
         own = [job for job in self._jobs.values() if self._may_see(request, job)]
         listed = [{**job.document(exact=True), "result": None} for job in reversed(own)]
-        return self._response(request, {"validations": listed}, media_type)
+        return self._response(request, {self.kind.plural: listed}, media_type)
 
     async def read(self, request: Request) -> Response:
         """A job, with its result as soon as it is done."""
@@ -193,14 +258,9 @@ class Validations:
     async def _examine(self, job: _Job, store: Store) -> None:
         job.state = "running"
 
-        def work() -> Validation:
+        def work() -> Any:
             with _without_folder(job.folder):
-                return store.validate(
-                    _period(job.query),
-                    checks=job.query.checks or None,
-                    progress=job.progress.__setitem__,
-                    **job.files,
-                )
+                return self.kind.run(store, job.query, job.files, job.progress.__setitem__)
 
         with cancellable() as held:
             running = asyncio.ensure_future(to_thread.run_sync(work, limiter=service.thread_limiter()))
@@ -220,7 +280,7 @@ class Validations:
         unfinished = [job for job in self._jobs.values() if job.ended is None]
         own = sum(job.organization_id == organization_id for job in unfinished)
         if own >= MAX_UNFINISHED_PER_ORGANIZATION or len(unfinished) >= MAX_UNFINISHED:
-            detail = "Too many validations run or wait; try again when one has ended, or delete one."
+            detail = f"Too many {self.kind.plural} run or wait; try again when one has ended, or delete one."
             headers = {"Retry-After": str(problems.RETRY_AFTER_SECONDS)}
             raise Problem(ProblemType.TOO_MANY_JOBS, detail, headers=headers)
 
@@ -241,9 +301,8 @@ class Validations:
         self._forget_old()
         job = self._jobs.get(request.path_params["id"])
         if job is None or not self._may_see(request, job):
-            raise Problem(
-                ProblemType.NOT_FOUND, "There is no validation of this id; finished ones are kept for an hour."
-            )
+            detail = f"There is no {self.kind.noun} of this id; finished ones are kept for an hour."
+            raise Problem(ProblemType.NOT_FOUND, detail)
         return job
 
     def _may_see(self, request: Request, job: _Job) -> bool:
@@ -274,7 +333,7 @@ async def _first_of(waiting: asyncio.Future[Any], job: _Job) -> bool:
             end.cancel()
 
 
-def _period(query: ValidationQuery) -> Period:
+def _period(query: Period) -> Period:
     return Period(**query.shared_with(Period))
 
 
@@ -288,8 +347,8 @@ def _without_folder(folder: Path) -> Iterator[None]:
         raise QueryError(faults) from None
 
 
-async def _received(request: Request, folder: Path) -> dict[str, Path]:
-    """The uploaded files by their names in `FILES`, written into the folder.
+async def _received(request: Request, folder: Path, known: tuple[str, ...]) -> dict[str, Path]:
+    """The uploaded files by their known names, written into the folder.
 
     Raises `QueryError` for other fields, `Problem` (413, 415) for too many bytes and for another media type.
     """
@@ -310,17 +369,17 @@ async def _received(request: Request, folder: Path) -> dict[str, Path]:
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         if media_type or (await bounded()).get("body"):
-            detail = f"Send files as multipart/form-data, named {' and '.join(FILES)}; without files send no body."
+            detail = f"Send files as multipart/form-data, named {' and '.join(known)}; without files send no body."
             raise Problem(ProblemType.UNSUPPORTED, detail)
         return {}
     files: dict[str, Path] = {}
     faults: list[Fault] = []
     try:
-        async with Request(request.scope, bounded).form(max_files=len(FILES), max_fields=len(FILES)) as form:
+        async with Request(request.scope, bounded).form(max_files=len(known), max_fields=len(known)) as form:
             for name, value in form.multi_items():
-                if name not in FILES or name in files or not isinstance(value, UploadFile):
+                if name not in known or name in files or not isinstance(value, UploadFile):
                     message = "is not a file that is known here, or given twice; the files are "
-                    faults.append(Fault(validators.named(name), message + ", ".join(FILES)))
+                    faults.append(Fault(validators.named(name), message + ", ".join(known)))
                     continue
                 suffix = _SUFFIX.search((value.filename or "").lower())
                 files[name] = folder / f"{name}{suffix[0] if suffix else '.csv'}"
