@@ -233,7 +233,7 @@ def _add_jobs(app: FastAPI, jobs: Jobs, description: str) -> None:
             *(own, openapi.JOB_DELETED | unknown, "DELETE", {}),
         ),
     ):
-        _add(app, where, service.authorized(endpoint), summary, text, parameters, responses, method, **extra)
+        _add(app, where, jobs.service.authorized(endpoint), summary, text, parameters, responses, method, **extra)
 
 
 def _add_links(app: FastAPI, service: Service) -> None:

@@ -164,7 +164,7 @@ class Jobs:
     """The jobs of one kind of one service, and their endpoints; `slots` are those in which jobs of all kinds run."""
 
     def __init__(self, service: Service, kind: JobKind, slots: asyncio.Semaphore) -> None:
-        self._service = service
+        self.service = service
         self.kind = kind
         self._slots = slots
         self._jobs: dict[str, _Job] = {}
@@ -174,7 +174,7 @@ class Jobs:
     def load(self) -> tuple[int, int, int]:
         """The numbers of jobs that run, that wait, and that may run at the same time."""
         states = [job.state for job in self._jobs.values()]
-        return states.count("running"), states.count("queued"), self._service.limits.validations
+        return states.count("running"), states.count("queued"), self.service.limits.validations
 
     async def start(self, request: Request) -> Response:
         """Start a job; 202 with its state and address."""
@@ -193,10 +193,10 @@ class Jobs:
                 assert organization_id is not None  # noqa: S101 - `pin` names it
                 return organization_id
 
-            organization_id = await self._service.run(request, query, checked)
+            organization_id = await self.service.run(request, query, checked)
             self._check_room(organization_id)
             job = _Job(query.replace(organization_id=organization_id), organization_id, folder, files)
-            store = self._service.store_for(request)
+            store = self.service.store_for(request)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -387,7 +387,7 @@ def _looked_up(view: View, query: EventFilters, field: str) -> None:
     """An input for ids or idempotency keys, one a line."""
     action, present = query_edits.values_of(query, field)
     key = f"{_input_key(field, query)} {action} {present}"
-    st.session_state.setdefault(key, "\n".join(present))
+    st.session_state.setdefault(key, "\n".join(value for value in present if value is not None))
     with st.form("filter_lookup", border=False):
         st.text_area(f"{_OWN_FIELDS[field].capitalize()}s, one a line", key=key, height=110, width=330)
         with st.container(horizontal=True, gap="small"):
