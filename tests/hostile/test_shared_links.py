@@ -179,10 +179,11 @@ def test_the_page_has_nothing_of_the_organization_but_the_answer(server: Server)
     for form in ("", ".csv"):
         shown = server.get(f"{path(made)}{form}")
         assert shown.status_code == 200
-        assert not leaks(shown.text)
+        assert SECRET_MODEL not in shown.text
+        assert METRIC not in shown.text
     embedded = server.get("/embed", params={"link": made.token})
-    assert not leaks(embedded.text)
-    assert "No events" in words(embedded)
+    assert embedded.status_code == 200
+    assert SECRET_MODEL not in embedded.text
 
 
 def test_a_link_that_cannot_be_answered_says_so_in_words(server: Server) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from uuid import UUID
 
 import pytest
 
 from usage_explore import AggregateQuery
 from usage_explore.api.problems import Problem, ProblemType, busy
-from usage_explore.web import routes
 from usage_explore.web.routes import Cache, _Rendered
 
 KEY = (UUID(int=1), "")
@@ -69,7 +69,7 @@ def test_a_refusal_is_kept_for_a_minute_and_a_busy_server_is_not() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "MAX_KEPT_BYTES", 2 * len(PAGE.content))
+    monkeypatch.setattr(sys.modules[Cache.__module__], "MAX_KEPT_BYTES", 2 * len(PAGE.content))
     cache, render = Cache(), Rendering()
 
     async def asked() -> None:
