@@ -127,7 +127,7 @@ def test_the_embedded_chart_has_title_and_as_of_and_no_controls(written: Site, n
     page.set_viewport_size({"width": 480, "height": 400})
     page.goto(f"/embed?{urlsplit(VIEW).query}&theme=dark")
     expect(page.get_by_role("heading")).to_contain_text("Events per day by model")
-    expect(page.get_by_text(re.compile("as of 20.*UTC"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"as of \d+ \w{3} 20\d\d .*UTC"))).to_be_visible()
     assert page.get_by_role("img").evaluate("image => image.complete && image.naturalWidth > 0")
     assert page.locator("a, button, input, select, form, script").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
