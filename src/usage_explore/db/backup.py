@@ -131,7 +131,7 @@ def backup(home: Path, path: Path, say: _Say = bool) -> Manifest:
     Raises `ConfigurationError` if there is no embedded database or the file cannot be written, `DatabaseError` if the
     database cannot be read.
     """
-    if not (home / "data").exists():
+    if not embedded.exists(home):
         raise ConfigurationError(f"home: there is no embedded database under {home}; name its folder with --home")
     url = embedded.start(home)
     with contextlib.closing(ddl.connect(url)) as connection, whole_file(path, 0o600) as part:
@@ -222,7 +222,7 @@ def _fill(home: Path, archive: zipfile.ZipFile, manifest: Manifest, say: _Say) -
 
 def _refuse_rows(server: embedded.Server) -> None:
     """Raise `ConfigurationError` if a table of the server's database has rows, or it cannot be examined."""
-    if not server.data.exists():
+    if not embedded.exists(server.home):
         return
     hint = "--replace puts the backup in its place; `usage-explore backup` keeps it before"
     try:

@@ -106,7 +106,7 @@ def stop(home: Path) -> bool:
     """
     home = Path(home).expanduser().absolute()
     try:
-        if not (home / "data").exists():
+        if not exists(home):
             return False
         server = Server(home)
         with server.alone(_MAX_LOCK_SECONDS):
@@ -135,6 +135,11 @@ def exclusive(home: Path) -> Iterator[Server]:
         except OSError as error:
             raise unusable(home, error) from error
         yield server
+
+
+def exists(home: Path) -> bool:
+    """Whether there is a cluster under `home`."""
+    return any((home / name).exists() for name in ("data", "data.next"))
 
 
 def _unused(home: Path) -> IO[bytes]:
