@@ -380,7 +380,7 @@ def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open
     opened(app, {}).button(key="remove invoices").click().run()
     assert not app.error
     assert app.file_uploader
-    assert "no invoice lines: nothing is reconciled" in said(app)
+    assert "No invoice lines yet: nothing is reconciled" in said(app)
 
 
 def drop(app: AppTest, **files: str) -> AppTest:
@@ -407,13 +407,11 @@ def test_files_are_dropped_once_and_recognized_by_their_columns(page: Open) -> N
     app.session_state["validate_tab"] = "Reconciliation"
     told = said(opened(app, {}))
     assert "Uses invoice lines **mine.csv**, price book **book.toml**, preferred currencies **customers.csv**." in told
-    app.session_state["validate_tab"] = "Wallets"
-    assert "Uses preferred currencies **customers.csv**." in said(opened(app, {}))
     app.button(key="remove prices").click().run()
     app.session_state["validate_tab"] = "Reconciliation"
     told = said(opened(app, {}))
     assert "Uses invoice lines **mine.csv**, preferred currencies **customers.csv**." in told
-    assert "no price book: amounts are not checked" in told
+    assert "No price book: nothing is rated, and amounts are not checked" in told
     drop(app, newer=LINES)
     assert "newer.csv is used as invoice lines now, instead of mine.csv." in said(app)
 
@@ -434,10 +432,10 @@ def test_a_file_of_several_or_no_kinds_asks_what_it_is(page: Open) -> None:
     next(one for one in app.button if one.key.endswith("remove") and one.key.startswith("unclear 0")).click().run()
     assert "unknown.csv" not in said(app)
     # what it is can be changed
-    app.radio[0].set_value("wallets").run()
+    app.radio[0].set_value("prices").run()
     told = said(app)
-    assert "Preferred currencies **unclear.csv**" in told
-    assert "This file was not used, **unclear.csv** as preferred currencies" in told
+    assert "Price book **unclear.csv**" in told
+    assert "This file was not used, **unclear.csv** as price book" in told
 
 
 def test_a_price_book_holds_for_all_periods_and_lines_for_their_own(page: Open) -> None:
@@ -462,7 +460,7 @@ def test_names_in_a_file_are_shown(page: Open, checks: Callable[..., None]) -> N
     drop(app, mine=LINES, names=f"id,name\n{customer},Zebra Ltd\n")
     assert "Names **names.csv** :gray[1 name · " in said(app)
     app.session_state["validate_tab"] = "Reconciliation"
-    assert list(opened(app, {}).dataframe[0].value["Customer"]) == ["Zebra Ltd"]
+    assert list(opened(app, {}).dataframe[0].value["customer_id"]) == ["Zebra Ltd"]
 
 
 @pytest.mark.parametrize("argument", ["invoices", "wallets"])

@@ -15,7 +15,6 @@ from usage_explore import formatting
 from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import download_buttons, escape_checkbox
-from usage_explore.app.problems import sentence
 from usage_explore.app.validate import run
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, dropped_file, sheet_table, uses
 from usage_explore.decimals import difference, total
@@ -38,7 +37,6 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
         st.error(markdown.plain(f"The usage was not rated: {error}"), icon=":material/error:")
         return
     if rating is None:
-        sentence("No price book yet: nothing is rated, and the amounts of invoice lines are not checked.")
         return
     _totals(rating)
     views: dict[str, Callable[[], pd.DataFrame]] = {

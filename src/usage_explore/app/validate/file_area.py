@@ -108,7 +108,7 @@ def _unclear(period: Period) -> list[File]:
 
 
 def _chip(argument: FileKind, file: File, is_faulty: bool, period: Period) -> None:
-    """The file with its rows and size, what it is, and a button that removes it."""
+    """The file with its rows and size, what it is, and a button that removes it; the buttons' words are not drawn."""
     rows = run.recognized_file(file).rows
     noun = GIVEN[argument].rows
     plural = "currencies" if noun == "currency" else None
@@ -121,9 +121,10 @@ def _chip(argument: FileKind, file: File, is_faulty: bool, period: Period) -> No
         state = ":red[:material/error:] " if is_faulty else ""
         name = markdown.plain(formatting.shortened(file.name, _MAX_NAME))
         st.markdown(f"{state}{label} **{name}** :gray[{size}]", width="content")
-        with st.popover("", icon=":material/swap_horiz:", type="tertiary", help="Say what this file is"):
+        what = f"What is {name}?"
+        with st.popover(what, icon=":material/swap_horiz:", type="tertiary", help="Say what this file is"):
             st.radio(
-                f"What is {markdown.plain(file.name)}?",
+                what,
                 FILE_KINDS,
                 index=FILE_KINDS.index(argument),
                 format_func=lambda kind: GIVEN[kind].label,
@@ -132,7 +133,7 @@ def _chip(argument: FileKind, file: File, is_faulty: bool, period: Period) -> No
             )
             st.caption(GIVEN[argument].columns)
         st.button(
-            "",
+            f"Remove {name}",
             icon=":material/close:",
             type="tertiary",
             key=f"remove {argument}",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_TABLE_ROWS, _MAX_FULL_HEIGHT_ROWS = 20_000, 15
+_DIFFERING, _ALL = "differing", "all"
 _AMOUNTS = ("amount", "expected_amount", "amount_difference", "cost", "margin", "revenue")
 _NAME_COLUMN_OF = {column: name for name, column in NAME_COLUMNS.items()}
 
@@ -69,7 +70,7 @@ GIVEN: dict[FileKind, Given] = {
             "Price book",
             "price",
             "Each price names product_id, metric_key or price_key, and has a model, amounts or tiers, and a currency.",
-            "amounts are not checked",
+            "nothing is rated, and amounts are not checked",
             for_all_periods=True,
         ),
         Given(
@@ -201,7 +202,9 @@ def file_tab(reader: Reader, view: ValidateView, source: Source, with_files: Val
 
 def uses(reader: Reader, source: Source, with_files: ValidationWithFiles) -> None:
     """Draw which of its files a tab uses, and which it lacks, with what follows from that."""
-    parts, lacking = [], []
+    parts: list[str] = []
+    lacking: list[str] = []
+    missing: list[FileKind] = []
     for argument in reader.arguments:
         given, file = GIVEN[argument], dropped_file(argument, with_files.validation.period)
         label = given.label.lower()
@@ -209,15 +212,26 @@ def uses(reader: Reader, source: Source, with_files: ValidationWithFiles) -> Non
             lacking.append(f":red[{label}: {markdown.plain(file.name if file else '')} cannot be used, see above]")
         elif file is not None:
             parts.append(f"{label} **{markdown.plain(file.name)}**")
-        elif argument == "prices" and source.store.prices() is not None:
+        elif argument == "prices" and _has_stored_prices(source):
             parts.append(f"{label} of the table usage_prices")
         else:
+            missing.append(argument)
             lacking.append(f"no {label}: {given.without}")
     used = f":material/check: Uses {', '.join(parts)}. " if parts else ""
-    lacks = f":material/remove: {'; '.join(lacking)}. " if lacking else ""
-    st.caption(f"{used}{lacks}")
-    if dropped_file(reader.argument, with_files.validation.period) is None and lacking:
-        st.caption(f"To add a file, drop it above. {markdown.plain(GIVEN[reader.argument].columns)}")
+    lacks = "; ".join(lacking)
+    if reader.argument in missing:
+        lacks = "; ".join(lacking[1:])
+        given = GIVEN[reader.argument]
+        sentence(f"No {given.label.lower()} yet: {given.without}. Drop a file above. {given.columns}")
+    if used or lacks:
+        st.caption(f"{used}{f':material/remove: {lacks[:1].upper()}{lacks[1:]}.' if lacks else ''}")
+
+
+def _has_stored_prices(source: Source) -> bool:
+    try:
+        return source.store.prices() is not None
+    except QueryError:  # rows that make no valid book, which the rating and the checks say
+        return True
 
 
 def _outcome(view: ValidateView, result: Result) -> None:
@@ -321,16 +335,17 @@ def _by_status(frame: pd.DataFrame, title: str) -> pd.DataFrame:
     differing = frame[frame["status"] != "matched"]
     if differing.empty or len(differing) == len(frame):
         return frame
-    options = {f"Differing {len(differing):,}": differing, f"All {len(frame):,}": frame}
+    labels = {_DIFFERING: f"Differing {len(differing):,}", _ALL: f"All {len(frame):,}"}
     picked = st.segmented_control(
         "Rows",
-        list(options),
-        default=next(iter(options)),
+        list(labels),
+        default=_DIFFERING,
         key=f"rows {title}",
+        format_func=lambda option: labels[option],
         required=True,
         label_visibility="collapsed",
     )
-    return options.get(picked or "", differing)
+    return frame if picked == _ALL else differing
 
 
 def _heading(name: str) -> str:
