@@ -71,18 +71,31 @@ def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: V
     assert parameters(page)["finding"] == [found[2]]
 
 
-def test_an_invoice_is_reconciled_where_it_is_dropped(visit: Visit) -> None:
+def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
     page = examined(visit(address("validate", **LINK)))
-    page.get_by_role("tab", name="Reconciliation").click()
     chosen = page.locator('input[type="file"]')
-    chosen.set_input_files({"name": "bad.csv", "mimeType": "text/csv", "buffer": b"customer,metric,qty\nx,y,1\n"})
+    bad = {"name": "bad.csv", "mimeType": "text/csv", "buffer": b"customer_id,metric_key,amount\nx,y,1\n"}
+    book = b'[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.001"\ncurrency = "USD"\n'
+    chosen.set_input_files([bad, {"name": "book.toml", "mimeType": "", "buffer": book}])
     expect(page.get_by_text("This file was not used")).to_be_visible()
-    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("1 price · ")).to_be_visible()
+    page.get_by_role("button", name="Remove bad.csv").click()
+    expect(page.get_by_text("This file was not used")).to_have_count(0)
+    page.get_by_role("button", name="Add files").click()
     line = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1.50\n"
     chosen.set_input_files({"name": "lines.csv", "mimeType": "text/csv", "buffer": line.encode()})
-    expect(page.get_by_text("lines.csv").first).to_be_visible()
+    expect(page.get_by_text("1 line · ")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Reconciliation").click()
+    expect(page.get_by_text("Uses invoice lines")).to_be_visible()
     page.locator('[data-testid="stDataFrame"]').wait_for()
-    expect(page.get_by_text("they are in the list of findings")).to_be_visible()
+    page.get_by_role("link", name="Explore").click()
+    page.wait_for_url(lambda url: "/validate" not in url)
+    page.go_back()
+    expect(page.get_by_text("1 line · ")).to_be_visible()  # nothing is lost on the way
+    page.get_by_role("tab", name="Reconciliation").click()
+    page.get_by_role("button", name="Show in Findings").click()
+    page.wait_for_url(lambda url: "check=reconciliation" in url)
 
 
 def test_two_browsers_in_two_zones_show_the_same(visit: Visit, store: Store) -> None:

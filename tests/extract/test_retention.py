@@ -12,7 +12,7 @@ from support import extracts
 from support.database_servers import kind
 from support.extracts import ORGANIZATION
 from support.query_oracle import utc
-from usage_explore import AggregateQuery, EventQuery, Store, connect
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.db import ddl
 from usage_explore.sql.hints import HintWarning
 
@@ -97,3 +97,23 @@ def test_a_retention_policy_is_a_boundary_without_an_extract(
             assert [answer.total for answer in answers] == [count, count]
             assert [answer.served.exists_since for answer in answers] == [first, first]
         assert raw.aggregate(AggregateQuery(since="-30d")).served.exists_since is None
+
+
+def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    march = Period(since=FIRST, until=LAST)
+    with store:
+        signed = store.sign_off(store.validate(march), by="ana")
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+        events_connection.commit()
+        changes = store.changes_since(signed)
+        assert changes.removed_before == utc(2026, 3, 6, 7, 13)
+        assert {(row.reason, row.correction) for row in changes.rows} == {("removed by retention", "none")}
+        assert sum(row.events for row in changes.rows) == -15
+        assert not changes
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp BETWEEN '2026-03-10Z' AND '2026-03-11Z'")
+        events_connection.commit()
+        changes = store.changes_since(signed)
+        assert changes
+        assert [day.day for day in changes.days] == [10]

@@ -125,9 +125,18 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
     assert "the parts make the change: True" in outputs(shown, "explain")
     assert outputs(shown, "batch").count("evt_") > 2
     assert "the wallets' lines make the period: True" in outputs(shown, "wallets")
-    for status in ("matched", "missing", "extra", "over-billed"):
+    assert "lines and unpriced usage make the period: True" in outputs(shown, "rate")
+    assert re.search(r"expected: [\d,.]+ EUR, [\d,.]+ GBP, [\d,.]+ USD", outputs(shown, "rate"))
+    for status in ("matched", "missing", "extra", "over-billed", "wrong amount", "factor 10"):
         assert status in outputs(shown, "reconcile")
-    assert 'href="http://127.0.0.1:8501/validate?' in outputs(shown, "sign")
+    assert "amounts are compared with the price book" in outputs(shown, "reconcile")
+    assert "of tokens_in is missing" in outputs(shown, "control")
+    assert "signed off by notebook" in outputs(shown, "sign")
+    assert re.search(r"\+[\d,]+ events, .*arrived late", outputs(shown, "late"))
+    assert "supplement" in outputs(shown, "late")
+    assert 'href="http://127.0.0.1:8501/validate?' in outputs(shown, "report")
+    (folder,) = {Path(found) for found in re.findall(r"corrections are in (\S+)", outputs(shown, "late"))}
+    assert "<dt>By</dt><dd>notebook</dd>" in (folder.parent / "report.html").read_text()
 
 
 def test_both_notebooks_run_on_an_address_and_a_key(
@@ -156,7 +165,9 @@ def test_both_notebooks_run_on_an_address_and_a_key(
     assert "the parts make the change: True" in outputs(validated, "explain")
     assert "the wallets' lines make the period: True" in outputs(validated, "wallets")
     assert "matched" in outputs(validated, "reconcile")
-    assert 'href="http://127.0.0.1:8501/validate?' in outputs(validated, "sign")
+    assert "lines and unpriced usage make the period: True" in outputs(validated, "rate")
+    assert "Nothing is signed: store: a store over HTTP does not offer this" in outputs(validated, "sign")
+    assert 'href="http://127.0.0.1:8501/validate?' in outputs(validated, "report")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -213,6 +224,10 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
     if path.stem == "02-validate-billing":
         assert "No event of this period was sent twice" in text
         assert "knows none of these metrics" in text
+        assert "The usage is not rated: prices: there is no price book; give one" in text
+        assert "gateway counted none of this" in text
+        assert "Nothing is signed: set sign = True" in text
+        assert "Without a sign-off there is nothing to compare with" in text
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -64,6 +64,12 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :is(.st-key-share, :has(> .st-key-known)) {{ order: 5; }}
 }}
 .st-key-headline {{ row-gap: 0.25rem; }}
+[class*="st-key-file-"] {{ padding: 0 0.25rem 0 0.75rem; min-height: 2.5rem; flex-wrap: nowrap; max-width: 100%; }}
+[class*="st-key-file-"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
+[class*="st-key-file-"] p {{ font-size: 0.875rem; overflow-wrap: anywhere; }}
+[class*="st-key-file-"] button {{ padding-left: 0.35rem; padding-right: 0.35rem; }}
+[class*="st-key-file-"] button p {{ font-size: 0; }}
+[class*="st-key-file-"] button[data-testid="stPopoverButton"] > div > [aria-hidden] {{ display: none; }}
 @media (max-width: 480px) {{
   .st-key-show_controls {{ display: block; }}
   :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))

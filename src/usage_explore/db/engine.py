@@ -212,9 +212,11 @@ def parsed_json(given: bytes | str) -> Any:
     """JSON with exact numbers; text if it is nested deeper than `_MAX_JSON_DEPTH`."""
     text = given if isinstance(given, str) else given.decode()
     try:
-        value = json.loads(text, parse_float=Decimal, parse_int=_integer)
+        value = _EXACT_JSON.decode(text)
     except RecursionError:
         return text
+    if text.count("{") + text.count("[") <= 1:
+        return value
     level = [value]
     for _ in range(_MAX_JSON_DEPTH):
         nested = [item for item in level if isinstance(item, dict | list)]
@@ -229,6 +231,10 @@ def _integer(digits: str) -> int | Decimal:
         return int(digits)
     except ValueError:  # Python parses no integers of more than 4,300 digits
         return Decimal(digits)
+
+
+_EXACT_JSON = json.JSONDecoder(parse_float=Decimal, parse_int=_integer)
+"""Made once: `json.loads` with these arguments makes a decoder for each text."""
 
 
 def _address(url: str, given: dict[str, Any]) -> URL:

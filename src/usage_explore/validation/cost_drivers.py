@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -96,8 +97,9 @@ def best_keys(
     """
     chosen: Keys = ()
     left = _grouped_spread(events, chosen, spread)
+    every = _candidates(events) if max_keys and left > 0 else []
     while len(chosen) < max_keys and left > 0:
-        candidates = [key for key in _candidates(events) if key not in chosen]
+        candidates = [key for key in every if key not in chosen]
         options = [(_grouped_spread(events, (*chosen, key), spread), key) for key in candidates]
         if not options or (best := min(options))[0] > left * (1 - min_gain):
             break
@@ -108,11 +110,13 @@ def best_keys(
 
 def unit_cost_spread(events: Sequence[SampledEvent]) -> float:
     """The sum of the distances of the logarithms of unit costs from their median, in each currency."""
+    by_currency: dict[str, list[float]] = {}
+    for event in events:
+        by_currency.setdefault(event.currency, []).append(event.log_unit_cost)
     spread = 0.0
-    for currency in {event.currency for event in events}:
-        logs = [event.log_unit_cost for event in events if event.currency == currency]
+    for logs in by_currency.values():
         middle = median(logs)
-        spread += sum(abs(log - middle) for log in logs)
+        spread += sum([abs(log - middle) for log in logs])
     return spread
 
 
@@ -136,23 +140,30 @@ def key_value(table: Table, keys: Mapping[str, Keys], index: int) -> Any:
 def _grouped_spread(
     events: Sequence[SampledEvent], keys: Keys, spread: Callable[[Sequence[SampledEvent]], float]
 ) -> float:
-    groups: dict[tuple[str | None, ...], list[SampledEvent]] = {}
-    for event in events:
-        groups.setdefault(tuple(event.values.get(key) for key in keys), []).append(event)
+    groups: dict[Any, list[SampledEvent]] = {}
+    if len(keys) == 1:
+        (only,) = keys
+        for event in events:
+            groups.setdefault(event.values.get(only), []).append(event)
+    else:
+        for event in events:
+            get = event.values.get
+            groups.setdefault(tuple([get(key) for key in keys]), []).append(event)
     return sum(map(spread, groups.values()))
 
 
 def _candidates(events: Sequence[SampledEvent]) -> list[str]:
     """Keys with few values that most events have."""
     values: dict[str, set[str]] = {}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    most = MAX_VALUES()
     for event in events:
+        counts.update(event.values.keys())
         for key, value in event.values.items():
-            counts[key] = counts.get(key, 0) + 1
-            if len(seen := values.setdefault(key, set())) <= MAX_VALUES():
+            seen = values.get(key)
+            if seen is None:
+                values[key] = {value}
+            elif len(seen) <= most:
                 seen.add(value)
-    return sorted(
-        key
-        for key, seen in values.items()
-        if 1 < len(seen) <= min(MAX_VALUES(), len(events) // 10) and counts[key] >= MIN_SHARE() * len(events)
-    )
+    few, many = min(most, len(events) // 10), MIN_SHARE() * len(events)
+    return sorted(key for key, seen in values.items() if 1 < len(seen) <= few and counts[key] >= many)

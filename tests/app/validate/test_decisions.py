@@ -71,7 +71,13 @@ def duplicates(store: Store) -> str:
     return next(item.id for item in review.items if item.identity.check == "duplicates")
 
 
-def test_who_is_signed_in_decides_and_signs(page: Open, store: Store) -> None:
+def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_reports: list[str] = []
+
+    def downloaded(label: str, content: bytes, *_: object) -> None:
+        made_reports.append(content.decode())
+
+    monkeypatch.setattr("usage_explore.app.validate.page.prepared_download", downloaded)
     app = ran(page(**LINK, finding=duplicates(store)))
     assert [run.author for run in store.runs()] == ["test@example.com"]
     app.button(key="decide_acknowledge").click().run()
@@ -86,6 +92,10 @@ def test_who_is_signed_in_decides_and_signs(page: Open, store: Store) -> None:
     (signed,) = store.signoffs()
     assert (signed.author, signed.note, signed.open) == ("test@example.com", "September", ())
     assert "Signed off by test@example.com" in said(app)
+    in_tab(app, "Download")
+    app.button(key="prepare report").click().run()
+    (report,) = made_reports
+    assert "<dt>By</dt><dd>test@example.com</dd>" in report
     assert len(store.runs()) == 1, "the run that was signed is the one that was kept"
 
 

@@ -31,6 +31,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.registry import CHECKS
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
+BOOK = b'[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.001"\ncurrency = "USD"\n'
 HOSTILE = "".join(hostile_values.WORST[2:5])
 
 
@@ -154,7 +155,7 @@ def test_what_was_found_is_shown_by_impact_with_what_was_clean_and_what_was_skip
     assert list(table["Result"]) == [
         f"{len(found.findings)} findings",
         "clean",
-        "skipped: drop the invoice lines under Reconciliation",
+        "skipped: drop the invoice lines above the tabs",
     ]
     assert (table["Among"][1], table["Unit"][1]) == (7, "things")
 
@@ -379,6 +380,87 @@ def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open
     opened(app, {}).button(key="remove invoices").click().run()
     assert not app.error
     assert app.file_uploader
+    assert "No invoice lines yet: nothing is reconciled" in said(app)
+
+
+def drop(app: AppTest, **files: str) -> AppTest:
+    """Drop files into the one upload of the page, all at once: name of a .csv or .toml file -> content."""
+    given = [
+        (f"{name}.toml" if "[[" in content else f"{name}.csv", content.encode(), "") for name, content in files.items()
+    ]
+    return app.file_uploader[0].set_value(given).run()
+
+
+LINES = f"customer_id,metric_key,quantity,amount,currency\n{uuid4()},tokens_in,1,2,USD\n{uuid4()},tokens_in,1,2,USD\n"
+
+
+def test_files_are_dropped_once_and_recognized_by_their_columns(page: Open) -> None:
+    app = ran(page(**LINK))
+    drop(app, mine=LINES, book=BOOK.decode(), customers=f"customer_id,currency\n{uuid4()},EUR\n")
+    told = said(app)
+    for chip in (
+        "Price book **book.toml** :gray[1 price · ",
+        "Invoice lines **mine.csv** :gray[2 lines · ",
+        "Preferred currencies **customers.csv** :gray[1 currency · ",
+    ):
+        assert chip in told
+    app.session_state["validate_tab"] = "Reconciliation"
+    told = said(opened(app, {}))
+    assert "Uses invoice lines **mine.csv**, price book **book.toml**, preferred currencies **customers.csv**." in told
+    app.button(key="remove prices").click().run()
+    app.session_state["validate_tab"] = "Reconciliation"
+    told = said(opened(app, {}))
+    assert "Uses invoice lines **mine.csv**, preferred currencies **customers.csv**." in told
+    assert "No price book: nothing is rated, and amounts are not checked" in told
+    drop(app, newer=LINES)
+    assert "newer.csv is used as invoice lines now, instead of mine.csv." in said(app)
+
+
+def test_a_file_of_several_or_no_kinds_asks_what_it_is(page: Open) -> None:
+    app = ran(page(**LINK))
+    drop(
+        app,
+        unclear=f"customer_id,metric_key,quantity,period_start,period_end\n{uuid4()},tokens_in,1,2026-09-01,2026-09-30\n",
+        unknown="a,b\n1,2\n",
+    )
+    told = said(app)
+    assert "**unclear.csv** may be invoice lines or control totals. What is it?" in told
+    assert "**unknown.csv** has columns of none of these. What is it?" in told
+    button = next(one for one in app.button if one.key.startswith("unclear 0") and one.label == "Invoice lines")
+    button.click().run()
+    assert "Invoice lines **unclear.csv** :gray[1 line · " in said(app)
+    next(one for one in app.button if one.key.endswith("remove") and one.key.startswith("unclear 0")).click().run()
+    assert "unknown.csv" not in said(app)
+    # what it is can be changed
+    app.radio[0].set_value("prices").run()
+    told = said(app)
+    assert "Price book **unclear.csv**" in told
+    assert "This file was not used, **unclear.csv** as price book" in told
+
+
+def test_a_price_book_holds_for_all_periods_and_lines_for_their_own(page: Open) -> None:
+    app = ran(page(**LINK))
+    drop(app, mine=LINES, book=BOOK.decode())
+    month = {**LINK, "since": "2026-09-02T00:00:00Z"}
+    other = ran(opened(app, month))
+    assert "Price book **book.toml**" in said(other)
+    assert "mine.csv" not in said(other)
+    assert "Invoice lines **mine.csv**" in said(opened(other, LINK))
+
+
+def test_names_in_a_file_are_shown(page: Open, checks: Callable[..., None]) -> None:
+    customer = uuid4()
+
+    def sheet(examination: Examination) -> Outcome:
+        rows = pd.DataFrame({"customer_id": [str(customer)], "status": ["missing"]}, dtype="str")
+        return Outcome(looked_at=1, sheet=rows)
+
+    checks(check("reconciliation", sheet, "invoices"))
+    app = ran(page(**LINK))
+    drop(app, mine=LINES, names=f"id,name\n{customer},Zebra Ltd\n")
+    assert "Names **names.csv** :gray[1 name · " in said(app)
+    app.session_state["validate_tab"] = "Reconciliation"
+    assert list(opened(app, {}).dataframe[0].value["customer_id"]) == ["Zebra Ltd"]
 
 
 @pytest.mark.parametrize("argument", ["invoices", "wallets"])
@@ -419,7 +501,10 @@ def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
 
     page(**LINK)
     found = validation(store)
-    assert json.loads(to_json(found)) == found.to_dict()
+    document = json.loads(to_json(store, found))
+    assert {name: document[name] for name in found.to_dict()} == found.to_dict()
+    assert document["reconciled"]
+    assert document["sheets"].keys() == {name for name in CHECKS if found.sheet(name) is not None}
     frame = pd.read_csv(BytesIO(to_csv(found)), dtype=str, keep_default_na=False)
     assert list(frame["sentence"]) == [finding.sentence for finding in found.findings]
     assert [Decimal(value) for value in frame["quantity"]] == [finding.quantity for finding in found.findings]
@@ -443,9 +528,6 @@ def test_a_formula_in_a_finding_is_escaped_where_that_is_wanted(page: Open, stor
         assert list(frame["sentence"]) == [f"{before}=1+1"]
         assert list(frame["metric_key"]) == [f"{before}@SUM(A1)"]
         assert list(frame["quantity"]) == ["-60"]
-
-
-BOOK = b'[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.001"\ncurrency = "USD"\n'
 
 
 def test_a_dropped_price_book_rates_the_period(page: Open, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -14,9 +15,8 @@ from usage_explore import formatting
 from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import download_buttons, escape_checkbox
-from usage_explore.app.problems import sentence
 from usage_explore.app.validate import run
-from usage_explore.app.validate.files import FILES, PRICES, ValidationWithFiles, dropped_file, sheet_table, upload
+from usage_explore.app.validate.files import PRICES, ValidationWithFiles, dropped_file, sheet_table, uses
 from usage_explore.decimals import difference, total
 from usage_explore.errors import UsageExploreError
 from usage_explore.formatting import data_value
@@ -24,13 +24,12 @@ from usage_explore.pricing.rating import Margin, Rating, tier_text
 from usage_explore.pricing.resolution import WALLET_UNKNOWN
 from usage_explore.results import frames
 
-_WALLETS = next(reader for reader in FILES if reader.argument == "wallets")
-
 
 def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> None:
-    """Draw the upload of a price book, the totals, and the tables of a rating; `name` is that of its files."""
+    """Draw the files that are used, the totals, and the tables of a rating; `name` is that of its files."""
     validation = with_files.validation
-    if not upload(PRICES, with_files):
+    uses(PRICES, source, with_files)
+    if PRICES.argument in with_files.faults:
         return
     try:
         rating = expected(source, with_files)
@@ -38,7 +37,6 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
         st.error(markdown.plain(f"The usage was not rated: {error}"), icon=":material/error:")
         return
     if rating is None:
-        sentence("No price book yet: nothing is rated, and the amounts of invoice lines are not checked.")
         return
     _totals(rating)
     views: dict[str, Callable[[], pd.DataFrame]] = {
@@ -49,8 +47,20 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
     }
     if not rating.unpriced:
         del views["Without a price"]
-    shown = st.segmented_control("Table", list(views), default="Customers", key="amounts_table", required=True)
-    sheet_table(views[shown or "Customers"](), validation.period.zone, f"Expected amounts, {shown}")
+    shown = st.segmented_control(
+        "Table",
+        list(views),
+        default="Customers",
+        key="amounts_table",
+        required=True,
+        label_visibility="collapsed",
+    )
+    sheet_table(views[shown or "Customers"](), validation, f"Expected amounts, {shown}")
+    if shown != "Lines" and any(margin.margin is None for margin in rating.margins):
+        st.caption(
+            "There is a margin only where all revenue and all cost of a customer's metric are in one currency and all "
+            "of its usage has a price."
+        )
     escape = escape_checkbox("amounts escape_formulas")
     with st.container(horizontal=True, gap="small"):
         files = (
@@ -65,11 +75,11 @@ def expected(source: Source, with_files: ValidationWithFiles) -> Rating | None:
     validation, faults = with_files.validation, with_files.faults
     if PRICES.argument in faults:
         raise faults[PRICES.argument]
-    file = dropped_file(PRICES, validation)
+    file = dropped_file(PRICES.argument, validation.period)
     book = run.price_book(file) if file else source.store.prices()
     if book is None:
         return None
-    wallets = None if "wallets" in faults else dropped_file(_WALLETS, validation)
+    wallets = None if "wallets" in faults else dropped_file("wallets", validation.period)
     return run.rating(source, validation.period, book, wallets)
 
 
@@ -81,12 +91,15 @@ def _totals(rating: Rating) -> None:
         without = formatting.counted(rating.unpriced_events, "event")
         words += f" :orange[{without} without a price]: no amount, which is not an amount of 0."
         if any(usage.wallet_currency is None and WALLET_UNKNOWN in usage.reason for usage in rating.unpriced):
-            words += " Drop the customers' preferred currencies under Wallets to know which currency applies."
+            words += " Drop the customers' preferred currencies above to know which currency applies."
     st.markdown(words)
 
 
 def _by_customer(rating: Rating) -> pd.DataFrame:
-    """Expected amount of each customer and currency, the largest first; cost and margin where all metrics have one."""
+    """Expected amount of each customer and currency, the currency of most lines and the largest amount first.
+
+    Cost and margin where all metrics of the customer have one.
+    """
     sums: dict[tuple[str, str], list[Decimal]] = {}
     for line in rating.lines:
         sums.setdefault((str(line.customer_id), line.currency), []).append(line.amount)
@@ -100,14 +113,21 @@ def _by_customer(rating: Rating) -> pd.DataFrame:
         cost = total(margin.cost or Decimal(0) for margin in own) if is_comparable else None
         margin_of_all = None if cost is None else difference(total(amounts), cost)
         rows.append((customer, currency, len(amounts), total(amounts), cost, margin_of_all))
-    rows.sort(key=lambda row: (row[1], -row[3], row[0]))
+    place = _currencies(rating)
+    rows.sort(key=lambda row: (place[row[1]], -row[3], row[0]))
     names = ("customer_id", "currency", "lines", "expected_amount", "cost", "margin")
     columns = {name: pd.Series([row[index] for row in rows], dtype="object") for index, name in enumerate(names)}
     return frames.with_names(pd.DataFrame(columns), rating.names)
 
 
+def _currencies(rating: Rating) -> dict[str, int]:
+    """The place of each currency: that of most lines is first. Amounts in two currencies have no order."""
+    lines = Counter(line.currency for line in rating.lines)
+    return {code: place for place, code in enumerate(sorted(lines, key=lambda code: (-lines[code], code)))}
+
+
 def _lines(rating: Rating) -> pd.DataFrame:
-    """The lines, the largest amounts first, with their tiers as text."""
+    """The lines, the currency of most lines and the largest amounts first, with their tiers as text."""
     frame = rating.frame.assign(tiers=["; ".join(map(tier_text, line.tiers)) for line in rating.lines])
     first = [
         "customer_id",
@@ -120,4 +140,6 @@ def _lines(rating: Rating) -> pd.DataFrame:
     ]
     first = [name for name in [*first, "currency", "tiers"] if name in frame]
     rest = [name for name in frame.columns if name not in first]
-    return frame.loc[frame["amount"].sort_values(ascending=False, kind="stable").index, [*first, *rest]]
+    place = _currencies(rating)
+    order = sorted(range(len(frame)), key=lambda row: (place[rating.lines[row].currency], -rating.lines[row].amount))
+    return frame.iloc[order][[*first, *rest]]

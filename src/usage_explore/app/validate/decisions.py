@@ -74,6 +74,7 @@ def _is_same(one: Validation, other: Validation) -> bool:
     return one is other or (
         one.period == other.period
         and one.now == other.now
+        and one.names == other.names
         and len(one.results) == len(other.results)
         and all(a is b for a, b in zip(one.results, other.results, strict=True))
     )

@@ -1,15 +1,18 @@
-"""Files given to a validation: invoice lines for reconciliation, customers' preferred currencies for wallets.
+"""The session's files for a validation, the checks that read them, and the tab of each of these checks.
 
-Only the check that reads the file runs again, for the same period and `as_of`.
+Files are dropped once, see `file_area`; each serves every check that reads it. Only these checks run again, for the
+same period and `as_of`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -18,96 +21,123 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Source
+from usage_explore.app.navigation import go
+from usage_explore.app.page_state import ValidateView
 from usage_explore.app.problems import sentence
 from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
 from usage_explore.app.validate.run import Progress
-from usage_explore.decimals import plain
+from usage_explore.decimals import Number, plain
 from usage_explore.errors import QueryError
+from usage_explore.names import NAME_COLUMNS
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, ID_COLUMNS
-from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
+from usage_explore.validation.file_kinds import FileKind
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import sheet_totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FILE_SUFFIXES = ("csv", "parquet")
-_MAX_FAULTS = 20
 _MAX_TABLE_ROWS, _MAX_FULL_HEIGHT_ROWS = 20_000, 15
+_DIFFERING, _ALL = "differing", "all"
+_AMOUNTS = ("amount", "expected_amount", "amount_difference", "cost", "margin", "revenue")
+_NAME_COLUMN_OF = {column: name for name, column in NAME_COLUMNS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A kind of file: the argument of `Store.validate` for it, what it is, and what its rows and columns are.
+
+    `without` is what is not known without it. A file `for_all_periods` is kept for every period of the organization.
+    """
+
+    argument: FileKind
+    label: str
+    rows: str
+    columns: str
+    without: str
+    for_all_periods: bool = False
+
+
+GIVEN: dict[FileKind, Given] = {
+    given.argument: given
+    for given in (
+        Given(
+            "prices",
+            "Price book",
+            "price",
+            "Each price names product_id, metric_key or price_key, and has a model, amounts or tiers, and a currency.",
+            "nothing is rated, and amounts are not checked",
+            for_all_periods=True,
+        ),
+        Given(
+            "invoices",
+            "Invoice lines",
+            "line",
+            "A row per line with customer_id, metric_key or price_key, and quantity; subscription_id, wallet_currency, "
+            "amount with currency, period_start and period_end are compared where they are given.",
+            "nothing is reconciled",
+        ),
+        Given(
+            "control",
+            "Control totals",
+            "total",
+            "What the gateway or the provider counted: a row per day and metric_key with events, quantity or both, and "
+            "customer_id where totals are by customer; a row with cost and currency is compared with the cost of the "
+            "events. Columns of a FOCUS bill are recognized.",
+            "events that never arrived are not seen",
+        ),
+        Given(
+            "wallets",
+            "Preferred currencies",
+            "currency",
+            "A row per customer with customer_id and currency; a row without a customer is the organization's default.",
+            "usage that names no wallet has none, unless the directory of names has its preferred currency",
+            for_all_periods=True,
+        ),
+        Given(
+            "names",
+            "Names",
+            "name",
+            "A row per customer, product or subscription with id or external_id, name and kind.",
+            "ids that the directory does not name are shown as ids",
+            for_all_periods=True,
+        ),
+    )
+}
+"""The kinds of files, in the order in which they are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A check that reads a file, the argument of `Store.validate` for the file, and the tab's texts.
+    """A check that reads files: the one that it needs, the others that it reads `also`, and its tab.
 
-    `also` are the arguments for files of other tabs that the check reads, too.
-
-    `columns` describes the file, `without` the check without it. With `splits`, every event of the period is in one
-    row of the check's table.
+    With `splits`, every event of the period is in one row of the check's table.
     """
 
     check: str
-    argument: str
+    argument: FileKind
     title: str
-    label: str
-    columns: str
-    without: str
-    also: tuple[str, ...] = ()
+    also: tuple[FileKind, ...] = ()
     splits: bool = False
-    suffixes: tuple[str, ...] = FILE_SUFFIXES
+
+    @property
+    def arguments(self) -> tuple[FileKind, ...]:
+        """All files that it reads."""
+        return self.argument, *self.also
 
 
-PRICES = Reader(
-    check="unpriced",
-    argument="prices",
-    title="Expected amounts",
-    label="Price book",
-    columns="Each price names product_id, metric_key or price_key, and has a model, amounts or tiers, and a currency.",
-    without="Drop a price book: the usage of this period is rated by it, and the amounts of invoice lines are compared"
-    " with it.",
-    also=("wallets",),
-    suffixes=("toml", *FILE_SUFFIXES),
-)
+PRICES = Reader(check="unpriced", argument="prices", title="Expected amounts", also=("wallets",))
 """The price book; the reconciliation reads it, too."""
 
 FILES = (
-    Reader(
-        check="wallets",
-        argument="wallets",
-        title="Wallets",
-        label="Customers' preferred currencies",
-        columns="A row per customer with customer_id and currency; a row without a customer is the "
-        "organization's default.",
-        without="Usage per customer and wallet as finalization will group it. Without the customers' preferred "
-        "currencies, usage that pins no wallet stays apart.",
-        splits=True,
-    ),
+    Reader(check="wallets", argument="wallets", title="Wallets", splits=True),
     PRICES,
-    Reader(
-        check="reconciliation",
-        argument="invoices",
-        title="Reconciliation",
-        label="Invoice lines",
-        columns="A row per line with customer_id, metric_key or price_key, and quantity; subscription_id, "
-        "wallet_currency, amount with currency, period_start and period_end are compared where they are given.",
-        without="Drop the invoices of this period: each line is compared with its usage, to the last digit.",
-        also=("wallets", "prices"),
-    ),
-    Reader(
-        check="control_totals",
-        argument="control",
-        title="Control totals",
-        label="Totals by day",
-        columns="A row per day and metric_key with events, quantity or both, and customer_id where totals are by "
-        "customer; a row with cost and currency is compared with the cost of the events. Columns of a FOCUS bill are "
-        "recognized.",
-        without="Drop what the gateway or the provider counted by day: events that never arrived are missing from every"
-        " invoice, and only a count made elsewhere shows them.",
-    ),
+    Reader(check="reconciliation", argument="invoices", title="Reconciliation", also=("prices", "wallets")),
+    Reader(check="control_totals", argument="control", title="Control totals"),
 )
 
 
@@ -116,13 +146,18 @@ class ValidationWithFiles:
     """A validation whose file checks ran on the session's files; `faults` are the files' errors by argument."""
 
     validation: Validation
-    faults: dict[str, QueryError]
+    faults: dict[FileKind, QueryError]
 
 
 def validated_with_files(source: Source, validation: Validation) -> ValidationWithFiles:
     """The validation with the session's files, each given to the checks that read it; a faulty one to none."""
-    faults: dict[str, QueryError] = {}
-    dropped = {reader.argument: file for reader in FILES if (file := dropped_file(reader, validation))}
+    faults: dict[FileKind, QueryError] = {}
+    dropped = {argument: file for argument in GIVEN if (file := dropped_file(argument, validation.period))}
+    if "names" in dropped:
+        try:
+            validation = replace(validation, names=validation.names | run.names(dropped["names"]))
+        except QueryError as error:
+            faults["names"] = error
     if PRICES.argument in dropped:
         try:
             run.price_book(dropped[PRICES.argument])
@@ -132,7 +167,7 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         if reader.argument in dropped and reader.argument not in faults:
             files = {
                 argument: dropped[argument]
-                for argument in (reader.argument, *reader.also)
+                for argument in reader.arguments
                 if argument in dropped and argument not in faults
             }
             progress = Progress((CHECKS[reader.check],))
@@ -150,81 +185,57 @@ def offered(validation: Validation) -> tuple[Reader, ...]:
     return tuple(reader for reader in FILES if reader.check in names)
 
 
-def file_tab(reader: Reader, source: Source, with_files: ValidationWithFiles) -> None:
-    """Draw the upload, the file's errors, and the check's table."""
+def file_tab(reader: Reader, view: ValidateView, source: Source, with_files: ValidationWithFiles) -> None:
+    """Draw which files the check uses and which it lacks, and its result and table."""
     validation = with_files.validation
     result = next(result for result in validation.results if result.check.name == reader.check)
-    if not upload(reader, with_files):
+    uses(reader, source, with_files)
+    if reader.argument in with_files.faults:
         return
-    _outcome(result)
+    _outcome(view, result)
     frame = validation.sheet(reader.check)
     if frame is not None and not frame.empty:
         if reader.splits:
             _sums(frame, validation)
-        sheet_table(frame, validation.period.zone, reader.title)
+        sheet_table(frame, validation, reader.title)
 
 
-def upload(reader: Reader, with_files: ValidationWithFiles) -> bool:
-    """Draw the upload or the file, and its errors; False if it has any."""
-    file = dropped_file(reader, with_files.validation)
-    if file is None:
-        _drop(reader, with_files.validation)
-    else:
-        _given(reader, file, with_files.validation)
-    if error := with_files.faults.get(reader.argument):
-        _faulty(reader, error)
-        return False
-    return True
+def uses(reader: Reader, source: Source, with_files: ValidationWithFiles) -> None:
+    """Draw which of its files a tab uses, and which it lacks, with what follows from that."""
+    parts: list[str] = []
+    lacking: list[str] = []
+    missing: list[FileKind] = []
+    for argument in reader.arguments:
+        given, file = GIVEN[argument], dropped_file(argument, with_files.validation.period)
+        label = given.label.lower()
+        if argument in with_files.faults:
+            lacking.append(f":red[{label}: {markdown.plain(file.name if file else '')} cannot be used, see above]")
+        elif file is not None:
+            parts.append(f"{label} **{markdown.plain(file.name)}**")
+        elif argument == "prices" and _has_stored_prices(source):
+            parts.append(f"{label} of the table usage_prices")
+        else:
+            missing.append(argument)
+            lacking.append(f"no {label}: {given.without}")
+    used = f":material/check: Uses {', '.join(parts)}. " if parts else ""
+    lacks = "; ".join(lacking)
+    if reader.argument in missing:
+        lacks = "; ".join(lacking[1:])
+        given = GIVEN[reader.argument]
+        sentence(f"No {given.label.lower()} yet: {given.without}. Drop a file above. {given.columns}")
+    if used or lacks:
+        st.caption(f"{used}{f':material/remove: {lacks[:1].upper()}{lacks[1:]}.' if lacks else ''}")
 
 
-def _drop(reader: Reader, validation: Validation) -> None:
-    key = f"drop {reader.argument}"
-
-    def dropped() -> None:
-        file = st.session_state[key]
-        # the browser reports a file that is too large; this is for requests past the browser
-        if file is not None and file.size <= MAX_UPLOAD_MEGABYTES * 2**20:
-            st.session_state[dropped_key(reader.argument, validation.period)] = File(file.name, file.getvalue())
-
-    left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
-    with left:
-        st.file_uploader(
-            f"{reader.label}, {'TOML, ' if 'toml' in reader.suffixes else ''}CSV or Parquet",
-            type=list(reader.suffixes),
-            key=key,
-            on_change=dropped,
-            max_upload_size=MAX_UPLOAD_MEGABYTES,
-        )
-    right.caption(
-        markdown.plain(f"{reader.without} {reader.columns} It is read for this session alone and not stored.")
-    )
+def _has_stored_prices(source: Source) -> bool:
+    try:
+        return source.store.prices() is not None
+    except QueryError:  # rows that make no valid book, which the rating and the checks say
+        return True
 
 
-def _given(reader: Reader, file: File, validation: Validation) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(
-            f"{markdown.plain(reader.label)}: **{markdown.plain(file.name)}** "
-            f":gray[{formatting.size(len(file.content))}]",
-            width="content",
-        )
-        st.button(
-            "Remove",
-            type="tertiary",
-            icon=":material/close:",
-            key=f"remove {reader.argument}",
-            on_click=lambda: st.session_state.pop(dropped_key(reader.argument, validation.period), None),
-        )
-
-
-def _faulty(reader: Reader, error: QueryError) -> None:
-    lines = [f"- {markdown.plain(fault.message)}" for fault in error.faults[:_MAX_FAULTS]]
-    if more := len(error.faults) - len(lines):
-        lines.append(f"- and {more:,} more")
-    st.error(f"This file was not used; fix it and drop it again:\n\n{chr(10).join(lines)}", icon=":material/error:")
-
-
-def _outcome(result: Result) -> None:
-    """The check's result in a line."""
+def _outcome(view: ValidateView, result: Result) -> None:
+    """The check's result in a line, and the way to its findings."""
     outcome = result.outcome
     if result.failed:
         st.error(markdown.plain(f"This check failed: {result.failed}"), icon=":material/error:")
@@ -234,14 +245,29 @@ def _outcome(result: Result) -> None:
         return
     among = f"{outcome.looked_at:,} {result.check.unit}"
     if outcome.findings:
-        sentence(
-            f"{formatting.counted(len(outcome.findings), 'finding')} among {among}; they are in the list of findings. "
-            f"{outcome.note}"
-        )
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            number = formatting.counted(len(outcome.findings), "finding")
+            st.markdown(f"**{number}** among {markdown.plain(among)}", width="content")
+            st.button(
+                "Show in Findings",
+                key=f"show {result.check.name}",
+                type="tertiary",
+                icon=":material/arrow_forward:",
+                on_click=lambda: _show(view, result.check.name),
+            )
+        if outcome.note:
+            st.caption(markdown.plain(outcome.note))
     elif outcome.reported_by:
         sentence(f"No finding of its own among {among}. {outcome.note}")
     else:
         st.success(markdown.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
+
+
+def _show(view: ValidateView, check: str) -> None:
+    """Open the list of findings with those of a check alone."""
+    st.session_state["validate_tab"] = "Findings"
+    alone = {"checks": (check,), "severities": (), "states": (), "customers": (), "metrics": (), "finding": None}
+    go(view, lambda: view.replace(**alone))
 
 
 def _sums(frame: pd.DataFrame, validation: Validation) -> None:
@@ -256,35 +282,70 @@ def _sums(frame: pd.DataFrame, validation: Validation) -> None:
         st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")
 
 
-def dropped_file(reader: Reader, validation: Validation) -> File | None:
-    """The session's file of a reader for the period, None without one."""
-    file = st.session_state.get(dropped_key(reader.argument, validation.period))
-    return (
-        file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in reader.suffixes else None
-    )
+def dropped_file(argument: FileKind, period: Period) -> File | None:
+    """The session's file of a kind for the period, None without one."""
+    file = st.session_state.get(dropped_key(argument, period))
+    return file if isinstance(file, File) else None
 
 
-def dropped_key(argument: str, period: Period) -> str:
-    """The session state's key of a file, which belongs to one organization and window."""
+def dropped_key(argument: FileKind | Literal["unclear"], period: Period) -> str:
+    """The session state's key of a file, which belongs to one organization and window, or to all its windows."""
+    if argument != "unclear" and GIVEN[argument].for_all_periods:
+        return f"dropped {argument} {period.organization_id}"
     since, until = period.span
     return f"dropped {argument} {period.organization_id} {since.isoformat()} {until.isoformat()}"
 
 
-def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
-    """Draw a check's table, at most its first 20,000 rows: exact numbers, times on the period's clock."""
+def sheet_table(frame: pd.DataFrame, validation: Validation, title: str) -> None:
+    """Draw a check's table, at most its first 20,000 rows: exact numbers, times on the period's clock.
+
+    Rows that match are left out at first if others do not. A column without any value is not drawn; ids are named
+    first, and follow last.
+    """
+    frame = _by_status(frame, title)
     shown = frame.head(_MAX_TABLE_ROWS)
     if len(shown) < len(frame):
         st.caption(f"The first {_MAX_TABLE_ROWS:,} of {len(frame):,} rows; the download holds all of them.")
-    columns = {}
+    named: dict[str, grid.Column] = {}
+    columns: dict[str, grid.Column] = {}
+    ids: dict[str, grid.Column] = {}
     for name in map(str, frame.columns):
         values = [None if _is_null(value) or (value == "" and name not in GROUPS) else value for value in shown[name]]
         heading = _heading(name)
+        if name in NAME_COLUMNS or not any(value is not None for value in values):
+            continue
+        if name in ID_COLUMNS and _NAME_COLUMN_OF[name] in frame.columns:
+            labels = [None if value is None else validation.names.label(name, value) for value in values]
+            named[name] = grid.texts(heading, labels)
+            heading = f"{heading} id"
         if _is_numeric(values):
-            columns[name] = grid.numbers(heading, values)
-        else:
-            cells = [None if value is None else _cell(value, zone) for value in values]
-            columns[name] = grid.texts(heading, cells, formatting.short_ids if name in ID_COLUMNS else None)
-    grid.draw(columns, height="content" if len(shown) <= _MAX_FULL_HEIGHT_ROWS else 560, alt=title)
+            columns[name] = grid.numbers(heading, [_number(value) for value in values], _format(name, values))
+            continue
+        cells = [None if value is None else _cell(value, validation.period.zone) for value in values]
+        column = grid.texts(heading, cells, formatting.short_ids if name in ID_COLUMNS else None)
+        (ids if name in named else columns)[f"{name} id" if name in named else name] = column
+    height: Literal["content"] | int = "content" if len(shown) <= _MAX_FULL_HEIGHT_ROWS else 560
+    grid.draw({**named, **columns, **ids}, height=height, alt=title)
+
+
+def _by_status(frame: pd.DataFrame, title: str) -> pd.DataFrame:
+    """The rows of the picked statuses, if the table has any: at first those that do not match."""
+    if "status" not in frame.columns:
+        return frame
+    differing = frame[frame["status"] != "matched"]
+    if differing.empty or len(differing) == len(frame):
+        return frame
+    labels = {_DIFFERING: f"Differing {len(differing):,}", _ALL: f"All {len(frame):,}"}
+    picked = st.segmented_control(
+        "Rows",
+        list(labels),
+        default=_DIFFERING,
+        key=f"rows {title}",
+        format_func=lambda option: labels[option],
+        required=True,
+        label_visibility="collapsed",
+    )
+    return frame if picked == _ALL else differing
 
 
 def _heading(name: str) -> str:
@@ -294,14 +355,29 @@ def _heading(name: str) -> str:
 
 
 def _is_null(value: Any) -> bool:
-    return value is None or value is pd.NaT or (isinstance(value, float) and value != value)
+    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _format(name: str, values: Sequence[Any]) -> Callable[[Number], str]:
+    """Every digit; amounts of currencies that have decimals with at least two of them."""
+    is_whole = all(value is None or value == int(value) for value in values if value is None or math.isfinite(value))
+    return formatting.exact if name not in _AMOUNTS or is_whole else _with_cents
+
+
+def _with_cents(value: Number) -> str:
+    whole, point, fraction = formatting.exact(value).partition(".")
+    return f"{whole}.{fraction.ljust(2, '0')}" if point or whole[-1:].isdigit() else whole
+
+
+def _number(value: Any) -> Number | None:
+    return int(value) if isinstance(value, Integral) else value
 
 
 def _cell(value: Any, zone: ZoneInfo) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int | Decimal):
-        return plain(value)
+    if isinstance(value, Integral | Decimal):
+        return plain(_number(value) or 0)
     if isinstance(value, datetime):
         return formatting.timestamp(value, zone)
     if isinstance(value, date):
@@ -310,4 +386,6 @@ def _cell(value: Any, zone: ZoneInfo) -> str:
 
 
 def _is_numeric(values: Sequence[Any]) -> bool:
-    return all(value is None or (isinstance(value, int | Decimal) and not isinstance(value, bool)) for value in values)
+    return all(
+        value is None or (isinstance(value, Integral | Decimal) and not isinstance(value, bool)) for value in values
+    )

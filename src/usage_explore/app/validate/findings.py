@@ -38,10 +38,10 @@ from usage_explore.validation.similar import Similar, fitting, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {
-    "invoices": "drop the invoice lines under Reconciliation",
-    "preferences": "drop the preferred currencies under Wallets",
-    "control": "drop the totals by day under Control totals",
-    "prices": "drop a price book under Expected amounts",
+    "invoices": "drop the invoice lines above the tabs",
+    "preferences": "drop the preferred currencies above the tabs",
+    "control": "drop the totals by day above the tabs",
+    "prices": "drop a price book above the tabs",
     "finalized_at": "say above when the invoice was finalized",
 }
 """What a check needs to run, by `Check.needs`."""

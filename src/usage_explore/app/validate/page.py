@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import decimals, formatting
+from usage_explore.answers import AggregateSource
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
@@ -33,17 +34,19 @@ from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.decisions import keep_run, reviewed
+from usage_explore.app.validate.file_area import file_area
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import checks, clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
-from usage_explore.app.validate.signing import forget_signoffs, sign_off, signed_line
+from usage_explore.app.validate.signing import forget_signoffs, last_of, sign_off, signed_line
+from usage_explore.errors import UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
+from usage_explore.records.signoffs import SignOff
 from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.documents import reviewed as reviewed_dict
 from usage_explore.validation.report.wording import unexamined
 from usage_explore.validation.review import Review
 
@@ -83,6 +86,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
         with top.container():
             _not_yet(view, source)
         return
+    area = st.container()
     with_files = validated_with_files(source, validation)
     keep_run(source, with_files.validation)
     review, unreadable = reviewed(source, with_files.validation)
@@ -93,6 +97,8 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
         elif review.items or review.gone:
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
+        with area:
+            file_area(with_files)
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
@@ -283,7 +289,7 @@ def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: Validati
     draw: dict[str, Callable[[], None]] = {
         "Findings": lambda: findings(pages, view, source, validation, review),
         "Checks": lambda: checks(validation),
-        **{reader.title: partial(file_tab, reader, source, with_files) for reader in offered(validation)},
+        **{reader.title: partial(file_tab, reader, view, source, with_files) for reader in offered(validation)},
         PRICES.title: partial(amounts_tab, source, with_files, f"amounts-{file_dates(validation.period)}"),
         "Sign-off": lambda: sign_off(view, source, with_files, review),
         "Code": lambda: _code(view, validation),
@@ -315,10 +321,11 @@ def _download(source: Source, validation: Validation, review: Review) -> None:
     name = f"validation-{file_dates(validation.period)}"
     files: tuple[Download, ...] = (
         ("Findings, CSV", "csv", lambda: BOM_UTF8 + to_csv(validation, review, escape_formulas=escape)),
-        ("Everything, JSON", "json", lambda: to_json(validation, review)),
+        ("Everything, JSON", "json", lambda: to_json(source.store, validation, review, _signed(source, validation))),
     )
     st.caption(
-        "The findings with every number exact, each with its link; the JSON also has the totals and what was clean. "
+        "The findings with every number exact, each with its link; the JSON also has the totals, what was clean, and "
+        "the tables of the checks, whole. "
         "The report is a page that needs no network: findings with their charts, what was clean, totals that reconcile."
     )
     escape = escape_checkbox("validation escape_formulas")
@@ -341,9 +348,11 @@ def _report(source: Source, validation: Validation, review: Review, name: str) -
     def make(note: Note) -> str:
         reconciled = report.statements(source.store, validation)
         progress = partial(note, "charts")
-        return report.html(source.store, validation, reconciled, by=by, progress=progress, review=review)
+        return report.html(
+            source.store, validation, reconciled, by=by, progress=progress, review=review, signoff=signed
+        )
 
-    by = sign_in.current_user()
+    by, signed = sign_in.current_user(), _signed(source, validation)
     with cache.logged_work("report", source.store.organization_id, validation.period):
         content = watched(make, show).encode()
     bar.empty()
@@ -376,6 +385,17 @@ def to_csv(validation: Validation, review: Review | None = None, *, escape_formu
     return frames.csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 
 
-def to_json(validation: Validation, review: Review | None = None) -> bytes:
-    """`Validation.to_dict` as JSON: the period, the totals, every check and every finding, with its states."""
-    return json.dumps(reviewed_dict(validation, review), ensure_ascii=False, indent=2).encode()
+def to_json(
+    store: AggregateSource, validation: Validation, review: Review | None = None, signoff: SignOff | None = None
+) -> bytes:
+    """What `usage-explore validate --json` writes: totals counted again, checks, findings with states, tables."""
+    document = report.document(validation, report.statements(store, validation), review, signoff)
+    return json.dumps(document, ensure_ascii=False, indent=2).encode()
+
+
+def _signed(source: Source, validation: Validation) -> SignOff | None:
+    """The last sign-off of the period; None without one, or where sign-offs cannot be read."""
+    try:
+        return last_of(source, validation.period)
+    except UsageExploreError:
+        return None

@@ -26,6 +26,7 @@ from usage_explore.app.cache import Source
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.db import timeouts
 from usage_explore.errors import QueryError
+from usage_explore.names import Names
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.rating import Rating
 from usage_explore.pricing.read import read_prices
@@ -33,6 +34,7 @@ from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.validation import Validation
 from usage_explore.validation.check import Check
+from usage_explore.validation.file_kinds import FileKind, Recognized, read_names, recognized
 
 _T = TypeVar("_T")
 
@@ -91,7 +93,9 @@ def run(source: Source, period: Period, show: Show) -> None:
     st.session_state[_SESSION_KEY] = period, made
 
 
-def with_files(source: Source, validation: Validation, check: str, files: Mapping[str, File], show: Show) -> Validation:
+def with_files(
+    source: Source, validation: Validation, check: str, files: Mapping[FileKind, File], show: Show
+) -> Validation:
     """The validation with one check run again with files as arguments of `Store.validate`.
 
     The period and `as_of` are the same, so all numbers fit together. Raises `UsageExploreError`; a `QueryError` has
@@ -102,7 +106,7 @@ def with_files(source: Source, validation: Validation, check: str, files: Mappin
 
     def work_on_files(note: Note) -> Validation:
         with contextlib.ExitStack() as copies:
-            paths: dict[str, Any] = {
+            paths: dict[FileKind, Any] = {
                 argument: price_book(file) if argument == "prices" else copies.enter_context(private_copy(file))
                 for argument, file in files.items()
             }
@@ -133,6 +137,26 @@ def price_book(file: File) -> PriceBook:
             return read_prices(path, name=file.name)
 
     return _cached_book(read, file.digest)
+
+
+def names(file: File) -> Names:
+    """The names in a file. Raises `QueryError` for what cannot be read."""
+
+    def read() -> Names:
+        with private_copy(file) as path:
+            return read_names(path)
+
+    return _cached_names(read, file.digest)
+
+
+def recognized_file(file: File) -> Recognized:
+    """What a file is, by its columns, and how many rows it has."""
+
+    def read() -> Recognized:
+        with private_copy(file) as path:
+            return recognized(path, file.name)
+
+    return _cached_kind(read, file.digest)
 
 
 def rating(source: Source, period: Period, book: PriceBook, wallets: File | None) -> Rating:
@@ -235,6 +259,16 @@ def _cached_rating(
 
 @st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False)
 def _cached_book(_make: Callable[[], PriceBook], digest: str) -> PriceBook:
+    return _make()
+
+
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False)
+def _cached_names(_make: Callable[[], Names], digest: str) -> Names:
+    return _make()
+
+
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=5 * _MAX_CACHED, show_spinner=False)
+def _cached_kind(_make: Callable[[], Recognized], digest: str) -> Recognized:
     return _make()
 
 

@@ -19,8 +19,8 @@ from usage_explore.app.uploads import File, private_copy
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import expected
 from usage_explore.app.validate.decisions import SIGNER, current_author, forget
-from usage_explore.app.validate.files import ValidationWithFiles, dropped_key
-from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.app.validate.files import ValidationWithFiles, dropped_file
+from usage_explore.errors import UsageExploreError
 from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
@@ -28,9 +28,10 @@ from usage_explore.records.signoffs import SignOff
 from usage_explore.records.texts import LOCAL_AUTHOR, MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
+from usage_explore.validation.file_kinds import FileKind
 from usage_explore.validation.report.wording import amounts
-from usage_explore.validation.review import Review, organization_of, period_key
-from usage_explore.validation.signed_usage import Changes, signed_period
+from usage_explore.validation.review import Review, organization_of
+from usage_explore.validation.signed_usage import Changes, last_signoff, signed_period
 
 _NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
 _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
@@ -43,7 +44,7 @@ _CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "none": None}
 def signed_line(source: Source, period: Period) -> None:
     """Draw who signed the period last, and what changed since; nothing if it is not signed."""
     try:
-        last = _last(source, period)
+        last = last_of(source, period)
         if last is None:
             return
         changed = _changed(source, last)
@@ -69,7 +70,8 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
     """Draw the period's last sign-off with its corrections, then what would be signed now, and the button."""
     validation = with_files.validation
     zone = validation.period.zone
-    signed = [one for one in _signoffs(source.store, source.store.organization_id) if _is_of(one, validation.period)]
+    every = _signoffs(source.store, source.store.organization_id)
+    signed = [one for one in every if last_signoff([one], validation.period)]
     if signed:
         _signed(source, signed[0], zone)
         st.divider()
@@ -265,19 +267,9 @@ def forget_signoffs() -> None:
     _changes.clear()
 
 
-def _last(source: Source, period: Period) -> SignOff | None:
-    """The last sign-off of the period and filters; None without one."""
-    resolved = period.resolve(source.now)
-    signed = _signoffs(source.store, source.store.organization_id)
-    return next((one for one in signed if _is_of(one, resolved)), None)
-
-
-def _is_of(one: SignOff, period: Period) -> bool:
-    """Whether a sign-off is of this resolved period, with its filters."""
-    try:
-        return period_key(signed_period(one)) == period_key(period)
-    except QueryError:
-        return False
+def last_of(source: Source, period: Period) -> SignOff | None:
+    """The last sign-off of the period and filters; None without one. Raises `UsageExploreError`."""
+    return last_signoff(_signoffs(source.store, source.store.organization_id), period.resolve(source.now))
 
 
 def _minute(moment: datetime, zone: ZoneInfo) -> str:
@@ -299,8 +291,8 @@ def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...
 def _changed(source: Source, signed: SignOff) -> Changes:
     """What changed since a sign-off; its amounts by the session's price book, else by the stored one."""
     period = signed_period(signed)
-    files = {name: st.session_state.get(dropped_key(name, period)) for name in ("prices", "wallets")}
-    book, wallets = (file if isinstance(file, File) and signed.amounts else None for file in files.values())
+    kinds: tuple[FileKind, ...] = ("prices", "wallets")
+    book, wallets = (dropped_file(kind, period) if signed.amounts else None for kind in kinds)
     digests = tuple(file.digest if file else "" for file in (book, wallets))
     return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)
 

@@ -260,14 +260,14 @@ def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float 
     shifts, spreads = [], []
     for index, value in enumerate(logs):
         before = [quartiles[index] for quartiles in history]
-        middle = median(before)
-        shifts.append(value - middle)
-        spreads.append(max(_MIN_SPREAD, _spread(before)))
+        shift, spread = value - median(before), max(_MIN_SPREAD, _spread(before))
+        if abs(shift) <= MIN_DEVIATION() * spread:
+            return None  # as of most days: the other quartiles need no median
+        shifts.append(shift)
+        spreads.append(spread)
     day_shift = median(shifts)
     factor = min(_LOG_FACTORS, key=lambda log: abs(log - day_shift))
     for shift, spread in zip(shifts, spreads, strict=True):
-        if abs(shift) <= MIN_DEVIATION() * spread:
-            return None
         if abs(shift - factor) > max(_MAX_FACTOR_ERROR, _MAX_FACTOR_ERROR_SPREADS * spread):
             return None
     return day_shift

@@ -1,0 +1,191 @@
+"""The one place for the files of a validation, above its tabs: dropped once, recognized by their columns.
+
+Files are kept for the session alone, also while other pages are open; nothing of them is stored. A file that may be of
+several kinds asks what it is, and the kind of any file can be changed.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import markdown
+from usage_explore.app.uploads import File
+from usage_explore.app.validate import run
+from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file, dropped_key
+from usage_explore.errors import QueryError
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.query.queries import Period
+from usage_explore.validation.file_kinds import FILE_KINDS, FileKind
+
+_SUFFIXES = ("toml", "csv", "parquet", "gz")
+_NUMBER, _NOTICES = "validate_drops", "validate_drop_notices"
+"""Session state: how often files were dropped, each time into a new upload widget, and what is to be said of them."""
+
+_MAX_FAULTS, _MAX_UNCLEAR, _MAX_NAME = 20, 10, 40
+
+
+def _take_files(period: Period) -> None:
+    """Take the dropped files, before the checks that read them run, and leave the upload empty."""
+    number = st.session_state.setdefault(_NUMBER, 0)
+    dropped = st.session_state.get(_uploader(number)) or []
+    for file in dropped:
+        # the browser reports a file that is too large; this is for requests past the browser
+        if file.size <= MAX_UPLOAD_MEGABYTES * 2**20:
+            _take(File(file.name, file.getvalue()), period)
+    if dropped:
+        st.session_state[_NUMBER] = number + 1
+
+
+def file_area(with_files: ValidationWithFiles) -> None:
+    """Draw the chips of the files, the upload, and what is wrong with a file."""
+    period = with_files.validation.period
+    given = {argument: file for argument in GIVEN if (file := dropped_file(argument, period))}
+    unclear = _unclear(period)
+    if not given and not unclear:
+        left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
+        with left:
+            _upload(period)
+        right.caption(
+            "Drop a price book, invoice lines, control totals, customers' preferred currencies or names, all at once: "
+            "each is recognized by its columns and serves all tabs. They are kept for this session alone."
+        )
+    else:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="files"):
+            for argument, file in given.items():
+                _chip(argument, file, argument in with_files.faults, period)
+            with st.popover("Add files", icon=":material/add:", type="tertiary", key="add_files"):
+                _upload(period)
+                lacking = [
+                    given.label.lower() for argument, given in GIVEN.items() if not dropped_file(argument, period)
+                ]
+                if lacking:
+                    st.caption(f"Not given yet: {formatting.listed(lacking, most=len(lacking))}.")
+    for index, file in enumerate(unclear):
+        _ask(index, file, period)
+    for text in st.session_state.pop(_NOTICES, ()):
+        st.caption(f":material/info: {markdown.plain(text)}")
+    for argument, error in with_files.faults.items():
+        if argument in given:
+            _faulty(argument, given[argument], error)
+
+
+def _uploader(number: int) -> str:
+    return f"drop files {number}"
+
+
+def _upload(period: Period) -> None:
+    st.file_uploader(
+        "Files to check this period against, TOML, CSV or Parquet",
+        type=list(_SUFFIXES),
+        accept_multiple_files=True,
+        key=_uploader(st.session_state.setdefault(_NUMBER, 0)),
+        max_upload_size=MAX_UPLOAD_MEGABYTES,
+        on_change=_take_files,
+        args=(period,),
+    )
+
+
+def _take(file: File, period: Period) -> None:
+    """Keep a file as what it is; one that may be of several kinds, or of none, as unclear."""
+    kinds = run.recognized_file(file).kinds
+    if len(kinds) == 1:
+        _keep(kinds[0], file, period)
+    else:
+        st.session_state[dropped_key("unclear", period)] = [*_unclear(period), file][-_MAX_UNCLEAR:]
+
+
+def _keep(kind: FileKind, file: File, period: Period) -> None:
+    former = dropped_file(kind, period)
+    if former is not None and former.digest != file.digest:
+        text = f"{file.name} is used as {GIVEN[kind].label.lower()} now, instead of {former.name}."
+        st.session_state[_NOTICES] = [*st.session_state.get(_NOTICES, ()), text]
+    st.session_state[dropped_key(kind, period)] = file
+
+
+def _unclear(period: Period) -> list[File]:
+    return list(st.session_state.get(dropped_key("unclear", period), ()))
+
+
+def _chip(argument: FileKind, file: File, is_faulty: bool, period: Period) -> None:
+    """The file with its rows and size, what it is, and a button that removes it; the buttons' words are not drawn."""
+    rows = run.recognized_file(file).rows
+    noun = GIVEN[argument].rows
+    plural = "currencies" if noun == "currency" else None
+    parts = [formatting.counted(rows, noun, plural)] if rows is not None else []
+    size = " · ".join([*parts, formatting.size(len(file.content))])
+    label = GIVEN[argument].label
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="xsmall", border=True, width="content", key=f"file {argument}"
+    ):
+        state = ":red[:material/error:] " if is_faulty else ""
+        name = markdown.plain(formatting.shortened(file.name, _MAX_NAME))
+        st.markdown(f"{state}{label} **{name}** :gray[{size}]", width="content")
+        what = f"What is {name}?"
+        with st.popover(what, icon=":material/swap_horiz:", type="tertiary", help="Say what this file is"):
+            st.radio(
+                what,
+                FILE_KINDS,
+                index=FILE_KINDS.index(argument),
+                format_func=lambda kind: GIVEN[kind].label,
+                key=f"kind {argument} {file.digest[:8]}",
+                on_change=lambda: _move(argument, file, period),
+            )
+            st.caption(GIVEN[argument].columns)
+        st.button(
+            f"Remove {name}",
+            icon=":material/close:",
+            type="tertiary",
+            key=f"remove {argument}",
+            help=markdown.plain(f"Remove {file.name}"),
+            on_click=lambda: st.session_state.pop(dropped_key(argument, period), None),
+        )
+
+
+def _move(argument: FileKind, file: File, period: Period) -> None:
+    kind = st.session_state[f"kind {argument} {file.digest[:8]}"]
+    st.session_state.pop(dropped_key(argument, period), None)
+    _keep(kind, file, period)
+
+
+def _ask(index: int, file: File, period: Period) -> None:
+    """Ask what a file is that its columns do not say."""
+    known = run.recognized_file(file)
+    kinds = known.kinds or FILE_KINDS
+    why = "may be " + " or ".join(GIVEN[kind].label.lower() for kind in kinds)
+    if not known.kinds:
+        why = f"cannot be read: {known.problem}" if known.problem else "has columns of none of these"
+    key = f"unclear {index} {file.digest[:8]}"
+    with st.container(border=True, key=f"unclear_{index}"):
+        st.markdown(f":orange[:material/help:] **{markdown.plain(file.name)}** {markdown.plain(why)}. What is it?")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            for kind in kinds:
+                st.button(
+                    GIVEN[kind].label,
+                    key=f"{key} {kind}",
+                    help=GIVEN[kind].columns,
+                    on_click=lambda kind=kind: _said(kind, file, period),
+                )
+            st.button(
+                "Remove",
+                key=f"{key} remove",
+                type="tertiary",
+                icon=":material/close:",
+                on_click=lambda: _said(None, file, period),
+            )
+
+
+def _said(kind: FileKind | None, file: File, period: Period) -> None:
+    left = [other for other in _unclear(period) if other.digest != file.digest]
+    st.session_state[dropped_key("unclear", period)] = left
+    if kind is not None:
+        _keep(kind, file, period)
+
+
+def _faulty(argument: FileKind, file: File, error: QueryError) -> None:
+    lines = [f"- {markdown.plain(fault.message)}" for fault in error.faults[:_MAX_FAULTS]]
+    if more := len(error.faults) - len(lines):
+        lines.append(f"- and {more:,} more")
+    what = f"**{markdown.plain(file.name)}** as {GIVEN[argument].label.lower()}"
+    text = f"This file was not used, {what}; fix it and drop it again:\n\n{chr(10).join(lines)}"
+    st.error(text, icon=":material/error:")
