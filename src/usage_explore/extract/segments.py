@@ -23,6 +23,7 @@ import duckdb
 from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
 from usage_explore.extract.folder import described, errors, not_written, temporary
 from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, TEXTS, Layout, Segment, Summary, json_pointer
+from usage_explore.formatting import path_text
 
 MAX_SEGMENT_ROWS = 1_000_000
 """Rows that segments may have after they are merged."""
@@ -240,7 +241,9 @@ def merged(
     one = write(connection, folder, relation, dimensions, [*chosen, *known])
     after = totals(connection, folder, [one] if one else [], "0")
     if after != totals(connection, folder, chosen, "0"):
-        raise ExtractError(f"{folder}: merging changed the sums of {len(chosen)} segments; they stay as they are")
+        raise ExtractError(
+            f"{path_text(folder)}: merging changed the sums of {len(chosen)} segments; they stay as they are"
+        )
     return one
 
 
@@ -406,7 +409,7 @@ def _copy(
         path.chmod(0o600)
     (written,) = _fetch(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({quoted(str(path))})")
     if rows is not None and written != rows:
-        raise ExtractError(f"{path}: {written:,} rows were written in place of {rows:,}; run it again")
+        raise ExtractError(f"{path_text(path)}: {written:,} rows were written in place of {rows:,}; run it again")
     return int(written)
 
 

@@ -21,7 +21,7 @@ from usage_explore.decimals import exact_sum
 from usage_explore.errors import LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.formatting import counted, in_sentence, listed
+from usage_explore.formatting import counted, in_sentence, listed, path_text
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
@@ -388,7 +388,7 @@ class _Count:
 
 
 def _lines(checked: FileCheck) -> Iterator[str]:
-    yield f"{checked.path}: {checked.format}, {counted(len(checked.names), 'column')}"
+    yield f"{path_text(checked.path)}: {checked.format}, {counted(len(checked.names), 'column')}"
     if checked.preset:
         yield f"preset {checked.preset.name}: {checked.preset.title}"
     yield ""

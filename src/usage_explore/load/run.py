@@ -26,7 +26,7 @@ from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encod
 from usage_explore.files.sources import Record, Source, paths
 from usage_explore.files.text_sources import NOT_UTF_8
 from usage_explore.files.values import InvalidValue
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
 from usage_explore.load.column_check import check_columns, check_readable
 from usage_explore.load.date_order import DateOrder
@@ -203,7 +203,7 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
             first = [record for _, record, _ in islice(source, _SAMPLED_ROWS) if record]
         if not any(member(record, mapping.explode) is not None for record in first):
             raise LoadError(
-                f"{source.path}: has no list {mapping.explode!r}, whose items are the rows (preset"
+                f"{path_text(source.path)}: has no list {mapping.explode!r}, whose items are the rows (preset"
                 f" {preset.name if preset else 'none'})"
             )
         names, sampled = paths(_exploded(first, mapping.explode)), True
@@ -355,7 +355,8 @@ def _mapper(
     ids = ", ".join(names.full("organization", one) for one in listed)
     more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
     raise LoadError(
-        f"{file.path}: whose events are these? Give --organization-id UUID, a column organization_id or --set"
+        f"{path_text(file.path)}: whose events are these? Give --organization-id UUID, a column organization_id"
+        " or --set"
         f" organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
     )
 
@@ -370,7 +371,7 @@ def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, 
     columns = tuple(dict.fromkeys(replace_by))
     for column in columns:
         if not file.sampled and column not in file.names and column not in COLUMNS:
-            raise LoadError(f"{file.path}: has no column {column!r} to replace by")
+            raise LoadError(f"{path_text(file.path)}: has no column {column!r} to replace by")
     if not columns:
         columns = tuple(column for column in file.mapping.scope if file.sampled or column in file.names)
     if PERIOD_COLUMNS.issuperset(columns):
@@ -413,7 +414,8 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(
-                f"{source.path}: {counted(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
+                f"{path_text(source.path)}: {counted(absent[1], 'row')} without a value in {absent[0]}, which"
+                " --replace needs in"
                 " every row; nothing was loaded or replaced"
             )
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
@@ -427,7 +429,8 @@ def _load(
         if rounded := stage.rounded():
             column, type_, values = rounded
             raise LoadError(
-                f"{source.path}: {counted(values, 'value')} of {column} would be rounded by the table, where the column"
+                f"{path_text(source.path)}: {counted(values, 'value')} of {column} would be rounded by the"
+                " table, where the column"
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         written = stage.write(settle)
