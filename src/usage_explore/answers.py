@@ -32,7 +32,8 @@ from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQ
 from usage_explore.query.url_params import link
 from usage_explore.results import arrow, frames, workbook
 from usage_explore.results.currencies import Currencies
-from usage_explore.results.types import AggregateData, Comparison, Event, Leaderboard, Series, Served, json_value
+from usage_explore.results.leaders import Leaderboard
+from usage_explore.results.types import AggregateData, Comparison, Event, Series, Served, json_value
 from usage_explore.results.whole_file import whole_file
 
 if TYPE_CHECKING:

@@ -41,8 +41,9 @@ _MODULES = {
     "query.queries": ("AggregateQuery", "EventQuery", "LeaderboardQuery", "Period"),
     "records.views": ("SavedView",),
     "results.currencies": ("CurrencyCost",),
+    "results.leaders": ("Leader", "Leaderboard"),
     "results.types": (
-        *("Change", "Choice", "Comparison", "Event", "Hit", "Leader", "Leaderboard", "Point", "PointChange", "Ratio"),
+        *("Change", "Choice", "Comparison", "Event", "Hit", "Point", "PointChange", "Ratio"),
         *("Series", "SeriesChange", "Served"),
     ),
     "validation.bounds": ("Bounds",),

@@ -30,14 +30,8 @@ from usage_explore.query.queries import (
     decode_cursor,
     encode_cursor,
 )
-from usage_explore.results.types import (
-    Comparison,
-    Event,
-    event_ids,
-    named_boards,
-    named_events,
-    named_series,
-)
+from usage_explore.results.named import event_ids, named_boards, named_events, named_series
+from usage_explore.results.types import Comparison, Event
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints

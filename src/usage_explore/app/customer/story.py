@@ -22,7 +22,8 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.queries import Metric as Measure
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Change, Comparison, Leader, Leaderboard, Series
+from usage_explore.results.leaders import Leader, Leaderboard
+from usage_explore.results.types import Change, Comparison, Series
 
 MAX_METRICS = 12
 """Metrics that are drawn, those of most events."""
