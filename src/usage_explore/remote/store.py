@@ -32,7 +32,7 @@ from usage_explore.export import ExportReport, Progress, export, file_kind
 from usage_explore.extract.relation import of_table
 from usage_explore.names import NO_NAMES, Names, kind_of
 from usage_explore.query import validators
-from usage_explore.query.base import Query, expect, filtered_ids, parsed_instant
+from usage_explore.query.base import Query, expect, parsed_instant
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_VALUES
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
@@ -51,6 +51,7 @@ from usage_explore.remote.operations import (
 )
 from usage_explore.remote.reading import Stream, opened_stream
 from usage_explore.results.currencies import CurrencyCost
+from usage_explore.results.named import filtered_ids
 from usage_explore.results.types import Choice, Comparison, Hit, Served
 from usage_explore.results.whole_file import whole_file
 from usage_explore.sql import aggregate as aggregation

@@ -8,12 +8,19 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from usage_explore.names import NAME_COLUMNS, Names
+from usage_explore.query.base import Query
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.leaders import Leaderboard
 from usage_explore.results.types import Event, Series, SeriesChange
 
 _S = TypeVar("_S", Series, SeriesChange)
+
+
+def filtered_ids(query: Query) -> list[tuple[str, str]]:
+    """(column, id) of every customer, product and subscription in the query's filters."""
+    chosen = [(name, str(value)) for name in ID_COLUMNS if (value := getattr(query, name))]
+    return chosen + [(name, value) for name, values in query.exclude if name in ID_COLUMNS for value in values]
 
 
 def event_ids(events: Iterable[Event]) -> Iterator[tuple[str, UUID]]:

@@ -120,6 +120,7 @@ def _number(value: Number | None) -> Number:
 
 
 def series_label(kind: SeriesKind, key: str | None) -> str:
+    """The value itself, (empty), (missing), Other or All."""
     if kind == "value":
         return key or "(empty)"
     return {"all": "All", "missing": "(missing)", "other": "Other"}[kind]
