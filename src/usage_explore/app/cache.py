@@ -20,13 +20,14 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore.access import logs
-from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.app import query_edits, sign_in
 from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.decimals import Number
 from usage_explore.errors import QueryError, ScopeError, StatementTimeout
+from usage_explore.event_pages import EventPage
 from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names

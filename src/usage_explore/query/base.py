@@ -88,7 +88,6 @@ _NOUNS = {"AggregateQuery": "aggregates", "EventQuery": "events", "Period": "bil
 """The classes of queries in words, for error messages that are read in Python and over HTTP."""
 
 _EXAMPLE_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
-
 _Q = TypeVar("_Q", bound="Query")
 
 

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from usage_explore import config
-from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.console import progress_bar
 from usage_explore.db.names import Entry
 from usage_explore.db.schema import events_table
@@ -28,6 +28,7 @@ from usage_explore.errors import (
     ScopeError,
     UsageExploreError,
 )
+from usage_explore.event_pages import EventPage, Events
 from usage_explore.export import ExportReport, Progress, export, file_kind
 from usage_explore.extract.relation import of_table
 from usage_explore.names import NO_NAMES, Names, kind_of

@@ -30,8 +30,9 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 _PACKAGE = "usage_explore."
 _MODULES = {
-    "answers": ("Aggregate", "EventPage", "Leaderboards"),
+    "answers": ("Aggregate", "Leaderboards"),
     "db.names": ("Entry",),
+    "event_pages": ("EventPage",),
     "explain.result": ("Cell", "Explanation", "Part", "Peak"),
     "explain.spans": ("Span",),
     "names": ("Names",),
