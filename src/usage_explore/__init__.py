@@ -38,7 +38,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "answers": ("Aggregate", "EventPage", "Events", "Leaderboards"),
+    "answers": ("Aggregate", "Leaderboards"),
+    "event_pages": ("EventPage", "Events"),
     "errors": ("QueryError", "UsageExploreError"),
     "open_store": ("connect",),
     "query.describe": ("describe",),

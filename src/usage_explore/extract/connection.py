@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -14,6 +16,10 @@ from usage_explore.formatting import path_text
 
 class ExtractError(UsageExploreError):
     """The extract could not be written, for example because the disk is full; it is as it was before."""
+
+
+class Unfit(Exception):
+    """The events hold something that no column of the extract can: why, and what to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,3 +70,15 @@ def quoted(value: str) -> str:
     "'it''s'"
     """
     return "'{}'".format(value.replace("'", "''"))
+
+
+def parquet(folder: Path, names: Collection[str]) -> str:
+    """The SQL of reading files of the folder, of the same layout."""
+    paths = ", ".join(quoted(str(folder / name)) for name in names)
+    return f"read_parquet([{paths}])"
+
+
+def fetched(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
+    """The one row of a statement."""
+    (row,) = connection.execute(statement).fetchall()  # to the end: an open result blocks the connection
+    return tuple(row)
