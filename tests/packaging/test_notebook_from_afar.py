@@ -32,7 +32,7 @@ import os
 from usage_explore import AggregateQuery, EventQuery, Period, connect
 
 assert not [name for name in os.environ if name.startswith(("USAGE_EXPLORE_", "PG"))]
-store = connect({address!r}, key={key!r})
+store = connect({address!r}, key={key!r}, statement_timeout=300)
 """
 
 COMMON = """\
