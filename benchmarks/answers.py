@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from usage_explore import Aggregate, AggregateQuery
-from usage_explore.results.types import Leaderboard
+from usage_explore.results.leaders import Leaderboard
 
 Row = tuple[datetime, str | None, Decimal | int]
 """Start of a bucket, key, value."""

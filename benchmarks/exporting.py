@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.rows import Rows, organization
 from benchmarks.worker import Worker
 from usage_explore import EventQuery, connect
-from usage_explore.answers import Events
 from usage_explore.db import ddl
+from usage_explore.event_pages import Events
 from usage_explore.export import ExportReport
 
 MAX_EXPORTED_EVENTS = 1_000_000

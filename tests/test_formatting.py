@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,6 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usage_explore import formatting
+from usage_explore.access.api_keys import Keyring
+from usage_explore.errors import UsageExploreError
+from usage_explore.formatting import path_text
+from usage_explore.results.whole_file import whole_file
+from usage_explore.validation.bounds import read_bounds
+from usage_explore.validation.inputs import read_inputs
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -105,3 +112,45 @@ def test_a_long_number_is_short_in_a_sentence() -> None:
 )
 def test_money_is_shown_to_the_cent(amount: str, shown: str) -> None:
     assert formatting.cents(Decimal(amount)) == shown
+
+
+def test_a_path_is_short_and_printable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path)
+    assert path_text(tmp_path / "in" / "usage.csv") == "in/usage.csv"
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert path_text(tmp_path / "me" / "usage.csv") == "~/usage.csv"
+    assert path_text(tmp_path / "other.csv") == str(tmp_path / "other.csv")
+    assert path_text("../usage.csv") == "../usage.csv"
+    assert path_text("a\nb\x1b[31m\u202e.csv") == "a\\nb\\x1b[31m\\u202e.csv"
+    long = tmp_path / ("x" * 150) / ("y" * 90)
+    assert (len(path_text(long)), path_text(long)[0], path_text(long)[-90:]) == (200, "…", "y" * 90)
+    assert path_text(long, whole=True) == str(long)
+    assert path_text(tmp_path / "me" / "a", whole=True) == str(tmp_path / "me" / "a")
+    monkeypatch.delenv("HOME")
+    assert path_text("/a") == "/a"
+
+
+def test_messages_name_a_file_by_one_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of readers of files, loads, records, and what is written: a name with control characters stays on its line."""
+    monkeypatch.chdir(tmp_path)
+    hostile = "evil\n\x1b[2Jrow 7: fine"
+    shown = "evil\\n\\x1b[2Jrow 7: fine"
+    empty, text, folder = (tmp_path / f"{hostile}{suffix}" for suffix in (".csv", ".parquet", ""))
+    empty.write_bytes(b"")
+    text.write_text("no parquet")
+    folder.write_text("")
+    for fails, name in (
+        (lambda: read_inputs(invoices=empty), f"{shown}.csv"),
+        (lambda: read_inputs(invoices=text), f"{shown}.parquet"),
+        (lambda: read_inputs(invoices=folder), shown),
+        (lambda: read_bounds(tmp_path / hostile / "x.toml", []), f"{shown}/x.toml"),
+        (lambda: whole_file(tmp_path / hostile / "x.csv").__enter__(), shown),
+        (lambda: Keyring(folder).listed(), shown),
+    ):
+        with pytest.raises(UsageExploreError) as caught:
+            fails()
+        assert name in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
+        assert "\x1b" not in str(caught.value)

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
+    from usage_explore.answers import Aggregate, Leaderboards
     from usage_explore.errors import QueryError, UsageExploreError
+    from usage_explore.event_pages import EventPage, Events
     from usage_explore.open_store import connect
     from usage_explore.query.describe import describe
     from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
@@ -37,7 +38,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "answers": ("Aggregate", "EventPage", "Events", "Leaderboards"),
+    "answers": ("Aggregate", "Leaderboards"),
+    "event_pages": ("EventPage", "Events"),
     "errors": ("QueryError", "UsageExploreError"),
     "open_store": ("connect",),
     "query.describe": ("describe",),

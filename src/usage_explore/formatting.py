@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import Number, decimal_context, plain
@@ -19,6 +21,9 @@ NO_VALUE = "–"
 
 MAX_VALUE_CHARACTERS = 60
 """Characters of a value from the data that a sentence shows."""
+
+MAX_PATH_CHARACTERS = 200
+"""Characters of a path that a sentence shows."""
 
 MAX_NUMBER_CHARACTERS = 40
 """Characters of an exact number that a sentence shows."""
@@ -264,6 +269,23 @@ def data_value(text: str | None, max_characters: int = MAX_VALUE_CHARACTERS) -> 
     if text is None:
         return "(missing)"
     return shortened(text, max_characters) or "(empty)"
+
+
+def path_text(path: PurePath | str, *, whole: bool = False) -> str:
+    """A file or folder in a message, on one line, with control characters escaped.
+
+    It is shown from the working directory, or from the home folder (`~/usage.csv`), if it lies below, else as it is; a
+    long one keeps its end. `whole` neither shortens nor cuts it, for text that is copied into a command.
+    """
+    given = PurePath(path)
+    shown = given
+    if given.is_absolute() and not whole:
+        with suppress(OSError, RuntimeError, ValueError):  # without a home folder, or not below it
+            shown = PurePath("~", given.relative_to(Path.home()))
+        with suppress(OSError, ValueError):
+            shown = given.relative_to(Path.cwd())
+    text = printable(str(shown)).replace("\n", "\\n")
+    return text if whole or len(text) <= MAX_PATH_CHARACTERS else f"…{text[1 - MAX_PATH_CHARACTERS :]}"
 
 
 def listed(values: Iterable[str], most: int = MAX_LISTED) -> str:

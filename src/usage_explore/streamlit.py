@@ -16,8 +16,9 @@ from typing import Any, cast
 import streamlit as st
 from streamlit.connections import BaseConnection
 
-from usage_explore.answers import Aggregate, EventPage
+from usage_explore.answers import Aggregate
 from usage_explore.errors import ConfigurationError
+from usage_explore.event_pages import EventPage
 from usage_explore.open_store import connect
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.store import Store

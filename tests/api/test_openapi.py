@@ -29,6 +29,8 @@ from usage_explore.results.types import json_value
 METHODS = {
     VALIDATIONS: {"get", "post"},
     f"{VALIDATIONS}/{{id}}": {"get", "delete"},
+    operations.RATINGS: {"get", "post"},
+    f"{operations.RATINGS}/{{id}}": {"get", "delete"},
     "/v1/links": {"get", "post"},
     "/v1/links/{token}": {"delete"},
 }

@@ -15,7 +15,7 @@ from usage_explore.app.cache import Key
 from usage_explore.app.leaders import MAX_ROWS, OTHER, Period, Row, board, ranked
 from usage_explore.comparison import Change
 from usage_explore.decimals import exact_sum
-from usage_explore.results.types import Leader, Leaderboard
+from usage_explore.results.leaders import Leader, Leaderboard
 from usage_explore.store.display import Order
 
 Totals = dict[Key, int]

@@ -78,7 +78,7 @@ def test_a_loaded_book_is_the_default_and_replaced_as_a_whole(
     run: Run, tmp_path: Path, events_database_url: str
 ) -> None:
     refused = run("rate", *SEPTEMBER, *OWN)
-    assert (refused.exit_code, "usage-explore prices load FILE" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "usage-explore prices load FILE" in refused.stderr) == (2, True)
     assert "No prices" in run("prices", "list", *OWN).stdout
     assert f"1 price, of organization {ORGANIZATION}." in run("prices", "load", book(tmp_path), *OWN).stdout
     assert "1.25 USD" in run("rate", *SEPTEMBER, *OWN).stdout

@@ -16,9 +16,9 @@ import pytest
 from psycopg.rows import dict_row
 
 from usage_explore import AggregateQuery, EventQuery, connect
-from usage_explore.answers import EventPage
 from usage_explore.db import ddl
 from usage_explore.doctor import Finding, examine, recognition
+from usage_explore.event_pages import EventPage
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.results.types import Event

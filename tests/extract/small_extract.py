@@ -147,11 +147,11 @@ class Extract:
 @contextmanager
 def smaller(**limits: int) -> Iterator[None]:
     """Smaller limits of `build`, `segments` or `refresh`, so that few events make several segments."""
-    from usage_explore.extract import build, segments
+    from usage_explore.extract import build, key_columns, segments
 
     with pytest.MonkeyPatch.context() as patched:
         for name, value in limits.items():
-            for module in (build, segments, refresh):
+            for module in (build, key_columns, segments, refresh):
                 if hasattr(module, name):
                     patched.setattr(module, name, value)
         yield

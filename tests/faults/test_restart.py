@@ -68,7 +68,7 @@ def test_iterating_goes_on_where_it_was(server: Server, store: Store) -> None:
 def test_iterating_says_where_it_stopped_when_the_database_stays_away(
     server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage_explore.answers._MAX_OUTAGE_SECONDS", 1.0)
+    monkeypatch.setattr("usage_explore.event_pages._MAX_OUTAGE_SECONDS", 1.0)
     query = EventQuery(limit=100)
     whole, found = [event.id for event in store.events(query)], []
     events = iter(store.events(query))

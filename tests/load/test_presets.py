@@ -16,7 +16,7 @@ import pytest
 
 from usage_explore.errors import ConfigurationError
 from usage_explore.load.mapping import parse_preset, preset_named, presets
-from usage_explore.load.run import LoadOptions, prepare
+from usage_explore.load.prepared import LoadOptions, prepare
 from usage_explore.names import NAMESPACE
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -24,6 +24,7 @@ from support.demo_database import ACME
 from usage_explore import AggregateQuery, Period, Store, charts, connect
 from usage_explore.cli.main import main
 from usage_explore.config import Settings
+from usage_explore.demo import prices
 from usage_explore.records import places
 from usage_explore.validation import Check
 
@@ -122,10 +123,12 @@ def test_the_requests_of_a_document_are_answered(document: Path, store: Store) -
     )
     with asking(store) as client:
         for options, url in requests:
-            if "-F invoices=@" in options:
+            if "-F " in options:
                 customer = store.customers()[0].value
                 lines = f"customer_id,metric_key,quantity\n{customer},tokens_in,1\n"
-                answer = client.post(url, files={"invoices": ("lines.csv", lines.encode())})
+                files = {"lines.csv": lines.encode(), "prices.toml": prices.toml().encode()}
+                field, name = options.split("-F ")[1].strip().split("=@")
+                answer = client.post(url, files={field: (name, files[name])})
                 assert answer.status_code == 202, (url, answer.text)
                 assert client.delete(answer.headers["location"].removeprefix("/api")).status_code == 204
             else:

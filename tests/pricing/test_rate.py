@@ -20,7 +20,7 @@ from support.database_servers import fresh_database
 from support.query_oracle import Row, utc
 from support.random_books import LATE, METRICS, WALLETS, random_book, random_events, within
 from usage_explore import QueryError, Store
-from usage_explore.errors import ConfigurationError, NotExact
+from usage_explore.errors import NotExact
 from usage_explore.pricing.rating import RatedLine, Rating
 from usage_explore.query.queries import Period
 
@@ -217,7 +217,7 @@ def test_nan_has_no_amount(make: Any) -> None:
 
 
 def test_without_a_book_rating_says_how_to_give_one(make: Any) -> None:
-    with pytest.raises(ConfigurationError, match="--prices FILE"):
+    with pytest.raises(QueryError, match=r"prices: there is no price book; .*--prices FILE"):
         make([event(0, SINCE)]).rate(SEPTEMBER)
 
 

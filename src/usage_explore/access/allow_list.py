@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import path_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,12 @@ class People:
         except FileNotFoundError:
             return False, {}
         except OSError as error:
-            raise ConfigurationError(f"people: {self.path} cannot be read ({error.strerror})") from error
+            raise ConfigurationError(f"people: {path_text(self.path)} cannot be read ({error.strerror})") from error
         except ValueError as error:
-            raise ConfigurationError(f"people: {self.path} is not TOML: {error}") from error
+            raise ConfigurationError(f"people: {path_text(self.path)} is not TOML: {error}") from error
         needed = entries.pop("email_verified", "required")
         if needed not in ("required", "optional"):
-            raise ConfigurationError(f'people: {self.path}: email_verified is "required" or "optional"')
+            raise ConfigurationError(f'people: {path_text(self.path)}: email_verified is "required" or "optional"')
         return needed == "optional", {
             email.strip().casefold(): self._grant(email, entry) for email, entry in entries.items()
         }
@@ -91,5 +92,6 @@ class People:
             return Grant(frozenset(UUID(organization) for organization in named))
         except (ValueError, AttributeError, TypeError):
             raise ConfigurationError(
-                f'people: {self.path}: ["{email}"] needs one line, organizations = "all" or a list of UUIDs in quotes'
+                f'people: {path_text(self.path)}: ["{email}"] needs one line, organizations = "all" or a list'
+                " of UUIDs in quotes"
             ) from None

@@ -22,6 +22,7 @@ from uuid import UUID
 from usage_explore.db.locks import locked
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
 _PREFIX = "ue"
@@ -60,10 +61,10 @@ class Keyring:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise ConfigurationError(f"keys: {self.path} cannot be read ({error.strerror})") from error
+            raise ConfigurationError(f"keys: {path_text(self.path)} cannot be read ({error.strerror})") from error
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
-                f"keys: {self.path} is damaged; restore it, or remove it and make new keys"
+                f"keys: {path_text(self.path)} is damaged; restore it, or remove it and make new keys"
             ) from error
 
     def create(self, organization_id: UUID, name: str) -> str:
@@ -122,7 +123,7 @@ class Keyring:
         except TimeoutError as error:
             raise ConfigurationError(f"keys: {error}; end that process, then try again") from error
         except OSError as error:
-            raise ConfigurationError(f"keys: {self.path} cannot be written ({error.strerror})") from error
+            raise ConfigurationError(f"keys: {path_text(self.path)} cannot be written ({error.strerror})") from error
 
 
 def _entry(key: Key) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from usage_explore.api.service import Service
 from usage_explore.db.timeouts import cancellable
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
+from usage_explore.formatting import path_text
 from usage_explore.query import validators
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
@@ -343,7 +344,7 @@ def _without_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except QueryError as error:
-        faults = [Fault(fault.parameter, fault.message.replace(f"{folder}/", "")) for fault in error.faults]
+        faults = [Fault(fault.parameter, fault.message.replace(f"{path_text(folder)}/", "")) for fault in error.faults]
         raise QueryError(faults) from None
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.api.problems import ProblemType
 from usage_explore.db.names import Entry
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError, ScopeError
+from usage_explore.event_pages import EventPage
 from usage_explore.explain import Explanation
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery

@@ -20,23 +20,25 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore.access import logs
-from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.app import query_edits, sign_in
 from usage_explore.comparison import compare
 from usage_explore.db import timeouts
 from usage_explore.db.names import Entry
 from usage_explore.decimals import Number
 from usage_explore.errors import QueryError, ScopeError, StatementTimeout
+from usage_explore.event_pages import EventPage
 from usage_explore.explain import Explanation
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
-from usage_explore.query.base import Query, Windowed, filtered_ids
+from usage_explore.query.base import Query, Windowed
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.records.links import SharedLink
 from usage_explore.records.views import SavedView
 from usage_explore.results.currencies import CurrencyCost
+from usage_explore.results.named import filtered_ids
 from usage_explore.results.types import Choice, Comparison, Hit, Series, SeriesKind
 from usage_explore.store import ExtractState, Store
 from usage_explore.store.lookups import FREQUENT_SECONDS

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import streamlit as st
 
-from usage_explore.answers import EventPage
 from usage_explore.app import boards, query_edits
 from usage_explore.app.filters import group_label
 from usage_explore.app.grid import group_of_column
+from usage_explore.event_pages import EventPage
 from usage_explore.names import Names
 from usage_explore.query import filters
 from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group, dimension_key

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.answers import EventPage
 from usage_explore.app import event_filters, grid, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
@@ -24,6 +23,7 @@ from usage_explore.app.navigation import Pages, changed, follow, go, leave_for, 
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import Action
+from usage_explore.event_pages import EventPage
 from usage_explore.export import MAX_XLSX_EVENTS
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import buckets

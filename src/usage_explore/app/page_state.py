@@ -15,8 +15,9 @@ from uuid import UUID
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import START, Query
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.url_params import START
 from usage_explore.results.types import SeriesKind
 from usage_explore.store.display import DISPLAY, ChartKind, Order, Span, Tab
 from usage_explore.validation import Finding

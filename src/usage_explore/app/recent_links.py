@@ -9,8 +9,8 @@ import streamlit as st
 
 from usage_explore.app.navigation import View, fits
 from usage_explore.app.page_state import EventsView, HomeView, Pairs
-from usage_explore.query.base import filtered_ids
 from usage_explore.query.describe import describe
+from usage_explore.results.named import filtered_ids
 
 MAX_RECENT_LINKS = 8
 """Links that are remembered."""

@@ -17,10 +17,11 @@ from usage_explore.app.navigation import View, page_url
 from usage_explore.app.page_state import ExploreView
 from usage_explore.errors import UsageExploreError
 from usage_explore.names import Names
-from usage_explore.query.base import Query, filtered_ids
+from usage_explore.query.base import Query
 from usage_explore.query.describe import describe
 from usage_explore.records.links import PATH, SharedLink
 from usage_explore.records.texts import LOCAL_AUTHOR
+from usage_explore.results.named import filtered_ids
 
 _EXPIRIES: dict[str, timedelta | None] = {
     "in 7 days": timedelta(days=7),

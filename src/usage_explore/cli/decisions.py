@@ -17,7 +17,7 @@ import click
 from usage_explore.cli.options import common, organization, say, settings_in_force
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError, Fault, QueryError
-from usage_explore.formatting import counted, shortened, zoned
+from usage_explore.formatting import counted, path_text, shortened, zoned
 from usage_explore.query import validators
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def list_signoffs(
     else:
         _print(signed, changed)
     for path in parts:
-        say(f"Wrote {path}.", err=True)
+        say(f"Wrote {path_text(path)}.", err=True)
     if fail_on_changes and any(found):
         sys.exit(CHANGED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import click
 
 from usage_explore.cli.extract import refresh_extract
 from usage_explore.cli.options import on_sigterm, say
+from usage_explore.formatting import path_text
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -83,11 +85,11 @@ def write_files(settings: Settings, folder: Path) -> None:
     organization = next(iter(demo.ORGANIZATIONS))
     with opened(settings) as store:
         paths = files.write(store.scoped(organization), Period(window="last_month"), folder)
-    options = " ".join(f"--{name} {path}" for name, path in paths.items())
-    say(f"Wrote {', '.join(path.name for path in paths.values())} of last month into {folder}. Try")
+    options = {name: f"--{name} {shlex.quote(str(path))}" for name, path in paths.items()}
+    say(f"Wrote {', '.join(path.name for path in paths.values())} of last month into {path_text(folder)}. Try")
     own = f"--organization-id {organization}"
-    say(f"  usage-explore rate {own} --prices {paths['prices']} --wallets {paths['wallets']}")
-    say(f"  usage-explore validate {own} {options}")
+    say(f"  usage-explore rate {own} {options['prices']} {options['wallets']}")
+    say(f"  usage-explore validate {own} {' '.join(options.values())}")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, shortened
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, path_text, shortened
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 
         uvicorn_server.free_port(port, host=host)  # before a database is created and filled
     if settings.database_url is None and not os.path.exists(settings.home / "data"):  # noqa: PTH110 - raises nothing
-        click.echo(f"Creating the embedded PostgreSQL in {settings.home}; this takes a few seconds, once.")
+        click.echo(f"Creating the embedded PostgreSQL in {path_text(settings.home)}; this takes a few seconds, once.")
     url = config.database_url(settings)
     with demo_run.beside(settings, url, wanted=not no_demo) if settings.database_url is None else nullcontext():
         from usage_explore.cli import app_server
@@ -283,7 +283,7 @@ def export(file: Path, query: str, escape_formulas: bool, timezone: str | None) 
     events = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
         report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas, timezone=timezone)
-    say(f"Wrote {counted(report.events, 'event')} to {report.path}.")
+    say(f"Wrote {counted(report.events, 'event')} to {path_text(report.path)}.")
 
 
 @main.command()
@@ -349,7 +349,11 @@ def stop() -> None:
     from usage_explore.db import embedded
 
     home = settings_in_force().home
-    say(f"Stopped the embedded PostgreSQL under {home}." if embedded.stop(home) else f"None runs under {home}.")
+    say(
+        f"Stopped the embedded PostgreSQL under {path_text(home)}."
+        if embedded.stop(home)
+        else f"None runs under {path_text(home)}."
+    )
 
 
 def _print_incidents(planted: list[Incident]) -> None:

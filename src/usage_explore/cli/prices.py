@@ -18,7 +18,7 @@ from usage_explore.cli.validate import parsed_period, period_options
 from usage_explore.console import table
 from usage_explore.decimals import plain, total
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, data_value, exact, shortened
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, data_value, exact, path_text, shortened
 
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import RatedLine, Rating
@@ -137,7 +137,7 @@ def rate(
             continue
         with whole_file(path) as part:
             part.write_bytes(content())
-        say(f"Wrote {path}.", err=True)
+        say(f"Wrote {path_text(path)}.", err=True)
     for line in _lines(rating, margins):
         click.echo(line, err=_STDOUT in (csv_, json_))
 

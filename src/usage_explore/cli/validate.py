@@ -18,7 +18,7 @@ from usage_explore.cli.options import common, on_sigterm, organization, say, set
 from usage_explore.console import progress_bar
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, path_text
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
@@ -196,7 +196,7 @@ def validate(
     if json_ == _STDOUT:
         click.echo(document)
     for path in parts:
-        say(f"Wrote {path}.", err=True)
+        say(f"Wrote {path_text(path)}.", err=True)
     if signed is not None:
         left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
         say(f"Signed off by {signed.author}: {counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}.")

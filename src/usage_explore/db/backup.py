@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from usage_explore.db import ddl, embedded, programs
 from usage_explore.errors import ConfigurationError, DatabaseError, UsageExploreError
-from usage_explore.formatting import counted, listed, shortened
+from usage_explore.formatting import counted, listed, path_text, shortened
 from usage_explore.query.validators import shorten
 from usage_explore.results.whole_file import whole_file
 
@@ -132,7 +132,9 @@ def backup(home: Path, path: Path, say: _Say = bool) -> Manifest:
     database cannot be read.
     """
     if not embedded.exists(home):
-        raise ConfigurationError(f"home: there is no embedded database under {home}; name its folder with --home")
+        raise ConfigurationError(
+            f"home: there is no embedded database under {path_text(home)}; name its folder with --home"
+        )
     url = embedded.start(home)
     with contextlib.closing(ddl.connect(url)) as connection, whole_file(path, 0o600) as part:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

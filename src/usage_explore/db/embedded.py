@@ -32,6 +32,7 @@ from usage_explore.db import timeouts
 from usage_explore.db.locks import locked
 from usage_explore.db.programs import HINT, SERVER_USER, account, may_enter, run
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
+from usage_explore.formatting import path_text
 
 with warnings.catch_warnings():  # it warns in containers, which have no runtime folder
     warnings.simplefilter("ignore")
@@ -148,7 +149,7 @@ def _unused(home: Path) -> IO[bytes]:
         return locked(home / "users", 0)
     except TimeoutError:
         raise ConfigurationError(
-            f"home: the embedded PostgreSQL under {home} is in use; end the app, the API, the command or the"
+            f"home: the embedded PostgreSQL under {path_text(home)} is in use; end the app, the API, the command or the"
             " notebook that uses it: the last one stops it"
         ) from None
 
@@ -200,8 +201,10 @@ class Server:
             lock = locked(path, wait)
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"Another process has held {path} for {wait:g} s, so the embedded PostgreSQL can be neither started nor"
-                f" joined; end that process (`fuser -v {path}` names it), or choose another folder with --home"
+                f"Another process has held {path_text(path)} for {wait:g} s, so the embedded PostgreSQL can be"
+                " neither started nor"
+                f" joined; end that process (`fuser -v {path_text(path, whole=True)}` names it), or choose"
+                " another folder with --home"
             ) from None
         with lock:
             yield
@@ -212,7 +215,7 @@ class Server:
             if self.account and not may_enter(self.account, folder):
                 raise ConfigurationError(
                     f"home: PostgreSQL does not run as root, and {SERVER_USER}, which it runs as, may not"
-                    f" enter {folder}; choose another folder with --home or USAGE_EXPLORE_HOME, such as"
+                    f" enter {path_text(folder)}; choose another folder with --home or USAGE_EXPLORE_HOME, such as"
                     " /var/lib/usage-explore"
                 )
         self.finish_replacing()
@@ -335,7 +338,8 @@ class Server:
                 now = time.monotonic()
                 if now > deadline:
                     raise DatabaseUnavailable(
-                        f"The embedded PostgreSQL under {self.home} does not answer ({error}); see {self.log}"
+                        f"The embedded PostgreSQL under {path_text(self.home)} does not answer ({error}); see"
+                        f" {path_text(self.log)}"
                     ) from error
                 if self.running() and now > lost and not (self.socket() / _SOCKET).exists():
                     self.stop()  # its socket was removed, so it cannot be reached
@@ -358,7 +362,9 @@ class Server:
         status = folder.lstat()
         owners = {os.geteuid(), self.account.pw_uid if self.account else os.geteuid()}
         if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-            raise ConfigurationError(f"home: {folder} belongs to another user; choose another folder with --home")
+            raise ConfigurationError(
+                f"home: {path_text(folder)} belongs to another user; choose another folder with --home"
+            )
         self.give(folder)
         folder.chmod(0o700)
         return folder
@@ -390,17 +396,17 @@ def _is_postgres_of(process: psutil.Process, data: Path) -> bool:
 def failure(home: Path, output: str) -> UsageExploreError:
     """The error for the output of a failed program."""
     if "No space left on device" in output:
-        return ConfigurationError(f"home: the disk of {home} is full; make room, or {HINT}")
+        return ConfigurationError(f"home: the disk of {path_text(home)} is full; make room, or {HINT}")
     last = " / ".join([line for line in output.splitlines() if line.strip()][-3:])
-    return DatabaseUnavailable(f"The embedded PostgreSQL did not start: {last} (see {home / 'server.log'})")
+    return DatabaseUnavailable(f"The embedded PostgreSQL did not start: {last} (see {path_text(home / 'server.log')})")
 
 
 def unusable(home: Path, error: OSError) -> ConfigurationError:
     """The error for a folder that cannot be written to."""
     if error.errno == errno.ENOSPC:
-        return ConfigurationError(f"home: the disk of {home} is full; make room, or {HINT}")
+        return ConfigurationError(f"home: the disk of {path_text(home)} is full; make room, or {HINT}")
     why = error.strerror or str(error)
-    return ConfigurationError(f"home: {home} cannot hold the embedded database ({why}); {HINT}")
+    return ConfigurationError(f"home: {path_text(home)} cannot hold the embedded database ({why}); {HINT}")
 
 
 def tuning() -> dict[str, str]:

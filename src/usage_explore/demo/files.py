@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from usage_explore.demo import control, invoice, prices
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import path_text
 from usage_explore.results.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def write(store: Store, period: Period, folder: Path) -> dict[str, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"--files: {folder} cannot be created ({error.strerror}); name another") from None
+        raise ConfigurationError(
+            f"--files: {path_text(folder)} cannot be created ({error.strerror}); name another"
+        ) from None
     frames = {
         "invoices": invoice.lines(store, period),
         "wallets": invoice.wallets(store, period),

@@ -19,10 +19,10 @@ from usage_explore.errors import NotExact
 from usage_explore.explain.spans import Span, words
 from usage_explore.formatting import counted, data_value, exact, percent, signed
 from usage_explore.names import NO_NAMES, Names
-from usage_explore.query.base import filtered_ids
 from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.results.named import filtered_ids
 
 if TYPE_CHECKING:
     import altair as alt

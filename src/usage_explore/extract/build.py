@@ -21,8 +21,9 @@ from sqlalchemy import Table
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
+from usage_explore.extract.key_columns import MAX_COLUMNS_OF_KEYS, MIN_KEY_SHARE
 from usage_explore.extract.manifest import IDS, TEXTS, instant, micros
-from usage_explore.extract.segments import MAX_COLUMNS_OF_KEYS, MIN_KEY_SHARE, Totals
+from usage_explore.extract.segments import Totals
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.results.arrow import DECIMALS
 from usage_explore.sql.identifiers import identifier

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from usage_explore.config import Settings
 from usage_explore.errors import UsageExploreError
-from usage_explore.query import validators
+from usage_explore.formatting import path_text
 
 
 class ExtractError(UsageExploreError):
     """The extract could not be written, for example because the disk is full; it is as it was before."""
+
+
+class Unfit(Exception):
+    """The events hold something that no column of the extract can: why, and what to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,7 @@ def connect(folder: Path, resources: Resources, temporary: Path) -> duckdb.DuckD
         str(folder).encode()
     except UnicodeEncodeError:
         raise ExtractError(
-            f"home: {validators.shorten(str(folder), 200)} is not UTF-8 text, which DuckDB needs; choose another folder"
+            f"home: {path_text(folder)} is not UTF-8 text, which DuckDB needs; choose another folder"
             " for extracts (--home, USAGE_EXPLORE_HOME)"
         ) from None
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
@@ -64,3 +70,15 @@ def quoted(value: str) -> str:
     "'it''s'"
     """
     return "'{}'".format(value.replace("'", "''"))
+
+
+def parquet(folder: Path, names: Collection[str]) -> str:
+    """The SQL of reading files of the folder, of the same layout."""
+    paths = ", ".join(quoted(str(folder / name)) for name in names)
+    return f"read_parquet([{paths}])"
+
+
+def fetched(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
+    """The one row of a statement."""
+    (row,) = connection.execute(statement).fetchall()  # to the end: an open result blocks the connection
+    return tuple(row)

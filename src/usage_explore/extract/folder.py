@@ -33,6 +33,7 @@ from usage_explore.errors import TableMismatch, UsageExploreError
 from usage_explore.extract import manifest as files
 from usage_explore.extract.connection import ExtractError
 from usage_explore.extract.manifest import File, Manifest
+from usage_explore.formatting import path_text
 from usage_explore.sql.identifiers import identifier
 
 _LOCK = "lock"
@@ -117,7 +118,7 @@ def writing(folder: Path, wait: float = 0.0) -> Iterator[None]:
         try:
             lock = locked(folder / _LOCK, wait)
         except TimeoutError:
-            raise ExtractBusy(f"{folder}: another process is refreshing this extract") from None
+            raise ExtractBusy(f"{path_text(folder)}: another process is refreshing this extract") from None
         with lock:
             _clean(folder)
             try:
@@ -139,7 +140,8 @@ def errors(folder: Path) -> Iterator[None]:
 def not_written(folder: Path, reason: str, *, fix: str = "free space there") -> ExtractError:
     """The error of an extract that could not be written, and how to correct it."""
     return ExtractError(
-        f"{folder}: the extract could not be written: {reason}; {fix}, or move it with --home (USAGE_EXPLORE_HOME)."
+        f"{path_text(folder)}: the extract could not be written: {reason}; {fix}, or move it with --home"
+        " (USAGE_EXPLORE_HOME)."
         " What was there before is unharmed."
     )
 

@@ -26,7 +26,8 @@ from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
 from usage_explore.query.queries import COST_METRICS, SUMS, LeaderboardQuery
 from usage_explore.results.currencies import Currencies, check_currencies
-from usage_explore.results.types import Leaderboard, SeriesKind, Served, leader
+from usage_explore.results.leaders import Leaderboard, leader
+from usage_explore.results.types import SeriesKind, Served
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import KEYS

@@ -22,7 +22,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.extract import changes, segments, watermark
+from usage_explore.extract import changes, key_columns, segments, watermark
 from usage_explore.extract import folder as folders
 from usage_explore.extract import manifest as files
 from usage_explore.extract.build import (
@@ -32,9 +32,9 @@ from usage_explore.extract.build import (
     within,
 )
 from usage_explore.extract.changes import Change
-from usage_explore.extract.connection import ExtractError, Resources
+from usage_explore.extract.connection import ExtractError, Resources, Unfit
 from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant
-from usage_explore.extract.segments import Totals, Unfit
+from usage_explore.extract.segments import Totals
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where the reading began, how far it is now, and how far it shall go: times of ingestion."""
@@ -310,8 +310,8 @@ class _Writer:
 
     def choose_keys(self, newest: Segment) -> None:
         """Where the columns are used up and further keys are frequent, choose anew by the rows of a segment."""
-        if len(self.keys) >= segments.MAX_COLUMNS_OF_KEYS:
-            self.keys = segments.most_frequent_keys(self.engine, self.folder, newest)
+        if len(self.keys) >= key_columns.MAX_COLUMNS_OF_KEYS:
+            self.keys = key_columns.most_frequent_keys(self.engine, self.folder, newest)
 
     def correct(self, held: Manifest, announced: Sequence[Change]) -> Manifest:
         """Read again what changed behind the watermark.

@@ -6,23 +6,23 @@ decimal column is as wide as its values need, and what no width holds raises `Un
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
-from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
+from usage_explore.extract.connection import ExtractError, Resources, Unfit, connect, fetched, parquet, quoted
 from usage_explore.extract.folder import described, errors, not_written, temporary
-from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, TEXTS, Layout, Segment, Summary, json_pointer
+from usage_explore.extract.key_columns import chosen_columns, keys_of, with_columns
+from usage_explore.extract.manifest import DAY, HOUR, IDS, SLOT, TEXTS, Layout, Segment, Summary
+from usage_explore.formatting import path_text
 
 MAX_SEGMENT_ROWS = 1_000_000
 """Rows that segments may have after they are merged."""
@@ -48,17 +48,6 @@ MAX_KEPT_SHARE = 0.5
 SUMMARY_ROW_GROUP = 10_240
 """Rows of a summary that are read or skipped together."""
 
-MAX_COLUMNS_OF_KEYS = 32
-"""Dimension keys that have a column of their own, at most."""
-
-MIN_KEY_SHARE = 0.01
-"""Share of a segment's rows that have a key, from which it has a column of its own."""
-
-MIN_KEY_ROWS = 100
-"""Rows that have it as well, at least: a few odd events among few do not make a column that all later segments have."""
-
-MAX_KEYS = 10_000
-"""Dimension keys that an extract may have."""
 
 MAX_MEMORY = 400_000_000
 """Bytes of memory that a writer takes, however much it may: sorting a segment needs no more, or spills."""
@@ -89,10 +78,6 @@ _SIGNS_OF_A_FULL_DISK = ("No space left on device", "Disk quota exceeded", "'max
 
 _NESTED_MESSAGE = re.compile(r'"exception_message":"((?:[^"\\]|\\.)*)"')
 """The message in the JSON that DuckDB's errors of writing in the background hold."""
-
-
-class Unfit(Exception):
-    """The events hold something that no column of the extract can: why, and what to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +128,13 @@ def write(
     keys that are frequent in these rows get a column, too. `known` are other segments, newest first: their layouts and
     summaries are used where they fit. Raises `Unfit`.
     """
-    rows, first, last, first_ingested, last_ingested = _fetch(
+    rows, first, last, first_ingested, last_ingested = fetched(
         connection, f"SELECT count(*), min(ts), max(ts), min(ing), max(ing) FROM {relation}"
     )
     if not rows:
         return None
-    columns = _columns(connection, relation, [*keys, *wanted[len(keys) :]], rows)
-    relation, keys = _with_columns(relation, keys, columns), columns
+    columns = chosen_columns(connection, relation, [*keys, *wanted[len(keys) :]], rows)
+    relation, keys = with_columns(relation, keys, columns), columns
     quantity = _widths(connection, relation, "quantity", [other.layout.quantity for other in known])
     cost = _widths(connection, relation, "external_cost_amount", [other.layout.cost for other in known])
     ids = ", ".join(f"{name}::UUID AS {name}" for name in IDS)
@@ -182,7 +167,7 @@ def write(
             last=last,
             first_ingested=first_ingested,
             last_ingested=last_ingested,
-            keys=_keys_of(connection, parquet(folder, [path.name]), keys),
+            keys=keys_of(connection, parquet(folder, [path.name]), keys),
         )
     except BaseException:
         for written in folder.glob(f"{name}*.parquet"):
@@ -232,7 +217,7 @@ def merged(
     """
     dimensions = max((segment.layout.dimensions for segment in chosen), key=len)
     relations = [
-        _with_columns(files, layout.dimensions, dimensions) for layout, files in _by_layout(folder, chosen).items()
+        with_columns(files, layout.dimensions, dimensions) for layout, files in _by_layout(folder, chosen).items()
     ]
     exact = "SELECT * REPLACE (quantity::VARCHAR AS quantity, external_cost_amount::VARCHAR AS external_cost_amount)"
     parts = " UNION ALL BY NAME ".join(f"{exact} FROM {relation}" for relation in relations)
@@ -240,7 +225,9 @@ def merged(
     one = write(connection, folder, relation, dimensions, [*chosen, *known])
     after = totals(connection, folder, [one] if one else [], "0")
     if after != totals(connection, folder, chosen, "0"):
-        raise ExtractError(f"{folder}: merging changed the sums of {len(chosen)} segments; they stay as they are")
+        raise ExtractError(
+            f"{path_text(folder)}: merging changed the sums of {len(chosen)} segments; they stay as they are"
+        )
     return one
 
 
@@ -249,53 +236,11 @@ def without(
 ) -> Segment | None:
     """The segment without the rows that pass an SQL condition: the same one if there are none, None if none is left."""
     relation = parquet(folder, [segment.rows.name])
-    (removed,) = _fetch(connection, f"SELECT count(*) FROM {relation} WHERE {condition}")
+    (removed,) = fetched(connection, f"SELECT count(*) FROM {relation} WHERE {condition}")
     if not removed:
         return segment
     rest = f"(SELECT * FROM {relation} WHERE NOT ({condition}))"
     return write(connection, folder, rest, segment.layout.dimensions, known)
-
-
-def most_frequent_keys(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment) -> list[str]:
-    """The keys of a segment that shall have a column: those that have one, unless there are too many frequent ones."""
-    relation, columns = parquet(folder, [segment.rows.name]), list(segment.layout.dimensions)
-    rare = _frequent_keys(connection, relation, segment.rows.rows)
-    if len(columns) + len(rare) <= MAX_COLUMNS_OF_KEYS:
-        return columns
-    counts = _fetch(
-        connection, f"SELECT {', '.join(f'count(d{number})' for number in range(len(columns)))} FROM {relation}"
-    )
-    events = dict(zip(columns, counts, strict=True)) | rare
-    return sorted(events, key=lambda key: (-events[key], key))[:MAX_COLUMNS_OF_KEYS]
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, relation: str, keys: list[str], rows: int) -> list[str]:
-    """The keys, and those without a column that are frequent in the rows, as many as may have one."""
-    rare = _frequent_keys(connection, relation, rows)
-    return [*keys, *(key for key in rare if key not in keys)][: max(MAX_COLUMNS_OF_KEYS, len(keys))]
-
-
-def _frequent_keys(connection: duckdb.DuckDBPyConnection, relation: str, rows: int) -> dict[str, int]:
-    """The keys without a column that are frequent in the rows, with the number of those, the most frequent first."""
-    least = max(MIN_KEY_ROWS, MIN_KEY_SHARE * rows)
-    found = connection.execute(
-        f"SELECT key, count(*) FROM (SELECT unnest(json_keys(rare)) AS key FROM {relation} WHERE rare IS NOT NULL)"
-        f" WHERE key <> '' GROUP BY key HAVING count(*) >= {least} ORDER BY 2 DESC, 1 LIMIT {MAX_COLUMNS_OF_KEYS}"
-    )
-    return dict(found.fetchall())
-
-
-def _with_columns(relation: str, keys: Sequence[str], columns: Sequence[str]) -> str:
-    """The relation, which has the first columns of keys, with all of them: texts leave the JSON of rare ones."""
-    added = columns[len(keys) :]
-    if not added:
-        return relation
-    texts = "".join(
-        f", rare ->> {quoted(json_pointer(key))} AS d{number}" for number, key in enumerate(added, len(keys))
-    )
-    nothing = quoted(json.dumps(dict.fromkeys(added), ensure_ascii=False))
-    rest = f"nullif(json_merge_patch(rare, {nothing})::VARCHAR, '{{}}')"  # a null of the patch removes a key
-    return f"(SELECT * REPLACE (CASE WHEN rare IS NOT NULL THEN {rest} END AS rare){texts} FROM {relation})"
 
 
 def totals(
@@ -341,12 +286,6 @@ def _by_layout(folder: Path, segments: Sequence[Segment]) -> dict[Layout, str]:
     for segment in segments:
         names.setdefault(segment.layout, []).append(segment.rows.name)
     return {layout: parquet(folder, group) for layout, group in names.items()}
-
-
-def parquet(folder: Path, names: Collection[str]) -> str:
-    """The SQL of reading files of the folder, of the same layout."""
-    paths = ", ".join(quoted(str(folder / name)) for name in names)
-    return f"read_parquet([{paths}])"
 
 
 def _totals(
@@ -404,9 +343,9 @@ def _copy(
         raise Unfit(f"a value does not fit: {' '.join(str(error).split())}; correct it in the events") from None
     if os.name == "posix":
         path.chmod(0o600)
-    (written,) = _fetch(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({quoted(str(path))})")
+    (written,) = fetched(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({quoted(str(path))})")
     if rows is not None and written != rows:
-        raise ExtractError(f"{path}: {written:,} rows were written in place of {rows:,}; run it again")
+        raise ExtractError(f"{path_text(path)}: {written:,} rows were written in place of {rows:,}; run it again")
     return int(written)
 
 
@@ -414,15 +353,15 @@ def _widths(
     connection: duckdb.DuckDBPyConnection, relation: str, column: str, known: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
     """The precision and scale of a decimal column, that of another segment where it fits. Raises `Unfit`."""
-    kind = _fetch(connection, f"SELECT any_value(typeof({column})) FROM {relation}")[0] or "VARCHAR"
+    kind = fetched(connection, f"SELECT any_value(typeof({column})) FROM {relation}")[0] or "VARCHAR"
     if kind.startswith("DECIMAL"):
         scale = int(kind.removeprefix("DECIMAL(").rstrip(")").split(",")[1])
-        (whole,) = _fetch(
+        (whole,) = fetched(
             connection,
             f"SELECT coalesce(length(ltrim(split_part(max(abs({column}))::VARCHAR, '.', 1), '0')), 0) FROM {relation}",
         )
     else:
-        plain, whole, scale = _fetch(
+        plain, whole, scale = fetched(
             connection,
             f"SELECT coalesce(bool_and(regexp_full_match({column}, '-?[0-9]+([.][0-9]+)?')), true),"
             f" coalesce(max(length(ltrim(split_part(ltrim({column}, '-'), '.', 1), '0'))), 0),"
@@ -448,7 +387,7 @@ def _widths(
 def _share(connection: duckdb.DuckDBPyConnection, relation: str, unit: int, columns: Sequence[str], rows: int) -> float:
     """The combinations of times and columns per row."""
     listed = ", ".join(columns)
-    (lines,) = _fetch(
+    (lines,) = fetched(
         connection, f"SELECT count(*) FROM (SELECT DISTINCT slot // {unit // SLOT}, {listed} FROM {relation})"
     )
     return float(lines / rows)
@@ -462,7 +401,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, relation: str, dimensions: in
     dimensions of most values that fit. Columns come in the order of their number of values, dimensions first.
     """
     candidates = [*_SUMMARIZED, *(f"d{number}" for number in range(dimensions))]
-    found = _fetch(
+    found = fetched(
         connection, f"SELECT {', '.join(f'approx_count_distinct({name})' for name in candidates)} FROM {relation}"
     )
     values = dict(zip(candidates, found, strict=True))
@@ -492,40 +431,3 @@ def _choose(connection: duckdb.DuckDBPyConnection, relation: str, dimensions: in
         names, limit = (split[::-1], MAX_CUSTOMERS_SHARE) if name == "customer_id" else ([], MAX_COLUMN_SHARE)
         shapes.append((DAY, grown(DAY, (name, "metric_key"), [other for other in names if other != name], limit)))
     return [(unit, columns) for unit, columns in shapes if columns]
-
-
-def _keys_of(connection: duckdb.DuckDBPyConnection, relation: str, keys: Sequence[str]) -> tuple[str, ...]:
-    """All dimension keys that the rows have, also with null alone. Raises `Unfit` for too many."""
-    found = {
-        key
-        for (key,) in connection.execute(
-            f"SELECT DISTINCT unnest(json_keys(rare)) FROM {relation} WHERE rare IS NOT NULL LIMIT {MAX_KEYS + 1}"
-        ).fetchall()
-    }
-    if len(found) > MAX_KEYS:
-        raise Unfit(
-            f"dimensions have more than {MAX_KEYS:,} different keys; put what varies from event to event into a value"
-        )
-    there = _fetch(
-        connection,
-        f"SELECT {', '.join(['count(*)', *(f'count(d{number})' for number in range(len(keys)))])} FROM {relation}",
-    )[1:]
-    for key, number in zip(keys, there, strict=True):
-        if number or _has_null(connection, relation, key):
-            found.add(key)
-    return tuple(sorted(found))
-
-
-def _has_null(connection: duckdb.DuckDBPyConnection, relation: str, key: str) -> bool:
-    """Whether a row has the key, whose value is null in all of them."""
-    name = json.dumps(key, ensure_ascii=False)
-    texts = connection.execute(
-        f"SELECT DISTINCT dimensions FROM {relation} WHERE contains(dimensions, ?) LIMIT 10000", [name]
-    ).fetchall()
-    documents = (json.loads(text) for (text,) in texts)
-    return any(isinstance(document, dict) and key in document for document in documents)
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
-    (row,) = connection.execute(statement).fetchall()  # to the end: an open result blocks the connection
-    return tuple(row)

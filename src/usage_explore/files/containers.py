@@ -19,6 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from usage_explore.errors import LoadError
 from usage_explore.files.values import quoted
+from usage_explore.formatting import path_text
 
 MAX_EXPANSION, MAX_BYTES_OF_SMALL_FILES = 1_000, 256 * 1024 * 1024
 """Decompressed or decoded bytes of a file: at most 1,000 times its size, and 256 MiB for small ones."""
@@ -80,13 +81,13 @@ class Content:
         self.containers: tuple[str, ...] = ()
         self._member: zipfile.ZipInfo | None = None
         if not self.length:
-            raise LoadError(f"{path}: is empty")
+            raise LoadError(f"{path_text(path)}: is empty")
         if self.start.startswith((_ZIP, _EMPTY_ZIP)) and not self._is_spreadsheet():
             self._member = self._only_member()
             self._inside("ZIP")
         while self.start.startswith(_GZIP):
             if len(self.containers) == MAX_CONTAINERS:
-                raise LoadError(f"{path}: is compressed more than twice; decompress it")
+                raise LoadError(f"{path_text(path)}: is compressed more than twice; decompress it")
             self._inside("gzip")
 
     def _inside(self, container: str) -> None:
@@ -135,7 +136,7 @@ class Content:
             try:
                 return spooled(stream, stack, self.path)
             except READ_ERRORS as error:
-                raise LoadError(f"{self.path}: cannot be decompressed: {error}") from error
+                raise LoadError(f"{path_text(self.path)}: cannot be decompressed: {error}") from error
 
     def _is_spreadsheet(self) -> bool:
         """Whether this is an Excel workbook. Raises `LoadError` for spreadsheets in other formats."""
@@ -151,16 +152,18 @@ class Content:
             names = ", ".join(quoted(member.filename) for member in members[:_LISTED_MEMBERS])
             more = f" and {len(members) - _LISTED_MEMBERS:,} more" if len(members) > _LISTED_MEMBERS else ""
             raise LoadError(
-                f"{self.path}: has {len(members):,} files in it ({names}{more}); unpack it, and name them one by one"
+                f"{path_text(self.path)}: has {len(members):,} files in it ({names}{more}); unpack it, and name"
+                " them one by one"
                 if members
-                else f"{self.path}: is a ZIP file without a file in it"
+                else f"{path_text(self.path)}: is a ZIP file without a file in it"
             )
         (member,) = members
         if member.flag_bits & 1:
-            raise LoadError(f"{self.path}: is protected with a password; unpack it first")
+            raise LoadError(f"{path_text(self.path)}: is protected with a password; unpack it first")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise LoadError(
-                f"{self.path}: {quoted(member.filename)} is compressed by method {member.compress_type}, which cannot"
+                f"{path_text(self.path)}: {quoted(member.filename)} is compressed by method"
+                f" {member.compress_type}, which cannot"
                 " be read; unpack it first"
             )
         return member
@@ -170,7 +173,7 @@ class Content:
             archive = stack.enter_context(zipfile.ZipFile(raw))
             return archive.open(cast("zipfile.ZipInfo", self._member))
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise LoadError(f"{self.path}: is a damaged ZIP file: {error}") from error
+            raise LoadError(f"{path_text(self.path)}: is a damaged ZIP file: {error}") from error
 
 
 class _Bounded(io.RawIOBase):
@@ -188,7 +191,8 @@ class _Bounded(io.RawIOBase):
         self._read += len(part)
         if self._read > self._max_bytes:
             raise LoadError(
-                f"{self._path}: has more than {self._max_bytes:,} bytes once decompressed, too many for the size of"
+                f"{path_text(self._path)}: has more than {self._max_bytes:,} bytes once decompressed, too many"
+                " for the size of"
                 " the file; is this an export? Decompress it first"
             )
         target[: len(part)] = part
@@ -200,20 +204,20 @@ def directory(raw: IO[bytes], path: Path) -> list[zipfile.ZipInfo]:
     try:
         end = zipfile._EndRecData(raw)  # type: ignore[attr-defined]  # before the whole directory is read
         if end and end[5] > MAX_ZIP_DIRECTORY_BYTES:
-            raise LoadError(f"{path}: has too many files in it; unpack it, and name them one by one")
+            raise LoadError(f"{path_text(path)}: has too many files in it; unpack it, and name them one by one")
         with zipfile.ZipFile(raw) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise LoadError(f"{path}: is a damaged ZIP file: {error}; was it copied completely?") from error
+        raise LoadError(f"{path_text(path)}: is a damaged ZIP file: {error}; was it copied completely?") from error
 
 
 def is_workbook(members: list[zipfile.ZipInfo], path: Path) -> bool:
     """Whether a ZIP file is an Excel workbook. Raises `LoadError` for spreadsheets in other formats."""
     names = {member.filename for member in members}
     if "xl/workbook.bin" in names:
-        raise LoadError(f"{path}: is a binary Excel workbook (.xlsb); save it as .xlsx or CSV")
+        raise LoadError(f"{path_text(path)}: is a binary Excel workbook (.xlsb); save it as .xlsx or CSV")
     if "content.xml" in names and "mimetype" in names:
-        raise LoadError(f"{path}: is an OpenDocument file; save it as .xlsx or CSV")
+        raise LoadError(f"{path_text(path)}: is an OpenDocument file; save it as .xlsx or CSV")
     return "[Content_Types].xml" in names and any(name.startswith("xl/") for name in names)
 
 
@@ -233,8 +237,8 @@ def spooled(stream: IO[bytes], stack: ExitStack, path: Path) -> Path:
         free = shutil.disk_usage(name.parent).free
         if free < MIN_FREE_BYTES + len(part):
             raise LoadError(
-                f"{path}: there is too little space for a temporary copy in {name.parent} ({free:,} bytes free);"
-                " make room there, or set TMPDIR to another directory"
+                f"{path_text(path)}: there is too little space for a temporary copy in {path_text(name.parent)}"
+                f" ({free:,} bytes free); make room there, or set TMPDIR to another directory"
             )
         file.write(part)
     file.flush()

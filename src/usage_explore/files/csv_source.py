@@ -15,6 +15,7 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.containers import START_BYTES, Content
 from usage_explore.files.sources import MAX_COLUMNS, MAX_LOOKED_AT_ROWS, MAX_ROW_BYTES, Record, rows_before_header
 from usage_explore.files.text_sources import BLOCK_BYTES, TextSource
+from usage_explore.formatting import path_text
 
 _QUOTED_EMPTY_MARK = "\ufdd0\ufdd1\ufdd0"
 """Noncharacters that stand for a quoted empty field: Python's csv reader returns "" for it and for an absent value."""
@@ -77,11 +78,13 @@ class CsvSource(TextSource):
         try:
             names = next(self._reader, [])
         except csv.Error as error:
-            raise LoadError(f"{self.path}, line {self.line_number:,}: is not a CSV header: {error}") from error
+            raise LoadError(
+                f"{path_text(self.path)}, line {self.line_number:,}: is not a CSV header: {error}"
+            ) from error
         if self._row_errors:
             line, reason = self._row_errors[0]
-            raise LoadError(f"{self.path}, line {line:,}: {reason}")
-        where = f"{self.path}, line {self._header_line:,}"
+            raise LoadError(f"{path_text(self.path)}, line {line:,}: {reason}")
+        where = f"{path_text(self.path)}, line {self._header_line:,}"
         if not any(names):
             raise LoadError(f"{where}: there is no header line with the column names")
         names = ["" if name == _QUOTED_EMPTY_MARK else name for name in names]
@@ -124,7 +127,8 @@ class CsvSource(TextSource):
             raise self._too_long()
         if line.count(self._delimiter) >= MAX_COLUMNS and self._has_too_many_fields(line):
             raise LoadError(
-                f"{self.path}, line {self.line_number:,}: has more than {MAX_COLUMNS:,} columns, the most that"
+                f"{path_text(self.path)}, line {self.line_number:,}: has more than {MAX_COLUMNS:,} columns, the"
+                " most that"
                 " can be read"
             )
         if error:
@@ -142,7 +146,8 @@ class CsvSource(TextSource):
 
     def _too_long(self) -> LoadError:
         return LoadError(
-            f"{self.path}, line {self.line_number:,}: the row is longer than 16 MiB; is a quote never closed?"
+            f"{path_text(self.path)}, line {self.line_number:,}: the row is longer than 16 MiB; is a quote"
+            " never closed?"
         )
 
     def _has_too_many_fields(self, line: str) -> bool:

@@ -17,6 +17,7 @@ from usage_explore.files.exact_json import decode_at
 from usage_explore.files.json_source import JsonSource
 from usage_explore.files.sources import MAX_ROW_BYTES, Source
 from usage_explore.files.text_sources import JsonLinesSource, as_utf_8, detect, is_binary, not_utf_8
+from usage_explore.formatting import path_text
 
 KINDS = {
     # format -> its name in messages
@@ -159,7 +160,9 @@ def _check_options(path: Path, kind: str, **options: str | int | None) -> None:
     for option, value in options.items():
         if value is not None and kind not in formats[option]:
             others = " or ".join(KINDS[format] for format in formats[option])
-            raise ConfigurationError(f"{option}: {path} is {KINDS[kind]}; --{option} is for {others}: leave it out")
+            raise ConfigurationError(
+                f"{option}: {path_text(path)} is {KINDS[kind]}; --{option} is for {others}: leave it out"
+            )
 
 
 def _checked_kind(content: Content, kind: str | None, encoding: str | None) -> str:
@@ -168,9 +171,11 @@ def _checked_kind(content: Content, kind: str | None, encoding: str | None) -> s
     if kind is None:
         return binary or _text_kind(content, encoding)
     if binary and binary != kind:
-        raise LoadError(f"{content.path}: is {KINDS[binary]}, not {kind}; name it .{binary}, without --format")
+        raise LoadError(
+            f"{path_text(content.path)}: is {KINDS[binary]}, not {kind}; name it .{binary}, without --format"
+        )
     if kind == "xlsx" and not binary:
-        raise LoadError(f"{content.path}: is not an Excel workbook (.xlsx); leave out --format")
+        raise LoadError(f"{path_text(content.path)}: is not an Excel workbook (.xlsx); leave out --format")
     if kind in ("csv", "jsonl", "json"):
         _check_text(content, _start_text(content, encoding))
     return kind
@@ -192,10 +197,12 @@ def _binary_kind(content: Content, kind: str | None) -> str | None:
                 members = directory(raw, path)
             if is_workbook(members, path):
                 return "xlsx"
-        raise LoadError(f"{path}: has a ZIP file inside {' inside '.join(reversed(content.containers))}; unpack it")
+        raise LoadError(
+            f"{path_text(path)}: has a ZIP file inside {' inside '.join(reversed(content.containers))}; unpack it"
+        )
     for signature, name, fix in _SIGNATURES:
         if start.startswith(signature) and (signature not in _TEXT_ONLY_SIGNATURES or b"\0" in start):
-            raise LoadError(f"{path}: is {name}{f', not {kind}' if kind else ''}; {fix}")
+            raise LoadError(f"{path_text(path)}: is {name}{f', not {kind}' if kind else ''}; {fix}")
     return None
 
 
@@ -214,15 +221,17 @@ def _check_text(content: Content, text: str) -> None:
     """Raise `LoadError` for binary data and web pages."""
     if is_binary(text):
         raise LoadError(
-            f"{content.path}: has binary data in it, and is in no format that can be read: {', '.join(KINDS)}"
+            f"{path_text(content.path)}: has binary data in it, and is in no format that can be read:"
+            f" {', '.join(KINDS)}"
         )
     if _WEB_PAGE.match(text):
         raise LoadError(
-            f"{content.path}: is a web page (HTML), perhaps the sign-in page of the site it comes from; download the"
+            f"{path_text(content.path)}: is a web page (HTML), perhaps the sign-in page of the site it comes"
+            " from; download the"
             " file again"
         )
     if _XML.match(text):
-        raise LoadError(f"{content.path}: is an XML file; export the data as CSV or JSON")
+        raise LoadError(f"{path_text(content.path)}: is an XML file; export the data as CSV or JSON")
 
 
 def _text_kind(content: Content, encoding: str | None) -> str:
@@ -290,13 +299,14 @@ class StandardInput:
         stream = stream or (sys.stdin.buffer if sys.stdin else None)
         if stream is None or stream.isatty():
             raise LoadError(
-                f"{self.path}: is a terminal; pipe a file into it, like: cat usage.csv | usage-explore load -"
+                f"{path_text(self.path)}: is a terminal; pipe a file into it, like: cat usage.csv |"
+                " usage-explore load -"
             )
         with self._resources:
             try:
                 self.file = spooled(stream, self._resources, self.path)
             except OSError as error:
-                raise LoadError(f"{self.path}: cannot be copied: {error.strerror or error}") from error
+                raise LoadError(f"{path_text(self.path)}: cannot be copied: {error.strerror or error}") from error
             self._resources = self._resources.pop_all()
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from usage_explore.files import parquet_decoder
 from usage_explore.files.containers import max_decoded_bytes, start_decoder
 from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths
 from usage_explore.files.values import EARLIEST, LATEST, MAX_KEY_BYTES, Unreadable
+from usage_explore.formatting import path_text
 
 MAX_BATCH_BYTES = MAX_ROW_BYTES
 """Bytes of decoded rows that are in memory at a time, fewer rows where they are large. One row may have as many, like a
@@ -96,7 +97,7 @@ class ParquetSource(Source):
             leaves = [schema.column(index) for index in range(min(len(schema.names), MAX_COLUMNS + 1))]
             self.names = tuple(self._file.schema_arrow.names)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise LoadError(f"{path}: is not a Parquet file: {error}") from error
+            raise LoadError(f"{path_text(path)}: is not a Parquet file: {error}") from error
         self._leaves = leaves
         self._check_widths()
         self.length = self._file.metadata.num_rows
@@ -107,7 +108,7 @@ class ParquetSource(Source):
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             self.close()
-            raise LoadError(f"{path}: has {', '.join(map(repr, repeated))} more than once")
+            raise LoadError(f"{path_text(path)}: has {', '.join(map(repr, repeated))} more than once")
 
     def only(self, columns: Iterable[str]) -> None:
         """Read no other columns."""
@@ -118,12 +119,12 @@ class ParquetSource(Source):
     def _check_widths(self) -> None:
         if len(self._leaves) > MAX_COLUMNS:
             self.close()
-            raise LoadError(f"{self.path}: has more than {MAX_COLUMNS:,} columns")
+            raise LoadError(f"{path_text(self.path)}: has more than {MAX_COLUMNS:,} columns")
         for leaf in self._leaves:
             if leaf.length and leaf.length > MAX_FIXED_BYTES:
                 self.close()
                 raise LoadError(
-                    f"{self.path}: column {leaf.path!r} has values of {leaf.length:,} bytes; at most"
+                    f"{path_text(self.path)}: column {leaf.path!r} has values of {leaf.length:,} bytes; at most"
                     f" {MAX_FIXED_BYTES:,} can be read"
                 )
 
@@ -139,12 +140,14 @@ class ParquetSource(Source):
                 size += chunk.total_uncompressed_size
                 if self._leaves[index].max_repetition_level and chunk.num_values > MAX_NESTED_VALUES:
                     raise LoadError(
-                        f"{self.path}: column {self._leaves[index].path!r} has {chunk.num_values:,} values in a row"
+                        f"{path_text(self.path)}: column {self._leaves[index].path!r} has {chunk.num_values:,}"
+                        " values in a row"
                         f" group; at most {MAX_NESTED_VALUES:,} can be read: write smaller row groups"
                     )
             if size > MAX_ROW_GROUP_BYTES:
                 raise LoadError(
-                    f"{self.path}: a row group has {size:,} bytes once uncompressed; at most {MAX_ROW_GROUP_BYTES:,}"
+                    f"{path_text(self.path)}: a row group has {size:,} bytes once uncompressed; at most"
+                    f" {MAX_ROW_GROUP_BYTES:,}"
                     " can be read: write smaller row groups"
                 )
 
@@ -177,10 +180,10 @@ class ParquetSource(Source):
             if wanted == "time" and assume_utc and pa.types.is_date(kind):
                 continue
             if not fits(kind):
-                raise LoadError(f"{self.path}: column {name!r} is {kind}, which does not fit; {hint}")
+                raise LoadError(f"{path_text(self.path)}: column {name!r} is {kind}, which does not fit; {hint}")
             if wanted == "time" and pa.types.is_timestamp(kind) and kind.tz is None and not assume_utc:
                 raise LoadError(
-                    f"{self.path}: column {name!r} has no time zone, so its instants are unknown; "
+                    f"{path_text(self.path)}: column {name!r} has no time zone, so its instants are unknown; "
                     f"set one (pandas: frame[{name!r}].dt.tz_localize('UTC'))"
                 )
 
@@ -196,10 +199,10 @@ class ParquetSource(Source):
                 for values in zip(*columns, strict=True):
                     self._row += 1
                     if self._row > self.length:
-                        raise LoadError(f"{self.path}: has more rows than the {self.length:,} that it names")
+                        raise LoadError(f"{path_text(self.path)}: has more rows than the {self.length:,} that it names")
                     yield self._row, dict(zip(names, values, strict=True)), None
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise LoadError(f"{self.path}: cannot be read{self._after()}: {error}") from error
+            raise LoadError(f"{path_text(self.path)}: cannot be read{self._after()}: {error}") from error
 
     def _after(self) -> str:
         return f" after row {self._row:,}" if self._row else ""
@@ -222,10 +225,10 @@ class ParquetSource(Source):
             finally:
                 process.kill()
         if status == parquet_decoder.REFUSED:
-            raise LoadError(f"{self.path}{reason}")
+            raise LoadError(f"{path_text(self.path)}{reason}")
         if status in (parquet_decoder.OUT_OF_MEMORY, -signal.SIGABRT):
             raise LoadError(
-                f"{self.path}: cannot be decoded with {MAX_DECODER_BYTES:,} bytes of memory{self._after()};"
+                f"{path_text(self.path)}: cannot be decoded with {MAX_DECODER_BYTES:,} bytes of memory{self._after()};"
                 " write smaller row groups and shorter values"
             )
         if status:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record
+from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
         else:
             yield _table(source)
     except LoadError as error:
-        message = str(error)
-        if isinstance(source, Path | str):  # a file's name may be anything
-            message = message.replace(str(source), validators.named(str(source)))
-        raise QueryError([Fault(parameter, message)]) from None
+        raise QueryError([Fault(parameter, str(error))]) from None
 
 
 @contextmanager
@@ -70,10 +68,10 @@ def _file(path: Path) -> Iterator[Records]:
     kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet")}
     kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
     if kind is None:
-        raise LoadError(f"{path}: is not named as a file that can be read; save it as {', '.join(kinds)}")
+        raise LoadError(f"{path_text(path)}: is not named as a file that can be read; save it as {', '.join(kinds)}")
     with open_source(path, kind) as file:
         if kind == "parquet" and file.length > _MAX_ROWS:
-            raise LoadError(f"{path}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
+            raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
         yield Records(file.unit, file.names or (), file.floats, file, file.only)
 
 

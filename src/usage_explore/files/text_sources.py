@@ -23,6 +23,7 @@ from usage_explore.files.sources import (
     too_many_keys,
 )
 from usage_explore.files.values import InvalidValue
+from usage_explore.formatting import path_text
 
 BLOCK_BYTES = 256 * 1024
 """Bytes of a CSV file that are read at once."""
@@ -78,13 +79,15 @@ class TextSource(Source):
             return read()
         except READ_ERRORS as error:
             after = f" after line {self.line_number:,}" if self.line_number else ""
-            raise LoadError(f"{self.path}: cannot be read{after}: {error}") from error
+            raise LoadError(f"{path_text(self.path)}: cannot be read{after}: {error}") from error
 
     def _decoded(self, line: bytes) -> tuple[str, str | None]:
         """The text of the next line and None, or the reason why it is not text."""
         self.line_number += 1
         if len(line) >= MAX_ROW_BYTES:
-            raise LoadError(f"{self.path}, line {self.line_number:,}: is longer than 16 MiB; is this a text file?")
+            raise LoadError(
+                f"{path_text(self.path)}, line {self.line_number:,}: is longer than 16 MiB; is this a text file?"
+            )
         if self.line_number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         try:

@@ -29,6 +29,7 @@ from usage_explore.files.sources import (
     rows_before_header,
 )
 from usage_explore.files.values import Unreadable, quoted
+from usage_explore.formatting import path_text
 
 MAX_UNCOMPRESSED_BYTES = 2 * 1024 * 1024 * 1024
 """Bytes of the workbook's members once uncompressed, by its directory, beyond which nothing is read."""
@@ -87,7 +88,7 @@ class XlsxSource(Source):
             stack.callback(self._stop)
             head = self._next_line()
             if head is None:
-                raise LoadError(f"{path}: cannot be read as a workbook")
+                raise LoadError(f"{path_text(path)}: cannot be read as a workbook")
             self.sheet: str = head["sheet"]
             self.length = int(head["rows"] or 0)
             self.names = self._header()
@@ -107,10 +108,11 @@ class XlsxSource(Source):
         with self._file.open("rb") as raw:
             members = directory(raw, self.path)
         if not is_workbook(members, self.path):
-            raise LoadError(f"{self.path}: is not an Excel workbook (.xlsx)")
+            raise LoadError(f"{path_text(self.path)}: is not an Excel workbook (.xlsx)")
         if (size := sum(member.file_size for member in members)) > MAX_UNCOMPRESSED_BYTES:
             raise LoadError(
-                f"{self.path}: has {size:,} bytes once uncompressed; at most {MAX_UNCOMPRESSED_BYTES:,} can be read:"
+                f"{path_text(self.path)}: has {size:,} bytes once uncompressed; at most"
+                f" {MAX_UNCOMPRESSED_BYTES:,} can be read:"
                 " save the sheet as CSV"
             )
 
@@ -140,14 +142,16 @@ class XlsxSource(Source):
         if not status:
             return None
         if status == xlsx_decoder.REFUSED:
-            raise LoadError(f"{self.path}{reason}")
+            raise LoadError(f"{path_text(self.path)}{reason}")
         if status in (xlsx_decoder.OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV):
             raise LoadError(
-                f"{self.path}: cannot be read with {MAX_DECODER_BYTES:,} bytes of memory; save the sheet as CSV"
+                f"{path_text(self.path)}: cannot be read with {MAX_DECODER_BYTES:,} bytes of memory; save the"
+                " sheet as CSV"
             )
         after = f" after row {self._row:,}" if self._row else " as an Excel workbook (.xlsx)"
         raise LoadError(
-            f"{self.path}: cannot be read{after}: {reason or f'the decoder ended with status {status}'}; save the sheet"
+            f"{path_text(self.path)}: cannot be read{after}:"
+            f" {reason or f'the decoder ended with status {status}'}; save the sheet"
             " again, or as CSV"
         )
 
@@ -155,7 +159,7 @@ class XlsxSource(Source):
         rows = self._rows_ahead
         rows.extend(islice(iter(self._next_line, None), MAX_LOOKED_AT_ROWS))
         if not rows:
-            raise LoadError(f"{self.path}, sheet {quoted(self.sheet)}: has no row with the column names")
+            raise LoadError(f"{path_text(self.path)}, sheet {quoted(self.sheet)}: has no row with the column names")
         titles = rows_before_header([sum(value is not None for value in values) for _, values in rows])
         for _ in range(titles):
             rows.popleft()
@@ -163,7 +167,7 @@ class XlsxSource(Source):
         self._row = int(row[0])
         if titles:
             self.notes = (f"header in row {self._row:,}",)
-        where = f"{self.path}, row {self._row:,}"
+        where = f"{path_text(self.path)}, row {self._row:,}"
         names = [_name(_value(value), f"{where}: the name of column {place}") for place, value in enumerate(row[1], 1)]
         if "" in names:
             raise LoadError(f"{where}: column {names.index('') + 1} has no name; the header has to name all columns")

@@ -1,8 +1,9 @@
 """Bring your own events: files as people export them, into the events table, exactly."""
 
 from usage_explore.load.check import FileCheck, check_file
+from usage_explore.load.prepared import FORMATS, LoadOptions
 from usage_explore.load.report import FileReport, Rejection, app_links, loaded_queries
-from usage_explore.load.run import FORMATS, LoadOptions, load_files
+from usage_explore.load.run import load_files
 from usage_explore.names import LOCAL_ORGANIZATION
 
 FOCUS_ORGANIZATION = LOCAL_ORGANIZATION

@@ -21,15 +21,16 @@ from usage_explore.decimals import exact_sum
 from usage_explore.errors import LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.formatting import counted, in_sentence, listed
+from usage_explore.formatting import counted, in_sentence, listed, path_text
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
+from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import MAX_REJECTED_ROWS, LoadOptions, Prepared, input_file, prepare, read_rows, value_of
+from usage_explore.load.run import MAX_REJECTED_ROWS, read_rows
 from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
@@ -388,7 +389,7 @@ class _Count:
 
 
 def _lines(checked: FileCheck) -> Iterator[str]:
-    yield f"{checked.path}: {checked.format}, {counted(len(checked.names), 'column')}"
+    yield f"{path_text(checked.path)}: {checked.format}, {counted(len(checked.names), 'column')}"
     if checked.preset:
         yield f"preset {checked.preset.name}: {checked.preset.title}"
     yield ""

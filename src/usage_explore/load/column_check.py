@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Record, Source
+from usage_explore.formatting import path_text
 from usage_explore.load.fields import KINDS
 from usage_explore.query import validators
 
@@ -28,19 +29,21 @@ def check_columns(mapper: RowMapper, path: Path, of_encoding: str = "") -> None:
             parts = [part.strip() for part in sources[0].split("+")] if KINDS[column] == "time" else []
             absent = next((part for part in parts if len(parts) > 1 and mapper.resolve(part) not in present), "")
             raise LoadError(
-                f"{path}: has no column {(absent or sources[0])!r}{f' of {sources[0]!r}' if absent else ''} to map to"
+                f"{path_text(path)}: has no column"
+                f" {(absent or sources[0])!r}{f' of {sources[0]!r}' if absent else ''} to map to"
                 f" {column}{like(absent or sources[0], present)}; it has {listed_columns(present)}"
             )
     for source in mapper.mapping.measures:
         if source in mapper.mapping.stated and mapper.resolve(source) is None:
             raise LoadError(
-                f"{path}: has no column {source!r} to measure{like(source, present)}; it has {listed_columns(present)}"
+                f"{path_text(path)}: has no column {source!r} to measure{like(source, present)}; it has"
+                f" {listed_columns(present)}"
             )
     if missing := mapper.missing():
         free = [name for name in present if name not in mapper.taken()]
         options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
         raise LoadError(
-            f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
+            f"{path_text(path)}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
             f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
             f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
             f"{_misused(mapper, missing)}{of_encoding}; --check proposes options"
@@ -53,7 +56,7 @@ def check_readable(records: Iterable[Record], source: Source) -> None:
     if first and all(reason for _, _, reason in first):
         line, _, reason = first[0]
         which = "it is the only record" if len(first) == 1 else f"no record of the first {len(first):,} can be read"
-        raise LoadError(f"{source.path}, {source.unit} {line:,}: {reason}; {which}")
+        raise LoadError(f"{path_text(source.path)}, {source.unit} {line:,}: {reason}; {which}")
 
 
 def _misused(mapper: RowMapper, missing: Sequence[str]) -> str:

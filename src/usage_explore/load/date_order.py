@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from usage_explore import formatting
 from usage_explore.errors import LoadError
 from usage_explore.files.values import Unreadable
+from usage_explore.formatting import path_text
 from usage_explore.load.times import TimeReader, open_date, time_formats
 
 
@@ -55,7 +56,7 @@ class DateOrder:
             return
         left = self._orders - self._excluded.keys()
         if len(left) != 1 or left == {"year"}:
-            raise LoadError(f"{path}: {self._column}: {self._problem(left, *self._first)}")
+            raise LoadError(f"{path_text(path)}: {self._column}: {self._problem(left, *self._first)}")
         self._times.day_first = left == {"day"} if "month" in self._orders else self._times.day_first
         self._times.has_short_years = self._has_short_year
         shown = dict.fromkeys(self._excluded.values())

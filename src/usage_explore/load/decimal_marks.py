@@ -9,6 +9,7 @@ from typing import Any
 
 from usage_explore.errors import LoadError
 from usage_explore.files.values import InvalidValue
+from usage_explore.formatting import path_text
 from usage_explore.load.numbers import bare_number, is_number
 from usage_explore.load.paths import member
 from usage_explore.load.row_mapper import RowMapper
@@ -69,7 +70,8 @@ class DecimalMarks:
         )
         text = bare_number(lines[0][1][0][1])
         raise LoadError(
-            f"{path}: does the point separate thousands? {listed} may be {text.replace('.', '')} or {text}, as {why}"
+            f"{path_text(path)}: does the point separate thousands? {listed} may be {text.replace('.', '')} or"
+            f" {text}, as {why}"
             " and no number of the column shows its decimal mark; name the mark: --decimal , where the point separates"
             " thousands, --decimal . where it is the decimal mark"
         )

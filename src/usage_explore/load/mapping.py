@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import path_text
 from usage_explore.query.validators import did_you_mean
 
 ID_COLUMNS = ("organization_id", "customer_id", "product_id", "subscription_id")
@@ -256,7 +257,7 @@ def preset_named(name: str) -> Preset:
         return parse_preset(path.read_text("utf-8"), path.stem)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"preset: {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"preset: {path_text(path)} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
 
 

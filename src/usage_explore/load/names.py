@@ -17,7 +17,7 @@ from usage_explore.db.names import Entry
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, uuid_text
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, path_text
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.names import KINDS, LOCAL_ORGANIZATION, NO_NAMES, Key, Names
 from usage_explore.query import validators
@@ -45,7 +45,7 @@ class NamesReport:
     def __str__(self) -> str:
         kinds = ", ".join(counted(number, kind) for kind, number in sorted(self.kinds.items()))
         organization = self.names.full("organization", self.organization_id)
-        return f"{self.path}: {kinds}; {self.changed:,} new or changed, of organization {organization}."
+        return f"{path_text(self.path)}: {kinds}; {self.changed:,} new or changed, of organization {organization}."
 
 
 class _Row(NamedTuple):
@@ -114,7 +114,7 @@ def _rows(path: Path, organization: UUID) -> list[_Row]:
             _check_columns(path, source.names)
         for line, record, reason in source:
             if len(rows) == MAX_NAMES:
-                raise LoadError(f"{path}: has more than {MAX_NAMES:,} rows; split it")
+                raise LoadError(f"{path_text(path)}: has more than {MAX_NAMES:,} rows; split it")
             if record is None:
                 faults.append((line, reason or "cannot be read"))
             elif values := _values(record):
@@ -124,7 +124,7 @@ def _rows(path: Path, organization: UUID) -> list[_Row]:
                     faults.append((line, str(error)))
     _raise(path, faults)
     if not rows:
-        raise LoadError(f"{path}: has no rows with names")
+        raise LoadError(f"{path_text(path)}: has no rows with names")
     return rows
 
 
@@ -134,7 +134,8 @@ def _check_columns(path: Path, names: Iterable[str]) -> None:
         if not set(wanted) & set(names) and (wanted[0] != "id" or "kind" not in names):
             near = next(filter(None, (validators.did_you_mean(name, wanted) for name in names)), "")
             raise LoadError(
-                f"{path}: has no column {' or '.join(wanted)}{near}; it has {', '.join(names[:20])}; the columns are"
+                f"{path_text(path)}: has no column {' or '.join(wanted)}{near}; it has {', '.join(names[:20])};"
+                " the columns are"
                 f" {', '.join(_COLUMNS)}"
             )
 
@@ -189,7 +190,9 @@ def _raise(path: Path, faults: list[tuple[int, str]]) -> None:
         lines = list(_lines(faults[:_MAX_FAULTS]))
         more = f"\n… and {len(faults) - _MAX_FAULTS:,} more" if len(faults) > _MAX_FAULTS else ""
         raise LoadError(
-            f"{path}: {counted(len(faults), 'row')} cannot be loaded, so none was:\n" + "\n".join(lines) + more
+            f"{path_text(path)}: {counted(len(faults), 'row')} cannot be loaded, so none was:\n"
+            + "\n".join(lines)
+            + more
         )
 
 

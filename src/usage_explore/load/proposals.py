@@ -24,7 +24,7 @@ from usage_explore.load.mapping import ColumnMapping
 from usage_explore.load.name_words import CUSTOMER_WORDS, METRIC_WORDS, words
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
-from usage_explore.load.run import LoadOptions
+from usage_explore.load.prepared import LoadOptions
 from usage_explore.load.times import TimeReader, has_abbreviation, open_date, reads
 
 MAX_PROPOSED_MEASURES = 12

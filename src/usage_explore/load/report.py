@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
-from usage_explore.formatting import counted, duration, listed, zoned
+from usage_explore.formatting import counted, duration, listed, path_text, zoned
 from usage_explore.names import LOCAL_NAME, NO_NAMES, Names
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import link
@@ -47,7 +47,7 @@ class Rejection:
 
     def __str__(self) -> str:
         column = f", {self.column}" if self.column else ""
-        return f"{self.path}, {self.unit} {self.line:,}{column}: {self.reason}"
+        return f"{path_text(self.path)}, {self.unit} {self.line:,}{column}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +106,7 @@ class FileReport:
 
     def _sentences(self) -> Iterator[str]:
         yield (
-            f"{self.path}: loaded {counted(self.loaded, 'event')} "
+            f"{path_text(self.path)}: loaded {counted(self.loaded, 'event')} "
             f"({self.already_there:,} already there, {self.rejected:,} rejected)"
         )
         if self.first and self.last:
@@ -284,11 +284,11 @@ class Fault:
         line, reason = self.examples[0]
         column = f", {self.column}" if self.column else ""
         if self.rows == 1:
-            return f"{self.path}, {self.unit} {line:,}{column}: {reason}"
+            return f"{path_text(self.path)}, {self.unit} {line:,}{column}: {reason}"
         amount = f"all {self.rows:,}" if self.rows == self.read else f"{self.rows:,} of {self.read:,}"
         values = [(line, value[0]) for line, reason in self.examples[1:] if (value := _VALUE.match(reason))]
         also = f", {', '.join(f'{value} ({self.unit} {line:,})' for line, value in values)}" if values else ""
-        return f"{self.path}{column}, {amount} rows: {reason} ({self.unit} {line:,}){also}"
+        return f"{path_text(self.path)}{column}, {amount} rows: {reason} ({self.unit} {line:,}){also}"
 
 
 class FaultCounter:
@@ -378,6 +378,7 @@ class RejectedRows:
         lines = "\n".join(fault_lines(self.faults, self.rows))
         stopped = " and the rest not read" if self.is_enough else ""
         return LoadError(
-            f"{lines}\n{self._path}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
+            f"{lines}\n{path_text(self._path)}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of"
+            " the file was loaded; "
             "correct them, or load the others with --skip-bad"
         )

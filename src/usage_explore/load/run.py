@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -22,18 +21,13 @@ from usage_explore.db.names import own_names
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
 from usage_explore.files.csv_source import CsvSource
-from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding, open_source
-from usage_explore.files.sources import Record, Source, paths
-from usage_explore.files.text_sources import NOT_UTF_8
+from usage_explore.files.sources import Record, Source
 from usage_explore.files.values import InvalidValue
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
-from usage_explore.load.column_check import check_columns, check_readable
-from usage_explore.load.date_order import DateOrder
-from usage_explore.load.decimal_marks import DecimalMarks
-from usage_explore.load.fields import Field, row_hash
-from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
-from usage_explore.load.paths import exploded, member
+from usage_explore.load.column_check import check_columns
+from usage_explore.load.fields import row_hash
+from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
@@ -41,11 +35,7 @@ from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
 
-FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
-
 _KEY = COLUMNS.index("idempotency_key")
-_SAMPLED_ROWS = 100
-"""Rows of a file without a header whose members are taken for its columns."""
 
 MAX_REJECTED_ROWS = 10_000
 """Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
@@ -55,174 +45,6 @@ _MAX_LISTED_ORGANIZATIONS = 10
 
 _ANALYZE_FROM_ROWS = 1_000
 """Loaded rows from which the table's planner statistics are updated at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadOptions:
-    """How files are read, with the names of the options of `usage-explore load`.
-
-    `format` is "csv", "jsonl", "json", "parquet" or "xlsx", or "focus" for the preset of that name; None goes by the
-    content. `preset` names a preset or a TOML file; "none" uses none; None recognizes the file by its columns.
-    `mapping` names the file's column, or a dotted path into its JSON, for a documented column; `constants` gives the
-    text of a documented column. `measures` names number columns, as "column" or "column=metric_key", each of which
-    becomes an event of its own. `delimiter`, `encoding` and `sheet` say how the file is written, where that is not
-    detected. The other options are those of `ColumnMapping`.
-    """
-
-    format: str | None = None
-    preset: str | None = None
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    constants: Mapping[str, str] = field(default_factory=dict)
-    measures: Sequence[str] = ()
-    keep_zero: bool = False
-    dimensions: bool = True
-    timezone: str | None = None
-    time_format: str | None = None
-    decimal: str | None = None
-    null: Sequence[str] = ()
-    delimiter: str | None = None
-    encoding: str | None = None
-    sheet: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raise `ConfigurationError` for an unknown format and for options that exclude each other."""
-        if self.format is not None and self.format not in FORMATS:
-            raise ConfigurationError(f"format: {self.format!r} is none of {', '.join(FORMATS)}")
-        self.applied_to(ColumnMapping())
-
-    @property
-    def kind(self) -> str | None:
-        """The format of the file itself."""
-        return None if self.format == "focus" else self.format
-
-    def open(self, file: Path | StandardInput) -> Source:
-        """The file as a stream of records."""
-        return open_source(file, self.kind, delimiter=self.delimiter, encoding=self.encoding, sheet=self.sheet)
-
-    def chosen_preset(self, names: Sequence[str]) -> Preset | None:
-        """The preset that is named, or recognized by the file's columns where the mapping does not do without."""
-        if name := self.preset or ("focus" if self.format == "focus" else None):
-            return None if name == "none" else preset_named(name)
-        given = {*self.mapping, *self.constants, *names, *(("quantity", "metric_key") if self.measures else ())}
-        return None if given.issuperset(("customer_id", "metric_key", "quantity", "timestamp")) else recognized(names)
-
-    def applied_to(self, mapping: ColumnMapping) -> ColumnMapping:
-        """The mapping, with these options in place of its own."""
-        measures = {text.partition("=")[0]: text.partition("=")[2] or text for text in self.measures}
-        return mapping.with_options(
-            columns={column: (source,) for column, source in self.mapping.items()},
-            constants=self.constants,
-            measures={source: Measure(metric_key=metric) for source, metric in measures.items()},
-            keep_zero=self.keep_zero or None,
-            dimensions=None if self.dimensions else False,
-            timezone=self.timezone,
-            time_format=self.time_format,
-            decimal=self.decimal,
-            null=self.null,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A file that was looked into: its columns, the preset and the mapping that fit it.
-
-    `description` is the file's format in words.
-    """
-
-    file: Path | StandardInput
-    names: tuple[str, ...]
-    sampled: bool
-    preset: Preset | None
-    mapping: ColumnMapping
-    options: LoadOptions
-    description: str
-    delimiter: str | None = None
-
-    @property
-    def path(self) -> Path:
-        """The file's name in messages."""
-        return self.file if isinstance(self.file, Path) else self.file.path
-
-    def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
-        """A new mapper for the file's columns, of which no row has been read yet."""
-        return RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
-
-    def ready(self, mapper: RowMapper) -> RowMapper:
-        """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
-        encoding = likely_encoding(self.file) if self.options.encoding is None and mapper.missing() else None
-        check_columns(mapper, self.path, "; the file is not UTF-8 text" + NOT_UTF_8 if encoding else "")
-        mapping = self.mapping
-        orders = [
-            (given, DateOrder(given.column, mapper.times[given.column]))
-            for given in mapper.fields
-            if given.column in mapper.times and mapping.time_format is None and mapping.day_first is None
-        ]
-        marks = [] if mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
-        open_orders, open_marks = orders, marks
-        for line, record in self.records() if orders or marks else ():
-            open_orders = [(given, order) for given, order in open_orders if order.sees(line, value_of(given, record))]
-            open_marks = [mark for mark in open_marks if mark.sees(line, record)]
-            if not open_orders and not open_marks:
-                break
-        for _, order in orders:
-            order.decide(self.path)
-        for mark in marks:
-            mark.decide(self.path)
-        return mapper
-
-    def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """(line, record) for each row that can be read."""
-        with self.options.open(self.file) as source:
-            for line, record, _ in source:
-                with suppress(InvalidValue):
-                    for single in exploded(record or {}, self.mapping.explode):
-                        yield line, single
-
-
-def value_of(given: Field, record: Mapping[str, Any]) -> object:
-    """The value of a documented column in a record, as the file has it; None where there is none."""
-    with suppress(InvalidValue):
-        value = given.first(record)
-        return value[2] if value else None
-    return None
-
-
-def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
-    """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
-    with options.open(file) as source:
-        names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
-        description, delimiter = source.description, source.delimiter
-        if sampled and not names:
-            check_readable(islice(source, _SAMPLED_ROWS), source)
-    preset = options.chosen_preset(names)
-    mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
-    if mapping.explode and not sampled and mapping.explode not in names:
-        mapping = replace(mapping, explode="")  # a preset that fits CSV exports too
-    if mapping.explode:
-        with options.open(file) as source:
-            first = [record for _, record, _ in islice(source, _SAMPLED_ROWS) if record]
-        if not any(member(record, mapping.explode) is not None for record in first):
-            raise LoadError(
-                f"{source.path}: has no list {mapping.explode!r}, whose items are the rows (preset"
-                f" {preset.name if preset else 'none'})"
-            )
-        names, sampled = paths(_exploded(first, mapping.explode)), True
-    return Prepared(
-        file=file,
-        names=names,
-        sampled=sampled,
-        preset=preset,
-        mapping=mapping,
-        options=options,
-        description=description,
-        delimiter=delimiter,
-    )
-
-
-def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mapping[str, Any]]:
-    for record in records:
-        with suppress(InvalidValue):
-            yield from exploded(record, path)
 
 
 def load_files(
@@ -278,11 +100,6 @@ def load_files(
             settle=settle,
             home=home,
         )
-
-
-def input_file(path: Path | str, inputs: ExitStack) -> Path | StandardInput:
-    """The file of a path; for "-" standard input, which `inputs` closes."""
-    return inputs.enter_context(StandardInput()) if Path(path) == STANDARD_INPUT else Path(path)
 
 
 def _load_all(
@@ -355,7 +172,8 @@ def _mapper(
     ids = ", ".join(names.full("organization", one) for one in listed)
     more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
     raise LoadError(
-        f"{file.path}: whose events are these? Give --organization-id UUID, a column organization_id or --set"
+        f"{path_text(file.path)}: whose events are these? Give --organization-id UUID, a column organization_id"
+        " or --set"
         f" organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
     )
 
@@ -370,7 +188,7 @@ def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, 
     columns = tuple(dict.fromkeys(replace_by))
     for column in columns:
         if not file.sampled and column not in file.names and column not in COLUMNS:
-            raise LoadError(f"{file.path}: has no column {column!r} to replace by")
+            raise LoadError(f"{path_text(file.path)}: has no column {column!r} to replace by")
     if not columns:
         columns = tuple(column for column in file.mapping.scope if file.sampled or column in file.names)
     if PERIOD_COLUMNS.issuperset(columns):
@@ -413,7 +231,8 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(
-                f"{source.path}: {counted(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
+                f"{path_text(source.path)}: {counted(absent[1], 'row')} without a value in {absent[0]}, which"
+                " --replace needs in"
                 " every row; nothing was loaded or replaced"
             )
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
@@ -427,7 +246,8 @@ def _load(
         if rounded := stage.rounded():
             column, type_, values = rounded
             raise LoadError(
-                f"{source.path}: {counted(values, 'value')} of {column} would be rounded by the table, where the column"
+                f"{path_text(source.path)}: {counted(values, 'value')} of {column} would be rounded by the"
+                " table, where the column"
                 f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         written = stage.write(settle)

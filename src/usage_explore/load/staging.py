@@ -23,7 +23,7 @@ from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
 from usage_explore.extract import changes
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, path_text
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
@@ -398,14 +398,14 @@ def mapped_errors(path: Path, table_name: str) -> Iterator[None]:
         ) from error
     except psycopg.errors.DiskFull as error:
         raise LoadError(
-            f"{path}: the database server's disk is full, so nothing of the file was loaded "
+            f"{path_text(path)}: the database server's disk is full, so nothing of the file was loaded "
             f"({error.diag.message_primary}); make room there, then load it again"
         ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
             raise _refused(path, error) from error
         raise DatabaseUnavailable(
-            f"{path}: the connection to the database broke, so nothing of the file was loaded; load it again"
+            f"{path_text(path)}: the connection to the database broke, so nothing of the file was loaded; load it again"
         ) from error
     except psycopg.Error as error:
         raise _refused(path, error) from error
@@ -414,4 +414,4 @@ def mapped_errors(path: Path, table_name: str) -> Iterator[None]:
 def _refused(path: Path, error: psycopg.Error) -> LoadError:
     message = error.diag.message_primary or str(error)
     where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
-    return LoadError(f"{path}: the database refused it, so nothing of the file was loaded: {message}{where}")
+    return LoadError(f"{path_text(path)}: the database refused it, so nothing of the file was loaded: {message}{where}")

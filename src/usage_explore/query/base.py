@@ -30,8 +30,6 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
     DIMENSION,
-    ID_COLUMNS,
-    LOOKED_UP,
     NOT,
     Exclusions,
     FilterFaults,
@@ -41,9 +39,12 @@ from usage_explore.query.filters import (
     exclusions,
     groups,
     texts,
+    unfiltered,
     uuids,
 )
 from usage_explore.query.url_params import (
+    START,
+    START_PATHS,
     InPython,
     Params,
     explain,
@@ -86,17 +87,7 @@ _PAGES = {"AggregateQuery": "Explore", "EventQuery": "Events", "Period": "Valida
 _NOUNS = {"AggregateQuery": "aggregates", "EventQuery": "events", "Period": "billing periods"}
 """The classes of queries in words, for error messages that are read in Python and over HTTP."""
 
-START = {
-    "AggregateQuery": (("since", "-29d/d"), ("group_by", "metric_key")),
-    "Period": (("window", "last_month"),),
-}
-"""Parameters of a page's start view, which opens for a link with no parameter but `organization_id`."""
-
-_START_PATHS = {"AggregateQuery": ("", "explore"), "Period": ("validate",)}
-"""The last part of the path of the pages with a start view."""
-
 _EXAMPLE_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
-
 _Q = TypeVar("_Q", bound="Query")
 
 
@@ -195,7 +186,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         Display parameters are left out; a link with no parameter but `organization_id` is the page's start view.
         """
         given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
-        if page(params) in _START_PATHS.get(cls.__name__, ()) and not {name for name, _ in given} - {"organization_id"}:
+        if page(params) in START_PATHS.get(cls.__name__, ()) and not {name for name, _ in given} - {"organization_id"}:
             given += START[cls.__name__]
         foreign = cls._foreign(dict(given)) if isinstance(params, str) else []
         given = [pair for pair in given if pair[0] not in foreign]
@@ -287,7 +278,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     def shared_with(self, model: type[BaseModel]) -> dict[str, Any]:
         """The parameters of `given` that another class of query has too, such as the filters."""
         given = {name: value for name, value in self.given().items() if name in model.model_fields}
-        kept = tuple((name, values) for name, values in self.exclude if name not in _unfiltered(model))
+        kept = tuple((name, values) for name, values in self.exclude if name not in unfiltered(model.model_fields))
         return given | {"exclude": kept} if given.get("exclude", kept) != kept else given
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
@@ -311,20 +302,14 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
         """The faults between parameters that are valid by themselves; `given` names the parameters that were passed."""
-        excluded = [name for name, _ in self.exclude if name in _unfiltered(type(self))]
-        faults = [
-            Fault(f"{NOT}{name}", f"unknown parameter; it belongs to {self._owner_noun([name])}") for name in excluded
-        ]
-        return [*faults, *excess(filter_values(self), *self._grouping())]
+        unknown = sorted(unfiltered(type(self).model_fields) & dict(self.exclude).keys())
+        owner = "unknown parameter; it belongs to"
+        faults = [Fault(f"{NOT}{name}", f"{owner} {self._owner_noun([name])}") for name in unknown]
+        return faults + excess(filter_values(self), *self._grouping())
 
     def _grouping(self) -> tuple[str, int]:
         """`group_by`, and the number of series that the query for the rows behind Other excludes."""
         return "none", 0
-
-
-def _unfiltered(model: type[BaseModel]) -> set[str]:
-    """The columns of single events that a class of query has no filter of, nor an exclusion."""
-    return {*LOOKED_UP} - {*model.model_fields}
 
 
 class EventFilters(Query):
@@ -513,9 +498,3 @@ def _faults(detail: Any) -> Iterable[Fault]:
     if isinstance(cause, FilterFaults):
         return cause.faults
     return [Fault(str(detail["loc"][0]), str(cause) if cause else detail["msg"])]
-
-
-def filtered_ids(query: Query) -> list[tuple[str, str]]:
-    """(column, id) of every customer, product and subscription in the query's filters."""
-    chosen = [(name, str(value)) for name in ID_COLUMNS if (value := getattr(query, name))]
-    return chosen + [(name, value) for name, values in query.exclude if name in ID_COLUMNS for value in values]

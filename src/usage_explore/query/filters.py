@@ -101,6 +101,11 @@ def texts(value: object) -> Texts:
     return tuple(sorted({validators.text(item, blank=True) for item in _items(value)}))
 
 
+def unfiltered(parameters: Iterable[str]) -> set[str]:
+    """The columns of single events that a query with these parameters can neither filter by nor exclude."""
+    return {*LOOKED_UP} - {*parameters}
+
+
 def uuids(value: object) -> Texts:
     """One UUID or several, as canonical text."""
     return tuple(sorted({str(validators.uuid(item)) for item in _items(value)}))

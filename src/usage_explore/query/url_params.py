@@ -41,6 +41,15 @@ _EMPTY: dict[str, tuple[str, tuple[str, ...]]] = {EMPTY: ("", EMPTY_COLUMNS), f"
 
 _TEXTS = frozenset(prefix + name for prefix, columns in _EMPTY.values() for name in columns)
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
+START = {
+    "AggregateQuery": (("since", "-29d/d"), ("group_by", "metric_key")),
+    "Period": (("window", "last_month"),),
+}
+"""Parameters of a page's start view, which opens for a link with no parameter but `organization_id`."""
+
+START_PATHS = {"AggregateQuery": ("", "explore"), "Period": ("validate",)}
+"""The last part of the path of the pages with a start view."""
+
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE | re.ASCII)

@@ -36,7 +36,7 @@ from sqlalchemy.schema import CreateTable
 from usage_explore.db import ddl
 from usage_explore.db.engine import translated
 from usage_explore.errors import RecordError, TableMismatch
-from usage_explore.formatting import listed
+from usage_explore.formatting import listed, path_text
 from usage_explore.records.tables import RECORD_TABLES, VIEWS, RecordTable
 from usage_explore.sql.identifiers import quoted
 
@@ -198,7 +198,7 @@ class FilePlace:
         return self.kind.table()
 
     def __str__(self) -> str:
-        return f"the file {self.path}"
+        return f"the file {path_text(self.path)}"
 
     @property
     def exists(self) -> bool:
@@ -221,7 +221,8 @@ class FilePlace:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # its -wal and -shm files get the same mode
         except OSError as error:
             raise RecordError(
-                f"Nothing was saved: {self.path} cannot be written ({error.strerror}); choose another folder with"
+                f"Nothing was saved: {path_text(self.path)} cannot be written ({error.strerror}); choose"
+                " another folder with"
                 " --home or USAGE_EXPLORE_HOME."
             ) from error
         with self._connected() as connection:
@@ -251,10 +252,13 @@ class FilePlace:
             raise
         except DBAPIError as error:
             if _primary_code(error.orig) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                message = f"Another process has been writing to {self.path} for {_MAX_WAIT_SECONDS} s; try again."
+                message = (
+                    f"Another process has been writing to {path_text(self.path)} for {_MAX_WAIT_SECONDS} s; try again."
+                )
             else:
                 message = (
-                    f"{self.path} cannot be read or written ({error.orig}); free space, or if it is damaged, restore it"
+                    f"{path_text(self.path)} cannot be read or written ({error.orig}); free space, or if it is"
+                    " damaged, restore it"
                     " or move it away."
                 )
             raise RecordError(message) from error

@@ -40,6 +40,10 @@ CONNECT_SECONDS = 10.0
 MARGIN_SECONDS = 15.0
 """Time that an answer may take beyond the statement timeout: waiting for a free slot, and the transfer's pauses."""
 
+IDLE_SECONDS = 2.0
+"""Time that a connection is kept for the next request: less than the 5 s or more after which servers and proxies close
+it. A request that is sent at that moment would be lost."""
+
 MAX_RETRY_SECONDS = 30.0
 """Time for which a server that is busy or away (503 with Retry-After) is asked again."""
 
@@ -70,6 +74,7 @@ class Client:
         return httpx.Client(
             auth=_Bearer(self.key) if self.key else None,
             timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
             trust_env=self.url.startswith("https://"),  # never through a proxy to this machine
         )
 

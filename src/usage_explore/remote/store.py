@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from usage_explore import config
-from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.console import progress_bar
 from usage_explore.db.names import Entry
 from usage_explore.db.schema import events_table
@@ -28,11 +28,12 @@ from usage_explore.errors import (
     ScopeError,
     UsageExploreError,
 )
+from usage_explore.event_pages import EventPage, Events
 from usage_explore.export import ExportReport, Progress, export, file_kind
 from usage_explore.extract.relation import of_table
 from usage_explore.names import NO_NAMES, Names, kind_of
 from usage_explore.query import validators
-from usage_explore.query.base import Query, expect, filtered_ids, parsed_instant
+from usage_explore.query.base import Query, expect, parsed_instant
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_VALUES
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
@@ -51,6 +52,7 @@ from usage_explore.remote.operations import (
 )
 from usage_explore.remote.reading import Stream, opened_stream
 from usage_explore.results.currencies import CurrencyCost
+from usage_explore.results.named import filtered_ids
 from usage_explore.results.types import Choice, Comparison, Hit, Served
 from usage_explore.results.whole_file import whole_file
 from usage_explore.sql import aggregate as aggregation

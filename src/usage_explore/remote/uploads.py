@@ -16,10 +16,10 @@ from pyarrow import parquet
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.tables import arrow_table, opened
+from usage_explore.formatting import path_text
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.fields import FIELDS, row
 from usage_explore.pricing.read import read_prices
-from usage_explore.query import validators
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.validation import registry
 from usage_explore.validation.bounds import Bounds, BoundsSource
@@ -96,7 +96,7 @@ def _bounds(source: BoundsSource) -> Upload:
         try:
             return file, Path(source).read_bytes()
         except OSError as error:
-            message = f"{validators.named(str(source))}: cannot be read: {error.strerror}"
+            message = f"{path_text(source)}: cannot be read: {error.strerror}"
             raise QueryError([Fault("bounds", message)]) from None
     tables = source if isinstance(source, Mapping) else _tables(source)
     lines: list[str] = []

@@ -30,8 +30,9 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 _PACKAGE = "usage_explore."
 _MODULES = {
-    "answers": ("Aggregate", "EventPage", "Leaderboards"),
+    "answers": ("Aggregate", "Leaderboards"),
     "db.names": ("Entry",),
+    "event_pages": ("EventPage",),
     "explain.result": ("Cell", "Explanation", "Part", "Peak"),
     "explain.spans": ("Span",),
     "names": ("Names",),
@@ -41,8 +42,9 @@ _MODULES = {
     "query.queries": ("AggregateQuery", "EventQuery", "LeaderboardQuery", "Period"),
     "records.views": ("SavedView",),
     "results.currencies": ("CurrencyCost",),
+    "results.leaders": ("Leader", "Leaderboard"),
     "results.types": (
-        *("Change", "Choice", "Comparison", "Event", "Hit", "Leader", "Leaderboard", "Point", "PointChange", "Ratio"),
+        *("Change", "Choice", "Comparison", "Event", "Hit", "Point", "PointChange", "Ratio"),
         *("Series", "SeriesChange", "Served"),
     ),
     "validation.bounds": ("Bounds",),

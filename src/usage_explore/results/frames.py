@@ -21,7 +21,8 @@ from usage_explore.results import formulas
 if TYPE_CHECKING:
     import pandas as pd
 
-    from usage_explore.results.types import AggregateData, Event, Leaderboard
+    from usage_explore.results.leaders import Leaderboard
+    from usage_explore.results.types import AggregateData, Event
 
 _TIMES = ("timestamp", "ingested_at")
 

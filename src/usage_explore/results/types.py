@@ -5,25 +5,20 @@ Charts and frames are made from these types; `answers` adds the methods that mak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 from uuid import UUID
 
 from usage_explore.decimals import Number, difference, exact_sum, plain, ratio, rfc3339, total, unit_cost
 from usage_explore.errors import Fault, NotExact, QueryError
-from usage_explore.names import NAME_COLUMNS, NO_NAMES, Names
-from usage_explore.query.filters import ID_COLUMNS
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery
-
-_SHARE_PLACES = 6
-"""Decimal places of a share."""
 
 SeriesKind = Literal["all", "value", "missing", "other"]
 
@@ -115,7 +110,7 @@ class Series:
     @property
     def label(self) -> str:
         """The name of the series: All, the value itself, (empty), (missing) or Other."""
-        return _label(self.kind, self.key)
+        return series_label(self.kind, self.key)
 
 
 def _number(value: Number | None) -> Number:
@@ -124,7 +119,8 @@ def _number(value: Number | None) -> Number:
     return value
 
 
-def _label(kind: SeriesKind, key: str | None) -> str:
+def series_label(kind: SeriesKind, key: str | None) -> str:
+    """The value itself, (empty), (missing), Other or All."""
     if kind == "value":
         return key or "(empty)"
     return {"all": "All", "missing": "(missing)", "other": "Other"}[kind]
@@ -176,7 +172,7 @@ class SeriesChange(Change):
     @property
     def label(self) -> str:
         """The name of the series, as in `Series`."""
-        return _label(self.kind, self.key)
+        return series_label(self.kind, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,28 +242,6 @@ def _change_dict(name: str, change: Change) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Leader:
-    """A row of a leaderboard: a value, the events without one ("missing"), or all that follow ("other").
-
-    `share` is the part of the query's total, rounded half-even to 6 decimal places, None of a total of 0; negative
-    quantities make shares below 0 and above 1. `members` is the number of values in the row. `name` is that of the
-    customer, product or subscription whose id is `key`, None if unknown; rows that differ in nothing else are equal.
-    """
-
-    kind: SeriesKind
-    key: str | None
-    total: Number
-    share: Decimal | None
-    members: int
-    name: str | None = field(default=None, compare=False)
-
-    @property
-    def label(self) -> str:
-        """The value itself, (empty), (missing) or Other."""
-        return _label(self.kind, self.key)
-
-
-@dataclass(frozen=True, slots=True)
 class Hit:
     """Where a searched text occurs: a value of `group`, its name if it is a named id, and its number of events.
 
@@ -279,31 +253,6 @@ class Hit:
     value: str
     events: int
     name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Leaderboard:
-    """The largest values of a `group`, a column or `dim:<key>`, by total, ranked and folded like series.
-
-    `values` is the number of its different values.
-    """
-
-    group: str
-    values: int
-    leaders: tuple[Leader, ...]
-
-
-def leader(kind: SeriesKind, key: str | None, value: Number, whole: Number, members: int) -> Leader:
-    """The row of a value, with its share of the whole.
-
-    >>> leader("value", "eu", 1, 3, 1).share
-    Decimal('0.333333')
-    """
-    share = None
-    if whole:
-        millionths = round(Fraction(value) / Fraction(whole) * 10**_SHARE_PLACES)  # half-even
-        share = Decimal(f"{millionths}E-{_SHARE_PLACES}")
-    return Leader(kind, key, value, share, members)
 
 
 class _ValueAndEvents(NamedTuple):
@@ -549,44 +498,3 @@ def series(
 
 def _plus(total: Number, value: Number) -> Number:
     return exact_sum((value,), total)
-
-
-_S = TypeVar("_S", Series, SeriesChange)
-
-
-def event_ids(events: Iterable[Event]) -> Iterator[tuple[str, UUID]]:
-    """(column, id) of every id in the events that may have a name."""
-    for event in events:
-        for column in NAME_COLUMNS.values():
-            if (id_ := getattr(event, column)) is not None:
-                yield column, id_
-
-
-def named_events(events: Sequence[Event], names: Names) -> tuple[Event, ...]:
-    """The events with their names."""
-    if not names:
-        return tuple(events)
-    named = []
-    for event in events:
-        found: dict[str, Any] = {
-            name: names.name(column, getattr(event, column)) for name, column in NAME_COLUMNS.items()
-        }
-        named.append(replace(event, **found))
-    return tuple(named)
-
-
-def named_boards(boards: Iterable[Leaderboard], names: Names) -> tuple[Leaderboard, ...]:
-    """The leaderboards with the names of their ids."""
-    return tuple(
-        replace(board, leaders=tuple(replace(row, name=names.name(board.group, row.key)) for row in board.leaders))
-        if names and board.group in ID_COLUMNS
-        else board
-        for board in boards
-    )
-
-
-def named_series(series: tuple[_S, ...], query: AggregateQuery, names: Names) -> tuple[_S, ...]:
-    """The series with their names."""
-    if not names or query.group_by not in ID_COLUMNS:
-        return series
-    return tuple(replace(item, name=names.name(query.group_by, item.key)) for item in series)

@@ -8,7 +8,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from usage_explore.errors import ConfigurationError
-from usage_explore.query import validators
+from usage_explore.formatting import path_text
 
 
 @contextmanager
@@ -24,14 +24,12 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
         part.touch(mode, exist_ok=False)
     except OSError as error:
         raise ConfigurationError(
-            f"path: {validators.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
+            f"path: {path_text(path.parent)} cannot be written to ({error.strerror}); choose another"
         ) from None
     try:
         yield part
         part.replace(path)
     except OSError as error:
-        raise ConfigurationError(
-            f"path: {validators.shorten(str(path), 200)} could not be written: {error.strerror}"
-        ) from error
+        raise ConfigurationError(f"path: {path_text(path)} could not be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -13,9 +13,9 @@ import duckdb
 import pyarrow as pa
 from sqlalchemy import Connection
 
-from usage_explore.answers import Events
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, Fault, QueryError
+from usage_explore.event_pages import Events
 from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, file_kind
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.read import ExtractReader

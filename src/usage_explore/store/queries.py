@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.comparison import compared
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError
+from usage_explore.event_pages import EventPage
 from usage_explore.extract.leaderboards import leaderboards
 from usage_explore.names import Names
 from usage_explore.query import filters, validators
@@ -30,14 +31,8 @@ from usage_explore.query.queries import (
     decode_cursor,
     encode_cursor,
 )
-from usage_explore.results.types import (
-    Comparison,
-    Event,
-    event_ids,
-    named_boards,
-    named_events,
-    named_series,
-)
+from usage_explore.results.named import event_ids, named_boards, named_events, named_series
+from usage_explore.results.types import Comparison, Event
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -48,7 +43,8 @@ from usage_explore.store.rates import Rates
 if TYPE_CHECKING:
     import pandas as pd
 
-    from usage_explore.answers import PageSource, PinSource
+    from usage_explore.answers import PinSource
+    from usage_explore.event_pages import PageSource
     from usage_explore.explain import Baseline, Explanation
     from usage_explore.pricing.read import PriceSource
     from usage_explore.validation.bounds import BoundsSource

@@ -30,6 +30,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, QueryError
+from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
 Value: TypeAlias = "int | float | Decimal | timedelta"
@@ -202,7 +203,7 @@ def toml(known: Iterable[Bound[Any]]) -> str:
 
 
 def _file(path: Path) -> Mapping[str, object]:
-    named = validators.named(str(path))
+    named = path_text(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise QueryError([Fault(PARAMETER, f"{named}: is larger than {MAX_BYTES:,} bytes")])

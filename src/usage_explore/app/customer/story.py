@@ -12,17 +12,19 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.app import query_edits
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.page_state import CustomerView
+from usage_explore.event_pages import EventPage
 from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.queries import Metric as Measure
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Change, Comparison, Leader, Leaderboard, Series
+from usage_explore.results.leaders import Leader, Leaderboard
+from usage_explore.results.types import Change, Comparison, Series
 
 MAX_METRICS = 12
 """Metrics that are drawn, those of most events."""

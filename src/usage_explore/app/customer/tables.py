@@ -15,7 +15,7 @@ from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.names import Names
 from usage_explore.query.describe import group_name
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.types import Leader, Leaderboard
+from usage_explore.results.leaders import Leader, Leaderboard
 
 MAX_ROWS = 5
 """Values of a table; one more if that is the last one."""

@@ -126,7 +126,9 @@ def _faults(faults: Sequence[Fault], rejected: int, read: int) -> None:
 
 def _fault(fault: Fault) -> str:
     """The fault's sentence, without the name of the file."""
-    return formatting.shortened(for_pickers(str(fault).removeprefix(f"{fault.path}, ")), _MAX_LINE_CHARACTERS)
+    return formatting.shortened(
+        for_pickers(str(fault).removeprefix(f"{formatting.path_text(fault.path)}, ")), _MAX_LINE_CHARACTERS
+    )
 
 
 def for_pickers(text: str) -> str:

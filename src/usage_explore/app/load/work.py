@@ -22,10 +22,10 @@ from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.extract import background
 from usage_explore.files.xlsx_source import sheet_names
-from usage_explore.formatting import shortened
+from usage_explore.formatting import path_text, shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.check import command
-from usage_explore.load.run import prepare
+from usage_explore.load.prepared import prepare
 
 _MAX_FILES_AT_A_TIME = 2
 """Files that all sessions check or load at a time; others wait."""
@@ -206,4 +206,4 @@ def _named(path: Path, file: File) -> Iterator[None]:
 
 
 def _without_path(text: str, path: Path, file: File) -> str:
-    return text.replace(str(path), shown_name(file))
+    return text.replace(path_text(path), shown_name(file))

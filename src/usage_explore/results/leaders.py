@@ -1,0 +1,60 @@
+"""Leaderboards: the largest values of a group, with their shares of the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+
+from usage_explore.decimals import Number
+from usage_explore.results.types import SeriesKind, series_label
+
+_SHARE_PLACES = 6
+"""Decimal places of a share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A row of a leaderboard: a value, the events without one ("missing"), or all that follow ("other").
+
+    `share` is the part of the query's total, rounded half-even to 6 decimal places, None of a total of 0; negative
+    quantities make shares below 0 and above 1. `members` is the number of values in the row. `name` is that of the
+    customer, product or subscription whose id is `key`, None if unknown; rows that differ in nothing else are equal.
+    """
+
+    kind: SeriesKind
+    key: str | None
+    total: Number
+    share: Decimal | None
+    members: int
+    name: str | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The value itself, (empty), (missing) or Other."""
+        return series_label(self.kind, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """The largest values of a `group`, a column or `dim:<key>`, by total, ranked and folded like series.
+
+    `values` is the number of its different values.
+    """
+
+    group: str
+    values: int
+    leaders: tuple[Leader, ...]
+
+
+def leader(kind: SeriesKind, key: str | None, value: Number, whole: Number, members: int) -> Leader:
+    """The row of a value, with its share of the whole.
+
+    >>> leader("value", "eu", 1, 3, 1).share
+    Decimal('0.333333')
+    """
+    share = None
+    if whole:
+        millionths = round(Fraction(value) / Fraction(whole) * 10**_SHARE_PLACES)  # half-even
+        share = Decimal(f"{millionths}E-{_SHARE_PLACES}")
+    return Leader(kind, key, value, share, members)
