@@ -25,6 +25,8 @@ from support.record_places import as_role, neighbour
 from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError
+from usage_explore.pricing.read import read_prices
+from usage_explore.pricing.table import replace_prices
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
 from usage_explore.validation.signed_usage import Changes
@@ -345,8 +347,10 @@ def test_a_changed_quantity_is_said_though_the_count_is_the_same(
         [ORGANIZATION],
     )
     events_connection.commit()
-    (row,) = store.changes_since(signed).rows
+    changes = store.changes_since(signed)
+    (row,) = changes.rows
     assert (row.reason, row.events, row.quantity) == ("changed or removed", 0, 1)
+    assert changes.sentence == "quantity of tokens +1, changed or removed after the sign-off"
 
 
 EDITS = {
@@ -504,6 +508,55 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
         ("arrived late", "4.2", "", ""),
         ("expected amount", "", "0.42", "USD"),
     ]
+    insert([event(DAY, metric_key="free", customer_id=CUSTOMERS[2], ingested_at=store.now())])
+    more = store.changes_since(signed, prices=prices)
+    assert more.unpriced_events == more.to_dict()["unpriced_events"] == 1
+    assert more.sentence.endswith("expected amounts +0.42 USD; +1 event without a price, with an unknown amount")
     other = store.rate(SEPTEMBER.replace(as_of="2026-09-30T00:00:00Z"), prices=prices)
     with pytest.raises(QueryError, match="rating: is of another period or as_of"):
         store.sign_off(validation, by="ana", rating=other)
+
+
+TWO_CURRENCIES = [
+    {"metric_key": "tokens", "unit_amount": amount, "currency": currency}
+    for amount, currency in ((1, "USD"), (3, "EUR"))
+]
+
+
+def test_amounts_are_compared_by_the_preferred_currencies_that_were_signed(store: Store) -> None:
+    wallets = {str(CUSTOMERS[0]): "EUR", "default": "USD"}
+    validation = full(store)
+    rating = store.rate(validation.period, prices=TWO_CURRENCIES, wallets=wallets)
+    assert set(rating.totals) == {"EUR", "USD"}
+    signed = store.sign_off(validation, by="ana", rating=rating)
+    (read,) = store.signoffs()
+    assert read == signed
+    assert read.basis is not None
+    assert read.basis.wallets == {CUSTOMERS[0]: "EUR", None: "USD"}
+    assert store.changes_since(read, prices=TWO_CURRENCIES).sentence == "nothing changed since"
+    others = store.changes_since(read, prices=TWO_CURRENCIES, wallets={"default": "USD"})
+    assert set(others.money("expected amount")) == {"EUR", "USD"}
+
+
+def test_amounts_of_a_price_book_are_not_compared_with_another_stored_one(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    (given, _), stored = TWO_CURRENCIES, [{"metric_key": "tokens", "unit_amount": 2, "currency": "USD"}]
+    validation = full(store)
+    signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=[given]))
+
+    def load(prices: list[dict[str, object]]) -> None:
+        replace_prices(events_connection, store.table, ORGANIZATION, read_prices(prices))
+        events_connection.execute("GRANT SELECT ON usage_prices TO public")
+        events_connection.commit()
+
+    load(stored)
+    changes = store.changes_since(signed)
+    assert not changes
+    assert "signed by the price book prices, and public.usage_prices has other prices" in changes.amounts_note
+    load([{**given, "name": "the same"}])
+    assert (store.changes_since(signed).amounts_note, bool(store.changes_since(signed))) == ("", False)
+    by_table = store.sign_off(validation, by="ana", rating=store.rate(validation.period))
+    load(stored)
+    changes = store.changes_since(by_table)
+    assert (changes.amounts_note, list(changes.money("expected amount"))) == ("", ["USD"])

@@ -122,11 +122,23 @@ def list_decisions(finding: str | None, as_json: bool) -> None:
     metavar="FILE",
     help="The price book, if amounts were signed by one that is not stored.",
 )
+@click.option(
+    "--wallets",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Preferred currencies for expected amounts.",
+    show_default="those that were signed",
+)
 @click.option("--fail-on-changes", is_flag=True, help="Exit code 3 if something changed since.")
 @organization
 @common
 def list_signoffs(
-    signoff: str | None, csv_: Path | None, json_: Path | None, prices: Path | None, fail_on_changes: bool
+    signoff: str | None,
+    csv_: Path | None,
+    json_: Path | None,
+    prices: Path | None,
+    wallets: Path | None,
+    fail_on_changes: bool,
 ) -> None:
     """List the sign-offs, newest first, with what changed in each period since; the one whose ID begins so.
 
@@ -149,7 +161,7 @@ def list_signoffs(
         if signoff is not None and not signed:
             raise QueryError([Fault("signoff", f"{validators.shorten(signoff)} is the id of no sign-off")])
         latest = signed if signoff is not None else latest_of_periods(signed)
-        changed = {one.id: _changes(store, one, prices) for one in latest}
+        changed = {one.id: _changes(store, one, prices, wallets) for one in latest}
         found = [item for item in changed.values() if not isinstance(item, str)]
         if csv_ and not found:
             raise ConfigurationError(
@@ -172,7 +184,7 @@ def list_signoffs(
         sys.exit(CHANGED)
 
 
-def _changes(store: Store, signed: SignOff, prices: Path | None) -> Changes | str:
+def _changes(store: Store, signed: SignOff, prices: Path | None, wallets: Path | None) -> Changes | str:
     """What changed, or why that cannot be said."""
     from usage_explore.validation.signed_usage import signed_period
 
@@ -180,7 +192,7 @@ def _changes(store: Store, signed: SignOff, prices: Path | None) -> Changes | st
         signed_period(signed)
     except QueryError as error:
         return f"this version cannot read the period: {error}"
-    return store.changes_since(signed, prices=prices)
+    return store.changes_since(signed, prices=prices, wallets=wallets)
 
 
 def _json(changed: Changes | str | None) -> dict[str, object]:

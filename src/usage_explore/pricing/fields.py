@@ -32,6 +32,8 @@ Numbers are exact: text, integers and decimals, in TOML also 0.10. Floats of Pyt
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -314,6 +316,19 @@ def row(price: Price) -> dict[str, Any]:
         "valid_from": _edge_text(price.valid_from),
         "valid_to": _edge_text(price.valid_to),
     }
+
+
+def prices_hash(prices: Iterable[Price]) -> str:
+    """The SHA-256 of prices in any order: equal for books that rate all usage alike, field by field."""
+    rows = sorted(
+        json.dumps({name: None if value is None else _hashed(value) for name, value in row(price).items()})
+        for price in prices
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _hashed(value: object) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
 
 
 def _edge_text(edge: Edge | None) -> str | None:

@@ -181,6 +181,7 @@ class Decisions(SavedViews, Rates):
                 days=days,
                 hash_probe=hash_probe,
                 amounts=() if rating is None else signed_usage.amount_lines(rating),
+                basis=None if rating is None else signed_usage.amount_basis(rating),
             )
 
     def signoffs(self) -> list[SignOff]:
@@ -195,7 +196,9 @@ class Decisions(SavedViews, Rates):
 
         What a retention policy removed is named as such, and is nothing to correct. `frame` and `to_csv` have the
         supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed are rated
-        again, by `prices` and `wallets` as in `rate`. Raises `QueryError` for a sign-off that this version cannot
+        again by `prices` and `wallets` as in `rate`, by default the table `usage_prices` and the preferred currencies
+        that were signed. Amounts of a price book that was given are not compared with those of another one in the
+        table: `amounts_note` says so. Raises `QueryError` for a sign-off that this version cannot
         read and for faulty prices, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
@@ -210,13 +213,16 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since)
         if signoff.amounts and found.removed_before is None:
+            from usage_explore.validation.input_tables import Preferences
+
+            if wallets is None and signoff.basis is not None:
+                wallets = Preferences.of_directory(signoff.basis.wallets)
             try:
                 rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
             except (ConfigurationError, NotExact) as error:
                 found = dataclasses.replace(found, amounts_note=str(error))
             else:
-                more = signed_usage.amount_changes(signoff, rating)
-                found = dataclasses.replace(found, rows=(*found.rows, *more))
+                found = signed_usage.with_amounts(found, rating, is_given=prices is not None)
         with self._transaction(period) as (connection, scoped):
             ids = (("customer_id", row.key[0]) for row in found.rows)
             return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))

@@ -73,7 +73,7 @@ class Rates(StoreBase):
             if preferences is None:
                 preferences = Preferences.of_directory(self._directory(connection, scoped).preferred_currencies())
             rated = rated_usage(connection, self.table, settled, book, wallet=preferences.destination)
-            result = rating(rated, settled, now)
+            result = rating(rated, settled, now, preferences.currencies)
             ids = {("organization_id", str(settled.organization_id))}
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}

@@ -26,7 +26,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import AmountLine, DayLine, Key, SignOff, UsageLine
+from usage_explore.records.signoffs import AmountBasis, AmountLine, DayLine, Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.periods import currency_codes
@@ -48,6 +48,9 @@ other events with the same sums; older events removed, as by a retention policy;
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
 
 _MAX_LISTED_DAYS = 5
+
+_MAX_LISTED_METRICS = 3
+"""Metrics whose changed quantity the sentence names; of more it says the number."""
 
 _WORDS: dict[Reason, str] = {
     "arrived late": "{}, arrived late",
@@ -97,7 +100,8 @@ class Changes:
     changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
     events are gone: its changes before then cannot be told from retention, and expected amounts are not compared.
     Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
-    sums may hide other events.
+    sums may hide other events. `unpriced_events` are the events without a price, now minus when signed: their amount is
+    unknown.
     """
 
     signoff: SignOff
@@ -107,6 +111,7 @@ class Changes:
     removed_before: datetime | None = None
     amounts_note: str = ""
     content_note: str = ""
+    unpriced_events: int = 0
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
@@ -141,7 +146,7 @@ class Changes:
             rows = sum(row.reason == reason for row in self.rows)
             if not rows:
                 continue
-            numbers = [] if reason == "expected amount" else [_events(self.events(reason))]
+            numbers = [] if reason == "expected amount" else self._usage_words(reason)
             numbers += [
                 f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.money(reason).items()
             ]
@@ -149,6 +154,8 @@ class Changes:
             if reason == "edited":
                 text = f"{formatting.counted(rows, 'total')} by customer and metric"
             parts.append(_WORDS[reason].format(text, self._boundary()))
+        if self.unpriced_events:
+            parts.append(f"{_events(self.unpriced_events)} without a price, with an unknown amount")
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
             parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
@@ -158,6 +165,23 @@ class Changes:
         if self.removed_before is None:
             return ""
         return formatting.zoned(self.removed_before, ZoneInfo(self.signoff.timezone))
+
+    def _usage_words(self, reason: Reason) -> list[str]:
+        """The events, and the quantity of each metric that changed although the number of its events did not."""
+        number = self.events(reason)
+        by_metric: dict[str, list[Decimal]] = {}
+        for row in self.rows:
+            if row.reason == reason and not row.events:
+                by_metric.setdefault(row.key[1], []).append(row.quantity)
+        sums = {metric: total(by_metric[metric]) for metric in sorted(by_metric)}
+        words = [
+            f"quantity of {formatting.data_value(metric)} {_quantity(quantity)}"
+            for metric, quantity in sums.items()
+            if quantity
+        ]
+        if len(words) > _MAX_LISTED_METRICS:
+            words = [f"quantities of {formatting.counted(len(words), 'metric')}"]
+        return [_events(number), *words] if number else words
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -213,6 +237,7 @@ class Changes:
             "removed_before": None if self.removed_before is None else rfc3339(self.removed_before),
             "amounts_not_compared": self.amounts_note or None,
             "content_not_compared": self.content_note or None,
+            "unpriced_events": self.unpriced_events,
             "rows": [
                 {
                     "correction": row.correction,
@@ -423,7 +448,36 @@ def amount_lines(rating: Rating) -> tuple[AmountLine, ...]:
     return tuple(AmountLine(key, total(sums[key])) for key in sorted(sums, key=_key_order))
 
 
-def amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
+def amount_basis(rating: Rating) -> AmountBasis:
+    """What the amounts of a rating were computed by."""
+    return AmountBasis(
+        prices=rating.source,
+        prices_hash=rating.prices_hash,
+        wallets=rating.wallets,
+        unpriced_events=rating.unpriced_events,
+    )
+
+
+def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes:
+    """The changes with those of the expected amounts, by a price book that was given, or by the stored one.
+
+    Not compared are amounts that were signed by a book that is not stored with those of the stored one.
+    """
+    basis = changes.signoff.basis
+    if basis is not None and not is_given and (basis.prices, basis.prices_hash) != (rating.source, rating.prices_hash):
+        is_stored = basis.prices == rating.source  # the table has other prices since: their effect is a change
+        if not is_stored and basis.prices_hash != rating.prices_hash:
+            note = (
+                f"they were signed by the price book {formatting.data_value(basis.prices)}, and {rating.source} has"
+                " other prices; give the book, in Python prices=, on the command line --prices FILE"
+            )
+            return replace(changes, amounts_note=note)
+    rows = (*changes.rows, *_amount_changes(changes.signoff, rating))
+    more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
+    return replace(changes, rows=rows, unpriced_events=more)
+
+
+def _amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
     """The expected amounts of a rating minus those that were signed, where they differ."""
     before = {line.key: line.amount for line in signoff.amounts}
     after = {line.key: line.amount for line in amount_lines(rating)}
@@ -476,6 +530,10 @@ def _text(number: Decimal | None) -> str | None:
 
 def _events(number: int) -> str:
     return f"{formatting.signed(number)} {'event' if abs(number) == 1 else 'events'}"
+
+
+def _quantity(number: Decimal) -> str:
+    return formatting.signed(number) if number.is_finite() else str(number)
 
 
 def _cents(amount: Decimal) -> str:

@@ -297,10 +297,13 @@ def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...
 
 
 def _changed(source: Source, signed: SignOff) -> Changes:
-    """What changed since a sign-off; its amounts by the session's price book, else by the stored one."""
+    """What changed since a sign-off; its amounts by the session's price book, else by the stored one, and by the
+    preferred currencies that were signed.
+    """
     period = signed_period(signed)
     files = {name: st.session_state.get(dropped_key(name, period)) for name in ("prices", "wallets")}
     book, wallets = (file if isinstance(file, File) and signed.amounts else None for file in files.values())
+    wallets = wallets if signed.basis is None else None
     digests = tuple(file.digest if file else "" for file in (book, wallets))
     return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)
 
