@@ -58,6 +58,17 @@ class QueryError(UsageExploreError):
         return type(self), (self.faults,)
 
 
+class NoPriceBook(QueryError):
+    """Usage was to be rated, and no price book was given or is stored."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        message = (
+            "there is no price book; give one, in Python prices=, on the command line --prices FILE, or load one with"
+            " `usage-explore prices load FILE`"
+        )
+        super().__init__(tuple(faults) or (Fault("prices", message),))
+
+
 class ScopeError(UsageExploreError):
     """No organization was chosen, or the caller may not see the one that was."""
 
