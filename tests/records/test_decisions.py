@@ -350,7 +350,7 @@ def test_a_changed_quantity_is_said_though_the_count_is_the_same(
     changes = store.changes_since(signed)
     (row,) = changes.rows
     assert (row.reason, row.events, row.quantity) == ("changed or removed", 0, 1)
-    assert changes.sentence == "quantity of tokens +1, changed or removed after the sign-off"
+    assert changes.sentence.startswith("quantity of tokens +1, changed or removed after the sign-off; changed on ")
 
 
 EDITS = {
@@ -560,3 +560,45 @@ def test_amounts_of_a_price_book_are_not_compared_with_another_stored_one(
     load(stored)
     changes = store.changes_since(by_table)
     assert (changes.amounts_note, list(changes.money("expected amount"))) == ("", ["USD"])
+
+
+def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, insert: Insert) -> None:
+    """A month in UTC, then of one customer, then in another time zone: the last sign-off counts, others say so."""
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
+    insert([event(DAY, quantity=Decimal(100), customer_id=CUSTOMERS[2])])
+    berlin = {"since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"}
+    signed = []
+    for filters in ({}, {"customer_id": CUSTOMERS[2]}, berlin):
+        validation = full(store, **filters)
+        rating = store.rate(validation.period, prices=prices)
+        signed.append(store.sign_off(validation, by="ana", rating=rating))
+    utc, of_customer, of_berlin = signed
+
+    def late(timestamp: datetime, customer: int) -> Row:
+        return event(timestamp, quantity=Decimal(1), customer_id=CUSTOMERS[customer], ingested_at=store.now())
+
+    insert([late(DAY, 2), late(datetime(2026, 9, 30, 23, tzinfo=UTC), 1)])
+    one, two, three = (store.changes_since(item, prices=prices) for item in (utc, of_customer, of_berlin))
+    assert three.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
+    assert three.overlap_note == ""
+    assert [(row.key[0], row.reason, row.events) for row in one.rows] == [(str(CUSTOMERS[1]), "arrived late", 1)]
+    assert two.rows == ()
+    for changes in (one, two):
+        assert f"{str(of_berlin.id)[:8]} (" in changes.overlap_note
+        assert changes.to_dict()["overlap"] == changes.overlap_note
+        assert changes.uncompared, "expected amounts of which it is unknown whose they are"
+        assert changes
+
+
+def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: Insert) -> None:
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
+    whole = full(store)
+    signed = store.sign_off(whole, by="ana", rating=store.rate(whole.period, prices=prices))
+    mine = store.sign_off(full(store, customer_id=CUSTOMERS[0]), by="ana")
+    insert([event(DAY, quantity=Decimal(1), customer_id=CUSTOMERS[who], ingested_at=store.now()) for who in (0, 1)])
+    changes = store.changes_since(signed, prices=prices)
+    assert changes.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
+    assert {row.key[0] for row in changes.rows} == {str(CUSTOMERS[1])}
+    assert changes.uncompared == 0
+    assert str(mine.id)[:8] in changes.overlap_note
+    assert store.changes_since(mine).sentence == "+1 event, arrived late"

@@ -147,7 +147,7 @@ def list_signoffs(
     """
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
-    from usage_explore.validation.signed_usage import latest_of_periods
+    from usage_explore.validation.signed_overlaps import latest_of_periods
 
     for option, path, suffix in (("--csv", csv_, ".csv"), ("--json", json_, ".json")):
         if path is not None and path != _STDOUT and path.suffix.lower() != suffix:
@@ -242,7 +242,8 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
 
 def _sentence(changed: Changes) -> str:
     notes = (("amounts", changed.amounts_note), ("content of events", changed.content_note))
-    return "; ".join([changed.sentence, *(f"{what} not compared: {note}" for what, note in notes if note)])
+    parts = [changed.sentence, *(f"{what} not compared: {note}" for what, note in notes if note)]
+    return "; ".join([*parts, changed.overlap_note] if changed.overlap_note else parts)
 
 
 def _second(moment: datetime, zone: ZoneInfo) -> str:

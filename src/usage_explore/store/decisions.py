@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError
+from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, ScopeError
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance
 from usage_explore.query.url_params import query_string
@@ -141,7 +141,7 @@ class Decisions(SavedViews, Rates):
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
-        from usage_explore.validation import signed_usage
+        from usage_explore.validation import signed_amounts, signed_usage
         from usage_explore.validation.check import Validation
 
         expect_instance("validation", validation, Validation)
@@ -180,8 +180,8 @@ class Decisions(SavedViews, Rates):
                 usage=usage,
                 days=days,
                 hash_probe=hash_probe,
-                amounts=() if rating is None else signed_usage.amount_lines(rating),
-                basis=None if rating is None else signed_usage.amount_basis(rating),
+                amounts=() if rating is None else signed_amounts.amount_lines(rating),
+                basis=None if rating is None else signed_amounts.amount_basis(rating),
             )
 
     def signoffs(self) -> list[SignOff]:
@@ -198,20 +198,23 @@ class Decisions(SavedViews, Rates):
         supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed are rated
         again by `prices` and `wallets` as in `rate`, by default the table `usage_prices` and the preferred currencies
         that were signed. Amounts of a price book that was given are not compared with those of another one in the
-        table: `amounts_note` says so. Raises `QueryError` for a sign-off that this version cannot
-        read and for faulty prices, `ScopeError`, `DatabaseError`.
+        table: `amounts_note` says so. What the period has in common with a later sign-off of another period is counted
+        there; `overlap_note` says so. Raises `QueryError` for a sign-off that this version cannot read and for faulty
+        prices, `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
-        from usage_explore.validation import signed_usage
+        from usage_explore.validation import signed_amounts, signed_overlaps, signed_usage
 
         expect_instance("signoff", signoff, SignOff)
         period = signed_usage.signed_period(signoff)
+        later = signed_overlaps.overlapping(signoff, self.signoffs())
+        periods = [signed_usage.signed_period(other) for other in later]
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
-            found = signed_usage.changes(connection, self.table, signoff, now, exists_since)
+            found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods)
         if signoff.amounts and found.removed_before is None:
             from usage_explore.validation.input_tables import Preferences
 
@@ -219,10 +222,11 @@ class Decisions(SavedViews, Rates):
                 wallets = Preferences.of_directory(signoff.basis.wallets)
             try:
                 rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
-            except (ConfigurationError, NotExact) as error:
+            except (NoPriceBook, NotExact) as error:
                 found = dataclasses.replace(found, amounts_note=str(error))
             else:
-                found = signed_usage.with_amounts(found, rating, is_given=prices is not None)
+                found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
+        found = signed_overlaps.without_later(found, later)
         with self._transaction(period) as (connection, scoped):
             ids = (("customer_id", row.key[0]) for row in found.rows)
             return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))

@@ -96,6 +96,8 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
     if changed.content_note:
         left += f"Edits that leave all sums as they were are not seen: {changed.content_note}. "
+    if changed.overlap_note:
+        left += f"Not all of it is counted here: {changed.overlap_note}. "
     left = markdown.plain(left)
     words = markdown.plain(formatting.typographic(changed.sentence))
     if not changed and not changed.rows:
