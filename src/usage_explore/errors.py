@@ -118,6 +118,14 @@ class StatementTimeout(DatabaseError):
 class TableMismatch(DatabaseError):
     """The table is missing, lacks a column, or may not be read by the role."""
 
+    @classmethod
+    def unreadable(cls, table: str, privileges: Iterable[str]) -> TableMismatch:
+        """The error for a table that the role may not read, with the grant that is missing."""
+        return cls(
+            f"This database role may not read the table {table}; its owner can run GRANT {', '.join(privileges)} ON"
+            f" {table} TO the role."
+        )
+
 
 class NotExact(DatabaseError):
     """A sum would include NaN or infinite quantities or costs, or exceed what the database can hold."""
