@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pandas as pd
 import psycopg
 import pytest
 from psycopg import sql
@@ -24,9 +26,10 @@ from support.query_oracle import Row
 from support.record_places import as_role, neighbour
 from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
-from usage_explore.errors import RecordError, ScopeError
+from usage_explore.errors import RecordError, ScopeError, TableMismatch
 from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
+from usage_explore.records.places import create_tables
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
 from usage_explore.validation.signed_usage import Changes
@@ -471,8 +474,6 @@ def test_a_role_needs_select_and_insert_alone(
     with opened as store:
         with psycopg.connect(events_database_url, autocommit=True) as admin:
             with ddl.connect(events_database_url) as connection:
-                from usage_explore.records.places import create_tables
-
                 create_tables(connection, store.table)
                 connection.commit()
             role = sql.Identifier(opened.role)
@@ -602,3 +603,47 @@ def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: I
     assert changes.uncompared == 0
     assert str(mine.id)[:8] in changes.overlap_note
     assert store.changes_since(mine).sentence == "+1 event, arrived late"
+
+
+@pytest.mark.parametrize("store", ["file"], indirect=True)
+def test_a_table_that_may_not_be_read_is_named_with_its_grant_not_taken_for_absent(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """An administrator loaded prices and made the tables of records; the role has SELECT on the events alone."""
+    stored = [{"metric_key": "tokens", "unit_amount": 2, "currency": "USD"}]
+    with ddl.connect(events_database_url) as connection:
+        create_tables(connection, store.table)
+        replace_prices(connection, store.table, ORGANIZATION, read_prices(stored))
+        connection.commit()
+    prices = r"may not read the table public\.usage_prices; its owner can run GRANT SELECT ON public\.usage_prices"
+    for act in (store.prices, lambda: store.rate(SEPTEMBER)):
+        with pytest.raises(TableMismatch, match=prices):
+            act()
+    invoices = pd.DataFrame({"customer_id": [str(CUSTOMERS[0])], "metric_key": ["tokens"], "quantity": ["80"]})
+    validation = store.validate(SEPTEMBER, checks=["reconciliation", "unpriced"], invoices=invoices)
+    assert re.search(prices, validation.unchecked[0])
+    (skipped,) = (result.skipped for result in validation.results if result.check.name == "unpriced")
+    assert re.search(prices, skipped or "")
+    for name, act in (
+        ("usage_validation_runs", lambda: store.review(validation)),
+        ("usage_decisions", store.decisions),
+        ("usage_signoffs", store.signoffs),
+    ):
+        with pytest.raises(RecordError, match=rf"GRANT SELECT, INSERT ON public\.{name} TO the role"):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("by", "message"), [("", "by: is blank"), ("a\0b", "by: has a line break, a control"), ("\n", "is bl")]
+)
+def test_who_decides_is_named_in_plain_text(store: Store, by: str, message: str) -> None:
+    validation = checked(store)
+    for act in (
+        lambda: store.decide(copies(validation)[0], "acknowledge", by=by),
+        lambda: store.keep_run(validation, by=by),
+        lambda: store.sign_off(validation, by=by),
+    ):
+        with pytest.raises(QueryError, match=message):
+            act()
+    assert store.decisions() == []
+    assert store.runs() == []

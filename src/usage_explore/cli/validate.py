@@ -289,7 +289,7 @@ def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | Non
         return None
     try:
         if keep:
-            store.keep_run(validation, **({"by": by} if by else {}))
+            store.keep_run(validation, **({"by": by} if by is not None else {}))
     except RecordError as error:
         say(f"Warning: this run was not kept. {error}", err=True)
     return review

@@ -22,7 +22,7 @@ from usage_explore.records.places import Places
 from usage_explore.records.runs import MAX_COMPARED_RUNS, Run
 from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS, RecordTable
-from usage_explore.records.texts import LOCAL_AUTHOR
+from usage_explore.records.texts import LOCAL_AUTHOR, given_author
 from usage_explore.store.base import current_time
 from usage_explore.store.rates import Rates
 from usage_explore.store.saved_views import SavedViews
@@ -62,15 +62,20 @@ class Decisions(SavedViews, Rates):
         """Keep a validation as a run, which the next one of the same period and filters is compared with.
 
         Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. The same
-        validation is kept once. Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        validation is kept once. Raises `QueryError` for a blank or unprintable `by`, `RecordError`, `ScopeError`,
+        `DatabaseError`.
         """
         from usage_explore.validation.check import Validation
         from usage_explore.validation.review import run_of
 
         expect_instance("validation", validation, Validation)
         expect_instance("by", by, str)
+        try:
+            author = given_author(by)
+        except ValueError as error:
+            raise QueryError([Fault("by", str(error))]) from None
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, _, _):
-            return runs.keep(kept, run_of(validation, by))
+            return runs.keep(kept, run_of(validation, author))
 
     def runs(self) -> list[Run]:
         """The newest 1,000 kept runs of the organization, newest first.
@@ -267,8 +272,10 @@ def _unsignable(validation: Validation, by: str, rating: Rating | None) -> list[
     if rating is not None:
         expect_instance("rating", rating, Rating)
     faults = []
-    if not by.strip():
-        faults.append(Fault("by", "is blank; name who signs"))
+    try:
+        given_author(by)
+    except ValueError as error:
+        faults.append(Fault("by", str(error)))
     if not validation.totals.events:
         faults.append(Fault("validation", "has no events: there is nothing to sign off"))
     if validation.failed:
