@@ -209,6 +209,14 @@ def test_two_equally_specific_prices_are_an_error_naming_both(make: Any) -> None
     assert "price 1 (metric calls) and price 2 (price p1) are equally specific" in str(caught.value)
 
 
+def test_equally_specific_prices_in_two_currencies_follow_the_wallet(make: Any) -> None:
+    by_key = {"price_key": "p1", "unit_amount": 2, "currency": "KWD"}
+    events = [event(0, SINCE, price_key="p1", wallet_currency=wallet) for wallet in ("USD", "KWD", "EUR")]
+    rating = rating_of(make, events, PER_UNIT, by_key)
+    assert rating.totals == {"KWD": Decimal("2.000"), "USD": Decimal("0.10")}
+    assert [item.reason for item in rating.unpriced] == ["it has prices in KWD and USD, but its wallet is EUR"]
+
+
 def test_prices_in_several_currencies_follow_the_wallet(make: Any) -> None:
     events = [event(0, SINCE), event(0, SINCE, wallet_currency="jpy"), event(0, SINCE, wallet_currency="GBP")]
     yen = {**PER_UNIT, "currency": "JPY", "unit_amount": 15}
