@@ -19,6 +19,7 @@ from usage_explore.console import table
 from usage_explore.errors import ConfigurationError, Fault, QueryError
 from usage_explore.formatting import counted, shortened, zoned
 from usage_explore.query import validators
+from usage_explore.results import formulas
 
 if TYPE_CHECKING:
     from usage_explore.records.signoffs import SignOff
@@ -69,7 +70,7 @@ def decide(
         made = store.decide(
             finding.strip("[]"),
             chosen[0] if chosen else "note",
-            by=by or LOCAL_AUTHOR,
+            by=LOCAL_AUTHOR if by is None else by,
             note=note,
             until=mute_until,
             assignee=assign,
@@ -113,6 +114,7 @@ def list_decisions(finding: str | None, as_json: bool) -> None:
 @click.command(name="signoffs")
 @click.argument("signoff", metavar="ID", required=False)
 @click.option("--csv", "csv_", type=click.Path(path_type=Path), metavar="FILE", help="Write supplements and credits.")
+@click.option("--escape-formulas", is_flag=True, help=f"CSV only. {formulas.MEANING}")
 @click.option(
     "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it all as JSON; - for stdout."
 )
@@ -135,6 +137,7 @@ def list_decisions(finding: str | None, as_json: bool) -> None:
 def list_signoffs(
     signoff: str | None,
     csv_: Path | None,
+    escape_formulas: bool,
     json_: Path | None,
     prices: Path | None,
     wallets: Path | None,
@@ -149,6 +152,8 @@ def list_signoffs(
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation.signed_overlaps import latest_of_periods
 
+    if escape_formulas and csv_ is None:
+        raise ConfigurationError("--escape-formulas: is for --csv; add it, or leave this out")
     for option, path, suffix in (("--csv", csv_, ".csv"), ("--json", json_, ".json")):
         if path is not None and path != _STDOUT and path.suffix.lower() != suffix:
             raise ConfigurationError(
@@ -168,7 +173,7 @@ def list_signoffs(
                 "--csv: there is no sign-off to compare; `validate --sign-off --by NAME` makes one"
             )
         if csv_ in parts:
-            parts[csv_].write_bytes(_csv(found))
+            parts[csv_].write_bytes(_csv(found, escape_formulas=escape_formulas))
         if json_:
             rows = [{**one.to_dict(), **_json(changed.get(one.id))} for one in signed]
             document = json.dumps(rows, indent=2, ensure_ascii=False)
@@ -203,14 +208,15 @@ def _json(changed: Changes | str | None) -> dict[str, object]:
     return {name: value for name, value in changed.to_dict().items() if name != "sign_off"}
 
 
-def _csv(changed: Sequence[Changes]) -> bytes:
+def _csv(changed: Sequence[Changes], *, escape_formulas: bool) -> bytes:
     """The rows of all changes below one heading."""
     import pandas as pd
 
     from usage_explore.validation.signed_usage import changes_csv
 
     frames = [item.frame for item in changed]
-    return changes_csv(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0])
+    whole = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return changes_csv(whole, escape_formulas=escape_formulas)
 
 
 def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> None:
