@@ -58,6 +58,17 @@ class QueryError(UsageExploreError):
         return type(self), (self.faults,)
 
 
+class NoPriceBook(QueryError):
+    """Usage was to be rated, and no price book was given or is stored."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        message = (
+            "there is no price book; give one, in Python prices=, on the command line --prices FILE, or load one with"
+            " `usage-explore prices load FILE`"
+        )
+        super().__init__(tuple(faults) or (Fault("prices", message),))
+
+
 class ScopeError(UsageExploreError):
     """No organization was chosen, or the caller may not see the one that was."""
 
@@ -106,6 +117,14 @@ class StatementTimeout(DatabaseError):
 
 class TableMismatch(DatabaseError):
     """The table is missing, lacks a column, or may not be read by the role."""
+
+    @classmethod
+    def unreadable(cls, table: str, privileges: Iterable[str]) -> TableMismatch:
+        """The error for a table that the role may not read, with the grant that is missing."""
+        return cls(
+            f"This database role may not read the table {table}; its owner can run GRANT {', '.join(privileges)} ON"
+            f" {table} TO the role."
+        )
 
 
 class NotExact(DatabaseError):

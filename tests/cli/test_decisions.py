@@ -104,14 +104,21 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     assert json.loads(document.read_text())["sign_off"] == content["sign_off"], "a later run says who has signed"
     assert "This report is of another state than the one that was signed" in page.read_text()
     assert run("signoffs", "--fail-on-changes").exit_code == 0
-    late = {"customer_id": LARGE, "quantity": Decimal("2"), "ingested_at": datetime.now(UTC), **COST}
+    late = {
+        "customer_id": LARGE,
+        "metric_key": "=cmd",
+        "quantity": Decimal("2"),
+        "ingested_at": datetime.now(UTC),
+        **COST,
+    }
     insert([event(DAY + timedelta(days=day), **late) for day in range(3)])
-    changed = run("signoffs", "--csv", str(tmp_path / "c.csv"), "--fail-on-changes")
+    changed = run("signoffs", "--csv", str(tmp_path / "c.csv"), "--escape-formulas", "--fail-on-changes")
     assert changed.exit_code == CHANGED
     assert "+3 events, +0.42 USD, arrived late" in " ".join(changed.stdout.split())
     (line,) = csv.DictReader(io.StringIO((tmp_path / "c.csv").read_text()))
-    assert (line["correction"], line["customer_id"], line["quantity"], line["cost"]) == (
+    assert (line["correction"], line["metric_key"], line["customer_id"], line["quantity"], line["cost"]) == (
         "supplement",
+        "'=cmd",
         str(LARGE),
         "6",
         "0.42",

@@ -64,6 +64,24 @@ def test_a_period_is_rated_by_a_file(run: Run, tmp_path: Path) -> None:
     assert [(usage["metric_key"], usage["quantity"]) for usage in read["unpriced"]] == [("other", "7")]
 
 
+@pytest.mark.parametrize(("options", "metric"), [((), "=cmd"), (("--escape-formulas",), "'=cmd")])
+def test_formulas_in_the_file_for_billing_can_be_escaped(
+    run: Run, events_connection: ddl.Connection, tmp_path: Path, options: tuple[str, ...], metric: str
+) -> None:
+    events_connection.execute("UPDATE usage_events SET metric_key = '=cmd'")
+    events_connection.commit()
+    prices, lines = book(tmp_path, BOOK.replace("tokens", "=cmd")), tmp_path / "lines.csv"
+    assert run("rate", *SEPTEMBER, *OWN, "--prices", prices, "--csv", lines, *options).exit_code == 0
+    with lines.open(newline="") as opened:
+        assert {row["metric_key"] for row in csv.DictReader(opened)} == {metric}
+
+
+@pytest.mark.parametrize("command", [("rate", *SEPTEMBER), ("signoffs",)])
+def test_formulas_are_escaped_in_csv_alone(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command, *OWN, "--escape-formulas")
+    assert (result.exit_code, "--escape-formulas: is for --csv" in result.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("option", ["--csv", "--json"])
 def test_stdout_has_the_data_alone(run: Run, tmp_path: Path, option: str) -> None:
     result = run("rate", *SEPTEMBER, *OWN, "--prices", book(tmp_path), option, "-")

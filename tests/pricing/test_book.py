@@ -14,7 +14,7 @@ import pytest
 
 from usage_explore.errors import QueryError
 from usage_explore.pricing import fields
-from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.book import PriceBook, Tier
 from usage_explore.pricing.read import read_prices
 
 CUSTOMER = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
@@ -97,6 +97,8 @@ def test_toml_csv_parquet_frames_and_rows_give_the_same_book(tmp_path: Path) -> 
         ({"discount": "1"}, "'discount' is not a field of a price"),
         ({"currency": None}, "currency: is missing"),
         ({"currency": "USDD"}, "currency: 'USDD' is no ISO 4217 code; correct it, or give its scale"),
+        ({"currency": "FOO"}, "currency: 'FOO' is no ISO 4217 code; correct it, or give its scale"),
+        ({"currency": "xxz"}, "currency: 'XXZ' is no ISO 4217 code"),
         ({"metric_key": " "}, "metric_key: is missing, as are product_id and price_key"),
         ({"product_id": "x"}, "product_id: 'x' is not a UUID"),
         ({"aggregation": "maxx"}, "aggregation: 'maxx' is not one of sum, count, max, latest, unique:<column>"),
@@ -120,6 +122,11 @@ def test_toml_csv_parquet_frames_and_rows_give_the_same_book(tmp_path: Path) -> 
         ({"model": "package", "package_size": 0}, "package_size: 0 is not above 0"),
         ({"package_size": 5}, "package_size: is for package prices"),
         ({"included_quantity": -1}, "included_quantity: -1 is negative"),
+        ({"unit_amount": "-0.1"}, "unit_amount: -0.1 is negative; give 0 or more: a discount is a lower price"),
+        ({"flat_amount": -5}, "flat_amount: -5 is negative"),
+        ({"model": "volume", "unit_amount": None, "tiers": "10:-0.5;:1"}, "tier 1, unit_amount: -0.5 is negative"),
+        ({"model": "volume", "unit_amount": None, "tiers": "10:1;:1:-2"}, "tier 2, flat_amount: -2 is negative"),
+        ({"model": "volume", "unit_amount": None, "tiers": [Tier(None, Decimal(-1))]}, "tier 1, unit_amount: -1 is"),
         ({"scale": 13}, "scale: 13 is not a whole number from 0 to 12"),
         ({"valid_from": "2026-02-30"}, "valid_from: '2026-02-30' is not a date that exists"),
         ({"valid_from": "2026-02-01T00:00:00"}, "valid_from: "),
@@ -178,6 +185,7 @@ def test_two_prices_of_one_key_must_not_be_valid_at_once(
     ("text", "name", "message"),
     [
         ("[[prices]\n", "p.toml", "p.toml: is not TOML"),
+        ("[[prices]]\nunit_amount = " + "9" * 5_000, "p.toml", "p.toml: has an integer of more than 4,300 digits"),
         ("[[price]]\nmetric_key='a'", "p.toml", "p.toml, 'price' is unknown, did you mean prices?"),
         ("", "p.toml", "there are no prices"),
         ("prices = 3", "p.toml", "prices is no list"),

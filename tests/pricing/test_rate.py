@@ -142,6 +142,32 @@ def test_a_change_inside_the_period_splits_at_the_instant_and_tiers_restart(make
     ]
 
 
+@pytest.mark.parametrize("edge", ["valid_from", "valid_to"])
+@pytest.mark.parametrize("aggregation", ["sum", "unique:customer_id"])
+def test_a_price_of_one_key_does_not_split_what_the_general_price_covers(
+    make: Any, edge: str, aggregation: str
+) -> None:
+    """The price of `promo` holds in one half of September, its usage is in the other: one line, one minimum."""
+    noon = utc(2026, 9, 15, 12)
+    other_half = noon - timedelta(days=2) if edge == "valid_from" else noon + timedelta(days=2)
+    events = [event(0, SINCE, price_key="p"), event(0, UNTIL - timedelta(hours=1), price_key="p")]
+    general = {**PER_UNIT, "aggregation": aggregation, "minimum_amount": 50}
+    promo = {**PER_UNIT, "price_key": "promo", edge: noon}
+    (line,) = rating_of(make, [*events, event(0, other_half, price_key="promo")], general, promo).lines
+    assert (line.since, line.until, line.events, line.amount) == (SINCE, UNTIL, 3, Decimal("50.00"))
+
+
+def test_a_price_of_the_customer_splits_the_general_price_that_it_replaces(make: Any) -> None:
+    days = [utc(2026, 9, day) for day in (5, 12, 20)]
+    own = {**PER_UNIT, "customer_id": str(CUSTOMERS[0]), "valid_from": "2026-09-10", "valid_to": "2026-09-15"}
+    lines = rating_of(make, [event(0, day) for day in days], {**PER_UNIT, "minimum_amount": 50}, own).lines
+    assert [(line.since.day, line.amount) for line in lines] == [
+        (1, Decimal("50.00")),
+        (10, Decimal("0.10")),
+        (15, Decimal("50.00")),
+    ]
+
+
 def test_a_date_is_a_midnight_of_the_period_s_zone(make: Any) -> None:
     edge = datetime(2026, 9, 14, 22, tzinfo=UTC)
     events = [event(0, edge - timedelta(seconds=1)), event(0, edge)]
@@ -181,6 +207,14 @@ def test_two_equally_specific_prices_are_an_error_naming_both(make: Any) -> None
     with pytest.raises(QueryError) as caught:
         rating_of(make, [event(0, SINCE, price_key="p1")], PER_UNIT, by_key)
     assert "price 1 (metric calls) and price 2 (price p1) are equally specific" in str(caught.value)
+
+
+def test_equally_specific_prices_in_two_currencies_follow_the_wallet(make: Any) -> None:
+    by_key = {"price_key": "p1", "unit_amount": 2, "currency": "KWD"}
+    events = [event(0, SINCE, price_key="p1", wallet_currency=wallet) for wallet in ("USD", "KWD", "EUR")]
+    rating = rating_of(make, events, PER_UNIT, by_key)
+    assert rating.totals == {"KWD": Decimal("2.000"), "USD": Decimal("0.10")}
+    assert [item.reason for item in rating.unpriced] == ["it has prices in KWD and USD, but its wallet is EUR"]
 
 
 def test_prices_in_several_currencies_follow_the_wallet(make: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import pandas as pd
 import psycopg
 import pytest
 from psycopg import sql
@@ -24,7 +26,10 @@ from support.query_oracle import Row
 from support.record_places import as_role, neighbour
 from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
-from usage_explore.errors import RecordError, ScopeError
+from usage_explore.errors import RecordError, ScopeError, TableMismatch
+from usage_explore.pricing.read import read_prices
+from usage_explore.pricing.table import replace_prices
+from usage_explore.records.places import create_tables
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
 from usage_explore.validation.signed_usage import Changes
@@ -345,8 +350,10 @@ def test_a_changed_quantity_is_said_though_the_count_is_the_same(
         [ORGANIZATION],
     )
     events_connection.commit()
-    (row,) = store.changes_since(signed).rows
+    changes = store.changes_since(signed)
+    (row,) = changes.rows
     assert (row.reason, row.events, row.quantity) == ("changed or removed", 0, 1)
+    assert changes.sentence.startswith("quantity of tokens +1, changed or removed after the sign-off; changed on ")
 
 
 EDITS = {
@@ -467,8 +474,6 @@ def test_a_role_needs_select_and_insert_alone(
     with opened as store:
         with psycopg.connect(events_database_url, autocommit=True) as admin:
             with ddl.connect(events_database_url) as connection:
-                from usage_explore.records.places import create_tables
-
                 create_tables(connection, store.table)
                 connection.commit()
             role = sql.Identifier(opened.role)
@@ -504,6 +509,141 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
         ("arrived late", "4.2", "", ""),
         ("expected amount", "", "0.42", "USD"),
     ]
+    insert([event(DAY, metric_key="free", customer_id=CUSTOMERS[2], ingested_at=store.now())])
+    more = store.changes_since(signed, prices=prices)
+    assert more.unpriced_events == more.to_dict()["unpriced_events"] == 1
+    assert more.sentence.endswith("expected amounts +0.42 USD; +1 event without a price, with an unknown amount")
     other = store.rate(SEPTEMBER.replace(as_of="2026-09-30T00:00:00Z"), prices=prices)
     with pytest.raises(QueryError, match="rating: is of another period or as_of"):
         store.sign_off(validation, by="ana", rating=other)
+
+
+TWO_CURRENCIES = [
+    {"metric_key": "tokens", "unit_amount": amount, "currency": currency}
+    for amount, currency in ((1, "USD"), (3, "EUR"))
+]
+
+
+def test_amounts_are_compared_by_the_preferred_currencies_that_were_signed(store: Store) -> None:
+    wallets = {str(CUSTOMERS[0]): "EUR", "default": "USD"}
+    validation = full(store)
+    rating = store.rate(validation.period, prices=TWO_CURRENCIES, wallets=wallets)
+    assert set(rating.totals) == {"EUR", "USD"}
+    signed = store.sign_off(validation, by="ana", rating=rating)
+    (read,) = store.signoffs()
+    assert read == signed
+    assert read.basis is not None
+    assert read.basis.wallets == {CUSTOMERS[0]: "EUR", None: "USD"}
+    assert store.changes_since(read, prices=TWO_CURRENCIES).sentence == "nothing changed since"
+    others = store.changes_since(read, prices=TWO_CURRENCIES, wallets={"default": "USD"})
+    assert set(others.money("expected amount")) == {"EUR", "USD"}
+
+
+def test_amounts_of_a_price_book_are_not_compared_with_another_stored_one(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    (given, _), stored = TWO_CURRENCIES, [{"metric_key": "tokens", "unit_amount": 2, "currency": "USD"}]
+    validation = full(store)
+    signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=[given]))
+
+    def load(prices: list[dict[str, object]]) -> None:
+        replace_prices(events_connection, store.table, ORGANIZATION, read_prices(prices))
+        events_connection.execute("GRANT SELECT ON usage_prices TO public")
+        events_connection.commit()
+
+    load(stored)
+    changes = store.changes_since(signed)
+    assert not changes
+    assert "signed by the price book prices, and public.usage_prices has other prices" in changes.amounts_note
+    load([{**given, "name": "the same"}])
+    assert (store.changes_since(signed).amounts_note, bool(store.changes_since(signed))) == ("", False)
+    by_table = store.sign_off(validation, by="ana", rating=store.rate(validation.period))
+    load(stored)
+    changes = store.changes_since(by_table)
+    assert (changes.amounts_note, list(changes.money("expected amount"))) == ("", ["USD"])
+
+
+def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, insert: Insert) -> None:
+    """A month in UTC, then of one customer, then in another time zone: the last sign-off counts, others say so."""
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
+    insert([event(DAY, quantity=Decimal(100), customer_id=CUSTOMERS[2])])
+    berlin = {"since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"}
+    signed = []
+    for filters in ({}, {"customer_id": CUSTOMERS[2]}, berlin):
+        validation = full(store, **filters)
+        rating = store.rate(validation.period, prices=prices)
+        signed.append(store.sign_off(validation, by="ana", rating=rating))
+    utc, of_customer, of_berlin = signed
+
+    def late(timestamp: datetime, customer: int) -> Row:
+        return event(timestamp, quantity=Decimal(1), customer_id=CUSTOMERS[customer], ingested_at=store.now())
+
+    insert([late(DAY, 2), late(datetime(2026, 9, 30, 23, tzinfo=UTC), 1)])
+    one, two, three = (store.changes_since(item, prices=prices) for item in (utc, of_customer, of_berlin))
+    assert three.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
+    assert three.overlap_note == ""
+    assert [(row.key[0], row.reason, row.events) for row in one.rows] == [(str(CUSTOMERS[1]), "arrived late", 1)]
+    assert two.rows == ()
+    for changes in (one, two):
+        assert f"{str(of_berlin.id)[:8]} (" in changes.overlap_note
+        assert changes.to_dict()["overlap"] == changes.overlap_note
+        assert changes.uncompared, "expected amounts of which it is unknown whose they are"
+        assert changes
+
+
+def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: Insert) -> None:
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
+    whole = full(store)
+    signed = store.sign_off(whole, by="ana", rating=store.rate(whole.period, prices=prices))
+    mine = store.sign_off(full(store, customer_id=CUSTOMERS[0]), by="ana")
+    insert([event(DAY, quantity=Decimal(1), customer_id=CUSTOMERS[who], ingested_at=store.now()) for who in (0, 1)])
+    changes = store.changes_since(signed, prices=prices)
+    assert changes.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
+    assert {row.key[0] for row in changes.rows} == {str(CUSTOMERS[1])}
+    assert changes.uncompared == 0
+    assert str(mine.id)[:8] in changes.overlap_note
+    assert store.changes_since(mine).sentence == "+1 event, arrived late"
+
+
+@pytest.mark.parametrize("store", ["file"], indirect=True)
+def test_a_table_that_may_not_be_read_is_named_with_its_grant_not_taken_for_absent(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """An administrator loaded prices and made the tables of records; the role has SELECT on the events alone."""
+    stored = [{"metric_key": "tokens", "unit_amount": 2, "currency": "USD"}]
+    with ddl.connect(events_database_url) as connection:
+        create_tables(connection, store.table)
+        replace_prices(connection, store.table, ORGANIZATION, read_prices(stored))
+        connection.commit()
+    prices = r"may not read the table public\.usage_prices; its owner can run GRANT SELECT ON public\.usage_prices"
+    for act in (store.prices, lambda: store.rate(SEPTEMBER)):
+        with pytest.raises(TableMismatch, match=prices):
+            act()
+    invoices = pd.DataFrame({"customer_id": [str(CUSTOMERS[0])], "metric_key": ["tokens"], "quantity": ["80"]})
+    validation = store.validate(SEPTEMBER, checks=["reconciliation", "unpriced"], invoices=invoices)
+    assert re.search(prices, validation.unchecked[0])
+    (skipped,) = (result.skipped for result in validation.results if result.check.name == "unpriced")
+    assert re.search(prices, skipped or "")
+    for name, act in (
+        ("usage_validation_runs", lambda: store.review(validation)),
+        ("usage_decisions", store.decisions),
+        ("usage_signoffs", store.signoffs),
+    ):
+        with pytest.raises(RecordError, match=rf"GRANT SELECT, INSERT ON public\.{name} TO the role"):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("by", "message"), [("", "by: is blank"), ("a\0b", "by: has a line break, a control"), ("\n", "is bl")]
+)
+def test_who_decides_is_named_in_plain_text(store: Store, by: str, message: str) -> None:
+    validation = checked(store)
+    for act in (
+        lambda: store.decide(copies(validation)[0], "acknowledge", by=by),
+        lambda: store.keep_run(validation, by=by),
+        lambda: store.sign_off(validation, by=by),
+    ):
+        with pytest.raises(QueryError, match=message):
+            act()
+    assert store.decisions() == []
+    assert store.runs() == []

@@ -5,6 +5,7 @@ A price is a dict of the fields of a book, with dates and times as aware datetim
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -61,6 +62,23 @@ def price_of(prices: Iterable[Price], row: Row, at: datetime, wallet: str | None
         return fitting[0]
     assert len({price["currency"] for price in fitting}) == len(fitting), "ambiguous"
     return next((price for price in fitting if price["currency"] == wallet), None)
+
+
+def can_apply(
+    price: Price, prices: list[Price], row: Row, at: datetime, wallet: str | None, split: tuple[str, ...]
+) -> bool:
+    """Whether some usage on the event's line, of any product, price key and wallet, has the price at this time."""
+    values: dict[str, set[Any]] = {
+        name: {getattr(row, name)} if name in split else {None, *(other.get(name) for other in prices)}
+        for name in ("product_id", "price_key")
+    }
+    wallets = {wallet} if "wallet_currency" in split else {wallet, *(other["currency"] for other in prices)}
+    usage = (
+        (dataclasses.replace(row, product_id=product_id, price_key=price_key), destination)
+        for product_id, price_key in itertools.product(*values.values())
+        for destination in wallets
+    )
+    return any(price_of(prices, one, at, destination) is price for one, destination in usage)
 
 
 def cost(price: Price, quantity: Fraction) -> Fraction:
@@ -135,16 +153,16 @@ def rate(
     without = []
     for row in rows:
         wallet = row.wallet_currency or wallets.get(row.customer_id) or wallets.get(None)
-        timeline = [price_of(prices, row, start, wallet) for start, _ in spans]
         here = next(index for index, (start, end) in enumerate(spans) if start <= row.timestamp < end)
-        price = timeline[here]
+        price = price_of(prices, row, spans[here][0], wallet)
         if price is None:
             without.append(row)
             continue
+        applies = [can_apply(price, prices, row, start, wallet, split) for start, _ in spans]
         first = last = here
-        while first and timeline[first - 1] is price:
+        while first and applies[first - 1]:
             first -= 1
-        while last + 1 < len(spans) and timeline[last + 1] is price:
+        while last + 1 < len(spans) and applies[last + 1]:
             last += 1
         own = {"wallet_currency": wallet, "price_key": row.price_key, "subscription_id": row.subscription_id}
         key = (id(price), first, last, row.customer_id, row.metric_key, *(own[name] for name in split))

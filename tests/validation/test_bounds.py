@@ -79,7 +79,14 @@ def test_unknown_names_and_values_are_errors_with_a_hint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"[new_usage", "is not TOML"), (b"\xff\xfe", "is not UTF-8"), (None, "cannot be read")]
+    ("content", "message"),
+    [
+        (b"[new_usage", "is not TOML"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (None, "cannot be read"),
+        (b"[new_usage]\nmin_events = " + b"9" * 5_000, "an integer of more than 4,300 digits"),
+        (b"[common]\nlarge_share = 1E-999999", r"large_share is Decimal\('1E-999999'\), of more than 30 decimals"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "bounds.toml"
@@ -87,6 +94,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(QueryError, match=message):
         read_bounds(path, all_bounds())
+
+
+def test_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "bounds.toml"
+    path.write_text("[new_usage]\nmin_events = 3\n", encoding="utf-8-sig")
+    assert read_bounds(path, all_bounds()) == read_bounds({"new_usage": {"min_events": 3}}, all_bounds())
+
+
+def test_an_integer_of_python_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(QueryError, match="min_events has more than 4,300 digits"):
+        read_bounds({"new_usage": {"min_events": 10**5_000}}, all_bounds())
 
 
 def test_bounds_are_in_force_within_and_nowhere_else() -> None:

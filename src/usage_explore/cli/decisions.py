@@ -19,6 +19,7 @@ from usage_explore.console import table
 from usage_explore.errors import ConfigurationError, Fault, QueryError
 from usage_explore.formatting import counted, path_text, shortened, zoned
 from usage_explore.query import validators
+from usage_explore.results import formulas
 
 if TYPE_CHECKING:
     from usage_explore.records.signoffs import SignOff
@@ -69,7 +70,7 @@ def decide(
         made = store.decide(
             finding.strip("[]"),
             chosen[0] if chosen else "note",
-            by=by or LOCAL_AUTHOR,
+            by=LOCAL_AUTHOR if by is None else by,
             note=note,
             until=mute_until,
             assignee=assign,
@@ -113,6 +114,7 @@ def list_decisions(finding: str | None, as_json: bool) -> None:
 @click.command(name="signoffs")
 @click.argument("signoff", metavar="ID", required=False)
 @click.option("--csv", "csv_", type=click.Path(path_type=Path), metavar="FILE", help="Write supplements and credits.")
+@click.option("--escape-formulas", is_flag=True, help=f"CSV only. {formulas.MEANING}")
 @click.option(
     "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it all as JSON; - for stdout."
 )
@@ -122,11 +124,24 @@ def list_decisions(finding: str | None, as_json: bool) -> None:
     metavar="FILE",
     help="The price book, if amounts were signed by one that is not stored.",
 )
+@click.option(
+    "--wallets",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Preferred currencies for expected amounts.",
+    show_default="those that were signed",
+)
 @click.option("--fail-on-changes", is_flag=True, help="Exit code 3 if something changed since.")
 @organization
 @common
 def list_signoffs(
-    signoff: str | None, csv_: Path | None, json_: Path | None, prices: Path | None, fail_on_changes: bool
+    signoff: str | None,
+    csv_: Path | None,
+    escape_formulas: bool,
+    json_: Path | None,
+    prices: Path | None,
+    wallets: Path | None,
+    fail_on_changes: bool,
 ) -> None:
     """List the sign-offs, newest first, with what changed in each period since; the one whose ID begins so.
 
@@ -135,8 +150,10 @@ def list_signoffs(
     """
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
-    from usage_explore.validation.signed_usage import latest_of_periods
+    from usage_explore.validation.signed_overlaps import latest_of_periods
 
+    if escape_formulas and csv_ is None:
+        raise ConfigurationError("--escape-formulas: is for --csv; add it, or leave this out")
     for option, path, suffix in (("--csv", csv_, ".csv"), ("--json", json_, ".json")):
         if path is not None and path != _STDOUT and path.suffix.lower() != suffix:
             raise ConfigurationError(
@@ -149,14 +166,14 @@ def list_signoffs(
         if signoff is not None and not signed:
             raise QueryError([Fault("signoff", f"{validators.shorten(signoff)} is the id of no sign-off")])
         latest = signed if signoff is not None else latest_of_periods(signed)
-        changed = {one.id: _changes(store, one, prices) for one in latest}
+        changed = {one.id: _changes(store, one, prices, wallets) for one in latest}
         found = [item for item in changed.values() if not isinstance(item, str)]
         if csv_ and not found:
             raise ConfigurationError(
                 "--csv: there is no sign-off to compare; `validate --sign-off --by NAME` makes one"
             )
         if csv_ in parts:
-            parts[csv_].write_bytes(_csv(found))
+            parts[csv_].write_bytes(_csv(found, escape_formulas=escape_formulas))
         if json_:
             rows = [{**one.to_dict(), **_json(changed.get(one.id))} for one in signed]
             document = json.dumps(rows, indent=2, ensure_ascii=False)
@@ -172,7 +189,7 @@ def list_signoffs(
         sys.exit(CHANGED)
 
 
-def _changes(store: Store, signed: SignOff, prices: Path | None) -> Changes | str:
+def _changes(store: Store, signed: SignOff, prices: Path | None, wallets: Path | None) -> Changes | str:
     """What changed, or why that cannot be said."""
     from usage_explore.validation.signed_usage import signed_period
 
@@ -180,7 +197,7 @@ def _changes(store: Store, signed: SignOff, prices: Path | None) -> Changes | st
         signed_period(signed)
     except QueryError as error:
         return f"this version cannot read the period: {error}"
-    return store.changes_since(signed, prices=prices)
+    return store.changes_since(signed, prices=prices, wallets=wallets)
 
 
 def _json(changed: Changes | str | None) -> dict[str, object]:
@@ -191,14 +208,15 @@ def _json(changed: Changes | str | None) -> dict[str, object]:
     return {name: value for name, value in changed.to_dict().items() if name != "sign_off"}
 
 
-def _csv(changed: Sequence[Changes]) -> bytes:
+def _csv(changed: Sequence[Changes], *, escape_formulas: bool) -> bytes:
     """The rows of all changes below one heading."""
     import pandas as pd
 
     from usage_explore.validation.signed_usage import changes_csv
 
     frames = [item.frame for item in changed]
-    return changes_csv(pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0])
+    whole = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return changes_csv(whole, escape_formulas=escape_formulas)
 
 
 def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> None:
@@ -230,7 +248,8 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
 
 def _sentence(changed: Changes) -> str:
     notes = (("amounts", changed.amounts_note), ("content of events", changed.content_note))
-    return "; ".join([changed.sentence, *(f"{what} not compared: {note}" for what, note in notes if note)])
+    parts = [changed.sentence, *(f"{what} not compared: {note}" for what, note in notes if note)]
+    return "; ".join([*parts, changed.overlap_note] if changed.overlap_note else parts)
 
 
 def _second(moment: datetime, zone: ZoneInfo) -> str:

@@ -19,6 +19,7 @@ from usage_explore.console import table
 from usage_explore.decimals import plain, total
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, data_value, exact, path_text, shortened
+from usage_explore.results import formulas
 
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import RatedLine, Rating
@@ -99,6 +100,7 @@ def _file_option(name: str, words: str) -> Callable[[Callable[..., Any]], Callab
 @_file_option("wallets", "Preferred currencies, .csv or .parquet.")
 @click.option("--margins", is_flag=True, help="List revenue, external cost and margin by customer and metric, too.")
 @_file_option("csv", "Write all lines as CSV; - for stdout.")
+@click.option("--escape-formulas", is_flag=True, help=f"CSV only. {formulas.MEANING}")
 @_file_option("json", "Write it as JSON; - for stdout.")
 @organization
 @common
@@ -108,6 +110,7 @@ def rate(
     wallets_: Path | None,
     margins: bool,
     csv_: Path | None,
+    escape_formulas: bool,
     json_: Path | None,
     **given: Any,
 ) -> None:
@@ -119,6 +122,8 @@ def rate(
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
 
+    if escape_formulas and csv_ is None:
+        raise ConfigurationError("--escape-formulas: is for --csv; add it, or leave this out")
     if csv_ == json_ and csv_ is not None:
         raise ConfigurationError("--json: is the same as --csv; name another file")
     period = parsed_period(query, given)
@@ -126,7 +131,7 @@ def rate(
         store = replace(opened_store, escaped_commas=True)
         rating = store.rate(period, prices=prices_, wallets=wallets_)
     contents: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
-        (csv_, rating.csv),
+        (csv_, lambda: rating.csv(escape_formulas=escape_formulas)),
         (json_, lambda: _json(rating)),
     )
     for path, content in contents:

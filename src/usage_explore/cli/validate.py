@@ -259,16 +259,18 @@ def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> N
 
 def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> Rating | None:
     """The expected amounts to sign, by the price book that was given or is stored; None without one."""
+    from usage_explore.errors import NoPriceBook
+
     try:
         return store.rate(validation.period, prices=inputs.get("prices"), wallets=inputs.get("wallets"))
-    except ConfigurationError:
+    except NoPriceBook:
         return None
 
 
 def _signed_before(store: Store, validation: Validation) -> SignOff | None:
     """The last sign-off of the period and filters; None without one, or where the records cannot be read."""
     from usage_explore.errors import RecordError
-    from usage_explore.validation.signed_usage import last_signoff
+    from usage_explore.validation.signed_overlaps import last_signoff
 
     try:
         return last_signoff(store.signoffs(), validation.period)
@@ -287,7 +289,7 @@ def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | Non
         return None
     try:
         if keep:
-            store.keep_run(validation, **({"by": by} if by else {}))
+            store.keep_run(validation, **({"by": by} if by is not None else {}))
     except RecordError as error:
         say(f"Warning: this run was not kept. {error}", err=True)
     return review

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
@@ -15,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError
+from usage_explore.files.toml import parsed_toml
+from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import path_text
 from usage_explore.query.validators import did_you_mean
 
@@ -271,9 +272,9 @@ def recognized(names: Sequence[str]) -> Preset | None:
 def parse_preset(text: str, name: str) -> Preset:
     """A preset from TOML. Raises `ConfigurationError` naming the key that is wrong."""
     try:
-        given = tomllib.loads(text, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"preset: {name} is not TOML: {error}") from error
+        given = parsed_toml(text)
+    except InvalidValue as error:
+        raise ConfigurationError(f"preset: {name} {error}") from error
     for key, value in given.items():
         accepted = _ACCEPTED.get(key)
         if accepted is not None and not accepted[0](value):

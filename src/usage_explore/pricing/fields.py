@@ -8,8 +8,8 @@
     aggregation        sum, count, max, latest, unique:<column>, unique:dim:<key>                sum
     model              per_unit, volume, staircase (or graduated), package                       per_unit; with tiers
                                                                                                  it must be given
-    unit_amount        decimal: per unit, per package of a package price                         0
-    flat_amount        decimal: once per line that has a quantity to charge                      0
+    unit_amount        decimal from 0: per unit, per package of a package price                  0
+    flat_amount        decimal from 0: once per line that has a quantity to charge               0
     tiers              the tiers of volume and staircase prices                                  none
     package_size       decimal above 0: units of a package
     included_quantity  decimal: units of each line that are not charged                          0
@@ -32,6 +32,8 @@ Numbers are exact: text, integers and decimals, in TOML also 0.10. Floats of Pyt
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -79,6 +81,16 @@ _TIERED: tuple[Model, ...] = ("volume", "staircase")
 
 def _number(raw: object) -> Decimal:
     return exact_decimal(raw.strip() if isinstance(raw, str) else raw)
+
+
+def _price_amount(raw: object) -> Decimal:
+    number = _number(raw)
+    if number < 0:
+        raise InvalidValue(
+            f"{plain(number)} is negative; give 0 or more: a discount is a lower price, a credit has"
+            " a negative quantity"
+        )
+    return number
 
 
 def not_negative(raw: object) -> Decimal:
@@ -170,7 +182,7 @@ def _tier_of_text(part: str) -> dict[str, str]:
 
 def _tier(number: int, row: object) -> Tier:
     if isinstance(row, Tier):
-        return row
+        row = {name: getattr(row, name) for name in _TIER_FIELDS}
     if not isinstance(row, Mapping):
         raise InvalidValue(f"tier {number}, {quoted(row)}, is no table with up_to, unit_amount and flat_amount")
     for name in row:
@@ -185,7 +197,7 @@ def _tier(number: int, row: object) -> Tier:
     values: dict[str, Decimal] = {}
     for name, value in given.items():
         try:
-            values[name] = _number(value)
+            values[name] = (_number if name == "up_to" else _price_amount)(value)
         except InvalidValue as error:
             raise InvalidValue(f"tier {number}, {name}: {error}") from None
     return Tier(values.pop("up_to", None), **values)
@@ -198,8 +210,8 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "price_key": code_text,
     "aggregation": _aggregation,
     "model": _model,
-    "unit_amount": _number,
-    "flat_amount": _number,
+    "unit_amount": _price_amount,
+    "flat_amount": _price_amount,
     "tiers": _tiers,
     "package_size": _positive,
     "included_quantity": not_negative,
@@ -314,6 +326,19 @@ def row(price: Price) -> dict[str, Any]:
         "valid_from": _edge_text(price.valid_from),
         "valid_to": _edge_text(price.valid_to),
     }
+
+
+def prices_hash(prices: Iterable[Price]) -> str:
+    """The SHA-256 of prices in any order: equal for books that rate all usage alike, field by field."""
+    rows = sorted(
+        json.dumps({name: None if value is None else _hashed(value) for name, value in row(price).items()})
+        for price in prices
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _hashed(value: object) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
 
 
 def _edge_text(edge: Edge | None) -> str | None:

@@ -18,6 +18,7 @@ from usage_explore.formatting import counted, data_value, exact
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.pricing.amounts import Amount, TierAmount, rate
 from usage_explore.pricing.book import Price
+from usage_explore.pricing.fields import prices_hash
 from usage_explore.pricing.usage import Line, Rated, Unpriced
 from usage_explore.query.describe import describe, period_document
 from usage_explore.query.queries import Period
@@ -99,13 +100,16 @@ class Rating:
     """The expected amounts of a period, as known at its `as_of`.
 
     `lines` are ordered by customer, metric, price key, wallet and part, `unpriced` is the usage without a price,
-    `margins` compare revenue with external cost. `source` names the price book. Events and quantities of `lines` and
-    `unpriced` add up to the period's, metric by metric.
+    `margins` compare revenue with external cost. `source` names the price book, `prices_hash` is the hash of its
+    prices, and `wallets` are the preferred currencies by customer, of None the organization's default. Events and
+    quantities of `lines` and `unpriced` add up to the period's, metric by metric.
     """
 
     period: Period
     now: datetime
     source: str
+    prices_hash: str
+    wallets: Mapping[UUID | None, str] = field(repr=False)
     lines: tuple[RatedLine, ...]
     unpriced: tuple[UnpricedUsage, ...]
     margins: tuple[Margin, ...]
@@ -247,8 +251,13 @@ _MARGIN_COLUMNS = (
 _DECIMALS = ("quantity", "billable_quantity", "charged_quantity", "exact_amount", "amount")
 
 
-def rating(rated: Rated, period: Period, now: datetime, names: Names = NO_NAMES) -> Rating:
-    """The rating of a period's usage. Raises `NotExact` if a quantity or a cost is NaN or infinite."""
+def rating(
+    rated: Rated, period: Period, now: datetime, wallets: Mapping[UUID | None, str], names: Names = NO_NAMES
+) -> Rating:
+    """The rating of a period's usage by preferred currencies.
+
+    Raises `NotExact` if a quantity or a cost is NaN or infinite.
+    """
     usage = (*rated.lines, *rated.unpriced)
     numbers = [item.quantity for item in usage] + [line.billable for line in rated.lines]
     numbers += [cost.amount for cost in rated.costs.values()]
@@ -260,6 +269,8 @@ def rating(rated: Rated, period: Period, now: datetime, names: Names = NO_NAMES)
         period=period,
         now=now,
         source=rated.resolution.book.source,
+        prices_hash=prices_hash(rated.resolution.book.prices),
+        wallets=wallets,
         lines=tuple(lines),
         unpriced=tuple(unpriced),
         margins=tuple(_margins(rated, lines, unpriced)),

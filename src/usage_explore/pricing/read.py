@@ -6,15 +6,14 @@ order. All faults of a book are reported together, each with its place and field
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.files.tables import opened
+from usage_explore.files.toml import parsed_toml
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
 from usage_explore.pricing.book import PARAMETER, Price, PriceBook
@@ -98,14 +97,11 @@ def _toml(path: Path, name: str) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MAX_TOML_BYTES:
             raise QueryError([Fault(PARAMETER, f"{shown}: is larger than {_MAX_TOML_BYTES:,} bytes; save it as CSV")])
-        text = path.read_bytes().decode("utf-8-sig")
-        return tomllib.loads(text, parse_float=Decimal)
+        return parsed_toml(path.read_bytes())
     except OSError as error:
         raise QueryError([Fault(PARAMETER, f"{shown}: cannot be read: {error.strerror or error}")]) from None
-    except UnicodeDecodeError:
-        raise QueryError([Fault(PARAMETER, f"{shown}: is not UTF-8; save it so")]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise QueryError([Fault(PARAMETER, f"{shown}: is not TOML: {error}")]) from None
+    except InvalidValue as error:
+        raise QueryError([Fault(PARAMETER, f"{shown}: {error}")]) from None
 
 
 def _python_rows(source: Mapping[str, Any] | Iterable[Any], where: str) -> _Rows:

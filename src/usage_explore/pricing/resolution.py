@@ -11,13 +11,14 @@ Two prices that are equally specific and of one currency, such as one for a prod
 as soon as usage is covered by both: never an arbitrary choice. Usage that no price covers, or prices in several
 currencies of which none is the wallet's, has no price.
 
-Validity cuts a period into segments. Segments in a row with the same price are one part: a part ends where another
-price begins to apply.
+Validity cuts a period into segments. Segments in a row in which a price applies to a customer's metric are one part: a
+part ends where the price ends, or where another one replaces it for all of the metric's usage. A price of one price key
+that begins or ends takes this key's usage from the general price; it does not split what is left of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -90,15 +91,23 @@ class Resolution:
                     return _of_wallet(candidates, subject)
         return NO_PRICE
 
-    def part(self, subject: Subject, segment: int) -> Part | str:
-        """The part of the period around a segment in which its price applies, else why there is none."""
+    def part(self, subject: Subject, segment: int, split: Collection[str] = ("wallet_currency",)) -> Part | str:
+        """The part of the period around a segment in which its price applies to the line's usage, else why there is
+        none; `split` are the columns by which lines of one price are split.
+        """
         price = self.price(subject, segment)
         if isinstance(price, str):
             return price
+        # usage that names no more than the price and the line: where this has another price all of the line has
+        least = subject._replace(
+            product_id=subject.product_id if "product_id" in split else price.product_id,
+            price_key=subject.price_key if "price_key" in split else price.price_key,
+            wallet=subject.wallet if "wallet_currency" in split else price.currency,
+        )
         first = last = segment
-        while first > 0 and self._applies(price, subject, first - 1):
+        while first > 0 and self._applies(price, least, first - 1):
             first -= 1
-        while last < len(self.cuts) - 2 and self._applies(price, subject, last + 1):
+        while last < len(self.cuts) - 2 and self._applies(price, least, last + 1):
             last += 1
         return Part(price, first, last, self.cuts[first], self.cuts[last + 1])
 

@@ -1,7 +1,7 @@
 """The table of prices beside the events: `usage_prices`, one row per price, of each organization its own.
 
-It is optional: without the table, without SELECT on it, or with other columns there are no prices. It is read in the
-query's transaction; writing replaces an organization's whole book in one transaction.
+It is optional: without the table, or with other columns, there are no prices; a table that the role may not read is an
+error. It is read in the query's transaction; writing replaces an organization's whole book in one transaction.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ WHERE a.attrelid = to_regclass(%(table)s) AND a.attnum > 0 AND NOT a.attisdroppe
   AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = a.attrelid), 'USAGE')
 """
 
+_IS_READABLE = "SELECT has_table_privilege(to_regclass(%(table)s), 'SELECT')"
+"""NULL without a table."""
+
 _SCHEMA = "SELECT n.oid, n.nspname FROM pg_class c JOIN pg_namespace n"
 _SCHEMA += " ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(events)s)"
 
@@ -55,9 +58,12 @@ def prices_table(schema: str | None = None) -> Table:
 def stored_prices(connection: Connection, events: Table, organization_id: UUID) -> PriceBook | None:
     """The organization's price book in the table beside the events; None without one.
 
-    Raises `QueryError` on `prices` for rows that make no valid book, each named by its number.
+    Raises `QueryError` on `prices` for rows that make no valid book, each named by its number, `TableMismatch` for a
+    table that the role may not read.
     """
     table = prices_table(_schema_of(connection, events))
+    if connection.exec_driver_sql(_IS_READABLE, {"table": quoted(table.name, table.schema)}).scalar() is False:
+        raise TableMismatch.unreadable(quoted(table.name, table.schema), ("SELECT",))
     found = connection.exec_driver_sql(_COLUMNS, {"table": quoted(table.name, table.schema)}).all()
     if not _fits(table, ((name, type_) for name, type_ in found)):
         return None

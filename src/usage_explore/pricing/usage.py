@@ -272,7 +272,7 @@ class _Reader:
             subject = subject._replace(customer_id=None)  # what applies to all customers is looked up once
         key = (subject, segment)
         if key not in self._parts:
-            self._parts[key] = self.resolution.part(subject, segment)
+            self._parts[key] = self.resolution.part(subject, segment, self.splits)
         return self._parts[key]
 
     def _unpriced(self, row: Any, subject: Subject, subscription: UUID | None, reason: str) -> Unpriced:

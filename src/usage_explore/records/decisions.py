@@ -84,8 +84,8 @@ def decide(
     note: str = "",
 ) -> Decision:
     """Keep a decision on a finding. Raises `QueryError` with all faults, `RecordError`, `DatabaseError`."""
-    values = _values(action, now, until, assignee, note)
-    own = {"organization_id": organization_id, "id": uuid4(), "author": texts.author(author), **values}
+    values = _values(author, action, now, until, assignee, note)
+    own = {"organization_id": organization_id, "id": uuid4(), **values}
     with places.saving.writing() as writer:
         if writer.count(organization_id) >= MAX_DECISIONS:
             raise RecordError(f"There are {MAX_DECISIONS:,} decisions already, the most there may be.")
@@ -119,10 +119,15 @@ def _decision(row: Row[Any], place: PlaceName) -> Decision:
 
 
 def _values(
-    action: str, now: datetime, until: datetime | str | None, assignee: str | None, note: str
+    author: str, action: str, now: datetime, until: datetime | str | None, assignee: str | None, note: str
 ) -> dict[str, Any]:
     """The values of a decision's columns, validated."""
     faults: list[Fault] = []
+    by = ""
+    try:
+        by = texts.given_author(author)
+    except ValueError as error:
+        faults.append(Fault("by", str(error)))
 
     def read(parameter: str, reader: Callable[[], Any]) -> Any:
         try:
@@ -149,7 +154,7 @@ def _values(
         faults.append(Fault("note", "is blank; write what others should know"))
     if faults:
         raise QueryError(faults)
-    return {"action": chosen, "until": end, "assignee": whom or "", "note": text}
+    return {"author": by, "action": chosen, "until": end, "assignee": whom or "", "note": text}
 
 
 def _assignee(value: str) -> str:

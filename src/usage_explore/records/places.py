@@ -5,6 +5,7 @@ read-only by default; else into the file. Records are read
 from both, so that none vanishes when a table appears or a role changes. A record is changed where it is.
 
 Each kind of record has a place of its own: a role may write views into their table and decisions only into the file.
+A table of decisions, runs or sign-offs that exists and may not be read is an error: what it holds is unknown.
 
 What can be written is limited: a `Writer` runs only the statements that its one table allows (views: INSERT, UPDATE and
 DELETE; histories: INSERT). In PostgreSQL it has a read-write connection of its own for one short transaction, with time
@@ -295,7 +296,11 @@ class Records:
     url: str = field(repr=False)
 
     def places(self, connection: Connection, events: Table, kind: RecordTable = VIEWS) -> Places:
-        """The places for a table of events, on a connection that reads them. Raises `TableMismatch` if it is gone."""
+        """The places for a table of events, on a connection that reads them.
+
+        Raises `TableMismatch` if it is gone, `RecordError` for a table of decisions, runs or sign-offs that exists and
+        that the role may not read: findings would count as open although somebody acknowledged them.
+        """
         name = quoted(events.name, events.schema)
         row = connection.exec_driver_sql(_STATE, {"events": name, "records": kind.name}).first()
         if row is None:
@@ -306,6 +311,8 @@ class Records:
             is_read_only = chosen[-1].lower() in ("on", "true", "yes", "1")
         identity = [str(given.get(part) or "") for part in ("host", "hostaddr", "port")]
         file = FilePlace(self.home / "records" / _file_name([*identity, database, schema, relation]), kind)
+        if exists and is_table and "SELECT" not in privileges and kind.is_history:
+            raise RecordError(str(TableMismatch.unreadable(quoted(kind.name, schema), kind.privileges)))
         if exists and not (is_table and "SELECT" in privileges and _fits(columns, kind)):
             return Places(None, file, file)
         table = DatabasePlace(connection, self.url, schema, exists, kind)

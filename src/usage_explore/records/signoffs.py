@@ -24,7 +24,7 @@ MAX_SIGNED_LINES = 200_000
 MAX_SIGNOFFS = 10_000
 """Sign-offs of an organization, in each place."""
 
-_AS_JSON = ("usage", "days", "hash_probe", "open", "amounts", "versions")
+_AS_JSON = ("usage", "days", "hash_probe", "open", "amounts", "basis", "versions")
 """The arguments of `sign` that are kept as JSON."""
 
 _ONE_MICROSECOND = timedelta(microseconds=1)
@@ -65,12 +65,27 @@ class AmountLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AmountBasis:
+    """What signed amounts were computed by.
+
+    `prices` names the price book and `prices_hash` is the hash of its prices. `wallets` are the preferred currencies by
+    customer, of None the organization's default. `unpriced_events` had no price, and so no amount.
+    """
+
+    prices: str
+    prices_hash: str
+    wallets: Mapping[UUID | None, str]
+    unpriced_events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignOff:
     """A signature under a period.
 
     `params` is the period's query string with its `as_of`, without the organization. `usage` is what was signed, by
     customer, metric, wallet and currency of costs; `amounts` are the expected amounts by customer, metric, wallet and
-    currency, empty without a price book. `days` are the events and hashes of each day; `hash_probe` is the database's
+    currency, empty without a price book; `basis` is what they were computed by, None for a sign-off without amounts or
+    by a version that did not keep it. `days` are the events and hashes of each day; `hash_probe` is the database's
     hash of a constant, by which a server that hashes otherwise is recognized, None in sign-offs without hashes.
     `open` are the findings of high severity that were neither acknowledged nor muted. `report_hash` and `run_id` name
     the report and its run.
@@ -95,6 +110,7 @@ class SignOff:
     amounts: tuple[AmountLine, ...] = field(default=(), repr=False)
     days: tuple[DayLine, ...] = field(default=(), repr=False)
     hash_probe: int | None = None
+    basis: AmountBasis | None = field(default=None, repr=False)
     place: PlaceName = "file"
 
     @property
@@ -152,7 +168,7 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
             "versions": json.dumps(dict(signed["versions"])),
             "open": findings_json(signed["open"]),
             "usage": _usage_json(usage, signed["days"], signed["hash_probe"]),
-            "amounts": json.dumps([[*line.key, _text(line.amount)] for line in amounts]),
+            "amounts": _amounts_json(amounts, signed["basis"]),
         }
         writer.change(insert(writer.table).values(**own, **kept))
     return SignOff(**own, **{name: signed[name] for name in _AS_JSON}, place=places.saving.name)
@@ -172,17 +188,15 @@ def _signoff(row: Row[Any], place: PlaceName) -> SignOff:
     values = dict(row._mapping)
     try:
         usage = _usage_of(values.pop("usage"))
-        amounts = [
-            AmountLine((customer, metric, wallet, currency), Decimal(amount))
-            for customer, metric, wallet, currency, amount in json.loads(values.pop("amounts"))
-        ]
+        amounts, basis = _amounts(json.loads(values.pop("amounts")))
         versions = json.loads(values.pop("versions"))
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise RecordError(f"A sign-off in the records cannot be read: {error}") from None
     more = {
         "versions": versions,
         "open": findings_of(values.pop("open")),
-        "amounts": tuple(amounts),
+        "amounts": amounts,
+        "basis": basis,
         **usage,
     }
     return SignOff(**values, **more, place=place)
@@ -221,6 +235,34 @@ def _digest(value: int | None) -> str | None:
 
 def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
+
+
+def _amounts_json(amounts: Sequence[AmountLine], basis: AmountBasis | None) -> str:
+    """The amounts as a list of lines; with a basis as an object that has it, too."""
+    lines = [[*line.key, _text(line.amount)] for line in amounts]
+    if basis is None:
+        return json.dumps(lines)
+    wallets = [[customer and str(customer), currency] for customer, currency in basis.wallets.items()]
+    fields = {"prices": basis.prices, "prices_hash": basis.prices_hash, "unpriced_events": basis.unpriced_events}
+    return json.dumps({"lines": lines, **fields, "wallets": wallets})
+
+
+def _amounts(content: Any) -> tuple[tuple[AmountLine, ...], AmountBasis | None]:
+    """The amounts and their basis, as `_amounts_json` wrote them."""
+    lines = content["lines"] if isinstance(content, dict) else content
+    amounts = tuple(
+        AmountLine((customer, metric, wallet, currency), Decimal(amount))
+        for customer, metric, wallet, currency, amount in lines
+    )
+    if not isinstance(content, dict):
+        return amounts, None
+    basis = AmountBasis(
+        prices=content["prices"],
+        prices_hash=content["prices_hash"],
+        wallets={customer and UUID(customer): currency for customer, currency in content["wallets"]},
+        unpriced_events=int(content["unpriced_events"]),
+    )
+    return amounts, basis
 
 
 def _text(value: Decimal) -> str:

@@ -23,6 +23,16 @@ def note(value: str) -> str:
     return bounded(text, MAX_NOTE_CHARACTERS)
 
 
+def given_author(value: str) -> str:
+    """An author that somebody typed. Raises `ValueError` for a blank one, or one with control characters."""
+    text = value.strip()
+    if not text:
+        raise ValueError("is blank; name a person or a team, or leave it out")
+    if not is_printable(text):
+        raise ValueError("has a line break, a control character or an invisible one; write it in plain text")
+    return bounded(text, MAX_AUTHOR_CHARACTERS)
+
+
 def author(value: str) -> str:
     """The author's name or address on one line; a sign-in's address is not refused for its form."""
     text = "".join(letter for letter in str(value) if letter.isprintable()).strip()

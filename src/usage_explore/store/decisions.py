@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from usage_explore.errors import ConfigurationError, Fault, NotExact, QueryError, ScopeError
+from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, ScopeError
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance
 from usage_explore.query.url_params import query_string
@@ -22,7 +22,7 @@ from usage_explore.records.places import Places
 from usage_explore.records.runs import MAX_COMPARED_RUNS, Run
 from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS, RecordTable
-from usage_explore.records.texts import LOCAL_AUTHOR
+from usage_explore.records.texts import LOCAL_AUTHOR, given_author
 from usage_explore.store.base import current_time
 from usage_explore.store.rates import Rates
 from usage_explore.store.saved_views import SavedViews
@@ -62,15 +62,20 @@ class Decisions(SavedViews, Rates):
         """Keep a validation as a run, which the next one of the same period and filters is compared with.
 
         Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. The same
-        validation is kept once. Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        validation is kept once. Raises `QueryError` for a blank or unprintable `by`, `RecordError`, `ScopeError`,
+        `DatabaseError`.
         """
         from usage_explore.validation.check import Validation
         from usage_explore.validation.review import run_of
 
         expect_instance("validation", validation, Validation)
         expect_instance("by", by, str)
+        try:
+            author = given_author(by)
+        except ValueError as error:
+            raise QueryError([Fault("by", str(error))]) from None
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, _, _):
-            return runs.keep(kept, run_of(validation, by))
+            return runs.keep(kept, run_of(validation, author))
 
     def runs(self) -> list[Run]:
         """The newest 1,000 kept runs of the organization, newest first.
@@ -141,7 +146,7 @@ class Decisions(SavedViews, Rates):
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
-        from usage_explore.validation import signed_usage
+        from usage_explore.validation import signed_amounts, signed_usage
         from usage_explore.validation.check import Validation
 
         expect_instance("validation", validation, Validation)
@@ -180,7 +185,8 @@ class Decisions(SavedViews, Rates):
                 usage=usage,
                 days=days,
                 hash_probe=hash_probe,
-                amounts=() if rating is None else signed_usage.amount_lines(rating),
+                amounts=() if rating is None else signed_amounts.amount_lines(rating),
+                basis=None if rating is None else signed_amounts.amount_basis(rating),
             )
 
     def signoffs(self) -> list[SignOff]:
@@ -195,28 +201,37 @@ class Decisions(SavedViews, Rates):
 
         What a retention policy removed is named as such, and is nothing to correct. `frame` and `to_csv` have the
         supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed are rated
-        again, by `prices` and `wallets` as in `rate`. Raises `QueryError` for a sign-off that this version cannot
-        read and for faulty prices, `ScopeError`, `DatabaseError`.
+        again by `prices` and `wallets` as in `rate`, by default the table `usage_prices` and the preferred currencies
+        that were signed. Amounts of a price book that was given are not compared with those of another one in the
+        table: `amounts_note` says so. What the period has in common with a later sign-off of another period is counted
+        there; `overlap_note` says so. Raises `QueryError` for a sign-off that this version cannot read and for faulty
+        prices, `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
-        from usage_explore.validation import signed_usage
+        from usage_explore.validation import signed_amounts, signed_overlaps, signed_usage
 
         expect_instance("signoff", signoff, SignOff)
         period = signed_usage.signed_period(signoff)
+        later = signed_overlaps.overlapping(signoff, self.signoffs())
+        periods = [signed_usage.signed_period(other) for other in later]
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
-            found = signed_usage.changes(connection, self.table, signoff, now, exists_since)
+            found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods)
         if signoff.amounts and found.removed_before is None:
+            from usage_explore.validation.input_tables import Preferences
+
+            if wallets is None and signoff.basis is not None:
+                wallets = Preferences.of_directory(signoff.basis.wallets)
             try:
                 rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
-            except (ConfigurationError, NotExact) as error:
+            except (NoPriceBook, NotExact) as error:
                 found = dataclasses.replace(found, amounts_note=str(error))
             else:
-                more = signed_usage.amount_changes(signoff, rating)
-                found = dataclasses.replace(found, rows=(*found.rows, *more))
+                found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
+        found = signed_overlaps.without_later(found, later)
         with self._transaction(period) as (connection, scoped):
             ids = (("customer_id", row.key[0]) for row in found.rows)
             return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
@@ -257,8 +272,10 @@ def _unsignable(validation: Validation, by: str, rating: Rating | None) -> list[
     if rating is not None:
         expect_instance("rating", rating, Rating)
     faults = []
-    if not by.strip():
-        faults.append(Fault("by", "is blank; name who signs"))
+    try:
+        given_author(by)
+    except ValueError as error:
+        faults.append(Fault("by", str(error)))
     if not validation.totals.events:
         faults.append(Fault("validation", "has no events: there is nothing to sign off"))
     if validation.failed:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.comparison import compared
 from usage_explore.decimals import decimal_context
-from usage_explore.errors import Fault, QueryError
+from usage_explore.errors import Fault, QueryError, TableMismatch
 from usage_explore.event_pages import EventPage
 from usage_explore.extract.leaderboards import leaderboards
 from usage_explore.names import Names
@@ -261,8 +261,13 @@ class Queries(Rates, Lookups):
             if plan.lacks_preferences:
                 plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
             if plan.lacks_prices:
-                stored = self._stored_prices(connection, scoped)
-                plan = dataclasses.replace(plan, inputs=dataclasses.replace(plan.inputs, prices=stored))
+                stored, reason = None, ""
+                try:
+                    stored = self._stored_prices(connection, scoped)
+                except TableMismatch as error:
+                    reason = str(error)
+                more = dataclasses.replace(plan.inputs, prices=stored, no_prices=reason)
+                plan = dataclasses.replace(plan, inputs=more)
             validation = plan.validation(
                 connection, self.table, settled, now, self.extracts, self.app_url, progress, settle
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from usage_explore.decimals import decimal_context
-from usage_explore.errors import Fault, QueryError, ScopeError
+from usage_explore.errors import NoPriceBook, ScopeError
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.store.base import StoreBase, current_time
@@ -46,8 +46,9 @@ class Rates(StoreBase):
         directory of names. Usage without a price is in `unpriced`, never an amount of 0. As `validate`, it counts the
         events ingested until the period's `as_of`, by default the settle time ago.
 
-        Raises `QueryError` for faults of the book, all together, without a book, and for usage that two prices cover
-        equally, `NotExact` for NaN or infinite quantities or costs, `ScopeError`, `DatabaseError`.
+        Raises `QueryError` for faults of the book, all together, and for usage that two prices cover equally,
+        `NoPriceBook`, which is one, without a book, `NotExact` for NaN or infinite quantities or costs, `ScopeError`,
+        `DatabaseError`.
 
         >>> store.rate(Period(window="last_month"), prices="prices.toml").frame  # doctest: +SKIP
         """
@@ -65,15 +66,11 @@ class Rates(StoreBase):
             settled = self._settled(connection, scoped, now)
             book = book or self._stored_prices(connection, scoped)
             if book is None:
-                message = (
-                    "there is no price book; give one, in Python prices=, on the command line --prices FILE, or"
-                    " load one with `usage-explore prices load FILE`"
-                )
-                raise QueryError([Fault("prices", message)])
+                raise NoPriceBook
             if preferences is None:
                 preferences = Preferences.of_directory(self._directory(connection, scoped).preferred_currencies())
             rated = rated_usage(connection, self.table, settled, book, wallet=preferences.destination)
-            result = rating(rated, settled, now)
+            result = rating(rated, settled, now, preferences.currencies)
             ids = {("organization_id", str(settled.organization_id))}
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}

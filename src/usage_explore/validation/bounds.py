@@ -18,7 +18,6 @@ A file has a table for each check; durations are numbers in the bound's unit:
 from __future__ import annotations
 
 import textwrap
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,6 +29,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.toml import parsed_toml
+from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
@@ -44,6 +45,9 @@ PARAMETER = "bounds"
 
 MAX_BYTES = 1_000_000
 """Size of a file of bounds."""
+
+_MAX_DECIMALS = 30
+"""Decimals of a bound, at most."""
 
 _WIDTH = 110
 """Characters of a comment line in a file of bounds."""
@@ -104,7 +108,13 @@ class Bound(Generic[V]):
         """The value of a number in a file. Raises `ValueError` with the reason, which follows the bound's key."""
         if isinstance(raw, bool) or not isinstance(raw, int | float | Decimal):
             raise ValueError(f"is {validators.shorten(raw)}, no number; give one of {self.range}")
-        number, kind = _decimal(raw), type(self.default)
+        try:
+            number, kind = _decimal(raw), type(self.default)
+        except ValueError:  # of int, which writes at most 4,300 digits
+            raise ValueError(f"has more than 4,300 digits; give {self.range}") from None
+        exponent = number.as_tuple().exponent
+        if isinstance(exponent, int) and exponent < -_MAX_DECIMALS:
+            raise ValueError(f"is {validators.shorten(raw)}, of more than {_MAX_DECIMALS} decimals; give fewer")
         if not number.is_finite() or not _decimal(self.minimum) <= number <= _decimal(self.maximum):
             raise ValueError(f"is {validators.shorten(raw)}; give {self.range}")
         if isinstance(self.default, timedelta):
@@ -207,12 +217,11 @@ def _file(path: Path) -> Mapping[str, object]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise QueryError([Fault(PARAMETER, f"{named}: is larger than {MAX_BYTES:,} bytes")])
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise QueryError([Fault(PARAMETER, f"{named}: cannot be read: {reason}")]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise QueryError([Fault(PARAMETER, f"{named}: is not TOML: {error}")]) from None
+        return parsed_toml(path.read_bytes())
+    except OSError as error:
+        raise QueryError([Fault(PARAMETER, f"{named}: cannot be read: {error.strerror or error}")]) from None
+    except InvalidValue as error:
+        raise QueryError([Fault(PARAMETER, f"{named}: {error}")]) from None
 
 
 def _decimal(value: object) -> Decimal:

@@ -68,6 +68,12 @@ class Preferences:
         """The currency of the wallet that usage goes to, None if unknown."""
         return self.wallet(customer_id, pinned)[0]
 
+    @property
+    def currencies(self) -> Mapping[UUID | None, str]:
+        """The currencies by customer; that of None is the organization's default."""
+        currencies: dict[UUID | None, str] = dict(self.customers.items())
+        return currencies if self.default is None else {**currencies, None: self.default}
+
     @classmethod
     def of_directory(cls, currencies: Mapping[UUID | None, str]) -> Preferences:
         """The preferred currencies in the directory of names; that of None is the organization's."""

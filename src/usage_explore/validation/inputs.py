@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Invoice lines, preferred currencies, control totals and a price book; None for what was not given."""
+    """Invoice lines, preferred currencies, control totals and a price book; None for what was not given.
+
+    `no_prices` says why the stored price book is not used, such as a missing grant; blank if there is none.
+    """
 
     invoices: Invoices | None = None
     preferences: Preferences | None = None
     control: ControlTotals | None = None
     prices: PriceBook | None = None
+    no_prices: str = ""
 
 
 def read_inputs(

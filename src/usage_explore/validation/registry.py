@@ -125,7 +125,7 @@ def run(examination: Examination, checks: Iterable[Check], progress: Progress | 
 
 def _run(examination: Examination, check: Check, show: Progress) -> Result:
     if check.needs and not examination.has(check.needs):
-        return Result(check=check, outcome=None, took=timedelta(0), skipped=f"{check.needs} was not given")
+        return Result(check=check, outcome=None, took=timedelta(0), skipped=_lacking(examination, check.needs))
     began = time.perf_counter()
     outcome, failed = None, ""
     try:
@@ -142,6 +142,11 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     if outcome is not None and outcome.skipped:
         return Result(check=check, outcome=None, took=took, skipped=outcome.skipped)
     return Result(check=check, outcome=outcome, took=took, failed=failed)
+
+
+def _lacking(examination: Examination, needed: str) -> str:
+    """Why what a check needs is not there."""
+    return (needed == "prices" and examination.inputs.no_prices) or f"{needed} was not given"
 
 
 def _quietly(name: str, done: float) -> None:

@@ -17,25 +17,35 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Date, Select, Table, Text, cast, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Date,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+)
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, plain, rfc3339, total
-from usage_explore.errors import QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import AmountLine, DayLine, Key, SignOff, UsageLine
+from usage_explore.records.signoffs import DayLine, Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.periods import currency_codes
-from usage_explore.validation.review import period_key
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from usage_explore.pricing.rating import Rating
 
 
 Reason = Literal["arrived late", "changed or removed", "edited", "removed by retention", "expected amount"]
@@ -48,6 +58,9 @@ other events with the same sums; older events removed, as by a retention policy;
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
 
 _MAX_LISTED_DAYS = 5
+
+_MAX_LISTED_METRICS = 3
+"""Metrics whose changed quantity the sentence names; of more it says the number."""
 
 _WORDS: dict[Reason, str] = {
     "arrived late": "{}, arrived late",
@@ -97,7 +110,10 @@ class Changes:
     changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
     events are gone: its changes before then cannot be told from retention, and expected amounts are not compared.
     Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
-    sums may hide other events.
+    sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
+    `overlap_note` names them, and `uncompared` is the number of changes that may be theirs, and are not among the rows.
+    `unpriced_events` are the events without a price, now minus when signed: their amount is
+    unknown.
     """
 
     signoff: SignOff
@@ -107,10 +123,13 @@ class Changes:
     removed_before: datetime | None = None
     amounts_note: str = ""
     content_note: str = ""
+    unpriced_events: int = 0
+    overlap_note: str = ""
+    uncompared: int = 0
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.days) or any(row.reason != "removed by retention" for row in self.rows)
+        return bool(self.days or self.uncompared) or any(row.reason != "removed by retention" for row in self.rows)
 
     @property
     def corrections(self) -> tuple[Change, ...]:
@@ -141,7 +160,7 @@ class Changes:
             rows = sum(row.reason == reason for row in self.rows)
             if not rows:
                 continue
-            numbers = [] if reason == "expected amount" else [_events(self.events(reason))]
+            numbers = [] if reason == "expected amount" else self._usage_words(reason)
             numbers += [
                 f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.money(reason).items()
             ]
@@ -149,6 +168,8 @@ class Changes:
             if reason == "edited":
                 text = f"{formatting.counted(rows, 'total')} by customer and metric"
             parts.append(_WORDS[reason].format(text, self._boundary()))
+        if self.unpriced_events:
+            parts.append(f"{_events(self.unpriced_events)} without a price, with an unknown amount")
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
             parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
@@ -158,6 +179,23 @@ class Changes:
         if self.removed_before is None:
             return ""
         return formatting.zoned(self.removed_before, ZoneInfo(self.signoff.timezone))
+
+    def _usage_words(self, reason: Reason) -> list[str]:
+        """The events, and the quantity of each metric that changed although the number of its events did not."""
+        number = self.events(reason)
+        by_metric: dict[str, list[Decimal]] = {}
+        for row in self.rows:
+            if row.reason == reason and not row.events:
+                by_metric.setdefault(row.key[1], []).append(row.quantity)
+        sums = {metric: total(by_metric[metric]) for metric in sorted(by_metric)}
+        words = [
+            f"quantity of {formatting.data_value(metric)} {_quantity(quantity)}"
+            for metric, quantity in sums.items()
+            if quantity
+        ]
+        if len(words) > _MAX_LISTED_METRICS:
+            words = [f"quantities of {formatting.counted(len(words), 'metric')}"]
+        return [_events(number), *words] if number else words
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -213,6 +251,8 @@ class Changes:
             "removed_before": None if self.removed_before is None else rfc3339(self.removed_before),
             "amounts_not_compared": self.amounts_note or None,
             "content_not_compared": self.content_note or None,
+            "unpriced_events": self.unpriced_events,
+            "overlap": self.overlap_note or None,
             "rows": [
                 {
                     "correction": row.correction,
@@ -249,31 +289,6 @@ def changes_csv(frame: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
     return frames.csv_bytes(columns, escape_formulas)
 
 
-def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
-    """The last sign-off of each period, of sign-offs that are in order, newest first."""
-    latest: dict[str, SignOff] = {}
-    for one in signed:
-        try:
-            key = period_key(signed_period(one))
-        except QueryError:
-            key = one.params
-        latest.setdefault(key, one)
-    return list(latest.values())
-
-
-def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
-    """The last sign-off of a resolved period with its filters, of sign-offs that are in order, newest first."""
-    key = period_key(period)
-
-    def is_of_it(one: SignOff) -> bool:
-        try:
-            return period_key(signed_period(one)) == key
-        except QueryError:
-            return False
-
-    return next(filter(is_of_it, signed), None)
-
-
 def signed_period(signoff: SignOff) -> Period:
     """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version."""
     return Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
@@ -284,16 +299,18 @@ def period_words(signoff: SignOff) -> str:
     return describe(signed_period(signoff).replace(as_of=None))
 
 
-def statement(table: Table, period: Period, as_of: datetime) -> Select[Any]:
+def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Period] = ()) -> Select[Any]:
     """The usage of a resolved period without `as_of`, split at this time of ingestion.
 
     Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, then `events`, `quantity` and `cost` as of the
-    time, and the same with `late_` before, of what was ingested after it; `digest` is the sum of the hashes of the
-    events as of the time.
+    time, and the same with `late_` before, of what was ingested after it and is in no period of `later`; `digest` is
+    the sum of the hashes of the events as of the time.
     """
     c = table.c
     keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
     known, late = c.ingested_at <= as_of, c.ingested_at > as_of
+    for other in later:
+        late &= and_(*conditions(table, other.replace(as_of=None))).is_not(true())
     digest = func.coalesce(func.sum(_hash(table)).filter(known), 0).label("digest")
     return (
         select(*keys, *_sums(table, known), *_sums(table, late, "late_"), digest)
@@ -351,15 +368,23 @@ def days(connection: Connection, table: Table, period: Period, as_of: datetime) 
 
 @decimal_context()
 def changes(
-    connection: Connection, table: Table, signoff: SignOff, now: datetime, exists_since: datetime | None = None
+    connection: Connection,
+    table: Table,
+    signoff: SignOff,
+    now: datetime,
+    exists_since: datetime | None = None,
+    later: Sequence[Period] = (),
 ) -> Changes:
-    """What changed in a signed period since; `exists_since` is the time before which all events were removed."""
+    """What changed in a signed period since; `exists_since` is the time before which all events were removed.
+
+    Late events that are in a later signed period are counted there, and left out here.
+    """
     period = signed_period(signoff)
     signed = {line.key: line for line in signoff.usage}
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == hash_probe(connection)
     rows: list[Change] = []
     seen: set[Key] = set()
-    for row in connection.execute(statement(table, period, signoff.as_of)):
+    for row in connection.execute(statement(table, period, signoff.as_of, later)):
         key = _key(row)
         seen.add(key)
         rows += _changed(signed.get(key, _NOTHING), _line(row), has_hashes)
@@ -414,26 +439,6 @@ def _retained(row: Change) -> Change:
     return replace(row, reason="removed by retention")
 
 
-def amount_lines(rating: Rating) -> tuple[AmountLine, ...]:
-    """The expected amounts of a rating by customer, metric, wallet and currency."""
-    sums: dict[Key, list[Decimal]] = {}
-    for line in rating.lines:
-        key = str(line.customer_id), line.metric_key, line.wallet_currency, line.currency
-        sums.setdefault(key, []).append(line.amount)
-    return tuple(AmountLine(key, total(sums[key])) for key in sorted(sums, key=_key_order))
-
-
-def amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
-    """The expected amounts of a rating minus those that were signed, where they differ."""
-    before = {line.key: line.amount for line in signoff.amounts}
-    after = {line.key: line.amount for line in amount_lines(rating)}
-    differences = {
-        key: Decimal(difference(after.get(key, Decimal(0)), before.get(key, Decimal(0))))
-        for key in sorted({*before, *after}, key=_key_order)
-    }
-    return tuple(Change(key, "expected amount", amount=amount) for key, amount in differences.items() if amount)
-
-
 def _changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[Change]:
     """The change where the usage as of the sign-off is no longer the one that was signed."""
     same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
@@ -456,10 +461,11 @@ def _key(row: Any) -> Key:
 
 
 def _order(line: UsageLine | Change) -> tuple[str, ...]:
-    return _key_order(line.key)
+    return key_order(line.key)
 
 
-def _key_order(key: Key) -> tuple[str, ...]:
+def key_order(key: Key) -> tuple[str, ...]:
+    """The order of rows: by customer, metric, wallet and currency."""
     return tuple(part or "" for part in key)
 
 
@@ -476,6 +482,10 @@ def _text(number: Decimal | None) -> str | None:
 
 def _events(number: int) -> str:
     return f"{formatting.signed(number)} {'event' if abs(number) == 1 else 'events'}"
+
+
+def _quantity(number: Decimal) -> str:
+    return formatting.signed(number) if number.is_finite() else str(number)
 
 
 def _cents(amount: Decimal) -> str:

@@ -20,7 +20,7 @@ from usage_explore.errors import RecordError, UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.records.decisions import MAX_ASSIGNEE_CHARACTERS
-from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
+from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS, author
 from usage_explore.validation import Validation
 from usage_explore.validation.report.wording import decision as decision_words
 from usage_explore.validation.review import Review, Reviewed, organization_of, review
@@ -40,7 +40,9 @@ _MUTES = (("for a week", 7), ("for 30 days", 30), ("for 90 days", 90))
 
 def current_author() -> str:
     """Who decides: the signed-in user, else the name that was given in this session, else "local"."""
-    return sign_in.current_user() or str(st.session_state.get(SIGNER) or "").strip() or LOCAL_AUTHOR
+    if user := sign_in.current_user():
+        return author(user)  # an address is not refused for its form
+    return str(st.session_state.get(SIGNER) or "").strip() or LOCAL_AUTHOR
 
 
 def keep_run(source: Source, validation: Validation) -> None:

@@ -31,7 +31,8 @@ from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
 from usage_explore.validation.report.wording import amounts
 from usage_explore.validation.review import Review, organization_of
-from usage_explore.validation.signed_usage import Changes, last_signoff, signed_period
+from usage_explore.validation.signed_overlaps import last_signoff
+from usage_explore.validation.signed_usage import Changes, signed_period
 
 _NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
 _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
@@ -98,6 +99,8 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
     if changed.content_note:
         left += f"Edits that leave all sums as they were are not seen: {changed.content_note}. "
+    if changed.overlap_note:
+        left += f"Not all of it is counted here: {changed.overlap_note}. "
     left = markdown.plain(left)
     words = markdown.plain(formatting.typographic(changed.sentence))
     if not changed and not changed.rows:
@@ -289,10 +292,13 @@ def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...
 
 
 def _changed(source: Source, signed: SignOff) -> Changes:
-    """What changed since a sign-off; its amounts by the session's price book, else by the stored one."""
+    """What changed since a sign-off; its amounts by the session's price book, else by the stored one, and by the
+    preferred currencies that were signed.
+    """
     period = signed_period(signed)
     kinds: tuple[FileKind, ...] = ("prices", "wallets")
     book, wallets = (dropped_file(kind, period) if signed.amounts else None for kind in kinds)
+    wallets = wallets if signed.basis is None else None
     digests = tuple(file.digest if file else "" for file in (book, wallets))
     return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)
 

@@ -97,6 +97,11 @@ NOT_CHECKED = "amounts not checked: no price book was given"
 """What the result says where amounts were compared with nothing."""
 
 
+def _not_checked(examination: Examination) -> str:
+    reason = examination.inputs.no_prices
+    return f"amounts not checked: {reason.rstrip('.')}" if reason else NOT_CHECKED
+
+
 @dataclass(slots=True)
 class _Lines:
     """The lines to compare; those excluded by the period's filters, outside the period, or reaching beyond it."""
@@ -152,7 +157,7 @@ def examine(examination: Examination) -> Outcome:
         findings=(*common, *findings, *charged, *unit_prices),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
-        unchecked=unchecked(rows) if has_prices else NOT_CHECKED,
+        unchecked=unchecked(rows) if has_prices else _not_checked(examination),
         note=" ".join(
             (
                 *_compared_notes(examination, invoices, lines, rows),

@@ -1,0 +1,64 @@
+"""The expected amounts under a sign-off: what was signed, by what it was computed, and what differs since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from usage_explore import formatting
+from usage_explore.decimals import difference, total
+from usage_explore.records.signoffs import AmountBasis, AmountLine, Key, SignOff
+from usage_explore.validation.signed_usage import Change, Changes, key_order
+
+if TYPE_CHECKING:
+    from usage_explore.pricing.rating import Rating
+
+
+def amount_lines(rating: Rating) -> tuple[AmountLine, ...]:
+    """The expected amounts of a rating by customer, metric, wallet and currency."""
+    sums: dict[Key, list[Decimal]] = {}
+    for line in rating.lines:
+        key = str(line.customer_id), line.metric_key, line.wallet_currency, line.currency
+        sums.setdefault(key, []).append(line.amount)
+    return tuple(AmountLine(key, total(sums[key])) for key in sorted(sums, key=key_order))
+
+
+def amount_basis(rating: Rating) -> AmountBasis:
+    """What the amounts of a rating were computed by."""
+    return AmountBasis(
+        prices=rating.source,
+        prices_hash=rating.prices_hash,
+        wallets=rating.wallets,
+        unpriced_events=rating.unpriced_events,
+    )
+
+
+def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes:
+    """The changes with those of the expected amounts, by a price book that was given, or by the stored one.
+
+    Not compared are amounts that were signed by a book that is not stored with those of the stored one.
+    """
+    basis = changes.signoff.basis
+    if basis is not None and not is_given and (basis.prices, basis.prices_hash) != (rating.source, rating.prices_hash):
+        is_stored = basis.prices == rating.source  # the table has other prices since: their effect is a change
+        if not is_stored and basis.prices_hash != rating.prices_hash:
+            note = (
+                f"they were signed by the price book {formatting.data_value(basis.prices)}, and {rating.source} has"
+                " other prices; give the book, in Python prices=, on the command line --prices FILE"
+            )
+            return replace(changes, amounts_note=note)
+    rows = (*changes.rows, *_amount_changes(changes.signoff, rating))
+    more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
+    return replace(changes, rows=rows, unpriced_events=more)
+
+
+def _amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
+    """The expected amounts of a rating minus those that were signed, where they differ."""
+    before = {line.key: line.amount for line in signoff.amounts}
+    after = {line.key: line.amount for line in amount_lines(rating)}
+    differences = {
+        key: Decimal(difference(after.get(key, Decimal(0)), before.get(key, Decimal(0))))
+        for key in sorted({*before, *after}, key=key_order)
+    }
+    return tuple(Change(key, "expected amount", amount=amount) for key, amount in differences.items() if amount)
