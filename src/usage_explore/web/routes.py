@@ -28,7 +28,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from usage_explore import charts, config
+from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.api import problems
 from usage_explore.api.endpoints import View, parse
@@ -268,6 +268,8 @@ def _rendered(shown: Shown, link: SharedLink, form: _Form) -> _Rendered:
     if form == "csv":
         return _Rendered(frames.to_csv(shown.answer, escape_formulas=True), CSV)
     if form == "png":
+        from usage_explore import charts
+
         return _Rendered(charts.image(pages.chart_of(shown, title=True), "png"), PNG)
     return _Rendered(pages.shared_page(shown, link.url, f"{link.token}.csv", f"{link.token}.png"), _HTML)
 
