@@ -45,6 +45,9 @@ SLOW_PATHS = (
 )
 """Files and folders under tests/ that start processes, compile charts or try many values: marker `slow`."""
 
+FIRST_PATHS = ("browser/test_explore_and_events.py", "browser/")
+"""Files that run first: they are half of the CPU time. One that begins late would keep one worker after the others."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -54,8 +57,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Set the markers by fixture and by folder; a test sets one itself where neither says it."""
+    """Set the markers by fixture and by folder; a test sets one itself where neither says it. Order the files."""
     root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(root).as_posix()
+        return next((number for number, first in enumerate(FIRST_PATHS) if path.startswith(first)), len(FIRST_PATHS))
+
+    items.sort(key=place)
     for item in items:
         path = item.path.relative_to(root).as_posix()
         if path.startswith(DATABASE_PATHS) or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):

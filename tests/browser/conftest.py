@@ -63,11 +63,11 @@ def store(site: Site) -> Iterator[Store]:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium, else Playwright's own; without either these tests are skipped, in CI they fail.
 
-    Playwright keeps an event loop running in the thread: later modules of the same process need their own.
+    Playwright keeps an event loop running in the thread, which tests outside this package must not have.
     """
     with sync_playwright() as playwright:
         browser = _launched(playwright)
@@ -85,7 +85,7 @@ def _launched(playwright: Playwright) -> Browser | None:
     return None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def kept_pages(chromium: Browser) -> KeptPages:
     return KeptPages(chromium)
 

@@ -50,6 +50,15 @@ def is_filling(url: str) -> bool:
 
 
 @contextmanager
+def unfinished(url: str) -> Iterator[None]:
+    """Meanwhile a first run of the demo adds its rows and does not end: it waits for the table of names."""
+    with ddl.connect(url) as connection:
+        ddl.ensure_schema(connection, "other_events", names_table_name="usage_names")
+        connection.execute("LOCK TABLE usage_names IN SHARE MODE")
+        yield
+
+
+@contextmanager
 def app(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The app as a command that makes demo data, and its address."""
     port = free_port()
@@ -71,8 +80,8 @@ def app(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_the_server_answers_meanwhile_and_ctrl_c_undoes_what_is_unfinished(home: Path, settings: Settings) -> None:
-    with app(home) as (process, address):
-        url = config.database_url(settings)
+    url = config.database_url(settings)
+    with unfinished(url), app(home) as (process, address):
         assert is_filling(url)
         with urlopen(f"{address}/_stcore/health") as response:
             assert response.status == 200
@@ -103,9 +112,11 @@ def test_a_killed_app_ends_its_demo_run(settings: Settings) -> None:
         " settings = config.settings(); url = config.database_url(settings)\n"
         "with demo_run.beside(settings, url, wanted=True): print('begun', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], env=settings.environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, "-c", code]
+    with (
+        unfinished(url),
+        subprocess.Popen(command, env=settings.environment(), stdout=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stdout is not None
         next(line for line in process.stdout if line == "begun\n")
         assert is_filling(url)

@@ -66,11 +66,12 @@ def test_every_command_has_help() -> None:
             {"duckdb", "numpy", "pandas", "psycopg", "pyarrow", "sqlalchemy"},
         ),
         ("import usage_explore.cli.uvicorn_server", {"altair", "pandas", "streamlit"}),
+        ("import usage_explore.cli.app_server", {"altair", "pandas"}),
     ],
-    ids=["help", "the API"],
+    ids=["help", "the API", "the app"],
 )
 def test_what_a_start_does_not_wait_for(code: str, heavy: set[str]) -> None:
-    """Help needs no driver and no data frames, the API charts and data frames only when it is asked for them."""
+    """Help needs no driver and no data frames, API and app need charts and data frames when the first one is drawn."""
     code += f"; import sys; print('loaded:', *sorted({heavy!r} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded:"

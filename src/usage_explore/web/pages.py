@@ -1,20 +1,26 @@
-"""The HTML of a shared link and of an embedded chart: one answer, no script, nothing to load from elsewhere."""
+"""The HTML of a shared link and of an embedded chart: one answer, no script, nothing to load from elsewhere.
+
+The package of charts is imported with the first answer, not with this module: a start of the app needs none.
+"""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from usage_explore import charts, formatting
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.api.endpoints import View, check_picture
-from usage_explore.charts import labels
 from usage_explore.errors import DrawingError, QueryError
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS
 from usage_explore.web.heads import Card
+
+if TYPE_CHECKING:
+    from usage_explore import charts
 
 _WIDTH_PIXELS, _NARROW_PIXELS = 960, 400
 _MAX_NARROW_PIXELS = 600
@@ -67,6 +73,8 @@ class Shown:
 
 def shared_page(shown: Shown, url: str, csv: str, png: str) -> bytes:
     """The page of a shared link: title, sentence, chart and the series' totals; `csv` and `png` are its files."""
+    from usage_explore import charts
+
     answer = shown.answer
     files = f'<p><a href="{escape(csv)}">Data as CSV</a> · <a href="{escape(png)}">Chart as PNG</a></p>'
     body = [
@@ -94,6 +102,8 @@ def message_page(title: str, text: str) -> bytes:
 
 def chart_of(shown: Shown, *, title: bool, dark: bool = False, width: int = _WIDTH_PIXELS) -> charts.AnswerChart:
     """The chart for a picture. Raises `QueryError` where it cannot be drawn."""
+    from usage_explore import charts
+
     check_picture(shown.answer)
     drawn = charts.chart(
         shown.answer,
@@ -108,6 +118,8 @@ def chart_of(shown: Shown, *, title: bool, dark: bool = False, width: int = _WID
 
 
 def _heading(shown: Shown) -> str:
+    from usage_explore.charts import labels
+
     lines = [
         f"<h1>{_text(shown.title)}</h1>",
         f'<p class="soft">{_text(shown.organization)} · {_text(shown.known)}</p>',
@@ -121,6 +133,8 @@ def _chart(shown: Shown, themes: tuple[bool, ...]) -> str:
 
     `themes` are the dark one (True) or the light one, or both, of which the browser chooses; so it does the width.
     """
+    from usage_explore import charts
+
     pictures: list[tuple[str, str]] = []
     try:
         for width in (_NARROW_PIXELS, _WIDTH_PIXELS):
@@ -142,6 +156,8 @@ def _chart(shown: Shown, themes: tuple[bool, ...]) -> str:
 
 def _totals(answer: Aggregate) -> str:
     """The series with their exact totals, by rank."""
+    from usage_explore.charts import labels
+
     measure = METRICS[answer.query.metric] + (f", {answer.currency}" if answer.currency else "")
     rows = "\n".join(
         f"<tr><td>{_text(name)}</td><td>{_text(_number(series.total))}</td></tr>"

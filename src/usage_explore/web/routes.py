@@ -31,7 +31,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from usage_explore import charts, config
+from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.api import problems
 from usage_explore.api.endpoints import View, parse, parse_presentation
@@ -340,6 +340,8 @@ def _rendered(shown: Shown, link: SharedLink, form: str) -> _Rendered:
         case "csv":
             return _Rendered(frames.to_csv(shown.answer, escape_formulas=True), CSV, query)
         case "png":
+            from usage_explore import charts
+
             return _Rendered(charts.image(pages.chart_of(shown, title=True), "png"), PNG, query)
         case "embed light" | "embed dark":
             view = View(chart=shown.view.chart, theme="dark" if form == "embed dark" else "light")
