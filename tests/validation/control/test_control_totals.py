@@ -26,7 +26,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.demo import control as demo_control
 from usage_explore.errors import QueryError
 from usage_explore.query.queries import Period
-from usage_explore.validation import Finding, Result, read_control
+from usage_explore.validation import Finding, Result, read_control, report
 
 NAME = "control_totals"
 Make = Callable[[list[Row]], Store]
@@ -374,6 +374,37 @@ def test_every_faulty_line_is_named(tmp_path: Path) -> None:
     ]
     messages = [fault.message for fault in caught.value.faults]
     assert [message for message, begin in zip(messages, expected, strict=True) if not message.startswith(begin)] == []
+
+
+@pytest.mark.parametrize("events", ["1e400", "9" * 900, "10000000000001"])
+def test_a_number_of_events_that_no_day_has_is_refused_with_its_line(events: str) -> None:
+    with pytest.raises(QueryError, match=r"row 1: events: .* is more than 10,000,000,000,000 events; correct it"):
+        read_control(pd.DataFrame([["2026-09-01", "m", events]], columns=["day", "metric", "events"]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        (["metric", "events"], ["m", "1e13"]),
+        (["metric", "quantity"], ["m", "1e400"]),
+        (["metric", "quantity"], ["m", "-1e-400"]),
+        (["cost", "currency"], ["1e400", "USD"]),
+    ],
+)
+def test_the_largest_and_smallest_numbers_are_compared_and_shown(
+    make: Make, columns: list[str], values: list[str]
+) -> None:
+    """Two lines of each day are summed; the sheet, JSON and the report hold their sum."""
+    cost = {"external_cost_amount": Decimal(1), "external_cost_currency": "USD"}
+    store = make(usage(days=7, per_day=2, metric_key="m", **cost))
+    lines = [[f"2026-09-0{day}", *values] for day in range(1, 8) for _ in range(2)]
+    control = pd.DataFrame(lines, columns=["day", *columns])
+    validation = store.validate(september(), checks=[NAME], control=control)
+    (result,) = validation.results
+    assert result.failed == ""
+    assert findings(result)
+    assert validation.to_dict()["findings"]
+    assert report.html(store, validation, report.statements(store, validation))
 
 
 @pytest.mark.parametrize(
