@@ -484,3 +484,65 @@ def test_what_a_finding_shows_are_the_days_that_differ(make: Make) -> None:
     (finding,) = findings(examine(store, NAME, september(), control=counted(events)))
     assert finding.events == 10
     assert shown(store, finding) == 10
+
+
+OCTOBER = Period(
+    since="2026-09-30T22:00:00Z", until="2026-10-31T23:00:00Z", timezone="Europe/Berlin", as_of=utc(2026, 11, 20)
+)
+
+
+def of_october(zone: str = "Europe/Berlin") -> tuple[list[Row], pd.DataFrame]:
+    """Ten events of calls a day at any time, and 16 of bytes, and their control totals by the days of a zone."""
+    draw = random.Random(11)
+    events = [
+        event(utc(2026, 9, 29) + timedelta(minutes=draw.randrange(35 * 1440)), metric_key=metric, quantity=Decimal(1))
+        for metric, per_day in (("calls", 10), ("bytes", 16))
+        for _ in range(35 * per_day)
+    ]
+    totals = counted(events, zone)
+    return events, totals[totals["day"].between("2026-10-01", "2026-10-31")].reset_index(drop=True)
+
+
+def add_calls(totals: pd.DataFrame, added: Callable[[int], int]) -> pd.DataFrame:
+    """The totals with so many more calls on each day of the month."""
+    more = [
+        added(int(day[-2:])) if metric == "calls" else 0
+        for day, metric in zip(totals["day"], totals["metric"], strict=True)
+    ]
+    return totals.assign(events=totals["events"] + more, quantity=None)
+
+
+def test_totals_that_differ_both_ways_are_not_those_of_another_zone_unless_these_match(make: Make) -> None:
+    """Three more and three less in turn: the days of no zone have such numbers, and bytes are exact."""
+    events, totals = of_october()
+    control = add_calls(totals, lambda day: 3 if day % 2 else -3)
+    (finding,) = findings(examine(make(events), NAME, OCTOBER, control=control))
+    assert finding.severity == "high"
+    assert finding.metric_key == "calls"
+    assert finding.sentence.startswith("The control totals of calls differ both ways on 31 days")
+    assert "48 events missing and 45 too many" in finding.sentence
+    assert "no other time zone's days explain that" in finding.sentence
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Europe/London"])
+def test_another_zone_s_days_and_a_loss_are_two_findings(make: Make, zone: str, named: str) -> None:
+    """Fifteen calls of five days were lost: said by the days of the totals' own zone."""
+    events, totals = of_october(zone)
+    store = make(events)
+    (finding,) = findings(examine(store, NAME, OCTOBER, control=totals))
+    assert finding.severity == "medium"
+    assert f"by the days of {zone} " in finding.sentence
+    lost = add_calls(totals, lambda day: 3 if 10 <= day <= 14 else 0)
+    loss, other = findings(examine(store, NAME, OCTOBER, control=lost))
+    assert f"by the days of {zone} " in other.sentence
+    assert loss.severity == "high"
+    assert loss.sentence.split(" of calls is missing, ")[1].startswith("10–14 Oct 2026, 5 days: 15 events missing")
+    assert loss.metric_key == "calls"
+
+
+def test_one_metric_may_be_counted_by_the_days_of_another_zone(make: Make) -> None:
+    events, totals = of_october()
+    _, utc_totals = of_october("UTC")
+    mixed = pd.concat([totals[totals["metric"] == "calls"], utc_totals[utc_totals["metric"] == "bytes"]])
+    (finding,) = findings(examine(make(events), NAME, OCTOBER, control=mixed))
+    assert (finding.metric_key, finding.kind) == ("bytes", "other days")
