@@ -105,8 +105,8 @@ def _examine(check: Check, source: str, examination: Examination) -> Outcome:
     except DatabaseUnavailable:
         raise
     except DBAPIError as error:
-        words = translated(error.orig, broken=error.connection_invalidated)
-        if isinstance(words, DatabaseUnavailable | StatementTimeout):
+        answer = translated(error.orig, broken=error.connection_invalidated)
+        if isinstance(answer, DatabaseUnavailable | StatementTimeout):
             raise
         message = server_message(error.orig) if isinstance(error.orig, psycopg.Error) else _described(error)
         raise PlugInError(f"{source}: failed: {message}") from error
