@@ -45,7 +45,6 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
     MIN_MOVED_EVENTS,
-    UNIT_FACTORS,
     Cause,
     Charge,
     Moved,
@@ -53,8 +52,6 @@ from usage_explore.validation.reconciliation.causes import (
     set_cause,
     shift_hours,
     swapped_amount_causes,
-    swapped_causes,
-    unit_causes,
 )
 from usage_explore.validation.reconciliation.charges import (
     DOUBLED_FACTOR,
@@ -92,6 +89,7 @@ from usage_explore.validation.reconciliation.expected import Expected, PricedUsa
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 from usage_explore.validation.reconciliation.moved_periods import period_causes
+from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS, swapped_causes, unit_causes
 from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, rated_period_causes
 
 if TYPE_CHECKING:
