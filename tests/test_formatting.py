@@ -93,8 +93,14 @@ def test_the_time_is_whole_minutes_that_hold_it_on_the_zones_clock(since: str, u
 
 def test_a_long_number_is_short_in_a_sentence() -> None:
     assert formatting.in_sentence(Decimal("1234567.500")) == "1234567.5"
-    assert formatting.in_sentence(Decimal("1" * 1_000)) == "1.111E+999"
-    assert formatting.in_sentence(Decimal("-1e-900")) == "-1.000E-900"
+    assert formatting.in_sentence(Decimal("1" * 1_000)) == "111111111111… (1,000 digits)"
+    assert formatting.in_sentence(Decimal("1" * 50 + ".5")) == "111111111111… (50 digits and decimals)"
+    assert formatting.in_sentence(-(10**400)) == "-100000000000… (401 digits)"
+    assert formatting.in_sentence(Decimal("-1e-900")) == "-0.0…01 (900 decimals)"
+    assert formatting.in_sentence(Decimal("0." + "3" * 60)) == "0.333333333333… (60 decimals)"
+    assert formatting.in_sentence(Decimal("1." + "0" * 40 + "1")) == "1.000000000000… (41 decimals)"
+    assert formatting.in_sentence(Decimal("0." + "0" * 40 + "3" * 30)) == "0.0…0333333333333… (70 decimals)"
+    assert formatting.in_sentence(Decimal("NaN")) == "NaN"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ MAX_VALUE_CHARACTERS = 60
 MAX_PATH_CHARACTERS = 200
 """Characters of a path that a sentence shows."""
 
+_FIRST_DIGITS = 12
+"""Digits of a longer number that a sentence shows."""
+
 MAX_NUMBER_CHARACTERS = 40
 """Characters of an exact number that a sentence shows."""
 
@@ -63,9 +66,24 @@ def exact(value: Number | None) -> str:
 
 
 def in_sentence(value: Number) -> str:
-    """`plain`, or four digits and a power of ten for a number of more than `MAX_NUMBER_CHARACTERS`: `1.111E+999`."""
+    """`plain`, or the first digits and the number of digits, if it has more than `MAX_NUMBER_CHARACTERS`.
+
+    >>> in_sentence(Decimal("1.5E400")), in_sentence(Decimal("-1.25E-400"))
+    ('150000000000… (401 digits)', '-0.0…0125 (402 decimals)')
+    """
     text = plain(value)
-    return text if len(text) <= MAX_NUMBER_CHARACTERS else f"{Decimal(value):.3E}"
+    if len(text) <= MAX_NUMBER_CHARACTERS or not Decimal(value).is_finite():
+        return text
+    sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
+    whole, _, fraction = digits.partition(".")
+    if len(whole) > _FIRST_DIGITS:
+        return f"{sign}{whole[:_FIRST_DIGITS]}… ({len(whole):,} digits{' and decimals' if fraction else ''})"
+    decimals = f"({len(fraction):,} decimals)"
+    if whole.strip("0") or fraction[:_FIRST_DIGITS].strip("0"):
+        return f"{sign}{whole}.{fraction[:_FIRST_DIGITS]}… {decimals}"
+    significant = fraction.lstrip("0")
+    cut = "…" if len(significant) > _FIRST_DIGITS else ""
+    return f"{sign}0.0…0{significant[:_FIRST_DIGITS]}{cut} {decimals}"
 
 
 def cents(amount: Decimal) -> str:

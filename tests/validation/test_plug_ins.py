@@ -187,6 +187,121 @@ def test_what_a_plug_in_raises_is_its_result(
     assert "has no statement: IndexError" in page
 
 
+def giving(**changed: str) -> str:
+    """A check that gives one finding, with these fields changed."""
+    right = (
+        "check='faulty', severity='low', sentence='S.', since=e.period.span[0], until=e.period.span[1], events=1,"
+        " question=e.events_question()"
+    )
+    more = ", ".join(f"{name}={code}" for name, code in changed.items())
+    return f"lambda e: Outcome(findings=(Finding(**(dict({right}) | dict({more}))),), looked_at=1)"
+
+
+@pytest.mark.parametrize(
+    ("examine", "message"),
+    [
+        ("lambda e: list(e.rows(text('select 1/0')))", "failed: division by zero"),
+        ("lambda e: list(e.rows(text('select nope')))", 'failed: column "nope" does not exist'),
+        ("lambda e: list(e.rows(text('delete from usage_events')))", "failed: cannot execute DELETE in a read-only"),
+        ("lambda e: list(e.rows(text('no statement')))", "failed: syntax error"),
+        ("hidden", "failed: current transaction is aborted"),
+        ("lambda e: e.rows(None).__next__()", "failed: ObjectNotExecutableError"),
+        ("lambda e: e.events_question(limit='x')", "failed: QueryError: limit"),
+        ("lambda e: sys.exit(0)", "failed: SystemExit: 0"),
+        ("lambda e: Outcome(findings=(1 / n for n in [0]))", "failed: ZeroDivisionError"),
+        ("lambda e: Outcome(findings=3)", "gave an Outcome whose findings are 3, not a tuple"),
+        ("lambda e: Outcome(looked_at='many')", "gave an Outcome whose looked_at is 'many', not a whole number from 0"),
+        ("lambda e: Outcome(note=None)", "gave an Outcome whose note is None, not text"),
+        ("lambda e: Outcome(sheet=[1])", "gave an Outcome whose sheet is [1], not a pandas DataFrame"),
+        (giving(since="None"), "gave a Finding whose since is None, not a time with a time zone"),
+        (giving(since="datetime(2026, 9, 9)"), "whose since is datetime.datetime(2026, 9, 9, 0, 0), not a time with a"),
+        (giving(until="e.period.span[0] - timedelta(1)"), "gave a Finding whose until is before its since"),
+        (giving(until="datetime.max.replace(tzinfo=UTC)"), "whose until is outside the years 1970 to 2200"),
+        (giving(events="None"), "gave a Finding whose events is None, not a whole number from 0"),
+        (giving(events="-1"), "gave a Finding whose events is -1, not a whole number from 0"),
+        (giving(events="True"), "gave a Finding whose events is True, not a whole number from 0"),
+        (giving(severity="'critical'"), "gave a Finding whose severity is 'critical', not high, medium or low"),
+        (giving(sentence="None"), "gave a Finding whose sentence is None, not text"),
+        (giving(question="'events'"), "gave a Finding whose question is 'events', not an EventQuery or AggregateQuery"),
+        (giving(customer_id="'c'"), "gave a Finding whose customer_id is 'c', not a UUID or None"),
+        (giving(metric_key="1"), "gave a Finding whose metric_key is 1, not text or None"),
+        (giving(quantity="1.5"), "gave a Finding whose quantity is 1.5, not a Decimal or None"),
+        (giving(share="Decimal('NaN')"), "gave a Finding whose share is Decimal('NaN'), not a finite Decimal"),
+        (giving(amounts="{'EUR': 1}"), "whose amounts is {'EUR': 1}, not a tuple of (currency, Decimal)"),
+        (giving(facts="(('lines', 1),)"), "gave a Finding whose facts is (('lines', 1),), not a tuple of (name, text)"),
+    ],
+)  # fmt: skip
+def test_no_plug_in_ends_the_validation(
+    site: Path, make: Callable[[list[Row]], Store], monkeypatch: pytest.MonkeyPatch, examine: str, message: str
+) -> None:
+    """The database refuses, the process is to end, or the result is no result: the others run, and can be reviewed."""
+    further = """
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from sqlalchemy import text
+def hidden(e):
+    with suppress(Exception):
+        list(e.rows(text("select 1/0")))
+    return Outcome(looked_at=1)
+"""
+    install(site, "faulty", f"{HEADER}{further}\nCHECK = check('faulty', {examine})", "f")
+    sys.modules.pop("faulty", None)
+    (check,) = found(site)
+    monkeypatch.setitem(CHECKS, "faulty", check)
+    store = make([event(utc(2026, 9, 9))])
+    validation = store.validate(september(), checks=["faulty", "duplicates"])
+    failed, ran = sorted(validation.results, key=lambda result: result.check.name != "faulty")
+    assert failed.failed.startswith("plug-in 'faulty:CHECK' of faulty 1.2: ")
+    assert message in failed.failed
+    assert ran.is_clean
+    assert store.review(validation).items == ()
+    assert validation.frame.empty
+    assert json.loads(json.dumps(validation.to_dict()))["checks"][-1]["failed"] == failed.failed
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("title=None", "its title is None, not text"),
+        ("means=1", "its means is 1, not text"),
+        ("unit=None", "its unit is None, not text"),
+        ("needs='invoice'", "its needs is 'invoice', not None or one of finalized_at, invoices, preferences,"),
+        ("bounds=None", "its bounds is None, not a tuple"),
+        ("examine=None", "its examine is None, not a function"),
+        ("statement=None", "its statement is None, not a function"),
+    ],
+)
+def test_a_check_with_a_wrong_field_fails(site: Path, fields: str, message: str) -> None:
+    install(site, "wrong", f"{HEADER}CHECK = check(**dict({fields}))", "wrong")
+    sys.modules.pop("wrong", None)
+    (check,) = found(site)
+    assert message in failure(check)
+
+
+def test_a_process_that_a_plug_in_would_end_does_not_pass(
+    make: Callable[[list[Row]], Store], tmp_path: Path, events_database_url: str
+) -> None:
+    store = make([event(utc(2026, 9, 9))])
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "ending", f"import sys{HEADER}CHECK = check('ending', lambda e: sys.exit(0))", "ending")
+    environment = os.environ | {
+        "PYTHONPATH": str(site),
+        "USAGE_EXPLORE_DATABASE_URL": events_database_url,
+        "USAGE_EXPLORE_ORGANIZATION_ID": str(store.organization_id),
+        "USAGE_EXPLORE_HOME": str(tmp_path / "home"),
+    }
+    window = ["--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z", "--check", "ending"]
+    ran = subprocess.run(
+        [sys.executable, "-c", "from usage_explore.cli.main import main; main()", "validate", *window],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    assert "plug-in 'ending:CHECK' of ending 1.2: failed: SystemExit: 0" in " ".join(ran.stdout.split())
+
+
 def test_an_entry_point_without_a_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("lonely", "lonely_module:CHECK", GROUP)
     monkeypatch.setattr("usage_explore.validation.plug_ins.entry_points", lambda group: [point])

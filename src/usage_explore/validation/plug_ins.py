@@ -6,23 +6,38 @@ silently what it should have looked for. What a plug-in raises while it runs is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import psycopg
 from sqlalchemy import Select, Table, literal, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
-from usage_explore.errors import UsageExploreError
+from usage_explore.db.engine import server_message, translated
+from usage_explore.errors import DatabaseUnavailable, StatementTimeout
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
 from usage_explore.validation.bounds import Bound
-from usage_explore.validation.check import Check, Examination, Finding, Outcome
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.inputs import Inputs
+from usage_explore.validation.plug_in_outcomes import fault
 
 GROUP = "usage_explore.checks"
 """The group of entry points."""
+
+_NEEDS = ("finalized_at", *(field.name for field in fields(Inputs)))
+
+_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("title", "means", "unit"), ("text", lambda value: isinstance(value, str))),
+    "needs": (f"None or one of {', '.join(_NEEDS)}", lambda value: value is None or value in _NEEDS),
+    "bounds": ("a tuple", lambda value: isinstance(value, tuple)),
+    "examine": ("a function", callable),
+    "statement": ("a function", callable),
+}
+"""What the fields of a check must be beside its name, in words, and whether a value is."""
 
 
 class PlugInError(Exception):
@@ -61,6 +76,9 @@ def _loaded(point: EntryPoint, taken: Mapping[str, str], bounds: Iterable[str]) 
         raise PlugInError(f"its name {shorten(check.name)} is no identifier; use letters, digits and _")
     if check.name in taken:
         raise PlugInError(f"its name {check.name} is taken by a check of {taken[check.name]}; choose another")
+    for name, (wanted, is_right) in _FIELDS.items():
+        if not is_right(value := getattr(check, name)):
+            raise PlugInError(f"its {name} is {shorten(value)}, not {wanted}")
     known = {*bounds}
     for bound in check.bounds:
         if not isinstance(bound, Bound) or bound.check != check.name or bound.key in known:
@@ -76,18 +94,26 @@ def _loaded(point: EntryPoint, taken: Mapping[str, str], bounds: Iterable[str]) 
 
 
 def _examine(check: Check, source: str, examination: Examination) -> Outcome:
-    """The check's outcome. Raises `PlugInError` for what the database and the queries do not explain."""
+    """The check's outcome. Raises `PlugInError` for whatever it does wrong, and what the database says where that is
+    not the plug-in's doing: it does not answer, or the statement took too long.
+    """
     try:
-        outcome = check.examine(examination)
-    except (UsageExploreError, SQLAlchemyError):
+        with examination.connection.begin_nested():  # what the check caught itself must not end the transaction
+            outcome = check.examine(examination)
+            if isinstance(outcome, Outcome) and isinstance(outcome.findings, Iterable):
+                outcome = replace(outcome, findings=tuple(outcome.findings))
+    except DatabaseUnavailable:
         raise
-    except Exception as error:
+    except DBAPIError as error:
+        answer = translated(error.orig, broken=error.connection_invalidated)
+        if isinstance(answer, DatabaseUnavailable | StatementTimeout):
+            raise
+        message = server_message(error.orig) if isinstance(error.orig, psycopg.Error) else _described(error)
+        raise PlugInError(f"{source}: failed: {message}") from error
+    except (Exception, SystemExit) as error:
         raise PlugInError(f"{source}: failed: {_described(error)}") from error
-    if not isinstance(outcome, Outcome):
-        raise PlugInError(f"{source}: gave {shorten(outcome)}, not an Outcome")
-    for finding in outcome.findings:
-        if not isinstance(finding, Finding) or finding.check != check.name:
-            raise PlugInError(f"{source}: gave {shorten(finding)}, not a Finding with check={check.name!r}")
+    if words := fault(outcome, check.name):
+        raise PlugInError(f"{source}: gave {words}")
     return outcome
 
 
@@ -95,14 +121,14 @@ def _statement(check: Check, source: str, table: Table, period: Period) -> Selec
     """The check's statement, for the report; a sentence in place of one that cannot be made."""
     try:
         return check.statement(table, period)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return select(literal(f"{source}: has no statement: {_described(error)}"))
 
 
 def _parameters(check: Check, source: str) -> Mapping[str, str]:
     try:
         return {str(name): str(words) for name, words in check.words.items()}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return {"parameters": f"{source}: cannot say them: {_described(error)}"}
 
 

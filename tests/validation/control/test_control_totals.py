@@ -26,7 +26,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.demo import control as demo_control
 from usage_explore.errors import QueryError
 from usage_explore.query.queries import Period
-from usage_explore.validation import Finding, Result, read_control
+from usage_explore.validation import Finding, Result, read_control, report
 
 NAME = "control_totals"
 Make = Callable[[list[Row]], Store]
@@ -376,6 +376,37 @@ def test_every_faulty_line_is_named(tmp_path: Path) -> None:
     assert [message for message, begin in zip(messages, expected, strict=True) if not message.startswith(begin)] == []
 
 
+@pytest.mark.parametrize("events", ["1e400", "9" * 900, "10000000000001"])
+def test_a_number_of_events_that_no_day_has_is_refused_with_its_line(events: str) -> None:
+    with pytest.raises(QueryError, match=r"row 1: events: .* is more than 10,000,000,000,000 events; correct it"):
+        read_control(pd.DataFrame([["2026-09-01", "m", events]], columns=["day", "metric", "events"]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        (["metric", "events"], ["m", "1e13"]),
+        (["metric", "quantity"], ["m", "1e400"]),
+        (["metric", "quantity"], ["m", "-1e-400"]),
+        (["cost", "currency"], ["1e400", "USD"]),
+    ],
+)
+def test_the_largest_and_smallest_numbers_are_compared_and_shown(
+    make: Make, columns: list[str], values: list[str]
+) -> None:
+    """Two lines of each day are summed; the sheet, JSON and the report hold their sum."""
+    cost = {"external_cost_amount": Decimal(1), "external_cost_currency": "USD"}
+    store = make(usage(days=7, per_day=2, metric_key="m", **cost))
+    lines = [[f"2026-09-0{day}", *values] for day in range(1, 8) for _ in range(2)]
+    control = pd.DataFrame(lines, columns=["day", *columns])
+    validation = store.validate(september(), checks=[NAME], control=control)
+    (result,) = validation.results
+    assert result.failed == ""
+    assert findings(result)
+    assert validation.to_dict()["findings"]
+    assert report.html(store, validation, report.statements(store, validation))
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -453,3 +484,65 @@ def test_what_a_finding_shows_are_the_days_that_differ(make: Make) -> None:
     (finding,) = findings(examine(store, NAME, september(), control=counted(events)))
     assert finding.events == 10
     assert shown(store, finding) == 10
+
+
+OCTOBER = Period(
+    since="2026-09-30T22:00:00Z", until="2026-10-31T23:00:00Z", timezone="Europe/Berlin", as_of=utc(2026, 11, 20)
+)
+
+
+def of_october(zone: str = "Europe/Berlin") -> tuple[list[Row], pd.DataFrame]:
+    """Ten events of calls a day at any time, and 16 of bytes, and their control totals by the days of a zone."""
+    draw = random.Random(11)
+    events = [
+        event(utc(2026, 9, 29) + timedelta(minutes=draw.randrange(35 * 1440)), metric_key=metric, quantity=Decimal(1))
+        for metric, per_day in (("calls", 10), ("bytes", 16))
+        for _ in range(35 * per_day)
+    ]
+    totals = counted(events, zone)
+    return events, totals[totals["day"].between("2026-10-01", "2026-10-31")].reset_index(drop=True)
+
+
+def add_calls(totals: pd.DataFrame, added: Callable[[int], int]) -> pd.DataFrame:
+    """The totals with so many more calls on each day of the month."""
+    more = [
+        added(int(day[-2:])) if metric == "calls" else 0
+        for day, metric in zip(totals["day"], totals["metric"], strict=True)
+    ]
+    return totals.assign(events=totals["events"] + more, quantity=None)
+
+
+def test_totals_that_differ_both_ways_are_not_those_of_another_zone_unless_these_match(make: Make) -> None:
+    """Three more and three less in turn: the days of no zone have such numbers, and bytes are exact."""
+    events, totals = of_october()
+    control = add_calls(totals, lambda day: 3 if day % 2 else -3)
+    (finding,) = findings(examine(make(events), NAME, OCTOBER, control=control))
+    assert finding.severity == "high"
+    assert finding.metric_key == "calls"
+    assert finding.sentence.startswith("The control totals of calls differ both ways on 31 days")
+    assert "48 events missing and 45 too many" in finding.sentence
+    assert "no other time zone's days explain that" in finding.sentence
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Europe/London"])
+def test_another_zone_s_days_and_a_loss_are_two_findings(make: Make, zone: str, named: str) -> None:
+    """Fifteen calls of five days were lost: said by the days of the totals' own zone."""
+    events, totals = of_october(zone)
+    store = make(events)
+    (finding,) = findings(examine(store, NAME, OCTOBER, control=totals))
+    assert finding.severity == "medium"
+    assert f"by the days of {zone} " in finding.sentence
+    lost = add_calls(totals, lambda day: 3 if 10 <= day <= 14 else 0)
+    loss, other = findings(examine(store, NAME, OCTOBER, control=lost))
+    assert f"by the days of {zone} " in other.sentence
+    assert loss.severity == "high"
+    assert loss.sentence.split(" of calls is missing, ")[1].startswith("10–14 Oct 2026, 5 days: 15 events missing")
+    assert loss.metric_key == "calls"
+
+
+def test_one_metric_may_be_counted_by_the_days_of_another_zone(make: Make) -> None:
+    events, totals = of_october()
+    _, utc_totals = of_october("UTC")
+    mixed = pd.concat([totals[totals["metric"] == "calls"], utc_totals[utc_totals["metric"] == "bytes"]])
+    (finding,) = findings(examine(make(events), NAME, OCTOBER, control=mixed))
+    assert (finding.metric_key, finding.kind) == ("bytes", "other days")

@@ -530,3 +530,127 @@ def test_findings_of_one_subject_are_told_apart_by_their_kind(make: Make) -> Non
     findings = validated(make(usage(*quantities)), lines, {**PER_UNIT, "unit_amount": "0.0125"}).findings
     assert [(finding.severity, finding.kind) for finding in findings] == [("high", "factor 10"), ("low", "rounding")]
     assert len({identity.id for identity in identities(findings)}) == 2
+
+
+def priced_lines(quantities: tuple[object, ...], amounts: tuple[object, ...]) -> list[dict[str, Any]]:
+    return [line(who, quantity, amount) for who, (quantity, amount) in enumerate(zip(quantities, amounts, strict=True))]
+
+
+CENTS = {**PER_UNIT, "unit_amount": "0.01"}
+
+
+def test_amounts_that_are_all_a_cent_too_high_share_no_factor(make: Make) -> None:
+    """126.18 for 126.17 and 5562.87 for 5562.86: 1.000001 is no factor of both."""
+    used = (12_617, 556_286, 9_900)
+    finding = only(validated(make(usage(*used)), priced_lines(used, ("126.18", "5562.87", "99.01")), CENTS))
+    assert finding.kind == "same difference"
+    assert "each is 0.01 USD more than expected" in finding.sentence
+
+
+def test_a_difference_that_near_amounts_share_is_no_factor(make: Make) -> None:
+    """1.0001 fits all, and so does 0.01 more."""
+    used = (10_000, 10_100, 10_200)
+    finding = only(validated(make(usage(*used)), priced_lines(used, ("100.01", "101.01", "102.01")), CENTS))
+    assert finding.kind == "same difference"
+
+
+def test_cents_are_no_evidence_of_a_common_factor(make: Make) -> None:
+    used = (5, 6, 7)
+    findings = validated(make(usage(*used)), priced_lines(used, ("0.07", "0.09", "0.10")), CENTS).findings
+    assert not any("times the expected amount" in finding.sentence for finding in findings)
+
+
+def test_all_amounts_with_the_other_sign_are_one_finding(make: Make) -> None:
+    finding = only(validated(make(usage(*USED)), right(tuple(f"-{amount}" for amount in AMOUNTS)), STAIRCASE))
+    assert finding.severity == "high"
+    assert "4 totals of 4 customers" in finding.sentence
+    assert "each is -1 times the expected amount" in finding.sentence
+
+
+def test_one_amount_with_the_other_sign_is_named(make: Make) -> None:
+    finding = only(validated(make(usage(5000)), [line(0, 5000, "-420")], STAIRCASE))
+    assert "that is -1 times the expected amount" in finding.sentence
+
+
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (10, "10 times the used quantity"),
+        (-1, "the used quantity with the other sign"),
+        (1000, "1,000 times the used quantity, as of another unit"),
+        ("1.19", "1.19 times the used quantity"),
+        ("0.1", "the used quantity divided by 10"),
+    ],
+)
+def test_all_quantities_and_amounts_multiplied_are_one_finding(
+    make: Make, prices: tuple[dict[str, Any], ...], factor: object, words: str
+) -> None:
+    quantities = [Decimal(str(factor)) * used for used in USED]
+    lines = priced_lines(tuple(quantities), tuple(quantity / 10 for quantity in quantities))
+    finding = only(validated(make(usage(*USED)), lines, *prices))
+    assert finding.severity == "high"
+    assert "4 totals of 4 customers" in finding.sentence
+    assert finding.sentence.endswith(f"each is {words}.")
+
+
+@pytest.mark.parametrize(
+    ("used", "billed", "words"),
+    [
+        (369, 3690, ": that is 10 times the used quantity"),
+        (369, 36_900, ": that is 100 times the used quantity"),
+        (369, "36.9", ": that is the used quantity divided by 10"),
+        (369, -369, ": that is the used quantity with the other sign"),
+        (1, 10, "; duplicates do not account for it"),
+    ],
+)
+def test_a_single_quantity_with_more_zeros_is_named_unless_it_is_a_coincidence(
+    make: Make, used: int, billed: object, words: str
+) -> None:
+    store = make([event(0, SINCE + timedelta(days=3), quantity=Decimal(used))])
+    assert words in only(validated(store, [line(0, billed, None)])).sentence
+
+
+def test_a_line_without_usage_is_one_finding_whatever_its_currency(make: Make) -> None:
+    lines = [line(0, 500, "50", wallet_currency="EUR", currency="EUR")]
+    lines.append(line(0, 7, "1", "nothing", wallet_currency="EUR", currency="KWD"))
+    store = make(usage(500, wallet_currency="EUR"))
+    finding = only(validated(store, lines, {**PER_UNIT, "currency": "EUR"}))
+    assert "but has no usage of it" in finding.sentence
+
+
+def test_amounts_swapped_between_two_customers_are_named(make: Make) -> None:
+    swapped = (AMOUNTS[1], AMOUNTS[0], *AMOUNTS[2:])
+    validation = validated(make(usage(*USED)), right(swapped), STAIRCASE)
+    one, other = sorted(validation.findings, key=lambda finding: str(finding.customer_id))
+    assert f"that is the amount of customer {CUSTOMERS[1]}, who is charged that of this one" in one.sentence
+    assert f"that is the amount of customer {CUSTOMERS[0]}, who is charged that of this one" in other.sentence
+    assert {one.severity, other.severity} == {"high"}
+
+
+def test_amounts_that_two_customers_may_have_swapped_are_not_said_to_be_another_s(make: Make) -> None:
+    """Customers 1 and 2 are expected to pay the same and charged the same: it may be the amount of either."""
+    used = (5000, 1234, 1234)
+    lines = priced_lines(used, ("118.72", "420", "420"))
+    validation = validated(make(usage(*used)), lines, STAIRCASE)
+    assert "swapped customers" not in sheet(validation, "explained_by")
+
+
+def test_a_swap_with_the_quantity_that_is_left_after_the_included_one_is_named(make: Make) -> None:
+    """Customer 1 used 4,900, which is also what is left of 5,000 after the included 100."""
+    price = {**PER_UNIT, "included_quantity": 100}
+    validation = validated(make(usage(5000, 4900)), priced_lines((4900, 5000), ("480", "490")), price)
+    assert set(sheet(validation, "explained_by")) == {"swapped customers"}
+    assert len(validation.findings) == 2
+
+
+@pytest.mark.parametrize("kind", ["late events", "duplicates"])
+def test_a_right_quantity_with_the_amount_without_late_events_or_duplicates_is_named(make: Make, kind: str) -> None:
+    at, late = SINCE + timedelta(days=3), utc(2026, 10, 3)
+    more: dict[str, Any] = {"ingested_at": late} if kind == "late events" else {"idempotency_key": "k"}
+    events = [event(0, at, quantity=Decimal(900), idempotency_key="k"), event(0, at, quantity=Decimal(4100), **more)]
+    period = SEPTEMBER.replace(finalized_at=utc(2026, 10, 2))
+    finding = explained(
+        validated(make(events), [line(0, 5000, "90")], STAIRCASE, period=period), kind, severity="medium"
+    )
+    assert f"that is the amount without {kind}, while the quantity is that with them" in finding.sentence

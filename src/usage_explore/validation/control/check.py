@@ -9,6 +9,7 @@ the same share on the same days.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -27,10 +28,10 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
+from usage_explore.validation.control import zones
 from usage_explore.validation.control.compare import (
     BOUNDS,
     LIKE_RATIO,
-    MAX_SHIFTED_NET,
     MAX_SINGLE_CUSTOMERS,
     MIN_SHIFTED_DAYS,
     NAME,
@@ -42,18 +43,14 @@ from usage_explore.validation.control.compare import (
     Row,
     Run,
     Usage,
-    compare,
     duplicates_statement,
     late_statement,
-    net_and_gross,
-    place,
     runs,
-    shifted,
     statement,
-    usage_of,
 )
+from usage_explore.validation.control.zones import MIN_ZONE_SHARE, ByDays, both_ways, by_days_of_zone, compared_by_days
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
-from usage_explore.validation.periods import day_edges
+from usage_explore.validation.periods import part
 from usage_explore.validation.usage_sums import events_share, metric_filter, quantity_share, valid_filters
 
 if TYPE_CHECKING:
@@ -99,47 +96,51 @@ def examine(examination: Examination) -> Outcome:
             examination, f"the period is filtered by {filters}, which the control totals do not tell apart"
         )
     lines = [line for line in control.lines if passes_filters(line, period)]
-    placed = place(lines, period, examination.closed_until)
-    if not placed.controls:
+    own = compared_by_days(examination, lines)
+    if not own.placed.controls:
         return _nothing_compared(
-            examination, " ".join(_left_out(examination, placed)) or "the filters exclude all lines"
+            examination, " ".join(_left_out(examination, own.placed)) or "the filters exclude all lines"
         )
-    days = [buckets.local_date(start, period.zone) for start in day_edges(period)[:-1]]
-    grains = {subject.grain for _, subject in placed.controls}
-    by_customer = any(has_customer for _, has_customer, _ in grains)
-
-    def summed(make: Any) -> Usage:
-        rows = examination.rows(make(examination.table, period, by_customer=by_customer))
-        return usage_of(rows, days, grains)
-
-    compared = compare(placed, summed(statement))
     examination.progress(0.5)
-    edges = shifted(compared.rows)
-    on_edges = {id(row) for row in edges}
-    found = runs(row for row in compared.rows if id(row) not in on_edges)
+    other, metrics = by_days_of_zone(own, lines)
+    own_rows = [row for row in own.compared.rows if row.subject.metric_key not in metrics]
+    other_rows = [row for row in other.compared.rows if row.subject.metric_key in metrics] if other else []
+    compared = replace(own.compared, rows=[*own_rows, *other_rows])
     explained: dict[int, str] = {}
-    if period.as_of is not None and any(run.first.status == "missing" for run in found):
-        _explain(found, "missing", summed(late_statement), LATE, explained)
-    if any(run.first.status == "surplus" for run in found):
-        _explain(found, "surplus", summed(duplicates_statement), DUPLICATES, explained)
-    findings = [_finding(examination, run, explained.get(id(run), "")) for run in found]
+    findings = _findings(own, own_rows, explained)
+    if other is not None:
+        findings += [_zone_finding(own, other, metrics), *_findings(other, other_rows, explained)]
     shown, more = limited_findings(findings, "differences, see the sheet")
     return Outcome(
-        findings=(*([_shifted_finding(examination, edges)] if edges else []), *shown),
+        findings=tuple(shown),
         looked_at=sum(row.control is not None for row in compared.rows),
-        sheet=_sheet(
-            compared.rows, {id(row): cause for run in found if (cause := explained.get(id(run))) for row in run.rows}
-        ),
+        sheet=_sheet(compared.rows, explained),
         note=" ".join(
             (
                 *_compared_notes(compared),
-                *_left_out(examination, placed),
+                *_left_out(examination, own.placed),
                 *([f"{more}."] if more else []),
                 *([f"Ignored columns: {listed(control.ignored, most=20)}."] if control.ignored else []),
             )
         ),
         is_partial=bool(compared.uncounted or compared.unlisted_days),
     )
+
+
+def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str]) -> list[Finding]:
+    """The findings of rows; `explained` gets the causes of rows by their `id`."""
+    examination = by_days.examination
+    waves = both_ways(rows)
+    in_waves = {id(row) for wave in waves for row in wave}
+    found = runs(row for row in rows if id(row) not in in_waves)
+    causes: dict[int, str] = {}
+    if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
+        _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
+    if any(run.first.status == "surplus" for run in found):
+        _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
+    explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
+    findings = [_finding(examination, run, causes.get(id(run), "")) for run in found]
+    return [*findings, *(_both_ways_finding(examination, wave) for wave in waves)]
 
 
 def _explain(found: Iterable[Run], status: str, usage: Usage, cause: str, explained: dict[int, str]) -> None:
@@ -293,7 +294,7 @@ def _sentence(examination: Examination, run: Run) -> str:
     first, (events, quantity) = run.first, _size(run)
     control, used = (in_sentence(amount) for amount in run.sums(first.measure))
     lacking = in_sentence(total(row.lacking for row in run.rows).copy_abs())
-    metrics = f"{len(run.metrics):,} metrics" if len(run.metrics) > MAX_NAMED_METRICS else listed(run.metrics)
+    metrics = _named(run.metrics)
     what, unit = metrics, ""
     if first.measure == "quantity":
         what = f"the quantity of {metrics}"
@@ -339,28 +340,74 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield "further days", f"{len(run.days) - MAX_LISTED_DAYS:,}"
 
 
-def _shifted_finding(examination: Examination, rows: list[Row]) -> Finding:
-    """One finding on totals whose days have other edges."""
-    run = Run(rows)
+def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) -> Finding:
+    """One finding on metrics whose totals are of another time zone's days."""
+    examination, zone = own.examination, other.examination.period.timezone
+    rows = [row for row in other.compared.rows if row.subject.metric_key in metrics and row.control is not None]
+    before = [row for row in own.compared.rows if row.subject.metric_key in metrics and row.control is not None]
+    run = Run([row for row in before if row.status != "matched"])
     since, until = _span(examination, run.days)
-    measure, net, gross = net_and_gross(rows)
-    zone = examination.period.timezone
-    affected = sum(row.used.events or 0 for row in rows)
+    matched, matched_before = (sum(row.status == "matched" for row in each) for each in (rows, before))
+    affected = sum(row.used.events or 0 for row in run.rows)
     return Finding(
         check=NAME,
         kind="other days",
         severity="medium",
-        sentence=f"The days of the control totals begin at another time than those of {zone}: {listed(run.metrics)}"
-        f" differ both ways on {counted(len(run.days), 'day')}, {span_in(since, until, examination.period.zone)}, by"
-        f" {in_sentence(gross)} ({measure}), but only by {in_sentence(net.copy_abs())} in all. Validate in the time"
-        " zone of the totals.",
+        sentence=f"The days of the control totals begin at another time than those of {examination.period.timezone}: by"
+        f" the days of {zone} {matched:,} of {counted(len(rows), 'total')} of {_named(run.metrics)} match, by these"
+        f" {matched_before:,} of {len(before):,}. Validate in the time zone of the totals.",
         since=since,
         until=until,
         events=affected,
         metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
         question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
-        facts=(("sum of differences", plain(net)), ("sum of absolute differences", plain(gross))),
+        facts=(("time zone with the same days", zone),),
         **events_share(examination, affected),
+    )
+
+
+def _named(metrics: list[str]) -> str:
+    return f"{len(metrics):,} metrics" if len(metrics) > MAX_NAMED_METRICS else listed(metrics)
+
+
+def _both_ways_finding(examination: Examination, rows: list[Row]) -> Finding:
+    """One finding on totals of one subject of which some days lack and others exceed, by no other time zone's days."""
+    run = Run(rows)
+    since, until = _span(examination, run.days)
+    measure: Measure = "events" if any(row.measure == "events" for row in rows) else "quantity"
+    lacking = [row.lacking_of(measure) for row in rows]
+    missing = total(amount for amount in lacking if amount > 0)
+    surplus = total(amount.copy_negate() for amount in lacking if amount < 0)
+    gross = total((missing, surplus))
+    share = part(gross, run.sums(measure)[0])
+    of_metric = listed(run.metrics) if measure == "events" else f"the quantity of {listed(run.metrics)}"
+    customer = next(iter(run.customers), None)
+    whose = "" if customer is None else f" of customer {customer}"
+    affected = sum(row.used.events or 0 for row in rows)
+    return Finding(
+        check=NAME,
+        kind=f"both ways {measure}",
+        severity="high" if share >= HIGH_SHARE() else "medium" if share >= MEDIUM_SHARE() else "low",
+        sentence=f"The control totals of {of_metric}{whose} differ both ways on {counted(len(run.days), 'day')},"
+        f" {span_in(since, until, examination.period.zone)}: {in_sentence(missing)} {measure} missing and"
+        f" {in_sentence(surplus)} too {'many' if measure == 'events' else 'much'}, {percent(share)} in all; no other"
+        " time zone's days explain that.",
+        since=since,
+        until=until,
+        events=int(gross) if measure == "events" else affected,
+        quantity=gross if measure == "quantity" else None,
+        metric_key=run.metrics[0],
+        customer_id=customer,
+        question=examination.aggregate_question(
+            since=since,
+            until=until,
+            bucket="day",
+            metric="count" if measure == "events" else "sum_quantity",
+            **metric_filter(run.metrics),
+            **valid_filters(customer_id=customer),
+        ),
+        facts=tuple(_facts(run)),
+        **events_share(examination, affected, run.metrics[0]),
     )
 
 
@@ -414,14 +461,16 @@ CHECK = Check(
         "severity": f"high from {percent(HIGH_SHARE())} of the control totals, medium from {percent(MEDIUM_SHARE())},"
         " else low; medium if late events or duplicates make up all of it, and for usage without a control total on a"
         " day that has others",
-        "other days": f"a metric that differs both ways on {MIN_SHIFTED_DAYS()} days or more and on half of its days,"
-        f" by at most {percent(MAX_SHIFTED_NET())} of that in sum, has days with other edges",
+        "other days": f"metrics of which {percent(MIN_ZONE_SHARE())} of the totals match exactly by the days of another"
+        f" time zone, {MIN_SHIFTED_DAYS()} more than by the period's, are compared by these; one finding says so",
+        "both ways": f"a metric of which half of the totals differ, at least {MIN_SHIFTED_DAYS()}, some too high and"
+        " some too low, and that no time zone's days explain, is one finding",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest; the sheet has all totals",
     },
     unit="control totals",
     statement=statement,
     examine=examine,
     needs="control",
-    bounds=(*BOUNDS, HIGH_SHARE, MEDIUM_SHARE),
+    bounds=(*BOUNDS, *zones.BOUNDS, HIGH_SHARE, MEDIUM_SHARE),
 )
 """Control totals against the usage of their day, in exact numbers."""

@@ -42,15 +42,11 @@ MAX_SINGLE_CUSTOMERS = Bound("control_totals", "max_single_customers", 3, "custo
     "Customers that differ in one metric on the same days and are findings of their own; more of them are one.")
 
 MIN_SHIFTED_DAYS = Bound("control_totals", "min_shifted_days", 5, "days", 2, 10_000,
-    "Days with more and with fewer events than counted from which the edges of the days may differ, such as by "
-    "another time zone.")
-
-MAX_SHIFTED_NET = Bound("control_totals", "max_shifted_net", Decimal("0.1"), "share", 0, 1,
-    "Sum of the differences of all days, as a share of their absolute sum, up to which the edges of the days differ "
-    "and no event is missing.")
+    "Days with more and with fewer events than counted, from which they are one finding: of another time zone's days, "
+    "where these match, else of totals that differ both ways.")
 # fmt: on
 
-BOUNDS = (TOLERANCE, LIKE_RATIO, MAX_SINGLE_CUSTOMERS, MIN_SHIFTED_DAYS, MAX_SHIFTED_NET)
+BOUNDS = (TOLERANCE, LIKE_RATIO, MAX_SINGLE_CUSTOMERS, MIN_SHIFTED_DAYS)
 
 _DEVIATIONS = 3
 """Standard deviations of a number of differing events that are chance; also the number of them that a day may lack by
@@ -363,32 +359,13 @@ def compare(placed: Placed, usage: Usage) -> Compared:
     return Compared(rows, uncounted, unlisted)
 
 
-def shifted(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the subjects whose days have other edges: they differ both ways, and their sum hardly does."""
-    found: list[Row] = []
-    for members in _by_subject(rows):
-        differing = [row for row in members if row.status in ("missing", "surplus") and row.measure != "cost"]
-        if len(differing) < max(MIN_SHIFTED_DAYS(), len(members) / 2):
-            continue
-        _, net, gross = net_and_gross(differing)
-        if net.copy_abs() <= MAX_SHIFTED_NET() * gross:
-            found += differing
-    return found
-
-
-def net_and_gross(rows: Sequence[Row]) -> tuple[Measure, Decimal, Decimal]:
-    """What differs, events if any number of them does; its sum, positive for what is missing, and its absolute sum."""
-    measure: Measure = "events" if any(row.measure == "events" for row in rows) else "quantity"
-    lacking = [row.lacking_of(measure) for row in rows]
-    return measure, total(lacking), total(amount.copy_abs() for amount in lacking)
-
-
 def runs(rows: Iterable[Row]) -> list[Run]:
     """The rows that differ, those of one incident together; rows are in order of subject and day."""
-    return _across_metrics(_across_customers([run for members in _by_subject(rows) for run in _runs(members)]))
+    return _across_metrics(_across_customers([run for members in by_subject(rows) for run in _runs(members)]))
 
 
-def _by_subject(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def by_subject(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows of each subject."""
     groups: dict[Subject, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.subject, []).append(row)

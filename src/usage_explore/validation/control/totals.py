@@ -45,6 +45,9 @@ ControlSource: TypeAlias = "RecordSource | ControlTotals"
 PARAMETER = "control"
 """The argument that faults name."""
 
+MAX_EVENTS = 10**13
+"""Events of one line: `MAX_LINES` of them still add up to a 64-bit integer."""
+
 MAX_LINES = 500_000
 """Lines of all control totals together: a year of 1,000 metrics and customers is 365,000."""
 
@@ -92,6 +95,8 @@ def _count(raw: object) -> int:
     number = exact_decimal(raw)
     if number < 0 or number != number.to_integral_value():
         raise InvalidValue(f"{quoted(raw)} is not a number of events; give a whole number from 0")
+    if number > MAX_EVENTS:
+        raise InvalidValue(f"{quoted(raw)} is more than {MAX_EVENTS:,} events; correct it, or leave it blank")
     return int(number)
 
 

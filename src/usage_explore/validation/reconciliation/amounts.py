@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from math import inf
 from typing import Any
 
 from usage_explore.decimals import difference, total
@@ -11,7 +12,16 @@ from usage_explore.formatting import counted, listed, span_in
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.causes import Charge, currency_words, is_rounding
+from usage_explore.validation.reconciliation.causes import (
+    FACTOR,
+    MIN_COMMON_AMOUNTS,
+    PERIOD,
+    UNIT,
+    Cause,
+    Charge,
+    currency_words,
+    is_rounding,
+)
 from usage_explore.validation.reconciliation.compare import Row
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
@@ -102,7 +112,9 @@ def _largest(amounts: Mapping[str, Decimal]) -> tuple[str | None, Decimal | None
 
 
 def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows that one cause explains and that are one finding: of rounding, of an amount, or of many customers."""
+    """The rows that one cause explains and that are one finding: wrong amounts of several customers, several quantities
+    by one period or factor, or rows of many customers.
+    """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row.cause is not None:
@@ -111,8 +123,16 @@ def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
         group
         for group in groups.values()
         if (len({row.key[0] for row in group}) > 1 and all(row.status == "wrong amount" for row in group))
+        or len(group) >= _least(group[0].cause)
         or len({row.key[0] for row in group}) > MAX_SINGLE_CUSTOMERS()
     ]
+
+
+def _least(cause: Cause | None) -> float:
+    """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
+    if cause is None or not (cause.name in (PERIOD, UNIT) or cause.name.startswith(FACTOR)):
+        return inf
+    return 2 if cause.name == PERIOD else MIN_COMMON_AMOUNTS()
 
 
 def common_finding(differences: Differences, rows: list[Row]) -> Finding:
@@ -143,7 +163,9 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         since=since,
         until=until,
         events=sum(row.events for row in rows),
-        question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id", **shared),
+        question=examination.aggregate_question(
+            metric="sum_quantity", group_by="metric_key" if len(customers) == 1 else "customer_id", **shared
+        ),
         amounts=amounts_by_currency(rows),
         share=part(len(rows), sum(bool(row.lines) for row in differences.rows)),
         share_of="invoiced totals",
@@ -173,8 +195,9 @@ def _sums(rows: list[Row]) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
 
 
 def _shared(differences: Differences, rows: list[Row]) -> dict[str, Any]:
-    """The metric and the price that all rows have."""
-    shared = {}
+    """The customer, the metric and the price that all rows have."""
+    customers = {row.key[0] for row in rows}
+    shared = {"customer_id": customers.pop()} if len(customers) == 1 else {}
     for index, name in enumerate(differences.columns, 1):
         values = {row.key[index] for row in rows}
         if name in ("metric_key", "price_key") and len(values) == 1 and (value := values.pop()):

@@ -8,10 +8,10 @@ finding's severity.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -24,11 +24,12 @@ from usage_explore.validation.check import Severity
 from usage_explore.validation.reconciliation.compare import Key, Row
 
 ROUNDING = "rounding"
+SAME_DIFFERENCE = "same difference"
 SWAPPED = "swapped customers"
+UNIT = "another unit"
 PERIOD = "another period"
-
-UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
-"""Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
+FACTOR = "factor "
+"""Followed by the factor."""
 
 AMOUNT_FACTORS = (10, 100, 1000, 10_000, 1_000_000, 1024, 12, 60, 2)
 """Factors by which a single amount, or its reciprocal, is recognized as multiplied."""
@@ -61,7 +62,7 @@ MAX_SHIFTED_ROWS = Bound("reconciliation", "max_shifted_totals", 2000, "totals",
     "Totals of wrong quantity that other periods are tried with, the largest differences first.")
 
 MIN_MOVED_EVENTS = Bound("reconciliation", "min_moved_events", 3, "events", 1, 100000,
-    "Events that lie between two periods, from which the one is recognized in a line of the other.")
+    "Events that lie between two periods, from which the one is recognized in lines of the other.")
 
 MIN_SHIFTED_ROWS = Bound("reconciliation", "min_shifted_totals", 2, "totals", 1, 100000,
     "Totals that another period explains, from which a shift by less than a day is recognized; a day by one total.")
@@ -84,7 +85,10 @@ BOUNDS = (
     MAX_SHIFT,
 )
 
-_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_MAX_CHANCE = Decimal("0.01")
+"""Chance that amounts share a factor by coincidence, up to which they have it: the product of how far the factors of
+all but the narrowest one may be off."""
+
 _HOUR = timedelta(hours=1)
 _DAY_HOURS = 24
 _FINE = Context(prec=40)
@@ -140,6 +144,7 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
     for charge in left:
         if charge.row.cause is None and (cause := _specific(charge, book, zone)):
             set_cause(charge.row, cause)
+    _difference_causes([charge for charge in left if charge.row.cause is None])
     left = [charge for charge in left if charge.row.cause is None]
     factor, multiplied = _common_factor(left)
     for charge in multiplied if factor is not None else ():
@@ -155,24 +160,37 @@ def set_cause(row: Row, cause: Cause) -> None:
 
 
 def _factor_cause(factor: Decimal) -> Cause:
-    return Cause(f"factor {plain(factor)}", "high", f"{in_sentence(factor)} times the expected amount")
+    return Cause(f"{FACTOR}{plain(factor)}", "high", f"{in_sentence(factor)} times the expected amount")
 
 
 def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
-    """The least and the largest factor that may have made the amount, which is rounded before and after."""
+    """The least and the largest size of a factor of the amount, as known or as rounded, that rounds to the invoiced."""
     half = exact_product((charge.unit, Decimal("0.5"), Decimal(charge.lines)))
-    size, expected = abs(charge.invoiced), abs(charge.exact)
-    if not charge.invoiced or not charge.exact or (charge.invoiced < 0) != (charge.exact < 0):
+    size, expected = abs(charge.invoiced), sorted((abs(charge.exact), abs(charge.amount)))
+    if not charge.invoiced or not expected[1]:
         return None
-    low = _FINE.divide(Decimal(difference(size, half)), Decimal(total((expected, half))))
-    least = Decimal(difference(expected, half))
-    high = _FINE.divide(Decimal(total((size, half))), least) if least > 0 else Decimal("Infinity")
+    low = _FINE.divide(Decimal(difference(size, half)), expected[1])
+    high = _FINE.divide(Decimal(total((size, half))), expected[0]) if expected[0] else Decimal("Infinity")
     return low, high
 
 
+def _sign(charge: Charge) -> int:
+    """-1 if the amount has the other sign than is expected, else 1."""
+    return -1 if (charge.invoiced < 0) != (charge.exact < 0) else 1
+
+
 def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]:
-    """The factor that most amounts share, and these; None if fewer than `MIN_COMMON_AMOUNTS` do."""
-    bounds = {index: bound for index, charge in enumerate(charges) if (bound := _bounds(charge))}
+    """The factor that most amounts share, and these; None if fewer than `MIN_COMMON_AMOUNTS` do, or by chance.
+
+    Not a factor near 1 for amounts that are all off by the same.
+    """
+    sign = 1 if 2 * sum(_sign(charge) > 0 for charge in charges) >= len(charges) else -1
+    known = {index: bound for index, charge in enumerate(charges) if (bound := _bounds(charge))}
+    bounds = {
+        index: (low, high)
+        for index, (low, high) in known.items()
+        if _sign(charges[index]) == sign and (sign < 0 or not low <= 1 <= high)
+    }
     if not bounds:
         return None, []
     ends = sorted(
@@ -187,8 +205,49 @@ def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]
     fitting = [index for index, (low, high) in bounds.items() if low <= at <= high]
     if len(fitting) < MIN_COMMON_AMOUNTS() or len(fitting) < MIN_COMMON_SHARE() * len(charges):
         return None, []
+    widths = sorted(
+        _FINE.divide(high, low) - 1 if low > 0 else Decimal(1) for low, high in map(bounds.__getitem__, fitting)
+    )
+    chance = exact_product(min(width, Decimal(1)) for width in widths[1:])  # the narrowest one says the factor
+    members = [charges[index] for index in fitting]
+    if chance > _MAX_CHANCE or _same_difference(members) is not None:
+        return None, []
     factor = _simplest(at, min(bounds[index][1] for index in fitting))
-    return (factor, [charges[index] for index in fitting]) if factor is not None and factor != 1 else (None, [])
+    return (factor * sign, members) if factor is not None else (None, [])
+
+
+def _same_difference(charges: list[Charge]) -> Decimal | None:
+    """By how much all amounts, of which at least two are expected to differ, are off; None if not by the same."""
+    differences = {Decimal(difference(charge.invoiced, charge.amount)) for charge in charges}
+    return differences.pop() if len(differences) == 1 and len({charge.amount for charge in charges}) > 1 else None
+
+
+def _difference_causes(charges: list[Charge]) -> None:
+    """Set the cause of amounts that are all off by the same, if they are most of those without a cause."""
+    groups: dict[tuple[str, Decimal], list[Charge]] = {}
+    for charge in charges:
+        off = Decimal(difference(charge.invoiced, charge.amount))
+        groups.setdefault((charge.currency, off), []).append(charge)
+    for (currency, off), members in groups.items():
+        enough = len(members) >= MIN_COMMON_AMOUNTS() and len(members) >= MIN_COMMON_SHARE() * len(charges)
+        if enough and _same_difference(members) is not None:
+            words = f"{in_sentence(abs(off))} {data_value(currency)} {'more' if off > 0 else 'less'} than expected"
+            for charge in members:
+                set_cause(charge.row, Cause(SAME_DIFFERENCE, "high", words))
+
+
+def swapped_amount_causes(charges: list[Charge]) -> None:
+    """Set the cause of amounts of two customers of which each is charged what is expected of the other."""
+    by_amount: dict[tuple[Key, str, Decimal], list[Charge]] = {}
+    for charge in charges:
+        by_amount.setdefault((charge.row.key[1:], charge.currency, charge.amount), []).append(charge)
+    for charge in charges:
+        others = by_amount.get((charge.row.key[1:], charge.currency, charge.invoiced), [])
+        others = [other for other in others if other.row.key[0] != charge.row.key[0]]
+        same = by_amount[charge.row.key[1:], charge.currency, charge.amount]
+        if len(others) == len(same) == 1 and others[0].invoiced == charge.amount:
+            words = f"the amount of customer {others[0].row.key[0]}, who is charged that of this one"
+            set_cause(charge.row, Cause(SWAPPED, "high", words))
 
 
 def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
@@ -207,6 +266,8 @@ def _known_factor(charge: Charge) -> Decimal | None:
     bounds = _bounds(charge)
     if bounds is None or bounds[1] > MAX_FACTOR_SPREAD() * bounds[0]:
         return None
+    if _sign(charge) < 0:
+        return Decimal(-1) if bounds[0] <= 1 <= bounds[1] else None
     for factor in AMOUNT_FACTORS:
         for candidate in (Decimal(factor), _FINE.divide(Decimal(1), Decimal(factor))):
             if bounds[0] <= candidate <= bounds[1]:
@@ -310,78 +371,6 @@ def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decim
         )
 
 
-def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
-    """Set the cause of rows whose invoiced quantity is the used one in another unit."""
-    for row in rows:
-        invoiced, used = row.invoiced, row.recomputed
-        if not invoiced or not used or not used.is_finite():
-            continue
-        for factor in UNIT_FACTORS:
-            number = Decimal(factor)
-            if abs(Decimal(difference(invoiced, exact_product((used, number))))) <= tolerance:
-                words = f"{factor:,} times the used quantity, as of another unit"
-            elif abs(Decimal(difference(exact_product((invoiced, number)), used))) <= _resolution(row, number):
-                words = f"the used quantity divided by {factor:,}, as of another unit"
-            else:
-                continue
-            set_cause(row, Cause("another unit", "high", words))
-            break
-
-
-def _resolution(row: Row, factor: Decimal) -> Decimal:
-    """How far a quantity divided by the factor may be off, as the invoice rounds it to its last decimal; 0 to whole."""
-    exponents = [line.quantity.as_tuple().exponent for line in row.lines]
-    places = max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
-    return exact_product((factor, Decimal("0.5").scaleb(-places))) if places > 0 else Decimal(0)
-
-
-def swapped_causes(rows: Iterable[Row]) -> None:
-    """Set the cause of rows of customers of which each is invoiced what another one used: of two, or in a circle.
-
-    A circle is one if each is invoiced what exactly one other one used, of the same metric, price, wallet and
-    subscription.
-    """
-    by_used: dict[tuple[Key, Decimal], list[Row]] = {}
-    open_rows = [row for row in rows if row.cause is None and (row.invoiced or Decimal(0)) != (row.recomputed or 0)]
-    for row in open_rows:
-        by_used.setdefault((row.key[1:], row.recomputed or Decimal(0)), []).append(row)
-    for row in open_rows:
-        used = row.recomputed or Decimal(0)
-        others = [
-            other
-            for other in by_used.get((row.key[1:], row.invoiced or Decimal(0)), ())
-            if other.key[0] != row.key[0] and (other.invoiced or Decimal(0)) == used
-        ]
-        if len(others) == 1:
-            words = f"what customer {others[0].key[0]} used, who is billed what this one used"
-            set_cause(row, Cause(SWAPPED, "high", words))
-    for row in open_rows:
-        circle = _circle(row, by_used) if row.cause is None else []
-        for one, other in zip(circle, [*circle[1:], *circle[:1]], strict=True):
-            words = (
-                f"what customer {other.key[0]} used; each of {len(circle):,} customers is billed what another one used"
-            )
-            set_cause(one, Cause(SWAPPED, "high", words))
-
-
-def _circle(first: Row, by_used: Mapping[tuple[Key, Decimal], list[Row]]) -> list[Row]:
-    """The rows from `first` on, each of which is invoiced what the next used, and the last one what `first` used.
-
-    Empty if there is no such circle, or if it is ambiguous: two customers used the same.
-    """
-    circle, row = [first], first
-    while True:
-        others = by_used.get((row.key[1:], row.invoiced or Decimal(0)), [])
-        if len(others) != 1 or others[0].cause is not None:
-            return []
-        row = others[0]
-        if row is first:
-            return circle if len({one.key[0] for one in circle}) == len(circle) > 1 else []
-        if any(row is one for one in circle):
-            return []
-        circle.append(row)
-
-
 class Shift(NamedTuple):
     """By how many hours a period's start and end are moved."""
 
@@ -424,43 +413,6 @@ class Moved(NamedTuple):
     moved: int
     events: int
     quantity: Decimal
-
-
-def shifted(usage: Mapping[tuple[str, int], tuple[int, Decimal]], shift: Shift) -> Moved:
-    """The effect of a shift on a key's usage."""
-    moved, events, changes = 0, 0, []
-    for end, hours, sign in (("start", shift.start, -1), ("end", shift.end, 1)):
-        for hour in range(min(hours, 0), max(hours, 0)):
-            number, quantity = usage.get((end, hour), (0, Decimal(0)))
-            adds = (sign > 0) == (hours > 0)
-            moved += number
-            events += number if adds else -number
-            changes.append(quantity if adds else quantity.copy_negate())
-    return Moved(moved, events, total(changes))
-
-
-def period_causes(
-    rows: Iterable[Row],
-    hourly: HourlyUsage,
-    matches: Callable[[Row, Moved], bool],
-    span: tuple[datetime, datetime],
-    zone: ZoneInfo,
-) -> None:
-    """Set the cause of rows that are invoiced the usage of a shifted period, the same for as many as possible."""
-    fitting: dict[Shift, list[Row]] = {}
-    tried = shifts()
-    for row in rows:
-        usage = hourly.get(row.key, {})
-        for shift in tried if usage else ():
-            change = shifted(usage, shift)
-            if change.moved >= MIN_MOVED_EVENTS() and matches(row, change):
-                fitting.setdefault(shift, []).append(row)
-    ranked = sorted(fitting, key=lambda shift: (-len(fitting[shift]), not shift.is_of_days, abs(shift.start), shift))
-    for shift in ranked:
-        open_rows = [row for row in fitting[shift] if row.cause is None]
-        if open_rows and (shift.is_of_days or len(open_rows) >= MIN_SHIFTED_ROWS()):
-            for row in open_rows:
-                set_cause(row, period_cause(shift.moved(span), span, zone))
 
 
 def period_cause(moved: tuple[datetime, datetime], span: tuple[datetime, datetime], zone: ZoneInfo) -> Cause:

@@ -310,7 +310,8 @@ def currency_findings(differences: Differences) -> list[Finding]:
 def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     columns = differences.columns
     preferences = differences.examination.inputs.preferences or NO_PREFERENCES
-    charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(differences.rows)]
+    used = (row for row in differences.rows if row.usage is not None)  # a line without usage is wrong in any currency
+    charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(used)]
     by_customer: dict[UUID, Counter[str]] = {}
     by_price: dict[str | None, Counter[str]] = {}
     for row, line, known in charged:
@@ -357,9 +358,9 @@ def _code(line: InvoiceLine) -> str:
 
 
 def _wallets(row: Row, preferences: Preferences) -> tuple[tuple[str, ...], Reason] | None:
-    """The wallets that the usage of a row goes to, and why; None if unknown. A line without usage names its own."""
+    """The wallets that the usage of a row goes to, and why; None if unknown."""
     customer: UUID = row.key[0]
-    pinned = row.usage.wallets if row.usage else {line.wallet_currency for line in row.lines}
+    pinned = row.usage.wallets if row.usage else ()
     reached = [preferences.wallet(customer, currency) for currency in pinned]
     wallets = {wallet for wallet, _ in reached if wallet is not None}
     reasons = {reason for _, reason in reached}

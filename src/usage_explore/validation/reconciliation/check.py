@@ -12,7 +12,7 @@ If the lines name wallets, usage without one is counted in the wallet that the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -45,13 +45,13 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
     MIN_MOVED_EVENTS,
-    UNIT_FACTORS,
+    Cause,
+    Charge,
     Moved,
     amount_causes,
-    period_causes,
+    set_cause,
     shift_hours,
-    swapped_causes,
-    unit_causes,
+    swapped_amount_causes,
 )
 from usage_explore.validation.reconciliation.charges import (
     DOUBLED_FACTOR,
@@ -69,6 +69,7 @@ from usage_explore.validation.reconciliation.compare import (
     STATUSES,
     Key,
     Row,
+    Status,
     compare,
     duplicates_by_key,
     explain,
@@ -87,6 +88,8 @@ from usage_explore.validation.reconciliation.differences import (
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, billed_in, by_key
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
+from usage_explore.validation.reconciliation.moved_periods import period_causes
+from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS, swapped_causes, unit_causes
 from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, rated_period_causes
 
 if TYPE_CHECKING:
@@ -95,6 +98,10 @@ if TYPE_CHECKING:
 
 NOT_CHECKED = "amounts not checked: no price book was given"
 """What the result says where amounts were compared with nothing."""
+
+
+_QUANTITIES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed")
+"""Statuses of rows whose quantity differs."""
 
 
 def _not_checked(examination: Examination) -> str:
@@ -213,6 +220,10 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         if early is not None:
             alternatives[BOTH] = by_key(priced.once(customers, early=True), columns)
         explain_by(unexplained, alternatives, duplicates, is_right)
+    swapped_causes([row for row in rows if row.status in (*_QUANTITIES, "wrong amount") and not row.explained_by])
+    swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
+    for cause, expected in alternatives.items():
+        _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if not charge.row.explained_by], book, zone)
     _find_causes(examination, columns, rows, tolerance, priced)
@@ -229,6 +240,15 @@ def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
             row.status, row.difference = "matched", off
 
 
+def _explain_amounts(cause: str, expected: Mapping[Key, Expected], charges: Iterable[Charge]) -> None:
+    """Set the cause of amounts that are those without late events or duplicates, beside the right quantity."""
+    for charge in charges:
+        known = expected.get(charge.row.key)
+        if known is not None and known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
+            words = f"the amount without {cause}, while the quantity is that with them"
+            set_cause(charge.row, Cause(cause, "medium", words))
+
+
 def _find_causes(
     examination: Examination,
     columns: tuple[str, ...],
@@ -237,8 +257,7 @@ def _find_causes(
     priced: PricedUsage | None = None,
 ) -> None:
     """Set the cause of rows whose quantity nothing explains yet."""
-    quantities = ("missing", "extra", "over-billed", "under-billed")
-    differing = [row for row in rows if row.status in quantities and not row.explained_by]
+    differing = [row for row in rows if row.status in _QUANTITIES and not row.explained_by]
     if not differing:
         return
     swapped_causes(differing)
@@ -248,18 +267,14 @@ def _find_causes(
     if not left:
         return
 
-    def matches_shifted(row: Row, change: Moved) -> bool:
+    def added(row: Row, change: Moved) -> Decimal | None:
         counts = row.expected.counts_events if row.expected is not None else False
-        if counts is None or row.usage is None or not row.usage.quantity.is_finite():
-            return False
-        added = Decimal(change.events) if counts else change.quantity
-        if not added or not added.is_finite():
-            return False
-        billed = total((row.usage.quantity, row.usage.late.copy_negate(), added))
-        return Decimal(difference(billed, row.invoiced or Decimal(0))).copy_abs() <= tolerance
+        return None if counts is None else Decimal(change.events) if counts else change.quantity
 
-    hourly = hourly_by_key(examination, columns, {row.key[0] for row in left}, shift_hours())
-    period_causes(left, hourly, matches_shifted, examination.period.span, examination.period.zone)
+    customers = {row.key[0] for row in left}
+    hourly = hourly_by_key(examination, columns, customers, shift_hours())
+    members = [row for row in rows if row.key[0] in customers]
+    period_causes(members, hourly, added, tolerance, examination.period.span, examination.period.zone)
     if priced is not None:
 
         def has_quantity(row: Row, expected: Expected) -> bool:

@@ -11,10 +11,11 @@ two cents. The differences that one cause explains, each in units of its last de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Integer, Numeric, Uuid, any_, func, literal, select
 
@@ -46,7 +47,8 @@ MAX_ROUNDED_PRICES = Bound("reconciliation", "max_rounded_prices", 20, "prices",
 
 MIN_EVIDENCE = Bound("reconciliation", "min_evidence", 1000, "factor", 1, 10**12,
     "Product of the differences that rounding per event, or another period of a maximum, a latest quantity or a number "
-    "of different values explains, each in units of its last decimal, from which it is recognized.")
+    "of different values explains, each in units of its last decimal, from which it is recognized; likewise of the "
+    "numbers that lines could have had by other periods.")
 # fmt: on
 
 BOUNDS = (MAX_ROUNDED_PRICES, MIN_EVIDENCE)
@@ -163,10 +165,16 @@ def rated_period_causes(
 def _periods(period: Period) -> list[Shift]:
     """The shifts by whole days, and the one to the period in UTC, if that is whole hours."""
     days = [shift for shift in shifts() if shift.is_of_days]
-    offsets = [edge.astimezone(period.zone).utcoffset() or timedelta(0) for edge in period.span]
-    in_utc = Shift(*(offset // timedelta(hours=1) for offset in offsets))
+    utc = in_utc(period.span, period.zone)
+    return days if utc is None else [*days, utc]
+
+
+def in_utc(span: tuple[datetime, datetime], zone: ZoneInfo) -> Shift | None:
+    """The shift to the period in UTC; None if it is UTC's, or not of whole hours up to `MAX_SHIFT`."""
+    offsets = [edge.astimezone(zone).utcoffset() or timedelta(0) for edge in span]
+    shift = Shift(*(offset // timedelta(hours=1) for offset in offsets))
     is_whole = not any(offset % timedelta(hours=1) for offset in offsets)
-    return [*days, in_utc] if is_whole and 0 < max(map(abs, in_utc)) <= shift_hours() else days
+    return shift if is_whole and 0 < max(map(abs, shift)) <= shift_hours() else None
 
 
 def _evidence(row: Row) -> Decimal:

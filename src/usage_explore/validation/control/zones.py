@@ -1,0 +1,223 @@
+"""Control totals by the days of another time zone: metrics whose totals match by these, and not by the period's.
+
+Totals that differ both ways may be anything: a gateway that counts wrong, or days with other edges. So every time zone
+is tried with the usage of the total that differs most, by quarters of an hour, and the one that makes most of its days
+match is applied to the whole file. A metric has days of that zone if nearly all of its totals then match, and hardly
+any that did no longer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
+
+from sqlalchemy import Integer, func, select
+
+from usage_explore.decimals import difference, total
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.bounds import Bound
+from usage_explore.validation.check import Examination
+from usage_explore.validation.control.compare import (
+    MIN_SHIFTED_DAYS,
+    Compared,
+    Measure,
+    Placed,
+    Row,
+    Subject,
+    Usage,
+    by_subject,
+    compare,
+    place,
+    statement,
+    usage_of,
+)
+from usage_explore.validation.control.totals import ControlLine
+from usage_explore.validation.periods import day_edges
+
+# fmt: off
+MIN_ZONE_SHARE = Bound("control_totals", "min_zone_share", Decimal("0.75"), "share", 0, 1,
+    "Share of a metric's control totals that match by the days of another time zone, from which they are of that zone.")
+
+MAX_ZONE_LOST = Bound("control_totals", "max_zone_lost", Decimal("0.1"), "share", 0, 1,
+    "Control totals that match by the days of the period's time zone alone, as a share of those that match by the days "
+    "of the other one alone, up to which they are of that zone.")
+# fmt: on
+
+BOUNDS = (MIN_ZONE_SHARE, MAX_ZONE_LOST)
+
+_USUAL = (
+    "UTC", "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles", "America/Sao_Paulo",
+    "Europe/London", "Europe/Berlin", "Europe/Athens", "Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo",
+    "Australia/Sydney",
+)  # fmt: skip
+"""Time zones that are named where others have the same days."""
+
+_QUARTER = timedelta(minutes=15)
+
+
+class _Change(NamedTuple):
+    """How a metric's control totals match by the days of two zones: of `totals`, by both, by one, or by neither."""
+
+    totals: int
+    gained: int
+    lost: int
+    matched: int
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the totals are of the other zone."""
+        enough = self.gained >= MIN_SHIFTED_DAYS() and self.lost <= MAX_ZONE_LOST() * self.gained
+        return enough and self.matched >= MIN_ZONE_SHARE() * self.totals
+
+
+@dataclass(frozen=True)
+class ByDays:
+    """Control totals compared by the days of one time zone, that of the examination's period."""
+
+    examination: Examination
+    placed: Placed
+    compared: Compared
+    summed: Callable[[Any], Usage]
+
+
+def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> ByDays:
+    """The lines compared by the days of the examination's period."""
+    period = examination.period
+    placed = place(lines, period, examination.closed_until)
+    days = [buckets.local_date(start, period.zone) for start in day_edges(period)[:-1]]
+    grains = {subject.grain for _, subject in placed.controls}
+    by_customer = any(has_customer for _, has_customer, _ in grains)
+
+    def summed(make: Any) -> Usage:
+        rows = examination.rows(make(examination.table, period, by_customer=by_customer))
+        return usage_of(rows, days, grains)
+
+    return ByDays(examination, placed, compare(placed, summed(statement) if placed.controls else {}), summed)
+
+
+def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | None, frozenset[str | None]]:
+    """The totals by the days of another time zone, and the metrics that are of that zone; None and none if there are
+    none.
+    """
+    zone = _likely_zone(own.examination, lines, both_ways(own.compared.rows))
+    if zone is None:
+        return None, frozenset()
+    period = own.examination.period.replace(timezone=zone.key)
+    other = compared_by_days(replace(own.examination, period=period), lines)
+    of_metrics = _changes(own.compared.rows, other.compared.rows)
+    metrics = frozenset(metric for metric, change in of_metrics.items() if change.is_certain)
+    if not metrics:
+        return None, metrics
+    # metrics that match alike by both, such as those of noon, are of that zone too
+    alike = (metric for metric, change in of_metrics.items() if change.matched == change.totals and not change.gained)
+    return other, metrics if len(metrics | {*alike}) < len(of_metrics) else frozenset(of_metrics)
+
+
+def both_ways(rows: Iterable[Row]) -> list[list[Row]]:
+    """The differing rows of each subject that has some that lack and some that exceed, on half of its days or more."""
+    found = []
+    for members in by_subject(rows):
+        differing = [row for row in members if row.status in ("missing", "surplus") and row.measure != "cost"]
+        if len(differing) >= max(MIN_SHIFTED_DAYS(), len(members) / 2) and len({row.status for row in differing}) > 1:
+            found.append(differing)
+    return found
+
+
+def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspects: list[list[Row]]) -> ZoneInfo | None:
+    """The time zone by whose days most totals of the subject that differs on most days match; None if few do."""
+    if not suspects:
+        return None
+    rows = max(suspects, key=lambda rows: (len(rows), str(rows[0].subject)))
+    subject, measure = rows[0].subject, rows[0].measure
+    usage = _by_quarter(examination, subject)
+    own = [line for line in lines if (line.metric_key, line.customer_id) == subject[:2]]
+    best: tuple[int, ZoneInfo] | None = None
+    for zone in _zones(examination.period):
+        placed = place(own, examination.period.replace(timezone=zone.key), examination.closed_until)
+        matched = 0
+        for (day, placed_subject), control in placed.controls.items():
+            if placed_subject == subject and getattr(control, measure) is not None:
+                used = _sum(usage, measure, buckets.day_start(day, zone), buckets.day_start(day + timedelta(1), zone))
+                matched += not difference(getattr(control, measure), used)
+        if matched >= MIN_SHIFTED_DAYS() and (best is None or matched > best[0]):
+            best = matched, zone
+    return None if best is None else best[1]
+
+
+def _changes(own: Iterable[Row], other: Iterable[Row]) -> dict[str | None, _Change]:
+    """By metric, how its control totals match by the days of the period's and of another zone."""
+    before, after = _matches(own), _matches(other)
+    counts: dict[str | None, list[int]] = {}
+    for key, is_match in after.items():
+        count = counts.setdefault(key[1].metric_key, [0, 0, 0, 0])
+        was = before.get(key, False)
+        for index, counted in enumerate((True, is_match and not was, was and not is_match, is_match)):
+            count[index] += counted
+    return {metric: _Change(*count) for metric, count in counts.items()}
+
+
+def _matches(rows: Iterable[Row]) -> dict[tuple[object, Subject], bool]:
+    return {
+        (row.day, row.subject): row.status == "matched"
+        for row in rows
+        if row.control is not None and row.subject.currency is None
+    }
+
+
+def _by_quarter(examination: Examination, subject: Subject) -> dict[datetime, tuple[int, Decimal]]:
+    """(events, quantity) of a subject by quarter of an hour."""
+    period, c = examination.period, examination.table.c
+    quarter = func.floor(func.extract("epoch", c.timestamp) / _QUARTER.total_seconds()).cast(Integer).label("quarter")
+    where = [c[name] == value for name, value in zip(("metric_key", "customer_id"), subject, strict=False) if value]
+    sums: list[Any] = [quarter, func.count().label("events"), func.sum(c.quantity).label("quantity")]
+    usage = select(*sums).where(*conditions(examination.table, period), *where).group_by(quarter)
+    zone = period.span[0].tzinfo
+    return {
+        datetime.fromtimestamp(row.quarter * _QUARTER.total_seconds(), zone): (row.events, row.quantity)
+        for row in examination.rows(usage)
+    }
+
+
+def _sum(
+    usage: Mapping[datetime, tuple[int, Decimal]], measure: Measure, since: datetime, until: datetime
+) -> int | Decimal:
+    within = [usage[at] for at in _quarters(since, until) if at in usage]
+    return sum(events for events, _ in within) if measure == "events" else total(quantity for _, quantity in within)
+
+
+def _quarters(since: datetime, until: datetime) -> Iterator[datetime]:
+    at = since
+    while at < until:
+        yield at
+        at += _QUARTER
+
+
+def _zones(period: Period) -> list[ZoneInfo]:
+    """One zone for each way to divide the period into days, other than the period's own; usual ones first."""
+    own = day_edges(period)
+    zones: dict[tuple[datetime, ...], ZoneInfo] = {}
+    for name in _names():
+        zone = ZoneInfo(name)
+        edges = _edges(period, zone)
+        if edges != own and all(edge.timestamp() % _QUARTER.total_seconds() == 0 for edge, _ in pairwise(edges)):
+            zones.setdefault(edges, zone)
+    return [*zones.values()]
+
+
+def _edges(period: Period, zone: ZoneInfo) -> tuple[datetime, ...]:
+    return day_edges(period.replace(timezone=zone.key))
+
+
+@lru_cache(maxsize=1)
+def _names() -> tuple[str, ...]:
+    """The names of the zones of cities, after the usual ones."""
+    others = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "posix/")))
+    return tuple(dict.fromkeys((*_USUAL, *others)))

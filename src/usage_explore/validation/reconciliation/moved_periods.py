@@ -1,0 +1,167 @@
+"""Lines that have the usage of another period: all those of a customer that differ, and none that is exact.
+
+A wrong line is easily off by what lies between some two periods: with a few events a day there are many, and one of
+them gives any small number. So a period is recognized by all lines of a customer together. A line that is exact, while
+the other period would change it, speaks against that; the lines that it explains must outnumber those that it does not;
+and together they must be no coincidence (`MIN_EVIDENCE`): a line counts as much as there are numbers that the periods
+could have given it, and the less the more of the tried periods give its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from usage_explore.decimals import difference, total
+from usage_explore.validation.reconciliation.causes import (
+    MIN_MOVED_EVENTS,
+    MIN_SHIFTED_ROWS,
+    HourlyUsage,
+    Moved,
+    Shift,
+    period_cause,
+    set_cause,
+    shift_hours,
+    shifts,
+)
+from usage_explore.validation.reconciliation.compare import Row
+from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE, in_utc
+
+_UNLIKELY = 10
+"""How many times as much evidence a shift needs that is neither of whole days nor to UTC: there are so many more."""
+
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row with the change of its quantity by each shift that changes it, and how much evidence its number is."""
+
+    row: Row
+    changes: Mapping[Shift, Decimal]
+    moved: Mapping[Shift, int]
+    fitting: frozenset[Shift]
+    evidence: float
+
+
+def period_causes(
+    rows: Iterable[Row],
+    hourly: HourlyUsage,
+    added: Callable[[Row, Moved], Decimal | None],
+    tolerance: Decimal,
+    span: tuple[datetime, datetime],
+    zone: ZoneInfo,
+) -> None:
+    """Set the cause of open rows of customers that are invoiced the usage of a moved period.
+
+    `rows` are all rows of the customers, exact ones too. `added` is the change of a row's quantity by a shift, None if
+    that is no sum.
+    """
+    utc = in_utc(span, zone)
+    tried = _tried(span, utc)
+    customers: dict[object, list[_Line]] = {}
+    for row in rows:
+        if row.lines and row.usage is not None and row.usage.quantity.is_finite() and row.key in hourly:
+            customers.setdefault(row.key[0], []).append(_line(row, hourly, added, tried, tolerance))
+    claims = {shift: _claims(shift, customers, tolerance) for shift in tried}
+
+    def rank(shift: Shift) -> tuple[object, ...]:
+        lines = sum(map(len, claims[shift].values()))
+        return -lines, shift != utc, not shift.is_of_days, abs(shift.start) + abs(shift.end), shift
+
+    for shift in sorted(filter(claims.__getitem__, tried), key=rank):
+        lines = [line for of_customer in claims[shift].values() for line in of_customer]
+        is_likely = shift.is_of_days or shift == utc
+        evidence = 1.0
+        for line in lines:
+            evidence = min(evidence * line.evidence, 1e300)
+        enough = (
+            evidence >= MIN_EVIDENCE() * (1 if is_likely else _UNLIKELY)
+            and sum(line.moved[shift] for line in lines) >= MIN_MOVED_EVENTS()
+            and (shift.is_of_days or len(lines) >= MIN_SHIFTED_ROWS())
+            and not any(line.row.cause for line in lines)
+        )
+        for line in lines if enough else ():
+            set_cause(line.row, period_cause(shift.moved(span), span, zone))
+
+
+def _tried(span: tuple[datetime, datetime], utc: Shift | None) -> list[Shift]:
+    """The shifts by hours and days, those to zones whose clocks change within the period, and that to UTC."""
+    hours = range(-shift_hours(), shift_hours() + 1)
+    zones = (Shift(start, start + change) for start in hours for change in (-1, 1) if start + change in hours)
+    known = dict.fromkeys((*shifts(), *zones, *([utc] if utc else [])))
+    return [shift for shift in known if any(shift) and shift.moved(span)[0] < shift.moved(span)[1]]
+
+
+def _line(
+    row: Row,
+    hourly: HourlyUsage,
+    added: Callable[[Row, Moved], Decimal | None],
+    tried: list[Shift],
+    tolerance: Decimal,
+) -> _Line:
+    usage = hourly[row.key]
+    starts = {hours: _moved(usage, "start", hours) for hours in {shift.start for shift in tried}}
+    ends = {hours: _moved(usage, "end", hours) for hours in {shift.end for shift in tried}}
+    changes: dict[Shift, Decimal] = {}
+    moved: dict[Shift, int] = {}
+    numbers: dict[tuple[int, int], Decimal] = {}
+    for shift in tried:
+        start, end = starts[shift.start], ends[shift.end]
+        both = Moved(start.moved + end.moved, start.events + end.events, total((start.quantity, end.quantity)))
+        change = added(row, both)
+        if change and change.is_finite() and change.copy_abs() > tolerance:
+            changes[shift], moved[shift] = change, both.moved
+            numbers[start.events, end.events] = change  # one of all shifts that move the same events
+    fitting = frozenset(shift for shift, change in changes.items() if _has(row, change, tolerance))
+    return _Line(row, changes, moved, fitting, _evidence(row, list(numbers.values()), tolerance))
+
+
+def _moved(usage: Mapping[tuple[str, int], tuple[int, Decimal]], end: str, hours: int) -> Moved:
+    """The effect of moving one end."""
+    sign = 1 if (end == "end") == (hours > 0) else -1
+    within = [usage[end, hour] for hour in range(min(hours, 0), max(hours, 0)) if (end, hour) in usage]
+    events = sum(events for events, _ in within)
+    quantity = total(quantity for _, quantity in within)
+    return Moved(events, sign * events, quantity if sign > 0 else quantity.copy_negate())
+
+
+def _has(row: Row, change: Decimal, tolerance: Decimal) -> bool:
+    """Whether the row's lines have its quantity with this change, as known at finalization."""
+    if row.usage is None:
+        return False
+    billed = total((row.usage.quantity, row.usage.late.copy_negate(), change))
+    return Decimal(difference(billed, row.invoiced or Decimal(0))).copy_abs() <= tolerance
+
+
+def _evidence(row: Row, changes: list[Decimal], tolerance: Decimal) -> float:
+    """How many numbers the row could have had: those between the least and the largest change, in units of the last
+    decimal that any of them has, but no more than the tried periods of other events by those of them that also fit.
+    """
+    if not changes:
+        return 1.0
+    places = [change.normalize().as_tuple().exponent for change in changes]
+    unit = min(place for place in places if isinstance(place, int))
+    span = Decimal(difference(max(*changes, Decimal(0)), min(*changes, Decimal(0))))
+    possible = float(span.scaleb(-unit)) + 1
+    also = sum(_has(row, change, tolerance) for change in changes) - 1
+    return min(possible, len(changes) / also) if also > 0 else possible
+
+
+def _claims(shift: Shift, customers: Mapping[object, list[_Line]], tolerance: Decimal) -> dict[object, list[_Line]]:
+    """By customer, the open lines that a shift explains: none where it would change an exact one, or explains fewer of
+    the lines than it does not.
+    """
+    claims = {}
+    for customer, lines in customers.items():
+        affected = [line for line in lines if shift in line.changes]
+        if any(line.row.status in ("matched", "wrong amount") for line in affected):
+            continue
+        open_lines = [line for line in lines if line.row.is_open and line.row.status != "wrong amount"]
+        fitting = [line for line in open_lines if shift in line.fitting]
+        if fitting and 2 * len(fitting) > len(open_lines):
+            claims[customer] = fitting
+    return claims

@@ -1,0 +1,140 @@
+"""Causes of wrong quantities that need no price book: another unit, a factor, and swapped customers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from fractions import Fraction
+
+from usage_explore.decimals import difference, exact_product, plain
+from usage_explore.validation.reconciliation.causes import (
+    FACTOR,
+    MAX_FACTOR_DIGITS,
+    MIN_COMMON_AMOUNTS,
+    MIN_COMMON_SHARE,
+    SWAPPED,
+    UNIT,
+    Cause,
+    set_cause,
+)
+from usage_explore.validation.reconciliation.compare import Key, Row
+
+UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
+"""Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
+
+DECIMAL_FACTORS = (10, 100, 10_000, -1)
+"""Factors by which a single quantity, or its reciprocal, is recognized as multiplied, if it has enough digits."""
+
+MIN_SIGNIFICANT_DIGITS = 2
+"""Digits of a used quantity, without zeros at its ends, from which `DECIMAL_FACTORS` are recognized: 10 for 1 is easily
+a coincidence."""
+
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+
+
+def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
+    """Set the cause of rows whose invoiced quantity is the used one in another unit, or multiplied."""
+    rows = [row for row in rows if row.invoiced and row.recomputed and row.recomputed.is_finite()]
+    _quantity_factor_causes(rows)
+    for row in rows:
+        invoiced, used = row.invoiced or Decimal(0), row.recomputed or Decimal(0)
+        if row.cause is not None:
+            continue
+        for factor in (*UNIT_FACTORS, *DECIMAL_FACTORS):
+            number = Decimal(factor)
+            if factor in DECIMAL_FACTORS and len(used.normalize(_EXACT).as_tuple().digits) < MIN_SIGNIFICANT_DIGITS:
+                continue
+            if abs(Decimal(difference(invoiced, exact_product((used, number))))) <= tolerance:
+                ratio = Fraction(factor)
+            elif abs(Decimal(difference(exact_product((invoiced, number)), used))) <= _resolution(row, number):
+                ratio = Fraction(1, factor)
+            else:
+                continue
+            if (cause := _quantity_factor_cause(ratio)) is not None:
+                set_cause(row, cause)
+            break
+
+
+def _quantity_factor_causes(rows: list[Row]) -> None:
+    """Set the cause of rows whose quantities are all multiplied by the same, if they are most of them."""
+    by_ratio: dict[Fraction, list[Row]] = {}
+    for row in rows:
+        by_ratio.setdefault(Fraction(row.invoiced or 0) / Fraction(row.recomputed or 1), []).append(row)
+    for ratio, members in by_ratio.items():
+        enough = len(members) >= MIN_COMMON_AMOUNTS() and len(members) >= MIN_COMMON_SHARE() * len(rows)
+        used = {row.recomputed for row in members}
+        if enough and len(used) >= MIN_COMMON_AMOUNTS() and (cause := _quantity_factor_cause(ratio)) is not None:
+            for row in members:
+                set_cause(row, cause)
+
+
+def _quantity_factor_cause(ratio: Fraction) -> Cause | None:
+    """The cause for a multiple of the used quantity; None for a factor that is no short decimal and no reciprocal."""
+    if ratio == -1:
+        return Cause(f"{FACTOR}-1", "high", "the used quantity with the other sign")
+    size = ratio if ratio.denominator == 1 else 1 / ratio
+    if size.denominator == 1:
+        whole = size.numerator
+        words = f"{whole:,} times the used quantity" if size == ratio else f"the used quantity divided by {whole:,}"
+        if whole in UNIT_FACTORS:
+            return Cause(UNIT, "high", f"{words}, as of another unit")
+        return Cause(f"{FACTOR}{'' if size == ratio else '1/'}{whole}", "high", words)
+    digits = Fraction(10) ** MAX_FACTOR_DIGITS()
+    if (ratio * digits).denominator != 1:
+        return None
+    factor = plain(Decimal((ratio * digits).numerator).scaleb(-MAX_FACTOR_DIGITS(), _EXACT))
+    return Cause(f"{FACTOR}{factor}", "high", f"{factor} times the used quantity")
+
+
+def _resolution(row: Row, factor: Decimal) -> Decimal:
+    """How far a quantity divided by the factor may be off, as the invoice rounds it to its last decimal; 0 to whole."""
+    exponents = [line.quantity.as_tuple().exponent for line in row.lines]
+    places = max((-exponent for exponent in exponents if isinstance(exponent, int)), default=0)
+    return exact_product((factor, Decimal("0.5").scaleb(-places))) if places > 0 else Decimal(0)
+
+
+def swapped_causes(rows: Iterable[Row]) -> None:
+    """Set the cause of rows of customers of which each is invoiced what another one used: of two, or in a circle.
+
+    A circle is one if each is invoiced what exactly one other one used, of the same metric, price, wallet and
+    subscription.
+    """
+    by_used: dict[tuple[Key, Decimal], list[Row]] = {}
+    open_rows = [row for row in rows if row.cause is None and (row.invoiced or Decimal(0)) != (row.recomputed or 0)]
+    for row in open_rows:
+        by_used.setdefault((row.key[1:], row.recomputed or Decimal(0)), []).append(row)
+    for row in open_rows:
+        used = row.recomputed or Decimal(0)
+        others = [
+            other
+            for other in by_used.get((row.key[1:], row.invoiced or Decimal(0)), ())
+            if other.key[0] != row.key[0] and (other.invoiced or Decimal(0)) == used
+        ]
+        if len(others) == 1:
+            words = f"what customer {others[0].key[0]} used, who is billed what this one used"
+            set_cause(row, Cause(SWAPPED, "high", words))
+    for row in open_rows:
+        circle = _circle(row, by_used) if row.cause is None else []
+        for one, other in zip(circle, [*circle[1:], *circle[:1]], strict=True):
+            words = (
+                f"what customer {other.key[0]} used; each of {len(circle):,} customers is billed what another one used"
+            )
+            set_cause(one, Cause(SWAPPED, "high", words))
+
+
+def _circle(first: Row, by_used: Mapping[tuple[Key, Decimal], list[Row]]) -> list[Row]:
+    """The rows from `first` on, each of which is invoiced what the next used, and the last one what `first` used.
+
+    Empty if there is no such circle, or if it is ambiguous: two customers used the same.
+    """
+    circle, row = [first], first
+    while True:
+        others = by_used.get((row.key[1:], row.invoiced or Decimal(0)), [])
+        if len(others) != 1 or others[0].cause is not None:
+            return []
+        row = others[0]
+        if row is first:
+            return circle if len({one.key[0] for one in circle}) == len(circle) > 1 else []
+        if any(row is one for one in circle):
+            return []
+        circle.append(row)
