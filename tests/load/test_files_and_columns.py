@@ -402,3 +402,30 @@ def test_rows_of_different_widths_are_different_faults(load, table_of):
     assert "2 of 4 rows: has 2 fields where the header has 5 (line 2)" in str(refused.value)
     assert "line 3: has 6 fields where the header has 5" in str(refused.value)
     assert "line 5: has 7 fields where the header has 5" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "note"),
+    [
+        (
+            "external_cost,external_cost_currency",
+            "0.14,USD",
+            "the column 'external_cost' becomes a dimension; if it is external_cost_amount, load it with --map"
+            " external_cost_amount=external_cost",
+        ),
+        (
+            "external_cost_currency",
+            "USD",
+            "no column has external_cost_amount, so the events have a currency and no cost",
+        ),
+        ("wallet_curency", "USD", "the column 'wallet_curency' becomes a dimension; if it is wallet_currency, load"),
+        ("region,model,quantity_unit", "eu,large,token", None),
+        ("external_cost_amount,external_cost_currency,external_cost", "1,USD,2", None),
+    ],
+)
+def test_a_column_that_may_be_meant_for_another_is_named(load_again, columns, values, note):
+    report = load_again.csv(f"{HEADER},{columns}\n{ROW},{values}\n", dimensions=True)
+    if note is None:
+        assert not [said for said in report.notes if "becomes a dimension" in said or "no cost" in said]
+    else:
+        assert any(note in said for said in report.notes), report.notes

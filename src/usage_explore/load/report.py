@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, path_text, zoned
@@ -233,6 +235,7 @@ def notes(mapper: RowMapper) -> Iterator[str]:
         if rows := counts[f"default {column}"]:
             sources = " or ".join(mapping.columns.get(column, (column,)))
             yield f"{counted(rows, 'row')} without a value in {sources}: {column} {text}"
+    yield from _unused_columns(mapper)
     if rows := counts["skipped"]:
         yield f"{counted(rows, 'row')} without {listed(mapping.only_with)} skipped, as no usage"
     if rows := counts["nothing measured"]:
@@ -247,6 +250,35 @@ def notes(mapper: RowMapper) -> Iterator[str]:
             f"{counted(rows, 'row')} without a customer belong to the customer {LOCAL_NAME!r}; name a column with"
             " --map customer_id=COLUMN"
         )
+
+
+_MIN_SIMILARITY = 0.85
+"""Similarity, from 0 to 1, of a column's name to that of a column of the events, from which it may be meant."""
+
+
+def _unused_columns(mapper: RowMapper) -> Iterator[str]:
+    """Columns that become dimensions and may be meant for a column of the events, and a currency without an amount."""
+    mapping = mapper.mapping
+    given = {column for column, sources in mapper.sources.items() if sources} | {*mapping.constants, *mapping.defaults}
+    given |= {"external_cost_amount"} if mapping.cost_factors or mapping.cost_plus else set()
+    free = [column for column in COLUMNS if column not in given and column != "dimensions"]
+    if mapping.dimensions and not mapping.keep:
+        taken = mapper.taken().union(mapper.resolved(mapping.ignore))
+        for name in mapper.names:
+            meant = next((column for column in free if name not in taken and _may_mean(name.lower(), column)), None)
+            if meant is not None:
+                yield (
+                    f"the column {name!r} becomes a dimension; if it is {meant}, load it with --map"
+                    f" {shlex.quote(f'{meant}={name}')}"
+                )
+    if "external_cost_currency" in given and "external_cost_amount" in free:
+        yield "no column has external_cost_amount, so the events have a currency and no cost"
+
+
+def _may_mean(name: str, column: str) -> bool:
+    """Whether a column's name is a column of the events without its last word, or resembles one."""
+    cut = name == column.rpartition("_")[0]
+    return cut or SequenceMatcher(None, name, column).ratio() >= _MIN_SIMILARITY
 
 
 MAX_EXAMPLES_PER_FAULT = 3
