@@ -32,7 +32,7 @@ def period(of: Totals, kept: int, *, holds_all: bool = True) -> Period:
     if order[kept:]:
         leaders.append(Leader("other", None, exact_sum((of[key] for key in order[kept:]), 0), None, len(order) - kept))
     one = Leaderboard("g", sum(kind == "value" for kind, _ in of), tuple(leaders))
-    boards: Any = SimpleNamespace(boards=(one,), total=exact_sum(of.values(), 0))
+    boards: Any = SimpleNamespace(boards=(one,), total=exact_sum(of.values(), 0), omitted=0)
     return Period(boards, lambda _: of if holds_all else None, lambda _, key: of.get(key))
 
 
@@ -55,6 +55,25 @@ def test_rows_are_exact_and_add_up(now: Totals, before: Totals, order: Order, ke
         ]
         assert shown_moves == sorted(moved.values(), reverse=True)[: len(shown_moves)]
     assert made.is_exact or not holds_all
+
+
+def test_a_dimension_that_is_new_was_missing_before() -> None:
+    """One event has the new key: the others did not become missing."""
+    now = period({("value", "a"): 1, ("missing", None): 989}, 9)
+    nothing: Any = SimpleNamespace(boards=(), total=980, omitted=0)
+    earlier = Period(nothing, lambda _: None, lambda *_: None)
+    made = board("g", 1, now, (now, earlier), "change")
+    assert {row.key: row.change for row in made.rows} == {
+        ("missing", None): Change(989, 980),
+        ("value", "a"): Change(1, 0),
+    }
+    omitted: Any = SimpleNamespace(boards=(), total=980, omitted=1)
+    looked_up = Period(omitted, lambda _: None, lambda _, key: 7 if key[1] == "a" else 973)
+    made = board("g", 1, now, (now, looked_up), "total")
+    assert {row.key: row.change for row in made.rows} == {
+        ("missing", None): Change(989, 973),
+        ("value", "a"): Change(1, 7),
+    }
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,19 @@ class Period:
         one: Callable[[str, Key], Number | None],
     ) -> None:
         self._boards = {board.group: board for board in boards.boards}
+        self._omitted = boards.omitted
         self._every, self._one = every, one
         self.whole = boards.total
         self.zero: Number = 0 if isinstance(boards.total, int) else Decimal(0)
 
     def largest(self, group: str) -> dict[Key, Number]:
-        """The totals of the largest values, largest first."""
-        rows = self._boards[group].leaders if group in self._boards else ()
+        """The totals of the largest values, largest first.
+
+        A dimension key that no event of the window has is missing in all of them.
+        """
+        if group not in self._boards:
+            return {("missing", None): self.whole} if self.whole and not self._omitted else {}
+        rows = self._boards[group].leaders
         return {(row.kind, row.key): row.total for row in rows if row.kind != "other"}
 
     def all(self, group: str) -> Mapping[Key, Number] | None:
@@ -95,7 +101,9 @@ class Period:
 
     def has_more(self, group: str) -> bool:
         """Whether there are more values than the largest."""
-        return group in self._boards and any(row.kind == "other" for row in self._boards[group].leaders)
+        if group not in self._boards:
+            return bool(self._omitted)
+        return any(row.kind == "other" for row in self._boards[group].leaders)
 
 
 @dataclass(frozen=True, slots=True)

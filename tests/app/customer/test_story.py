@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -17,10 +19,12 @@ from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.customer import tables
-from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, read_story
+from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, movers, read_story
 from usage_explore.app.page_state import CustomerView
 from usage_explore.charts import LIGHT
+from usage_explore.comparison import Change
 from usage_explore.db import ddl
+from usage_explore.results.leaders import Leader, Leaderboard
 from usage_explore.results.types import Comparison
 
 AUGUST, AS_OF = utc(2026, 8, 1), utc(2026, 10, 3)
@@ -257,3 +261,14 @@ def test_the_store_knows_the_times_of_a_customer(source: Source, events: list[Ro
     assert store.extent(EventQuery(customer_id=JUNE)) == (min(mine), max(mine))
     assert store.extent(EventQuery(customer_id=ORGANIZATION)) is None
     assert store.extent() == (utc(2026, 7, 20), max(row.timestamp for row in events))
+
+
+def test_a_dimension_that_is_new_was_missing_before() -> None:
+    def boards(total: int, omitted: int, *made: Leaderboard) -> Any:
+        return SimpleNamespace(boards=made, total=total, omitted=omitted)
+
+    one = Leaderboard("dim:new", 1, (Leader("missing", None, 989, None, 1), Leader("value", "a", 1, None, 1)))
+    found = movers(boards(990, 0, one), boards(980, 0))
+    assert [(mover.key, mover.change) for mover in found.movers] == [(None, Change(989, 980))]
+    unknown = movers(boards(990, 0, one), boards(980, 3))
+    assert (unknown.movers, unknown.partial) == ((), True)

@@ -307,7 +307,7 @@ def movers(now: Leaderboards, before: Leaderboards) -> Movers:
     for group in dict.fromkeys((*later, *earlier)):
         if group == "customer_id":
             continue
-        totals = [_totals(side.get(group)) for side in (later, earlier)]
+        totals = [_totals(side.get(group), boards) for side, boards in ((later, now), (earlier, before))]
         partial |= any(folded for _, folded in totals)
         keys = {**totals[0][0], **totals[1][0]}
         if len(keys) < 2 and not any(folded for _, folded in totals):
@@ -326,8 +326,14 @@ def _rank(mover: Mover) -> tuple[int, str, bool, str]:
     return -abs(mover.difference), mover.group, mover.key is None, mover.key or ""
 
 
-def _totals(board: Leaderboard | None) -> tuple[dict[Key, int], bool]:
-    """The events of each value, and whether there are further values, whose events are not known one by one."""
-    rows = board.leaders if board else ()
-    totals: dict[Key, int] = {(row.kind, row.key): int(row.total) for row in rows if row.kind != "other"}
-    return totals, any(row.kind == "other" for row in rows)
+def _totals(board: Leaderboard | None, boards: Leaderboards) -> tuple[dict[Key, int], bool]:
+    """The events of each value, and whether there are further values, whose events are not known one by one.
+
+    A dimension key that no event of the window has is missing in all of them.
+    """
+    if board is None:
+        missing: Key = ("missing", None)
+        whole = int(boards.total or 0)
+        return ({missing: whole} if whole and not boards.omitted else {}), bool(boards.omitted)
+    totals: dict[Key, int] = {(row.kind, row.key): int(row.total) for row in board.leaders if row.kind != "other"}
+    return totals, any(row.kind == "other" for row in board.leaders)
