@@ -228,7 +228,7 @@ def test_nobody_listens(run: Run, receiver: Receiver) -> None:
     assert "ConnectError" in result.stderr
 
 
-@pytest.mark.parametrize(("attempt", "overall"), [(0.2, 60), (60, 0.3)])
+@pytest.mark.parametrize(("attempt", "overall"), [(1, 60), (60, 5)])
 def test_a_webhook_that_answers_slowly_ends_in_bounded_time(
     run: Run, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, attempt: float, overall: float
 ) -> None:
@@ -239,7 +239,7 @@ def test_a_webhook_that_answers_slowly_ends_in_bounded_time(
     result = run("--notify", receiver.url)
     assert result.exit_code == NOT_NOTIFIED
     assert "did not" in result.stderr
-    assert len(receiver.received) == (4 if attempt < 1 else 1)
+    assert len(receiver.received) == (4 if attempt == 1 else 1)
 
 
 def test_a_proxy_is_not_sent_what_is_for_this_machine(run: Run, receiver: Receiver) -> None:

@@ -256,7 +256,7 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], bool, s
     "hash": (lambda members: {**members, "database.pgdump": members["database.pgdump"][:-1]}, False, "checksums"),
     "dump": (lambda members: {**members, "database.pgdump": members["database.pgdump"][:-999]}, True, "pg_restore"),
     "no dump": (lambda members: {**members, "database.pgdump": b"junk"}, True, "pg_restore failed"),
-    "roles": (lambda members: {**members, "roles.sql": b"CREATE NONSENSE;"}, True, "psql failed"),
+    "roles": (lambda members: {**members, "roles.sql": b"CREATE NONSENSE;"}, True, "roles of the backup cannot be"),
     "rows": (without_a_row, True, "differ from the backup"),
 }
 
@@ -428,7 +428,7 @@ def test_a_backup_of_an_older_postgresql_is_restored_into_the_newest(home: Path,
         assert store.aggregate(link.query).total == 36
 
 
-def test_a_cluster_of_a_version_that_is_gone_is_replaced(source: Source, home: Path) -> None:
+def test_a_cluster_of_a_version_that_is_gone_is_replaced(source: Source, home: Path, tmp_path: Path) -> None:
     """After an installation without the old version, a backup made before is all that is needed."""
     (home / "data").mkdir(mode=0o700)
     (home / "data" / "PG_VERSION").write_text("9\n")
@@ -436,9 +436,14 @@ def test_a_cluster_of_a_version_that_is_gone_is_replaced(source: Source, home: P
     assert result.exit_code == 1
     assert "was made by PostgreSQL 9" in result.stderr
     assert "--replace" in result.stderr
-    result = run(home, "restore", source[1], "--replace")
+    command = f"\\! touch {tmp_path}/run\n".encode()  # of psql
+    backup = rewritten(
+        source[1], tmp_path / "x.backup", lambda members: {**members, "roles.sql": command + members["roles.sql"]}
+    )
+    result = run(home, "restore", backup, "--replace")
     assert result.exit_code == 0, result.output
     assert content(embedded.start(home)) == source[2]
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_backed_up_says_why(home: Path, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def _fill(home: Path, archive: zipfile.ZipFile, manifest: Manifest, say: _Say) -
     url = embedded.start(home)
     try:
         with contextlib.closing(ddl.connect(url)) as connection:
-            _feed(archive, _ROLES, home, "psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", f"--dbname={url}")
+            _create_roles(connection, archive.read(_ROLES))
             _feed(archive, _DUMP, home, "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}")
             say("Comparing every table with the backup.")
             connection.read_only = True
@@ -220,6 +220,18 @@ def _fill(home: Path, archive: zipfile.ZipFile, manifest: Manifest, say: _Say) -
             return _server_version(connection)
     finally:
         embedded.release(home)
+
+
+def _create_roles(connection: ddl.Connection, script: bytes) -> None:
+    """Run the statements of `pg_dumpall` without psql, whose own commands can run programs of this machine."""
+    left_out = (b"\\", b"CREATE ROLE postgres;")  # psql's commands, and the role that every cluster has
+    statements = b"\n".join(line for line in script.split(b"\n") if not line.startswith(left_out))
+    try:
+        connection.execute(statements)
+        connection.commit()
+    except psycopg.Error as error:
+        reason = shortened(str(error.diag.message_primary or error), _MAX_REASON_CHARACTERS)
+        raise DatabaseError(f"Nothing was changed: the roles of the backup cannot be created: {reason}") from None
 
 
 def _refuse_rows(server: embedded.Server) -> None:
@@ -292,11 +304,7 @@ def _feed(archive: zipfile.ZipFile, name: str, home: Path, program: str, *argume
     with archive.open(name) as member, _running(home, program, *arguments) as process:
         assert process.stdin is not None  # noqa: S101 - a pipe
         with contextlib.suppress(BrokenPipeError):  # it ended early: its status says so
-            if name == _ROLES:
-                text = member.read().replace(b"\nCREATE ROLE postgres;\n", b"\n")  # which every cluster has
-                process.stdin.write(text)
-            else:
-                shutil.copyfileobj(member, process.stdin, _CHUNK_BYTES)
+            shutil.copyfileobj(member, process.stdin, _CHUNK_BYTES)
             process.stdin.close()
 
 
