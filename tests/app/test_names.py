@@ -44,6 +44,22 @@ def test_a_chip_has_the_name_and_the_link_the_id(explore: Open, largest: Any) ->
     assert largest.name in str(chart.proto.spec)
 
 
+def test_the_links_opened_last_have_names(explore: Open, largest: Any) -> None:
+    app = explore(**LINK, customer_id=largest.key)
+    remembered = app.session_state["recent_links"]
+    assert remembered[0].ids == (("customer_id", largest.key),)
+    home = AppTest.from_function(_home_page, default_timeout=PATIENCE)
+    home.session_state["recent_links"] = remembered
+    links = [link.proto.label.replace("\\", "") for link in opened(home, {"organization_id": ACME}).get("page_link")]
+    assert any(link.startswith(":gray[Explore] ") and f"customer is {largest.name}" in link for link in links), links
+
+
+def _home_page() -> None:
+    from usage_explore.app.main import run
+
+    run("home")
+
+
 def test_the_ranking_and_the_data_have_names(explore: Open, largest: Any) -> None:
     app = explore(**LINK)
     ranking = app.dataframe[0].value

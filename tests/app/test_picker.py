@@ -145,7 +145,7 @@ def test_keys_one_a_line_become_a_filter(events: Open, store: Store) -> None:
 def test_keys_one_a_line_are_excluded_and_their_chip_opens_them_again(events: Open, store: Store) -> None:
     first, second, third = store.events(EventQuery(organization_id=ACME)).events[:3]
     app = events(organization_id=ACME)
-    app.session_state["add_filter"], app.session_state["filter_field"] = True, "id"
+    app.session_state["add_filter 0"], app.session_state["filter_field"] = True, "id"
     app.run()
     app.text_area[0].set_value(f"{first.id}\n{second.id}")
     next(button for button in app.button if button.label == "Exclude").click().run()

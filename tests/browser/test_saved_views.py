@@ -97,7 +97,7 @@ def test_home_is_accessible_and_lists_the_links_opened_last(written: Site, new_p
     page.goto(LINK)
     settled(page)
     save(page, "By model", "")
-    expect(page.locator(".st-key-opened_view")).to_contain_text("unchanged since")
+    expect(page.locator(".st-key-opened_view")).to_contain_text(SAME)
     page.get_by_role("link", name="Home").click()
     expect(page.get_by_role("link", name="Explore Events per day by model")).to_be_visible()
     for scheme in SCHEMES:
