@@ -169,6 +169,17 @@ def test_a_busy_server_is_asked_again_after_its_time(serve: Serve, monkeypatch: 
         assert len(received) == 1
 
 
+def test_a_read_whose_connection_was_closed_is_sent_once_more(serve: Serve) -> None:
+    closed = (200, {"Content-Length": "99", "Connection": "close"}, b"")  # the connection ends before the answer does
+    store, received = serve(closed, (200, {}, wire.dumps(42)))
+    assert store.count(EventQuery()) == 42
+    assert len(received) == 2
+    store, received = serve(closed)
+    with pytest.raises(DatabaseUnavailable, match="does not answer"):
+        store.count(EventQuery())
+    assert len(received) == 2
+
+
 def test_the_key_does_not_follow_a_redirect(serve: Serve) -> None:
     _, other = serve((200, {}, b"{}"))
     elsewhere, received = serve((200, {}, b"{}"))

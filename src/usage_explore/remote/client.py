@@ -94,14 +94,23 @@ class Client:
         deadline = time.monotonic() + self.retry_seconds
         while True:
             with self._failures():
-                headers = {"Accept": wire.MEDIA_TYPE}
-                response = self._http.request(method, self._target(path, pairs), headers=headers, files=files or None)
+                response = self._response(method, self._target(path, pairs), files or None)
             if response.is_success:
                 return response
             seconds = _retry_after(response)
             if seconds is None or time.monotonic() + seconds > deadline:
                 raise problem_error(_body(response), response.status_code)
             time.sleep(seconds)
+
+    def _response(self, method: str, target: str, files: dict[str, tuple[str, bytes]] | None) -> httpx.Response:
+        """The response; a request that reads is sent once more if the server closed its connection meanwhile."""
+        headers = {"Accept": wire.MEDIA_TYPE}
+        try:
+            return self._http.request(method, target, headers=headers, files=files)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            if method != "GET":
+                raise
+            return self._http.request(method, target, headers=headers)
 
     @contextmanager
     def stream(self, path: str, pairs: Pairs, media_type: str) -> Iterator[Iterator[bytes]]:
