@@ -138,6 +138,27 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     assert "arrived late" in " ".join(one_of_them.stdout.split()), "named, it is compared all the same"
 
 
+def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
+    run: Run, insert: Insert, tmp_path: Path
+) -> None:
+    prices, wallets, corrections = (tmp_path / name for name in ("b.csv", "w.csv", "c.csv"))
+    prices.write_text("metric_key,unit_amount,currency\ntokens,1,USD\ntokens,3,EUR\n")
+    wallets.write_text(f"customer_id,currency\n{JUNE},EUR\n")
+    sign = ("validate", *SEPTEMBER, "--sign-off", "--by", "ana", "--fail-on", "never")
+    assert run(*sign, "--prices", str(prices), "--wallets", str(wallets)).exit_code == 0
+    same = run("signoffs", "--prices", str(prices), "--fail-on-changes")
+    assert (same.exit_code, "nothing changed since" in " ".join(same.stdout.split())) == (0, True)
+    assert run(*sign, "--customer-id", str(JUNE)).exit_code == 0, "without a price book"
+    insert([event(DAY, customer_id=JUNE, quantity=Decimal(1), ingested_at=datetime.now(UTC))])
+    changed = run("signoffs", "--prices", str(prices), "--csv", str(corrections))
+    assert "it has events in common with" in " ".join(changed.stdout.split())
+    rows = csv.DictReader(io.StringIO(corrections.read_text()))
+    assert sorted((row["reason"], row["customer_id"], row["events"], row["amount"]) for row in rows) == [
+        ("arrived late", str(JUNE), "1", ""),
+        ("expected amount", str(JUNE), "0", "3"),
+    ], "the usage of the later sign-off, the amount of the one that has amounts"
+
+
 @pytest.mark.parametrize(
     ("fail_on", "first", "second"),
     [("new-high", FOUND, 0), ("new-low", FOUND, 0), ("high", FOUND, FOUND), ("never", 0, 0)],

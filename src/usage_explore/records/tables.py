@@ -130,7 +130,8 @@ def signoffs_table(schema: str | None = None) -> Table:
     `run_id` names the run that was signed; `params` is the period's query string with its `as_of`. `usage` is JSON: the
     events, quantity and cost of each customer, metric, wallet and currency of costs that were signed, and the hashes of
     their events by these and by day, by which later changes are computed. `amounts` is JSON: the expected amounts by
-    customer, metric, wallet and currency, empty without a price book. `open` is JSON: the findings of high severity
+    customer, metric, wallet and currency, with the name and hash of the price book, the preferred currencies and the
+    number of events without a price; an empty list without a price book. `open` is JSON: the findings of high severity
     that were open.
     """
     return Table(

@@ -17,7 +17,7 @@ from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import Key, SignOff
 from usage_explore.validation.review import period_key
-from usage_explore.validation.signed_usage import Changes, period_words, signed_period
+from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
@@ -70,21 +70,45 @@ def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, .
 
 
 def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
-    """The changes without those that are, or may be, of later sign-offs that have a part of the events."""
+    """The changes without those that are, or may be, of later sign-offs that have a part of the events.
+
+    Late events are told apart before. Other changes and expected amounts are told apart by customer and metric if the
+    later sign-offs cover the whole time. Amounts are counted in a later sign-off only if it has amounts.
+    """
     if not later:
         return changes
-    period, others = signed_period(changes.signoff), [signed_period(other) for other in later]
     names = formatting.listed([f"{str(other.id)[:8]} ({period_words(other)})" for other in later], most=3)
     note = f"it has events in common with {names}, signed later: what changed in them is counted there"
     late = [row for row in changes.rows if row.reason == "arrived late"]
-    rest = [row for row in changes.rows if row.reason != "arrived late"]
-    if all(_covers(other, period) for other in others):
-        rest = [row for row in rest if not any(_has(other, row.key) for other in others)]
-        days = changes.days if any(row.reason != "expected amount" for row in rest) else ()
-        return replace(changes, rows=(*late, *rest), days=days, overlap_note=note, unpriced_events=0)
-    note += ". Other changes than late events, and expected amounts, are not compared; sign the period again for them"
-    uncompared = changes.uncompared + len([row for row in rest if row.reason != "removed by retention"])
-    return replace(changes, rows=tuple(late), days=(), overlap_note=note, uncompared=uncompared, unpriced_events=0)
+    edits = [row for row in changes.rows if row.reason not in ("arrived late", "expected amount")]
+    amounts = [row for row in changes.rows if row.reason == "expected amount"]
+    priced = [other for other in later if other.amounts]
+    kept_edits, kept_amounts = _told_apart(changes, edits, later), _told_apart(changes, amounts, priced)
+    uncompared = 0
+    if kept_edits is None:
+        uncompared += sum(row.reason != "removed by retention" for row in edits)
+        note += "; other changes than late events are not compared"
+    if kept_amounts is None:
+        uncompared += len(amounts)
+        note += "; expected amounts are not compared"
+    if None in (kept_edits, kept_amounts):
+        note += "; sign this period again to compare them"
+    return replace(
+        changes,
+        rows=(*late, *(kept_edits or ()), *(kept_amounts or ())),
+        days=changes.days if kept_edits else (),
+        overlap_note=note,
+        uncompared=uncompared,
+        unpriced_events=0 if priced else changes.unpriced_events,
+    )
+
+
+def _told_apart(changes: Changes, rows: Sequence[Change], later: Sequence[SignOff]) -> list[Change] | None:
+    """The rows that are of no later sign-off; None if that is unknown."""
+    period, others = signed_period(changes.signoff), [signed_period(other) for other in later]
+    if not all(_covers(other, period) for other in others):
+        return None
+    return [row for row in rows if not any(_has(other, row.key) for other in others)]
 
 
 def _filter_values(period: Period, name: str) -> set[Any]:

@@ -170,6 +170,8 @@ class Changes:
             parts.append(_WORDS[reason].format(text, self._boundary()))
         if self.unpriced_events:
             parts.append(f"{_events(self.unpriced_events)} without a price, with an unknown amount")
+        if self.uncompared:
+            parts.append(f"{formatting.counted(self.uncompared, 'other change')} that may be a later sign-off's")
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
             parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
