@@ -525,7 +525,7 @@ def test_totals_that_differ_both_ways_are_not_those_of_another_zone_unless_these
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Europe/London"])
-def test_another_zone_s_days_and_a_loss_are_two_findings(make: Make, zone: str, named: str) -> None:
+def test_another_zone_s_days_and_a_loss_are_two_findings(make: Make, zone: str) -> None:
     """Fifteen calls of five days were lost: said by the days of the totals' own zone."""
     events, totals = of_october(zone)
     store = make(events)

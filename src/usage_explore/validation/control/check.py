@@ -347,7 +347,7 @@ def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) ->
     before = [row for row in own.compared.rows if row.subject.metric_key in metrics and row.control is not None]
     run = Run([row for row in before if row.status != "matched"])
     since, until = _span(examination, run.days)
-    matched, matched_before = (sum(row.status == "matched" for row in each) for each in (rows, before))
+    matched, matched_before = (sum(row.status == "matched" for row in members) for members in (rows, before))
     affected = sum(row.used.events or 0 for row in run.rows)
     return Finding(
         check=NAME,

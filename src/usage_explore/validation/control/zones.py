@@ -156,9 +156,9 @@ def _changes(own: Iterable[Row], other: Iterable[Row]) -> dict[str | None, _Chan
     """By metric, how its control totals match by the days of the period's and of another zone."""
     before, after = _matches(own), _matches(other)
     counts: dict[str | None, list[int]] = {}
-    for key, is_match in after.items():
+    for key in before.keys() & after.keys():
         count = counts.setdefault(key[1].metric_key, [0, 0, 0, 0])
-        was = before.get(key, False)
+        is_match, was = after[key], before[key]
         for index, counted in enumerate((True, is_match and not was, was and not is_match, is_match)):
             count[index] += counted
     return {metric: _Change(*count) for metric, count in counts.items()}
