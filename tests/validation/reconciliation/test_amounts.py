@@ -197,6 +197,22 @@ def test_usage_without_a_price_is_left_unchecked_and_its_quantity_compared(make:
     assert only(validated(store, [line(0, 5000, "420"), line(0, 8, "1", "other")], STAIRCASE)).quantity == 1
 
 
+def test_usage_with_neither_price_nor_line_hides_no_wrong_amount(make: Make) -> None:
+    """A book of one metric of two: the other one's usage is one finding without a price, not one for each customer."""
+    store = make([*usage(*USED), *usage(*USED, metric="seats")])
+    lines = right(("420.00", "1187.20", "1.20", "1320.05"))
+    found = store.validate(
+        SEPTEMBER, checks=["reconciliation", "unpriced"], invoices=pd.DataFrame(lines, dtype="str"), prices=[STAIRCASE]
+    )
+    assert [finding.check for finding in found.findings] == ["reconciliation", "unpriced"]
+    assert "10 times the expected amount" in found.findings[0].sentence
+    table = found.sheet("reconciliation")
+    assert table is not None
+    assert list(table["status"]) == ["wrong amount", *["no price"] * 4, *["matched"] * 3]
+    notes = [result.outcome.note for result in found.results if result.outcome]
+    assert any("4 totals have neither a price nor an invoice line" in note for note in notes)
+
+
 def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     """Usage of two wallets, lines that tell none apart: both amounts are wrong."""
     events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]

@@ -332,7 +332,7 @@ def _by_status(frame: pd.DataFrame, title: str) -> pd.DataFrame:
     """The rows of the picked statuses, if the table has any: at first those that do not match."""
     if "status" not in frame.columns:
         return frame
-    differing = frame[frame["status"] != "matched"]
+    differing = frame[~frame["status"].isin(["matched", "no price"])]
     if differing.empty or len(differing) == len(frame):
         return frame
     labels = {_DIFFERING: f"Differing {len(differing):,}", _ALL: f"All {len(frame):,}"}

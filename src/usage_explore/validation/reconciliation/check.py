@@ -124,7 +124,8 @@ def examine(examination: Examination) -> Outcome:
 
     `sheet`: one row per total, differences first. Columns: `customer_id`, `subscription_id`, `metric_key`, `price_key`,
     `wallet_currency` (str, missing if the total has none or the lines lack the column), `lines`, `events` (int64),
-    `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed), `status`,
+    `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed), `status` ("no
+    price" is usage with neither a price nor a line),
     `explained_by` (str, "" if nothing explains it), `amount` (`Decimal` or None, of the lines), `currency` (str),
     `amount_difference` (`Decimal` or None: the difference at the lines' unit price). With a price book `recomputed` is
     the billable quantity, `expected_amount` (`Decimal` or None) that of `currency`, and `amount_difference` the
@@ -204,6 +205,8 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     rows = compare(lines, usage, _key_of(columns), tolerance)
     for row in rows:
         row.expected = keys.get(row.key)
+        if row.status == "missing" and row.expected is not None and not row.expected.lines and row.expected.unpriced:
+            row.status = "no price"  # usage that the check of usage without a price counts, and no line bills
         _accept_other_quantity(row, tolerance)
 
     def is_right(row: Row, expected: Expected) -> bool:
@@ -320,6 +323,11 @@ def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines,
             quantity = plain(total(line.quantity for line in group))
             were = "was" if len(group) == 1 else "were"
             yield f"{counted(len(group), 'line')} {reason}, quantity {quantity}, {were} not compared."
+    if unpriced := sum(row.status == "no price" for row in rows):
+        yield (
+            f"{counted(unpriced, 'total')} {'has' if unpriced == 1 else 'have'} neither a price nor an invoice line;"
+            " the findings of usage without a price count them."
+        )
     if several := sum(len(row.lines) > 1 for row in rows):
         yield f"{counted(several, 'total')} {'has' if several == 1 else 'have'} several lines, which were summed."
     if "wallet_currency" in invoices.columns:

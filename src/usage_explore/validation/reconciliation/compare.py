@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from usage_explore.validation.reconciliation.expected import Expected
 
 Key = tuple[Any, ...]
-Status = Literal["missing", "extra", "over-billed", "under-billed", "wrong amount", "not comparable", "matched"]
+Status = Literal[
+    "missing", "extra", "over-billed", "under-billed", "wrong amount", "not comparable", "no price", "matched"
+]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 """In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, the right
@@ -135,7 +137,8 @@ class Row:
     @property
     def is_open(self) -> bool:
         """Whether it differs, has usage that may explain that, and no explanation yet."""
-        return self.usage is not None and not self.explained_by and self.status not in ("matched", "not comparable")
+        settled = ("matched", "no price", "not comparable")
+        return self.usage is not None and not self.explained_by and self.status not in settled
 
     @property
     def amount(self) -> Decimal | None:

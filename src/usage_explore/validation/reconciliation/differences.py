@@ -103,7 +103,7 @@ class Differences:
         in_one_finding = {row.key for row in uninvoiced} | self.reported
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
-            if row.key not in in_one_finding and row.status != "matched":
+            if row.key not in in_one_finding and row.status not in ("matched", "no price"):
                 groups.setdefault((row.key[0], row.status, row.explained_by, row.cause), []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
