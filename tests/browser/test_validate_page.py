@@ -88,7 +88,7 @@ def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
     page.keyboard.press("Escape")
     page.get_by_role("tab", name="Reconciliation").click()
     expect(page.get_by_text("Uses invoice lines")).to_be_visible()
-    page.locator('[data-testid="stDataFrame"]').wait_for()
+    page.get_by_role("tabpanel", name="Reconciliation").get_by_test_id("stDataFrame").wait_for()
     page.get_by_role("link", name="Explore").click()
     page.wait_for_url(lambda url: "/validate" not in url)
     page.go_back()
