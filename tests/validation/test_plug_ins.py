@@ -110,7 +110,8 @@ def test_the_page_runs_a_plug_in(site: Path) -> None:
     """The page takes the checks from the registry, which has the plug-ins after the others."""
     install(site, "mine", HEADER + "CHECK = check()", "mine")
     script = (
-        "from usage_explore.validation.registry import CHECKS; from usage_explore.app.page_state import CHECKS as page;"
+        "from usage_explore.validation.registry import CHECKS\n"
+        "from usage_explore.app.validate.files import CHECKS as page\n"
         "print([*CHECKS][-1], page is CHECKS)"
     )
     ran = subprocess.run(
