@@ -127,7 +127,7 @@ def actions(source: Source, validation: Validation, item: Reviewed) -> None:
                 key="decide_reopen",
                 icon=":material/undo:",
                 on_click=lambda: decide("reopen"),
-                help="It counts as open again. The history keeps what was decided.",
+                help="Make it open again. The history keeps what was decided.",
             )
         _mute(validation.period, decide)
         _assign(item, decide)

@@ -31,6 +31,7 @@ from usage_explore.query.queries import EventQuery, Period
 from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
+from usage_explore.validation.reconciliation.differences import NAME as RECONCILIATION
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
 from usage_explore.validation.review import STATES, Review, Reviewed
@@ -252,7 +253,7 @@ def clean(validation: Validation) -> str:
     ran = sum(result.is_clean for result in validation.results)
     events = formatting.short(validation.totals.events)
     partial = ", ".join(result.check.title for result in validation.results if result.is_partial)
-    left = f"; usage that cannot be judged was left out by {partial}" if partial else ""
+    left = f"; some usage could not be judged by {partial}" if partial else ""
     return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
 
 
@@ -300,7 +301,12 @@ def _size(finding: Finding) -> None:
         for currency, amount in finding.amounts:
             shown = markdown.plain(formatting.typographic(formatting.cents(amount)))
             exactly = markdown.plain(f"Exactly {formatting.exact(amount)} {currency}.")
-            headline_number(shown, f"{named_value(currency)} cost affected", exactly)
+            headline_number(shown, f"{named_value(currency)} {_money_noun(finding)} affected", exactly)
+
+
+def _money_noun(finding: Finding) -> str:
+    """What the amounts of a finding are: those of invoice lines, else the external cost."""
+    return "amount" if finding.check == RECONCILIATION else "cost"
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
@@ -374,7 +380,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
     if finding.quantity is not None:
         details["quantity affected"] = formatting.exact(finding.quantity)
     for currency, amount in finding.amounts:
-        details[f"cost affected, {currency}"] = formatting.exact(amount)
+        details[f"{_money_noun(finding)} affected, {currency}"] = formatting.exact(amount)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     details |= {name: validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}

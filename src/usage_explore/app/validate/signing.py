@@ -174,7 +174,7 @@ def _statement(
         number = formatting.counted(len(left_open), "finding")
         st.warning(
             f"**{number} of high severity {'is' if len(left_open) == 1 else 'are'} open.** Acknowledge or mute each "
-            "with its reason, or sign with it open: the sign-off names it.",
+            "and note the reason, or sign with it open: the sign-off names it.",
             icon=":material/warning:",
         )
         for item in left_open[:_MAX_OPEN]:

@@ -333,7 +333,7 @@ def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines,
     if "wallet_currency" in invoices.columns:
         index = invoices.columns.index("wallet_currency") + 1
         if unknown := sum(row.events for row in rows if row.key[index] is None):
-            yield f"{counted(unknown, 'event')} without a wallet went to none: no preference applies."
+            yield f"{counted(unknown, 'event')} without a wallet went to none: no preferred currency applies."
 
 
 def _ignored_notes(invoices: Invoices, lines: _Lines) -> Iterable[str]:

@@ -311,7 +311,7 @@ class Differences:
             if row.status == "wrong amount":
                 return "; no single wrong price, tier or factor gives that"
             if self.examination.period.finalized_at is None:
-                return "; duplicates do not account for it; late events are not known without finalized_at"
+                return "; duplicates do not account for it; late events are not known without the time of finalization"
             return "; neither late events nor duplicates account for it"
         causes = []
         if LATE in row.explained_by:

@@ -103,7 +103,7 @@ def verdict(validation: Validation) -> str:
         summary = "Nothing was examined: no event of the period is known"
     if validation.totals.events:
         partial = [result.check.name for result in validation.results if result.is_partial]
-        summary += f"; usage that cannot be judged was left out by {', '.join(partial)}" if partial else ""
+        summary += f"; some usage could not be judged by {', '.join(partial)}" if partial else ""
     summary = "; ".join((summary, *validation.unchecked))
     failed = len(validation.failed)
     return f"{summary}; {counted(failed, 'check')} failed" if failed else summary
