@@ -100,19 +100,19 @@ def open_source(
         shown, file = (path.path, path.file) if isinstance(path, StandardInput) else (Path(path), Path(path))
         try:
             if file.is_dir():
-                raise LoadError(f"{shown}: is a directory; name the files in it")
+                raise LoadError(f"{path_text(shown)}: is a directory; name the files in it")
             if not file.exists():
-                raise LoadError(f"{shown}: there is no such file")
+                raise LoadError(f"{path_text(shown)}: there is no such file")
             if not file.is_file():
                 raise LoadError(
-                    f"{shown}: is not a file that can be read twice; save it as a file first, or pipe it into -"
+                    f"{path_text(shown)}: is not a file that can be read twice; save it as a file first, or pipe it into -"
                 )
             content = Content(shown, file=file)
             kind = _checked_kind(content, kind, encoding)
             _check_options(shown, kind, delimiter=delimiter, encoding=encoding, sheet=sheet)
             source = _opened(content, kind, stack, delimiter=delimiter, encoding=encoding, sheet=sheet)
         except OSError as error:
-            raise LoadError(f"{shown}: cannot be read: {error.strerror or error}") from error
+            raise LoadError(f"{path_text(shown)}: cannot be read: {error.strerror or error}") from error
         source.own(stack)
         return source
 
