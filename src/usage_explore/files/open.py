@@ -105,7 +105,8 @@ def open_source(
                 raise LoadError(f"{path_text(shown)}: there is no such file")
             if not file.is_file():
                 raise LoadError(
-                    f"{path_text(shown)}: is not a file that can be read twice; save it as a file first, or pipe it into -"
+                    f"{path_text(shown)}: is not a file that can be read twice; save it as a file first, or pipe it"
+                    " into -"
                 )
             content = Content(shown, file=file)
             kind = _checked_kind(content, kind, encoding)
