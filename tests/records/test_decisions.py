@@ -140,6 +140,23 @@ def test_runs_of_other_periods_and_filters_are_not_compared(store: Store) -> Non
     assert store.review(store.validate(same, checks=["duplicates"])).previous is not None
 
 
+def test_what_files_add_is_known_from_when_they_were_added(store: Store) -> None:
+    """On the page the checks run first, and a file adds findings to the same validation."""
+    first = store.validate(SEPTEMBER, checks=["late_arrivals"])
+    store.keep_run(first)
+    added = replace(checked(store), now=first.now)
+    later = first.now + timedelta(minutes=20)
+    store.keep_run(added, made_at=later)
+    store.keep_run(added)  # by a sign-off
+    assert [run.made_at for run in store.runs()] == [later, first.now]
+    assert store.review(added).previous is None
+    again = replace(checked(store), now=later + timedelta(minutes=1))
+    review = store.review(again)
+    assert review.previous is not None
+    assert review.previous.made_at == later
+    assert {review.of(found).first_seen for found in copies(again)} == {later}
+
+
 def test_the_same_validation_is_kept_once(store: Store) -> None:
     validation = kept(store)
     store.keep_run(validation, by="ana")

@@ -58,12 +58,12 @@ class Decisions(SavedViews, Rates):
             made = decisions.decisions(kept, own)
         return review(validation, before, made, now)
 
-    def keep_run(self, validation: Validation, *, by: str = LOCAL_AUTHOR) -> Run:
+    def keep_run(self, validation: Validation, *, by: str = LOCAL_AUTHOR, made_at: datetime | None = None) -> Run:
         """Keep a validation as a run, which the next one of the same period and filters is compared with.
 
-        Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. The same
-        validation is kept once. Raises `QueryError` for a blank or unprintable `by`, `RecordError`, `ScopeError`,
-        `DatabaseError`.
+        Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. A validation
+        with the same hash is kept once. `made_at` is when files were added to it; None without. Raises `QueryError` for
+        a blank or unprintable `by`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         from usage_explore.validation.check import Validation
         from usage_explore.validation.review import run_of
@@ -74,8 +74,11 @@ class Decisions(SavedViews, Rates):
             author = given_author(by)
         except ValueError as error:
             raise QueryError([Fault("by", str(error))]) from None
-        with self._recorded(RUNS, validation.period.organization_id) as (_, kept, _, _):
-            return runs.keep(kept, run_of(validation, author))
+        made = run_of(validation, author, made_at)
+        with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, _):
+            before = runs.runs(kept, own, made.period, most=MAX_COMPARED_RUNS)
+            same = next((run for run in before if run.report_hash == made.report_hash), None)
+            return same or runs.keep(kept, made)
 
     def runs(self) -> list[Run]:
         """The newest 1,000 kept runs of the organization, newest first.

@@ -264,15 +264,16 @@ def complete_checks(validation: Validation) -> tuple[str, ...]:
     return tuple(result.check.name for result in validation.results if result.outcome is not None)
 
 
-def run_of(validation: Validation, author: str) -> Run:
-    """The run to keep of a validation."""
+def run_of(validation: Validation, author: str, made_at: datetime | None = None) -> Run:
+    """The run to keep of a validation; `made_at` is when files were added to it, None without."""
+    made_at = made_at or validation.now
     period, organization_id = validation.period, organization_of(validation)
     since, until = period.span
     text, digest = period_key(period), report_hash(validation)
     return Run(
-        id=run_id(organization_id, text, validation.now, digest),
+        id=run_id(organization_id, text, made_at, digest),
         organization_id=organization_id,
-        made_at=validation.now,
+        made_at=made_at,
         author=author,
         since=since,
         until=until,

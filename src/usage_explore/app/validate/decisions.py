@@ -45,15 +45,19 @@ def current_author() -> str:
     return str(st.session_state.get(SIGNER) or "").strip() or LOCAL_AUTHOR
 
 
-def keep_run(source: Source, validation: Validation) -> None:
-    """Keep the validation as a run, once in a session; if that fails, say so in the findings' tab."""
+def keep_run(source: Source, validation: Validation, *, has_files: bool) -> None:
+    """Keep the validation as a run, once in a session; if that fails, say so in the findings' tab.
+
+    What files add to it is found now: a later run knows those findings from now on, not from when the checks ran.
+    """
     kept: set[object] = st.session_state.setdefault(_KEPT, set())
     key = validation.now, tuple(id(result) for result in validation.results)
     if key in kept:
         return
     kept.add(key)
     try:
-        source.store.keep_run(validation, by=current_author())
+        made_at = max(source.now, validation.now) if has_files else None
+        source.store.keep_run(validation, by=current_author(), made_at=made_at)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"This run was not kept: {error}"
 

@@ -88,7 +88,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
         return
     area = st.container()
     with_files = validated_with_files(source, validation)
-    keep_run(source, with_files.validation)
+    keep_run(source, with_files.validation, has_files=with_files.validation is not validation)
     review, unreadable = reviewed(source, with_files.validation)
     with top.container():
         _headline(with_files.validation, source.now)
