@@ -348,6 +348,26 @@ def test_customers_swapped_in_a_circle_are_named(
     assert words in first.sentence
 
 
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+def test_a_line_on_another_customer_is_named_at_both(make: Make, prices: tuple[dict[str, Any], ...]) -> None:
+    """One line of four is on the wrong customer: alone, or added to the line that this one has."""
+    store = make(usage(*USED))
+    for lines in (
+        [line(0, 5000, "500"), line(0, 1234, "123.4"), line(2, 12, "1.2"), line(3, 20_001, "2000.1")],
+        [line(0, 6234, "623.4"), line(2, 12, "1.2"), line(3, 20_001, "2000.1")],
+    ):
+        found = validated(store, lines, *prices).findings
+        words = {finding.customer_id: finding.sentence for finding in found}
+        assert f"what customer {CUSTOMERS[1]} used, who has no line for it" in words[CUSTOMERS[0]]
+        assert f"what customer {CUSTOMERS[0]} is billed too much" in words[CUSTOMERS[1]]
+        assert len(found) == 2
+
+
+def test_a_short_number_is_not_said_to_be_another_customer_s(make: Make) -> None:
+    lines = [line(0, 5012, None), line(1, 1234, None), line(3, 20_001, None)]
+    assert all("what customer" not in finding.sentence for finding in validated(make(usage(*USED)), lines).findings)
+
+
 def test_what_is_no_circle_is_no_swap(make: Make) -> None:
     """Two customers used the same, or the last one is not billed what the first used: nothing is certain."""
     ambiguous = [line(0, 1234, None), line(1, 12, None), line(2, 5000, None), line(3, 77, None)]

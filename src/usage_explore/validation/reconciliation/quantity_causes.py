@@ -29,6 +29,9 @@ MIN_SIGNIFICANT_DIGITS = 2
 """Digits of a used quantity, without zeros at its ends, from which `DECIMAL_FACTORS` are recognized: 10 for 1 is easily
 a coincidence."""
 
+_MIN_MOVED_DIGITS = 4
+"""Digits of a quantity, without zeros at its ends, from which it is another customer's if no line has it alone."""
+
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
@@ -120,6 +123,32 @@ def swapped_causes(rows: Iterable[Row]) -> None:
                 f"what customer {other.key[0]} used; each of {len(circle):,} customers is billed what another one used"
             )
             set_cause(one, Cause(SWAPPED, "high", words))
+    _other_customers_causes([row for row in open_rows if row.cause is None])
+
+
+def _other_customers_causes(rows: list[Row]) -> None:
+    """Set the cause of a customer without a line and of the only one who is billed exactly that usage too much.
+
+    A short number may agree by chance, unless it is a line of its own beside the right ones.
+    """
+    without: dict[tuple[Key, Decimal], list[Row]] = {}
+    receiving: dict[tuple[Key, Decimal], list[Row]] = {}
+    for row in rows:
+        if not row.lines:
+            without.setdefault((row.key[1:], row.recomputed or Decimal(0)), []).append(row)
+        elif row.difference > 0:
+            receiving.setdefault((row.key[1:], row.difference), []).append(row)
+    for key, senders in without.items():
+        receivers = receiving.get(key, [])
+        if len(senders) != 1 or len(receivers) != 1:
+            continue
+        (sender,), (receiver,), used = senders, receivers, key[1]
+        own_line = len(receiver.lines) > 1 and any(line.quantity == used for line in receiver.lines)
+        if own_line or len(used.normalize(_EXACT).as_tuple().digits) >= _MIN_MOVED_DIGITS:
+            words = f"what customer {receiver.key[0]} is billed too much"
+            set_cause(sender, Cause(SWAPPED, "high", words))
+            words = f"what customer {sender.key[0]} used, who has no line for it"
+            set_cause(receiver, Cause(SWAPPED, "high", words))
 
 
 def _circle(first: Row, by_used: Mapping[tuple[Key, Decimal], list[Row]]) -> list[Row]:
