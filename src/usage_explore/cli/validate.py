@@ -281,6 +281,7 @@ def _signed_before(store: Store, validation: Validation) -> SignOff | None:
 def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | None) -> Review | None:
     """The findings' states, after which the run is kept; None, with a warning, where the records cannot be read."""
     from usage_explore.errors import RecordError
+    from usage_explore.records.texts import LOCAL_AUTHOR
 
     try:
         review = store.review(validation)
@@ -289,7 +290,7 @@ def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | Non
         return None
     try:
         if keep:
-            store.keep_run(validation, **({"by": by} if by is not None else {}))
+            store.keep_run(validation, by=LOCAL_AUTHOR if by is None else by)
     except RecordError as error:
         say(f"Warning: this run was not kept. {error}", err=True)
     return review
