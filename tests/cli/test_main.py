@@ -267,6 +267,7 @@ def test_commands_are_the_documented_ones() -> None:
     assert sorted(main.commands) == [
         "api",
         "app",
+        "backup",
         "decide",
         "decisions",
         "demo",
@@ -280,6 +281,7 @@ def test_commands_are_the_documented_ones() -> None:
         "organizations",
         "prices",
         "rate",
+        "restore",
         "signoffs",
         "stop",
         "validate",

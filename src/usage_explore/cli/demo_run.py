@@ -172,7 +172,9 @@ def main(days: int) -> None:
 
     def end_with_app() -> None:
         os.read(0, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:  # an interrupt is lost where Python ignores exceptions, such as in a finalizer
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_MAX_END_SECONDS / 2)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
