@@ -22,6 +22,12 @@ _ALSO_SEEN = re.compile(r" Also seen by: [^.]*\.$")
 _SHARE = re.compile(r"[;,] (?:< )?[\d,.]+ % of (?:the customer's|all) (?!that\b)[^;:,]*?(?=\.$)")
 _AMOUNT = re.compile(r"(?<![\d.,])\d[\d,]*\.\d{3,}(?= [A-Z]{3}\b)")
 _METRICS = re.compile(r"(?P<before>, |; |\buses )(?P<keys>(?:[^\s,:;]+, )*[^\s,:;]+) and (?P<more>\d[\d,]*) more")
+_VERB = re.compile(
+    r"\b(is|are|was|were|has|have|had|never|spiked|dropped|fell|rose|doubled|cost|occurred|arrived|repeats?|stopped|began"
+    r"|ended|uses?|differs?)\b"
+)
+"""Words by one of which a clause is a sentence of its own."""
+
 _BAND = re.compile(r", in a band from [^;:]*(?=\.$)")
 _SAME_DAY = re.compile(r"\b(\d{1,2} [A-Z][a-z]{2} \d{4}) (\d\d:\d\d) to \1 (\d\d:\d\d)")
 
@@ -140,6 +146,8 @@ def _shorter(text: str, metrics: Collection[str]) -> Iterator[str]:
     yield text
     for end in ("; ", ": "):
         while (place := text.rfind(end)) > 0:
+            if not _VERB.search(text, 0, place):
+                return  # "596 events of customer A, 1 Oct 2026: ..." says nothing without the rest
             text = f"{text[:place]}."
             yield _BAND.sub("", text)
 
