@@ -16,7 +16,7 @@ import pytest
 from support.plain_events import event, september
 from support.query_oracle import Row, utc
 from usage_explore import Store
-from usage_explore.validation import Check, report
+from usage_explore.validation import Check, Validation, report
 from usage_explore.validation.plug_ins import GROUP, plug_ins
 from usage_explore.validation.registry import CHECKS
 
@@ -65,6 +65,18 @@ def example() -> tuple[str, str]:
         r"```(?:python|toml)\n(.*?)```", PAGE.read_text().split("## Your own checks")[1], re.DOTALL
     )[:2]
     return code, toml
+
+
+def failed_alone(site: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[Validation, str]:
+    """The validation in which the installed check `faulty` fails and another one runs, and why it failed."""
+    sys.modules.pop("faulty", None)
+    (check,) = found(site)
+    monkeypatch.setitem(CHECKS, "faulty", check)
+    validation = store.validate(september(), checks=["faulty", "duplicates"])
+    failed, ran = sorted(validation.results, key=lambda result: result.check.name != "faulty")
+    assert failed.failed.startswith("plug-in 'faulty:CHECK' of faulty 1.2: ")
+    assert ran.is_clean
+    return validation, failed.failed
 
 
 def test_the_documented_example_is_short_and_names_its_entry_point() -> None:
@@ -175,15 +187,9 @@ def test_what_a_plug_in_raises_is_its_result(
         HEADER + f"CHECK = check('faulty', {examine}, statement={statement}, parameters=lambda: 1/0)",
         "f",
     )
-    sys.modules.pop("faulty", None)
-    (check,) = found(site)
-    monkeypatch.setitem(CHECKS, "faulty", check)
     store = make([event(utc(2026, 9, 9))])
-    validation = store.validate(september(), checks=["faulty", "duplicates"])
-    failed, ran = sorted(validation.results, key=lambda result: result.check.name != "faulty")
-    assert failed.failed.startswith("plug-in 'faulty:CHECK' of faulty 1.2: ")
-    assert message in failed.failed
-    assert ran.is_clean
+    validation, failed = failed_alone(site, store, monkeypatch)
+    assert message in failed
     page = report.html(store, validation, report.statements(store, validation))
     assert "has no statement: IndexError" in page
 
@@ -248,18 +254,12 @@ def hidden(e):
     return Outcome(looked_at=1)
 """
     install(site, "faulty", f"{HEADER}{further}\nCHECK = check('faulty', {examine})", "f")
-    sys.modules.pop("faulty", None)
-    (check,) = found(site)
-    monkeypatch.setitem(CHECKS, "faulty", check)
     store = make([event(utc(2026, 9, 9))])
-    validation = store.validate(september(), checks=["faulty", "duplicates"])
-    failed, ran = sorted(validation.results, key=lambda result: result.check.name != "faulty")
-    assert failed.failed.startswith("plug-in 'faulty:CHECK' of faulty 1.2: ")
-    assert message in failed.failed
-    assert ran.is_clean
+    validation, failed = failed_alone(site, store, monkeypatch)
+    assert message in failed
     assert store.review(validation).items == ()
     assert validation.frame.empty
-    assert json.loads(json.dumps(validation.to_dict()))["checks"][-1]["failed"] == failed.failed
+    assert json.loads(json.dumps(validation.to_dict()))["checks"][-1]["failed"] == failed
 
 
 @pytest.mark.parametrize(

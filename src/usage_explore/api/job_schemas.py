@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 from usage_explore.api.jobs import State
@@ -19,6 +20,16 @@ from usage_explore.api.schema_parts import (
 )
 from usage_explore.names import kind_of
 from usage_explore.query.filters import ID_COLUMNS
+
+_PERIOD: Mapping[str, Schema] = {
+    "organization_id": {"type": "string", "format": "uuid"},
+    "organization_name": NAME_OF_ID,
+    "period": {"type": "string", "description": "In words."},
+    "since": INSTANT,
+    "until": INSTANT,
+    "timezone": {"type": "string"},
+}
+"""The head of a period's document, `describe.period_document`."""
 
 
 def validation() -> Schema:
@@ -70,12 +81,7 @@ def validation() -> Schema:
     )
     quantity = strict_object(events=count, quantity=STORED_DECIMAL)
     return strict_object(
-        organization_id={"type": "string", "format": "uuid"},
-        organization_name=NAME_OF_ID,
-        period={**text, "description": "In words."},
-        since=INSTANT,
-        until=INSTANT,
-        timezone=text,
+        **_PERIOD,
         as_of=instant,
         finalized_at=instant,
         url=text,
@@ -130,12 +136,7 @@ def rating() -> Schema:
         tiers=tiers,
     )
     return strict_object(
-        organization_id={"type": "string", "format": "uuid"},
-        organization_name=NAME_OF_ID,
-        period={**text, "description": "In words."},
-        since=INSTANT,
-        until=INSTANT,
-        timezone=text,
+        **_PERIOD,
         as_of=nullable(INSTANT),
         prices={**text, "description": "The price book."},
         events=COUNT,

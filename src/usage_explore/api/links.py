@@ -27,6 +27,7 @@ from usage_explore.records.links import SharedLink
 from usage_explore.records.texts import LOCAL_AUTHOR
 from usage_explore.records.views import PAGES, parsed
 from usage_explore.store import Store
+from usage_explore.store.display import DISPLAY
 
 MAX_BODY_BYTES = 2 * MAX_QUERY_STRING_BYTES
 """Bytes of a request's body."""
@@ -148,5 +149,4 @@ def _parsed(new: NewLink) -> tuple[Query, tuple[tuple[str, str], ...]]:
         raise QueryError([Fault("params", "contains a raw #; in a query string write %23 for it")])
     given = tuple(url_params.pairs(f"?{new.params.removeprefix('?')}"))
     query = parsed(new.page, given)
-    own = ("currency",) if new.page == "customer" else type(query).VIEW
-    return query, tuple(pair for pair in given if pair[0] in own)
+    return query, tuple(pair for pair in given if pair[0] in DISPLAY[new.page])

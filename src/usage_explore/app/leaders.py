@@ -13,6 +13,7 @@ from decimal import Decimal
 from usage_explore.answers import Leaderboards
 from usage_explore.app.cache import Key
 from usage_explore.decimals import Number, difference, exact_sum
+from usage_explore.results.leaders import known_totals
 from usage_explore.results.types import Change
 from usage_explore.store.display import Order
 
@@ -77,14 +78,8 @@ class Period:
         self.zero: Number = 0 if isinstance(boards.total, int) else Decimal(0)
 
     def largest(self, group: str) -> dict[Key, Number]:
-        """The totals of the largest values, largest first.
-
-        A dimension key that no event of the window has is missing in all of them.
-        """
-        if group not in self._boards:
-            return {("missing", None): self.whole} if self.whole and not self._omitted else {}
-        rows = self._boards[group].leaders
-        return {(row.kind, row.key): row.total for row in rows if row.kind != "other"}
+        """The totals of the largest values, largest first."""
+        return self._known(group)[0]
 
     def all(self, group: str) -> Mapping[Key, Number] | None:
         """The totals of all values, None if those are too many."""
@@ -101,9 +96,10 @@ class Period:
 
     def has_more(self, group: str) -> bool:
         """Whether there are more values than the largest."""
-        if group not in self._boards:
-            return bool(self._omitted)
-        return any(row.kind == "other" for row in self._boards[group].leaders)
+        return self._known(group)[1]
+
+    def _known(self, group: str) -> tuple[dict[Key, Number], bool]:
+        return known_totals(self._boards.get(group), self.whole, self._omitted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 - Uploads: files of at most 20 MB, at most `MAX_FILES` per session and `MAX_HELD` bytes in all sessions, only into a
   session of a user with access. A file counts from its admission. Others are refused before their body is read.
 - WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`.
-- Pages: framed by this origin only, and other sites are not told that a visitor comes from them. Charts and files
+- Pages: framed by this origin only, and they send other sites no referrer. Charts and files
   (`/media/`): not cached.
 - Streamlit's metrics and its agent API: 404.
 

@@ -161,8 +161,7 @@ class ValidateView:
         opened = _read("finding", pairs, faults)
         if len(opened) > 1:
             faults.append(Fault("finding", "is given more than once; give it once"))
-        own = {"finding", *_LISTS.values()}
-        query_pairs = started(tuple(pair for pair in pairs if pair[0] not in own), START["Period"])
+        query_pairs = started(tuple(pair for pair in pairs if pair[0] not in DISPLAY["validate"]), START["Period"])
         try:
             query = Period.from_params(query_pairs)
         except QueryError as error:

@@ -299,7 +299,7 @@ class Records:
         """The places for a table of events, on a connection that reads them.
 
         Raises `TableMismatch` if it is gone, `RecordError` for a table of decisions, runs or sign-offs that exists and
-        that the role may not read: findings would count as open although somebody acknowledged them.
+        that the role may not read: findings would count as open although they were acknowledged.
         """
         name = quoted(events.name, events.schema)
         row = connection.exec_driver_sql(_STATE, {"events": name, "records": kind.name}).first()

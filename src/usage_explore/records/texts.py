@@ -24,7 +24,7 @@ def note(value: str) -> str:
 
 
 def given_author(value: str) -> str:
-    """An author that somebody typed. Raises `ValueError` for a blank one, or one with control characters."""
+    """An author as it was typed. Raises `ValueError` for a blank one, or one with control characters."""
     text = value.strip()
     if not text:
         raise ValueError("is blank; name a person or a team, or leave it out")

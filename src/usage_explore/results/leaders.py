@@ -47,6 +47,22 @@ class Leaderboard:
     leaders: tuple[Leader, ...]
 
 
+def known_totals(
+    board: Leaderboard | None, whole: Number, omitted: int
+) -> tuple[dict[tuple[SeriesKind, str | None], Number], bool]:
+    """The totals of a group's values by kind and key, largest first, and whether there are more values than these.
+
+    `board` is None for a group without one among the leaderboards of `whole`, of which `omitted` others are not given.
+    Unless it may be one of those, no event has the dimension key: it is missing in all of them.
+    """
+    if board is None:
+        return ({("missing", None): whole} if whole and not omitted else {}), bool(omitted)
+    totals: dict[tuple[SeriesKind, str | None], Number] = {
+        (row.kind, row.key): row.total for row in board.leaders if row.kind != "other"
+    }
+    return totals, any(row.kind == "other" for row in board.leaders)
+
+
 def leader(kind: SeriesKind, key: str | None, value: Number, whole: Number, members: int) -> Leader:
     """The row of a value, with its share of the whole.
 

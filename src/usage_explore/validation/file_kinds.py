@@ -74,7 +74,7 @@ _REQUIRED: Mapping[FileKind, tuple[frozenset[str], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """The kinds that a file may be of, the likeliest first, none if it cannot be told; its rows, None if unread.
+    """The kinds that a file may be of, the likeliest first, none if no kind fits; its rows, None if unread.
 
     `problem` says why it cannot be read at all.
     """

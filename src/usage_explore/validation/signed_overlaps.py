@@ -72,7 +72,7 @@ def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, .
 def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     """The changes without those that are, or may be, of later sign-offs that have a part of the events.
 
-    Late events are told apart before. Other changes and expected amounts are told apart by customer and metric if the
+    Late events are separated before. Other changes and expected amounts are separated by customer and metric if the
     later sign-offs cover the whole time. Amounts are counted in a later sign-off only if it has amounts.
     """
     if not later:

@@ -23,7 +23,7 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.queries import Metric as Measure
 from usage_explore.results.currencies import CurrencyCost
-from usage_explore.results.leaders import Leader, Leaderboard
+from usage_explore.results.leaders import Leader, known_totals
 from usage_explore.results.types import Change, Comparison, Series
 
 MAX_METRICS = 12
@@ -307,7 +307,8 @@ def movers(now: Leaderboards, before: Leaderboards) -> Movers:
     for group in dict.fromkeys((*later, *earlier)):
         if group == "customer_id":
             continue
-        totals = [_totals(side.get(group), boards) for side, boards in ((later, now), (earlier, before))]
+        sides = ((later, now), (earlier, before))
+        totals = [known_totals(side.get(group), boards.total, boards.omitted) for side, boards in sides]
         partial |= any(folded for _, folded in totals)
         keys = {**totals[0][0], **totals[1][0]}
         if len(keys) < 2 and not any(folded for _, folded in totals):
@@ -324,16 +325,3 @@ def movers(now: Leaderboards, before: Leaderboards) -> Movers:
 
 def _rank(mover: Mover) -> tuple[int, str, bool, str]:
     return -abs(mover.difference), mover.group, mover.key is None, mover.key or ""
-
-
-def _totals(board: Leaderboard | None, boards: Leaderboards) -> tuple[dict[Key, int], bool]:
-    """The events of each value, and whether there are further values, whose events are not known one by one.
-
-    A dimension key that no event of the window has is missing in all of them.
-    """
-    if board is None:
-        missing: Key = ("missing", None)
-        whole = int(boards.total or 0)
-        return ({missing: whole} if whole and not boards.omitted else {}), bool(boards.omitted)
-    totals: dict[Key, int] = {(row.kind, row.key): int(row.total) for row in board.leaders if row.kind != "other"}
-    return totals, any(row.kind == "other" for row in board.leaders)

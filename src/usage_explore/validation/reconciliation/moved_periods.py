@@ -31,7 +31,8 @@ from usage_explore.validation.reconciliation.compare import Row
 from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE, in_utc
 
 _UNLIKELY = 10
-"""How many times as much evidence a shift needs that is neither of whole days nor to UTC: there are so many more."""
+"""How many times as much evidence a shift needs that is neither of whole days nor to UTC, as there are
+many more of those."""
 
 _HOUR = timedelta(hours=1)
 
