@@ -17,6 +17,7 @@ app: $(VENV)/.app  ## the app at a printed URL, on the embedded database; demo d
 
 test: $(VENV)/.dev  ## every test, in a real database and a real browser
 	.ci/browser $(BIN)/python
+	.ci/nginx $(VENV)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.dev  ## the tests without database, browser or slow parts: under 30 s

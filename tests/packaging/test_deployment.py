@@ -24,7 +24,7 @@ from usage_explore import config
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES, MAX_UPLOAD_MEGABYTES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+NGINX = shutil.which("nginx", path=f"/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:{sys.prefix}/nginx/usr/sbin")
 OPENSSL = (
     "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=usage.example.com"
     " -addext subjectAltName=DNS:usage.example.com"
