@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from usage_explore.db import timeouts
+from usage_explore.db.pool import OrderedPool
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -128,6 +129,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
     made = create_engine(
         _address(url, given),
         json_deserializer=parsed_json,
+        poolclass=OrderedPool,
         pool_pre_ping=True,
         pool_size=10,  # connecting takes longer than a query
         max_overflow=0,

@@ -136,6 +136,8 @@ def suspicious(connection: Connection, table: Table, query: Query, *, empty: boo
     try:
         with connection.begin_nested():
             connection.execute(select(func.set_config("statement_timeout", _TIMEOUT, true())))
+            if not empty and _all_occur(connection, table, query, dimensions, text_filters):
+                return ()
             unknown = _unknown_dimensions(connection, table, query, dimensions)
             misspelled = _misspelled(connection, table, query, text_filters)
             outside = _outside(connection, table, query, window) if window else ""
@@ -207,6 +209,21 @@ def _sample(table: Table, query: Query) -> Subquery:
     of_organization = filters.scope(table.c.organization_id, query)
     newest = select(table).where(of_organization).order_by(table.c.timestamp.desc(), table.c.id.desc())
     return newest.limit(SAMPLE_EVENTS).subquery()
+
+
+def _all_occur(
+    connection: Connection, table: Table, query: Query, groups: set[str], text_filters: list[_TextFilter]
+) -> bool:
+    """Whether the sample has each dimension, and each value that is looked up: found by the first event that has it."""
+    sample = _sample(table, query)
+    present = [filters.expression(sample, group).is_not(None) for group in sorted(groups)]
+    equal = [
+        filters.expression(sample, group) == value
+        for _, group, values in text_filters
+        for value in values[:_MAX_HINTED_VALUES]
+    ]
+    probes = [select(sample.c.id).where(condition).exists() for condition in (*present, *equal)]
+    return all(connection.execute(select(*probes)).one())
 
 
 def _unknown_dimensions(connection: Connection, table: Table, query: Query, groups: set[str]) -> Iterator[str]:
