@@ -13,7 +13,8 @@ from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app import query_edits, why
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, selected, settled_series, windows, zoomed
+from usage_explore.app.selected import settled_series, zoomed
+from usage_explore.app.selection import Selection, Windows, selected, windows
 from usage_explore.explain import Cell
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
@@ -26,7 +27,7 @@ NINTH = datetime(2026, 9, 9, tzinfo=UTC)
 @pytest.mark.parametrize("span", [None, (NINTH, NINTH + DAY), (NINTH + 15 * DAY, NINTH + 90 * DAY)])
 def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, series, span) -> None:
     answer = store.aggregate(AggregateQuery(**LINK, top=3))
-    selection = selected(ExploreView(AggregateQuery(**LINK, top=3), series=series, span=span), answer)
+    selection = selected(answer, series, span)
     assert selection is not None
     every = store.aggregate(AggregateQuery(**LINK, top=0))
     shown = {item.key for item in answer.series if item.kind == "value"}
@@ -49,8 +50,7 @@ def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, s
 
 def test_a_span_outside_the_window_selects_nothing(store: Store) -> None:
     answer = store.aggregate(AggregateQuery(**LINK))
-    view = ExploreView(answer.query, span=(NINTH - 90 * DAY, NINTH - 89 * DAY))
-    assert selected(view, answer) is None
+    assert selected(answer, None, (NINTH - 90 * DAY, NINTH - 89 * DAY)) is None
     assert not Selection(answer.query)
 
 
@@ -64,7 +64,7 @@ def test_a_span_outside_the_window_selects_nothing(store: Store) -> None:
 )
 def test_up_to_a_week_is_compared_with_the_week_before(store: Store, length: int, before: int, label: str) -> None:
     answer = store.aggregate(AggregateQuery(**LINK))
-    selection = selected(ExploreView(answer.query, span=(NINTH, NINTH + length * DAY)), answer)
+    selection = selected(answer, None, (NINTH, NINTH + length * DAY))
     assert selection
     first = datetime(2026, 8, 31, tzinfo=UTC)
     compared = windows(selection, "", answer, first)

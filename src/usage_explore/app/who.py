@@ -19,7 +19,8 @@ from usage_explore.app.filters import group_label
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
 from usage_explore.app.navigation import go, link
 from usage_explore.app.page_state import CustomerView, ExploreView
-from usage_explore.app.selection import Selection, Windows, settled_series
+from usage_explore.app.selected import settled_series
+from usage_explore.app.selection import Selection, Windows
 from usage_explore.decimals import Number
 from usage_explore.explain.spans import Span
 from usage_explore.names import NO_NAMES, Names

@@ -11,7 +11,8 @@ from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, settled_series
+from usage_explore.app.selected import settled_series
+from usage_explore.app.selection import Selection, Windows
 from usage_explore.app.validate.run import watched
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
