@@ -13,8 +13,8 @@ from usage_explore import AggregateQuery, Store, demo, formatting
 from usage_explore.app import cache, explore_result, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.leaders import OTHER
-from usage_explore.app.selection import selected, windows
 from usage_explore.db import ddl
+from usage_explore.selection import selected, windows
 
 LINK: dict[str, Any] = {"organization_id": ACME, **WINDOW}
 NINTH = datetime(2026, 9, 9, tzinfo=UTC)

@@ -14,8 +14,8 @@ from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app import query_edits, why
 from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selected import settled_series, zoomed
-from usage_explore.app.selection import Selection, Windows, selected, windows
 from usage_explore.explain import Cell
+from usage_explore.selection import Selection, Windows, selected, windows
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 DAY = timedelta(days=1)

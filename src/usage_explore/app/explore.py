@@ -41,7 +41,6 @@ from usage_explore.app.selected import (
     selection_bar,
     unit_words,
 )
-from usage_explore.app.selection import Selection, Windows, narrowed, selected, windows
 from usage_explore.charts import labels
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.names import Names
@@ -52,6 +51,7 @@ from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, E
 from usage_explore.results import frames
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison
+from usage_explore.selection import Selection, Windows, narrowed, selected, windows
 from usage_explore.store.display import ChartKind, Tab
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series

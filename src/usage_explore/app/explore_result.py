@@ -25,7 +25,6 @@ from usage_explore.app.navigation import changed, follow, go, leave_for
 from usage_explore.app.page_state import CustomerView, ExploreView
 from usage_explore.app.problems import sentence
 from usage_explore.app.query_edits import Action
-from usage_explore.app.selection import Selection, Windows
 from usage_explore.charts.labels import names
 from usage_explore.charts.style import millis
 from usage_explore.decimals import Number, exact_sum
@@ -36,6 +35,7 @@ from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
 from usage_explore.results.types import Change, Point, Series, SeriesKind
+from usage_explore.selection import Selection, Windows
 from usage_explore.store.display import ChartKind, Order, Span
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)

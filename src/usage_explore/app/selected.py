@@ -13,7 +13,6 @@ from usage_explore.app.cache import Source
 from usage_explore.app.header import headline_number
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, whole_of
 from usage_explore.charts import labels
 from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.explain.spans import Span
@@ -22,6 +21,7 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import measure_name
 from usage_explore.query.queries import COST_METRICS, RATIOS
 from usage_explore.results.types import Change
+from usage_explore.selection import Selection, Windows, whole_of
 
 MAX_ZOOMED_BUCKETS = 400
 """Buckets up to which a zoom takes a finer one: more are too thin to pick."""
