@@ -17,6 +17,7 @@ from usage_explore.explain import spans
 from usage_explore.explain.spans import Baseline
 from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Comparison, Series, SeriesKind
 
@@ -65,7 +66,8 @@ def selected(answer: Aggregate, series_key: SeriesKey | None, selected_span: Spa
     """The selection of a series and a time, None for all of either; None if the time lies outside the window.
 
     A series that is not drawn, because it is folded into Other or has no events, is selected nevertheless. The series
-    Other exists only in an answer that has one: without it, Other selects nothing.
+    Other exists only in an answer that has one: without it, Other selects nothing. Nor does a value that the query's
+    own filter on the group leaves out: its events are not in the answer.
     """
     query, series, span = answer.query, None, None
     if selected_span is not None:
@@ -77,7 +79,7 @@ def selected(answer: Aggregate, series_key: SeriesKey | None, selected_span: Spa
         query = query.replace(since=since if query.cumulative else span[0], until=span[1])
     if series_key is not None and series_key[0] != "all" and query.group_by != "none":
         series = next((item for item in answer.series if (item.kind, item.key) == series_key), None)
-        if series is None and series_key[0] in ("value", "missing"):
+        if series is None and series_key[0] in ("value", "missing") and _may_hold(query, series_key[1]):
             series = Series(*series_key, 0, 1, ())
         if series is not None:
             query = narrowed(answer, query, series)
@@ -87,6 +89,17 @@ def selected(answer: Aggregate, series_key: SeriesKey | None, selected_span: Spa
 def whole_of(selection: Selection) -> AggregateQuery:
     """The query for the selection's total."""
     return selection.query.replace(bucket="week", compare=None, cumulative=None)
+
+
+def _may_hold(query: AggregateQuery, key: str | None) -> bool:
+    """Whether the query's filter on its group, if it has one, includes the value; None is the missing one."""
+    group = query.group_by
+    values: Any = getattr(query, group, None)
+    if group.startswith(DIMENSION):
+        values = dict(query.dimensions).get(dimension_key(group))
+    if not values:
+        return True
+    return key in (map(str, values) if isinstance(values, tuple) else (str(values),))
 
 
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -46,6 +47,21 @@ def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, s
             store.aggregate(kept.query.replace(since=selection.query.since, until=selection.query.until)).total
             == expected
         )
+
+
+@pytest.mark.parametrize(
+    ("group", "filters", "key"),
+    [
+        ("metric_key", {"metric_key": ["tokens_in"]}, "batch_jobs"),
+        ("dim:model", {"dimensions": {"model": ["large", "small"]}}, "medium"),
+        ("customer_id", {"customer_id": UUID(int=1)}, str(UUID(int=2))),
+    ],
+)
+def test_a_value_that_the_filter_leaves_out_selects_nothing(store: Store, group: str, filters: dict, key: str) -> None:
+    """Its events are not in the answer, so its number would be beside the total instead of a part of it."""
+    answer = store.aggregate(AggregateQuery(**{**LINK, "group_by": group}, **filters))
+    for series in (("value", key), ("missing", None)):
+        assert selected(answer, series, None) == Selection(answer.query)
 
 
 def test_a_span_outside_the_window_selects_nothing(store: Store) -> None:
