@@ -43,7 +43,7 @@ table { border-collapse: collapse; margin: 0.75rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem; text-align: left; overflow-wrap: anywhere; }
 td:last-child, th:last-child { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 a { color: var(--link); }
-.selected { font-weight: 600; }
+p.selected { font-weight: 600; }
 tr.selected { background: var(--line); }
 """.replace("%s", _DARK)
 
