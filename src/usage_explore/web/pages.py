@@ -11,17 +11,17 @@ from html import escape
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from usage_explore import formatting, ticket
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.api.endpoints import View, check_picture
 from usage_explore.errors import DrawingError, QueryError
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS, RATIOS
-from usage_explore.selection import Selection
 from usage_explore.web.heads import Card
 
 if TYPE_CHECKING:
     from usage_explore import charts
+    from usage_explore.selection import Selection
 
 _WIDTH_PIXELS, _NARROW_PIXELS = 960, 400
 _MAX_NARROW_PIXELS = 600
@@ -77,6 +77,8 @@ class Shown:
     @property
     def selected(self) -> str:
         """What is selected, "Selected: 3 Sep 2026, model large: 120 events, 12 % of the window.", else ""."""
+        from usage_explore import ticket
+
         part, answer = self.part, self.answer
         if self.selection is None or part is None:
             return ""

@@ -43,9 +43,9 @@ from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import Pairs
 from usage_explore.records.links import PATH, SharedLink
 from usage_explore.results import frames
-from usage_explore.selection import SeriesKey, Span, selected, whole_of
+from usage_explore.results.types import SeriesKind
 from usage_explore.store import Store
-from usage_explore.store.display import DISPLAY
+from usage_explore.store.display import DISPLAY, Span
 from usage_explore.web import pages
 from usage_explore.web.pages import Shown
 from usage_explore.web.rate import RateLimit
@@ -83,7 +83,7 @@ _ERROR_TITLES = {
 """Titles of error pages, which people read, where those for programs are another."""
 
 _Form = Literal["", "csv", "png"]
-_Chosen = tuple[SeriesKey | None, Span | None]
+_Chosen = tuple[tuple[SeriesKind, str | None] | None, Span | None]
 """The selected series and time."""
 
 _Key = tuple[UUID, str]
@@ -292,6 +292,8 @@ class _Links:
         request.state.organization_id = own
 
         def work(store: Store) -> Shown:
+            from usage_explore.selection import selected, whole_of  # with the package of charts
+
             answer = store.aggregate(query)
             shown = Shown(answer, answer.organization, store.frequent_values(answer.query), view)
             selection = selected(answer, *chosen)
