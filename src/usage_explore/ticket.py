@@ -40,7 +40,7 @@ def text(
     part = Selection("", answer, comparison) if selection is None else selection
     if selection is not None:
         selected = [
-            f"Selected: {part.words}: {_measured(part.answer, part.answer.total)}"
+            f"Selected: {part.words}: {measured(part.answer, part.answer.total)}"
             + (f", {part.answer.adds}" if part.answer.adds else ""),
             f"Its change: {_change(part.answer, part.comparison)}",
         ]
@@ -53,7 +53,7 @@ def text(
         ],
         [
             *selected,
-            f"Total: {_measured(answer, answer.total)}" + (f", {answer.adds}" if answer.adds else ""),
+            f"Total: {measured(answer, answer.total)}" + (f", {answer.adds}" if answer.adds else ""),
             f"Change: {_change(answer, comparison)}",
             *(
                 f"Note: {note}"
@@ -71,7 +71,7 @@ def lines(*paragraphs: Iterable[str]) -> str:
     return "\n\n".join("\n".join(written) for paragraph in paragraphs if (written := list(paragraph)))
 
 
-def _measured(answer: Aggregate, value: Number | None, series: Series | None = None) -> str:
+def measured(answer: Aggregate, value: Number | None, series: Series | None = None) -> str:
     """`1,234.5 quantity`; a unit cost may have no value, and costs in several currencies have no sum."""
     if value is None:
         several = len(answer.currencies) > 1
@@ -89,7 +89,7 @@ def _change(answer: Aggregate, comparison: Comparison | str) -> str:
         return comparison
     zone = answer.query.zone
     before = span(comparison.since.astimezone(zone), comparison.until.astimezone(zone))
-    earlier = _measured(answer, comparison.total.before)
+    earlier = measured(answer, comparison.total.before)
     return f"{_changed(comparison.total)} {comparison.label} ({before}: {earlier})"
 
 
@@ -119,7 +119,7 @@ def _largest(part: Selection) -> Iterator[str]:
     for index in kept:
         name, series = ranked[index]
         moved = "" if isinstance(comparison, str) else f", change {_changed(comparison.series[index])}"
-        yield f"- {name}: {_measured(answer, series.total, series)}{_share(answer, series.total)}{moved}"
+        yield f"- {name}: {measured(answer, series.total, series)}{_share(answer, series.total)}{moved}"
     rest = [series for index, (_, series) in enumerate(ranked) if index not in kept]
     if rest:
         others = counted(sum(series.members for series in rest), "other")
@@ -129,4 +129,4 @@ def _largest(part: Selection) -> Iterator[str]:
         total = answer.total
         for index in kept:
             total = difference(total, ranked[index][1].total or 0)
-        yield f"- {others}: {_measured(answer, total)}{_share(answer, total)}"
+        yield f"- {others}: {measured(answer, total)}{_share(answer, total)}"

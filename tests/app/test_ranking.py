@@ -13,9 +13,8 @@ from usage_explore import AggregateQuery, Store, demo, formatting
 from usage_explore.app import cache, explore_result, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.leaders import OTHER
-from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import selected, windows
 from usage_explore.db import ddl
+from usage_explore.selection import selected, windows
 
 LINK: dict[str, Any] = {"organization_id": ACME, **WINDOW}
 NINTH = datetime(2026, 9, 9, tzinfo=UTC)
@@ -80,7 +79,7 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
     own_largest = set()
     for days in range(5):
         span = (NINTH + days * DAY, NINTH + (days + 1) * DAY)
-        selection = selected(ExploreView(query, span=span), answer)
+        selection = selected(answer, None, span)
         assert selection
         result = explore_result.ranked_series(source, answer, selection, windows(selection, "", answer, None), "total")
         bucket = next(index for index, edge in enumerate(answer.edges) if edge == span[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -13,8 +14,9 @@ from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app import query_edits, why
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, selected, settled_series, windows, zoomed
+from usage_explore.app.selected import settled_series, zoomed
 from usage_explore.explain import Cell
+from usage_explore.selection import Selection, Windows, selected, windows
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 DAY = timedelta(days=1)
@@ -26,7 +28,7 @@ NINTH = datetime(2026, 9, 9, tzinfo=UTC)
 @pytest.mark.parametrize("span", [None, (NINTH, NINTH + DAY), (NINTH + 15 * DAY, NINTH + 90 * DAY)])
 def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, series, span) -> None:
     answer = store.aggregate(AggregateQuery(**LINK, top=3))
-    selection = selected(ExploreView(AggregateQuery(**LINK, top=3), series=series, span=span), answer)
+    selection = selected(answer, series, span)
     assert selection is not None
     every = store.aggregate(AggregateQuery(**LINK, top=0))
     shown = {item.key for item in answer.series if item.kind == "value"}
@@ -47,10 +49,24 @@ def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, s
         )
 
 
+@pytest.mark.parametrize(
+    ("group", "filters", "key"),
+    [
+        ("metric_key", {"metric_key": ["tokens_in"]}, "batch_jobs"),
+        ("dim:model", {"dimensions": {"model": ["large", "small"]}}, "medium"),
+        ("customer_id", {"customer_id": UUID(int=1)}, str(UUID(int=2))),
+    ],
+)
+def test_a_value_that_the_filter_leaves_out_selects_nothing(store: Store, group: str, filters: dict, key: str) -> None:
+    """Its events are not in the answer, so its number would be beside the total instead of a part of it."""
+    answer = store.aggregate(AggregateQuery(**{**LINK, "group_by": group}, **filters))
+    for series in (("value", key), ("missing", None)):
+        assert selected(answer, series, None) == Selection(answer.query)
+
+
 def test_a_span_outside_the_window_selects_nothing(store: Store) -> None:
     answer = store.aggregate(AggregateQuery(**LINK))
-    view = ExploreView(answer.query, span=(NINTH - 90 * DAY, NINTH - 89 * DAY))
-    assert selected(view, answer) is None
+    assert selected(answer, None, (NINTH - 90 * DAY, NINTH - 89 * DAY)) is None
     assert not Selection(answer.query)
 
 
@@ -64,7 +80,7 @@ def test_a_span_outside_the_window_selects_nothing(store: Store) -> None:
 )
 def test_up_to_a_week_is_compared_with_the_week_before(store: Store, length: int, before: int, label: str) -> None:
     answer = store.aggregate(AggregateQuery(**LINK))
-    selection = selected(ExploreView(answer.query, span=(NINTH, NINTH + length * DAY)), answer)
+    selection = selected(answer, None, (NINTH, NINTH + length * DAY))
     assert selection
     first = datetime(2026, 8, 31, tzinfo=UTC)
     compared = windows(selection, "", answer, first)

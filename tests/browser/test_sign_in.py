@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -15,11 +16,13 @@ from playwright.sync_api import Page, expect
 
 from browser.identity_provider import CLIENT, SECRET, Provider, provider
 from support.api_server import command
-from support.browser_pages import CHART, SCHEMES, Site, address, in_scheme, parameters, settled, violations
+from support.browser_pages import CHART, SCHEMES, Site, address, at_rest, in_scheme, parameters, settled, violations
 from support.demo_database import ACME, BIRCH, WINDOW
 from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
-from usage_explore import config
+from usage_explore import AggregateQuery, EventQuery, Store, config
+from usage_explore.query.url_params import query_string
+from usage_explore.records.links import SharedLink
 
 COOKIE_SECRET = "keeps the cookies " + "c" * 22
 TABLE = f"""
@@ -122,6 +125,91 @@ def test_signing_in_ends_at_the_link_that_was_opened(
         "group_by": ["customer_id"],
         "dim:model": ["& a"],
     }
+
+
+@pytest.fixture
+def share(store: Store) -> Iterator[Callable[..., SharedLink]]:
+    """Make short links that need a sign-in; they are revoked in the end."""
+    made: list[SharedLink] = []
+
+    def share(query: AggregateQuery | EventQuery, *display: tuple[str, str]) -> SharedLink:
+        made.append(store.share(query, display=display))
+        return made[-1]
+
+    yield share
+    for link in made:
+        store.revoke_link(link)
+
+
+@pytest.mark.parametrize(
+    ("query", "display", "shown"),
+    [
+        (
+            AggregateQuery(
+                organization_id=ACME,
+                window="2026-09",
+                timezone="Europe/Berlin",
+                group_by="metric_key",
+                dimensions={"model": ["a & b", "atlas-large"]},
+                exclude={"metric_key": ["tokens_in"], "missing": ["product_id"]},
+                metric="sum_quantity",
+            ),
+            [("chart", "lines"), ("span", "2026-09-09T22:00:00Z/2026-09-10T22:00:00Z"), ("tab", "who")],
+            CHART,
+        ),
+        (
+            EventQuery(organization_id=ACME, occurred_before="2026-09-10T00:00:00Z", metric_key=["tokens_in"], limit=5),
+            [("timezone", "Asia/Kathmandu")],
+            '[data-testid="stDataFrame"]',
+        ),
+    ],
+)
+def test_a_short_link_ends_at_its_view_after_the_sign_in(
+    new_page: Callable[..., Page],
+    shared: str,
+    issuer: Provider,
+    people: Path,
+    share: Callable[..., SharedLink],
+    query: AggregateQuery | EventQuery,
+    display: list[tuple[str, str]],
+    shown: str,
+) -> None:
+    """Through `/open`, which says nothing of the view before: filters, window, as_of, zone and organization."""
+    link = share(query, *display)
+    people.write_text(TABLE)
+    issuer.claims = {"email": "ana@example.com", "email_verified": True}
+    page = new_page()
+    page.goto(f"{shared}/s/{link.token}")
+    assert page.url == f"{shared}/open?link={link.token}"
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    assert ACME not in page.content()
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**/{link.page}?**")
+    expect(page.locator(shown).first).to_be_visible()
+    asked = parse_qs(urlsplit(page.url).query)
+    assert asked == parse_qs(query_string(link.pairs()))
+    assert asked["organization_id"] == [ACME]
+    assert "as_of" in asked
+    page.go_back()
+    page.wait_for_url(lambda url: "/open" not in url)
+
+
+def test_a_link_of_an_organization_that_is_not_shown_is_as_unknown_as_none(
+    arrive: Callable[..., Page], shared: str, share: Callable[..., SharedLink]
+) -> None:
+    link = share(AggregateQuery(organization_id=ACME, **WINDOW))
+    page = arrive(email="bob@example.com", email_verified=True)
+    said = []
+    for token in (link.token, "A" * 22):
+        page.goto(f"{shared}/s/{token}")
+        message = page.get_by_text("This link is unknown, has expired or was revoked.")
+        expect(message).to_be_visible()
+        page.goto(f"{shared}/open?link={token}")
+        expect(message).to_be_visible()
+        at_rest(page)
+        said.append(page.locator('[data-testid="stMain"]').inner_text())
+    assert said[0] == said[1]
+    assert ACME not in said[0]
 
 
 def test_the_pages_around_signing_in_are_accessible(

@@ -1003,3 +1003,43 @@ def test_values_that_no_chart_can_hold_are_refused_in_words(value: str) -> None:
 
 def test_a_count_can_always_be_drawn() -> None:
     assert charts.undrawable(answer(ALL, metric="count", value=lambda *_: 2**62)) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("index", [0, 4, 7])
+def test_a_selected_bar_has_its_outline_where_it_is_drawn(kind: charts.Kind, index: int) -> None:
+    shown = answer(EVERY)
+    span = shown.edges[3], shown.edges[4]
+    series = shown.series[index]
+    marked = charts.marked(shown, (series.kind, series.key), span)
+    assert marked == (style.millis(span[0]), style.millis(span[1]), index)
+    drawn = charts.chart(shown, kind=kind, interactive=False, selected=marked)
+    (row,) = selected_rows(drawn)
+    assert row["high"] - row["low"] == pytest.approx(float(series.points[3].value or 0))
+    assert (row["start"], row["end"]) == marked[:2]
+    assert charts.image(drawn, "svg") != charts.image(charts.chart(shown, kind=kind, interactive=False), "svg")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_selected_span_has_its_outline_within_the_chart(kind: charts.Kind) -> None:
+    """Also the bar of a series that is not drawn, and a time that begins before the chart."""
+    shown = answer(EVERY)
+    first = shown.edges[0]
+    for series, span, end in (
+        (None, (first - timedelta(days=9), shown.edges[2]), shown.edges[2]),
+        (("value", "nothing"), (first, shown.edges[1]), shown.edges[1]),
+        (("value", "gpt-x"), (first, shown.edges[2]), shown.edges[2]),
+    ):
+        marked = charts.marked(shown, series, span)
+        assert marked == (style.millis(first), style.millis(end), None)
+        drawn = charts.chart(shown, kind=kind, interactive=False, selected=marked)
+        assert selected_rows(drawn) == [{"start": marked[0], "end": marked[1]}] * 2
+        assert charts.image(drawn, "svg")
+    assert charts.marked(shown, None, (first - timedelta(days=9), first)) is None
+    assert charts.marked(shown, ("value", "gpt-x"), None) is None
+
+
+def selected_rows(drawn: charts.AnswerChart) -> list[dict[str, Any]]:
+    """The rows of the outlines, of each layer."""
+    data = [layer.get("data", {}) for layer in drawn.to_dict()["layer"]]
+    return [row for part in data if part.get("name") == "selected" for row in json.loads(part["values"])]

@@ -6,6 +6,8 @@ import base64
 import contextlib
 import json
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +29,14 @@ from usage_explore.cli import notify
 from usage_explore.cli.main import main
 from usage_explore.cli.validate import FOUND, NOT_NOTIFIED
 from usage_explore.db import ddl
-from usage_explore.errors import ConfigurationError, NotExact
+from usage_explore.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    Fault,
+    NotExact,
+    QueryError,
+    StatementTimeout,
+)
 from usage_explore.query.queries import Period
 
 SECRETS = ("t0ken", "s3cret", "pa55word", "ann")
@@ -220,6 +229,75 @@ def test_a_run_that_is_incomplete_stays_so(run: Run, receiver: Receiver, monkeyp
         assert run("--notify", receiver.url).exit_code == 1
     assert receiver.received[0][2]["result"] == "incomplete"
     assert receiver.received[0][2]["failed_checks"] == ["failing"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (KeyboardInterrupt(), 1, "it was interrupted"),
+        (StatementTimeout("took long on /secret"), 1, "a statement took longer than the statement timeout"),
+        (DatabaseUnavailable("10.0.0.7 is away"), 1, "the database did not answer"),
+        (
+            QueryError([Fault("since", "is not a time: secret")]),
+            2,
+            "the period or a file that was given cannot be used",
+        ),
+        (ZeroDivisionError("secret"), 1, "an unexpected error"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_run_that_fails_says_so_and_keeps_its_exit_code(
+    run: Run,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    reason: str,
+    status: int,
+) -> None:
+    def validate(*_: object, **__: object) -> object:
+        raise error
+
+    monkeypatch.setattr("usage_explore.store.Store.validate", validate)
+    receiver.statuses = [status]
+    without, result = run(), run("--notify", receiver.url)
+    assert result.exit_code == without.exit_code == code
+    ((_, _, message, _),) = receiver.received
+    assert (message["result"], message["headline"]) == ("failed", f"The validation failed: {reason}")
+    assert message["text"] == f"{ORGANIZATION}, 1–30 Sep 2026: The validation failed: {reason}."
+    assert "secret" not in json.dumps(message)
+    assert (message["events"], message["findings_by_severity"], message["url"]) == (None, None, None)
+    assert ("not delivered" in result.stderr) == (status == 400)
+
+
+def test_a_run_that_is_stopped_waits_for_a_slow_webhook_a_bounded_time(
+    run: Run, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validate(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("usage_explore.store.Store.validate", validate)
+    monkeypatch.setattr(notify, "MAX_FAILURE_SECONDS", 0.5)
+    receiver.drip = True
+    result = run("--notify", receiver.url)
+    assert result.exit_code == 1
+    assert "it did not accept it within 0.5 s" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_a_message(
+    run: Run, receiver: Receiver, seen: list[Period], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def examine(_: object) -> object:
+        os.kill(os.getpid(), number)
+        time.sleep(PATIENCE)
+        raise AssertionError
+
+    monkeypatch.setattr("usage_explore.validation.registry.CHECKS", {"own": replace(check("own"), examine=examine)})
+    result = run("--notify", receiver.url)
+    assert result.exit_code == 1
+    ((_, _, message, _),) = receiver.received
+    assert message["headline"] == "The validation failed: it was interrupted"
 
 
 def test_nobody_listens(run: Run, receiver: Receiver) -> None:

@@ -29,7 +29,7 @@ from support.hostile_values import WORST
 from support.plain_events import beside, event
 from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
-from usage_explore import AggregateQuery, EventQuery, QueryError, Store, config, connect
+from usage_explore import AggregateQuery, EventQuery, QueryError, Store, config, connect, formatting
 from usage_explore.db import ddl
 from usage_explore.records.links import SharedLink
 
@@ -184,6 +184,47 @@ def test_the_page_has_nothing_of_the_organization_but_the_answer(server: Server)
     embedded = server.get("/embed", params={"link": made.token})
     assert embedded.status_code == 200
     assert SECRET_MODEL not in embedded.text
+
+
+def test_the_selection_is_a_part_of_the_answer_at_every_door(server: Server) -> None:
+    """Page, card and frame have the selected bar's number; the pictures have its outline, the data all of the view."""
+    day = (NOW - timedelta(days=3)).replace(hour=0, minute=0, second=0)
+    span = f"{day:%Y-%m-%dT00:00:00Z}/{day + timedelta(days=1):%Y-%m-%dT00:00:00Z}"
+    chosen = [("series", f"value:{SHOWN_MODEL}"), ("span", span)]
+    made = server.store.share(SHOWN, without_sign_in=True, display=chosen)
+    whole = server.store.share(SHOWN, without_sign_in=True)
+    when = formatting.span(day, day + timedelta(days=1))
+    sentence = f"Selected: {when}, model {SHOWN_MODEL}: 1 event, 33.3 % of the window."
+    page = server.get(path(made))
+    head, _, body = page.text.partition("</head>")
+    assert sentence in unescape(head)
+    assert f'<p class="selected">{sentence}</p>' in body
+    assert '<tr class="selected">' in body
+    embedded = server.get("/embed", params={"link": made.token})
+    assert sentence in words(embedded)
+    assert server.get(f"{path(made)}.png").content != server.get(f"{path(whole)}.png").content
+    assert server.get(f"{path(made)}.csv").content == server.get(f"{path(whole)}.csv").content
+    for one in (page, embedded):
+        assert SECRET_MODEL not in one.text
+    assert "Selected" not in server.get(path(whole)).text
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        [("series", f"value:{SECRET_MODEL}")],
+        [("series", "other")],
+        [("span", "2020-01-01T00:00:00Z/2020-01-02T00:00:00Z")],
+        [("series", f"value:{SECRET_MODEL}"), ("span", "2020-01-01T00:00:00Z/2199-01-02T00:00:00Z")],
+    ],
+)
+def test_a_selection_beyond_the_view_shows_nothing_more(server: Server, chosen: list[tuple[str, str]]) -> None:
+    made = server.store.share(SHOWN, without_sign_in=True, display=chosen)
+    answer = server.get(path(made))
+    assert answer.status_code == 200
+    assert SECRET_MODEL not in answer.text
+    found = re.findall(r"Selected: .*?: (\d+) events?", words(answer))
+    assert found in ([], ["3"])
 
 
 def test_a_link_that_cannot_be_answered_says_so_in_words(server: Server) -> None:

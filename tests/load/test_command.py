@@ -13,6 +13,13 @@ from usage_explore.errors import DatabaseError
 ORG = "00000000-0000-4000-8000-000000000001"
 
 
+VIEW = (
+    f"/?organization_id={ORG}&metric_key=tokens&since=2026-01-31T08:00:00Z&until=2026-01-31T08:01:00Z"
+    "&metric=sum_quantity"
+)
+ELSEWHERE = "USAGE_EXPLORE_APP_URL names another one"
+
+
 @pytest.fixture
 def run(database_url, tmp_path):
     def command(*arguments: str | Path) -> Result:
@@ -29,8 +36,7 @@ def test_a_file_is_loaded_and_the_second_time_it_says_so(run, load, table_of):
     assert first.exit_code == again.exit_code == 0
     window = f"  from 2026-01-31 08:00:00 +00:00 to 2026-01-31 08:00:00 +00:00, 1 customer, organization {ORG}"
     link = (
-        f"In the app: http://127.0.0.1:8501/?organization_id={ORG}&metric_key=tokens&since=2026-01-31T08:00:00Z"
-        "&until=2026-01-31T08:01:00Z&metric=sum_quantity"
+        f"In the app, once `usage-explore app` runs at its default address ({ELSEWHERE}): http://127.0.0.1:8501{VIEW}"
     )
     assert first.stdout.splitlines() == [f"{path}: loaded 1 event (0 already there, 0 rejected)", window, link]
     assert again.stdout.splitlines() == [
@@ -39,6 +45,13 @@ def test_a_file_is_loaded_and_the_second_time_it_says_so(run, load, table_of):
         "  every row was in the table already; nothing was added",
         link,
     ]
+
+
+def test_the_link_is_that_of_the_app_whose_address_is_set(run, load, table_of, monkeypatch):
+    """Without it nobody knows whether an app runs, and where: the line says so."""
+    monkeypatch.setenv("USAGE_EXPLORE_APP_URL", "https://usage.example.com")
+    done = run(load.file("events.csv", table_of()), "--organization-id", ORG)
+    assert done.stdout.splitlines()[-1] == f"In the app: https://usage.example.com{VIEW}"
 
 
 def test_rejected_rows_end_the_command_unless_skipped(run, load, table_of):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
@@ -24,9 +25,12 @@ from support.query_oracle import Row
 from support.random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
 from usage_explore.answers import Aggregate, Leaderboards
+from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError, Fault, ScopeError, UsageExploreError
 from usage_explore.pricing.read import read_prices
+from usage_explore.pricing.table import replace_prices
 from usage_explore.query.base import Query
+from usage_explore.records.views import SavedView
 from usage_explore.validation import registry
 from usage_explore.validation.bounds import read_bounds
 from usage_explore.validation.check import Validation
@@ -183,11 +187,36 @@ def test_files_are_the_same(store: Store, remote: Store, tmp_path: Path, suffix:
         assert b"".join(remote.export_csv(query)) == paths[0].read_bytes()
 
 
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+VIEW = SavedView(
+    id=UUID(int=1),
+    organization_id=generated_events.ORGANIZATION,
+    name="x",
+    note="",
+    author="local",
+    created_at=NOW,
+    changed_at=NOW,
+    saved_at=NOW,
+    page="explore",
+    params="",
+    pinned="",
+    total=None,
+    currency=None,
+    as_of=NOW,
+    place="table",
+)
+
+
 def test_what_a_server_does_not_offer_says_so(remote: Store) -> None:
     for ask in (
         lambda: remote.sql(EventQuery()),
         lambda: remote.save_view("x", AggregateQuery()),
-        remote.prices,
+        lambda: remote.change_view(VIEW, note="x"),
+        lambda: remote.delete_view(VIEW),
+        lambda: remote.decide("0" * 12, "acknowledge", by="ana"),
+        remote.decisions,
+        remote.runs,
+        remote.signoffs,
         lambda: remote.extract_state(),
         remote.links,
         lambda: remote.share(AggregateQuery()),
@@ -196,7 +225,7 @@ def test_what_a_server_does_not_offer_says_so(remote: Store) -> None:
         lambda: remote.link("A" * 22),
         lambda: remote.revoke_link("A" * 22),
     ):
-        with pytest.raises(ConfigurationError, match="a store over HTTP does not offer this"):
+        with pytest.raises(ConfigurationError, match="a store over HTTP does not offer this: a key reads"):
             ask()
 
 
@@ -341,6 +370,29 @@ def test_saved_views_are_listed_and_opened(events_database_url: str, tmp_path: P
         assert there.headline(opened.pinned_query) == here.headline(opened.pinned_query)
         (listed,) = [view for view in client.get("/v1/views").json()["views"] if view["name"] == "Tokens, größer"]
         assert (listed["page"], listed["note"], listed["place"]) == ("explore", "why", opened.place)
+
+
+def test_the_stored_price_book_is_the_same(events_database_url: str, tmp_path: Path) -> None:
+    with (
+        connect(events_database_url, generated_events.ORGANIZATION, home=tmp_path) as here,
+        asking(here) as client,
+        connect(str(client.base_url).removesuffix("/api/"), generated_events.ORGANIZATION) as there,
+    ):
+        assert there.prices() is here.prices() is None
+        assert client.get("/v1/prices").json() == {"source": None, "prices": []}
+        with ddl.connect(events_database_url) as connection:
+            replace_prices(connection, here.table, generated_events.ORGANIZATION, read_prices(PRICES))
+            connection.commit()
+        book = here.prices()
+        assert book is not None
+        assert len(book) == len(PRICES)
+        assert there.prices() == book
+        read = read_prices(client.get("/v1/prices").json()["prices"])
+        assert [replace(price, place="") for price in read.prices] == [replace(p, place="") for p in book.prices]
+        with ddl.connect(events_database_url) as connection:
+            connection.execute("UPDATE usage_prices SET unit_amount = -1")
+            connection.commit()
+        assert refused(there.prices) == refused(here.prices) != ()
 
 
 def test_names_are_the_same(demo_url: str) -> None:

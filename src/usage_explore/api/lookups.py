@@ -17,6 +17,8 @@ from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.event_pages import EventPage
 from usage_explore.explain import Explanation
+from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.fields import row as fields_of_price
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.records.views import SavedView
@@ -116,6 +118,12 @@ def _entries(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def _views(views: Sequence[SavedView]) -> dict[str, Any]:
     return {"views": [{item.name: json_value(getattr(view, item.name)) for item in fields(view)} for view in views]}
+
+
+def _prices(book: PriceBook | None) -> dict[str, Any]:
+    rows = [] if book is None else book.prices
+    prices = [{name: json_value(value) for name, value in fields_of_price(price).items()} for price in rows]
+    return {"source": None if book is None else book.source, "prices": prices}
 
 
 def _extent(extent: Any) -> dict[str, Any]:
@@ -284,6 +292,18 @@ LOOKUPS: tuple[Lookup, ...] = (
         answer=lambda store, query: store.scoped(store.pin(query).organization_id).views(),
         document=_views,
         schema="Views",
+        pinned=False,
+    ),
+    Lookup(
+        path=operations.PRICES,
+        summary="Price book",
+        description="The organization's price book in the table `usage_prices`: the prices by which ratings and invoice"
+        " lines are computed. `source` is null without a book.",
+        query=OrganizationQuery,
+        without=_FILTERS,
+        answer=lambda store, query: store.scoped(store.pin(query).organization_id).prices(),
+        document=_prices,
+        schema="Prices",
         pinned=False,
     ),
     Lookup(

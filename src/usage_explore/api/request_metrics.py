@@ -14,7 +14,7 @@ OTHER = "other"
 """The label of paths without a route, and of unknown methods."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Bounds of the buckets of latencies."""
 
 
@@ -33,7 +33,7 @@ class RequestMetrics:
             f"{PREFIX}http_request_seconds",
             "Time from a request to the end of its response.",
             ("route",),
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self._problems = Counter(

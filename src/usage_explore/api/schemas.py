@@ -26,6 +26,7 @@ from usage_explore.api.schema_parts import (
 )
 from usage_explore.db.schema import events_table
 from usage_explore.names import NAME_COLUMNS
+from usage_explore.pricing.book import MODELS
 from usage_explore.query import limits
 from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
 from usage_explore.results.types import SeriesKind
@@ -142,9 +143,29 @@ def components() -> dict[str, Schema]:
         "RatingJob": job_schemas.job("Rating"),
         "RatingJobs": strict_object(ratings={"type": "array", "items": ref("RatingJob")}),
         "Views": _views(),
+        "Prices": _prices(),
         "Problem": _problem(),
         "State": strict_object(state={"type": "string", "enum": ["ok"]}),
     }
+
+
+def _prices() -> Schema:
+    text, number = nullable({"type": "string"}), nullable(DECIMAL)
+    id_, edge = {**text, "format": "uuid"}, {**text, "description": "A date in the rating's time zone, or RFC 3339."}
+    price = {
+        **dict.fromkeys(("customer_id", "product_id"), id_),
+        **dict.fromkeys(("metric_key", "price_key"), text),
+        "aggregation": {"type": "string", "description": "`sum`, `count`, `max`, `latest` or `unique:<column>`."},
+        "model": {"type": "string", "enum": list(MODELS)},
+        **dict.fromkeys(("unit_amount", "flat_amount"), number),
+        "tiers": {**text, "description": "`<up to>:<unit amount>[:<flat amount>]`, separated by semicolons."},
+        "package_size": number,
+        **dict.fromkeys(("included_quantity", "minimum_amount"), DECIMAL),
+        "currency": {"type": "string"},
+        "scale": {"type": "integer", "description": "Decimals of its amounts."},
+        **dict.fromkeys(("valid_from", "valid_to"), edge),
+    }
+    return strict_object(source=text, prices=list_of(**price))
 
 
 def _views() -> Schema:

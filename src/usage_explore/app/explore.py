@@ -41,7 +41,6 @@ from usage_explore.app.selected import (
     selection_bar,
     unit_words,
 )
-from usage_explore.app.selection import Selection, Windows, selected, windows
 from usage_explore.charts import labels
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.names import Names
@@ -52,6 +51,7 @@ from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, E
 from usage_explore.results import frames
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison
+from usage_explore.selection import Selection, Windows, narrowed, selected, windows
 from usage_explore.store.display import ChartKind, Tab
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
@@ -162,7 +162,7 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if _is_empty(answer, source):
         _nothing(pages, view, source, answer.names)
         return
-    selection = selected(view, answer)
+    selection = selected(answer, view.series, view.span)
     if selection is None:
         st.info("The selected time lies outside the window, so these numbers are those of the whole window.")
         clear_button(view)
@@ -214,7 +214,7 @@ def _filter(view: ExploreView, basis: Aggregate, key: Key, action: Action) -> No
             query = query_edits.without_value(view.query, group, key[1])
         elif key[0] == "other":
             other = next(series for series in basis.series if series.kind == "other")
-            query = query_edits.narrowed(basis, view.query, other)
+            query = narrowed(basis, view.query, other)
         else:
             query = query_edits.only(view.query, group, key[1])
         # another selected series has no events in the narrowed query
@@ -306,7 +306,7 @@ def _grouped(view: ExploreView, source: Source, group: str) -> ExploreView:
     """The view in another grouping; a selected series, which that does not have, becomes a filter."""
     query = view.query.replace(group_by=group)
     if view.series is not None:
-        selection = selected(view.replace(span=None), source.aggregate(view.query))
+        selection = selected(source.aggregate(view.query), view.series, None)
         if selection:
             query = query_edits.with_filters_of(query, selection.query)
     return view.with_query(query)

@@ -15,10 +15,10 @@ from usage_explore.app.exports import Download, download_buttons, escape_checkbo
 from usage_explore.app.navigation import page_url
 from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selected import unit_words
-from usage_explore.app.selection import selected, windows
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import file_dates
 from usage_explore.results import frames
+from usage_explore.selection import selected, windows
 
 _COPY_HINT = "The button in the corner copies the text."
 
@@ -94,7 +94,7 @@ def _pinned_words(pinned: Aggregate, page: Aggregate, known: str) -> str:
 
 def _selection(view: ExploreView, answer: Aggregate, source: Source) -> ticket.Selection | None:
     """The selected bar, span or series in words, with the numbers of its own series."""
-    selection = selected(view, answer)
+    selection = selected(answer, view.series, view.span)
     if not selection:
         return None
     compared = windows(selection, source.comparison(answer), answer, source.first_event(answer.query.as_of))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import pairwise
 from math import ceil, inf, isfinite
 from typing import Any, get_args
 
@@ -25,9 +24,7 @@ from usage_explore.app.navigation import changed, follow, go, leave_for
 from usage_explore.app.page_state import CustomerView, ExploreView
 from usage_explore.app.problems import sentence
 from usage_explore.app.query_edits import Action
-from usage_explore.app.selection import Selection, Windows
 from usage_explore.charts.labels import names
-from usage_explore.charts.style import millis
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.formatting import signed
 from usage_explore.names import NO_NAMES, Names
@@ -36,6 +33,7 @@ from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
 from usage_explore.results.types import Change, Point, Series, SeriesKind
+from usage_explore.selection import Selection, Windows
 from usage_explore.store.display import ChartKind, Order, Span
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
@@ -166,13 +164,12 @@ def _marked(
     answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
 ) -> dict[str, dict[str, Any]]:
     """The initial marks: the selected bar, else the selected span clipped to the chart."""
-    if span is None or not (span[0] < answer.edges[-1] and answer.edges[0] < span[1]):
+    chosen = charts.marked(answer, series, span)
+    if chosen is None:
         return {}
-    index = next((index for index, item in enumerate(answer.series) if (item.kind, item.key) == series), None)
-    if index is not None and span in pairwise(answer.edges):
-        return {"pick": {"value": [{"start": millis(span[0]), "position": index}]}}
-    edges = [millis(max(span[0], answer.edges[0])), millis(min(span[1], answer.edges[-1]))]
-    return {"brush": {"value": {"x": edges}}}
+    if chosen.position is not None:
+        return {"pick": {"value": [{"start": chosen.start, "position": chosen.position}]}}
+    return {"brush": {"value": {"x": [chosen.start, chosen.end]}}}
 
 
 def _chart_key() -> str:

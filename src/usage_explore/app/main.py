@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, home, open_link, sign_in
+from usage_explore.app import demo_fill, events, explore, home, metrics, open_link, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
@@ -175,7 +175,8 @@ def run(first: str = "explore") -> None:
     current = st.navigation([*pages, by_name, opened], position="hidden")
     if current.url_path == first:
         pages = pages._replace(**{first: by_name})
-    current.run()
+    with metrics.counted_run(current.url_path or first):
+        current.run()
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from usage_explore import formatting
-from usage_explore.answers import Aggregate
 from usage_explore.errors import Fault, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
@@ -26,7 +25,6 @@ from usage_explore.query.filters import (
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import to_pairs
-from usage_explore.results.types import Series
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -213,15 +211,6 @@ def with_values(query: _Q, group: str, values: tuple[str | None, ...], action: A
     if has_missing:
         query = with_filter(query, Filter(group, "is missing" if action == "only" else "is not missing"))
     return query
-
-
-def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
-    """The query filtered to the events of one series, which may be Other; its window stays relative if it is."""
-    behind = answer.events_at(series)
-    names = [name for name in Query.model_fields if name != "organization_id"]
-    changes: dict[str, Any] = {name: getattr(behind, name) for name in names}
-    fields = Query.model_fields
-    return query.replace(**{name: None if value == fields[name].default else value for name, value in changes.items()})
 
 
 def with_filters_of(query: AggregateQuery, other: AggregateQuery) -> AggregateQuery:

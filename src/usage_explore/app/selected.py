@@ -8,18 +8,26 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import markdown
+from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.header import headline_number
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, whole_of, zoomed
 from usage_explore.charts import labels
 from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.explain.spans import Span
+from usage_explore.query import buckets
+from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import measure_name
 from usage_explore.query.queries import COST_METRICS, RATIOS
 from usage_explore.results.types import Change
+from usage_explore.selection import Selection, Windows, whole_of
+
+MAX_ZOOMED_BUCKETS = 400
+"""Buckets up to which a zoom takes a finer one: more are too thin to pick."""
+
+_FINER: dict[str, tuple[Bucket, ...]] = {"month": ("day",), "week": ("day", "hour"), "day": ("hour",), "hour": ()}
+"""Buckets that a zoom may take, the nearest first."""
 
 
 def large_text(value: str) -> str:
@@ -130,3 +138,20 @@ def clear_button(view: ExploreView) -> None:
         help="Clear the selection.",
         on_click=lambda: go(view, lambda: view.replace(series=None, span=None)),
     )
+
+
+def settled_series(view: ExploreView, selection: Selection) -> ExploreView:
+    """The view with its selected Other as filters: what Other contains changes with every other filter."""
+    if selection.series is None or selection.series.kind != "other":
+        return view
+    return view.replace(query=query_edits.with_filters_of(view.query, selection.query), series=None)
+
+
+def zoomed(view: ExploreView, span: tuple[datetime, datetime]) -> ExploreView:
+    """The view whose window is the span, in a finer bucket; the selected series stays selected."""
+    query = view.query.replace(window=None, since=span[0], until=span[1])
+    bucket = query.bucket
+    for finer in _FINER.get(bucket, ()):
+        if len(buckets.edges(*span, finer, query.zone)) - 1 <= MAX_ZOOMED_BUCKETS:
+            bucket = finer
+    return view.replace(query=query.replace(bucket=bucket), span=None)

@@ -35,7 +35,7 @@ _VIEW, _SEARCH = "short_link_view", "short_link_search"
 _MAX_LISTED = 20
 """Short links in the list; a search finds the others."""
 
-_NOT_SHOWN_OUTSIDE = ("series", "span", "rank", "tab")
+_NOT_SHOWN_OUTSIDE = ("rank", "tab")
 """Display parameters that the page of a link without sign-in does not have."""
 
 
@@ -62,8 +62,8 @@ def menu(view: View, pinned: View, source: Source) -> None:
         st.checkbox(
             "Opens without sign-in",
             key=_ANYONE,
-            help="Everyone who has the link sees the chart, the sentence and the totals of this view, and can download"
-            " its data, until it expires or is revoked. Nothing else can be reached through it.",
+            help="Everyone who has the link sees the chart, the sentence, the totals and the selection of this view,"
+            " and can download its data, until it expires or is revoked. Nothing else can be reached through it.",
         )
     st.button("Make a short link", key="make_short_link", on_click=_made(pinned, source, anyone))
     if text := st.session_state.pop(_ERROR, None):

@@ -19,12 +19,13 @@ from usage_explore.app.filters import group_label
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
 from usage_explore.app.navigation import go, link
 from usage_explore.app.page_state import CustomerView, ExploreView
-from usage_explore.app.selection import Selection, Windows, settled_series
+from usage_explore.app.selected import settled_series
 from usage_explore.decimals import Number
 from usage_explore.explain.spans import Span
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import METRICS, RATIOS, AggregateQuery
+from usage_explore.selection import Selection, Windows
 from usage_explore.store.display import Order
 
 _FIRST = ("customer_id", "metric_key", "product_id")

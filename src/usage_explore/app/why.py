@@ -11,7 +11,7 @@ from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ExploreView
-from usage_explore.app.selection import Selection, Windows, settled_series
+from usage_explore.app.selected import settled_series
 from usage_explore.app.validate.run import watched
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
@@ -19,6 +19,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import METRICS, RATIOS
+from usage_explore.selection import Selection, Windows
 
 
 def draw(view: ExploreView, source: Source, selection: Selection, windows: Windows | str) -> None:

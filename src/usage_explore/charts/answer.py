@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import altair as alt
 from altair.utils import schemapi
 
-from usage_explore.charts import compared, labels, layers, style
+from usage_explore.charts import compared, labels, layers, outlined, style
+from usage_explore.charts.outlined import Marked
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import DARK, Palette, millis, theme
 from usage_explore.decimals import rfc3339
@@ -63,6 +64,7 @@ def chart(
     names: Mapping[str, str] | None = None,
     frequent: Sequence[str] = (),
     caption: str = "",
+    selected: Marked | None = None,
 ) -> AnswerChart:
     """The aggregate as stacked bars, lines or stacked areas, its query as the title.
 
@@ -77,7 +79,8 @@ def chart(
     can be put beside each other with `|` and below with `&`. `caption` is a line of its own under the title, such as
     `charts.caption(answer, answer.organization)`.
 
-    `frequent` are the most frequent values of the group in all events; see `style.colors`.
+    `frequent` are the most frequent values of the group in all events; see `style.colors`. `selected` is outlined, for
+    a chart that is not interactive.
 
     Raises `QueryError` for another kind, a label that no series has, two series of one name, and, naming `metric`, when
     the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
@@ -94,6 +97,7 @@ def chart(
             names=names,
             frequent=frequent,
             caption=caption,
+            selected=selected,
         )
     )
 
@@ -132,6 +136,7 @@ def _properties(
     colors: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
     caption: str = "",
+    selected: Marked | None = None,
 ) -> dict[str, Any]:
     """The properties of the chart, its layers under `layer`."""
     try:
@@ -150,7 +155,7 @@ def _properties(
             raise QueryError([Fault("names", "give two series one name; each needs another")])
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
         shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color}, frequent)
-        drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive)
+        drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive, selected)
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
     title = style.title(words, [*labels.notes(answer), *notes], width, caption)
     description = labels.summary(answer)
@@ -172,6 +177,7 @@ def _drawn(
     by_position: dict[int, str],
     series_names: Sequence[str],
     interactive: bool,
+    selected: Marked | None,
 ) -> tuple[list[alt.Chart], list[str]]:
     drawn = layers.lines(answer, series_names)
     actual, notes = _fitting(kind, drawn, answer)
@@ -202,9 +208,10 @@ def _drawn(
     clickable = len(points) <= MAX_MARKS
     if answer.comparison and (rows := compared.earlier(answer, answer.comparison, drawn, actual)):
         shapes += compared.outline(canvas, rows, actual)
+    behind, before = outlined.outlines(canvas, selected, points, actual) if selected else ([], [])
     # the points are sent once: with the first layer that names them
     shapes[0].data = layers.inline(layers.slim(points, clickable=clickable), "points")
-    key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *shapes]
+    key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *behind, *shapes, *before]
     if not interactive:
         return [key, *visible], notes
     if not clickable:

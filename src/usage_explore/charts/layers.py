@@ -33,8 +33,11 @@ _UNFINISHED_OPACITY, _MISSING_OPACITY = 0.25, 0.3
 _FRAME_SHAPE = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
 """SVG path of the legend symbol of (missing)."""
 
-_RING_WIDTH = 2
+RING_WIDTH = 2
 """Pixels of the outline of what is selected: wider than that of (missing)."""
+
+SELECTED_OPACITY = 0.12
+"""Fill opacity of a selected time, behind the marks."""
 
 _DASH = [3, 2]
 """Pixels of dashes and gaps."""
@@ -289,7 +292,9 @@ def selections(palette: Palette) -> tuple[alt.Parameter, ...]:
         alt.selection_interval(
             name="brush",
             encodings=["x"],
-            mark=alt.BrushConfig(fill=palette.text, fillOpacity=0.12, stroke=palette.text, strokeWidth=_RING_WIDTH),
+            mark=alt.BrushConfig(
+                fill=palette.text, fillOpacity=SELECTED_OPACITY, stroke=palette.text, strokeWidth=RING_WIDTH
+            ),
         ),
     )
 
@@ -482,7 +487,7 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
 def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
     picked = {"param": "pick", "empty": False, "value": canvas.palette.text}
     ring = alt.StrokeValue("transparent", condition=picked)
-    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.StrokeWidthValue(_RING_WIDTH)).add_params(
+    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.StrokeWidthValue(RING_WIDTH)).add_params(
         *selections(canvas.palette)
     )
     return encoded

@@ -13,6 +13,7 @@ from streamlit.web import bootstrap
 import usage_explore.app
 from usage_explore import config
 from usage_explore.api import PREFIX
+from usage_explore.app import metrics
 from usage_explore.app.middleware import Guard, LinkLimits, SignInRedirect, base_path
 from usage_explore.app.unfurl import Unfurl
 from usage_explore.cli import uvicorn_server
@@ -32,6 +33,7 @@ _PING_SECONDS = 30
 def routes() -> list[BaseRoute]:
     """The routes beside Streamlit's: the API, short links and embedded charts, on one store."""
     api = uvicorn_server.api()
+    metrics.register(api.state.service.requests.registry)
     return [Mount(PREFIX, app=api), *web_routes(api.state.service, base_path)]
 
 

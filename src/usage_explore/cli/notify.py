@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from usage_explore.access.bind_check import is_this_machine
+from usage_explore.cli.options import say
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import shortened
 
@@ -22,6 +23,9 @@ PAUSES_SECONDS = (1.0, 3.0, 9.0)
 MAX_ATTEMPT_SECONDS = 10.0
 MAX_SECONDS = 60.0
 """Time of all attempts and pauses together."""
+
+MAX_FAILURE_SECONDS = 10.0
+"""Time of all attempts for a run that failed or was interrupted: whoever stopped it waits for its end."""
 
 _MAX_REASON_CHARACTERS = 200
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)})
@@ -70,22 +74,37 @@ def webhook(text: str, *, any_http: bool = False) -> Webhook:
     return Webhook(url.copy_with(fragment=None))
 
 
-def deliver(to: Webhook, message: dict[str, Any]) -> str:
+def deliver(to: Webhook, message: dict[str, Any], max_seconds: float | None = None) -> str:
     """Send the message; "" if it was accepted, else the reason why not, without secrets.
 
+    `max_seconds` bounds all attempts, by default `MAX_SECONDS`.
     A connection that fails, and the statuses 408, 425, 429 and 5xx, are tried again; redirects are not followed.
     """
+    seconds = MAX_SECONDS if max_seconds is None else max_seconds
     with _without_log_lines():
         try:
-            return asyncio.run(_delivered(to, json.dumps(message, ensure_ascii=False).encode()))
+            return asyncio.run(_delivered(to, json.dumps(message, ensure_ascii=False).encode(), seconds))
         except TimeoutError:
-            return f"it did not accept it within {MAX_SECONDS:g} s"
+            return f"it did not accept it within {seconds:g} s"
 
 
-async def _delivered(to: Webhook, content: bytes) -> str:
+@contextmanager
+def of_failure(to: Webhook | None, message: Callable[[BaseException], dict[str, Any]]) -> Iterator[None]:
+    """Deliver the message of an exception, then raise it; a second Ctrl-C ends the wait of `MAX_FAILURE_SECONDS`."""
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        if to is not None:
+            with suppress(KeyboardInterrupt):
+                reason = deliver(to, message(error), MAX_FAILURE_SECONDS)
+                say(f"Warning: not delivered to {to}: {reason}." if reason else f"Notified {to}.", err=True)
+        raise
+
+
+async def _delivered(to: Webhook, content: bytes, seconds: float) -> str:
     reason = ""
     # a proxy of the environment would be sent what is for this machine
-    async with asyncio.timeout(MAX_SECONDS), httpx.AsyncClient(trust_env=not is_this_machine(to.url.host)) as client:
+    async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=not is_this_machine(to.url.host)) as client:
         for pause in (*PAUSES_SECONDS, None):
             reason, wait = await _attempt(client, to, content)
             if not reason or wait is None or pause is None:

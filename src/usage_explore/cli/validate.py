@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,9 +165,10 @@ def validate(
     if tolerance is not None and "invoices" not in inputs:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
     _check_paths(report, json_, list(inputs.values()))
-    if tolerance is not None:
-        inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
-    with on_sigterm(lambda _: KeyboardInterrupt()), ExitStack() as opened_here:
+    failed = notifications.of_failure(webhook, partial(_failure, period))
+    with on_sigterm(lambda _: KeyboardInterrupt()), failed, ExitStack() as opened_here:
+        if tolerance is not None:
+            inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
         parts = {
             path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
         }
@@ -222,6 +224,14 @@ def validate(
             say(f"Notified {webhook}.", err=True)
     if code:
         sys.exit(code)
+
+
+def _failure(period: Period, error: BaseException) -> dict[str, Any]:
+    """The message of a run that failed, perhaps before the organization and the database's clock were known."""
+    from usage_explore.validation.report.notification import failure_notification
+
+    own = period.organization_id or settings_in_force().organization_id
+    return failure_notification(period.replace(organization_id=own).resolve(datetime.now(UTC)), error)
 
 
 def _bounds_in_force(path: Path | None) -> str:

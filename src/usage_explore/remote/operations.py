@@ -37,6 +37,7 @@ ORGANIZATIONS = "/v1/organizations"
 VALIDATIONS = "/v1/validations"
 RATINGS = "/v1/ratings"
 VIEWS = "/v1/views"
+PRICES = "/v1/prices"
 
 REQUIRED = {"required": True}
 """Extra of a parameter without which there is no answer."""

@@ -62,6 +62,7 @@ from usage_explore.store.files import about, check_memory, workbook_zone
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.pricing.book import PriceBook
     from usage_explore.pricing.rating import Rating
     from usage_explore.pricing.read import PriceSource
     from usage_explore.records.views import SavedView
@@ -78,7 +79,7 @@ _MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 2.0
 class RemoteStore(Store):
     """An organization's events on a usage-explore server; made by `connect("https://…", key="ue_…")`.
 
-    What a store over HTTP does not offer, such as saving views, decisions and SQL, raises `ConfigurationError`.
+    Keys read: changing saved views, decisions and sign-offs, and SQL, raise `ConfigurationError`.
     """
 
     client: Client
@@ -96,7 +97,10 @@ class RemoteStore(Store):
         yield
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise ConfigurationError("store: a store over HTTP does not offer this; connect to its database for it")
+        raise ConfigurationError(
+            "store: a store over HTTP does not offer this: a key reads one organization, and changes no saved view,"
+            " decision or sign-off; use the app, or connect to the database"
+        )
 
     share = link = _refuse
 
@@ -343,6 +347,10 @@ class RemoteStore(Store):
     def views(self) -> list[SavedView]:
         """The organization's saved views, by name, read only: `store.aggregate(view.query)` opens one."""
         return cast("list[SavedView]", self._ask(operations.VIEWS, OrganizationQuery()))
+
+    def prices(self) -> PriceBook | None:
+        """The organization's price book in the server's table `usage_prices`, as in a local store."""
+        return cast("PriceBook | None", self._ask(operations.PRICES, OrganizationQuery()))
 
     def _ended(
         self, path: str, query: Period, files: dict[str, Any], progress: Callable[[str, float], object] | None

@@ -37,7 +37,7 @@ _MODULES = {
     "explain.spans": ("Span",),
     "names": ("Names",),
     "pricing.amounts": ("TierAmount",),
-    "pricing.book": ("Price", "Tier"),
+    "pricing.book": ("Price", "PriceBook", "Tier"),
     "pricing.rating": ("Margin", "RatedLine", "Rating", "UnpricedUsage"),
     "query.queries": ("AggregateQuery", "EventQuery", "LeaderboardQuery", "Period"),
     "records.views": ("SavedView",),

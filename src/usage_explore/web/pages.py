@@ -16,11 +16,12 @@ from usage_explore.answers import Aggregate
 from usage_explore.api.endpoints import View, check_picture
 from usage_explore.errors import DrawingError, QueryError
 from usage_explore.query.describe import describe
-from usage_explore.query.queries import METRICS
+from usage_explore.query.queries import METRICS, RATIOS
 from usage_explore.web.heads import Card
 
 if TYPE_CHECKING:
     from usage_explore import charts
+    from usage_explore.selection import Selection
 
 _WIDTH_PIXELS, _NARROW_PIXELS = 960, 400
 _MAX_NARROW_PIXELS = 600
@@ -42,17 +43,24 @@ table { border-collapse: collapse; margin: 0.75rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem; text-align: left; overflow-wrap: anywhere; }
 td:last-child, th:last-child { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 a { color: var(--link); }
+p.selected { font-weight: 600; }
+tr.selected { background: var(--line); }
 """.replace("%s", _DARK)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An answer with what stands around it: the name and id of its organization, and its most frequent values."""
+    """An answer with what stands around it: the name and id of its organization, and its most frequent values.
+
+    With a `selection`, `part` is the answer to `whole_of(selection)`: its total.
+    """
 
     answer: Aggregate
     organization: str
     frequent: tuple[str, ...]
     view: View
+    selection: Selection | None = None
+    part: Aggregate | None = None
 
     @property
     def title(self) -> str:
@@ -66,9 +74,24 @@ class Shown:
         known = (query.as_of or self.answer.now).astimezone(ZoneInfo(query.timezone)).replace(microsecond=0)
         return f"as of {formatting.date_and_time(known)}, {query.timezone}"
 
+    @property
+    def selected(self) -> str:
+        """What is selected, "Selected: 3 Sep 2026, model large: 120 events, 12 % of the window.", else ""."""
+        from usage_explore import ticket
+
+        part, answer = self.part, self.answer
+        if self.selection is None or part is None:
+            return ""
+        words = f"Selected: {self.selection.words(answer)}: {ticket.measured(part, part.total)}"
+        share = ""
+        if part.adds_up and part.total is not None and answer.total is not None and part.query.metric not in RATIOS:
+            share = f"{formatting.percent(part.total, answer.total)} of the window"
+        return ", ".join(filter(None, (words, part.adds, share))) + "."
+
     def card(self, url: str = "", image: str = "") -> Card:
         """What a link to the page shows."""
-        return Card(self.title, f"{self.organization} · {self.known}", image, url)
+        parts = (self.organization, self.known, self.selected)
+        return Card(self.title, " · ".join(filter(None, parts)), image, url)
 
 
 def shared_page(shown: Shown, url: str, csv: str, png: str) -> bytes:
@@ -81,7 +104,7 @@ def shared_page(shown: Shown, url: str, csv: str, png: str) -> bytes:
         _heading(shown),
         _chart(shown, (False, True)),
         f"<p>{_text(charts.summary(answer))}</p>",
-        _totals(answer),
+        _totals(shown),
         files,
         '<p class="soft">A pinned view, read-only: it shows these numbers whatever arrives later.</p>',
     ]
@@ -105,6 +128,7 @@ def chart_of(shown: Shown, *, title: bool, dark: bool = False, width: int = _WID
     from usage_explore import charts
 
     check_picture(shown.answer)
+    captions = charts.caption(shown.answer, shown.organization), shown.selected
     drawn = charts.chart(
         shown.answer,
         kind=shown.view.chart,
@@ -112,9 +136,19 @@ def chart_of(shown: Shown, *, title: bool, dark: bool = False, width: int = _WID
         width=width,
         interactive=False,
         frequent=shown.frequent,
-        caption=charts.caption(shown.answer, shown.organization) if title else "",
+        caption=" · ".join(filter(None, captions)) if title else "",
+        selected=_marked(shown),
     )
     return drawn if title else drawn.properties(title="")
+
+
+def _marked(shown: Shown) -> charts.Marked | None:
+    from usage_explore import charts
+
+    if shown.selection is None:
+        return None
+    series = shown.selection.series
+    return charts.marked(shown.answer, (series.kind, series.key) if series else None, shown.selection.span)
 
 
 def _heading(shown: Shown) -> str:
@@ -125,6 +159,8 @@ def _heading(shown: Shown) -> str:
         f'<p class="soft">{_text(shown.organization)} · {_text(shown.known)}</p>',
     ]
     lines += [f'<p class="soft">{_text(note)}</p>' for note in labels.notes(shown.answer)]
+    if shown.selected:
+        lines.append(f'<p class="selected">{_text(shown.selected)}</p>')
     return "\n".join(lines)
 
 
@@ -150,18 +186,21 @@ def _chart(shown: Shown, themes: tuple[bool, ...]) -> str:
         return f"<p>{_text(str(error))}</p>"
     *others, (_, last) = pictures
     lines = [f'<source media="{media}" srcset="{data}">' for media, data in others]
-    lines.append(f'<img alt="{escape(charts.summary(shown.answer))}" src="{last}">')
+    words = " ".join(filter(None, (charts.summary(shown.answer), shown.selected)))
+    lines.append(f'<img alt="{escape(words)}" src="{last}">')
     return "<picture>{}</picture>".format("\n".join(lines))
 
 
-def _totals(answer: Aggregate) -> str:
-    """The series with their exact totals, by rank."""
+def _totals(shown: Shown) -> str:
+    """The series with their exact totals, by rank; the selected one stands out."""
     from usage_explore.charts import labels
 
+    answer, chosen = shown.answer, shown.selection.series if shown.selection else None
     measure = METRICS[answer.query.metric] + (f", {answer.currency}" if answer.currency else "")
+    marks = [' class="selected"' if series is chosen else "" for series in answer.series]
     rows = "\n".join(
-        f"<tr><td>{_text(name)}</td><td>{_text(_number(series.total))}</td></tr>"
-        for name, series in zip(labels.names(answer), answer.series, strict=True)
+        f"<tr{mark}><td>{_text(name)}</td><td>{_text(_number(series.total))}</td></tr>"
+        for mark, name, series in zip(marks, labels.names(answer), answer.series, strict=True)
     )
     total = f"<tr><td>Total</td><td>{_text(_number(answer.total))}</td></tr>" if len(answer.series) > 1 else ""
     return (

@@ -43,7 +43,9 @@ from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import Pairs
 from usage_explore.records.links import PATH, SharedLink
 from usage_explore.results import frames
+from usage_explore.results.types import SeriesKind
 from usage_explore.store import Store
+from usage_explore.store.display import DISPLAY, Span
 from usage_explore.web import pages
 from usage_explore.web.pages import Shown
 from usage_explore.web.rate import RateLimit
@@ -81,6 +83,9 @@ _ERROR_TITLES = {
 """Titles of error pages, which people read, where those for programs are another."""
 
 _Form = Literal["", "csv", "png"]
+_Chosen = tuple[tuple[SeriesKind, str | None] | None, Span | None]
+"""The selected series and time."""
+
 _Key = tuple[UUID, str]
 """The id of a link, and what of it is shown: a `_Form`, or "embed light" or "embed dark"."""
 
@@ -273,20 +278,28 @@ class _Links:
 
     async def _shown(self, request: Request, link: SharedLink) -> Shown:
         """The answer to a link's query, on a store that sees its organization alone."""
-        query, view = _view(link)
+        query, view, chosen = _view(link)
         try:
-            return await self._answer(request, query, view, link.organization_id)
+            return await self._answer(request, query, view, link.organization_id, chosen)
         except Problem as problem:
             if problem.type is ProblemType.FORBIDDEN:  # the organization has no events any more, or is hidden
                 raise LinkGone from None
             raise
 
-    async def _answer(self, request: Request, query: AggregateQuery, view: View, own: UUID | None) -> Shown:
+    async def _answer(
+        self, request: Request, query: AggregateQuery, view: View, own: UUID | None, chosen: _Chosen = (None, None)
+    ) -> Shown:
         request.state.organization_id = own
 
         def work(store: Store) -> Shown:
+            from usage_explore.selection import selected, whole_of  # with the package of charts
+
             answer = store.aggregate(query)
-            return Shown(answer, answer.organization, store.frequent_values(answer.query), view)
+            shown = Shown(answer, answer.organization, store.frequent_values(answer.query), view)
+            selection = selected(answer, *chosen)
+            if not selection:
+                return shown
+            return replace(shown, selection=selection, part=store.aggregate(whole_of(selection)))
 
         shown = await self.service.run(request, query, work)
         request.state.query = shown.answer.query
@@ -325,13 +338,20 @@ def _opens_without_sign_in(link: SharedLink) -> bool:
     return link.without_sign_in and config.settings().public_links
 
 
-def _view(link: SharedLink) -> tuple[AggregateQuery, View]:
-    """The query of a link and the kind of its chart. A link of a later version is gone here."""
+def _view(link: SharedLink) -> tuple[AggregateQuery, View, _Chosen]:
+    """The query of a link, the kind of its chart, and what is selected. A link of a later version is gone here.
+
+    Raises `QueryError` for a selection that this version cannot read.
+    """
     query, given = link.query, dict(link.pairs())
     if not isinstance(query, AggregateQuery) or link.page != "explore":
         raise LinkGone
     chart = given.get("chart", "bars")
-    return query, View(chart=chart if chart in ("lines", "area") else "bars")
+    try:
+        series, span = (DISPLAY["explore"][name](given[name]) if name in given else None for name in ("series", "span"))
+    except ValueError as error:
+        raise QueryError([Fault("span", str(error))]) from None
+    return query, View(chart=chart if chart in ("lines", "area") else "bars"), (series, span)
 
 
 def _rendered(shown: Shown, link: SharedLink, form: str) -> _Rendered:

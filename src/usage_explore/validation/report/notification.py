@@ -5,13 +5,35 @@ from __future__ import annotations
 from typing import Any, Literal
 from uuid import uuid4
 
+from usage_explore.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    QueryError,
+    RecordError,
+    ScopeError,
+    StatementTimeout,
+    UsageExploreError,
+)
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import period_document
+from usage_explore.query.queries import Period
 from usage_explore.validation.check import SEVERITIES, Validation
 from usage_explore.validation.report import wording
 from usage_explore.validation.review import Review
 
-Result = Literal["passed", "findings", "incomplete"]
+Result = Literal["passed", "findings", "incomplete", "failed"]
+
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (KeyboardInterrupt, "it was interrupted"),
+    (StatementTimeout, "a statement took longer than the statement timeout"),
+    (DatabaseUnavailable, "the database did not answer"),
+    (DatabaseError, "the database refused a statement"),
+    (RecordError, "records of runs and decisions could not be read or written"),
+    (ScopeError, "the organization is not visible, or has no events"),
+    (QueryError, "the period or a file that was given cannot be used"),
+    (UsageExploreError, "the period, a file or a setting cannot be used"),
+)
+"""Why a run failed, by the first class that fits; an error's own words may hold values of the data or addresses."""
 
 
 def notification(
@@ -50,4 +72,25 @@ def notification(
         "gone": None if review is None else len(review.gone),
         "failed_checks": [check.check.name for check in validation.failed],
         "url": url,
+    }
+
+
+def failure_notification(period: Period, error: BaseException) -> dict[str, Any]:
+    """The message of a run that ended with an error or was interrupted: the keys of `notification`, without numbers.
+
+    `period` is resolved. `headline` is the reason as a sentence, without a value of the data.
+    """
+    reason = next((words for kind, words in _REASONS if isinstance(error, kind)), "an unexpected error")
+    headline = f"The validation failed: {reason}"
+    return {
+        "event": "validation",
+        "id": uuid4().hex,
+        "text": f"{wording.text(period.organization_id)}, {span_in(*period.span, period.zone)}: {headline}.",
+        "headline": headline,
+        "result": "failed",
+        "signed_off": False,
+        **period_document(period, None),
+        **dict.fromkeys(("events", "findings_by_severity", "open_by_severity", "findings_by_state", "gone")),
+        "failed_checks": [],
+        "url": None,
     }

@@ -7,28 +7,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import query_edits
-from usage_explore.app.page_state import ExploreView
 from usage_explore.charts import labels
 from usage_explore.errors import QueryError
-from usage_explore.explain.spans import Baseline, Span, spans
-from usage_explore.query import buckets
-from usage_explore.query.buckets import Bucket
+from usage_explore.explain import spans
+from usage_explore.explain.spans import Baseline
+from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.results.types import Comparison, Series
+from usage_explore.results.types import Comparison, Series, SeriesKind
+
+Span = tuple[datetime, datetime]
+SeriesKey = tuple[SeriesKind, str | None]
+"""The kind and key of a series."""
 
 _MAX_WEEKLY = timedelta(days=7, hours=1)
 """Longest selection that is compared with the same hours one week before; it may have an hour more than seven days."""
-
-MAX_ZOOMED_BUCKETS = 400
-"""Buckets up to which a zoom takes a finer one: more are too thin to pick."""
-
-_FINER: dict[str, tuple[Bucket, ...]] = {"month": ("day",), "week": ("day", "hour"), "day": ("hour",), "hour": ()}
-"""Buckets that a zoom may take, the nearest first."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Selection:
 
     query: AggregateQuery
     series: Series | None = None
-    span: tuple[datetime, datetime] | None = None
+    span: Span | None = None
 
     def __bool__(self) -> bool:
         return self.series is not None or self.span is not None
@@ -64,26 +62,27 @@ class Selection:
         return formatting.data_value(self.series.label)
 
 
-def selected(view: ExploreView, answer: Aggregate) -> Selection | None:
-    """The selection of the view; None if its span lies outside the window.
+def selected(answer: Aggregate, series_key: SeriesKey | None, selected_span: Span | None) -> Selection | None:
+    """The selection of a series and a time, None for all of either; None if the time lies outside the window.
 
     A series that is not drawn, because it is folded into Other or has no events, is selected nevertheless. The series
-    Other exists only in an answer that has one: without it, Other selects nothing.
+    Other exists only in an answer that has one: without it, Other selects nothing. Nor does a value that the query's
+    own filter on the group leaves out: its events are not in the answer.
     """
     query, series, span = answer.query, None, None
-    if view.span is not None:
+    if selected_span is not None:
         since, until = query.span
-        if not (view.span[0] < until and since < view.span[1]):
+        if not (selected_span[0] < until and since < selected_span[1]):
             return None
-        span = max(since, view.span[0]), min(until, view.span[1])
+        span = max(since, selected_span[0]), min(until, selected_span[1])
         # a running total counts from the window's start on
         query = query.replace(since=since if query.cumulative else span[0], until=span[1])
-    if view.series is not None and view.series[0] != "all" and query.group_by != "none":
-        series = next((item for item in answer.series if (item.kind, item.key) == view.series), None)
-        if series is None and view.series[0] in ("value", "missing"):
-            series = Series(view.series[0], view.series[1], 0, 1, ())
+    if series_key is not None and series_key[0] != "all" and query.group_by != "none":
+        series = next((item for item in answer.series if (item.kind, item.key) == series_key), None)
+        if series is None and series_key[0] in ("value", "missing") and _may_hold(query, series_key[1]):
+            series = Series(*series_key, 0, 1, ())
         if series is not None:
-            query = query_edits.narrowed(answer, query, series)
+            query = narrowed(answer, query, series)
     return Selection(query, series, span)
 
 
@@ -92,29 +91,32 @@ def whole_of(selection: Selection) -> AggregateQuery:
     return selection.query.replace(bucket="week", compare=None, cumulative=None)
 
 
-def settled_series(view: ExploreView, selection: Selection) -> ExploreView:
-    """The view with its selected Other as filters: what Other contains changes with every other filter."""
-    if selection.series is None or selection.series.kind != "other":
-        return view
-    return view.replace(query=query_edits.with_filters_of(view.query, selection.query), series=None)
+def _may_hold(query: AggregateQuery, key: str | None) -> bool:
+    """Whether the query's filter on its group, if it has one, includes the value; None is the missing one."""
+    group = query.group_by
+    values: Any = getattr(query, group, None)
+    if group.startswith(DIMENSION):
+        values = dict(query.dimensions).get(dimension_key(group))
+    if not values:
+        return True
+    return key in (map(str, values) if isinstance(values, tuple) else (str(values),))
 
 
-def zoomed(view: ExploreView, span: tuple[datetime, datetime]) -> ExploreView:
-    """The view whose window is the span, in a finer bucket; the selected series stays selected."""
-    query = view.query.replace(window=None, since=span[0], until=span[1])
-    bucket = query.bucket
-    for finer in _FINER.get(bucket, ()):
-        if len(buckets.edges(*span, finer, query.zone)) - 1 <= MAX_ZOOMED_BUCKETS:
-            bucket = finer
-    return view.replace(query=query.replace(bucket=bucket), span=None)
+def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
+    """The query filtered to the events of one series, which may be Other; its window stays relative if it is."""
+    behind = answer.events_at(series)
+    names = [name for name in Query.model_fields if name != "organization_id"]
+    changes: dict[str, Any] = {name: getattr(behind, name) for name in names}
+    fields = Query.model_fields
+    return query.replace(**{name: None if value == fields[name].default else value for name, value in changes.items()})
 
 
 @dataclass(frozen=True)
 class Windows:
     """The half-open window of the selection and the earlier one, of equal length, with a name for the comparison."""
 
-    now: Span
-    before: Span
+    now: spans.Span
+    before: spans.Span
     label: str
 
 
@@ -133,13 +135,13 @@ def windows(
         if not comparison.has_begun:
             return "nothing to compare: the window has not begun"
         since = answer.query.span[0]
-        before = Span(comparison.since, comparison.until)
+        before = spans.Span(comparison.since, comparison.until)
         partial = ", which is partial" if comparison.partial else ""
-        return Windows(Span(since, comparison.now_until), before, f"{comparison.label}{partial}")
+        return Windows(spans.Span(since, comparison.now_until), before, f"{comparison.label}{partial}")
     weekly = selection.span[1] - selection.span[0] <= _MAX_WEEKLY
     baseline: Baseline = "week" if weekly else "before"
     try:
-        both = spans(selection.query, answer.now, None, baseline)
+        both = spans.spans(selection.query, answer.now, None, baseline)
     except QueryError:
         return "nothing to compare"
     zone = answer.query.zone
