@@ -36,6 +36,7 @@ from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
 from usage_explore.results.types import Change, Point, Series, SeriesKind
+from usage_explore.results.units import unit_text
 from usage_explore.store.display import ChartKind, Order, Span
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
@@ -48,6 +49,7 @@ _DIMMED = 0.3
 """Opacity of the other series."""
 
 _MAX_EXACT_DIGITS = 13  # longer totals are rounded
+_MAX_UNIT_CHARACTERS = 12  # of a unit in a heading
 _MAX_SHAPE_POINTS = 200  # the newest buckets
 _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 154, 72, 120
 """Column widths."""
@@ -318,6 +320,8 @@ def ranking(
     total = result.basis.total if result.basis.adds_up else None
     totals = [row.total for row in rows]
     total_heading = "Unit cost" if answer.query.metric in RATIOS else "Total"
+    if answer.query.metric not in RATIOS and 0 < len(unit_text(answer.unit)) <= _MAX_UNIT_CHARACTERS:
+        total_heading = f"Total {unit_text(answer.unit)}"
     fits = all(len(formatting.exact(series_total)) <= _MAX_EXACT_DIGITS for series_total in totals)
     name = group_name(answer.query.group_by)
     if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case

@@ -16,7 +16,6 @@ from usage_explore.answers import Aggregate
 from usage_explore.api.endpoints import View, check_picture
 from usage_explore.errors import DrawingError, QueryError
 from usage_explore.query.describe import describe
-from usage_explore.query.queries import METRICS
 from usage_explore.web.heads import Card
 
 if TYPE_CHECKING:
@@ -158,14 +157,13 @@ def _totals(answer: Aggregate) -> str:
     """The series with their exact totals, by rank."""
     from usage_explore.charts import labels
 
-    measure = METRICS[answer.query.metric] + (f", {answer.currency}" if answer.currency else "")
     rows = "\n".join(
         f"<tr><td>{_text(name)}</td><td>{_text(_number(series.total))}</td></tr>"
         for name, series in zip(labels.names(answer), answer.series, strict=True)
     )
     total = f"<tr><td>Total</td><td>{_text(_number(answer.total))}</td></tr>" if len(answer.series) > 1 else ""
     return (
-        f"<table><thead><tr><th>Series</th><th>{_text(measure.capitalize())}</th></tr></thead>"
+        f"<table><thead><tr><th>Series</th><th>{_text(labels.heading(answer))}</th></tr></thead>"
         f"<tbody>{rows}{total}</tbody></table>"
     )
 
