@@ -320,8 +320,6 @@ def ranking(
     total = result.basis.total if result.basis.adds_up else None
     totals = [row.total for row in rows]
     total_heading = "Unit cost" if answer.query.metric in RATIOS else "Total"
-    if answer.query.metric not in RATIOS and 0 < len(unit_text(answer.unit)) <= _MAX_UNIT_CHARACTERS:
-        total_heading = f"Total {unit_text(answer.unit)}"
     fits = all(len(formatting.exact(series_total)) <= _MAX_EXACT_DIGITS for series_total in totals)
     name = group_name(answer.query.group_by)
     if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case
@@ -386,8 +384,14 @@ def ranking(
         + sum(column.width for column in ratios.values())
         + _BORDER_PIXELS
     )
-    total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
+    if answer.query.metric not in RATIOS and 0 < len(unit_text(answer.unit)) <= _MAX_UNIT_CHARACTERS:
+        with_unit = f"{total_heading} {unit_text(answer.unit)}"
+        room = _PHONE_TABLE_PIXELS - others - whole_name
+        least, wider = (grid.numbers(text, totals, formatting.short).width for text in (total_heading, with_unit))
+        if not least <= room < wider:  # the unit alone would push columns off a phone's screen
+            total_heading = with_unit
+    total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
         fits, total_column = False, grid.numbers(total_heading, totals, formatting.short)
     if not fits and total_column.shown:  # without it the digits themselves are on screen
