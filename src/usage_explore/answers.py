@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +30,7 @@ from usage_explore.results import arrow, frames, workbook
 from usage_explore.results.currencies import Currencies
 from usage_explore.results.leaders import Leaderboard
 from usage_explore.results.types import AggregateData, Comparison, Series, Served, json_value
+from usage_explore.results.units import HasUnit, unit_text
 from usage_explore.results.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Aggregate(AggregateData):
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums and unit costs `Decimal`, None where a unit cost has no quantity to
-    divide by. `metrics` is the number of different metrics in the sum: a sum of tokens and seconds has no unit.
+    divide by. `metrics` is the number of different metrics in the sum. `unit` is that of a sum of quantities, and of
+    what a unit cost is divided by, such as "tokens": None where it is unknown, and for a sum of tokens and seconds.
     `currency` is that of a cost, None for several and without one (`currencies`). `served` says whether the extract or
     the events were read, and how long it took. `hints` are sentences on what is probably a mistake in the query, such
     as a window without any events; Python warned of them. With
@@ -129,7 +131,7 @@ class Aggregate(AggregateData):
         size = f"{len(self.series):,} series × {len(self.edges) - 1:,} buckets"
         adds = f", {self.adds}" if self.adds else ""
         total = "none" if self.total is None else plain(self.total)
-        unit = f" {self.currency}" if self.currency else ""
+        unit = f" {self.currency or unit_text(self.unit)}" if self.currency or self.unit else ""
         return f"<Aggregate: {size}, total {total}{unit}{adds}; {self.names.in_text(describe(self.query))}>"
 
     def _repr_html_(self) -> str:
@@ -256,6 +258,7 @@ class Aggregate(AggregateData):
             "capped": self.capped,
             "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
             "metrics": self.metrics,
+            "unit": self.unit,
             "currency": self.currency,
             "filters": _filters(query),
             "series": [self._series_dict(series) for series in self.series],
@@ -301,14 +304,14 @@ class Aggregate(AggregateData):
 
 
 @dataclass(frozen=True)
-class Leaderboards:
+class Leaderboards(HasUnit):
     """The largest values of every column and dimension under one query's filters: the answer to a `LeaderboardQuery`.
 
     `query` is the query as it took effect: absolute, of one organization. `boards` has a `Leaderboard` for each column
     that can be grouped by, then for each dimension key of the query's events, those of most events first: at most 50,
     `omitted` is the number of others. `total` is exact: `int` for counts, `Decimal` for sums; `metrics` is the number
-    of different metrics in it. `now` is the database's clock, `served` and `hints` are those of an `Aggregate`. It can
-    be pickled.
+    of different metrics in it, `unit` that of a sum of quantities. `now` is the database's clock, `served` and `hints`
+    are those of an `Aggregate`. It can be pickled.
     """
 
     query: LeaderboardQuery
@@ -321,6 +324,7 @@ class Leaderboards:
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     hints: tuple[str, ...] = field(default=(), compare=False, repr=False)
     currencies: Currencies = ()
+    units: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def currency(self) -> str | None:
@@ -375,6 +379,7 @@ class Leaderboards:
             "total": json_value(self.total),
             "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
             "metrics": self.metrics,
+            "unit": self.unit,
             "currency": self.currency,
             "omitted": self.omitted,
             "filters": _filters(query),

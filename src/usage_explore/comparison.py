@@ -15,7 +15,7 @@ event.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -31,6 +31,7 @@ from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.currencies import Currencies
 from usage_explore.results.types import Change, Comparison, PointChange, Series, SeriesChange, combined
+from usage_explore.results.units import AddedMetrics, common_unit
 from usage_explore.sql import filters
 
 
@@ -62,9 +63,15 @@ def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
 
 
 def compared(
-    paths: Paths, query: AggregateQuery, series: Sequence[Series], currencies: Currencies, closed_until: datetime
+    paths: Paths,
+    query: AggregateQuery,
+    series: Sequence[Series],
+    currencies: Currencies,
+    closed_until: datetime,
+    unit: str | None,
+    units_of: Callable[[AddedMetrics], Mapping[str, str]],
 ) -> Comparison:
-    """The comparison of a resolved query's series with the period of its `compare`.
+    """The comparison of a resolved query's series, of quantities in a `unit`, with the period of its `compare`.
 
     Grouped by currency, costs in different currencies are not compared: the total has no change if they are in several,
     nor has Other if it would hold several, in both periods together.
@@ -100,6 +107,9 @@ def compared(
     folded = all_currencies - {item.key for item in series if item.kind != "other"}
     one_currency = len(all_currencies) <= 1
     one_in_other = query.group_by != CURRENCY or len(folded) <= 1
+    others = before.metrics
+    if others.number and unit is not None and unit != common_unit(others.number, units_of(others)):
+        unit = None
     return Comparison(
         label=label,
         since=other_since,
@@ -110,6 +120,7 @@ def compared(
         total=Change(now.total, before.total) if comparable and one_currency else Change(None, None),
         series=_changes(query, series, now, before, first, comparable=comparable, one_in_other=one_in_other),
         currencies=before.currencies,
+        unit=unit,
     )
 
 
@@ -121,6 +132,7 @@ class _Side:
     series: Sequence[Series]
     edges: tuple[datetime, ...]
     currencies: Currencies
+    metrics: AddedMetrics = AddedMetrics(0)  # noqa: RUF009 - frozen
 
     @property
     def nothing(self) -> Number | None:
@@ -153,8 +165,8 @@ def _read(paths: Paths, query: AggregateQuery, kept: Sequence[str | None] | None
     if edges[0] > query.span[0]:
         message = f"covers more than {MAX_AGGREGATE_BUCKETS:,} {query.bucket}s; shorten it, or use a larger bucket"
         raise QueryError([Fault("compare", message)])
-    series, _, currencies, _ = paths.aggregate(query, kept, one_currency=False)
-    return _Side(query, series, edges, currencies)
+    series, metrics, currencies, _ = paths.aggregate(query, kept, one_currency=False)
+    return _Side(query, series, edges, currencies, metrics)
 
 
 def _read_other(

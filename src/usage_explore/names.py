@@ -29,6 +29,9 @@ LOCAL_NAME = "local"
 
 KINDS = ("customer", "product", "subscription", "organization")
 
+METRIC = "metric"
+"""Kind of a metric's row in the directory: it has no name but its key, its external id, and gives its unit."""
+
 NAME_COLUMNS = {f"{kind}_name": f"{kind}_id" for kind in KINDS}
 """Column of names in events and downloads -> the column of ids that it names."""
 

@@ -71,17 +71,17 @@ def lines(*paragraphs: Iterable[str]) -> str:
     return "\n\n".join("\n".join(written) for paragraph in paragraphs if (written := list(paragraph)))
 
 
-def measured(answer: Aggregate, value: Number | None, series: Series | None = None) -> str:
-    """`1,234.5 quantity`; a unit cost may have no value, and costs in several currencies have no sum."""
+def measured(answer: Aggregate, value: Number | None, series: Series | None = None, of: str | None = None) -> str:
+    """`1,234.5 tokens`, or in the unit `of`; none for unit costs without a value and several currencies."""
     if value is None:
         several = len(answer.currencies) > 1
         return f"none, as {len(answer.currencies):,} currencies do not add up" if several else "none"
-    name = measure_name(answer.query.metric, value)
     if answer.query.metric == "count":
-        return f"{exact(value)} {name}"
+        return f"{exact(value)} {measure_name(answer.query.metric, value)}"
     if series is not None and answer.query.group_by == CURRENCY:  # the series is a currency, or has none
+        name = measure_name(answer.query.metric, value)
         return f"{exact(value)} {name}" + (f" in {series.label}" if series.kind == "value" else "")
-    return f"{exact(value)} {labels.unit(answer)}"
+    return f"{exact(value)} {labels.unit(answer, value, of)}"
 
 
 def _change(answer: Aggregate, comparison: Comparison | str) -> str:
@@ -89,7 +89,7 @@ def _change(answer: Aggregate, comparison: Comparison | str) -> str:
         return comparison
     zone = answer.query.zone
     before = span(comparison.since.astimezone(zone), comparison.until.astimezone(zone))
-    earlier = measured(answer, comparison.total.before)
+    earlier = measured(answer, comparison.total.before, of=comparison.unit or "")
     return f"{_changed(comparison.total)} {comparison.label} ({before}: {earlier})"
 
 

@@ -398,8 +398,11 @@ def test_a_sum_over_several_metrics_says_how_many_it_adds(explore: Open, store: 
     summed = {**LINK, "metric": "sum_quantity"}
     answer = store.aggregate(AggregateQuery(**summed))
     assert answer.metrics > 1
-    assert f":small[:gray[quantity, adds {answer.metrics} metrics]]" in text(explore(**summed))
-    assert ":small[:gray[quantity]]" in text(explore(**summed, metric_key="tokens_in"))
+    adds = f"adds {answer.metrics} metrics in {len(set(answer.units.values()))} units"
+    assert f":small[:gray[quantity, {adds}]]" in text(explore(**summed))
+    assert ":small[:gray[tokens]]" in text(explore(**summed, metric_key="tokens_in"))
+    assert ":small[:gray[tokens]]" in text(explore(**summed, metric_key=["tokens_in", "tokens_out"]))
+    assert "in USD per token]]" in text(explore(**LINK, metric="unit_cost", metric_key="tokens_in"))
     assert "adds" not in text(explore(**LINK))
 
 

@@ -65,6 +65,24 @@ def test_a_customer_list_is_loaded_and_listed(run: Run, events_connection: ddl.C
     assert run("organizations").output == f"{ORGANIZATION}  Metering GmbH\n"
 
 
+def test_units_of_metrics_are_loaded_and_listed(run: Run, events_connection: ddl.Connection, tmp_path: Path) -> None:
+    file = tmp_path / "units.csv"
+    file.write_text(f"metric,unit\ntokens_in,tokens\n{JUNE},kWh\n")
+    assert "2 metrics; 2 new or changed" in run("names", "load", file).output
+    file.write_text("kind,external_id,name,unit\nmetric,tokens_in,,units of text\n,cus_7,Birch,\n")
+    assert "1 customer, 1 metric; 2 new or changed" in run("names", "load", file).output
+    events_connection.commit()
+    statement = "SELECT id, external_id, unit FROM usage_names WHERE kind = 'metric' ORDER BY external_id"
+    assert events_connection.execute(statement).fetchall() == [
+        (uuid5(NAMESPACE, f"metric={JUNE}"), str(JUNE), "kWh"),  # a key that reads like an id is no id
+        (uuid5(NAMESPACE, "metric=tokens_in"), "tokens_in", "units of text"),
+    ]
+    listed = run("names", "list").output
+    assert "Birch" in listed
+    assert "units of text" in listed
+    assert "Birch" not in run("names", "list", "--kind", "metric").output
+
+
 def test_an_external_id_of_the_directory_stands_for_its_id(
     run: Run, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:
@@ -100,6 +118,14 @@ def test_an_external_id_of_the_directory_stands_for_its_id(
         ("id,title\na,Acme\n", "has no column name or preferred_currency"),
         (f"id,name,kind\n{JUNE},Acme,organization\n", f"names organization {JUNE}, not {ORGANIZATION}"),
         ("id,name\n", "no rows"),
+        ("metric,unit\ntokens,\n", "line 2: has no unit"),
+        ("metric,unit\n,tokens\n", "line 2: unit is not of kind customer"),
+        ("metric,unit,kind\na,tokens,product\n", "line 2: metric is not of kind product"),
+        ("metric,unit,name\na,tokens,A\n", "line 2: name is not of kind metric"),
+        ("metric,unit,external_id\na,tokens,b\n", "line 2: metric and external_id are two keys"),
+        ("metric,unit\na,tokens\na,seconds\n", "is given again, after line 2"),
+        (f"metric,unit\na,{'x' * 41}\n", "line 2: unit is longer than 40 characters"),
+        ("metric,units\na,tokens\n", "has no column"),
     ],
 )
 def test_a_faulty_row_is_named_and_nothing_is_loaded(

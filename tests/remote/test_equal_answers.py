@@ -415,6 +415,15 @@ def test_names_are_the_same(demo_url: str) -> None:
                 [item.name for item in there.series],
             )
             assert repr(here) == repr(there)
+            query = AggregateQuery(
+                since="2026-09-01", until="2026-09-08", metric="sum_quantity", metric_key="tokens_in"
+            )
+            over_http = client.get(
+                "/v1/usage-events/aggregate", params={"organization_id": ACME, **dict(query.to_params())}
+            ).json()
+            assert acme.aggregate(query).unit == remote.aggregate(query).unit == over_http["unit"] == "tokens"
+            assert acme.leaderboards(query).unit == remote.leaderboards(query).unit == "tokens"
+            assert remote.search_names("", "metric") == acme.search_names("", "metric") != []
             assert here.organization == there.organization
             assert acme.read(EventQuery(customer_id=ids[0][1])) == remote.read(EventQuery(customer_id=ids[0][1]))
         with connect(address) as everyone, pytest.raises(ScopeError) as several:

@@ -122,6 +122,7 @@ def components() -> dict[str, Schema]:
                 external_id={"type": ["string", "null"]},
                 name={"type": ["string", "null"]},
                 preferred_currency={"type": ["string", "null"]},
+                unit={"type": ["string", "null"]},
             )
         ),
         "OrganizationState": strict_object(
@@ -219,7 +220,13 @@ _ECHO: dict[str, Schema] = {
     "metrics": {
         "type": "integer",
         "minimum": 0,
-        "description": "Number of different metrics in the sum; of a cost, those that have one. Several have no unit.",
+        "description": "Number of different metrics in the sum; of a cost, those that have one.",
+    },
+    "unit": {
+        "type": ["string", "null"],
+        "description": "Unit of a sum of quantities, and of what a unit cost is divided by; null if it is not known for"
+        " every metric in it, for several units, and for counts and costs.",
+        "examples": ["tokens"],
     },
     "currency": {
         "type": ["string", "null"],
@@ -334,6 +341,7 @@ def _comparison() -> Schema:
         until={**INSTANT, "description": "End of the part that is compared: cut if either period is unfinished."},
         current_until={**INSTANT, "description": "End of the part of the answer's window that is compared."},
         partial={"type": "boolean", "description": "Whether it begins before the organization's first event."},
+        unit={**_ECHO["unit"], "description": "Unit of the quantities of both periods; null as that of the answer."},
         total=total,
         **changes,
         series={

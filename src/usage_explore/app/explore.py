@@ -37,6 +37,7 @@ from usage_explore.app.selected import (
     clear_button,
     exact_words,
     large_text,
+    other_unit,
     selected_headline,
     selection_bar,
     unit_words,
@@ -369,13 +370,14 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
             (comparison.since, comparison.until),
         )
     )
+    other = other_unit(answer, comparison.unit)
     headline_number(
         large_text(value),
         f"{comparison.label}, {formatting.typographic(formatting.signed_short(total.absolute))}",
         formatting.typographic(
-            f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}."
+            f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}{other}."
             if answer.query.metric in COST_METRICS
-            else f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}."
+            else f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}{other}."
         ),
     )
 
@@ -479,8 +481,7 @@ def _data(answer: Aggregate) -> None:
         "Kind": [series.kind for _, series, _ in rows],
     }
     columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}
-    value = labels.unit(answer)
-    value = f"{value[0].upper()}{value[1:]}"
+    value = labels.heading(answer)
     columns[value] = grid.numbers(value, [point.value for _, _, point in rows])
     if answer.comparison:
         compared = answer.comparison.series[: len(answer.series)]

@@ -33,6 +33,7 @@ from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results import frames
 from usage_explore.results.types import Change, Point, Series, SeriesKind
+from usage_explore.results.units import unit_text
 from usage_explore.selection import Selection, Windows
 from usage_explore.store.display import ChartKind, Order, Span
 
@@ -46,6 +47,7 @@ _DIMMED = 0.3
 """Opacity of the other series."""
 
 _MAX_EXACT_DIGITS = 13  # longer totals are rounded
+_MAX_UNIT_CHARACTERS = 12  # of a unit in a heading
 _MAX_SHAPE_POINTS = 200  # the newest buckets
 _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 154, 72, 120
 """Column widths."""
@@ -379,8 +381,14 @@ def ranking(
         + sum(column.width for column in ratios.values())
         + _BORDER_PIXELS
     )
-    total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
+    if answer.query.metric not in RATIOS and 0 < len(unit_text(answer.unit)) <= _MAX_UNIT_CHARACTERS:
+        with_unit = f"{total_heading} {unit_text(answer.unit)}"
+        room = _PHONE_TABLE_PIXELS - others - whole_name
+        least, wider = (grid.numbers(text, totals, formatting.short).width for text in (total_heading, with_unit))
+        if not least <= room < wider:  # the unit alone would push columns off a phone's screen
+            total_heading = with_unit
+    total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
         fits, total_column = False, grid.numbers(total_heading, totals, formatting.short)
     if not fits and total_column.shown:  # without it the digits themselves are on screen

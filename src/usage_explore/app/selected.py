@@ -18,9 +18,9 @@ from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.explain.spans import Span
 from usage_explore.query import buckets
 from usage_explore.query.buckets import Bucket
-from usage_explore.query.describe import measure_name
 from usage_explore.query.queries import COST_METRICS, RATIOS
 from usage_explore.results.types import Change
+from usage_explore.results.units import value_name
 from usage_explore.selection import Selection, Windows, whole_of
 
 MAX_ZOOMED_BUCKETS = 400
@@ -36,9 +36,8 @@ def large_text(value: str) -> str:
 
 
 def unit_words(answer: Aggregate) -> str:
-    """What the numbers are: "events", "cost in USD"."""
-    metric = answer.query.metric
-    return labels.unit(answer) if metric in COST_METRICS else measure_name(metric, answer.total)
+    """What the numbers are: "events", "tokens", "cost in USD"."""
+    return labels.unit(answer) if answer.query.metric in COST_METRICS else value_name(answer, answer.total)
 
 
 def exact_words(answer: Aggregate, unit: str) -> str:
@@ -52,6 +51,11 @@ def exact_words(answer: Aggregate, unit: str) -> str:
         return f"Exactly {number}, {unit}."
     meaning = f"the cost divided by the quantity of the events that have a cost, to {UNIT_COST_DIGITS} digits."
     return f"{number}, {unit}: {meaning}" if answer.total is not None else f"No quantity to divide by: {meaning}"
+
+
+def other_unit(answer: Aggregate, unit: str | None) -> str:
+    """The note beside a number of another period that is not in the answer's unit."""
+    return "" if unit == answer.unit else " (of metrics in other units)"
 
 
 def selected_headline(source: Source, answer: Aggregate, selection: Selection, compared: Windows | str) -> None:
@@ -68,18 +72,19 @@ def selected_headline(source: Source, answer: Aggregate, selection: Selection, c
         if isinstance(compared, str):
             headline_number("–", compared, "A change needs an earlier period that lies wholly within the events.")
         else:
-            now, before = (
-                result.total
+            ours, theirs = (
+                result
                 if span == Span(*whole.span)
-                else source.aggregate(whole.replace(since=span.since, until=span.until)).total
+                else source.aggregate(whole.replace(since=span.since, until=span.until))
                 for span in (compared.now, compared.before)
             )
+            now, before, other = ours.total, theirs.total, other_unit(result, theirs.unit) if theirs.metrics else ""
             change = Change(now, before)
             text = formatting.change(change.ratio) if now is not None and (now or before) else "–"
             headline_number(
                 large_text("no change" if now is not None and now == before else text),
                 compared.label,
-                formatting.typographic(f"{formatting.exact(now)} {unit}, before {formatting.exact(before)}."),
+                formatting.typographic(f"{formatting.exact(now)} {unit}, before {formatting.exact(before)}{other}."),
             )
         if result.adds_up and result.total is not None and answer.total is not None and whole.metric not in RATIOS:
             share = formatting.percent(result.total, answer.total)

@@ -25,6 +25,7 @@ from usage_explore.explain.spans import Span
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import METRICS, RATIOS, AggregateQuery
+from usage_explore.results import units
 from usage_explore.selection import Selection, Windows
 from usage_explore.store.display import Order
 
@@ -63,7 +64,8 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
             drawn.append(item)
         elif any(row.key[0] == "value" for row in item.rows):
             single.append(f"{group_label(item.group)} {_name(item.rows[0].key, item.group, names)}")
-    unit = METRICS[query.metric]
+    same = compared is None or len(query.metric_key) == 1  # else the earlier numbers may be in another unit
+    unit = (same and units.unit_text(shown.unit)) or METRICS[query.metric]
     tables = [_table(item, names, shown.total, view, unit, searches.get(item.group)) for item in drawn]
     about = f"Without changes, {windows}." if isinstance(windows, str) else f"Changes {windows.label}."
     if query.metric != selection.query.metric:

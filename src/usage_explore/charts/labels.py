@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from usage_explore.decimals import Number, decimal_context
 from usage_explore.formatting import change as relative
 from usage_explore.formatting import (
-    data_value,
     date,
     date_and_time,
     exact,
@@ -23,6 +22,7 @@ from usage_explore.formatting import (
 )
 from usage_explore.query.describe import describe, filter_words
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS
+from usage_explore.results.units import value_name
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Change, Point, PointChange, Series
@@ -52,20 +52,18 @@ def wrapped(text: str, max_characters: int, max_lines: int | None = None) -> lis
     return textwrap.wrap(text, max_characters, break_on_hyphens=False, max_lines=max_lines, placeholder=" …")
 
 
-def unit(answer: AggregateData) -> str:
-    """The unit of the values: events, quantity, or cost in USD; their running total."""
-    words = _unit(answer)
+def unit(answer: AggregateData, value: Number | None = None, of: str | None = None) -> str:
+    """What the values are: events, quantity or tokens, or cost in USD; their running total. See `value_name`."""
+    words = value_name(answer, value, of)
     return f"{words}, running total" if answer.query.cumulative else words
 
 
-def _unit(answer: AggregateData) -> str:
-    query = answer.query
-    name = METRICS[query.metric]
-    if answer.currency is not None:
-        return f"{name} in {data_value(answer.currency)}"
-    if query.metric in COST_METRICS and len(answer.currencies) > 1:
-        return f"{name} in {len(answer.currencies):,} currencies"
-    return f"{name}, without a currency" if answer.currencies else name
+def heading(answer: AggregateData) -> str:
+    """The heading of a column of values: "Events", "Quantity, tokens", "Cost in USD, running total"."""
+    words = unit(answer)
+    if answer.unit is not None and answer.query.metric not in COST_METRICS:
+        return f"Quantity, {words}"  # kWh begins with a small letter
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def names(answer: AggregateData) -> tuple[str, ...]:
@@ -221,7 +219,8 @@ def summary(answer: AggregateData) -> str:
         several = "costs in several currencies are not added"
         parts.append(f"No total {measure}" + (f": {several}" if len(answer.currencies) > 1 else ""))
     else:
-        parts.append(f"Total {exact(answer.total)} {measure}" + (f", {answer.adds}" if answer.adds else ""))
+        total = f"Total {exact(answer.total)} {value_name(answer, answer.total)}"
+        parts.append(total + (f", {answer.adds}" if answer.adds else ""))
     if answer.query.group_by != "none":
         parts.append(_largest(answer))
     totals = bucket_totals(answer)

@@ -1,4 +1,4 @@
-"""`usage-explore names`: the directory of names of organizations, customers, products and subscriptions."""
+"""`usage-explore names`: the directory of names of organizations, customers, products and subscriptions, and units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from usage_explore.cli.options import common, connected, organization, say, settings_in_force
 from usage_explore.console import table
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
-from usage_explore.names import KINDS
+from usage_explore.names import KINDS, METRIC
 
 _MAX_LISTED = 1_000
 """Rows that `list` prints."""
@@ -17,7 +17,7 @@ _MAX_LISTED = 1_000
 
 @click.group()
 def names() -> None:
-    """Names of organizations, customers, products and subscriptions, shown wherever their ids are."""
+    """Names of organizations, customers, products and subscriptions, and units of metrics, shown with their numbers."""
 
 
 @names.command(name="load")
@@ -25,11 +25,13 @@ def names() -> None:
 @organization
 @common
 def load_names(file: Path) -> None:
-    """Load names from FILE: CSV, Parquet or JSON Lines; all rows or none.
+    """Load names and units from FILE: CSV, Parquet or JSON Lines; all rows or none.
 
     Columns: id (a UUID, or any text) or external_id, name, kind (customer, product, subscription or organization;
     default customer), preferred_currency. What a row gives replaces what is stored, what it leaves out stays. A text
     stands for the id that `load` makes of it.
+
+    A row with the columns metric and unit gives the unit of a metric's quantities, such as tokens_in, tokens.
     """
     from usage_explore.db import ddl, schema
     from usage_explore.load.names import load_names
@@ -46,21 +48,23 @@ def load_names(file: Path) -> None:
 
 @names.command(name="list")
 @click.argument("text", required=False, default="")
-@click.option("--kind", type=click.Choice(KINDS), show_default="all", help="Only names of this kind.")
+@click.option("--kind", type=click.Choice((*KINDS, METRIC)), show_default="all", help="Only this kind.")
 @organization
 @common
 def list_names(text: str, kind: str | None) -> None:
-    """List the names that contain TEXT, in name, external id or id; all without TEXT."""
+    """List the names that contain TEXT, in name, external id or id, and units of metrics; all without TEXT."""
     from usage_explore.open_store import opened
 
     with opened(settings_in_force()) as store:
-        entries = store.search_names(text, kind, _MAX_LISTED + 1)
+        kinds = [kind] if kind else [None, METRIC]
+        entries = [entry for one in kinds for entry in store.search_names(text, one, _MAX_LISTED + 1)]
     rows = [
         (
             entry.kind,
             str(entry.id),
             *(shortened(value or "", MAX_VALUE_CHARACTERS) for value in (entry.external_id, entry.name)),
             entry.preferred_currency or "",
+            shortened(entry.unit or "", MAX_VALUE_CHARACTERS),
         )
         for entry in entries[:_MAX_LISTED]
     ]
@@ -69,7 +73,7 @@ def list_names(text: str, kind: str | None) -> None:
             "No names; load some with `usage-explore names load FILE`." if not text else "No name contains that."
         )
         return
-    headings = ("kind", "id", "external id", "name", "currency")
+    headings = ("kind", "id", "external id", "name", "currency", "unit")
     for line in table([(heading, "left") for heading in headings], rows):
         click.echo(line)
     if len(entries) > _MAX_LISTED:

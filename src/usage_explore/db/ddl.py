@@ -31,6 +31,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from usage_explore.db import DEFAULT_STORAGE, StorageOptions, catalog, timeouts, timescale
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.engine import translated
+from usage_explore.db.names import add_units, lacks_units
 from usage_explore.db.schema import INDEX_BYTES, events_table, indexes, names_index, names_table, split_name
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.formatting import duration, size
@@ -88,7 +89,8 @@ def ensure_schema(
 ) -> bool:
     """Create the events table with its indexes and statistics; False if it exists. Create the table of names, too.
 
-    If an existing events table lacks the table of names and this role may not create it, there are no names.
+    If an existing events table lacks the table of names and this role may not create it, there are no names. A table
+    of names without the column of units gains it, if this role owns the table.
 
     `fill` is called in the same transaction to insert the first rows: into a plain table before its indexes exist,
     which are created faster from rows than row by row. Other sessions see the table only when it is complete.
@@ -199,8 +201,16 @@ def _run(connection: Connection, statement: ExecutableDDLElement) -> None:
 
 
 def _create_names(connection: Connection, names: Table) -> None:
-    """Create the table of names unless a relation of that name exists."""
-    if relation(connection, names.fullname) is not None:
+    """Create the table of names; one that exists gains the column of units, if this role may add it at once."""
+    existing = relation(connection, names.fullname)
+    if existing is not None:
+        owns = "SELECT FROM pg_class WHERE oid = %s AND pg_has_role(relowner, 'USAGE')"
+        if lacks_units(connection, names, existing) and connection.execute(owns, [existing.oid]).rowcount:
+            # a statement that waits for its lock would make all later readers wait
+            with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
+                lock = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT")
+                connection.execute(lock.format(identifier(names)))
+                connection.execute(add_units(names))
         return
     _run(connection, CreateTable(names))
     _run(connection, CreateIndex(names_index(names)))

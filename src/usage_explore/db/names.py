@@ -1,4 +1,4 @@
-"""The directory: names of organizations, customers, products and subscriptions, in one table or view.
+"""The directory: names of organizations, customers, products and subscriptions, units of metrics, in a table or view.
 
 Every statement is about one organization, except that `of_organizations` reads the own names of several. The directory
 is optional: without the table, without SELECT on it, or with other columns there are no names. Reading runs on the
@@ -28,13 +28,15 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    null,
     or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.db.catalog import Relation
 from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
-from usage_explore.names import KINDS, NO_NAMES, Key, Names, kind_of
+from usage_explore.names import KINDS, METRIC, NO_NAMES, Key, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.results.named import filtered_ids
@@ -46,18 +48,22 @@ _COLUMNS = (*KINDS, *(f"{kind}_id" for kind in KINDS))
 MAX_NAMED_IDS = 100_000
 """Ids whose names one answer reads; further ones are shown as ids."""
 
+_BLANKS = " \t\r\n"
+"""Characters that are cut from both ends of a unit."""
+
 _BATCH_ROWS = 10_000
 """Rows that one statement writes."""
 
 _FITS = """
-SELECT count(*) = 6 AND bool_and(has_table_privilege(a.attrelid, 'SELECT'))
+SELECT count(*) FILTER (WHERE a.attname <> 'unit') = 6 AND bool_and(has_table_privilege(a.attrelid, 'SELECT')),
+    coalesce(bool_or(a.attname = 'unit'), false)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
 WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_schema_privilege(n.oid, 'USAGE')
   AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
-  AND (a.attname IN ('organization_id', 'id') AND t.typname = 'uuid'
-       OR a.attname IN ('kind', 'external_id', 'name', 'preferred_currency') AND t.typname IN ('text', 'varchar'))
+  AND (a.attname IN ('organization_id', 'id') AND t.typname = 'uuid' OR t.typname IN ('text', 'varchar')
+       AND a.attname IN ('kind', 'external_id', 'name', 'preferred_currency', 'unit'))
 """
 
 _OWN_NAMES = """
@@ -67,14 +73,9 @@ ORDER BY 2 DESC
 """
 
 _UPSERT = """
-INSERT INTO {table} AS stored (organization_id, kind, id, external_id, name, preferred_currency)
-SELECT %s, new.* FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[]) AS new
-ON CONFLICT (organization_id, kind, id) DO UPDATE
-SET external_id = coalesce(excluded.external_id, stored.external_id), name = coalesce(excluded.name, stored.name),
-    preferred_currency = coalesce(excluded.preferred_currency, stored.preferred_currency)
-WHERE (stored.external_id, stored.name, stored.preferred_currency) IS DISTINCT FROM
-    (coalesce(excluded.external_id, stored.external_id), coalesce(excluded.name, stored.name),
-     coalesce(excluded.preferred_currency, stored.preferred_currency))
+INSERT INTO {table} AS stored (organization_id, kind, id, {columns})
+SELECT %s, new.* FROM unnest(%s::text[], %s::uuid[], {arrays}) AS new
+ON CONFLICT (organization_id, kind, id) DO UPDATE SET {assignments} WHERE ({stored}) IS DISTINCT FROM ({merged})
 """
 
 
@@ -82,24 +83,38 @@ _T = TypeVar("_T")
 
 
 class Entry(NamedTuple):
-    """One row of the directory, without its organization. `external_id` is the text of an id that is no UUID."""
+    """One row of the directory, without its organization. `external_id` is the text of an id that is no UUID.
+
+    Of kind metric it is the metric key, whatever its form, and `unit` that of the metric's quantities.
+    """
 
     kind: str
     id: UUID
     external_id: str | None = None
     name: str | None = None
     preferred_currency: str | None = None
+    unit: str | None = None
 
 
 def is_readable(connection: psycopg.Connection[Any], table: Table) -> bool:
-    """Whether the directory exists, may be read and has its columns."""
-    row = connection.execute(_FITS, {"table": table.name, "schema": table.schema}).fetchone()
-    return bool(row and row[0])
+    """Whether the directory exists, may be read and has its columns, except perhaps that of units."""
+    return _fits(connection, table)[0]
+
+
+def lacks_units(connection: psycopg.Connection[Any], table: Table, existing: Relation) -> bool:
+    """Whether the directory is a table without the column of units. A view may do without."""
+    is_table = existing.kind in ("table", "partitioned table")
+    return is_table and "unit" not in existing.columns and is_readable(connection, table)
+
+
+def add_units(table: Table) -> sql.Composed:
+    """The statement that adds the column of units to the directory."""
+    return sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS unit text").format(identifier(table))
 
 
 def of_organizations(connection: Connection, table: Table, organization_ids: Sequence[UUID]) -> Names:
     """The own names of these organizations, which the caller may see."""
-    if not organization_ids or not _is_readable(connection, table):
+    if not organization_ids or not _directory_fits(connection, table)[0]:
         return NO_NAMES
     own = and_(table.c.kind == "organization", table.c.id == table.c.organization_id)
     ids = literal(list(organization_ids), ARRAY(Uuid))
@@ -124,11 +139,15 @@ class Directory:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""
         if not self._is_readable:
             return None
-        any_row = select(exists().where(self.table.c.organization_id == self._organization))
+        any_row = select(
+            exists().where(self.table.c.organization_id == self._organization, self.table.c.kind != METRIC)
+        )
         return self._read if self.connection.execute(any_row).scalar_one() else None
 
     def search(self, text: str, kind: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` rows whose name, external id or id contains the text, in any case; all for an empty text.
+
+        Of a kind, by default all that have names: those of metrics are found with the kind "metric" alone.
 
         Names that begin with the text come first, then other names, then ids; each by name. Raises `QueryError`.
         """
@@ -136,12 +155,13 @@ class Directory:
         try:
             validators.text(text, blank=True)
             parameter = "column"
-            kind = None if kind is None else validators.choice(kind, _COLUMNS)
+            kind = None if kind is None else validators.choice(kind, (*_COLUMNS, METRIC))
             parameter = "most"
             most = validators.integer(most, 1, MAX_NAMED_IDS)
         except ValueError as error:
             raise QueryError([Fault(parameter, str(error))]) from None
-        if not self._is_readable:
+        is_readable, has_units = self._fits
+        if not is_readable:
             return []
         c, part = self.table.c, text.lower()
         name = func.lower(_shown(self.table))
@@ -151,7 +171,8 @@ class Directory:
             c.id.cast(Text).contains(part, autoescape=True),
         )
         starts, contains = name.startswith(part, autoescape=True), name.contains(part, autoescape=True)
-        statement = select(c.kind, c.id, c.external_id, c.name, c.preferred_currency).where(
+        unit = c.unit if has_units else null()
+        statement = select(c.kind, c.id, c.external_id, c.name, c.preferred_currency, unit).where(
             c.organization_id == self._organization, c.kind.in_([kind_of(kind)] if kind else KINDS), hits
         )
         rank = case((starts, 0), (contains, 1), else_=2)
@@ -172,6 +193,21 @@ class Directory:
         rows = self.connection.execute(statement.group_by(c.kind, c.id)).all()
         return {None if kind == "organization" else id_: currency for kind, id_, currency in rows}
 
+    def units(self, metric_keys: Sequence[str]) -> dict[str, str]:
+        """The unit of each of these metrics that has exactly one: a view may have several rows of a metric."""
+        if not metric_keys or self._fits != (True, True):
+            return {}
+        c = self.table.c
+        unit = func.btrim(c.unit, _BLANKS)
+        statement = (
+            select(c.external_id, func.min(unit).label("unit"))
+            .where(c.organization_id == self._organization, c.kind == METRIC, unit != "")
+            .where(c.external_id == any_(literal(list(metric_keys), ARRAY(Text))))
+            .group_by(c.external_id)
+            .having(func.count(unit.distinct()) == 1)
+        )
+        return {row.external_id: row.unit for row in self.connection.execute(statement)}
+
     @property
     def _organization(self) -> UUID:
         if self.query.organization_id is None:
@@ -180,7 +216,11 @@ class Directory:
 
     @property
     def _is_readable(self) -> bool:
-        return _is_readable(self.connection, self.table)
+        return self._fits[0]
+
+    @property
+    def _fits(self) -> tuple[bool, bool]:
+        return _directory_fits(self.connection, self.table)
 
     def _read(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of at most `MAX_NAMED_IDS` of these (column, id)."""
@@ -217,9 +257,11 @@ def upsert(
     """Write rows of one organization, in the connection's transaction: how many there are, and how many changed.
 
     What a row gives replaces what is stored; what it leaves out stays. Of several rows of one id the last value of a
-    column counts. Raises `TableMismatch` if the directory is missing, does not fit, or may not be written.
+    column counts. Raises `TableMismatch` if the directory is missing, does not fit, or may not be written, and for a
+    unit if it has no column of units.
     """
-    if not is_readable(connection, table):
+    readable, has_units = _fits(connection, table)
+    if not readable:
         raise TableMismatch(
             f"names_table: {table.fullname} does not exist, may not be read or has other columns; `usage-explore init`"
             " creates it"
@@ -231,14 +273,24 @@ def upsert(
             *entry[:2],
             *((new if new and new.strip() else old) or None for new, old in zip(entry[2:], before[2:], strict=True)),
         )
-    statement = sql.SQL(_UPSERT).format(table=identifier(table))
+    if not has_units and any(entry.unit for entry in merged.values()):
+        raise TableMismatch(
+            f"names_table: {table.fullname} has no column unit (text); `usage-explore init` with the role that owns the"
+            " table adds it"
+        )
+    columns = Entry._fields[2:] if has_units else Entry._fields[2:-1]
+    merge = "coalesce(excluded.{0}, stored.{0})"
+    forms = {"columns": "{0}", "arrays": "%s::text[]", "stored": "stored.{0}", "merged": merge}
+    forms["assignments"] = f"{{0}} = {merge}"
+    parts = {name: sql.SQL(", ".join(form.format(column) for column in columns)) for name, form in forms.items()}
+    statement = sql.SQL(_UPSERT).format(table=identifier(table), **parts)
     changed = 0
     try:
         with connection.transaction():  # a refused statement leaves the caller's transaction usable
             # in order, so that two writers wait for each other instead of deadlocking
             for batch in _batches(sorted(merged.values(), key=lambda entry: entry[:2])):
-                columns = (list(column) for column in zip(*batch, strict=True))
-                changed += connection.execute(statement, [organization_id, *columns]).rowcount
+                values = (list(column) for column in zip(*batch, strict=True))
+                changed += connection.execute(statement, [organization_id, *islice(values, 2 + len(columns))]).rowcount
     except (
         psycopg.errors.InsufficientPrivilege,
         psycopg.errors.InvalidColumnReference,
@@ -259,14 +311,14 @@ def remember(
     organization_id: UUID,
     entries: Iterable[Entry | tuple[str, UUID | str, str | None, str | None]],
 ) -> int | None:
-    """Keep the (kind, id, external id, name) of a load, in its transaction: the number of ids; None if it cannot.
+    """Keep the (kind, id, external id, name) of a load, or entries: the number of ids; None if it cannot.
 
     A name renews the stored one; without a name the stored one stays. A directory that is missing, or may not be
     written, is no reason to refuse a load.
     """
     rows = (
-        Entry(kind_of(kind), id_ if isinstance(id_, UUID) else UUID(id_), external_id, name)
-        for kind, id_, external_id, name, *_ in entries
+        Entry(kind_of(kind), id_ if isinstance(id_, UUID) else UUID(id_), external_id, name, *more)
+        for kind, id_, external_id, name, *more in entries
     )
     try:
         return upsert(connection, table, organization_id, rows)[0]
@@ -277,8 +329,7 @@ def remember(
 def own_names(connection: psycopg.Connection[Any], table: Table, organization_ids: Sequence[UUID]) -> Names:
     """The own names of these organizations, on a connection that writes; none where the directory cannot be read."""
     with suppress(psycopg.Error), connection.transaction():  # a refused statement leaves the transaction usable
-        fits = connection.execute(_FITS.encode(), {"table": table.name, "schema": table.schema}).fetchone()
-        if fits and fits[0]:
+        if is_readable(connection, table):
             rows = connection.execute(
                 sql.SQL(_OWN_NAMES).format(identifier(table)), [list(organization_ids)]
             ).fetchall()
@@ -302,9 +353,15 @@ def _batches(rows: list[_T]) -> Iterator[list[_T]]:
     return (rows[start : start + _BATCH_ROWS] for start in range(0, len(rows), _BATCH_ROWS))
 
 
-def _is_readable(connection: Connection, table: Table) -> bool:
+def _fits(connection: psycopg.Connection[Any], table: Table) -> tuple[bool, bool]:
+    """Whether the directory can be read, and whether it has units."""
+    row = connection.execute(_FITS.encode(), {"table": table.name, "schema": table.schema}).fetchone()
+    return bool(row and row[0]), bool(row and row[1])
+
+
+def _directory_fits(connection: Connection, table: Table) -> tuple[bool, bool]:
     row = connection.exec_driver_sql(_FITS, {"table": table.name, "schema": table.schema}).one()
-    return bool(row[0])
+    return bool(row[0]), bool(row[1])
 
 
 def _names(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> Names:

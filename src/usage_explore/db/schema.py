@@ -101,7 +101,8 @@ def names_table(name: str | None, events: Table) -> Table:
 
     One row per named id: `kind` is organization, customer, product or subscription, `external_id` the text that the id
     has elsewhere, `preferred_currency` the wallet of usage without one. The row of kind organization with the
-    organization's own id names the organization. `name` and `external_id` are NULL or not blank.
+    organization's own id names the organization. A row of kind metric has a metric key as `external_id`, and the
+    `unit` of its quantities; a table or view may lack this column. `name` and `external_id` are NULL or not blank.
     """
     schema, table = (events.schema, DEFAULT_NAMES_TABLE) if name is None else split_name(name, "names_table")
     return Table(
@@ -113,6 +114,7 @@ def names_table(name: str | None, events: Table) -> Table:
         Column("external_id", Text),
         Column("name", Text),
         Column("preferred_currency", Text),
+        Column("unit", Text),
     )
 
 

@@ -93,12 +93,13 @@ class Metric:
     """One metric.
 
     `knots` are the quantiles of the quantity in units of 10**-decimals; `rate` is the external cost of one unit in
-    10**-10 US dollars (0: unknown); `models` are weights in the order of `MODELS` (empty: events have no model);
-    quantities of a metric that `grows` follow the customer's size and the growth of the business; events of a `keyed`
-    one have an API key; an `hourly` one is measured on the hour.
+    10**-10 US dollars (0: unknown), of one `unit`; `models` are weights in the order of `MODELS` (empty: events have no
+    model); quantities of a metric that `grows` follow the customer's size and the growth of the business; events of a
+    `keyed` one have an API key; an `hourly` one is measured on the hour.
     """
 
     key: str
+    unit: str
     product: str | None
     knots: Knots
     decimals: int = 0
@@ -138,6 +139,7 @@ MODEL_COST = (1000, 300, 120, 1500, 800, 150, 900, 2200, 1000, 450, 1000, 500, 1
 METRICS = (
     Metric(
         key="requests",
+        unit="requests",
         product="Inference",
         knots=((0, 1), (600, 1), (850, 4), (970, 20), (1000, 120)),
         models=CHAT,
@@ -145,6 +147,7 @@ METRICS = (
     ),
     Metric(
         key="tokens_in",
+        unit="tokens",
         product="Inference",
         knots=((0, 12), (250, 240), (500, 900), (750, 2600), (950, 11000), (990, 42000), (1000, 128000)),
         rate=25_000,
@@ -152,6 +155,7 @@ METRICS = (
     ),
     Metric(
         key="tokens_out",
+        unit="tokens",
         product="Inference",
         knots=((0, 1), (250, 90), (500, 310), (750, 800), (950, 2400), (990, 6000), (1000, 16000)),
         rate=100_000,
@@ -159,6 +163,7 @@ METRICS = (
     ),
     Metric(
         key="cached_tokens",
+        unit="tokens",
         product="Inference",
         knots=((0, 128), (400, 512), (700, 2048), (950, 16384), (1000, 98304)),
         rate=2_500,
@@ -166,6 +171,7 @@ METRICS = (
     ),
     Metric(
         key="images",
+        unit="images",
         product="Media",
         knots=((0, 1), (700, 1), (950, 4), (1000, 10)),
         rate=400_000_000,
@@ -174,6 +180,7 @@ METRICS = (
     ),
     Metric(
         key="audio_seconds",
+        unit="seconds",
         product="Media",
         knots=((0, 40), (500, 3150), (800, 18240), (980, 180000), (1000, 720000)),
         decimals=2,
@@ -182,6 +189,7 @@ METRICS = (
     ),
     Metric(
         key="embeddings",
+        unit="embeddings",
         product="Search",
         knots=((0, 1), (500, 24), (800, 160), (980, 1024), (1000, 2048)),
         rate=20_000,
@@ -189,11 +197,13 @@ METRICS = (
     ),
     Metric(
         key="vector_queries",
+        unit="queries",
         product="Search",
         knots=((0, 1), (600, 12), (900, 90), (1000, 1500)),
     ),
     Metric(
         key="fine_tune_tokens",
+        unit="tokens",
         product="Training",
         knots=((0, 40_000), (500, 900_000), (900, 9_000_000), (1000, 48_000_000)),
         rate=80_000,
@@ -201,6 +211,7 @@ METRICS = (
     ),
     Metric(
         key="gpu_seconds",
+        unit="GPU seconds",
         product="Training",
         knots=((0, 900), (500, 64_250), (900, 1_800_000), (1000, 14_400_000)),
         decimals=3,
@@ -208,6 +219,7 @@ METRICS = (
     ),
     Metric(
         key="storage_gb_hours",
+        unit="GB-hours",
         product="Storage",
         knots=((0, 812_345), (500, 1_734_502_117), (900, 24_000_000_003), (1000, 96_000_000_000)),
         decimals=9,
@@ -217,6 +229,7 @@ METRICS = (
     ),
     Metric(
         key="batch_jobs",
+        unit="jobs",
         product=None,
         knots=((0, 1), (900, 1), (1000, 3)),
         models=CHAT,

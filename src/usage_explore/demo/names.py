@@ -1,4 +1,4 @@
-"""Names of the demo's organizations, customers and products: fictional companies, the same in every demo database."""
+"""Names of the demo's organizations, customers and products, fictional companies, and units of its metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import islice
 from uuid import UUID
 
 from usage_explore.db.names import Entry
-from usage_explore.demo.business import PRODUCTS, TENANTS, customers
+from usage_explore.demo.business import METRICS, PRODUCTS, TENANTS, customers
+from usage_explore.names import METRIC, made_id
 
 _COMPANIES = (
     *("Aldergate", "Bluecrest", "Calloway", "Dunmore", "Elmhurst", "Fairmead", "Greystone", "Harborview"),
@@ -31,6 +32,12 @@ def entries(tenant: int) -> Iterator[Entry]:
     ids = customers(tenant).ids
     for id_, name in zip(ids, islice(_names(), before, before + len(ids)), strict=True):
         yield Entry("customer", UUID(id_), external_id=f"cus_{UUID(id_).hex[-14:]}", name=name)
+
+
+def units() -> Iterator[Entry]:
+    """The units of the metrics, which are the same in every organization."""
+    for metric in METRICS:
+        yield Entry(METRIC, made_id(METRIC, metric.key), external_id=metric.key, unit=metric.unit)
 
 
 def _names() -> Iterator[str]:

@@ -19,7 +19,7 @@ from usage_explore.db import timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.ddl import Connection
 from usage_explore.db.engine import translated
-from usage_explore.db.names import is_readable
+from usage_explore.db.names import add_units, is_readable, lacks_units
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
 from usage_explore.doctor.finding import Finding
@@ -107,9 +107,12 @@ def examine(
 def _names(
     connection: Connection, examined: Relation, *, table_name: str, names_table_name: str | None
 ) -> list[Finding]:
-    """A warning if the directory of names does not fit, or the one that is named may not be read or is missing."""
+    """A warning if the directory of names does not fit, has no units, or the named one is missing or unreadable."""
     directory = names_table(names_table_name, events_table(table_name))
     existing = relation(connection, directory.fullname)
+    if existing is not None and lacks_units(connection, directory, existing):
+        message = f"{directory.fullname} has no column unit, so quantities are shown without a unit"
+        return [Finding("names", "warning", message, f"{add_units(directory).as_string()};")]
     if is_readable(connection, directory) or (names_table_name is None and not (existing and existing.readable)):
         return []
     if existing is None:

@@ -28,6 +28,7 @@ from usage_explore.query.queries import COST_METRICS, SUMS, LeaderboardQuery
 from usage_explore.results.currencies import Currencies, check_currencies
 from usage_explore.results.leaders import Leaderboard, leader
 from usage_explore.results.types import SeriesKind, Served
+from usage_explore.results.units import AddedMetrics
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import KEYS
@@ -36,13 +37,13 @@ from usage_explore.sql.aggregate import KEYS
 class Boards(NamedTuple):
     """The leaderboards of a query: columns first, then dimensions, those of most events first.
 
-    `total` is the query's, `metrics` the number of different metrics in it, of a cost those that have one, `omitted`
+    `total` is the query's, `metrics` the different metrics in it, of a cost those that have one, `omitted`
     the number of dimension keys beyond `MAX_LEADERBOARD_DIMENSIONS`, `currencies` that of a cost.
     """
 
     boards: tuple[Leaderboard, ...]
     total: Number
-    metrics: int
+    metrics: AddedMetrics
     omitted: int
     currencies: Currencies
     served: Served
@@ -90,7 +91,8 @@ def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
     added = sum(row.members for row in metrics)
     if query.metric in COST_METRICS:
         added = len(paths.costs(query, "metric_key"))
-    return Boards(boards, whole, added, omitted, currencies, served)
+    keys = tuple(row.key for row in metrics if row.key is not None)
+    return Boards(boards, whole, AddedMetrics(added, keys if len(keys) == added else ()), omitted, currencies, served)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.extract.statement import Measure, Tail
-from usage_explore.query.limits import MAX_POINTS
+from usage_explore.query.limits import MAX_METRIC_KEYS, MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import SeriesKind
 
@@ -23,6 +23,7 @@ class Row(NamedTuple):
 
     series_count: int
     metrics: int
+    metric_keys: Sequence[str]
     kind: SeriesKind | None
     key: str | None
     total: Any
@@ -68,6 +69,8 @@ def ranked(
     metrics = len(metric_keys - {None})
     if not measure.metrics and query.group_by != "metric_key":
         metrics = min(len(by_key), 1)
+        metric_keys = {*query.metric_key[:metrics]}
+    keys = sorted(key for key in metric_keys if key is not None) if metrics <= MAX_METRIC_KEYS else []
     if not measure.grouped and not by_key:
         by_key[None] = {}
     totals = {key: exact_sum(cells.values(), zero) for key, cells in by_key.items()}
@@ -80,12 +83,12 @@ def ranked(
     folded = [key for key in order if key not in chosen]
     count = len(kept) + bool(folded)
     if not count or count * size > MAX_POINTS:
-        return [Row(count, metrics, None, None, None, 0, ())]
+        return [Row(count, metrics, keys, None, None, None, 0, ())]
     rows = []
     for key in kept:
         kind: SeriesKind = "value" if key is not None else "missing" if measure.grouped else "all"
         members = 1 if kind == "all" else int(key is not None)
-        rows.append(Row(count, metrics, kind, key, totals[key], members, _filled(by_key[key], size, zero)))
+        rows.append(Row(count, metrics, keys, kind, key, totals[key], members, _filled(by_key[key], size, zero)))
     if folded:
         values: defaultdict[int, list[Number]] = defaultdict(list)
         for key in folded:
@@ -94,7 +97,7 @@ def ranked(
         sums = {bucket: exact_sum(numbers, zero) for bucket, numbers in values.items()}
         members = sum(key is not None for key in folded)
         total = exact_sum((totals[key] for key in folded), zero)
-        rows.append(Row(count, metrics, "other", None, total, members, _filled(sums, size, zero)))
+        rows.append(Row(count, metrics, keys, "other", None, total, members, _filled(sums, size, zero)))
     return rows
 
 

@@ -48,6 +48,7 @@ from usage_explore.query.filters import CURRENCY
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
 from usage_explore.results.currencies import Currencies, CurrencyCost, check_currencies, check_folded, in_order
 from usage_explore.results.types import Series, Served, series
+from usage_explore.results.units import AddedMetrics
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
 from usage_explore.sql.identifiers import quoted
@@ -127,8 +128,8 @@ class Paths:
 
     def aggregate(
         self, query: AggregateQuery, kept: Sequence[str | None] | None = None, *, one_currency: bool = True
-    ) -> tuple[tuple[Series, ...], int, Currencies, Served]:
-        """The series of a resolved query, the number of metrics that they add up, the currencies, and the path.
+    ) -> tuple[tuple[Series, ...], AddedMetrics, Currencies, Served]:
+        """The series of a resolved query, the metrics that they add up, the currencies, and the path.
 
         With `kept`, the series are those keys (None for missing) that have events, and Other. Without `one_currency`
         a series may add up costs in several.
@@ -150,7 +151,8 @@ class Paths:
         if one_currency and query.group_by == CURRENCY:
             check_folded(costs, result)
         took = timedelta(seconds=time.perf_counter() - began)
-        return result, rows[0].metrics, tuple(cost.currency for cost in costs), Served(because, took, since)
+        metrics = AddedMetrics(rows[0].metrics, tuple(rows[0].metric_keys or ()))
+        return result, metrics, tuple(cost.currency for cost in costs), Served(because, took, since)
 
     def costs(self, query: Query, group: str = CURRENCY) -> list[CurrencyCost]:
         """The currencies, or other keys, of the costs of a resolved query's events, that of most events first."""

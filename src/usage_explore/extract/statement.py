@@ -26,7 +26,7 @@ from usage_explore.extract.manifest import IDS, SLOT, json_pointer, micros
 from usage_explore.extract.scans import Scan, arrival, longest_unit
 from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
-from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_POINTS
+from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_METRIC_KEYS, MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.aggregate import KEYS
 
@@ -314,8 +314,9 @@ def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] |
     """The statement of a resolved query over a table `points` that may repeat a point, and its parameters.
 
     `kept`: the keys of the series (None for missing) beside Other, by default the `top` largest; see `ranking.ranked`.
-    Columns: `series_count`, `metrics`, then NULL or `kind`, `key`, `total`, `members`, `points` list; of a ratio, whose
-    `total` and `points` are the dividends, also `total_divisor` and `divisors` list; by rank.
+    Columns: `series_count`, `metrics`, `metric_keys` list (empty beyond `MAX_METRIC_KEYS`), then NULL or `kind`, `key`,
+    `total`, `members`, `points` list; of a ratio, whose `total` and `points` are the dividends, also `total_divisor`
+    and `divisors` list; by rank.
     """
     statement = Statement()
     size = len(query.edges()) - 1
@@ -337,11 +338,11 @@ def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] |
     of_cell, of_all = sums("sum({value}) AS {value}"), sums("coalesce(sum({value}), {zero}) AS {total}")
     lists = sums("list(coalesce(cells.{value}, {zero}) ORDER BY number) AS {list}")
     if measure.metrics:
-        metrics = "(SELECT count(DISTINCT key) FROM points WHERE bucket IS NULL)"
+        metric_keys = "SELECT DISTINCT key FROM points WHERE bucket IS NULL"
     elif query.group_by == "metric_key":
-        metrics = "(SELECT count(DISTINCT key) FROM points)"
+        metric_keys = "SELECT DISTINCT key FROM points"
     else:
-        metrics = "(SELECT least(count(*), 1) FROM points)"
+        metric_keys = f"SELECT {statement.bind(query.metric_key[0], 'VARCHAR')} AS key FROM points LIMIT 1"
     if measure.grouped:
         top = query.top
         rank = "row_number() OVER (ORDER BY sum(value) DESC, key IS NULL, key)"
@@ -377,6 +378,11 @@ WITH found AS MATERIALIZED (
     SELECT bucket, key, {of_cell} FROM points WHERE bucket IS NOT NULL GROUP BY bucket, key
 ),{series}
 counted AS (SELECT count(*) AS series_count FROM series),
+added AS (
+    SELECT count(*) AS metrics,
+           CASE WHEN count(*) BETWEEN 1 AND {MAX_METRIC_KEYS} THEN list(key ORDER BY key) ELSE [] END AS metric_keys
+    FROM ({metric_keys}) WHERE key IS NOT NULL
+),
 filled AS (
     SELECT series.position, {lists}
     FROM series CROSS JOIN generate_series(1, {size}) AS numbered(number)
@@ -384,8 +390,8 @@ filled AS (
     WHERE (SELECT series_count FROM counted) * {size} <= {MAX_POINTS}
     GROUP BY series.position
 )
-SELECT series_count, {metrics} AS metrics, kind, key, total, members, points{divisors}
-FROM counted LEFT JOIN (
+SELECT series_count, metrics, metric_keys, kind, key, total, members, points{divisors}
+FROM counted, added LEFT JOIN (
     SELECT position, kind, key, total, members, points{divisors} FROM series JOIN filled USING (position)
 ) AS body ON true
 ORDER BY position"""

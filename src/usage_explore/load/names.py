@@ -1,4 +1,4 @@
-"""Loads names from a file into the directory: all rows or none."""
+"""Loads names of ids and units of metrics from a file into the directory: all rows or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, uuid_text
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.identifiers import Identifiers
-from usage_explore.names import KINDS, LOCAL_ORGANIZATION, NO_NAMES, Key, Names
+from usage_explore.names import KINDS, LOCAL_ORGANIZATION, METRIC, NO_NAMES, Key, Names, made_id
 from usage_explore.query import validators
 from usage_explore.sql.identifiers import identifier
 
@@ -29,7 +29,10 @@ MAX_NAMES = 1_000_000
 _MAX_FAULTS = 10
 """Faulty rows that an error names."""
 
-_COLUMNS = ("id", "external_id", "name", "kind", "preferred_currency")
+MAX_UNIT_CHARACTERS = 40
+"""Characters of a unit."""
+
+_COLUMNS = ("id", "external_id", "name", "kind", "preferred_currency", METRIC, "unit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class _Row(NamedTuple):
     external_id: str | None
     name: str | None
     preferred_currency: str | None
+    unit: str | None = None
 
 
 def load_names(
@@ -64,10 +68,11 @@ def load_names(
 ) -> NamesReport:
     """Write the names of a CSV, JSON Lines or Parquet file, in the connection's transaction; all rows or none.
 
-    Columns: `id` or `external_id`, `name`, `kind` (default customer), `preferred_currency`; others are ignored. An `id`
-    that is no UUID is an external id. An external id stands for the id that has it in the directory, else, if it is a
-    UUID, for itself, else for the id that `load` makes of the text. A row of kind organization needs no id. Without
-    `organization_id` it is the only one that has events, or `LOCAL_ORGANIZATION` in an empty table.
+    Columns: `id` or `external_id`, `name`, `kind` (default customer), `preferred_currency`, or `metric`, a metric key,
+    and `unit`; others are ignored. An `id` that is no UUID is an external id. An external id stands for the id that
+    has it in the directory, else, if it is a UUID, for itself, else for the id that `load` makes of the text. A row of
+    kind organization needs no id. Without `organization_id` it is the only one that has events, or `LOCAL_ORGANIZATION`
+    in an empty table.
 
     Raises `LoadError`, naming faulty rows, `ConfigurationError`, `TableMismatch`.
     """
@@ -85,7 +90,7 @@ def load_names(
         if before := entries.get((row.kind, id_)):
             faults.append((row.line, f"{row.kind} {id_} is given again, after line {before[0]:,}; keep one"))
             continue
-        entries[row.kind, id_] = row.line, Entry(row.kind, id_, row.external_id, row.name, row.preferred_currency)
+        entries[row.kind, id_] = row.line, Entry(row.kind, id_, *row[3:])
     _raise(path, faults)
     _, changed = directory.upsert(connection, table, organization, (entry for _, entry in entries.values()))
     names = directory.own_names(connection, table, [organization])
@@ -130,6 +135,8 @@ def _rows(path: Path, organization: UUID) -> list[_Row]:
 
 def _check_columns(path: Path, names: Iterable[str]) -> None:
     names = [name.strip().lower() for name in names]
+    if METRIC in names and "unit" in names:
+        return
     for wanted in (("id", "external_id"), ("name", "preferred_currency")):
         if not set(wanted) & set(names) and (wanted[0] != "id" or "kind" not in names):
             near = next(filter(None, (validators.did_you_mean(name, wanted) for name in names)), "")
@@ -148,15 +155,19 @@ def _values(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _row(line: int, values: Mapping[str, str], organization: UUID) -> _Row:
-    kind = values.get("kind", "customer").lower().removesuffix("_id")
-    if kind not in KINDS:
-        near = validators.did_you_mean(kind, KINDS) or f"; write {', '.join(KINDS)}"
+    kind = values.get("kind", METRIC if METRIC in values else "customer").lower().removesuffix("_id")
+    if kind not in (*KINDS, METRIC):
+        near = validators.did_you_mean(kind, (*KINDS, METRIC)) or f"; write {', '.join((*KINDS, METRIC))}"
         raise InvalidValue(f"kind {validators.shorten(values['kind'])} is none{near}")
     for name, text in values.items():
         try:
             validators.text(text)
         except ValueError as error:
             raise InvalidValue(f"{name} {error}") from None
+    if kind == METRIC:
+        return _metric(line, values)
+    if unused := [name for name in (METRIC, "unit") if name in values]:
+        raise InvalidValue(f"{unused[0]} is not of kind {kind}; metrics have rows of their own, with metric and unit")
     id_, external = _uuid(values.get("id")), values.get("external_id")
     if "id" in values and id_ is None:
         if external not in (None, values["id"]):
@@ -171,6 +182,21 @@ def _row(line: int, values: Mapping[str, str], organization: UUID) -> _Row:
     if "name" not in values and "preferred_currency" not in values:
         raise InvalidValue("has neither name nor preferred_currency")
     return _Row(line, kind, id_, external, values.get("name"), values.get("preferred_currency"))
+
+
+def _metric(line: int, values: Mapping[str, str]) -> _Row:
+    """A row of a metric, which is known by its key, and has a unit only."""
+    if unused := [name for name in ("id", "name", "preferred_currency") if name in values]:
+        raise InvalidValue(f"{unused[0]} is not of kind {METRIC}; write its key as metric, and its unit")
+    keys = {values[name] for name in (METRIC, "external_id") if name in values}
+    if len(keys) != 1:
+        raise InvalidValue("metric and external_id are two keys; keep one" if keys else "has no metric")
+    if len(values.get("unit", "")) > MAX_UNIT_CHARACTERS:
+        raise InvalidValue(f"unit is longer than {MAX_UNIT_CHARACTERS} characters")
+    if "unit" not in values:
+        raise InvalidValue("has no unit")
+    key = keys.pop()
+    return _Row(line, METRIC, made_id(METRIC, key), key, None, None, values["unit"])
 
 
 def _id(row: _Row, stored: Mapping[Key, UUID]) -> UUID:

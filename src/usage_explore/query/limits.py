@@ -10,6 +10,9 @@ from __future__ import annotations
 MAX_AGGREGATE_BUCKETS = 2_400
 """Buckets of an aggregate; a longer window starts later."""
 
+MAX_METRIC_KEYS = 1_000
+"""Metrics of a result whose units are looked up; a sum over more has no unit."""
+
 MAX_POINTS = 200_000
 """Points (series × buckets) of an answer."""
 

@@ -44,7 +44,7 @@ REQUIRED = {"required": True}
 
 BASELINES = ("week", "before")
 
-NamedColumn = Literal["customer_id", "product_id", "subscription_id"]
+NamedColumn = Literal["customer_id", "product_id", "subscription_id", "metric"]
 
 _text = Annotated[str | None, BeforeValidator(validators.text)]
 
@@ -111,7 +111,7 @@ class NamesQuery(Query):
     text: _text = Field(None, description="The text, in any case; without it all are listed.", examples=["acme"])
     column: Annotated[
         NamedColumn | None, BeforeValidator(partial(validators.choice, allowed=get_args(NamedColumn)))
-    ] = Field(None, description="Only names of this column's ids.", examples=["customer_id"])
+    ] = Field(None, description="Only names of this column's ids; `metric`: units.", examples=["customer_id"])
     most: Annotated[int, BeforeValidator(partial(validators.integer, low=1, high=MAX_NAMES))] = Field(
         50, ge=1, le=MAX_NAMES, description="Names to list."
     )

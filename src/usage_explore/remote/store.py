@@ -31,7 +31,7 @@ from usage_explore.errors import (
 from usage_explore.event_pages import EventPage, Events
 from usage_explore.export import ExportReport, Progress, export, file_kind
 from usage_explore.extract.relation import of_table
-from usage_explore.names import NO_NAMES, Names, kind_of
+from usage_explore.names import METRIC, NO_NAMES, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect, parsed_instant
 from usage_explore.query.filters import ID_COLUMNS
@@ -181,7 +181,7 @@ class RemoteStore(Store):
 
     def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` customers, products and subscriptions with the text in name, external id or id."""
-        column = column if column is None or column.endswith("_id") else f"{column}_id"
+        column = column if column in (None, METRIC) or str(column).endswith("_id") else f"{column}_id"
         return list(self._ask(operations.NAMES, NamesQuery(text=text or None, column=column, most=most)))
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:

@@ -5,7 +5,7 @@ Charts and frames are made from these types; `answers` adds the methods that mak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,6 +19,7 @@ from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery
+from usage_explore.results.units import HasUnit
 
 SeriesKind = Literal["all", "value", "missing", "other"]
 
@@ -184,7 +185,7 @@ class Comparison:
     `series` are those of the answer, in its order; one more, "other", follows if the other period has values that the
     answer has not, so that sums are exact. `partial`: the other period begins before the organization's first event,
     `first_event`, of those known at `as_of`, so its numbers are not those of a whole period. `currencies` are those of
-    its costs. A period that has not begun has no numbers: None.
+    its costs, `unit` is that of the quantities of both periods. A period that has not begun has no numbers: None.
     """
 
     label: str
@@ -196,6 +197,7 @@ class Comparison:
     total: Change
     series: tuple[SeriesChange, ...]
     currencies: tuple[str | None, ...] = ()
+    unit: str | None = field(default=None, compare=False)
 
     @property
     def has_begun(self) -> bool:
@@ -209,6 +211,7 @@ class Comparison:
             "until": rfc3339(self.until),
             "current_until": rfc3339(self.now_until),
             "partial": self.partial,
+            "unit": self.unit,
             **_change_dict("total", self.total),
             "series": [
                 {
@@ -291,12 +294,12 @@ class Served:
 
 
 @dataclass(frozen=True)
-class AggregateData:
+class AggregateData(HasUnit):
     """The numbers of an aggregate, and its query.
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums and ratios `Decimal`. `metrics` is the number of different metrics in
-    the sum; of a cost, those that have one.
+    the sum; of a cost, those that have one; `units` has their units, of a sum or ratio of quantities.
     `names` has the names of the ids in its series and filters, `comparison` the other period of
     the query's `compare`. `currencies` are those of the events that have a cost,
     None for a cost without a currency, if a cost is measured: several only if the query groups by them.
@@ -310,6 +313,7 @@ class AggregateData:
     metrics: int
     served: Served = field(compare=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False, kw_only=True)
+    units: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
     currencies: tuple[str | None, ...] = field(default=(), kw_only=True)
     comparison: Comparison | None = field(default=None, repr=False, kw_only=True)
 
@@ -339,12 +343,6 @@ class AggregateData:
         if not currencies and self.comparison is not None:
             currencies = self.comparison.currencies
         return currencies[0] if len(currencies) == 1 else None
-
-    @property
-    def adds(self) -> str:
-        """The warning for a sum without a unit: "adds 12 metrics". Blank for counts, costs and one metric."""
-        has_unit = self.query.metric in ("count", "sum_cost")
-        return f"adds {self.metrics:,} metrics" if self.metrics > 1 and not has_unit else ""
 
     @property
     def folded(self) -> int:

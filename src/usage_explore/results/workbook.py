@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import Number, plain, rfc3339
-from usage_explore.formatting import counted, printable, zoned
+from usage_explore.formatting import counted, zoned
 from usage_explore.query import url_params
 from usage_explore.query.base import Query
 from usage_explore.query.describe import describe
-from usage_explore.query.queries import METRICS
 from usage_explore.results import arrow, frames
+from usage_explore.results.units import value_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -215,7 +215,7 @@ def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization
         # a clock that shows an hour twice needs the offset
         offset = [] if query.timezone == "UTC" else [Column("UTC offset of start")]
         columns = [*edges, *offset, Column("complete", "flag")]
-        unit = _unit(answer)
+        unit = value_name(answer)
         width = min(max((len(label) for label in spellings), default=0) + 2, _MAX_WIDTH)
         series_columns = [Column("series", width=width), Column("kind"), Column("key")]
         compared = []
@@ -256,7 +256,7 @@ def aggregate_facts(answer: AggregateData, organization: str) -> Facts:
         ("Since", zoned(query.span[0], query.zone)),
         ("Until", zoned(query.span[1], query.zone)),
         ("Total", answer.total),
-        ("Unit", _unit(answer) + (f", {answer.adds}" if answer.adds else "")),
+        ("Unit", value_name(answer) + (f", {answer.adds}" if answer.adds else "")),
     ]
     if other := answer.comparison:
         facts += [
@@ -343,12 +343,6 @@ def as_double(value: Number) -> float | None:
     if len(digits) > MAX_NUMBER_DIGITS or (number and not _MIN_DOUBLE <= abs(number) <= _MAX_DOUBLE):
         return None
     return float(number)
-
-
-def _unit(answer: AggregateData) -> str:
-    """`quantity`, or `cost in USD`."""
-    name = METRICS[answer.query.metric]
-    return f"{name} in {printable(answer.currency)}" if answer.currency else name
 
 
 def _midnights(answer: AggregateData) -> bool:

@@ -50,7 +50,7 @@ from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query.base import Query
 from usage_explore.query.filters import CURRENCY, DIMENSION
-from usage_explore.query.limits import MAX_POINTS
+from usage_explore.query.limits import MAX_METRIC_KEYS, MAX_POINTS
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, LeaderboardQuery
 from usage_explore.sql.filters import array, conditions, expression, object_keys, scope, within_bounds
 
@@ -65,10 +65,10 @@ KEYS = "keys"
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """The points of an answer, and the number of different metrics that it adds up (a scalar subquery)."""
+    """The points of an answer, and the different metrics that it adds up: a column `key`."""
 
     points: CTE
-    metrics: ColumnElement[int]
+    metrics: CTE
 
 
 def events_points(table: Table, query: AggregateQuery) -> Points:
@@ -95,17 +95,17 @@ def has_metric_keys(query: AggregateQuery) -> bool:
     return query.metric not in COST_METRICS and (query.group_by == "metric_key" or len(query.metric_key) == 1)
 
 
-def _metrics(query: AggregateQuery, points: CTE, slots: CTE) -> ColumnElement[int]:
-    """The number of different metrics: of the points if their keys or the filter fix the metric, else of the slots."""
+def _metrics(query: AggregateQuery, points: CTE, slots: CTE) -> CTE:
+    """The different metrics: of the points if their keys or the filter fix the metric, else of the slots."""
     if not has_metric_keys(query):
-        metric_keys = select(slots.c.metric_key).distinct()
+        metric_keys = select(slots.c.metric_key.label("key")).distinct()
         if "costed" in slots.c:
             metric_keys = metric_keys.where(slots.c.costed > 0)
     elif query.group_by == "metric_key":
         metric_keys = select(points.c.key).distinct()
     else:
-        metric_keys = select(literal(1)).select_from(points).limit(1)
-    return select(func.count()).select_from(metric_keys.subquery()).scalar_subquery()
+        metric_keys = select(literal(query.metric_key[0], Text).label("key")).select_from(points).limit(1)
+    return metric_keys.cte("metrics")
 
 
 def ingested_since(table: Table, query: Query, since: datetime, groups: Iterable[str]) -> Subquery:
@@ -271,7 +271,8 @@ def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Co
 def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | None = None) -> Select[Any]:
     """The statement of a resolved query; its series are the `kept` keys (None for missing) and Other, if given.
 
-    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (see `AggregateData`), then NULL or
+    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (see `AggregateData`), `metric_keys` text[] (of
+    the first row, NULL beyond `MAX_METRIC_KEYS`), then NULL or
     `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
     `points` array; of a ratio, whose `total` and `points` are the dividends, also `divisor` and `divisors` array;
     ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
@@ -323,8 +324,13 @@ def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | 
         .group_by(series.c.position)
         .cte("filled")
     )
+    metrics = select(func.count()).select_from(source.metrics).scalar_subquery()
+    keys = func.array(select(source.metrics.c.key).limit(MAX_METRIC_KEYS).scalar_subquery())
     head = select(
-        func.transaction_timestamp().label("now"), series_count.label("series_count"), source.metrics.label("metrics")
+        func.transaction_timestamp().label("now"),
+        series_count.label("series_count"),
+        metrics.label("metrics"),
+        case((metrics <= MAX_METRIC_KEYS, keys)).label("metric_keys"),
     ).cte("head")
     body = series.join(filled, filled.c.position == series.c.position)
     return (
@@ -332,6 +338,7 @@ def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | 
             head.c.now,
             head.c.series_count,
             head.c.metrics,
+            case((func.coalesce(series.c.position, 1) == 1, head.c.metric_keys)).label("metric_keys"),
             series.c.kind,
             series.c.key,
             series.c.total.cast(number).label("total"),

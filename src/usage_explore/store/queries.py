@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from usage_explore.answers import Aggregate, Leaderboards
@@ -33,6 +34,7 @@ from usage_explore.query.queries import (
 )
 from usage_explore.results.named import event_ids, named_boards, named_events, named_series
 from usage_explore.results.types import Comparison, Event
+from usage_explore.results.units import common_unit
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -119,17 +121,20 @@ class Queries(Rates, Lookups):
             now = paths.now
             resolved, capped = _in_effect(scoped, now)
             series, metrics, currencies, served = paths.aggregate(resolved)
+            units = self._units(connection, resolved, metrics)
             comparison = None
             if resolved.compare is not None:
                 began = time.perf_counter()
-                comparison = compared(paths, resolved, series, currencies, min(now, resolved.as_of or now))
+                closed_until = min(now, resolved.as_of or now)
+                unit, units_of = common_unit(metrics.number, units), partial(self._units, connection, resolved)
+                comparison = compared(paths, resolved, series, currencies, closed_until, unit, units_of)
                 took = served.took + timedelta(seconds=time.perf_counter() - began)
                 served = dataclasses.replace(served, took=took)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             # no metric of a cost is no cost, or no event
-            has_events = bool(metrics) or (resolved.metric in COST_METRICS and paths.count(resolved) > 0)
+            has_events = bool(metrics.number) or (resolved.metric in COST_METRICS and paths.count(resolved) > 0)
             empty = not has_keys or not has_events
             hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
         if comparison is not None:
@@ -147,7 +152,8 @@ class Queries(Rates, Lookups):
             edges=resolved.edges(),
             now=paths.now,
             capped=capped,
-            metrics=metrics,
+            metrics=metrics.number,
+            units=units,
             currencies=currencies,
             app_url=self.app_url,
             served=served,
@@ -166,7 +172,9 @@ class Queries(Rates, Lookups):
         query = answer.query.replace(compare=answer.query.compare or "previous")
         with self._transaction(query, snapshot=True) as (connection, scoped):
             paths = self._paths(connection)
-            return compared(paths, scoped, answer.series, answer.currencies, answer.closed_until)
+            units_of = partial(self._units, connection, scoped)
+            closed_until = answer.closed_until
+            return compared(paths, scoped, answer.series, answer.currencies, closed_until, answer.unit, units_of)
 
     def leaderboards(
         self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
@@ -199,6 +207,7 @@ class Queries(Rates, Lookups):
                 if leader.key
             )
             names = self._directory(connection, resolved).names(ids)
+            units = self._units(connection, resolved, metrics)
             hinted = self._hint(
                 connection, resolved, empty=not any(board.leaders for board in boards), exists_since=served.exists_since
             )
@@ -206,7 +215,8 @@ class Queries(Rates, Lookups):
             query=resolved,
             boards=named_boards(boards, names),
             total=total,
-            metrics=metrics,
+            metrics=metrics.number,
+            units=units,
             currencies=currencies,
             omitted=omitted,
             now=paths.now,

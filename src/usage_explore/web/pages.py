@@ -16,7 +16,7 @@ from usage_explore.answers import Aggregate
 from usage_explore.api.endpoints import View, check_picture
 from usage_explore.errors import DrawingError, QueryError
 from usage_explore.query.describe import describe
-from usage_explore.query.queries import METRICS, RATIOS
+from usage_explore.query.queries import RATIOS
 from usage_explore.web.heads import Card
 
 if TYPE_CHECKING:
@@ -196,7 +196,6 @@ def _totals(shown: Shown) -> str:
     from usage_explore.charts import labels
 
     answer, chosen = shown.answer, shown.selection.series if shown.selection else None
-    measure = METRICS[answer.query.metric] + (f", {answer.currency}" if answer.currency else "")
     marks = [' class="selected"' if series is chosen else "" for series in answer.series]
     rows = "\n".join(
         f"<tr{mark}><td>{_text(name)}</td><td>{_text(_number(series.total))}</td></tr>"
@@ -204,7 +203,7 @@ def _totals(shown: Shown) -> str:
     )
     total = f"<tr><td>Total</td><td>{_text(_number(answer.total))}</td></tr>" if len(answer.series) > 1 else ""
     return (
-        f"<table><thead><tr><th>Series</th><th>{_text(measure.capitalize())}</th></tr></thead>"
+        f"<table><thead><tr><th>Series</th><th>{_text(labels.heading(answer))}</th></tr></thead>"
         f"<tbody>{rows}{total}</tbody></table>"
     )
 

@@ -38,6 +38,7 @@ from usage_explore.names import Names
 from usage_explore.query.describe import group_name, window_words
 from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Point
+from usage_explore.results.units import singular, unit_text
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.identity import ids_of
 from usage_explore.validation.registry import CHECKS
@@ -352,8 +353,9 @@ def _numbers(story: Story) -> None:
 
 
 def _charts(metric: Metric, story: Story) -> list[Chart | str]:
+    unit = unit_text(story.quantities.units.get(metric.key)) or metric.key
     charts: list[Chart | str] = [
-        Chart(metric.quantity, lambda point: point.value, metric.key, metric.quantity.total, metric.change)
+        Chart(metric.quantity, lambda point: point.value, unit, metric.quantity.total, metric.change)
     ]
     if story.currency is None:
         return charts
@@ -362,16 +364,16 @@ def _charts(metric: Metric, story: Story) -> list[Chart | str]:
     if money is None:
         return [*charts, f"no cost in {currency}", formatting.NO_VALUE]
     cost = Chart(money.series, _spent, currency, money.cost, money.cost_change)
-    unit = Chart(
+    unit_cost = Chart(
         money.series,
         lambda point: point.value,
-        f"{currency} per {metric.key}",
+        f"{currency} per {singular(unit)}",
         money.series.total,
         money.unit_cost_change,
         "dot",
         "no quantity with a cost",
     )
-    return [*charts, cost, unit]
+    return [*charts, cost, unit_cost]
 
 
 def _spent(point: Point) -> Decimal:
