@@ -9,12 +9,13 @@ or exchanged. Hashes by day tell what a retention policy removed from other chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
@@ -42,6 +43,7 @@ from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import DayLine, Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.corrections import Correction, corrections
 from usage_explore.validation.periods import currency_codes
 
 if TYPE_CHECKING:
@@ -86,21 +88,6 @@ class Change:
     cost: Decimal = Decimal(0)
     amount: Decimal | None = None
 
-    @property
-    def correction(self) -> Literal["supplement", "credit", "none"]:
-        """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events.
-
-        "none" for events that were edited with the same sums, and for removed ones that were used and billed.
-        """
-        if self.reason in ("edited", "removed by retention"):
-            return "none"
-        for number in (self.amount or Decimal(0), self.quantity, self.cost, Decimal(self.events)):
-            if number.is_nan() or number > 0:
-                return "supplement"
-            if number < 0:
-                return "credit"
-        return "supplement"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
@@ -113,7 +100,8 @@ class Changes:
     sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
     `overlap_note` names them, and `uncompared` is the number of changes that may be theirs, and are not among the rows.
     `unpriced_events` are the events without a price, now minus when signed: their amount is
-    unknown.
+    unknown. `wallets` are the preferred currencies by customer that amounts were compared by, of None the
+    organization's. `rows` have each reason apart, and amounts of their own; `lines` are what billing needs.
     """
 
     signoff: SignOff
@@ -126,15 +114,21 @@ class Changes:
     unpriced_events: int = 0
     overlap_note: str = ""
     uncompared: int = 0
+    wallets: Mapping[UUID | None, str] = field(default_factory=dict, repr=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         return bool(self.days or self.uncompared) or any(row.reason != "removed by retention" for row in self.rows)
 
+    @cached_property
+    def lines(self) -> tuple[Correction, ...]:
+        """The rows for billing: usage and expected amount of a customer's metric in one."""
+        return corrections(self.rows, self.wallets)
+
     @property
-    def corrections(self) -> tuple[Change, ...]:
-        """The rows that billing adds or takes off."""
-        return tuple(row for row in self.rows if row.correction != "none")
+    def corrections(self) -> tuple[Correction, ...]:
+        """The lines that billing adds or takes off."""
+        return tuple(line for line in self.lines if line.correction != "none")
 
     def events(self, reason: Reason) -> int:
         """The events more, or with a minus fewer, for a reason."""
@@ -201,12 +195,13 @@ class Changes:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row per customer, metric, wallet, currency and reason: what billing adds or takes off.
+        """One row per customer, metric, wallet and currency: what billing adds or takes off, see `corrections`.
 
-        A change of the expected amount is a row of its own, with the reason "expected amount" and no usage.
+        Usage and the expected amount that changed with it are one row; without one, each reason has a row. Where only
+        the amount changed, the reason is "expected amount", and there is no quantity and no cost.
 
-        Columns: `correction` ("supplement", "credit"; "none" where nothing is to be billed), `reason`, `customer_id`,
-        `metric_key`, `wallet_currency` (str),
+        Columns: `correction` ("supplement", "credit"; "none" where nothing is to be billed), `reason` (several with
+        "and" between them), `customer_id`, `metric_key`, `wallet_currency` (str),
         `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or None),
         `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]), `sign_off` (str,
         its id). If an id has a name, `customer_name` follows.
@@ -217,25 +212,26 @@ class Changes:
             return pd.Series(list(values), dtype="str")
 
         def times(instant: datetime) -> pd.Series[Any]:
-            values = pd.Series([instant] * len(self.rows), dtype="datetime64[us, UTC]")
+            values = pd.Series([instant] * len(self.lines), dtype="datetime64[us, UTC]")
             return values.dt.tz_convert(ZoneInfo(self.signoff.timezone))
 
+        lines = self.lines
         columns: dict[str, Any] = {
-            "correction": texts(row.correction for row in self.rows),
-            "reason": texts(row.reason for row in self.rows),
-            "customer_id": texts(row.key[0] for row in self.rows),
-            "metric_key": texts(row.key[1] for row in self.rows),
-            "wallet_currency": texts(row.key[2] for row in self.rows),
-            "events": pd.Series([row.events for row in self.rows], dtype="int64"),
-            "quantity": pd.Series([_usage(row, row.quantity) for row in self.rows], dtype="object"),
-            "cost": pd.Series([_usage(row, row.cost) for row in self.rows], dtype="object"),
-            "cost_currency": texts(row.key[3] if row.amount is None else None for row in self.rows),
-            "amount": pd.Series([row.amount for row in self.rows], dtype="object"),
-            "amount_currency": texts(None if row.amount is None else row.key[3] for row in self.rows),
+            "correction": texts(line.correction for line in lines),
+            "reason": texts(line.reason for line in lines),
+            "customer_id": texts(line.customer_id for line in lines),
+            "metric_key": texts(line.metric_key for line in lines),
+            "wallet_currency": texts(line.wallet_currency for line in lines),
+            "events": pd.Series([line.events for line in lines], dtype="int64"),
+            "quantity": pd.Series([line.quantity for line in lines], dtype="object"),
+            "cost": pd.Series([line.cost for line in lines], dtype="object"),
+            "cost_currency": texts(line.cost_currency for line in lines),
+            "amount": pd.Series([line.amount for line in lines], dtype="object"),
+            "amount_currency": texts(line.amount_currency for line in lines),
             "period_since": times(self.signoff.since),
             "period_until": times(self.signoff.until),
             "signed_as_of": times(self.signoff.as_of),
-            "sign_off": texts(str(self.signoff.id) for _ in self.rows),
+            "sign_off": texts(str(self.signoff.id) for _ in lines),
         }
         return frames.with_names(pd.DataFrame(columns), self.names)
 
@@ -257,20 +253,20 @@ class Changes:
             "overlap": self.overlap_note or None,
             "rows": [
                 {
-                    "correction": row.correction,
-                    "reason": row.reason,
-                    "customer_id": row.key[0],
-                    "customer_name": self.names.name("customer_id", row.key[0]),
-                    "metric_key": row.key[1],
-                    "wallet_currency": row.key[2],
-                    "events": row.events,
-                    "quantity": _text(_usage(row, row.quantity)),
-                    "cost": _text(_usage(row, row.cost)),
-                    "cost_currency": row.key[3] if row.amount is None else None,
-                    "amount": _text(row.amount),
-                    "amount_currency": None if row.amount is None else row.key[3],
+                    "correction": line.correction,
+                    "reason": line.reason,
+                    "customer_id": line.customer_id,
+                    "customer_name": self.names.name("customer_id", line.customer_id),
+                    "metric_key": line.metric_key,
+                    "wallet_currency": line.wallet_currency,
+                    "events": line.events,
+                    "quantity": _text(line.quantity),
+                    "cost": _text(line.cost),
+                    "cost_currency": line.cost_currency,
+                    "amount": _text(line.amount),
+                    "amount_currency": line.amount_currency,
                 }
-                for row in self.rows
+                for line in self.lines
             ],
         }
 
@@ -469,11 +465,6 @@ def _order(line: UsageLine | Change) -> tuple[str, ...]:
 def key_order(key: Key) -> tuple[str, ...]:
     """The order of rows: by customer, metric, wallet and currency."""
     return tuple(part or "" for part in key)
-
-
-def _usage(row: Change, number: Decimal) -> Decimal | None:
-    """A number of the usage; None in the row of an amount."""
-    return number if row.amount is None else None
 
 
 def _text(number: Decimal | None) -> str | None:

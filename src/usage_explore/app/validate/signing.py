@@ -112,24 +112,25 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     corrections = len(changed.corrections)
     number = f"{formatting.counted(corrections, 'correction')} to hand to billing" if corrections else "Nothing to bill"
     st.markdown(f"**{number}**  \n{words}")
-    rows = changed.rows[:_MAX_SHOWN_CHANGES]
+    lines = changed.lines[:_MAX_SHOWN_CHANGES]
     columns = {
-        "Correction": grid.texts("Correction", [_CORRECTIONS[row.correction] for row in rows]),
-        "Why": grid.texts("Why", [row.reason.capitalize() for row in rows]),
-        "Customer": grid.texts("Customer", [changed.names.label("customer", row.key[0]) for row in rows]),
-        "Metric": grid.texts("Metric", [row.key[1] for row in rows]),
-        "Wallet": grid.texts("Wallet", [row.key[2] for row in rows]),
-        "Events": grid.numbers("Events", [row.events for row in rows]),
-        "Quantity": grid.numbers("Quantity", [row.quantity for row in rows]),
-        "Cost": grid.numbers("Cost", [row.cost if row.amount is None else None for row in rows]),
-        "Amount": grid.numbers("Amount", [row.amount for row in rows]),
-        "Currency": grid.texts("Currency", [row.key[3] for row in rows]),
+        "Correction": grid.texts("Correction", [_CORRECTIONS[line.correction] for line in lines]),
+        "Why": grid.texts("Why", [line.reason.capitalize() for line in lines]),
+        "Customer": grid.texts("Customer", [changed.names.label("customer", line.customer_id) for line in lines]),
+        "Metric": grid.texts("Metric", [line.metric_key for line in lines]),
+        "Wallet": grid.texts("Wallet", [line.wallet_currency for line in lines]),
+        "Events": grid.numbers("Events", [line.events for line in lines]),
+        "Quantity": grid.numbers("Quantity", [line.quantity for line in lines]),
+        "Cost": grid.numbers("Cost", [line.cost for line in lines]),
+        "Cost currency": grid.texts("Cost currency", [line.cost_currency for line in lines]),
+        "Amount": grid.numbers("Amount", [line.amount for line in lines]),
+        "Amount currency": grid.texts("Amount currency", [line.amount_currency for line in lines]),
     }
     if not one.amounts:
-        del columns["Amount"]
-    height = "content" if len(rows) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
+        del columns["Amount"], columns["Amount currency"]
+    height = "content" if len(lines) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
-    if more := len(changed.rows) - len(rows):
+    if more := len(changed.lines) - len(lines):
         st.caption(f"and {more:,} more; the file has all of them")
     st.download_button(
         "Supplements and credits, CSV",
