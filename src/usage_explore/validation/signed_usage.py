@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -22,16 +22,17 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Date,
+    Interval,
     Select,
     Table,
     Text,
     and_,
     cast,
+    false,
     func,
     literal,
+    or_,
     select,
-    true,
 )
 
 from usage_explore import formatting
@@ -40,7 +41,8 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import DayLine, Key, SignOff, UsageLine
+from usage_explore.query.validators import EARLIEST
+from usage_explore.records.signoffs import SLOT, DayLine, Key, SignOff, SlotLine, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, corrections
@@ -56,6 +58,8 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
 other events with the same sums; older events removed, as by a retention policy; last, what the price book makes of it.
 """
+
+_At = TypeVar("_At", bound=date)
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
 
@@ -78,7 +82,7 @@ class Change:
     """What changed for one reason in the usage of a key: the numbers now minus those that were signed.
 
     An "expected amount" has only an `amount`, in the key's currency; the other reasons have none. "edited" changes no
-    number.
+    number. `digest` is by how much the sum of the hashes of events known when it was signed changed.
     """
 
     key: Key
@@ -87,6 +91,7 @@ class Change:
     quantity: Decimal = Decimal(0)
     cost: Decimal = Decimal(0)
     amount: Decimal | None = None
+    digest: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +104,21 @@ class Changes:
     Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
     sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
     `overlap_note` names them, and `uncompared` is the number of changes that may be theirs, and are not among the rows.
-    `unpriced_events` are the events without a price, now minus when signed: their amount is
-    unknown. `wallets` are the preferred currencies by customer that amounts were compared by, of None the
-    organization's. `rows` have each reason apart, and amounts of their own; `lines` are what billing needs.
+    `unpriced_events` are the events without a price, now minus when signed: their amount is unknown. `slots` are
+    the quarters of an hour with events that were changed, edited or removed, with the change of their digest, None
+    if unknown; `shared` are the customers and metrics with late events that later sign-offs count.
+    `has_other_prices` is true unless the amounts were compared by the prices that were signed, `wallets` are the
+    preferred currencies by customer that they were compared by, of None the organization's. `rows` have each reason
+    apart, and amounts of their own; `lines` are what billing needs.
     """
 
     signoff: SignOff
     now: datetime
     rows: tuple[Change, ...]
     days: tuple[date, ...] = ()
+    slots: Mapping[datetime, int] | None = None
+    shared: frozenset[tuple[str, str]] = frozenset()
+    has_other_prices: bool = False
     removed_before: datetime | None = None
     amounts_note: str = ""
     content_note: str = ""
@@ -302,16 +313,22 @@ def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Per
 
     Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, then `events`, `quantity` and `cost` as of the
     time, and the same with `late_` before, of what was ingested after it and is in no period of `later`; `digest` is
-    the sum of the hashes of the events as of the time.
+    the sum of the hashes of the events as of the time, `shared_events` counts those after it in a period of `later`.
     """
     c = table.c
     keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
-    known, late = c.ingested_at <= as_of, c.ingested_at > as_of
-    for other in later:
-        late &= and_(*conditions(table, other.replace(as_of=None))).is_not(true())
+    known, arrived_late = c.ingested_at <= as_of, c.ingested_at > as_of
+    in_later = or_(false(), *(and_(*conditions(table, other.replace(as_of=None))) for other in later)).is_(True)
+    late, shared = and_(arrived_late, ~in_later), and_(arrived_late, in_later)
     digest = func.coalesce(func.sum(_hash(table)).filter(known), 0).label("digest")
     return (
-        select(*keys, *_sums(table, known), *_sums(table, late, "late_"), digest)
+        select(
+            *keys,
+            *_sums(table, known),
+            *_sums(table, late, "late_"),
+            digest,
+            func.count().filter(shared).label("shared_events"),
+        )
         .where(*conditions(table, period.replace(as_of=None)))
         .group_by(*keys)
     )
@@ -355,13 +372,28 @@ def usage(connection: Connection, table: Table, period: Period, as_of: datetime)
     return tuple(sorted(lines, key=_order))
 
 
-def days(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[DayLine, ...]:
-    """The events of each day of a resolved period as of a time, with the sum of their hashes, in order."""
-    day = cast(func.timezone(period.timezone, table.c.timestamp), Date).label("day")
+def slots(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[SlotLine, ...]:
+    """The events of each slot of a resolved period as of a time, with the sum of their hashes, in order."""
+    c = table.c
+    start = func.date_bin(literal(SLOT, Interval), c.timestamp, literal(EARLIEST, c.timestamp.type)).label("start")
     events, digest = func.count().label("events"), func.sum(_hash(table)).label("digest")
-    in_period = conditions(table, period.replace(as_of=None))
-    by_day = select(day, events, digest).where(*in_period, table.c.ingested_at <= as_of).group_by(day).order_by(day)
-    return tuple(DayLine(row.day, row.events, int(row.digest)) for row in connection.execute(by_day))
+    by_slot = (
+        select(start, events, digest)
+        .where(*conditions(table, period.replace(as_of=None)), c.ingested_at <= as_of)
+        .group_by(start)
+        .order_by(start)
+    )
+    return tuple(SlotLine(row.start, row.events, int(row.digest)) for row in connection.execute(by_slot))
+
+
+def days(lines: Iterable[SlotLine], zone: ZoneInfo) -> tuple[DayLine, ...]:
+    """The slots of each local day, added up."""
+    sums: dict[date, tuple[int, int]] = {}
+    for line in lines:
+        day = buckets.local_date(line.start, zone)
+        events, digest = sums.get(day, (0, 0))
+        sums[day] = events + line.events, digest + line.digest
+    return tuple(DayLine(day, *sums[day]) for day in sorted(sums))
 
 
 @decimal_context()
@@ -382,9 +414,12 @@ def changes(
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == hash_probe(connection)
     rows: list[Change] = []
     seen: set[Key] = set()
+    shared: set[tuple[str, str]] = set()
     for row in connection.execute(statement(table, period, signoff.as_of, later)):
         key = _key(row)
         seen.add(key)
+        if row.shared_events:
+            shared.add(key[:2])
         rows += _changed(signed.get(key, _NOTHING), _line(row), has_hashes)
         if row.late_events:
             rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
@@ -392,10 +427,22 @@ def changes(
         if key not in seen:
             rows += _changed(line, replace(_NOTHING, key=key), has_hashes)
     changed_days: tuple[date, ...] = ()
+    changed_slots: dict[datetime, int] | None = None
     if has_hashes and any(row.reason != "arrived late" for row in rows):
-        changed_days = _changed_days(signoff, days(connection, table, period, signoff.as_of))
+        after = slots(connection, table, period, signoff.as_of)
+        by_day = ({line.day: line for line in lines} for lines in (signoff.days, days(after, period.zone)))
+        changed_days = _differing(*by_day)
+        if signoff.slots:
+            before, now_there = ({line.start: line for line in lines} for lines in (signoff.slots, after))
+            none = SlotLine(signoff.since, 0, 0)
+            changed_slots = {
+                start: now_there.get(start, none).digest - before.get(start, none).digest
+                for start in _differing(before, now_there)
+            }
     if exists_since is not None:
         changed_days = tuple(day for day in changed_days if _starts(day, period) >= exists_since)
+        if changed_slots is not None:
+            changed_slots = {start: digest for start, digest in changed_slots.items() if start >= exists_since}
         if has_hashes or exists_since >= period.span[1]:
             rows = [_retained(row) for row in rows]
     content_note = ""
@@ -413,17 +460,17 @@ def changes(
         now=now,
         rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))),
         days=changed_days,
+        slots=changed_slots,
+        shared=frozenset(shared),
         removed_before=exists_since,
         amounts_note=amounts_note,
         content_note=content_note,
     )
 
 
-def _changed_days(signoff: SignOff, after: Iterable[DayLine]) -> tuple[date, ...]:
-    """The days whose events are no longer those that were signed."""
-    before = {line.day: (line.events, line.digest) for line in signoff.days}
-    now = {line.day: (line.events, line.digest) for line in after}
-    return tuple(day for day in sorted({*before, *now}) if before.get(day) != now.get(day))
+def _differing(before: Mapping[_At, object], after: Mapping[_At, object]) -> tuple[_At, ...]:
+    """The days or slots whose events are no longer those that were signed, in order."""
+    return tuple(at for at in sorted({*before, *after}) if before.get(at) != after.get(at))
 
 
 def _starts(day: date, period: Period) -> datetime:
@@ -442,12 +489,13 @@ def _changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[
     same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
         one == other if one.is_finite() and other.is_finite() else str(one) == str(other)
     )
+    digest = (after.digest or 0) - (before.digest or 0)
     if before.events == after.events and same(before.quantity, after.quantity) and same(before.cost, after.cost):
-        is_edited = has_hashes and (before.digest or 0) != (after.digest or 0)
-        return (Change(after.key, "edited"),) if is_edited else ()
+        is_edited = has_hashes and digest != 0
+        return (Change(after.key, "edited", digest=digest),) if is_edited else ()
     quantity = Decimal(difference(after.quantity, before.quantity))
     cost = Decimal(difference(after.cost, before.cost))
-    return (Change(after.key, "changed or removed", after.events - before.events, quantity, cost),)
+    return (Change(after.key, "changed or removed", after.events - before.events, quantity, cost, digest=digest),)
 
 
 def _line(row: Any) -> UsageLine:
