@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, FromClause, Select, Table, Uuid, any_, func, select
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, listed
+from usage_explore.formatting import cents, counted, data_value, listed
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import array, conditions
@@ -140,8 +140,8 @@ class UsageSum:
 
     @property
     def cost_words(self) -> str:
-        """The costs: `12.5 EUR and 3 USD`."""
-        return joined([f"{plain(cost)} {data_value(currency)}" for currency, cost in self.amounts])
+        """The costs to the cent: `12.50 EUR and 3.00 USD`; `amounts` has every digit."""
+        return joined([f"{cents(cost)} {data_value(currency)}" for currency, cost in self.amounts])
 
     @property
     def scattered(self) -> str:
