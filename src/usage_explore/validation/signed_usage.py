@@ -19,18 +19,13 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
-    Interval,
     Select,
     Table,
-    Text,
     and_,
-    cast,
     false,
     func,
-    literal,
     or_,
     select,
 )
@@ -41,11 +36,11 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.query.validators import EARLIEST
-from usage_explore.records.signoffs import SLOT, DayLine, Key, SignOff, SlotLine, UsageLine
+from usage_explore.records.signoffs import Key, SignOff, SlotLine, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, corrections
+from usage_explore.validation.event_hashes import days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
 
 if TYPE_CHECKING:
@@ -320,7 +315,7 @@ def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Per
     known, arrived_late = c.ingested_at <= as_of, c.ingested_at > as_of
     in_later = or_(false(), *(and_(*conditions(table, other.replace(as_of=None))) for other in later)).is_(True)
     late, shared = and_(arrived_late, ~in_later), and_(arrived_late, in_later)
-    digest = func.coalesce(func.sum(_hash(table)).filter(known), 0).label("digest")
+    digest = func.coalesce(func.sum(event_hash(table)).filter(known), 0).label("digest")
     return (
         select(
             *keys,
@@ -346,54 +341,10 @@ def _sums(table: Table, condition: ColumnElement[bool], prefix: str = "") -> tup
     )
 
 
-def _hash(table: Table) -> ColumnElement[int]:
-    """The 64-bit hash of an event's columns; equal numbers hash alike, as 1 and 1.0."""
-    columns = (cast(column, Text) if column.name == "dimensions" else column for column in table.columns)
-    return _hash_of(*columns)
-
-
-def _hash_of(*columns: ColumnElement[Any]) -> ColumnElement[int]:
-    """PostgreSQL's hash of a row is linear in the hashes of its columns: sums of it miss values exchanged between rows.
-
-    It is hashed once more, as text, which keeps 64 bits; the hash of a bigint has 32.
-    """
-    row = func.hash_record_extended(func.row(*columns), literal(0, BigInteger))
-    return func.hashtextextended(cast(row, Text), literal(0, BigInteger))
-
-
-def hash_probe(connection: Connection) -> int:
-    """The hash of constants: where it differs, the database hashes otherwise, and hashes cannot be compared."""
-    return int(connection.execute(select(_hash_of(cast("a", Text), literal(1, BigInteger)))).scalar_one())
-
-
 def usage(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[UsageLine, ...]:
     """The usage of a resolved period as of a time, by key."""
     lines = [_line(row) for row in connection.execute(statement(table, period, as_of)) if row.events]
     return tuple(sorted(lines, key=_order))
-
-
-def slots(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[SlotLine, ...]:
-    """The events of each slot of a resolved period as of a time, with the sum of their hashes, in order."""
-    c = table.c
-    start = func.date_bin(literal(SLOT, Interval), c.timestamp, literal(EARLIEST, c.timestamp.type)).label("start")
-    events, digest = func.count().label("events"), func.sum(_hash(table)).label("digest")
-    by_slot = (
-        select(start, events, digest)
-        .where(*conditions(table, period.replace(as_of=None)), c.ingested_at <= as_of)
-        .group_by(start)
-        .order_by(start)
-    )
-    return tuple(SlotLine(row.start, row.events, int(row.digest)) for row in connection.execute(by_slot))
-
-
-def days(lines: Iterable[SlotLine], zone: ZoneInfo) -> tuple[DayLine, ...]:
-    """The slots of each local day, added up."""
-    sums: dict[date, tuple[int, int]] = {}
-    for line in lines:
-        day = buckets.local_date(line.start, zone)
-        events, digest = sums.get(day, (0, 0))
-        sums[day] = events + line.events, digest + line.digest
-    return tuple(DayLine(day, *sums[day]) for day in sorted(sums))
 
 
 @decimal_context()
