@@ -195,7 +195,7 @@ _Decide = Callable[..., None]
 def _settle(action: str, icon: str, text: str, decide: _Decide) -> None:
     """The form of an action that needs no more than a reason."""
     key = f"decide_{action}"
-    popover = st.popover(action.capitalize(), icon=icon, key=key, on_change="rerun", help=text)
+    popover = st.popover(action.capitalize(), icon=icon, key=key, on_change="rerun")
     if not popover.open:
         return
     with popover, st.container(width=320, gap="small"):
