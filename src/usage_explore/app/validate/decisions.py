@@ -54,7 +54,6 @@ def name_field(place: str) -> None:
         key=key,
         max_chars=MAX_AUTHOR_CHARACTERS,
         on_change=lambda: _remember_name(place),
-        help="Asked for once in a browser session. It stands in the history and in reports.",
     )
 
 
@@ -70,7 +69,7 @@ def _who_decides(place: str) -> None:
         st.caption(f"Decided by {markdown.plain(formatting.data_value(current_author()))}.")
         return
     name_field(place)
-    st.caption(f'Without a name the history says "{LOCAL_AUTHOR}".')
+    st.caption(f'Asked for once in a browser session. Without a name the history says "{LOCAL_AUTHOR}".')
 
 
 def _reason(popover: str, label: str = "Reason, if any") -> None:
