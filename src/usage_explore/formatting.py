@@ -66,14 +66,14 @@ def exact(value: Number | None) -> str:
 
 
 def in_sentence(value: Number) -> str:
-    """`plain`, or the first digits and the number of digits, if it has more than `MAX_NUMBER_CHARACTERS`.
+    """`exact`, or the first digits and the number of digits, if it has more than `MAX_NUMBER_CHARACTERS`.
 
-    >>> in_sentence(Decimal("1.5E400")), in_sentence(Decimal("-1.25E-400"))
-    ('150000000000… (401 digits)', '-0.0…0125 (402 decimals)')
+    >>> in_sentence(Decimal("1234567.891")), in_sentence(Decimal("1.5E400")), in_sentence(Decimal("-1.25E-400"))
+    ('1,234,567.891', '150000000000… (401 digits)', '-0.0…0125 (402 decimals)')
     """
     text = plain(value)
     if len(text) <= MAX_NUMBER_CHARACTERS or not Decimal(value).is_finite():
-        return text
+        return exact(value)
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     whole, _, fraction = digits.partition(".")
     if len(whole) > _FIRST_DIGITS:

@@ -104,7 +104,13 @@ def test_margins_are_of_one_currency_and_complete_usage(store: Store, events: li
             assert own["JPY"].revenue is not None
             assert own["JPY"].cost is None
             assert all(margin.margin is None for margin in own.values())
-            assert own["USD"].events_without_cost == sum(row.external_cost_amount is None for row in rows)
+            first = own["JPY"]
+            assert first.events_without_cost == sum(row.external_cost_amount is None for row in rows)
+            assert (first.events_with_cost, own["USD"].events) == (0, None)
+            assert own["USD"].events_with_cost == len(rows) - first.events_without_cost
+    rating = store.rate(SEPTEMBER.replace(as_of=LATE), prices=prices, wallets=WALLETS)
+    assert rating.margin_frame["events"].sum() == rating.events == len(within(events))
+    assert rating.margin_frame["unpriced_events"].sum() == rating.unpriced_events
     usd = store.rate(SEPTEMBER.replace(as_of=LATE), prices=[{**prices[0], "price_key": None}], wallets=WALLETS)
     for margin in usd.margins:
         if margin.metric_key == "calls":

@@ -445,7 +445,7 @@ def test_removed_history_is_named_as_retention(store: Store, events_connection: 
     assert not changes, "nothing is to be corrected"
     assert changes.sentence.startswith("-80 events before 2026-09-13 00:00:00")
     assert "removed by retention" in changes.sentence
-    assert {row.correction for row in changes.rows} == {"none"}
+    assert {line.correction for line in changes.lines} == {"none"}
     assert "were removed" in changes.amounts_note
     events_connection.execute(
         "UPDATE usage_events SET quantity = quantity + 1 WHERE customer_id = %s AND timestamp >= '2026-09-15'",
@@ -523,8 +523,10 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
     assert changes.sentence == "+1 event, arrived late; expected amounts +0.42 USD"
     rows = list(csv.DictReader(io.StringIO(changes.to_csv().decode())))
     assert [(row["reason"], row["quantity"], row["amount"], row["amount_currency"]) for row in rows] == [
-        ("arrived late", "4.2", "", ""),
-        ("expected amount", "", "0.42", "USD"),
+        ("arrived late", "4.2", "0.42", "USD"),
+    ]
+    assert [(row["reason"], row["quantity"], row["amount"]) for row in changes.to_dict()["rows"]] == [
+        ("arrived late", "4.2", "0.42")
     ]
     insert([event(DAY, metric_key="free", customer_id=CUSTOMERS[2], ingested_at=store.now())])
     more = store.changes_since(signed, prices=prices)
@@ -599,14 +601,53 @@ def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, inser
     one, two, three = (store.changes_since(item, prices=prices) for item in (utc, of_customer, of_berlin))
     assert three.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
     assert three.overlap_note == ""
-    assert [(row.key[0], row.reason, row.events) for row in one.rows] == [(str(CUSTOMERS[1]), "arrived late", 1)]
+    assert one.sentence == three.sentence
+    assert [(line.customer_id, line.reason, line.amount) for line in one.lines] == [
+        (str(CUSTOMERS[1]), "arrived late", Decimal(1))
+    ]
     assert two.rows == ()
     for changes in (one, two):
         assert f"{str(of_berlin.id)[:8]} (" in changes.overlap_note
         assert changes.to_dict()["overlap"] == changes.overlap_note
-        assert changes.uncompared, "expected amounts of which it is unknown whose they are"
-        assert "that may be a later sign-off's" in changes.sentence
-        assert changes
+        assert changes.uncompared == 0
+
+
+def test_an_edit_is_counted_once_in_the_last_sign_off_that_covers_it_whatever_the_zone(
+    store: Store, insert: Insert, events_connection: ddl.Connection
+) -> None:
+    """A month in UTC, then in Berlin's time: the last two hours are in the first one alone."""
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
+    rows = {
+        name: event(timestamp, quantity=Decimal(10), customer_id=CUSTOMERS[customer])
+        for name, timestamp, customer in (
+            ("own", datetime(2026, 9, 30, 23, tzinfo=UTC), 1),
+            ("shared", DAY, 2),
+            ("later", datetime(2026, 8, 31, 23, tzinfo=UTC), 0),
+        )
+    }
+    insert(rows.values())
+    signed = []
+    for filters in (
+        {},
+        {"since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"},
+    ):
+        validation = full(store, **filters)
+        signed.append(store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices)))
+    assert store.signoffs()[::-1] == signed
+
+    def counted() -> list[list[tuple[str, Decimal | None, Decimal | None]]]:
+        changes = [store.changes_since(item, prices=prices) for item in signed]
+        assert [item.uncompared for item in changes] == [0, 0]
+        return [[(line.customer_id, line.quantity, line.amount) for line in item.lines] for item in changes]
+
+    expected: list[list[tuple[str, Decimal | None, Decimal | None]]] = [[], []]
+    for number, name in enumerate(("own", "shared", "later"), 1):
+        events_connection.execute(
+            "UPDATE usage_events SET quantity = quantity + %s WHERE id = %s", [number, rows[name].id]
+        )
+        events_connection.commit()
+        expected[name != "own"].append((str(rows[name].customer_id), Decimal(number), Decimal(number)))
+        assert counted() == [sorted(lines) for lines in expected], name
 
 
 def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: Insert) -> None:

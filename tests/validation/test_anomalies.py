@@ -31,7 +31,7 @@ from usage_explore.validation.anomalies import series
 from usage_explore.validation.anomalies.deviations import with_sums
 from usage_explore.validation.anomalies.series import Grid, Step
 from usage_explore.validation.check import Examination
-from usage_explore.validation.periods import totals
+from usage_explore.validation.periods import totals, totals_statement
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 BEFORE = SINCE - 63 * DAY
@@ -53,7 +53,7 @@ def examination(store: Store, period: Period) -> Iterator[Examination]:
             table=store.table,
             period=scoped,
             now=utc(2026, 11, 22),
-            totals=totals(connection, store.table, scoped),
+            totals=totals(connection.execute(totals_statement(store.table, scoped))),
             extracts=store.extracts,
         )
 

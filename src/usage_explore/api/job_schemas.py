@@ -154,9 +154,10 @@ def rating() -> Schema:
             cost=nullable(DECIMAL),
             margin=nullable(DECIMAL),
             margin_ratio=nullable(DECIMAL),
-            events=COUNT,
-            unpriced_events=COUNT,
-            events_without_cost=COUNT,
+            events_with_cost=COUNT,
+            events=nullable(COUNT),
+            unpriced_events=nullable(COUNT),
+            events_without_cost=nullable(COUNT),
         ),
     )
 

@@ -113,6 +113,18 @@ def money(label: str, amounts: Sequence[Decimal | None]) -> Column:
     return column
 
 
+def percents(label: str, shares: Sequence[Decimal | None]) -> Column:
+    """Shares shown in per cent, `88.7 %`; a copy has the exact share, 0.8868…."""
+    column = numbers(label, shares, formatting.percent)
+    if column.shown is not None:
+        return column
+    pixels = width(label, [None if share is None else formatting.percent(share) for share in shares])
+    config = st.column_config.TextColumn(
+        label, alignment="right", width=pixels, help="In per cent; a copy has the share with every digit."
+    )
+    return replace(column, config=config, shown=lambda text: formatting.percent(Decimal(text)), width=pixels)
+
+
 def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], str], **options: Any) -> Column:
     """Numbers rounded to doubles."""
     if len(values) > _MAX_STYLED:

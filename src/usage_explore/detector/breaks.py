@@ -118,9 +118,7 @@ def silences(values: Floats, season: int) -> Flags:
     missing = np.isnan(values)
     usage = ~missing & (values != 0)
     first_use = np.where(usage.any(axis=1), usage.argmax(axis=1), values.shape[1])
-    for row, start, end in runs(values == 0):
-        if end - start < MIN_SILENCE_DAYS * day:
-            continue
+    for row, start, end in runs(values == 0, MIN_SILENCE_DAYS * day):
         if start <= first_use[row]:
             silent[row, :end] = True
             continue

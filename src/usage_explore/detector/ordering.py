@@ -89,9 +89,10 @@ def earlier(values: Floats, steps: int) -> Floats:
     return moved
 
 
-def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Each maximal run of true flags as (row, start, end), end excluded."""
+def runs(flags: npt.NDArray[np.bool_], least: int = 1) -> list[tuple[int, int, int]]:
+    """Each maximal run of at least `least` true flags as (row, start, end), end excluded."""
     edges = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     _, ends = np.nonzero(edges == -1)
-    return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))
+    long = ends - starts >= least
+    return list(zip(rows[long].tolist(), starts[long].tolist(), ends[long].tolist(), strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -80,7 +80,9 @@ class Margin:
     `revenue` or `cost` is None if there is none in the currency. `margin` is revenue less cost, `margin_ratio` its part
     of the revenue (28 digits). Both are None unless all revenue and all cost of the customer's metric are in this one
     currency, and none of its usage lacks a price: amounts of different currencies are never set against each other.
-    `events_without_cost` counts events of the metric without any cost: their cost counts as 0.
+    `events_with_cost` counts the events with a cost in the currency. `events` are all of the customer's metric, of
+    which `unpriced_events` have no price and `events_without_cost` no cost in any currency: it counts as 0. These three
+    are in the first row of a customer's metric and None in those of further currencies, so that sums are right.
     """
 
     customer_id: UUID
@@ -90,9 +92,10 @@ class Margin:
     cost: Decimal | None
     margin: Decimal | None
     margin_ratio: Decimal | None
-    events: int
-    unpriced_events: int
-    events_without_cost: int
+    events_with_cost: int
+    events: int | None
+    unpriced_events: int | None
+    events_without_cost: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +175,19 @@ class Rating:
 
     @cached_property
     def margin_frame(self) -> pd.DataFrame:
-        """One row per customer, metric and currency: the fields of `Margin`; names as in `frame`."""
+        """One row per customer, metric and currency.
+
+        Columns: `customer_id`, `metric_key`, `currency` (str, missing for costs without one, and for usage with neither
+        price nor cost), `revenue`, `cost`,
+        `margin`, `margin_ratio` (`Decimal` or None), `events_with_cost` (int64), `events`, `unpriced_events`,
+        `events_without_cost` (Int64, missing but in the first row of a customer's metric); see `Margin`. Sums of the
+        events over all rows, and of revenue and cost over those of one currency, are right. Names as in `frame`.
+        """
         import pandas as pd
 
-        return frames.with_names(pd.DataFrame(_columns(self.margins, _MARGIN_COLUMNS, ("currency",))), self.names)
+        return frames.with_names(
+            pd.DataFrame(_columns(self.margins, _MARGIN_COLUMNS, ("currency",), _ONCE)), self.names
+        )
 
     def csv(self, *, escape_formulas: bool = False) -> bytes:
         """The content of `to_csv`."""
@@ -246,8 +258,9 @@ _LINE_COLUMNS = (
 _UNPRICED_COLUMNS = (*_IDS, *_TEXTS, "events", "quantity", "reason")
 _MARGIN_COLUMNS = (
     *("customer_id", "metric_key", "currency", "revenue", "cost", "margin", "margin_ratio"),
-    *("events", "unpriced_events", "events_without_cost"),
+    *("events_with_cost", "events", "unpriced_events", "events_without_cost"),
 )
+_ONCE = ("events", "unpriced_events", "events_without_cost")
 _DECIMALS = ("quantity", "billable_quantity", "charged_quantity", "exact_amount", "amount")
 
 
@@ -333,9 +346,9 @@ class _Sums:
 
     revenue: dict[str, list[Decimal]] = field(default_factory=dict)
     cost: dict[str | None, Decimal] = field(default_factory=dict)
+    costed: dict[str | None, int] = field(default_factory=dict)
     events: int = 0
     unpriced: int = 0
-    costed: int = 0
 
 
 def _margins(rated: Rated, lines: list[RatedLine], unpriced: list[UnpricedUsage]) -> Iterable[Margin]:
@@ -356,10 +369,10 @@ def _margins(rated: Rated, lines: list[RatedLine], unpriced: list[UnpricedUsage]
     for (customer_id, metric, code), costs in rated.costs.items():
         own = of(customer_id, metric)
         own.cost[code] = costs.amount
-        own.costed += costs.events
+        own.costed[code] = costs.events
     for (customer, metric), own in sorted(sums.items()):
-        currencies: set[str | None] = {*own.revenue, *own.cost}
-        for currency in sorted(currencies, key=lambda code: (code is None, code or "")):
+        currencies: set[str | None] = {*own.revenue, *own.cost} or {None}
+        for place, currency in enumerate(sorted(currencies, key=lambda code: (code is None, code or ""))):
             revenue = total(own.revenue[currency]) if currency in own.revenue else None
             cost = own.cost.get(currency)
             margin = None
@@ -373,13 +386,16 @@ def _margins(rated: Rated, lines: list[RatedLine], unpriced: list[UnpricedUsage]
                 cost=cost,
                 margin=margin,
                 margin_ratio=ratio(margin, revenue) if margin is not None and revenue else None,
-                events=own.events,
-                unpriced_events=own.unpriced,
-                events_without_cost=own.events - own.costed,
+                events_with_cost=own.costed.get(currency, 0),
+                events=None if place else own.events,
+                unpriced_events=None if place else own.unpriced,
+                events_without_cost=None if place else own.events - sum(own.costed.values()),
             )
 
 
-def _columns(items: Iterable[Any], names: Iterable[str], texts: Iterable[str]) -> dict[str, Any]:
+def _columns(
+    items: Iterable[Any], names: Iterable[str], texts: Iterable[str], nullable: Collection[str] = ()
+) -> dict[str, Any]:
     import pandas as pd
 
     items, columns = tuple(items), {}
@@ -389,8 +405,8 @@ def _columns(items: Iterable[Any], names: Iterable[str], texts: Iterable[str]) -
             columns[name] = pd.Series([value and str(value) for value in values], dtype="str")
         elif name in _TEXTS or name in texts:
             columns[name] = pd.Series(values, dtype="str")
-        elif name.endswith("events") or name == "events_without_cost":
-            columns[name] = pd.Series(values, dtype="int64")
+        elif name.startswith("events") or name == "unpriced_events":
+            columns[name] = pd.Series(values, dtype="Int64" if name in nullable else "int64")
         else:
             columns[name] = pd.Series(values, dtype="object")
     return columns

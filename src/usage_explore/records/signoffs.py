@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,9 +24,13 @@ MAX_SIGNED_LINES = 200_000
 MAX_SIGNOFFS = 10_000
 """Sign-offs of an organization, in each place."""
 
-_AS_JSON = ("usage", "days", "hash_probe", "open", "amounts", "basis", "versions")
+_AS_JSON = ("usage", "days", "slots", "hash_probe", "open", "amounts", "basis", "versions")
 """The arguments of `sign` that are kept as JSON."""
 
+SLOT = timedelta(minutes=15)
+"""The edges of all days of all time zones today are edges of slots."""
+
+_SLOT_SECONDS = SLOT // timedelta(seconds=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
 
 Key = tuple[str, str, str | None, str | None]
@@ -52,6 +56,15 @@ class DayLine:
     """The events of a day of the period's time zone, and the sum of their hashes."""
 
     day: date
+    events: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLine:
+    """The events of a quarter of an hour, which begins at `start`, and the sum of their hashes."""
+
+    start: datetime
     events: int
     digest: int
 
@@ -85,7 +98,8 @@ class SignOff:
     `params` is the period's query string with its `as_of`, without the organization. `usage` is what was signed, by
     customer, metric, wallet and currency of costs; `amounts` are the expected amounts by customer, metric, wallet and
     currency, empty without a price book; `basis` is what they were computed by, None for a sign-off without amounts or
-    by a version that did not keep it. `days` are the events and hashes of each day; `hash_probe` is the database's
+    by a version that did not keep it. `days` are the events and hashes of each day, `slots`
+    those of each quarter of an hour, empty in sign-offs of versions that kept none; `hash_probe` is the database's
     hash of a constant, by which a server that hashes otherwise is recognized, None in sign-offs without hashes.
     `open` are the findings of high severity that were neither acknowledged nor muted. `report_hash` and `run_id` name
     the report and its run.
@@ -109,6 +123,7 @@ class SignOff:
     usage: tuple[UsageLine, ...] = field(repr=False)
     amounts: tuple[AmountLine, ...] = field(default=(), repr=False)
     days: tuple[DayLine, ...] = field(default=(), repr=False)
+    slots: tuple[SlotLine, ...] = field(default=(), repr=False)
     hash_probe: int | None = None
     basis: AmountBasis | None = field(default=None, repr=False)
     place: PlaceName = "file"
@@ -167,7 +182,7 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
         kept = {
             "versions": json.dumps(dict(signed["versions"])),
             "open": findings_json(signed["open"]),
-            "usage": _usage_json(usage, signed["days"], signed["hash_probe"]),
+            "usage": _usage_json(usage, signed["days"], signed["slots"], signed["hash_probe"]),
             "amounts": _amounts_json(amounts, signed["basis"]),
         }
         writer.change(insert(writer.table).values(**own, **kept))
@@ -202,7 +217,9 @@ def _signoff(row: Row[Any], place: PlaceName) -> SignOff:
     return SignOff(**values, **more, place=place)
 
 
-def _usage_json(lines: Sequence[UsageLine], days: Sequence[DayLine], hash_probe: int | None) -> str:
+def _usage_json(
+    lines: Sequence[UsageLine], days: Sequence[DayLine], slots: Sequence[SlotLine], hash_probe: int | None
+) -> str:
     """The usage with its hashes, which are text: JSON readers may round integers of 64 bits and more."""
     return json.dumps(
         {
@@ -210,6 +227,9 @@ def _usage_json(lines: Sequence[UsageLine], days: Sequence[DayLine], hash_probe:
                 [*line.key, line.events, _text(line.quantity), _text(line.cost), _digest(line.digest)] for line in lines
             ],
             "days": [[line.day.isoformat(), line.events, _digest(line.digest)] for line in days],
+            "slots": [
+                [int(line.start.timestamp()) // _SLOT_SECONDS, line.events, _digest(line.digest)] for line in slots
+            ],
             "hash_probe": _digest(hash_probe),
         }
     )
@@ -226,7 +246,16 @@ def _usage_of(text: str) -> dict[str, Any]:
     days = [
         DayLine(date.fromisoformat(day), int(events), int(digest)) for day, events, digest in content.get("days", ())
     ]
-    return {"usage": tuple(lines), "days": tuple(days), "hash_probe": _number(content.get("hash_probe"))}
+    slots = [
+        SlotLine(datetime.fromtimestamp(number * _SLOT_SECONDS, UTC), int(events), int(digest))
+        for number, events, digest in content.get("slots", ())
+    ]
+    return {
+        "usage": tuple(lines),
+        "days": tuple(days),
+        "slots": tuple(slots),
+        "hash_probe": _number(content.get("hash_probe")),
+    }
 
 
 def _digest(value: int | None) -> str | None:

@@ -149,7 +149,7 @@ class Decisions(SavedViews, Rates):
 
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
-        from usage_explore.validation import signed_amounts, signed_usage
+        from usage_explore.validation import event_hashes, signed_amounts, signed_usage
         from usage_explore.validation.check import Validation
 
         expect_instance("validation", validation, Validation)
@@ -163,8 +163,8 @@ class Decisions(SavedViews, Rates):
         timeout = self.long_statement_timeout
         with self._transaction(period, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             usage = signed_usage.usage(connection, self.table, scoped, as_of)
-            days = signed_usage.days(connection, self.table, scoped, as_of)
-            hash_probe = signed_usage.hash_probe(connection)
+            slots = event_hashes.slots(connection, self.table, scoped, as_of)
+            hash_probe = event_hashes.hash_probe(connection)
         if (events := sum(line.events for line in usage)) != validation.totals.events:
             counts = f"it has {validation.totals.events:,} events, the table now {events:,} as of the same time"
             raise QueryError([Fault("validation", f"is out of date: {counts}; run the checks again")])
@@ -186,7 +186,8 @@ class Decisions(SavedViews, Rates):
                 versions=run.versions,
                 open=left_open,
                 usage=usage,
-                days=days,
+                days=event_hashes.days(slots, scoped.zone),
+                slots=slots,
                 hash_probe=hash_probe,
                 amounts=() if rating is None else signed_amounts.amount_lines(rating),
                 basis=None if rating is None else signed_amounts.amount_basis(rating),

@@ -30,8 +30,7 @@ from sqlalchemy import (
     select,
 )
 
-from usage_explore.decimals import plain
-from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
@@ -411,7 +410,7 @@ def _size(rest: Sequence[Batch]) -> str:
     """The events of batches and their quantity by metric."""
     usage = UsageSum.of_sums(rest)
     quantities = ", ".join(
-        f"{data_value(metric)} {plain(quantity)}" for metric, (_, quantity) in sorted(usage.metrics.items())
+        f"{data_value(metric)} {in_sentence(quantity)}" for metric, (_, quantity) in sorted(usage.metrics.items())
     )
     return f"{counted(usage.events, 'event')}: {quantities}"
 

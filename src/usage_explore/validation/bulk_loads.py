@@ -97,11 +97,11 @@ def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]
     """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
     table = examination.table
     every = organization_period(period, *period.span)
-    suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
+    suspects = sorted(row.ingested_at for row in examination.extracted_rows(shared_times(table, every)))
     if not suspects:
         return ()
     days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
-    for row in examination.rows(by_day(table, every, suspects)):
+    for row in examination.extracted_rows(by_day(table, every, suspects)):
         days[row.day][row.ingested_at] = row.events
     bulk = [load for load in _loads(suspects) if _is_bulk(load, days)]
     return tuple(time for load in bulk if not _is_of_nightly_source(examination, every, load, days) for time in load)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Integer, Table, Text, any_, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Integer, Select, Table, Text, any_, func, select
 
 from usage_explore.decimals import ratio, total
 from usage_explore.query import buckets, validators
@@ -139,20 +139,28 @@ def unexamined(connection: Connection, table: Table, period: Period, settle: tim
     )
 
 
-def totals(connection: Connection, table: Table, period: Period) -> Totals:
-    """The totals of a resolved period, exact."""
+def totals_statement(table: Table, period: Period) -> Select[Any]:
+    """What `totals` adds up: usage of a resolved period by metric and currency of costs, as it is written."""
     c = table.c
-    statement = (
+    return (
         select(
-            c.metric_key, c.external_cost_currency, func.count(), func.sum(c.quantity), func.sum(c.external_cost_amount)
+            c.metric_key,
+            c.external_cost_currency,
+            func.count().label("events"),
+            func.sum(c.quantity).label("quantity"),
+            func.sum(c.external_cost_amount).label("cost"),
         )
         .where(*conditions(table, period))
         .group_by(c.metric_key, c.external_cost_currency)
     )
+
+
+def totals(rows: Iterable[Any]) -> Totals:
+    """The totals of the rows of `totals_statement`, exact."""
     metrics: dict[str, tuple[int, Decimal]] = {}
     costs: dict[str | None, Decimal] = {}
     spellings: dict[str, Counter[str]] = {}
-    for metric, spelling, events, quantity, cost in connection.execute(statement):
+    for metric, spelling, events, quantity, cost in rows:
         before = metrics.get(metric, (0, Decimal(0)))
         metrics[metric] = before[0] + events, total((before[1], quantity))
         currency = currency_code(spelling)

@@ -42,7 +42,7 @@ from usage_explore.validation.control import check as control_totals
 from usage_explore.validation.folding import folded
 from usage_explore.validation.input_tables import Preferences
 from usage_explore.validation.inputs import Inputs
-from usage_explore.validation.periods import totals, unexamined
+from usage_explore.validation.periods import Totals, totals, totals_statement, unexamined
 from usage_explore.validation.plug_ins import PlugInError, plug_ins
 from usage_explore.validation.reconciliation import check as reconciliation
 
@@ -200,10 +200,12 @@ class Plan:
             table=table,
             period=period,
             now=now,
-            totals=totals(connection, table, period),
+            totals=Totals(events=0, metrics={}, costs={}),
             extracts=extracts,
             inputs=self.inputs,
         )
+        rows = examination.extracted_rows(totals_statement(table, period))
+        examination = replace(examination, totals=totals(rows))
         with in_force(self.bounds):
             results = run(examination, self.checks, progress)
         return Validation(

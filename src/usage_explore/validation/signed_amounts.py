@@ -50,7 +50,13 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
             return replace(changes, amounts_note=note)
     rows = (*changes.rows, *_amount_changes(changes.signoff, rating))
     more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
-    return replace(changes, rows=rows, unpriced_events=more)
+    return replace(
+        changes,
+        rows=rows,
+        unpriced_events=more,
+        has_other_prices=basis is None or basis.prices_hash != rating.prices_hash or basis.wallets != rating.wallets,
+        wallets=rating.wallets,
+    )
 
 
 def _amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from itertools import combinations
+from typing import Any, Literal
 from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.errors import QueryError
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import Key, SignOff
+from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
+
+MAX_TRIED_ROWS = 12
+"""Rows with edits in both parts of a period up to which those of each part are looked for: 4,096 combinations."""
 
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
@@ -72,43 +77,116 @@ def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, .
 def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     """The changes without those that are, or may be, of later sign-offs that have a part of the events.
 
-    Late events are separated before. Other changes and expected amounts are separated by customer and metric if the
-    later sign-offs cover the whole time. Amounts are counted in a later sign-off only if it has amounts.
+    Late events are separated before. Other changes are separated by customer and metric, and by the quarters of an hour
+    in which events changed: they are a later sign-off's if all of these are in its period. An amount goes with the
+    usage that changed it, and is counted in a later sign-off only if that has amounts. `uncompared` counts what cannot
+    be told apart, such as a customer's metric with edits in both parts.
     """
     if not later:
         return changes
     names = formatting.listed([f"{str(other.id)[:8]} ({period_words(other)})" for other in later], most=3)
     note = f"it has events in common with {names}, signed later: what changed in them is counted there"
-    late = [row for row in changes.rows if row.reason == "arrived late"]
-    edits = [row for row in changes.rows if row.reason not in ("arrived late", "expected amount")]
-    amounts = [row for row in changes.rows if row.reason == "expected amount"]
+    rows, days = [], False
+    left = {"edits": 0, "amounts": 0}
     priced = [other for other in later if other.amounts]
-    kept_edits, kept_amounts = _told_apart(changes, edits, later), _told_apart(changes, amounts, priced)
-    uncompared = 0
-    if kept_edits is None:
-        uncompared += sum(row.reason != "removed by retention" for row in edits)
+    for row in changes.rows:
+        if row.reason == "arrived late":
+            rows.append(row)
+            continue
+        is_amount = row.reason == "expected amount"
+        whose = _amount_of(changes, row, priced) if is_amount else _edit_of(changes, row, later)
+        if whose == "own":
+            rows.append(row)
+            days = days or not is_amount
+        elif whose == "unknown" and row.reason != "removed by retention":
+            left["amounts" if is_amount else "edits"] += 1
+    if left["edits"]:
         note += "; other changes than late events are not compared"
-    if kept_amounts is None:
-        uncompared += len(amounts)
+    if left["amounts"]:
         note += "; expected amounts are not compared"
-    if None in (kept_edits, kept_amounts):
+    if any(left.values()):
         note += "; sign this period again to compare them"
     return replace(
         changes,
-        rows=(*late, *(kept_edits or ()), *(kept_amounts or ())),
-        days=changes.days if kept_edits else (),
+        rows=tuple(rows),
+        days=changes.days if days else (),
         overlap_note=note,
-        uncompared=uncompared,
+        uncompared=sum(left.values()),
         unpriced_events=0 if priced else changes.unpriced_events,
     )
 
 
-def _told_apart(changes: Changes, rows: Sequence[Change], later: Sequence[SignOff]) -> list[Change] | None:
-    """The rows that are of no later sign-off; None if that is unknown."""
-    period, others = signed_period(changes.signoff), [signed_period(other) for other in later]
-    if not all(_covers(other, period) for other in others):
+Whose = Literal["own", "later", "unknown"]
+"""Whether a change is counted in a sign-off, or in a later one that has a part of its events."""
+
+
+def _edit_of(changes: Changes, row: Change, later: Sequence[SignOff]) -> Whose:
+    """Whose a change of known events is, by the quarters of an hour in which any event of the period changed."""
+    period = signed_period(changes.signoff)
+    others = [other for other in map(signed_period, later) if _has(other, row.key)]
+    if any(_covers(other, period) for other in others):
+        return "later"
+    if not others:
+        return "own"
+    if not changes.slots:
+        return "unknown"
+    inside = [other for other in others if _has_filters_of(other, period)]
+    own: list[datetime] = []
+    shared: list[datetime] = []
+    for start in changes.slots:
+        if any(_contains(other, start) for other in inside):
+            shared.append(start)
+        elif not any(_overlaps(other, start) for other in others):
+            own.append(start)
+        else:
+            return "unknown"
+    if not own or not shared:
+        return "later" if shared else "own"
+    if len(others) < len(later):
+        return "unknown"  # other rows are of other sign-offs
+    found = _with_digest(changes.rows, sum(changes.slots[start] for start in own))
+    return "unknown" if found is None else "own" if row in found else "later"
+
+
+def _with_digest(rows: Sequence[Change], digest: int) -> tuple[Change, ...] | None:
+    """The rows whose changes of hashes add up to this one; None if there are none, or too many rows to try.
+
+    Hashes have 64 bits: other rows do not add up to it by chance. A customer's metric that changed in both parts has no
+    such rows, nor have the others then.
+    """
+    changed = [row for row in rows if row.digest]
+    if len(changed) > MAX_TRIED_ROWS:
         return None
-    return [row for row in rows if not any(_has(other, row.key) for other in others)]
+    for number in range(len(changed) + 1):
+        for chosen in combinations(changed, number):
+            if sum(row.digest for row in chosen) == digest:
+                return chosen
+    return None
+
+
+def _amount_of(changes: Changes, row: Change, later: Sequence[SignOff]) -> Whose:
+    """Whose a change of an expected amount is: that of the usage of its customer and metric that changed."""
+    period = signed_period(changes.signoff)
+    others = [other for other in map(signed_period, later) if _has(other, row.key)]
+    if any(_covers(other, period) for other in others):
+        return "later"
+    if not others:
+        return "own"
+    same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.reason != "expected amount"]
+    found = {"own" if other.reason == "arrived late" else _edit_of(changes, other, later) for other in same}
+    found |= {"later"} if row.key[:2] in changes.shared else set()
+    if changes.has_other_prices or len(found) != 1:
+        return "unknown"
+    return found.pop()
+
+
+def _overlaps(period: Period, start: datetime) -> bool:
+    """Whether a quarter of an hour has a part in a period."""
+    return period.span[0] < start + SLOT and start < period.span[1]
+
+
+def _contains(period: Period, start: datetime) -> bool:
+    return period.span[0] <= start and start + SLOT <= period.span[1]
 
 
 def _filter_values(period: Period, name: str) -> set[Any]:
@@ -119,14 +197,19 @@ def _filter_values(period: Period, name: str) -> set[Any]:
 
 def _covers(later: Period, period: Period) -> bool:
     """Whether a later period has all events of a period of its customer and metrics, which are columns of rows."""
+    is_within = later.span[0] <= period.span[0] and period.span[1] <= later.span[1]
+    return is_within and _has_filters_of(later, period)
+
+
+def _has_filters_of(later: Period, period: Period) -> bool:
+    """Whether a later period has no other filters than a period, but by customer and metric."""
     given = period.given()
     others = {
         name: value
         for name, value in later.given().items()
         if name not in _NOT_FILTERS and name not in ("customer_id", "metric_key")
     }
-    is_within = later.span[0] <= period.span[0] and period.span[1] <= later.span[1]
-    return is_within and all(given.get(name) == value for name, value in others.items())
+    return all(given.get(name) == value for name, value in others.items())
 
 
 def _has(later: Period, key: Key) -> bool:

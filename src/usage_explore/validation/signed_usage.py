@@ -9,28 +9,25 @@ or exchanged. Hashes by day tell what a retention policy removed from other chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
-    Date,
     Select,
     Table,
-    Text,
     and_,
-    cast,
+    false,
     func,
-    literal,
+    or_,
     select,
-    true,
 )
 
 from usage_explore import formatting
@@ -39,9 +36,11 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import DayLine, Key, SignOff, UsageLine
+from usage_explore.records.signoffs import Key, SignOff, SlotLine, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.corrections import Correction, corrections
+from usage_explore.validation.event_hashes import days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
 other events with the same sums; older events removed, as by a retention policy; last, what the price book makes of it.
 """
+
+_At = TypeVar("_At", bound=date)
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
 
@@ -76,7 +77,7 @@ class Change:
     """What changed for one reason in the usage of a key: the numbers now minus those that were signed.
 
     An "expected amount" has only an `amount`, in the key's currency; the other reasons have none. "edited" changes no
-    number.
+    number. `digest` is by how much the sum of the hashes of events known when it was signed changed.
     """
 
     key: Key
@@ -85,21 +86,7 @@ class Change:
     quantity: Decimal = Decimal(0)
     cost: Decimal = Decimal(0)
     amount: Decimal | None = None
-
-    @property
-    def correction(self) -> Literal["supplement", "credit", "none"]:
-        """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events.
-
-        "none" for events that were edited with the same sums, and for removed ones that were used and billed.
-        """
-        if self.reason in ("edited", "removed by retention"):
-            return "none"
-        for number in (self.amount or Decimal(0), self.quantity, self.cost, Decimal(self.events)):
-            if number.is_nan() or number > 0:
-                return "supplement"
-            if number < 0:
-                return "credit"
-        return "supplement"
+    digest: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,29 +99,42 @@ class Changes:
     Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
     sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
     `overlap_note` names them, and `uncompared` is the number of changes that may be theirs, and are not among the rows.
-    `unpriced_events` are the events without a price, now minus when signed: their amount is
-    unknown.
+    `unpriced_events` are the events without a price, now minus when signed: their amount is unknown. `slots` are
+    the quarters of an hour with events that were changed, edited or removed, with the change of their digest, None
+    if unknown; `shared` are the customers and metrics with late events that later sign-offs count.
+    `has_other_prices` is true unless the amounts were compared by the prices that were signed, `wallets` are the
+    preferred currencies by customer that they were compared by, of None the organization's. `rows` have each reason
+    apart, and amounts of their own; `lines` are what billing needs.
     """
 
     signoff: SignOff
     now: datetime
     rows: tuple[Change, ...]
     days: tuple[date, ...] = ()
+    slots: Mapping[datetime, int] | None = None
+    shared: frozenset[tuple[str, str]] = frozenset()
+    has_other_prices: bool = False
     removed_before: datetime | None = None
     amounts_note: str = ""
     content_note: str = ""
     unpriced_events: int = 0
     overlap_note: str = ""
     uncompared: int = 0
+    wallets: Mapping[UUID | None, str] = field(default_factory=dict, repr=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         return bool(self.days or self.uncompared) or any(row.reason != "removed by retention" for row in self.rows)
 
+    @cached_property
+    def lines(self) -> tuple[Correction, ...]:
+        """The rows for billing: usage and expected amount of a customer's metric in one."""
+        return corrections(self.rows, self.wallets)
+
     @property
-    def corrections(self) -> tuple[Change, ...]:
-        """The rows that billing adds or takes off."""
-        return tuple(row for row in self.rows if row.correction != "none")
+    def corrections(self) -> tuple[Correction, ...]:
+        """The lines that billing adds or takes off."""
+        return tuple(line for line in self.lines if line.correction != "none")
 
     def events(self, reason: Reason) -> int:
         """The events more, or with a minus fewer, for a reason."""
@@ -201,12 +201,13 @@ class Changes:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row per customer, metric, wallet, currency and reason: what billing adds or takes off.
+        """One row per customer, metric, wallet and currency: what billing adds or takes off, see `corrections`.
 
-        A change of the expected amount is a row of its own, with the reason "expected amount" and no usage.
+        Usage and the expected amount that changed with it are one row; without one, each reason has a row. Where only
+        the amount changed, the reason is "expected amount", and there is no quantity and no cost.
 
-        Columns: `correction` ("supplement", "credit"; "none" where nothing is to be billed), `reason`, `customer_id`,
-        `metric_key`, `wallet_currency` (str),
+        Columns: `correction` ("supplement", "credit"; "none" where nothing is to be billed), `reason` (several with
+        "and" between them), `customer_id`, `metric_key`, `wallet_currency` (str),
         `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or None),
         `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]), `sign_off` (str,
         its id). If an id has a name, `customer_name` follows.
@@ -217,25 +218,26 @@ class Changes:
             return pd.Series(list(values), dtype="str")
 
         def times(instant: datetime) -> pd.Series[Any]:
-            values = pd.Series([instant] * len(self.rows), dtype="datetime64[us, UTC]")
+            values = pd.Series([instant] * len(self.lines), dtype="datetime64[us, UTC]")
             return values.dt.tz_convert(ZoneInfo(self.signoff.timezone))
 
+        lines = self.lines
         columns: dict[str, Any] = {
-            "correction": texts(row.correction for row in self.rows),
-            "reason": texts(row.reason for row in self.rows),
-            "customer_id": texts(row.key[0] for row in self.rows),
-            "metric_key": texts(row.key[1] for row in self.rows),
-            "wallet_currency": texts(row.key[2] for row in self.rows),
-            "events": pd.Series([row.events for row in self.rows], dtype="int64"),
-            "quantity": pd.Series([_usage(row, row.quantity) for row in self.rows], dtype="object"),
-            "cost": pd.Series([_usage(row, row.cost) for row in self.rows], dtype="object"),
-            "cost_currency": texts(row.key[3] if row.amount is None else None for row in self.rows),
-            "amount": pd.Series([row.amount for row in self.rows], dtype="object"),
-            "amount_currency": texts(None if row.amount is None else row.key[3] for row in self.rows),
+            "correction": texts(line.correction for line in lines),
+            "reason": texts(line.reason for line in lines),
+            "customer_id": texts(line.customer_id for line in lines),
+            "metric_key": texts(line.metric_key for line in lines),
+            "wallet_currency": texts(line.wallet_currency for line in lines),
+            "events": pd.Series([line.events for line in lines], dtype="int64"),
+            "quantity": pd.Series([line.quantity for line in lines], dtype="object"),
+            "cost": pd.Series([line.cost for line in lines], dtype="object"),
+            "cost_currency": texts(line.cost_currency for line in lines),
+            "amount": pd.Series([line.amount for line in lines], dtype="object"),
+            "amount_currency": texts(line.amount_currency for line in lines),
             "period_since": times(self.signoff.since),
             "period_until": times(self.signoff.until),
             "signed_as_of": times(self.signoff.as_of),
-            "sign_off": texts(str(self.signoff.id) for _ in self.rows),
+            "sign_off": texts(str(self.signoff.id) for _ in lines),
         }
         return frames.with_names(pd.DataFrame(columns), self.names)
 
@@ -257,20 +259,20 @@ class Changes:
             "overlap": self.overlap_note or None,
             "rows": [
                 {
-                    "correction": row.correction,
-                    "reason": row.reason,
-                    "customer_id": row.key[0],
-                    "customer_name": self.names.name("customer_id", row.key[0]),
-                    "metric_key": row.key[1],
-                    "wallet_currency": row.key[2],
-                    "events": row.events,
-                    "quantity": _text(_usage(row, row.quantity)),
-                    "cost": _text(_usage(row, row.cost)),
-                    "cost_currency": row.key[3] if row.amount is None else None,
-                    "amount": _text(row.amount),
-                    "amount_currency": None if row.amount is None else row.key[3],
+                    "correction": line.correction,
+                    "reason": line.reason,
+                    "customer_id": line.customer_id,
+                    "customer_name": self.names.name("customer_id", line.customer_id),
+                    "metric_key": line.metric_key,
+                    "wallet_currency": line.wallet_currency,
+                    "events": line.events,
+                    "quantity": _text(line.quantity),
+                    "cost": _text(line.cost),
+                    "cost_currency": line.cost_currency,
+                    "amount": _text(line.amount),
+                    "amount_currency": line.amount_currency,
                 }
-                for row in self.rows
+                for line in self.lines
             ],
         }
 
@@ -306,16 +308,22 @@ def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Per
 
     Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, then `events`, `quantity` and `cost` as of the
     time, and the same with `late_` before, of what was ingested after it and is in no period of `later`; `digest` is
-    the sum of the hashes of the events as of the time.
+    the sum of the hashes of the events as of the time, `shared_events` counts those after it in a period of `later`.
     """
     c = table.c
     keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
-    known, late = c.ingested_at <= as_of, c.ingested_at > as_of
-    for other in later:
-        late &= and_(*conditions(table, other.replace(as_of=None))).is_not(true())
-    digest = func.coalesce(func.sum(_hash(table)).filter(known), 0).label("digest")
+    known, arrived_late = c.ingested_at <= as_of, c.ingested_at > as_of
+    in_later = or_(false(), *(and_(*conditions(table, other.replace(as_of=None))) for other in later)).is_(True)
+    late, shared = and_(arrived_late, ~in_later), and_(arrived_late, in_later)
+    digest = func.coalesce(func.sum(event_hash(table)).filter(known), 0).label("digest")
     return (
-        select(*keys, *_sums(table, known), *_sums(table, late, "late_"), digest)
+        select(
+            *keys,
+            *_sums(table, known),
+            *_sums(table, late, "late_"),
+            digest,
+            func.count().filter(shared).label("shared_events"),
+        )
         .where(*conditions(table, period.replace(as_of=None)))
         .group_by(*keys)
     )
@@ -333,39 +341,10 @@ def _sums(table: Table, condition: ColumnElement[bool], prefix: str = "") -> tup
     )
 
 
-def _hash(table: Table) -> ColumnElement[int]:
-    """The 64-bit hash of an event's columns; equal numbers hash alike, as 1 and 1.0."""
-    columns = (cast(column, Text) if column.name == "dimensions" else column for column in table.columns)
-    return _hash_of(*columns)
-
-
-def _hash_of(*columns: ColumnElement[Any]) -> ColumnElement[int]:
-    """PostgreSQL's hash of a row is linear in the hashes of its columns: sums of it miss values exchanged between rows.
-
-    It is hashed once more, as text, which keeps 64 bits; the hash of a bigint has 32.
-    """
-    row = func.hash_record_extended(func.row(*columns), literal(0, BigInteger))
-    return func.hashtextextended(cast(row, Text), literal(0, BigInteger))
-
-
-def hash_probe(connection: Connection) -> int:
-    """The hash of constants: where it differs, the database hashes otherwise, and hashes cannot be compared."""
-    return int(connection.execute(select(_hash_of(cast("a", Text), literal(1, BigInteger)))).scalar_one())
-
-
 def usage(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[UsageLine, ...]:
     """The usage of a resolved period as of a time, by key."""
     lines = [_line(row) for row in connection.execute(statement(table, period, as_of)) if row.events]
     return tuple(sorted(lines, key=_order))
-
-
-def days(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[DayLine, ...]:
-    """The events of each day of a resolved period as of a time, with the sum of their hashes, in order."""
-    day = cast(func.timezone(period.timezone, table.c.timestamp), Date).label("day")
-    events, digest = func.count().label("events"), func.sum(_hash(table)).label("digest")
-    in_period = conditions(table, period.replace(as_of=None))
-    by_day = select(day, events, digest).where(*in_period, table.c.ingested_at <= as_of).group_by(day).order_by(day)
-    return tuple(DayLine(row.day, row.events, int(row.digest)) for row in connection.execute(by_day))
 
 
 @decimal_context()
@@ -386,9 +365,12 @@ def changes(
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == hash_probe(connection)
     rows: list[Change] = []
     seen: set[Key] = set()
+    shared: set[tuple[str, str]] = set()
     for row in connection.execute(statement(table, period, signoff.as_of, later)):
         key = _key(row)
         seen.add(key)
+        if row.shared_events:
+            shared.add(key[:2])
         rows += _changed(signed.get(key, _NOTHING), _line(row), has_hashes)
         if row.late_events:
             rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
@@ -396,10 +378,22 @@ def changes(
         if key not in seen:
             rows += _changed(line, replace(_NOTHING, key=key), has_hashes)
     changed_days: tuple[date, ...] = ()
+    changed_slots: dict[datetime, int] | None = None
     if has_hashes and any(row.reason != "arrived late" for row in rows):
-        changed_days = _changed_days(signoff, days(connection, table, period, signoff.as_of))
+        after = slots(connection, table, period, signoff.as_of)
+        by_day = ({line.day: line for line in lines} for lines in (signoff.days, days(after, period.zone)))
+        changed_days = _differing(*by_day)
+        if signoff.slots:
+            before, now_there = ({line.start: line for line in lines} for lines in (signoff.slots, after))
+            none = SlotLine(signoff.since, 0, 0)
+            changed_slots = {
+                start: now_there.get(start, none).digest - before.get(start, none).digest
+                for start in _differing(before, now_there)
+            }
     if exists_since is not None:
         changed_days = tuple(day for day in changed_days if _starts(day, period) >= exists_since)
+        if changed_slots is not None:
+            changed_slots = {start: digest for start, digest in changed_slots.items() if start >= exists_since}
         if has_hashes or exists_since >= period.span[1]:
             rows = [_retained(row) for row in rows]
     content_note = ""
@@ -417,17 +411,17 @@ def changes(
         now=now,
         rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))),
         days=changed_days,
+        slots=changed_slots,
+        shared=frozenset(shared),
         removed_before=exists_since,
         amounts_note=amounts_note,
         content_note=content_note,
     )
 
 
-def _changed_days(signoff: SignOff, after: Iterable[DayLine]) -> tuple[date, ...]:
-    """The days whose events are no longer those that were signed."""
-    before = {line.day: (line.events, line.digest) for line in signoff.days}
-    now = {line.day: (line.events, line.digest) for line in after}
-    return tuple(day for day in sorted({*before, *now}) if before.get(day) != now.get(day))
+def _differing(before: Mapping[_At, object], after: Mapping[_At, object]) -> tuple[_At, ...]:
+    """The days or slots whose events are no longer those that were signed, in order."""
+    return tuple(at for at in sorted({*before, *after}) if before.get(at) != after.get(at))
 
 
 def _starts(day: date, period: Period) -> datetime:
@@ -446,12 +440,13 @@ def _changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[
     same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
         one == other if one.is_finite() and other.is_finite() else str(one) == str(other)
     )
+    digest = (after.digest or 0) - (before.digest or 0)
     if before.events == after.events and same(before.quantity, after.quantity) and same(before.cost, after.cost):
-        is_edited = has_hashes and (before.digest or 0) != (after.digest or 0)
-        return (Change(after.key, "edited"),) if is_edited else ()
+        is_edited = has_hashes and digest != 0
+        return (Change(after.key, "edited", digest=digest),) if is_edited else ()
     quantity = Decimal(difference(after.quantity, before.quantity))
     cost = Decimal(difference(after.cost, before.cost))
-    return (Change(after.key, "changed or removed", after.events - before.events, quantity, cost),)
+    return (Change(after.key, "changed or removed", after.events - before.events, quantity, cost, digest=digest),)
 
 
 def _line(row: Any) -> UsageLine:
@@ -469,11 +464,6 @@ def _order(line: UsageLine | Change) -> tuple[str, ...]:
 def key_order(key: Key) -> tuple[str, ...]:
     """The order of rows: by customer, metric, wallet and currency."""
     return tuple(part or "" for part in key)
-
-
-def _usage(row: Change, number: Decimal) -> Decimal | None:
-    """A number of the usage; None in the row of an amount."""
-    return number if row.amount is None else None
 
 
 def _text(number: Decimal | None) -> str | None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, FromClause, Select, Table, Uuid, any_, func, select
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, listed
+from usage_explore.formatting import cents, counted, data_value, listed
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import array, conditions
@@ -140,8 +140,8 @@ class UsageSum:
 
     @property
     def cost_words(self) -> str:
-        """The costs: `12.5 EUR and 3 USD`."""
-        return joined([f"{plain(cost)} {data_value(currency)}" for currency, cost in self.amounts])
+        """The costs to the cent: `12.50 EUR and 3.00 USD`; `amounts` has every digit."""
+        return joined([f"{cents(cost)} {data_value(currency)}" for currency, cost in self.amounts])
 
     @property
     def scattered(self) -> str:
@@ -186,13 +186,17 @@ def cost_facts(costs: Mapping[str | None, Decimal]) -> tuple[tuple[str, str], ..
 
 
 def sum_of_query(examination: Examination, query: EventQuery, *further: ColumnElement[bool]) -> UsageSum | None:
-    """The sum of the events that a query shows and further conditions keep; None without events."""
+    """The sum of the events that a query shows and further conditions keep; None without events.
+
+    Those of one customer are few, and read by an index of the database.
+    """
     statement = (
         select(*sum_keys(examination.table), *sum_measures(examination.table))
         .where(*conditions(examination.table, query), *further)
         .group_by(*sum_keys(examination.table))
     )
-    return UsageSum.of(examination.rows(statement))
+    rows = examination.rows if query.customer_id is not None else examination.extracted_rows
+    return UsageSum.of(rows(statement))
 
 
 def sum_of_counted(examination: Examination, query: EventQuery, *further: ColumnElement[bool]) -> UsageSum:
@@ -227,30 +231,40 @@ def events_share(examination: Examination, events: int | Decimal, metric: str | 
 
 
 def own_usage(examination: Examination, customers: Collection[UUID]) -> OwnUsage:
-    """The usage in the period of at least these customers."""
+    """The usage in the period of at least these customers; that of all is read once for all checks."""
     if not customers:
         return {}
-    rows = examination.rows(own_usage_statement(examination.table, examination.period, customers))
-    return {(row.customer_id, row.metric_key): (row.events, row.quantity) for row in rows}
+    period, known = examination.shared.get("own_usage", (None, None))
+    if period == examination.period:
+        return known  # type: ignore[no-any-return]
+    is_few = len(customers) <= _MAX_INDEXED_CUSTOMERS
+    statement = own_usage_statement(examination.table, examination.period, customers if is_few else None)
+    rows = examination.rows(statement) if is_few else examination.extracted_rows(statement)
+    usage = {(row.customer_id, row.metric_key): (row.events, row.quantity) for row in rows}
+    if not is_few:
+        examination.shared["own_usage"] = examination.period, usage
+    return usage
 
 
-def own_usage_statement(table: Table, period: Period, customers: Collection[UUID]) -> Select[Any]:
-    """The usage of the customers in the period: `customer_id`, `metric_key`, `events` bigint, `quantity` numeric."""
+def own_usage_statement(table: Table, period: Period, customers: Collection[UUID] | None = None) -> Select[Any]:
+    """The usage of the customers in the period, by default of all.
+
+    Columns: `customer_id`, `metric_key`, `events` bigint, `quantity` numeric.
+    """
     c = table.c
     statement = select(
         c.customer_id, c.metric_key, func.count().label("events"), func.sum(c.quantity).label("quantity")
     )
     statement = statement.where(*conditions(table, period)).group_by(c.customer_id, c.metric_key)
-    if len(customers) <= _MAX_INDEXED_CUSTOMERS:
-        statement = statement.where(c.customer_id == any_(array(customers, Uuid())))
-    return statement
+    return statement if customers is None else statement.where(c.customer_id == any_(array(customers, Uuid())))
 
 
 def count_series(examination: Examination, period: Period) -> int:
     """The number of customers' metrics with events in the period."""
     c = examination.table.c
     series = select(c.customer_id, c.metric_key).where(*conditions(examination.table, period)).distinct().subquery()
-    return examination.connection.execute(select(func.count()).select_from(series)).scalar_one()
+    (row,) = examination.extracted_rows(select(func.count().label("number")).select_from(series))
+    return int(row.number)
 
 
 def metrics_query(examination: Examination, metrics: Iterable[str], **parameters: object) -> EventQuery:

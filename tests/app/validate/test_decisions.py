@@ -65,6 +65,16 @@ def in_tab(app: AppTest, tab: str) -> AppTest:
     return app.run()
 
 
+def acknowledge(app: AppTest, reason: str = "", name: str = "") -> None:
+    """Open the form, fill it in and save it."""
+    app.session_state["decide_acknowledge"] = True
+    app.run()
+    if name:
+        app.text_input(key="validate_name decide_acknowledge").input(name)
+    app.text_area(key="decide_acknowledge_text").input(reason)
+    app.button(key="decide_acknowledge_save").click().run()
+
+
 def duplicates(store: Store) -> str:
     """The id of the finding on the copies."""
     review = store.review(store.validate(Period(**LINK)))
@@ -80,9 +90,10 @@ def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatc
     monkeypatch.setattr("usage_explore.app.validate.page.prepared_download", downloaded)
     app = ran(page(**LINK, finding=duplicates(store)))
     assert [run.author for run in store.runs()] == ["test@example.com"]
-    app.button(key="decide_acknowledge").click().run()
+    acknowledge(app, "A retry, credited.")
     (made,) = store.decisions()
-    assert (made.author, made.action) == ("test@example.com", "acknowledge")
+    assert (made.author, made.action, made.note) == ("test@example.com", "acknowledge", "A retry, credited.")
+    assert "A retry, credited." in said(app)
     assert "acknowledged by test@example.com" in said(app)
     in_tab(app, "Sign-off")
     assert not [field for field in app.text_input if field.label == "Your name"]
@@ -92,6 +103,12 @@ def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatc
     (signed,) = store.signoffs()
     assert (signed.author, signed.note, signed.open) == ("test@example.com", "September", ())
     assert "Signed off by test@example.com" in said(app)
+    assert "Sign off again" in [each.label for each in app.expander]
+    assert not [button for button in app.button if button.key == "sign_off"], "nothing changed"
+    app.session_state["sign_again"] = True
+    app.run()
+    assert "Nothing has changed since the last sign-off" in said(app)
+    assert app.button(key="sign_off")
     in_tab(app, "Download")
     app.button(key="prepare report").click().run()
     (report,) = made_reports
@@ -99,13 +116,32 @@ def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatc
     assert len(store.runs()) == 1, "the run that was signed is the one that was kept"
 
 
+def test_a_user_without_sign_in_gives_a_name_once(page: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_explore.app.sign_in.current_user", lambda: None)
+    app = ran(page(**LINK, finding=duplicates(store)))
+    app.session_state["decide_note"] = True
+    app.run()
+    assert 'Without a name the history says "local".' in said(app)
+    acknowledge(app, name="Ana")
+    app.session_state["decide_reopen"] = True
+    app.run()
+    assert "Decided by Ana." in said(app)
+    assert not [field for field in app.text_input if field.label == "Your name"]
+    app.button(key="decide_reopen_save").click().run()
+    assert [(made.author, made.action) for made in store.decisions()] == [("Ana", "acknowledge"), ("Ana", "reopen")]
+    in_tab(app, "Sign-off")
+    assert app.text_input(key="validate_name sign").value == "Ana"
+
+
 def test_a_user_who_lost_the_organization_decides_and_signs_nothing(
     page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = ran(page(**LINK, finding=duplicates(store)))
+    app.session_state["decide_acknowledge"] = True
+    app.run()
     refused = Grant(every=False, organizations=frozenset({NEIGHBOUR}))
     monkeypatch.setattr("usage_explore.app.sign_in.grant", lambda: refused)
-    app.button(key="decide_acknowledge").click().run()
+    app.button(key="decide_acknowledge_save").click().run()
     assert store.decisions() == []
     monkeypatch.undo()
 
@@ -134,7 +170,7 @@ def test_a_failed_decision_is_said_and_the_page_stays(
         raise RecordError("Nothing was saved: no room")
 
     monkeypatch.setattr(Store, "decide", damaged)
-    app.button(key="decide_acknowledge").click().run()
+    acknowledge(app)
     assert "Nothing was saved: no room" in said(app)
     assert "New · open" in said(app)
 

@@ -113,7 +113,7 @@ def test_what_changes_the_invoice_noticeably_is_high(
     (finding,) = store.validate(september(finalized_at=FINALIZED), checks=["after_finalization"]).findings
     store.close()
     assert (finding.severity, finding.events, finding.quantity) == (severity, late, Decimal(late))
-    assert f"the quantity was {usual} then and is {usual + late} now" in finding.sentence
+    assert f"the quantity was {usual:,} then and is {usual + late:,} now" in finding.sentence
 
 
 def test_without_a_finalization_it_is_skipped_and_says_why(

@@ -92,7 +92,7 @@ def test_the_excess_is_exact(events_database_url: str) -> None:
         assert (found.since, found.until) == (start, start + 59 * HOUR / 10 + timedelta(microseconds=1))
         assert found.amounts == (("USD", 999 * RATES["large", "USD"] * quantity),)
         assert dict(found.facts)["cost in USD"] == plain(1000 * RATES["large", "USD"] * quantity)
-        assert "about 1000 times" in found.sentence
+        assert "about 1,000 times" in found.sentence
         assert shown(store, found) == 61
 
 

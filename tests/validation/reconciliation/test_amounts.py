@@ -82,7 +82,7 @@ def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
     assert finding.severity == "high"
     assert "4 totals of 4 customers" in finding.sentence
     assert (
-        "are charged 18599.7 USD, but 1859.97 USD is expected: each is 10 times the expected amount."
+        "are charged 18,599.7 USD, but 1,859.97 USD is expected: each is 10 times the expected amount."
         in finding.sentence
     )
     assert finding.amounts == (("USD", Decimal("16739.73")),)
@@ -92,8 +92,8 @@ def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
 def test_one_amount_ten_times_too_high_is_named_with_its_factor(make: Make) -> None:
     finding = only(validated(make(usage(5000)), [line(0, 5000, "4200")], STAIRCASE))
     assert finding.severity == "high"
-    assert "is charged 4200 USD for calls" in finding.sentence
-    assert "but 420 USD is expected for 5000: that is 10 times the expected amount." in finding.sentence
+    assert "is charged 4,200 USD for calls" in finding.sentence
+    assert "but 420 USD is expected for 5,000: that is 10 times the expected amount." in finding.sentence
     assert finding.customer_id == CUSTOMERS[0]
 
 
@@ -219,8 +219,8 @@ def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
     lines = [line(0, 500, "51"), line(0, 300, "4400", currency="JPY")]
     finding = only(validated(make(events), lines, *prices))
-    assert "is charged 4400 JPY and 51 USD for calls" in finding.sentence
-    assert "but 4500 JPY and 50 USD is expected" in finding.sentence
+    assert "is charged 4,400 JPY and 51 USD for calls" in finding.sentence
+    assert "but 4,500 JPY and 50 USD is expected" in finding.sentence
     assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
 
 

@@ -20,13 +20,13 @@ from usage_explore.errors import RecordError, UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.records.decisions import MAX_ASSIGNEE_CHARACTERS
-from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS, author
+from usage_explore.records.texts import LOCAL_AUTHOR, MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS, author
 from usage_explore.validation import Validation
 from usage_explore.validation.report.wording import decision as decision_words
 from usage_explore.validation.review import Review, Reviewed, organization_of, review
 
-SIGNER = "validate_signer"
-"""Session state: the name that a user without sign-in gave."""
+_NAME = "validate_name"
+"""Session state: the name that a user without sign-in gave, for the whole session."""
 
 _REVIEW, _ERROR, _KEPT = "validate_review", "validate_decision_error", "validate_kept_runs"
 """Session state: the last review, the error of the last decision, and the runs that the session has kept."""
@@ -42,7 +42,38 @@ def current_author() -> str:
     """Who decides: the signed-in user, else the name that was given in this session, else "local"."""
     if user := sign_in.current_user():
         return author(user)  # an address is not refused for its form
-    return str(st.session_state.get(SIGNER) or "").strip() or LOCAL_AUTHOR
+    return str(st.session_state.get(_NAME) or "").strip() or LOCAL_AUTHOR
+
+
+def name_field(place: str) -> None:
+    """Draw the field for the name of a user without sign-in; `place` tells apart the fields of a page."""
+    key = f"{_NAME} {place}"
+    st.session_state[key] = st.session_state.get(_NAME, "")
+    st.text_input(
+        "Your name",
+        key=key,
+        max_chars=MAX_AUTHOR_CHARACTERS,
+        on_change=lambda: _remember_name(place),
+    )
+
+
+def _remember_name(place: str) -> None:
+    name = st.session_state.get(f"{_NAME} {place}")
+    if name is not None:
+        st.session_state[_NAME] = str(name).strip()
+
+
+def _who_decides(place: str) -> None:
+    """Draw the field for the name while it is not known, and what is written without one."""
+    if current_author() != LOCAL_AUTHOR:
+        st.caption(f"Decided by {markdown.plain(formatting.data_value(current_author()))}.")
+        return
+    name_field(place)
+    st.caption(f'Asked for once in a browser session. Without a name the history says "{LOCAL_AUTHOR}".')
+
+
+def _reason(popover: str, label: str = "Reason, if any") -> None:
+    st.text_area(label, key=f"{popover}_text", max_chars=MAX_NOTE_CHARACTERS, height=70)
 
 
 def keep_run(source: Source, validation: Validation, *, has_files: bool) -> None:
@@ -118,21 +149,11 @@ def actions(source: Source, validation: Validation, item: Reviewed) -> None:
     decide = _deciding(organization_id, item)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding_actions"):
         if item.is_open:
-            st.button(
-                "Acknowledge",
-                key="decide_acknowledge",
-                icon=":material/check:",
-                on_click=lambda: decide("acknowledge"),
-                help="You have looked at it and answer for it. It no longer counts as open.",
-            )
+            text = "You have looked at it and answer for it. It no longer counts as open."
+            _settle("acknowledge", ":material/check:", text, decide)
         else:
-            st.button(
-                "Reopen",
-                key="decide_reopen",
-                icon=":material/undo:",
-                on_click=lambda: decide("reopen"),
-                help="Make it open again. The history keeps what was decided.",
-            )
+            text = "Make it open again. The history keeps what was decided."
+            _settle("reopen", ":material/undo:", text, decide)
         _mute(validation.period, decide)
         _assign(item, decide)
         _note(decide)
@@ -170,6 +191,19 @@ def _minute(moment: datetime, zone: ZoneInfo) -> str:
 _Decide = Callable[..., None]
 
 
+def _settle(action: str, icon: str, text: str, decide: _Decide) -> None:
+    """The form of an action that needs no more than a reason."""
+    key = f"decide_{action}"
+    popover = st.popover(action.capitalize(), icon=icon, key=key, on_change="rerun")
+    if not popover.open:
+        return
+    with popover, st.container(width=320, gap="small"):
+        st.caption(text)
+        _reason(key)
+        _who_decides(key)
+        st.button(action.capitalize(), key=f"{key}_save", type="primary", on_click=lambda: decide(action, key))
+
+
 def _mute(period: Period, decide: _Decide) -> None:
     popover = st.popover("Mute", icon=":material/notifications_off:", key="decide_mute", on_change="rerun")
     if not popover.open:
@@ -177,6 +211,8 @@ def _mute(period: Period, decide: _Decide) -> None:
     today = datetime.now(period.zone).date()
     with popover, st.container(width=320, gap="small"):
         st.caption("Until then it does not count as open. It stays in the list, the report and JSON, marked.")
+        _reason("decide_mute")
+        _who_decides("decide_mute")
         with st.container(horizontal=True, gap="small"):
             for label, days in _MUTES:
                 until = buckets.day_start(today + timedelta(days=days), period.zone)
@@ -218,6 +254,7 @@ def _assign(item: Reviewed, decide: _Decide) -> None:
             placeholder="A name or an e-mail address",
         )
         key = f"decide_assignee {item.id} {len(item.decisions)}"
+        _who_decides("decide_assign")
         st.button(
             "Assign",
             key="decide_assign_save",
@@ -231,30 +268,27 @@ def _note(decide: _Decide) -> None:
     if not popover.open:
         return
     with popover, st.container(width=360, gap="small"):
-        st.text_area("Note", key="decide_note_text", max_chars=MAX_NOTE_CHARACTERS, height=100)
-        st.button(
-            "Save note",
-            key="decide_note_save",
-            type="primary",
-            on_click=lambda: decide("note", "decide_note", note=st.session_state["decide_note_text"]),
-        )
+        _reason("decide_note", "Note")
+        _who_decides("decide_note")
+        st.button("Save note", key="decide_note_save", type="primary", on_click=lambda: decide("note", "decide_note"))
 
 
 def _deciding(organization_id: UUID, item: Reviewed) -> _Decide:
-    """A function that decides on the finding, and closes a popover if that succeeded."""
+    """A function that decides on the finding by the form in a popover, and closes it if that succeeded."""
 
-    def decide(action: str, popover: str = "", **given: object) -> None:
+    def decide(action: str, popover: str, **given: object) -> None:
+        _remember_name(popover)
+        note = st.session_state.get(f"{popover}_text", "")
         try:
             store = cache.source(organization_id).store
-            store.decide(item.finding, action, by=current_author(), **given)  # type: ignore[arg-type]
+            store.decide(item.finding, action, by=current_author(), note=note, **given)  # type: ignore[arg-type]
         except UsageExploreError as error:
             st.session_state[_ERROR] = str(error)
             return
         finally:
             forget()
-        if popover:
-            st.session_state[popover] = False
-        if action == "note":
-            st.session_state["decide_note_text"] = ""
+        st.session_state[popover] = False
+        if note:
+            st.session_state[f"{popover}_text"] = ""
 
     return decide

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 _MAX_TABLE_ROWS, _MAX_FULL_HEIGHT_ROWS = 20_000, 15
 _DIFFERING, _ALL = "differing", "all"
+_SHARES = ("_share", "_ratio")
+"""Ends of the names of columns with shares of a whole, such as `late_share` and `margin_ratio`."""
+
 _AMOUNTS = ("amount", "expected_amount", "amount_difference", "cost", "margin", "revenue")
 _NAME_COLUMN_OF = {column: name for name, column in NAME_COLUMNS.items()}
 
@@ -318,6 +321,9 @@ def sheet_table(frame: pd.DataFrame, validation: Validation, title: str) -> None
             labels = [None if value is None else validation.names.label(name, value) for value in values]
             named[name] = grid.texts(heading, labels)
             heading = f"{heading} id"
+        if _is_numeric(values) and name.endswith(_SHARES):
+            columns[name] = grid.percents(heading, values)
+            continue
         if _is_numeric(values):
             columns[name] = grid.numbers(heading, [_number(value) for value in values], _format(name, values))
             continue

@@ -18,14 +18,14 @@ from usage_explore.app.page_state import ValidateView
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import expected
-from usage_explore.app.validate.decisions import SIGNER, current_author, forget
+from usage_explore.app.validate.decisions import current_author, forget, name_field
 from usage_explore.app.validate.files import ValidationWithFiles, dropped_file
 from usage_explore.errors import UsageExploreError
 from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
-from usage_explore.records.texts import LOCAL_AUTHOR, MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS
+from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
@@ -73,10 +73,20 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
     zone = validation.period.zone
     every = _signoffs(source.store, source.store.organization_id)
     signed = [one for one in every if last_signoff([one], validation.period)]
-    if signed:
-        _signed(source, signed[0], zone)
+    if not signed:
+        _statement(view, source, with_files, review, again=False)
+        return
+    if _signed(source, signed[0], zone):
         st.divider()
-    _statement(view, source, with_files, review, again=bool(signed))
+        _statement(view, source, with_files, review, again=True)
+    else:
+        with st.expander("Sign off again", key="sign_again", on_change="rerun") as again:
+            if again.open:
+                st.caption(
+                    "Nothing has changed since the last sign-off, which stays in force. Another one replaces it: sign"
+                    " again to change its note, its signer or the findings that it leaves open."
+                )
+                _statement(view, source, with_files, review, again=True)
     if len(signed) > 1:
         with st.expander(f"{formatting.counted(len(signed) - 1, 'earlier sign-off')} of this period"):
             for one in signed[1:]:
@@ -84,8 +94,8 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
                 st.caption(markdown.plain(f"{words}, as of {_minute(one.as_of, zone)}."))
 
 
-def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
-    """The last sign-off, and what changed since as a table and a file."""
+def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
+    """Draw the last sign-off, and what changed since as a table and a file; whether anything did."""
     changed = _changed(source, one)
     who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_signed_words(one, zone)}"
     st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}")
@@ -106,30 +116,31 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
     if not changed and not changed.rows:
         until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
         st.caption(f"{left}Nothing had changed in this period at {until}.")
-        return
+        return False
     if left:
         st.caption(left)
     corrections = len(changed.corrections)
     number = f"{formatting.counted(corrections, 'correction')} to hand to billing" if corrections else "Nothing to bill"
     st.markdown(f"**{number}**  \n{words}")
-    rows = changed.rows[:_MAX_SHOWN_CHANGES]
+    lines = changed.lines[:_MAX_SHOWN_CHANGES]
     columns = {
-        "Correction": grid.texts("Correction", [_CORRECTIONS[row.correction] for row in rows]),
-        "Why": grid.texts("Why", [row.reason.capitalize() for row in rows]),
-        "Customer": grid.texts("Customer", [changed.names.label("customer", row.key[0]) for row in rows]),
-        "Metric": grid.texts("Metric", [row.key[1] for row in rows]),
-        "Wallet": grid.texts("Wallet", [row.key[2] for row in rows]),
-        "Events": grid.numbers("Events", [row.events for row in rows]),
-        "Quantity": grid.numbers("Quantity", [row.quantity for row in rows]),
-        "Cost": grid.numbers("Cost", [row.cost if row.amount is None else None for row in rows]),
-        "Amount": grid.numbers("Amount", [row.amount for row in rows]),
-        "Currency": grid.texts("Currency", [row.key[3] for row in rows]),
+        "Correction": grid.texts("Correction", [_CORRECTIONS[line.correction] for line in lines]),
+        "Why": grid.texts("Why", [line.reason.capitalize() for line in lines]),
+        "Customer": grid.texts("Customer", [changed.names.label("customer", line.customer_id) for line in lines]),
+        "Metric": grid.texts("Metric", [line.metric_key for line in lines]),
+        "Wallet": grid.texts("Wallet", [line.wallet_currency for line in lines]),
+        "Events": grid.numbers("Events", [line.events for line in lines]),
+        "Quantity": grid.numbers("Quantity", [line.quantity for line in lines]),
+        "Cost": grid.numbers("Cost", [line.cost for line in lines]),
+        "Cost currency": grid.texts("Cost currency", [line.cost_currency for line in lines]),
+        "Amount": grid.numbers("Amount", [line.amount for line in lines]),
+        "Amount currency": grid.texts("Amount currency", [line.amount_currency for line in lines]),
     }
     if not one.amounts:
-        del columns["Amount"]
-    height = "content" if len(rows) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
+        del columns["Amount"], columns["Amount currency"]
+    height = "content" if len(lines) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
-    if more := len(changed.rows) - len(rows):
+    if more := len(changed.lines) - len(lines):
         st.caption(f"and {more:,} more; the file has all of them")
     st.download_button(
         "Supplements and credits, CSV",
@@ -142,6 +153,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> None:
         help="A row for each customer, metric, wallet and currency, exact, to hand to billing. Sign again when they "
         "are billed: the next sign-off includes them.",
     )
+    return bool(changed)
 
 
 def _statement(
@@ -192,7 +204,7 @@ def _statement(
         st.error(markdown.plain(text), icon=":material/error:")
     with st.container(width=520, gap="small"):
         if sign_in.current_user() is None:
-            st.text_input("Your name", key=SIGNER, max_chars=MAX_AUTHOR_CHARACTERS)
+            name_field("sign")
         st.text_area("Note", key=_NOTE, max_chars=MAX_NOTE_CHARACTERS, height=70)
         label = f"Sign off with {formatting.counted(len(left_open), 'finding')} open" if left_open else "Sign off"
         st.button(

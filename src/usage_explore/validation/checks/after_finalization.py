@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, false, func, select
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -195,7 +195,8 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
         severity=severity,
         sentence=f"{counted(change.events, 'event')} of customer {change.customer_id}, {data_value(change.metric_key)},"
         f" {span_in(change.later.since, change.later.until, period.zone)}, arrived after the period was finalized:"
-        f" the quantity was {plain(change.quantity_then)} then and is {plain(change.quantity_now)} now{_by(change)}.",
+        f" the quantity was {in_sentence(change.quantity_then)} then and is {in_sentence(change.quantity_now)}"
+        f" now{_by(change)}.",
         **change.later.fields(examination),
         question=examination.aggregate_question(
             customer_id=change.customer_id,

@@ -136,11 +136,11 @@ def examine(examination: Examination) -> Outcome:
     table, period = examination.table, examination.period
     drawn = sampled(examination.rows(sample(table, period, examination.totals.events)))
     key = next(iter(best_keys(drawn, _differing, MIN_KEY_GAIN(), 1)), None)
-    rows = list(examination.rows(statement(table, period, key)))
+    rows = list(examination.extracted_rows(statement(table, period, key)))
     usual = _usual(rows, key)
     before = preceding(period, HISTORY())
     has_costs = any(row.costed and row.currency is not None for row in rows)
-    history = list(examination.rows(statement(table, before, key))) if before and has_costs else []
+    history = list(examination.extracted_rows(statement(table, before, key))) if before and has_costs else []
     usual, changed = _with_history(usual, rows, history)
     strays = _strays(usual, rows)
     looked_at = sum(row.events for row in rows)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, Text, and_, any_, case, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Select, Table, Text, and_, any_, case, func, literal, or_, select, true
 
 from usage_explore.formatting import counted, data_value, duration, percent
 from usage_explore.query import validators
@@ -49,7 +49,7 @@ from usage_explore.validation.bounds import Bound
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, outside_loads
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
-from usage_explore.validation.periods import INSTANT, part
+from usage_explore.validation.periods import INSTANT, at_times, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
 # fmt: off
@@ -125,8 +125,15 @@ def beyond(table: Table, period: Period) -> Select[Any]:
     return batched(events.cte("beyond"))
 
 
-def skewed(table: Table, period: Period) -> Select[Any]:
-    """The senders with at least `MIN_BATCH_EVENTS` events a little ahead of their arrival.
+def _ahead(table: Table, period: Period) -> list[ColumnElement[bool]]:
+    """The conditions for events of the period a little ahead of their arrival."""
+    c = table.c
+    lead = c.timestamp - c.ingested_at
+    return [*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(MAX_CLOCK_DIFFERENCE())]
+
+
+def skewed(table: Table, period: Period, times: Sequence[datetime] | None = None) -> Select[Any]:
+    """The senders with at least `MIN_BATCH_EVENTS` events a little ahead of their arrival; `times` are those of them.
 
     Columns: `customer_id`, `sender` text or NULL, `events` bigint, `longest` interval, `middle` interval (the median),
     `first`, `last` timestamptz.
@@ -144,7 +151,7 @@ def skewed(table: Table, period: Period) -> Select[Any]:
             func.min(c.timestamp).label("first"),
             func.max(c.timestamp).label("last"),
         )
-        .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(MAX_CLOCK_DIFFERENCE()))
+        .where(*_ahead(table, period), *at_times(c.timestamp, times))
         .group_by(c.customer_id, sender)
         .having(func.count() >= MIN_BATCH_EVENTS())
     )
@@ -178,10 +185,10 @@ def examine(examination: Examination) -> Outcome:
         stray_severity=lambda stray: "medium" if stray.kind == BEYOND else "low",
         facts=lambda affected: affected.arrival(period.zone),
     )
-    rows = list(examination.rows(statement(examination.table, period)))
+    rows = list(examination.extracted_rows(statement(examination.table, period)))
     loads = bulk_loads(examination) if any(row.kind == PAST for row in rows) else BulkLoads()
     if loads.times:
-        rows = list(examination.rows(statement(examination.table, period, loads.times)))
+        rows = list(examination.extracted_rows(statement(examination.table, period, loads.times)))
     if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
     result = outcome(examination, rows, wording, examination.totals.events)
@@ -209,7 +216,8 @@ def _reason(affected: Batch, period: Period) -> str:
 def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:
     """The busiest senders most of whose events lie ahead, and a note on the others."""
     table, period = examination.table, examination.period
-    suspects = list(examination.rows(skewed(table, period)))
+    times = examination.times(select(table.c.timestamp).where(*_ahead(table, period)).distinct())
+    suspects = [] if times == [] else list(examination.rows(skewed(table, period, times)))
     if not suspects:
         return (), ""
     customers = sorted({row.customer_id for row in suspects})

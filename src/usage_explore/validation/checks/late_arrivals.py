@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CTE, Float, Interval, Select, Table, Text, and_, case, func, literal, select
+from sqlalchemy import CTE, Float, Interval, Select, Table, and_, case, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, duration, listed, percent, span_in
@@ -111,26 +111,20 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
 def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: Sequence[datetime] = ()) -> Select[Any]:
     """The events that took longer than their metric's bound, by arrival, see `batched`; without those of `loads`."""
     c = table.c
-    bound = (
-        func.unnest(
-            array(bounds, Text()),
-            array(bounds.values(), Interval()),
-        )
-        .table_valued("metric_key", "bound")
-        .render_derived(name="bounds")
-    )
     lag = c.ingested_at - c.timestamp
+    slow = {metric: bound for metric, bound in bounds.items() if bound > MIN_LATE_LAG()}
+    late_of_slow = [and_(c.metric_key == metric, lag > literal(bound)) for metric, bound in slow.items()]
     events = (
         select(
             literal(NAME).label("kind"),
             *batch_columns(table),
         )
-        .join_from(table, bound, and_(c.metric_key == bound.c.metric_key, lag > bound.c.bound))
         .where(
             *conditions(table, period),
             *outside_loads(c.ingested_at, loads),
             lag > literal(MIN_LATE_LAG()),
             lag <= literal(MAX_AGE()),
+            or_(c.metric_key.not_in(slow), *late_of_slow),
         )
         .cte("late")
     )
@@ -181,7 +175,7 @@ def examine(examination: Examination) -> Outcome:
         facts=facts,
         continues=_continues,
     )
-    rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
+    rows = examination.extracted_rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
     result = outcome(examination, rows, wording, examination.totals.events - loads.events)
     bulk = (_bulk(examination, loads, loads.usage),) if loads.usage else ()
     note = "; ".join(filter(None, (result.note, unknown)))

@@ -257,7 +257,8 @@ def examine(examination: Examination) -> Outcome:
     verdicts = {**_verdicts(examination, unjudged), **_usual(examination, certain)}
     if unjudged or verdicts:
         rows = list(examination.rows(statement(table, period, verdicts, times)))
-    rows += examination.rows(restated_rows(table, period))
+    if examination.times(row_hash_times(table, period)) != []:
+        rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 
 
@@ -296,6 +297,12 @@ def exported(table: Table) -> ColumnElement[bool]:
     c = table.c
     on_grid = func.mod(extract("epoch", c.timestamp), EXPORT_GRID_SECONDS) == 0
     return and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN), on_grid)
+
+
+def row_hash_times(table: Table, period: Period) -> Select[Any]:
+    """The times of all events that may be rows of an export, by their keys."""
+    c = table.c
+    return select(c.timestamp).where(*conditions(table, period), c.idempotency_key.like("row:%")).distinct()
 
 
 def restated_rows(table: Table, period: Period) -> Select[Any]:

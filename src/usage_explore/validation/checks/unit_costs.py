@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
 
 from usage_explore.decimals import difference, plain, total
-from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.formatting import cents, counted, data_value, exact, percent, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array
@@ -407,9 +407,9 @@ def _finding(examination: Examination, incident: Incident, share: tuple[Decimal,
     customers = incident.customers
     customer = next(iter(customers)) if len(customers) == 1 else None
     whose = f"customer {customer}" if customer else counted(len(customers), "customer")
-    factor = plain(Decimal(format(incident.factor, ".3g")))
+    factor = Decimal(format(incident.factor, ".3g"))
     price = _common_value(incident, "price_key")
-    excess = joined([f"{plain(amount)} {data_value(currency)}" for currency, amount in incident.excess.items()])
+    excess = joined([f"{cents(amount)} {data_value(currency)}" for currency, amount in incident.excess.items()])
     costs = [
         fact
         for currency, (cost, usual) in sorted(incident.costs.items())
@@ -429,7 +429,7 @@ def _finding(examination: Examination, incident: Incident, share: tuple[Decimal,
         check=NAME,
         severity=severity,
         sentence=f"{data_value(incident.metric)}: {counted(incident.events, 'event')} of {whose} cost about"
-        f" {factor} times what such events usually cost, {span_in(since, until, examination.period.zone)}:"
+        f" {exact(factor)} times what such events usually cost, {span_in(since, until, examination.period.zone)}:"
         f" {'excess' if incident.too_high else 'difference'} {excess}.",
         since=since,
         until=until,
@@ -447,7 +447,7 @@ def _finding(examination: Examination, incident: Incident, share: tuple[Decimal,
         customer_id=customer,
         metric_key=incident.metric,
         price_key=price,
-        facts=(("times the usual cost", factor), *costs, *values),
+        facts=(("times the usual cost", plain(factor)), *costs, *values),
     )
 
 

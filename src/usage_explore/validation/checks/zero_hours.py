@@ -150,5 +150,5 @@ def zeros_at_busy_hours(examination: Examination) -> list[Any]:
     """The rows of `zero_hours` of all customers' metrics with zeros."""
     table, period = examination.table, examination.period
     before = preceding(period, HISTORY())
-    series = [(row.customer_id, row.metric_key) for row in examination.rows(zero_series(table, period))]
+    series = [(row.customer_id, row.metric_key) for row in examination.extracted_rows(zero_series(table, period))]
     return list(examination.rows(zero_hours(table, period, before, series))) if before and series else []

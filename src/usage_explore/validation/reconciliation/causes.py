@@ -16,7 +16,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import difference, exact_product, plain, total
-from usage_explore.formatting import data_value, date_and_time, in_sentence, span_in
+from usage_explore.formatting import data_value, date_and_time, in_sentence, short, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
 from usage_explore.validation.bounds import Bound
@@ -160,7 +160,7 @@ def set_cause(row: Row, cause: Cause) -> None:
 
 
 def _factor_cause(factor: Decimal) -> Cause:
-    return Cause(f"{FACTOR}{plain(factor)}", "high", f"{in_sentence(factor)} times the expected amount")
+    return Cause(f"{FACTOR}{plain(factor)}", "high", f"{short(factor)} times the expected amount")
 
 
 def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
@@ -327,10 +327,10 @@ def _wrong_prices(
         words = f"the amount by {named[other_model]}, while {price.label} is {named[price.model]}"
         yield Cause(f"{other_model} instead of {price.model}", "high", words), replace(price, model=other_model)
     if price.included_quantity:
-        words = f"the amount without the included quantity of {plain(price.included_quantity)}"
+        words = f"the amount without the included quantity of {in_sentence(price.included_quantity)}"
         yield Cause("included quantity", "high", words), replace(price, included_quantity=Decimal(0))
     if price.minimum_amount:
-        words = f"the amount without the minimum of {plain(price.minimum_amount)}"
+        words = f"the amount without the minimum of {in_sentence(price.minimum_amount)}"
         yield Cause("minimum", "high", words), replace(price, minimum_amount=Decimal(0))
     for other in _related(price, book, key):
         if other.key != price.key and other.currency == currency:
@@ -364,7 +364,7 @@ def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decim
         return
     charged = rate(price, quantity).charged_quantity
     for number, tier in enumerate(price.tiers, 1):
-        words = f"the whole quantity at tier {number}, {plain(tier.unit_amount)} a unit, of {price.label}"
+        words = f"the whole quantity at tier {number}, {in_sentence(tier.unit_amount)} a unit, of {price.label}"
         yield (
             Cause("wrong tier", "high", words),
             total((exact_product((charged, tier.unit_amount)), tier.flat_amount)),

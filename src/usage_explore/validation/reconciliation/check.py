@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import difference, plain, total
-from usage_explore.formatting import counted, listed, percent
+from usage_explore.formatting import counted, in_sentence, listed, percent
 from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import Period
@@ -320,7 +320,7 @@ def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines,
         (lines.filtered, "excluded by the period's filters"),
     ):
         if group:
-            quantity = plain(total(line.quantity for line in group))
+            quantity = in_sentence(total(line.quantity for line in group))
             were = "was" if len(group) == 1 else "were"
             yield f"{counted(len(group), 'line')} {reason}, quantity {quantity}, {were} not compared."
     if unpriced := sum(row.status == "no price" for row in rows):

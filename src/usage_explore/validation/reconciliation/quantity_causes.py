@@ -7,6 +7,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 
 from usage_explore.decimals import difference, exact_product, plain
+from usage_explore.formatting import short
 from usage_explore.validation.reconciliation.causes import (
     FACTOR,
     MAX_FACTOR_DIGITS,
@@ -86,7 +87,7 @@ def _quantity_factor_cause(ratio: Fraction) -> Cause | None:
     if (ratio * digits).denominator != 1:
         return None
     factor = plain(Decimal((ratio * digits).numerator).scaleb(-MAX_FACTOR_DIGITS(), _EXACT))
-    return Cause(f"{FACTOR}{factor}", "high", f"{factor} times the used quantity")
+    return Cause(f"{FACTOR}{factor}", "high", f"{short(Decimal(factor))} times the used quantity")
 
 
 def _resolution(row: Row, factor: Decimal) -> Decimal:

@@ -1,0 +1,60 @@
+"""The hashes of events by which a sign-off recognizes that they were edited, exchanged or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Interval, Table, Text, cast, func, literal, select
+
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
+from usage_explore.query.validators import EARLIEST
+from usage_explore.records.signoffs import SLOT, DayLine, SlotLine
+from usage_explore.sql.filters import conditions
+
+
+def event_hash(table: Table) -> ColumnElement[int]:
+    """The 64-bit hash of an event's columns; equal numbers hash alike, as 1 and 1.0."""
+    columns = (cast(column, Text) if column.name == "dimensions" else column for column in table.columns)
+    return _hash_of(*columns)
+
+
+def _hash_of(*columns: ColumnElement[Any]) -> ColumnElement[int]:
+    """PostgreSQL's hash of a row is linear in the hashes of its columns: sums of it miss values exchanged between rows.
+
+    It is hashed once more, as text, which keeps 64 bits; the hash of a bigint has 32.
+    """
+    row = func.hash_record_extended(func.row(*columns), literal(0, BigInteger))
+    return func.hashtextextended(cast(row, Text), literal(0, BigInteger))
+
+
+def hash_probe(connection: Connection) -> int:
+    """The hash of constants: where it differs, the database hashes otherwise, and hashes cannot be compared."""
+    return int(connection.execute(select(_hash_of(cast("a", Text), literal(1, BigInteger)))).scalar_one())
+
+
+def slots(connection: Connection, table: Table, period: Period, as_of: datetime) -> tuple[SlotLine, ...]:
+    """The events of each slot of a resolved period as of a time, with the sum of their hashes, in order."""
+    c = table.c
+    start = func.date_bin(literal(SLOT, Interval), c.timestamp, literal(EARLIEST, c.timestamp.type)).label("start")
+    events, digest = func.count().label("events"), func.sum(event_hash(table)).label("digest")
+    by_slot = (
+        select(start, events, digest)
+        .where(*conditions(table, period.replace(as_of=None)), c.ingested_at <= as_of)
+        .group_by(start)
+        .order_by(start)
+    )
+    return tuple(SlotLine(row.start, row.events, int(row.digest)) for row in connection.execute(by_slot))
+
+
+def days(lines: Iterable[SlotLine], zone: ZoneInfo) -> tuple[DayLine, ...]:
+    """The slots of each local day, added up."""
+    sums: dict[date, tuple[int, int]] = {}
+    for line in lines:
+        day = buckets.local_date(line.start, zone)
+        events, digest = sums.get(day, (0, 0))
+        sums[day] = events + line.events, digest + line.digest
+    return tuple(DayLine(day, *sums[day]) for day in sorted(sums))
