@@ -138,7 +138,7 @@ def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client
     answer = got(client, AGGREGATE, "metric_key=Other&metric_key=tokens_in&not:dim:model=large&since=-2d&top=3")
     assert set(answer) == {
         *("bucket", "group_by", "metric", "since", "until", "series"),
-        *("timezone", "top", "as_of", "capped", "exists_since", "metrics", "filters", "hints"),
+        *("timezone", "top", "as_of", "capped", "exists_since", "metrics", "unit", "filters", "hints"),
         *("cumulative", "compare", "comparison", "currency"),
     }
     assert (answer["bucket"], answer["group_by"], answer["metric"]) == ("day", "none", "count")
