@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
@@ -46,21 +46,23 @@ from usage_explore.validation.usage_sums import (
 
 _Key = TypeVar("_Key")
 
+BOUNDS = CheckBounds("common")
+
 # fmt: off
-BATCH_GAP = Bound("common", "batch_gap", timedelta(hours=6), "hours", 0.1, 240,
+BATCH_GAP = BOUNDS.add("batch_gap", timedelta(hours=6), "hours", 0.1, 240,
     "Time without events that ends a batch.")
 
-STEADY_GAP = Bound("common", "steady_gap", timedelta(days=3), "days", 0, 60,
+STEADY_GAP = BOUNDS.add("steady_gap", timedelta(days=3), "days", 0, 60,
     "Time between a customer's batches of a metric that are one incident: nights and weekends lie between.")
 
-MIN_BATCH_EVENTS = Bound("common", "min_batch_events", 10, "events", 1, 100000,
+MIN_BATCH_EVENTS = BOUNDS.add("min_batch_events", 10, "events", 1, 100000,
     "Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage.")
 
-MIN_SHARED_CUSTOMERS = Bound("common", "min_shared_customers", 3, "customers", 2, 10000,
+MIN_SHARED_CUSTOMERS = BOUNDS.add("min_shared_customers", 3, "customers", 2, 10000,
     "Customers whose batches at one time are one incident, if none of them has over half of the events: what "
     "several customers send or get twice, or late, in the same hours has one cause, such as a replay.")
 
-MAX_SHARED_ARRIVAL = Bound("common", "max_shared_arrival", timedelta(days=1), "days", 0, 60,
+MAX_SHARED_ARRIVAL = BOUNDS.add("max_shared_arrival", timedelta(days=1), "days", 0, 60,
     "Time in which such batches arrive, at most: what lasts longer is a habit of each customer's sender.")
 
 MAX_SHARED_CUSTOMERS_LISTED = 20
@@ -69,19 +71,10 @@ MAX_SHARED_CUSTOMERS_LISTED = 20
 MAX_OPEN_INCIDENTS = 10
 """Incidents of one kind and customer that a later batch may continue, the latest."""
 
-MAX_SMALL_CUSTOMERS = Bound("common", "max_small_customers", 10, "customers", 0, 10000,
+MAX_SMALL_CUSTOMERS = BOUNDS.add("max_small_customers", 10, "customers", 0, 10000,
     "Customers with few events each, though a large share of their usage, that have a finding each; more share a "
     "cause.")
 # fmt: on
-
-BOUNDS = (
-    BATCH_GAP,
-    STEADY_GAP,
-    MIN_BATCH_EVENTS,
-    MIN_SHARED_CUSTOMERS,
-    MAX_SHARED_ARRIVAL,
-    MAX_SMALL_CUSTOMERS,
-)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -132,6 +132,29 @@ class Bound(Generic[V]):
         return f"{number} ({self.unit})" if self.unit in _RATIOS else f"{number} {self.unit}"
 
 
+class CheckBounds:
+    """The bounds that a module declares in the table of `check`, in their order.
+
+    >>> BOUNDS = CheckBounds("my_check")
+    >>> MIN_EVENTS = BOUNDS.add("min_events", 50, "events", 1, 10_000, "Events from which a customer is judged.")
+    >>> [bound.key for bound in BOUNDS]
+    ['my_check.min_events']
+    """
+
+    def __init__(self, check: str) -> None:
+        self._check = check
+        self._declared: list[Bound[Any]] = []
+
+    def add(self, name: str, default: V, unit: str, minimum: float, maximum: float, meaning: str) -> Bound[V]:
+        """Declare a bound, see `Bound`."""
+        bound = Bound(self._check, name, default, unit, minimum, maximum, meaning)
+        self._declared.append(bound)
+        return bound
+
+    def __iter__(self) -> Iterator[Bound[Any]]:
+        return iter(self._declared)
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The bounds that differ from their defaults, by key; `texts` has them in words: `5 days, by default 3`."""

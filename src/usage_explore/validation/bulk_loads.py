@@ -19,41 +19,34 @@ from sqlalchemy import ColumnElement, DateTime, Interval, Select, Table, any_, c
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import earlier, organization_period
 from usage_explore.validation.usage_sums import UsageSum, sum_of_query
 
+BOUNDS = CheckBounds("common")
+
 # fmt: off
-MIN_LATE_LAG = Bound("common", "min_late_lag", timedelta(hours=24), "hours", 1, 2400,
+MIN_LATE_LAG = BOUNDS.add("min_late_lag", timedelta(hours=24), "hours", 1, 2400,
     "Time from an event to its arrival above which it may be late.")
 
-MAX_LOAD_DURATION = Bound("common", "max_load_duration", timedelta(hours=2), "hours", 0.1, 48,
+MAX_LOAD_DURATION = BOUNDS.add("max_load_duration", timedelta(hours=2), "hours", 0.1, 48,
     "Time within which files that are loaded are one load.")
 
-MIN_LOADED_DAYS = Bound("common", "min_loaded_days", 2, "days", 1, 60,
+MIN_LOADED_DAYS = BOUNDS.add("min_loaded_days", 2, "days", 1, 60,
     "Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch.")
 
-NIGHTS = Bound("common", "nights", 7, "days", 1, 60,
+NIGHTS = BOUNDS.add("nights", 7, "days", 1, 60,
     "Days before those of a load, and those of them, at least, whose events arrived together in time, that show "
     "that the source sends in batches: sharing an arrival time is no sign of a load.")
 
-MIN_NIGHTS = Bound("common", "min_nights", 3, "days", 1, 60,
+MIN_NIGHTS = BOUNDS.add("min_nights", 3, "days", 1, 60,
     "Days before those of a load, and those of them, at least, whose events arrived together in time, that show "
     "that the source sends in batches: sharing an arrival time is no sign of a load.")
 
-MIN_NIGHTLY_SHARE = Bound("common", "min_nightly_share", 0.05, "share", 0, 1,
+MIN_NIGHTLY_SHARE = BOUNDS.add("min_nightly_share", 0.05, "share", 0, 1,
     "Share of a day's events from which those of one arrival time are a batch.")
 # fmt: on
-
-BOUNDS = (
-    MIN_LATE_LAG,
-    MAX_LOAD_DURATION,
-    MIN_LOADED_DAYS,
-    NIGHTS,
-    MIN_NIGHTS,
-    MIN_NIGHTLY_SHARE,
-)
 
 MAX_LOAD_TIMES = 1_000
 """Arrival times that are examined, those with the most late events."""

@@ -14,24 +14,21 @@ from sqlalchemy import BigInteger, ColumnElement, Select, Table, Text, case, cas
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.periods import currency_codes
 
 SAMPLE_EVENTS = 30_000
 """Events of a sample, between this and twice as many."""
 
+BOUNDS = CheckBounds("common")
+
 # fmt: off
-MAX_VALUES = Bound("common", "max_key_values", 60, "values", 2, 10000,
+MAX_VALUES = BOUNDS.add("max_key_values", 60, "values", 2, 10000,
     "Values of a key in the sample; one with more identifies events and explains nothing.")
 
-MIN_SHARE = Bound("common", "min_key_share", 0.5, "share", 0, 1,
+MIN_SHARE = BOUNDS.add("min_key_share", 0.5, "share", 0, 1,
     "Share of the sampled events that have a key.")
 # fmt: on
-
-BOUNDS = (
-    MAX_VALUES,
-    MIN_SHARE,
-)
 
 Keys = tuple[str, ...]
 """Groups, such as `price_key` or `dim:model`."""

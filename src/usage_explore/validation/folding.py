@@ -14,16 +14,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Finding, Result
 from usage_explore.validation.periods import part
 
+BOUNDS = CheckBounds("common")
+
 # fmt: off
-MIN_EXPLAINED_SHARE = Bound("common", "min_explained_share", Decimal("0.5"), "share", 0, 1,
+MIN_EXPLAINED_SHARE = BOUNDS.add("min_explained_share", Decimal("0.5"), "share", 0, 1,
     "Share of a spike, drop or new level that other events account for, from which they explain it: over half.")
 # fmt: on
-
-BOUNDS = (MIN_EXPLAINED_SHARE,)
 
 Findings = Sequence[Finding]
 

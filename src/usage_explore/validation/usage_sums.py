@@ -16,7 +16,7 @@ from usage_explore.formatting import cents, counted, data_value, listed
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import INSTANT, currency_codes, part
 
@@ -25,12 +25,12 @@ _Key = TypeVar("_Key")
 OwnUsage = Mapping[tuple[UUID, str], tuple[int, Decimal]]
 """(events, quantity) by customer and metric."""
 
+BOUNDS = CheckBounds("common")
+
 # fmt: off
-LARGE_SHARE = Bound("common", "large_share", Decimal("0.1"), "share", 0, 1,
+LARGE_SHARE = BOUNDS.add("large_share", Decimal("0.1"), "share", 0, 1,
     "The share of a customer's own usage of a metric from which few events are as grave as many.")
 # fmt: on
-
-BOUNDS = (LARGE_SHARE,)
 
 MAX_FILTER_METRICS = 20
 """Metrics that a finding's query filters by; with more, it shows all of the customer's."""

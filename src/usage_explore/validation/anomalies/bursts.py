@@ -11,34 +11,29 @@ import numpy as np
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, Deviation
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
+
+BOUNDS = CheckBounds("shifts")
 
 # fmt: off
-MIN_RECORD_RATIO = Bound("shifts", "min_record_ratio", 1.5, "factor", 1, 1000,
+MIN_RECORD_RATIO = BOUNDS.add("min_record_ratio", 1.5, "factor", 1, 1000,
     "Times the largest of as many steps before, at least, of a spike of irregular usage.")
 
-MIN_VARIATION = Bound("shifts", "min_variation", 0.5, "factor", 0, 100,
+MIN_VARIATION = BOUNDS.add("min_variation", 0.5, "factor", 0, 100,
     "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
     "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
     "mean.")
 
-MIN_DISPERSION = Bound("shifts", "min_dispersion", 5.0, "factor", 0, 10000,
+MIN_DISPERSION = BOUNDS.add("min_dispersion", 5.0, "factor", 0, 10000,
     "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
     "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
     "mean.")
 
-TRIMMED_SHARE = Bound("shifts", "trimmed_share", 0.05, "share", 0, 0.5,
+TRIMMED_SHARE = BOUNDS.add("trimmed_share", 0.05, "share", 0, 0.5,
     "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
     "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
     "mean.")
 # fmt: on
-
-BOUNDS = (
-    MIN_RECORD_RATIO,
-    MIN_VARIATION,
-    MIN_DISPERSION,
-    TRIMMED_SHARE,
-)
 
 
 def largest(values: Floats, length: int) -> float:

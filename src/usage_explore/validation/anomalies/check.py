@@ -62,29 +62,25 @@ from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_B
 from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
 from usage_explore.validation.checks import silence
 from usage_explore.validation.usage_sums import metric_filter
 
 NAME = "shifts"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-MAX_INCIDENTS = Bound("shifts", "max_incidents", 60, "findings", 1, 10000,
+MAX_INCIDENTS = BOUNDS.add("max_incidents", 60, "findings", 1, 10000,
     "Incidents that are findings of their own, the gravest; the note counts the others.")
 
-MAX_HOURLY_CUSTOMERS = Bound("shifts", "max_hourly_customers", 20, "customers", 0, 1000,
+MAX_HOURLY_CUSTOMERS = BOUNDS.add("max_hourly_customers", 20, "customers", 0, 1000,
     "Customers whose series are judged by the hour, those with the most events.")
 
-MIN_CUSTOMER_EVENTS = Bound("shifts", "min_customer_events", 240, "events", 0, 1000000,
+MIN_CUSTOMER_EVENTS = BOUNDS.add("min_customer_events", 240, "events", 0, 1000000,
     "Events a day, on average, of a customer whose series are judged by the hour, at least.")
 # fmt: on
-
-BOUNDS = (
-    MAX_INCIDENTS,
-    MAX_HOURLY_CUSTOMERS,
-    MIN_CUSTOMER_EVENTS,
-)
 
 _CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}

@@ -22,63 +22,51 @@ from usage_explore.detector.anomalies import figure
 from usage_explore.detector.breaks import MIN_LEVEL_SCORE, filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Severity
 from usage_explore.validation.checks.silence import Quiet
 from usage_explore.validation.periods import part
 
+BOUNDS = CheckBounds("shifts")
+
 # fmt: off
-MIN_EVENTS = Bound("shifts", "min_events", 30, "events", 1, 1000000,
+MIN_EVENTS = BOUNDS.add("min_events", 30, "events", 1, 1000000,
     "Events of a series in all, and events too many or missing, at least, for a deviation of the number of events.")
 
-MIN_HOURLY_EVENTS = Bound("shifts", "min_hourly_events", 5, "events", 0, 1000000,
+MIN_HOURLY_EVENTS = BOUNDS.add("min_hourly_events", 5, "events", 0, 1000000,
     "Events an hour, on average, from which a series is judged by the hour.")
 
-MIN_QUANTITY_EVENTS = Bound("shifts", "min_quantity_events", 50, "events", 0, 1000000,
+MIN_QUANTITY_EVENTS = BOUNDS.add("min_quantity_events", 50, "events", 0, 1000000,
     "Events per step, on average, from which the quantity is judged too, whatever the number of events does: the "
     "sum of a few events that differ a hundredfold is no level. Of fewer it is where their number left its band as "
     "well.")
 
-MIN_CHANGE = Bound("shifts", "min_change", 0.5, "share", 0, 1,
+MIN_CHANGE = BOUNDS.add("min_change", 0.5, "share", 0, 1,
     "Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half.")
 
-HIGH_SPIKE_SHARE = Bound("shifts", "high_spike_share", 0.2, "share", 0, 1,
+HIGH_SPIKE_SHARE = BOUNDS.add("high_spike_share", 0.2, "share", 0, 1,
     "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
 
-HIGH_SPIKE_RATIO = Bound("shifts", "high_spike_ratio", 3.0, "factor", 1, 1000,
+HIGH_SPIKE_RATIO = BOUNDS.add("high_spike_ratio", 3.0, "factor", 1, 1000,
     "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
 
-HIGH_DROP_SHARE = Bound("shifts", "high_drop_share", 0.1, "share", 0, 1,
+HIGH_DROP_SHARE = BOUNDS.add("high_drop_share", 0.1, "share", 0, 1,
     "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
     "leaves at most.")
 
-HIGH_DROP_REST = Bound("shifts", "high_drop_rest", 0.2, "share", 0, 1,
+HIGH_DROP_REST = BOUNDS.add("high_drop_rest", 0.2, "share", 0, 1,
     "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
     "leaves at most.")
 
-REGULAR = Bound("shifts", "min_regular_share", 0.2, "share", 0, 1,
+REGULAR = BOUNDS.add("min_regular_share", 0.2, "share", 0, 1,
     "Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts.")
 
-MIN_OWN_SHARE = Bound("shifts", "min_own_share", 0.01, "share", 0, 1,
+MIN_OWN_SHARE = BOUNDS.add("min_own_share", 0.01, "share", 0, 1,
     "Share of a series' usage in the period that an incident differs by, at least.")
 
-MIN_METRIC_SHARE = Bound("shifts", "min_metric_share", Decimal("0.001"), "share", 0, 1,
+MIN_METRIC_SHARE = BOUNDS.add("min_metric_share", Decimal("0.001"), "share", 0, 1,
     "Share of the metric's usage in the period, over all customers, below which an incident is low.")
 # fmt: on
-
-BOUNDS = (
-    MIN_EVENTS,
-    MIN_HOURLY_EVENTS,
-    MIN_QUANTITY_EVENTS,
-    MIN_CHANGE,
-    HIGH_SPIKE_SHARE,
-    HIGH_SPIKE_RATIO,
-    HIGH_DROP_SHARE,
-    HIGH_DROP_REST,
-    REGULAR,
-    MIN_OWN_SHARE,
-    MIN_METRIC_SHARE,
-)
 
 _MAX_GAP: dict[Step, timedelta] = {"day": timedelta(0), "hour": timedelta(hours=2)}
 _MAX_LEVEL_GAP = timedelta(days=2)

@@ -17,16 +17,16 @@ from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.bursts import columns_of, largest
 from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, blocks
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.usage_sums import metric_filter
 
+BOUNDS = CheckBounds("shifts")
+
 # fmt: off
-DOMINANT_SHARE = Bound("shifts", "dominant_share", 0.5, "share", 0, 1,
+DOMINANT_SHARE = BOUNDS.add("dominant_share", 0.5, "share", 0, 1,
     "Share of the difference of all customers together from which it is one customer's.")
 # fmt: on
-
-BOUNDS = (DOMINANT_SHARE,)
 
 MAX_QUERIED_SPANS = 100
 """Deviations of all customers together that are queried for the customers behind them, those that differ most."""

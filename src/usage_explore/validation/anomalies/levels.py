@@ -17,26 +17,22 @@ from usage_explore.validation.anomalies.bursts import is_irregular
 from usage_explore.validation.anomalies.deviations import MIN_CHANGE, MIN_EVENTS, MIN_QUANTITY_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.anomalies.zero_days import MAX_CHANCE
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
+
+BOUNDS = CheckBounds("shifts")
 
 # fmt: off
-HISTORY_DAYS = Bound("shifts", "level_history_days", 56, "days", 14, 400,
+HISTORY_DAYS = BOUNDS.add("level_history_days", 56, "days", 14, 400,
     "Days before a change that say what the level was, all of them known, and the latest of them, from which it "
     "must differ as much: steady growth is no change of level.")
 
-RECENT_DAYS = Bound("shifts", "level_recent_days", 28, "days", 7, 400,
+RECENT_DAYS = BOUNDS.add("level_recent_days", 28, "days", 7, 400,
     "Days before a change that say what the level was, all of them known, and the latest of them, from which it "
     "must differ as much: steady growth is no change of level.")
 
-MIN_LEVEL_DAYS = Bound("shifts", "min_level_days", 7, "days", 1, 400,
+MIN_LEVEL_DAYS = BOUNDS.add("min_level_days", 7, "days", 1, 400,
     "Days from the change to the end of what is judged, at least.")
 # fmt: on
-
-BOUNDS = (
-    HISTORY_DAYS,
-    RECENT_DAYS,
-    MIN_LEVEL_DAYS,
-)
 
 
 def min_evidence() -> float:

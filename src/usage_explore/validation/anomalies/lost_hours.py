@@ -15,24 +15,20 @@ from usage_explore.detector.breaks import MIN_SILENCE_DAYS
 from usage_explore.detector.ordering import runs
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.anomalies.zero_days import MAX_CHANCE, ZeroDays
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
+
+BOUNDS = CheckBounds("shifts")
 
 # fmt: off
-MIN_LOST_EVENTS = Bound("shifts", "min_lost_events", 50, "events", 1, 1000000,
+MIN_LOST_EVENTS = BOUNDS.add("min_lost_events", 50, "events", 1, 1000000,
     "Events that would have come in the hours, at least.")
 
-MIN_KNOWN_WEEKS = Bound("shifts", "min_known_weeks", 4, "weeks", 1, 52,
+MIN_KNOWN_WEEKS = BOUNDS.add("min_known_weeks", 4, "weeks", 1, 52,
     "Weeks before the hours of which something is known, at least, that say what is usual at that time of the week.")
 
-MIN_PAUSE_RATIO = Bound("shifts", "min_pause_ratio", 2, "factor", 1, 100,
+MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
     "Times as many events as in any hours without events before, at least, would have come: nights are no outage.")
 # fmt: on
-
-BOUNDS = (
-    MIN_LOST_EVENTS,
-    MIN_KNOWN_WEEKS,
-    MIN_PAUSE_RATIO,
-)
 
 _MAX_WEEKS = 8
 _WEEK, _DAY = 168, 24

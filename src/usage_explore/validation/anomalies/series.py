@@ -38,19 +38,19 @@ from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import sums
 from usage_explore.sql.filters import array
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]
 Group = Literal["customer_id", "none"]
 
+BOUNDS = CheckBounds("shifts")
+
 # fmt: off
-HISTORY = Bound("shifts", "history", timedelta(weeks=8), "weeks", 2, 52,
+HISTORY = BOUNDS.add("history", timedelta(weeks=8), "weeks", 2, 52,
     "Time before a period whose usage says what was usual when it began.")
 # fmt: on
-
-BOUNDS = (HISTORY,)
 
 MAX_STEPS = 10_000
 """Steps of a series that are read, the latest: more than a year of hours."""

@@ -25,31 +25,26 @@ from usage_explore.formatting import counted, short, span, span_in
 from usage_explore.query import validators
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
 from usage_explore.validation.periods import INSTANT
 from usage_explore.validation.usage_sums import events_share
 
+BOUNDS = CheckBounds("shifts")
+
 # fmt: off
-HISTORY_DAYS = Bound("shifts", "zero_history_days", 28, "days", 7, 400,
+HISTORY_DAYS = BOUNDS.add("zero_history_days", 28, "days", 7, 400,
     "Days before, each with events, that say that usage is regular, and how much of it is usual.")
 
-MAX_CHANCE = Bound("shifts", "max_chance", 1e-6, "probability", 0.000000000001, 0.1,
+MAX_CHANCE = BOUNDS.add("max_chance", 1e-6, "probability", 0.000000000001, 0.1,
     "Probability of the days without events by the usage of those days, at most.")
 
-HIGH_SHARE = Bound("shifts", "high_zero_share", Decimal("0.1"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_zero_share", Decimal("0.1"), "share", 0, 1,
     "Share of a customer's events in the period, missing, from which its days without events are high.")
 
-MEDIUM_SHARE = Bound("shifts", "medium_zero_share", Decimal("0.001"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_zero_share", Decimal("0.001"), "share", 0, 1,
     "Share of all events of the period, missing, from which other ones are medium.")
 # fmt: on
-
-BOUNDS = (
-    HISTORY_DAYS,
-    MAX_CHANCE,
-    HIGH_SHARE,
-    MEDIUM_SHARE,
-)
 
 
 def min_usual_events() -> int:

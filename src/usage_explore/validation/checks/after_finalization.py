@@ -21,7 +21,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, in_loads, outside_loads
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
@@ -40,12 +40,12 @@ from usage_explore.validation.usage_sums import (
 if TYPE_CHECKING:
     import pandas as pd
 
+BOUNDS = CheckBounds("after_finalization")
+
 # fmt: off
-HIGH_SHARE = Bound("after_finalization", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of a customer's own usage of the metric from which later usage is high.")
 # fmt: on
-
-BOUNDS = (HIGH_SHARE,)
 
 NAME = "after_finalization"
 _MAX_FACTS = 20

@@ -38,58 +38,47 @@ from sqlalchemy import (
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
+
+BOUNDS = CheckBounds("look_alikes")
 
 # fmt: off
-MIN_EVIDENCE = Bound("look_alikes", "min_evidence", 14.0, "logarithm", 1, 200,
+MIN_EVIDENCE = BOUNDS.add("min_evidence", 14.0, "logarithm", 1, 200,
     "Negative natural logarithm of the chance that unrelated events agree as often: 1 in 1,000,000.")
 
-MIN_TWIN_CELLS = Bound("look_alikes", "min_twin_cells", 20, "contents", 2, 100000,
+MIN_TWIN_CELLS = BOUNDS.add("min_twin_cells", 20, "contents", 2, 100000,
     "Different contents of one time, at least, and the share of them that there are exactly two events of, from "
     "which every event was sent twice.")
 
-MIN_TWIN_SHARE = Bound("look_alikes", "min_twin_share", 0.9, "share", 0.5, 1,
+MIN_TWIN_SHARE = BOUNDS.add("min_twin_share", 0.9, "share", 0.5, 1,
     "Different contents of one time, at least, and the share of them that there are exactly two events of, from "
     "which every event was sent twice.")
 
-MIN_JUDGED_TIMES = Bound("look_alikes", "min_judged_times", 4, "times", 2, 100000,
+MIN_JUDGED_TIMES = BOUNDS.add("min_judged_times", 4, "times", 2, 100000,
     "Different times of a customer's metric in the period, at least, that say what is chance; with fewer nothing "
     "does.")
 
-MIN_IRREGULAR_SHARE = Bound("look_alikes", "min_irregular_share", 0.9, "share", 0, 1,
+MIN_IRREGULAR_SHARE = BOUNDS.add("min_irregular_share", 0.9, "share", 0, 1,
     "Share of times off the minute, or off the second, from which times are not on a grid.")
 
-CHANCE_DEVIATIONS = Bound("look_alikes", "chance_deviations", 6, "deviations", 1, 100,
+CHANCE_DEVIATIONS = BOUNDS.add("chance_deviations", 6, "deviations", 1, 100,
     "Square roots of the expected number by which a day's equal events exceed those of other days; and 3 events "
     "beside.")
 
-HISTORY = Bound("look_alikes", "history", timedelta(weeks=4), "weeks", 1, 52,
+HISTORY = BOUNDS.add("history", timedelta(weeks=4), "weeks", 1, 52,
     "Time before the period, and events of a customer's metric in it, at least, that say how many are usually "
     "equal.")
 
-MIN_HISTORY_EVENTS = Bound("look_alikes", "min_history_events", 20, "events", 1, 1000000,
+MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 20, "events", 1, 1000000,
     "Time before the period, and events of a customer's metric in it, at least, that say how many are usually "
     "equal.")
 
-MIN_HABIT_DAYS_SHARE = Bound("look_alikes", "min_habit_days_share", 0.5, "share", 0, 1,
+MIN_HABIT_DAYS_SHARE = BOUNDS.add("min_habit_days_share", 0.5, "share", 0, 1,
     "Share of the days with events in that time with equal events, from which equal events are the meter's habit.")
 
-MIN_ONE_CONTENT_SHARE = Bound("look_alikes", "min_one_content_share", 0.9, "share", 0, 1,
+MIN_ONE_CONTENT_SHARE = BOUNDS.add("min_one_content_share", 0.9, "share", 0, 1,
     "Share of pairs of events of neighbouring times that are of one content, from which content says nothing.")
 # fmt: on
-
-BOUNDS = (
-    MIN_EVIDENCE,
-    MIN_TWIN_CELLS,
-    MIN_TWIN_SHARE,
-    MIN_JUDGED_TIMES,
-    MIN_IRREGULAR_SHARE,
-    CHANCE_DEVIATIONS,
-    HISTORY,
-    MIN_HISTORY_EVENTS,
-    MIN_HABIT_DAYS_SHARE,
-    MIN_ONE_CONTENT_SHARE,
-)
 
 DAY = timedelta(days=1)
 

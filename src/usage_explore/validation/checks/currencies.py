@@ -23,7 +23,7 @@ from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
 from usage_explore.validation import cost_drivers
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -50,35 +50,28 @@ NAME = "currencies"
 
 CUSTOMER = "customer_id"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-MIN_USUAL_SHARE = Bound("currencies", "min_usual_share", Decimal("0.95"), "share", 0.5, 1,
+MIN_USUAL_SHARE = BOUNDS.add("min_usual_share", Decimal("0.95"), "share", 0.5, 1,
     "Share of the costs of a price, dimension value or customer in one currency, from which that currency is usual.")
 
-MIN_USUAL_EVENTS = Bound("currencies", "min_usual_events", 100, "events", 1, 1000000,
+MIN_USUAL_EVENTS = BOUNDS.add("min_usual_events", 100, "events", 1, 1000000,
     "Events with a cost, at least, that make a currency usual.")
 
-MIN_KEY_GAIN = Bound("currencies", "min_key_gain", 0.5, "share", 0, 1,
+MIN_KEY_GAIN = BOUNDS.add("min_key_gain", 0.5, "share", 0, 1,
     "Share of the events in other currencies than the most frequent one that a key explains, to be the deciding "
     "key.")
 
-HISTORY = Bound("currencies", "history", timedelta(weeks=8), "weeks", 1, 52,
+HISTORY = BOUNDS.add("history", timedelta(weeks=8), "weeks", 1, 52,
     "Time before the period whose costs say which currency is usual.")
 
-MEDIUM_EVENTS = Bound("currencies", "medium_events", 10, "events", 1, 1000000,
+MEDIUM_EVENTS = BOUNDS.add("medium_events", 10, "events", 1, 1000000,
     "Events from which a finding is medium.")
 
-MEDIUM_SHARE = Bound("currencies", "medium_share", Decimal("0.01"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.01"), "share", 0, 1,
     "Share of the metric's events from which currencies without an amount are medium.")
 # fmt: on
-
-BOUNDS = (
-    MIN_USUAL_SHARE,
-    MIN_USUAL_EVENTS,
-    MIN_KEY_GAIN,
-    HISTORY,
-    MEDIUM_EVENTS,
-    MEDIUM_SHARE,
-)
 
 Fault = Literal["no currency", "no amount", "unusual"]
 

@@ -27,22 +27,19 @@ from usage_explore.validation.batches import (
     outcome,
     small_batches,
 )
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
 from usage_explore.validation.periods import at_times, surroundings
 
+BOUNDS = CheckBounds("duplicates")
+
 # fmt: off
-KEY_MARGIN = Bound("duplicates", "key_margin", timedelta(days=7), "days", 0, 400,
+KEY_MARGIN = BOUNDS.add("key_margin", timedelta(days=7), "days", 0, 400,
     "Time before and after the period in which other events of a key are looked for.")
 
-HIGH_SHARE = Bound("duplicates", "high_share", Decimal("0.001"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.001"), "share", 0, 1,
     "Share of a customer's own usage from which copies are high.")
 # fmt: on
-
-BOUNDS = (
-    KEY_MARGIN,
-    HIGH_SHARE,
-)
 
 NAME = "duplicates"
 COPY, MOVED, REUSE = "copy", "moved", "reuse"

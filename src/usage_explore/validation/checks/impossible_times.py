@@ -45,41 +45,35 @@ from usage_explore.validation.batches import (
     small_batches,
 )
 from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, outside_loads
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, at_times, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
+BOUNDS = CheckBounds("impossible_times")
+
 # fmt: off
-MAX_CLOCK_DIFFERENCE = Bound("impossible_times", "max_clock_difference", timedelta(minutes=5), "minutes", 0, 1440,
+MAX_CLOCK_DIFFERENCE = BOUNDS.add("max_clock_difference", timedelta(minutes=5), "minutes", 0, 1440,
     "Difference of two clocks up to which a time is possible.")
 
-MAX_AGE = Bound("impossible_times", "max_age", timedelta(days=30), "days", 1, 4000,
+MAX_AGE = BOUNDS.add("max_age", timedelta(days=30), "days", 1, 4000,
     "Time from an event to its arrival up to which its time is possible.")
 
-MAX_LOOKAHEAD = Bound("impossible_times", "max_lookahead", timedelta(days=400), "days", 1, 4000,
+MAX_LOOKAHEAD = BOUNDS.add("max_lookahead", timedelta(days=400), "days", 1, 4000,
     "Time after the period in which events that arrived in the period are looked for; future events are at any "
     "time.")
 
-HIGH_SHARE = Bound("impossible_times", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of a customer's own usage in the period from which events beyond it are high.")
 
 SENDER_DIMENSION = "api_key"
 """Dimension that tells a customer's senders apart; without it the customer is one sender."""
 
-FAST_CLOCK_SHARE = Bound("impossible_times", "fast_clock_share", Decimal("0.5"), "share", 0, 1,
+FAST_CLOCK_SHARE = BOUNDS.add("fast_clock_share", Decimal("0.5"), "share", 0, 1,
     "Share of a sender's events ahead of their arrival from which its clock is fast.")
 # fmt: on
-
-BOUNDS = (
-    MAX_CLOCK_DIFFERENCE,
-    MAX_AGE,
-    MAX_LOOKAHEAD,
-    HIGH_SHARE,
-    FAST_CLOCK_SHARE,
-)
 
 NAME = "impossible_times"
 AHEAD, BEYOND, PAST = "ahead", "beyond", "past"

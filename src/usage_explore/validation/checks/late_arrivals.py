@@ -31,7 +31,7 @@ from usage_explore.validation.batches import (
     small_batches,
 )
 from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import (
     MAX_LOAD_DURATION,
@@ -52,34 +52,27 @@ from usage_explore.validation.usage_sums import UsageSum
 if TYPE_CHECKING:
     import pandas as pd
 
+BOUNDS = CheckBounds("late_arrivals")
+
 # fmt: off
-LATE_LAG_RATIO = Bound("late_arrivals", "late_lag_ratio", 4, "factor", 1, 1000,
+LATE_LAG_RATIO = BOUNDS.add("late_lag_ratio", 4, "factor", 1, 1000,
     "An event is late if its lag is more than this many times the metric's ordinary lag.")
 
-HISTORY = Bound("late_arrivals", "history", timedelta(days=28), "days", 1, 400,
+HISTORY = BOUNDS.add("history", timedelta(days=28), "days", 1, 400,
     "Time before the period whose events say what lag is ordinary.")
 
-MIN_HISTORY_EVENTS = Bound("late_arrivals", "min_history_events", 50, "events", 1, 1000000,
+MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 50, "events", 1, 1000000,
     "Events of a metric before the period, at least, that say what lag is ordinary.")
 
-MEDIUM_SHARE = Bound("late_arrivals", "medium_share", Decimal("0.001"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
     "Share of a customer's own usage from which a late batch is medium.")
 
-LIKE_LAG_RATIO = Bound("late_arrivals", "like_lag_ratio", 1.5, "factor", 1, 1000,
+LIKE_LAG_RATIO = BOUNDS.add("like_lag_ratio", 1.5, "factor", 1, 1000,
     "Batches whose lags differ by less than this factor may be one incident.")
 
-USUAL_LOAD_SHARE = Bound("late_arrivals", "usual_load_share", Decimal("0.5"), "share", 0, 1,
+USUAL_LOAD_SHARE = BOUNDS.add("usual_load_share", Decimal("0.5"), "share", 0, 1,
     "Share of the period's events from which bulk loads are the rule: their finding is low.")
 # fmt: on
-
-BOUNDS = (
-    LATE_LAG_RATIO,
-    HISTORY,
-    MIN_HISTORY_EVENTS,
-    MEDIUM_SHARE,
-    LIKE_LAG_RATIO,
-    USUAL_LOAD_SHARE,
-)
 
 NAME = "late_arrivals"
 _LAG_QUANTILES = (0.5, 0.9, 0.99)

@@ -51,7 +51,7 @@ from usage_explore.validation.batches import (
     outcome,
     small_batches,
 )
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences
 from usage_explore.validation.periods import at_times, part, preceding
@@ -60,11 +60,13 @@ from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
 """Verdicts by customer, metric and day."""
 
+BOUNDS = CheckBounds("look_alikes")
+
 # fmt: off
-HIGH_EVENTS = Bound("look_alikes", "high_events", 100, "events", 1, 1000000,
+HIGH_EVENTS = BOUNDS.add("high_events", 100, "events", 1, 1000000,
     "Look-alikes in one batch, at least, of high severity.")
 
-HIGH_RESTATED_SHARE = Bound("look_alikes", "high_restated_share", Decimal("0.001"), "share", 0, 1,
+HIGH_RESTATED_SHARE = BOUNDS.add("high_restated_share", Decimal("0.001"), "share", 0, 1,
     "Share of a customer's own usage from which restated rows are high.")
 
 NAME = "look_alikes"
@@ -72,15 +74,9 @@ CERTAIN, COPIES, UNDECIDED, USUAL = "certain", "copies", "undecided", "usual"
 """Look-alikes of a metric whose times are finer than a millisecond; more than chance makes; possibly none; and of such
 times, but as many as the customer's metric had before the period."""
 
-MIN_FINE_SHARE = Bound("look_alikes", "min_fine_share", 0.5, "share", 0, 1,
+MIN_FINE_SHARE = BOUNDS.add("min_fine_share", 0.5, "share", 0, 1,
     "Share of a customer's look-alikes of a metric with times finer than a millisecond from which all are certain.")
 # fmt: on
-
-BOUNDS = (
-    HIGH_EVENTS,
-    HIGH_RESTATED_SHARE,
-    MIN_FINE_SHARE,
-)
 
 _RESTATED = (
     "each is like a row of an earlier load in all but amounts, and has a hash of the row as its key: an export was"

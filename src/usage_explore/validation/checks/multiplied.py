@@ -41,7 +41,7 @@ from sqlalchemy import (
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.sizes import (
     MIN_HISTORY_SPAN,
@@ -55,72 +55,58 @@ from usage_explore.validation.periods import INSTANT, earlier
 FACTORS = (60, 1_000, 1_024, 3_600, 1_000_000, 1_048_576)
 """Factors between units: minutes and seconds, kilo, kibi, hours and seconds, mega, mebi."""
 
+BOUNDS = CheckBounds("unit_slips")
+
 # fmt: off
-MIN_HISTORY = Bound("unit_slips", "min_history", 10, "events", 1, 1000000,
+MIN_HISTORY = BOUNDS.add("min_history", 10, "events", 1, 1000000,
     "Positive quantities of a customer's metric before the period, at least, that say what is usual.")
 
-MIN_MULTIPLE = Bound("unit_slips", "min_multiple", 10, "factor", 1, 1000000,
+MIN_MULTIPLE = BOUNDS.add("min_multiple", 10, "factor", 1, 1000000,
     "Times the usual median, at least, of a run of quantities that no unit explains.")
 
-MIN_RUN_EVENTS = Bound("unit_slips", "min_run_events", 5, "events", 1, 100000,
+MIN_RUN_EVENTS = BOUNDS.add("min_run_events", 5, "events", 1, 100000,
     "Far events of a run, at least: fewer may be the tail of a wide distribution.")
 
-MIN_FAR_SHARE = Bound("unit_slips", "min_far_share", 0.3, "share", 0, 1,
+MIN_FAR_SHARE = BOUNDS.add("min_far_share", 0.3, "share", 0, 1,
     "Share of the run's events that are far, at least: one of three senders with a wrong unit.")
 
-FULL_SHARE = Bound("unit_slips", "full_share", 0.85, "share", 0, 1,
+FULL_SHARE = BOUNDS.add("full_share", 0.85, "share", 0, 1,
     "Share of the run's events that are far from which all of them are meant: with a wide spread the smallest ones "
     "of a multiple lie among the usual ones.")
 
-MIN_EVIDENCE = Bound("unit_slips", "min_evidence", 14.0, "logarithm", 1, 200,
+MIN_EVIDENCE = BOUNDS.add("min_evidence", 14.0, "logarithm", 1, 200,
     "Natural logarithm of how much likelier the run is by a multiple than by chance: one in a million.")
 
-MAX_EVIDENCE = Bound("unit_slips", "max_evidence", 6.0, "logarithm", 1, 200,
+MAX_EVIDENCE = BOUNDS.add("max_evidence", 6.0, "logarithm", 1, 200,
     "Evidence of one event, at most, so that no single one decides.")
 
-MAX_USUAL_FAR_SHARE = Bound("unit_slips", "max_usual_far_share", 0.25, "share", 0, 1,
+MAX_USUAL_FAR_SHARE = BOUNDS.add("max_usual_far_share", 0.25, "share", 0, 1,
     "Share of the events before that are far, from which far ones say nothing.")
 
-MIN_EXCESS_SPREAD = Bound("unit_slips", "min_excess_spread", 20.0, "squares", 1, 10000,
+MIN_EXCESS_SPREAD = BOUNDS.add("min_excess_spread", 20.0, "squares", 1, 10000,
     "Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from "
     "which events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have "
     "26.")
 
-SUSPECT_DEVIATIONS = Bound("unit_slips", "suspect_deviations", 3.0, "deviations", 1, 100,
+SUSPECT_DEVIATIONS = BOUNDS.add("suspect_deviations", 3.0, "deviations", 1, 100,
     "Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from "
     "which events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have "
     "26.")
 
-MAX_SUSPECTS = Bound("unit_slips", "max_suspects", 500, "series", 1, 100000,
+MAX_SUSPECTS = BOUNDS.add("max_suspects", 500, "series", 1, 100000,
     "Customers' metrics whose events are read, those with the largest distance.")
 
 MAX_SERIES_EVENTS = 20_000
 """Events of a customer's metric that are read, about; of more a sample by their ids."""
 
-MIN_MIXED_HISTORY = Bound("unit_slips", "min_mixed_history", 50, "events", 1, 1000000,
+MIN_MIXED_HISTORY = BOUNDS.add("min_mixed_history", 50, "events", 1, 1000000,
     "Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a "
     "wide distribution, or one with several peaks, some events always are, and few events do not show it.")
 
-MAX_MIXED_FAR_SHARE = Bound("unit_slips", "max_mixed_far_share", 0.02, "share", 0, 1,
+MAX_MIXED_FAR_SHARE = BOUNDS.add("max_mixed_far_share", 0.02, "share", 0, 1,
     "Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a "
     "wide distribution, or one with several peaks, some events always are, and few events do not show it.")
 # fmt: on
-
-BOUNDS = (
-    MIN_HISTORY,
-    MIN_MULTIPLE,
-    MIN_RUN_EVENTS,
-    MIN_FAR_SHARE,
-    FULL_SHARE,
-    MIN_EVIDENCE,
-    MAX_EVIDENCE,
-    MAX_USUAL_FAR_SHARE,
-    MIN_EXCESS_SPREAD,
-    SUSPECT_DEVIATIONS,
-    MAX_SUSPECTS,
-    MIN_MIXED_HISTORY,
-    MAX_MIXED_FAR_SHARE,
-)
 
 _BOUNDARIES = (math.log(20) / 2, math.log(60) / 2, math.log(1_000) / 2)
 _MEDIAN_ERROR = 1.2533  # standard error of a median, in those of the mean

@@ -13,7 +13,7 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -28,32 +28,26 @@ from usage_explore.validation.usage_sums import joined, sum_of_counted, valid_fi
 
 NAME = "new_usage"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-HISTORY = Bound("new_usage", "history", timedelta(days=90), "days", 1, 4000,
+HISTORY = BOUNDS.add("history", timedelta(days=90), "days", 1, 4000,
     "Time before the period without usage, for usage to be new.")
 
-MIN_DATA_AGE = Bound("new_usage", "min_data_age", timedelta(days=14), "days", 0, 4000,
+MIN_DATA_AGE = BOUNDS.add("min_data_age", timedelta(days=14), "days", 0, 4000,
     "Time from the organization's first event until usage can be new: before, everything would be.")
 
-MIN_EVENTS = Bound("new_usage", "min_events", 10, "events", 1, 1000000,
+MIN_EVENTS = BOUNDS.add("min_events", 10, "events", 1, 1000000,
     "Events of a finding, at least: a first event may lack its subscription as any other may.")
 
-HIGH_SHARE = Bound("new_usage", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium "
     "findings.")
 
-MEDIUM_SHARE = Bound("new_usage", "medium_share", Decimal("0.001"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
     "Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium "
     "findings.")
 # fmt: on
-
-BOUNDS = (
-    HISTORY,
-    MIN_DATA_AGE,
-    MIN_EVENTS,
-    HIGH_SHARE,
-    MEDIUM_SHARE,
-)
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -178,7 +172,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="customers' metrics",
-    bounds=BOUNDS,
+    bounds=tuple(BOUNDS),
     statement=statement,
     examine=examine,
 )

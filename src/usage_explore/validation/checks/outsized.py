@@ -32,7 +32,7 @@ from sqlalchemy import (
 from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.multiplied import MIN_MULTIPLE, Run, runs
 from usage_explore.validation.checks.sizes import (
@@ -45,46 +45,37 @@ from usage_explore.validation.checks.sizes import (
 )
 from usage_explore.validation.periods import day_edges, day_number
 
+BOUNDS = CheckBounds("quantities")
+
 # fmt: off
-MIN_OTHER_EVENTS = Bound("quantities", "min_outsized_other_events", 1_000, "events", 1, 100000000,
+MIN_OTHER_EVENTS = BOUNDS.add("min_outsized_other_events", 1_000, "events", 1, 100000000,
     "Positive quantities of other customers before the period, at least, that a customer without history is "
     "compared with.")
 
-OUTSIZED_RATIO = Bound("quantities", "outsized_ratio", 30, "factor", 1, 1000000,
+OUTSIZED_RATIO = BOUNDS.add("outsized_ratio", 30, "factor", 1, 1000000,
     "A quantity is outsized from this many times the largest one before.")
 
-MIN_OUTSIZED_EVENTS = Bound("quantities", "min_outsized_events", 3, "events", 1, 100000,
+MIN_OUTSIZED_EVENTS = BOUNDS.add("min_outsized_events", 3, "events", 1, 100000,
     "So many outsized quantities of a customer's metric are unusual; fewer may be the tail of a wide distribution.")
 
-MIN_DEVIATIONS = Bound("quantities", "min_deviations", 6, "deviations", 1, 100,
+MIN_DEVIATIONS = BOUNDS.add("min_deviations", 6, "deviations", 1, 100,
     "Fewer are unusual from this many standard deviations of the logarithms before, the customer's or the metric's.")
 
-MONTH_RATIO = Bound("quantities", "month_ratio", 10, "factor", 1, 1000000,
+MONTH_RATIO = BOUNDS.add("month_ratio", 10, "factor", 1, 1000000,
     "A single quantity is outsized, however wide the distribution, from this many times all that was usual in as "
     "long a time as the period: it alone is billed as ten such periods.")
 
-MIN_MONTH_QUANTITIES = Bound("quantities", "min_month_quantities", 10, "events", 1, 1000000,
+MIN_MONTH_QUANTITIES = BOUNDS.add("min_month_quantities", 10, "events", 1, 1000000,
     "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
     "time.")
 
-MIN_MONTH_HISTORY = Bound("quantities", "min_month_history", timedelta(days=28), "days", 1, 400,
+MIN_MONTH_HISTORY = BOUNDS.add("min_month_history", timedelta(days=28), "days", 1, 400,
     "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
     "time.")
 
-MIN_MONTH_DEVIATIONS = Bound("quantities", "min_month_deviations", 3.5, "deviations", 0, 100,
+MIN_MONTH_DEVIATIONS = BOUNDS.add("min_month_deviations", 3.5, "deviations", 0, 100,
     "Standard deviations of the logarithms before, at least, of such a quantity.")
 # fmt: on
-
-BOUNDS = (
-    MIN_OTHER_EVENTS,
-    OUTSIZED_RATIO,
-    MIN_OUTSIZED_EVENTS,
-    MIN_DEVIATIONS,
-    MONTH_RATIO,
-    MIN_MONTH_QUANTITIES,
-    MIN_MONTH_HISTORY,
-    MIN_MONTH_DEVIATIONS,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.checks import zero_hours
 from usage_explore.validation.checks.outsized import BOUNDS as OUTSIZED_BOUNDS
@@ -71,34 +71,27 @@ from usage_explore.validation.usage_sums import (
     quantity_share,
 )
 
+BOUNDS = CheckBounds("quantities")
+
 # fmt: off
-MIN_OTHER_EVENTS = Bound("quantities", "min_other_events", 1_000, "events", 1, 100000000,
+MIN_OTHER_EVENTS = BOUNDS.add("min_other_events", 1_000, "events", 1, 100000000,
     "Events of other customers, at least, that say that a kind does not occur if none of them is of it.")
 
-HIGH_SHARE = Bound("quantities", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of a customer's own quantity of the metric from which negative quantities are high.")
 
-HIGH_ZERO_OWN_SHARE = Bound("quantities", "high_zero_own_share", Decimal("0.5"), "share", 0, 1,
+HIGH_ZERO_OWN_SHARE = BOUNDS.add("high_zero_own_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high.")
 
-HIGH_ZERO_SHARE = Bound("quantities", "high_zero_share", Decimal("0.01"), "share", 0, 1,
+HIGH_ZERO_SHARE = BOUNDS.add("high_zero_share", Decimal("0.01"), "share", 0, 1,
     "Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high.")
 
-SURELY_OUTSIZED_RATIO = Bound("quantities", "surely_outsized_ratio", 100, "factor", 1, 1000000,
+SURELY_OUTSIZED_RATIO = BOUNDS.add("surely_outsized_ratio", 100, "factor", 1, 1000000,
     "A quantity this many times as large as the largest one before is no growth.")
 
-GROWTH_SHARE = Bound("quantities", "growth_share", Decimal("0.5"), "share", 0, 1,
+GROWTH_SHARE = BOUNDS.add("growth_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customer's events of the metric from which outsized ones may be its growth.")
 # fmt: on
-
-BOUNDS = (
-    MIN_OTHER_EVENTS,
-    HIGH_SHARE,
-    HIGH_ZERO_OWN_SHARE,
-    HIGH_ZERO_SHARE,
-    SURELY_OUTSIZED_RATIO,
-    GROWTH_SHARE,
-)
 
 _MAX_FACTS = 20
 """Metrics that the facts of a finding list."""

@@ -39,7 +39,7 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -56,62 +56,49 @@ NAME = "silence"
 
 DAY = timedelta(days=1)
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-MIN_SILENCE = Bound("silence", "min_silence", timedelta(days=3), "days", 1, 400,
+MIN_SILENCE = BOUNDS.add("min_silence", timedelta(days=3), "days", 1, 400,
     "Time without events from which usage fell silent; at least this much of it lies in the period.")
 
-MIN_OUTAGE = Bound("silence", "min_outage", timedelta(hours=24), "hours", 1, 2400,
+MIN_OUTAGE = BOUNDS.add("min_outage", timedelta(hours=24), "hours", 1, 2400,
     "Time from which a customer's whole usage fell silent if at least this many events would have come in it: "
     "chance leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %.")
 
-MIN_OUTAGE_EVENTS = Bound("silence", "min_outage_events", 50, "events", 1, 1000000,
+MIN_OUTAGE_EVENTS = BOUNDS.add("min_outage_events", 50, "events", 1, 1000000,
     "Time from which a customer's whole usage fell silent if at least this many events would have come in it: "
     "chance leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %.")
 
-HIGH_PAUSE_RATIO = Bound("silence", "high_pause_ratio", 3, "factor", 1, 100,
+HIGH_PAUSE_RATIO = BOUNDS.add("high_pause_ratio", 3, "factor", 1, 100,
     "A silence is high from this many times as long as any pause in the days before: usage that comes in bursts has "
     "a pause twice as long as the longest of 28 days in one of a hundred months, three times as long in one of some "
     "thousand.")
 
-HISTORY_DAYS = Bound("silence", "history_days", 28, "days", 7, 400,
+HISTORY_DAYS = BOUNDS.add("history_days", 28, "days", 7, 400,
     "Days before a silence that say what is regular, and how long pauses are.")
 
-MIN_KNOWN_DAYS = Bound("silence", "min_known_days", 14, "days", 1, 400,
+MIN_KNOWN_DAYS = BOUNDS.add("min_known_days", 14, "days", 1, 400,
     "Days since the first event, at least, that say what is regular.")
 
-MIN_ACTIVE_DAYS_SHARE = Bound("silence", "min_active_days_share", Decimal("0.64"), "share", 0, 1,
+MIN_ACTIVE_DAYS_SHARE = BOUNDS.add("min_active_days_share", Decimal("0.64"), "share", 0, 1,
     "Share of those days with events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64.")
 
-MIN_PAUSE_RATIO = Bound("silence", "min_pause_ratio", 2, "factor", 1, 100,
+MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
     "A silence is at least this many times as long as any pause in those days.")
 
-MIN_EXPECTED_EVENTS = Bound("silence", "min_expected_events", 20, "events", 1, 1000000,
+MIN_EXPECTED_EVENTS = BOUNDS.add("min_expected_events", 20, "events", 1, 1000000,
     "Events that would have come at the rate of those days, at least: fewer may stay away by chance.")
 
-HIGH_SHARE = Bound("silence", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Shares of the organization's events before, from which a customer's silence is high, and medium.")
 
-MEDIUM_SHARE = Bound("silence", "medium_share", Decimal("0.001"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
     "Shares of the organization's events before, from which a customer's silence is high, and medium.")
 
-MEDIUM_METRIC_SHARE = Bound("silence", "medium_metric_share", Decimal("0.01"), "share", 0, 1,
+MEDIUM_METRIC_SHARE = BOUNDS.add("medium_metric_share", Decimal("0.01"), "share", 0, 1,
     "Share of a metric's events before, from which a customer's silence in it is medium.")
 # fmt: on
-
-BOUNDS = (
-    MIN_SILENCE,
-    MIN_OUTAGE,
-    MIN_OUTAGE_EVENTS,
-    HIGH_PAUSE_RATIO,
-    HISTORY_DAYS,
-    MIN_KNOWN_DAYS,
-    MIN_ACTIVE_DAYS_SHARE,
-    MIN_PAUSE_RATIO,
-    MIN_EXPECTED_EVENTS,
-    HIGH_SHARE,
-    MEDIUM_SHARE,
-    MEDIUM_METRIC_SHARE,
-)
 
 CHART_MARGIN = timedelta(days=7)
 """Time after a silence that its chart shows."""
@@ -461,7 +448,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",
     },
     unit="customers' metrics",
-    bounds=BOUNDS,
+    bounds=tuple(BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -10,30 +10,25 @@ from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, case, func
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import earlier
 
+BOUNDS = CheckBounds("common")
+
 # fmt: off
-SIZE_HISTORY = Bound("common", "size_history", timedelta(weeks=8), "weeks", 1, 52,
+SIZE_HISTORY = BOUNDS.add("size_history", timedelta(weeks=8), "weeks", 1, 52,
     "Time before the period that says how large a customer's quantities are.")
 
-MIN_HISTORY_QUANTITIES = Bound("common", "min_history_quantities", 20, "events", 1, 1000000,
+MIN_HISTORY_QUANTITIES = BOUNDS.add("min_history_quantities", 20, "events", 1, 1000000,
     "Positive quantities of a customer's metric before the period, at least, that say how large they are.")
 
-MIN_HISTORY_SPAN = Bound("common", "min_history_span", timedelta(days=5), "days", 0, 400,
+MIN_HISTORY_SPAN = BOUNDS.add("min_history_span", timedelta(days=5), "days", 0, 400,
     "Time from the first to the last of these quantities, at least.")
 
-SMALLEST_DEVIATION = Bound("common", "smallest_deviation", 0.05, "logarithm", 0.001, 10,
+SMALLEST_DEVIATION = BOUNDS.add("smallest_deviation", 0.05, "logarithm", 0.001, 10,
     "The least standard deviation of logarithms: many customers send the same quantity every time.")
 # fmt: on
-
-BOUNDS = (
-    SIZE_HISTORY,
-    MIN_HISTORY_QUANTITIES,
-    MIN_HISTORY_SPAN,
-    SMALLEST_DEVIATION,
-)
 
 
 def sizes(table: Table, period: Period) -> Select[Any]:

@@ -9,46 +9,39 @@ from math import ceil, log
 from typing import Any
 
 from usage_explore.decimals import total
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 
 STEPS_PER_E = 200
 """Steps of the natural logarithm of a unit cost; one is about 0.5 %."""
 
+BOUNDS = CheckBounds("unit_costs")
+
 # fmt: off
-MIN_GROUP_EVENTS = Bound("unit_costs", "min_group_events", 30, "events", 2, 1000000,
+MIN_GROUP_EVENTS = BOUNDS.add("min_group_events", 30, "events", 2, 1000000,
     "Events from which a group has a usual unit cost.")
 
-MIN_HISTORY_EVENTS = Bound("unit_costs", "min_history_events", 200, "events", 1, 1000000,
+MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 200, "events", 1, 1000000,
     "Events before the period from which they alone say what is usual; with fewer, the period's do too.")
 
 QUANTILES = (0.1, 0.9)
 """Quantiles of a group that its band is computed from: up to a tenth of the history may itself be wrong."""
 
-BAND_WIDTH = Bound("unit_costs", "band_width", 2.5, "factor", 1, 100,
+BAND_WIDTH = BOUNDS.add("band_width", 2.5, "factor", 1, 100,
     "Distance of the band's edges from the median, in multiples of the distance of those quantiles.")
 
-MIN_BAND_FACTOR = Bound("unit_costs", "min_band_factor", Decimal("1.5"), "factor", 1.01, 1000,
+MIN_BAND_FACTOR = BOUNDS.add("min_band_factor", Decimal("1.5"), "factor", 1.01, 1000,
     "Factor between the median and the band's edges, at least.")
 
 CONSTANT_QUANTILES = (0.01, 0.99)
 """Quantiles of the events before that lie within a step of the median where a unit cost is constant."""
 
-MIN_CONSTANT_BAND_FACTOR = Bound("unit_costs", "min_constant_band_factor", Decimal("1.03"), "factor", 1.01, 1000,
+MIN_CONSTANT_BAND_FACTOR = BOUNDS.add("min_constant_band_factor", Decimal("1.03"), "factor", 1.01, 1000,
     "Factor between a constant unit cost and the band's edges: an amount rounded to two or three digits differs by "
     "less, the change of a price by more.")
 
-MAX_QUANTILE_FACTOR = Bound("unit_costs", "max_quantile_factor", 5, "factor", 1, 1000,
+MAX_QUANTILE_FACTOR = BOUNDS.add("max_quantile_factor", 5, "factor", 1, 1000,
     "Factor between the quantiles up to which a group has a usual unit cost.")
 # fmt: on
-
-BOUNDS = (
-    MIN_GROUP_EVENTS,
-    MIN_HISTORY_EVENTS,
-    BAND_WIDTH,
-    MIN_BAND_FACTOR,
-    MIN_CONSTANT_BAND_FACTOR,
-    MAX_QUANTILE_FACTOR,
-)
 
 _RATE = Context(prec=12)
 

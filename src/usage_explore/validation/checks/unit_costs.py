@@ -24,7 +24,7 @@ from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array
 from usage_explore.validation import cost_drivers
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -62,46 +62,37 @@ from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-HISTORY = Bound("unit_costs", "history", timedelta(days=30), "days", 1, 400,
+HISTORY = BOUNDS.add("history", timedelta(days=30), "days", 1, 400,
     "Time before the period whose events say what is usual.")
 
 MAX_KEYS = 2
 """Keys that a metric's unit cost may depend on."""
 
-MIN_GAIN = Bound("unit_costs", "min_gain", 0.25, "share", 0, 1,
+MIN_GAIN = BOUNDS.add("min_gain", 0.25, "share", 0, 1,
     "Share of the spread that a key takes away.")
 
-MAX_GAP = Bound("unit_costs", "max_gap", timedelta(days=3), "days", 0.01, 400,
+MAX_GAP = BOUNDS.add("max_gap", timedelta(days=3), "days", 0.01, 400,
     "Time between events of one incident: nights and weekends lie between.")
 
-MAX_SPLIT_CUSTOMERS = Bound("unit_costs", "max_split_customers", 3, "customers", 0, 10000,
+MAX_SPLIT_CUSTOMERS = BOUNDS.add("max_split_customers", 3, "customers", 0, 10000,
     "Customers of an incident of `HIGH_FACTOR` that have a finding each: such a factor is a customer's wrong unit, "
     "not a supplier's price.")
 
-MIN_INCIDENT_EVENTS = Bound("unit_costs", "min_incident_events", 10, "events", 1, 1000000,
+MIN_INCIDENT_EVENTS = BOUNDS.add("min_incident_events", 10, "events", 1, 1000000,
     "Events of an incident; fewer are added up to one finding by metric and direction.")
 
-HIGH_SHARE = Bound("unit_costs", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of the period's cost in its currency from which an excess is high.")
 
-MIN_HIGH_EVENTS = Bound("unit_costs", "min_high_events", 50, "events", 1, 1000000,
+MIN_HIGH_EVENTS = BOUNDS.add("min_high_events", 50, "events", 1, 1000000,
     "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
 
-HIGH_FACTOR = Bound("unit_costs", "high_factor", 10, "factor", 1, 100000,
+HIGH_FACTOR = BOUNDS.add("high_factor", 10, "factor", 1, 100000,
     "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
 # fmt: on
-
-BOUNDS = (
-    HISTORY,
-    MIN_GAIN,
-    MAX_GAP,
-    MAX_SPLIT_CUSTOMERS,
-    MIN_INCIDENT_EVENTS,
-    HIGH_SHARE,
-    MIN_HIGH_EVENTS,
-    HIGH_FACTOR,
-)
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MIN_FLOAT, _MAX_FLOAT = Decimal("1e-100"), Decimal("1e100")

@@ -29,7 +29,7 @@ from usage_explore.formatting import counted, data_value, duration, percent, spa
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation import usage_sums
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     SEVERITIES,
@@ -56,38 +56,30 @@ from usage_explore.validation.usage_sums import (
 
 NAME = "unit_slips"  # in links, options and JSON
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-HISTORY = Bound("unit_slips", "history", timedelta(days=28), "days", 1, 400,
+HISTORY = BOUNDS.add("history", timedelta(days=28), "days", 1, 400,
     "Time before the period in which a customer's history is looked for.")
 
-MIN_HISTORY_DAYS = Bound("unit_slips", "min_history_days", 5, "days", 1, 400,
+MIN_HISTORY_DAYS = BOUNDS.add("min_history_days", 5, "days", 1, 400,
     "Days of a customer's metric that a day is compared with: its latest ones before.")
 
-MAX_HISTORY_DAYS = Bound("unit_slips", "max_history_days", 28, "days", 1, 400,
+MAX_HISTORY_DAYS = BOUNDS.add("max_history_days", 28, "days", 1, 400,
     "Days of a customer's metric that a day is compared with: its latest ones before.")
 
-MIN_DAILY_EVENTS = Bound("unit_slips", "min_daily_events", 8, "events", 1, 100000,
+MIN_DAILY_EVENTS = BOUNDS.add("min_daily_events", 8, "events", 1, 100000,
     "Positive quantities of a day from which it is judged and part of the history.")
 
-MIN_DEVIATION = Bound("unit_slips", "min_deviation", 5, "spreads", 1, 100,
+MIN_DEVIATION = BOUNDS.add("min_deviation", 5, "spreads", 1, 100,
     "Deviation of each quartile from the history, in multiples of the history's own spread.")
 
-HIGH_SHARE = Bound("unit_slips", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of the customer's quantity of the metric, too much or missing, from which a finding is high.")
 
-MIN_HIGH_EVENTS = Bound("unit_slips", "min_high_events", 20, "events", 1, 1000000,
+MIN_HIGH_EVENTS = BOUNDS.add("min_high_events", 20, "events", 1, 1000000,
     "Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`.")
 # fmt: on
-
-BOUNDS = (
-    HISTORY,
-    MIN_HISTORY_DAYS,
-    MAX_HISTORY_DAYS,
-    MIN_DAILY_EVENTS,
-    MIN_DEVIATION,
-    HIGH_SHARE,
-    MIN_HIGH_EVENTS,
-)
 
 SMALLEST_QUANTITY = Decimal("1E-150")
 """The least positive quantity that runs of events are judged by."""

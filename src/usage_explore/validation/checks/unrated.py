@@ -20,7 +20,7 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -37,19 +37,21 @@ NAME = "unrated"
 
 SUBSCRIPTION = "subscription_id"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-HIGH_EVENTS = Bound("unrated", "high_events", 50, "events", 1, 1000000,
+HIGH_EVENTS = BOUNDS.add("high_events", 50, "events", 1, 1000000,
     "Events, and their share of a customer's events of a metric, from which a missing price or subscription is "
     "high.")
 
-HIGH_SHARE = Bound("unrated", "high_share", Decimal("0.1"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.1"), "share", 0, 1,
     "Events, and their share of a customer's events of a metric, from which a missing price or subscription is "
     "high.")
 
-MEDIUM_SHARE = Bound("unrated", "medium_share", Decimal("0.01"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.01"), "share", 0, 1,
     "Share of the events from which scattered unrated events are medium.")
 
-MAX_CUSTOMERS = Bound("unrated", "max_customers", 10, "customers", 0, 10000,
+MAX_CUSTOMERS = BOUNDS.add("max_customers", 10, "customers", 0, 10000,
     "Customers with a finding each; more share one cause, so there is one finding for each metric.")
 
 MAX_EXCLUDED = 900
@@ -60,26 +62,16 @@ DAY = timedelta(days=1)
 COLUMNS = {"price_key": "price", "product_id": "product", "subscription_id": "subscription"}
 """What usage is rated by, and what people call it."""
 
-MIN_DAY_EVENTS = Bound("unrated", "min_day_events", 3, "events", 1, 1000000,
+MIN_DAY_EVENTS = BOUNDS.add("min_day_events", 3, "events", 1, 1000000,
     "Events without the column on a day, at least, of a conspicuous day.")
 
-MOSTLY = Bound("unrated", "mostly", Decimal("0.5"), "share", 0, 1,
+MOSTLY = BOUNDS.add("mostly", Decimal("0.5"), "share", 0, 1,
     "A metric has a column if at least this share of its customers have it on at least this share of their events. "
     "A customer with a larger share without it, in all or on some days, has a finding of its own.")
 
-MIN_EVENTS = Bound("unrated", "min_events", 10, "events", 1, 1000000,
+MIN_EVENTS = BOUNDS.add("min_events", 10, "events", 1, 1000000,
     "Events of a customer's metric without the column, at least, of a finding of its own.")
 # fmt: on
-
-BOUNDS = (
-    HIGH_EVENTS,
-    HIGH_SHARE,
-    MEDIUM_SHARE,
-    MAX_CUSTOMERS,
-    MIN_DAY_EVENTS,
-    MOSTLY,
-    MIN_EVENTS,
-)
 
 
 def examine(examination: Examination) -> Outcome:

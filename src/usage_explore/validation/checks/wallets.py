@@ -19,7 +19,7 @@ from usage_explore.formatting import counted, data_value, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -49,31 +49,25 @@ NAME = "wallets"
 UNKNOWN, SEVERAL, FOREIGN = "no wallet", "several wallets", "cost in another currency"
 """The kinds of findings."""
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-HIGH_SHARE = Bound("wallets", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of the period's events from which a customer without a wallet is high.")
 
-MEDIUM_SHARE = Bound("wallets", "medium_share", Decimal("0.01"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.01"), "share", 0, 1,
     "Share of a customer's events in another wallet than most of them, from which the split is medium.")
 
-FOREIGN_SHARE = Bound("wallets", "foreign_share", Decimal("0.5"), "share", 0, 1,
+FOREIGN_SHARE = BOUNDS.add("foreign_share", Decimal("0.5"), "share", 0, 1,
     "Share of a customer's pinned costs in another currency, from which they are the customer's own finding.")
 
-MAX_FOREIGN_CUSTOMERS = Bound("wallets", "max_foreign_customers", 2, "customers", 0, 10000,
+MAX_FOREIGN_CUSTOMERS = BOUNDS.add("max_foreign_customers", 2, "customers", 0, 10000,
     "If more customers than this, and most on a wallet, have costs in another currency, that is the supplier's "
     "billing currency: it is reported once.")
 
-MIN_EVENTS = Bound("wallets", "min_events", 10, "events", 1, 1000000,
+MIN_EVENTS = BOUNDS.add("min_events", 10, "events", 1, 1000000,
     "Events of a customer, at least, of a finding above low, and of the customer's own finding on costs.")
 # fmt: on
-
-BOUNDS = (
-    HIGH_SHARE,
-    MEDIUM_SHARE,
-    FOREIGN_SHARE,
-    MAX_FOREIGN_CUSTOMERS,
-    MIN_EVENTS,
-)
 
 
 @dataclass(frozen=True, slots=True)

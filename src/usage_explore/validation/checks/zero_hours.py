@@ -31,35 +31,29 @@ from sqlalchemy import (
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import day_edges, day_number, preceding
 
+BOUNDS = CheckBounds("quantities")
+
 # fmt: off
-CHANCE_DEVIATIONS = Bound("quantities", "chance_deviations", 6, "deviations", 1, 100,
+CHANCE_DEVIATIONS = BOUNDS.add("chance_deviations", 6, "deviations", 1, 100,
     "Square roots of the expected number by which a day must exceed it; and by half as many events beside.")
 
-HISTORY = Bound("quantities", "history", timedelta(weeks=8), "weeks", 1, 52,
+HISTORY = BOUNDS.add("history", timedelta(weeks=8), "weeks", 1, 52,
     "Time before the period that says what quantities a customer's metric has.")
 
-MIN_HISTORY_EVENTS = Bound("quantities", "min_history_events", 20, "events", 1, 1000000,
+MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 20, "events", 1, 1000000,
     "Events of a customer's metric before the period, at least, that say how many are zero or negative.")
 
-MAX_USUAL_ZERO_SHARE = Bound("quantities", "max_usual_zero_share", Decimal("0.5"), "share", 0, 1,
+MAX_USUAL_ZERO_SHARE = BOUNDS.add("max_usual_zero_share", Decimal("0.5"), "share", 0, 1,
     "Share of a customer's events of the metric at an hour of the week, before the period, below which zero is "
     "unusual.")
 
-MIN_HOUR_EVENTS = Bound("quantities", "min_hour_events", 3, "events", 1, 100000,
+MIN_HOUR_EVENTS = BOUNDS.add("min_hour_events", 3, "events", 1, 100000,
     "Events of a customer's metric at an hour of the week before the period, at least, that say what is usual then.")
 # fmt: on
-
-BOUNDS = (
-    CHANCE_DEVIATIONS,
-    HISTORY,
-    MIN_HISTORY_EVENTS,
-    MAX_USUAL_ZERO_SHARE,
-    MIN_HOUR_EVENTS,
-)
 
 
 def chance_bound(expected: ColumnElement[Any]) -> ColumnElement[Any]:

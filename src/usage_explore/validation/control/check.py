@@ -18,7 +18,7 @@ from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.query import buckets
 from usage_explore.query.filters import CURRENCY
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
@@ -28,9 +28,8 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
-from usage_explore.validation.control import zones
+from usage_explore.validation.control import compare, zones
 from usage_explore.validation.control.compare import (
-    BOUNDS,
     LIKE_RATIO,
     MAX_SINGLE_CUSTOMERS,
     MIN_SHIFTED_DAYS,
@@ -58,11 +57,13 @@ if TYPE_CHECKING:
 
     from usage_explore.validation.control.totals import ControlTotals
 
+BOUNDS = CheckBounds("control_totals")
+
 # fmt: off
-HIGH_SHARE = Bound("control_totals", "high_share", Decimal("0.01"), "share", 0, 1,
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of the control totals from which a difference is high.")
 
-MEDIUM_SHARE = Bound("control_totals", "medium_share", Decimal("0.001"), "share", 0, 1,
+MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
     "Share of the control totals from which a difference is medium; below, it is low.")
 # fmt: on
 
@@ -471,6 +472,6 @@ CHECK = Check(
     statement=statement,
     examine=examine,
     needs="control",
-    bounds=(*BOUNDS, *zones.BOUNDS, HIGH_SHARE, MEDIUM_SHARE),
+    bounds=(*compare.BOUNDS, *zones.BOUNDS, *BOUNDS),
 )
 """Control totals against the usage of their day, in exact numbers."""

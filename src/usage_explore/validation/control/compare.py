@@ -22,7 +22,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.checks.duplicates import superfluous
 from usage_explore.validation.control.totals import ControlLine
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part
@@ -30,23 +30,23 @@ from usage_explore.validation.reconciliation.charges import last_decimal
 
 NAME = "control_totals"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-TOLERANCE = Bound("control_totals", "tolerance", Decimal(0), "share", 0, 1,
+TOLERANCE = BOUNDS.add("tolerance", Decimal(0), "share", 0, 1,
     "Share of a control total up to which a difference of events or quantity still matches.")
 
-LIKE_RATIO = Bound("control_totals", "like_ratio", Decimal("1.5"), "factor", 1, 100,
+LIKE_RATIO = BOUNDS.add("like_ratio", Decimal("1.5"), "factor", 1, 100,
     "Days of one metric are one finding if their differing shares are within this factor, or if chance explains it: "
     "three standard deviations of the number of differing events.")
 
-MAX_SINGLE_CUSTOMERS = Bound("control_totals", "max_single_customers", 3, "customers", 0, 10_000,
+MAX_SINGLE_CUSTOMERS = BOUNDS.add("max_single_customers", 3, "customers", 0, 10_000,
     "Customers that differ in one metric on the same days and are findings of their own; more of them are one.")
 
-MIN_SHIFTED_DAYS = Bound("control_totals", "min_shifted_days", 5, "days", 2, 10_000,
+MIN_SHIFTED_DAYS = BOUNDS.add("min_shifted_days", 5, "days", 2, 10_000,
     "Days with more and with fewer events than counted, from which they are one finding: of another time zone's days, "
     "where these match, else of totals that differ both ways.")
 # fmt: on
-
-BOUNDS = (TOLERANCE, LIKE_RATIO, MAX_SINGLE_CUSTOMERS, MIN_SHIFTED_DAYS)
 
 _DEVIATIONS = 3
 """Standard deviations of a number of differing events that are chance; also the number of them that a day may lack by

@@ -23,7 +23,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.control.compare import (
     MIN_SHIFTED_DAYS,
@@ -42,16 +42,16 @@ from usage_explore.validation.control.compare import (
 from usage_explore.validation.control.totals import ControlLine
 from usage_explore.validation.periods import day_edges
 
+BOUNDS = CheckBounds("control_totals")
+
 # fmt: off
-MIN_ZONE_SHARE = Bound("control_totals", "min_zone_share", Decimal("0.75"), "share", 0, 1,
+MIN_ZONE_SHARE = BOUNDS.add("min_zone_share", Decimal("0.75"), "share", 0, 1,
     "Share of a metric's control totals that match by the days of another time zone, from which they are of that zone.")
 
-MAX_ZONE_LOST = Bound("control_totals", "max_zone_lost", Decimal("0.1"), "share", 0, 1,
+MAX_ZONE_LOST = BOUNDS.add("max_zone_lost", Decimal("0.1"), "share", 0, 1,
     "Control totals that match by the days of the period's time zone alone, as a share of those that match by the days "
     "of the other one alone, up to which they are of that zone.")
 # fmt: on
-
-BOUNDS = (MIN_ZONE_SHARE, MAX_ZONE_LOST)
 
 _USUAL = (
     "UTC", "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles", "America/Sao_Paulo",

@@ -9,7 +9,7 @@ from typing import Any
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
@@ -32,12 +32,12 @@ from usage_explore.validation.reconciliation.differences import (
 )
 from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
 
+BOUNDS = CheckBounds("reconciliation")
+
 # fmt: off
-MIN_WHOLE_AMOUNTS = Bound("reconciliation", "min_whole_amounts", 10, "amounts", 1, 1000000,
+MIN_WHOLE_AMOUNTS = BOUNDS.add("min_whole_amounts", 10, "amounts", 1, 1000000,
     "Amounts without decimals, and none with, from which all are taken as rounded to whole units of the currency.")
 # fmt: on
-
-BOUNDS = (MIN_WHOLE_AMOUNTS,)
 
 
 def compare_amounts(rows: Iterable[Row]) -> list[Charge]:

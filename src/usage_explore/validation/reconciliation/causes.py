@@ -19,7 +19,7 @@ from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import data_value, date_and_time, in_sentence, short, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Severity
 from usage_explore.validation.reconciliation.compare import Key, Row
 
@@ -34,56 +34,44 @@ FACTOR = "factor "
 AMOUNT_FACTORS = (10, 100, 1000, 10_000, 1_000_000, 1024, 12, 60, 2)
 """Factors by which a single amount, or its reciprocal, is recognized as multiplied."""
 
+BOUNDS = CheckBounds("reconciliation")
+
 # fmt: off
-MAX_ROUNDING_UNITS = Bound("reconciliation", "max_rounding_units", 1, "units", 1, 1000,
+MAX_ROUNDING_UNITS = BOUNDS.add("max_rounding_units", 1, "units", 1, 1000,
     "An amount that is off by fewer smallest units of its currency for each line than these is the exact one, rounded "
     "in another way; also of the amounts by wrong prices and tiers.")
 
-MIN_COMMON_AMOUNTS = Bound("reconciliation", "min_common_amounts", 3, "amounts", 2, 100000,
+MIN_COMMON_AMOUNTS = BOUNDS.add("min_common_amounts", 3, "amounts", 2, 100000,
     "Wrong amounts that share a factor, such as 1.19, from which it is their cause.")
 
-MIN_COMMON_SHARE = Bound("reconciliation", "min_common_share", Decimal("0.5"), "share", 0, 1,
+MIN_COMMON_SHARE = BOUNDS.add("min_common_share", Decimal("0.5"), "share", 0, 1,
     "Share of the wrong amounts that have a common factor, from which it is their cause.")
 
-MAX_TRIED_AMOUNTS = Bound("reconciliation", "max_tried_amounts", 200, "amounts", 1, 100000,
+MAX_TRIED_AMOUNTS = BOUNDS.add("max_tried_amounts", 200, "amounts", 1, 100000,
     "Wrong amounts, spread over all, by which a common factor is weighed against wrong prices and tiers.")
 
-MAX_RELATED_PRICES = Bound("reconciliation", "max_related_prices", 200, "prices", 0, 100000,
+MAX_RELATED_PRICES = BOUNDS.add("max_related_prices", 200, "prices", 0, 100000,
     "Other prices of a metric that a wrong amount is tried with.")
 
-MAX_FACTOR_SPREAD = Bound("reconciliation", "max_factor_spread", Decimal("1.2"), "factor", 1, 10,
+MAX_FACTOR_SPREAD = BOUNDS.add("max_factor_spread", Decimal("1.2"), "factor", 1, 10,
     "Largest by least factor that an amount may have been multiplied by, up to which the factor of a single one is "
     "recognized: of an amount of a few cents, rounding hides it.")
 
-MAX_FACTOR_DIGITS = Bound("reconciliation", "max_factor_digits", 6, "decimals", 0, 12,
+MAX_FACTOR_DIGITS = BOUNDS.add("max_factor_digits", 6, "decimals", 0, 12,
     "Decimals of a common factor, at most.")
 
-MAX_SHIFTED_ROWS = Bound("reconciliation", "max_shifted_totals", 2000, "totals", 0, 250000,
+MAX_SHIFTED_ROWS = BOUNDS.add("max_shifted_totals", 2000, "totals", 0, 250000,
     "Totals of wrong quantity that other periods are tried with, the largest differences first.")
 
-MIN_MOVED_EVENTS = Bound("reconciliation", "min_moved_events", 3, "events", 1, 100000,
+MIN_MOVED_EVENTS = BOUNDS.add("min_moved_events", 3, "events", 1, 100000,
     "Events that lie between two periods, from which the one is recognized in lines of the other.")
 
-MIN_SHIFTED_ROWS = Bound("reconciliation", "min_shifted_totals", 2, "totals", 1, 100000,
+MIN_SHIFTED_ROWS = BOUNDS.add("min_shifted_totals", 2, "totals", 1, 100000,
     "Totals that another period explains, from which a shift by less than a day is recognized; a day by one total.")
 
-MAX_SHIFT = Bound("reconciliation", "max_shift", timedelta(hours=24), "hours", 0, 168,
+MAX_SHIFT = BOUNDS.add("max_shift", timedelta(hours=24), "hours", 0, 168,
     "Largest shift of a period's ends that is tried, in whole hours; of days that are off up to as many.")
 # fmt: on
-
-BOUNDS = (
-    MAX_ROUNDING_UNITS,
-    MIN_COMMON_AMOUNTS,
-    MIN_COMMON_SHARE,
-    MAX_TRIED_AMOUNTS,
-    MAX_RELATED_PRICES,
-    MAX_FACTOR_SPREAD,
-    MAX_FACTOR_DIGITS,
-    MAX_SHIFTED_ROWS,
-    MIN_MOVED_EVENTS,
-    MIN_SHIFTED_ROWS,
-    MAX_SHIFT,
-)
 
 _MAX_CHANCE = Decimal("0.01")
 """Chance that amounts share a factor by coincidence, up to which they have it: the product of how far the factors of

@@ -26,7 +26,7 @@ from usage_explore.decimals import total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
 from usage_explore.pricing import currencies
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
 from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
 from usage_explore.validation.periods import part
@@ -39,23 +39,19 @@ from usage_explore.validation.reconciliation.differences import (
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
+BOUNDS = CheckBounds("reconciliation")
+
 # fmt: off
-DOUBLED_FACTOR = Bound("reconciliation", "doubled_factor", 2, "factor", 1, 1000,
+DOUBLED_FACTOR = BOUNDS.add("doubled_factor", 2, "factor", 1, 1000,
     "A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of "
     "the lines agree; so is one of the other sign.")
 
-MIN_PRICE_CURRENCY_SHARE = Bound("reconciliation", "min_price_currency_share", Decimal("0.8"), "share", 0, 1,
+MIN_PRICE_CURRENCY_SHARE = BOUNDS.add("min_price_currency_share", Decimal("0.8"), "share", 0, 1,
     "Share of a price's other lines from which their currency is the usual one of the price.")
 
-MIN_PRICE_LINES = Bound("reconciliation", "min_price_lines", 4, "lines", 1, 100000,
+MIN_PRICE_LINES = BOUNDS.add("min_price_lines", 4, "lines", 1, 100000,
     "Lines of a price in one currency from which it may be the usual one of the price.")
 # fmt: on
-
-BOUNDS = (
-    DOUBLED_FACTOR,
-    MIN_PRICE_CURRENCY_SHARE,
-    MIN_PRICE_LINES,
-)
 
 MAX_WHOLE_ROUNDING = Decimal("0.999999")
 """Units of a currency with decimals by which an amount without them may be rounded: less than one, so that 2 USD and

@@ -18,7 +18,7 @@ from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.rating import tier_text
 from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import currency_words
@@ -28,19 +28,16 @@ from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
 
+BOUNDS = CheckBounds(NAME)
+
 # fmt: off
-MAX_SINGLE_CUSTOMERS = Bound("reconciliation", "max_single_customers", 10, "customers", 0, 10000,
+MAX_SINGLE_CUSTOMERS = BOUNDS.add("max_single_customers", 10, "customers", 0, 10000,
     "Customers without any line that are findings of their own; more of them may be one finding.")
 
-MIN_UNINVOICED_SHARE = Bound("reconciliation", "min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
+MIN_UNINVOICED_SHARE = BOUNDS.add("min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one "
     "finding.")
 # fmt: on
-
-BOUNDS = (
-    MAX_SINGLE_CUSTOMERS,
-    MIN_UNINVOICED_SHARE,
-)
 
 MAX_LISTED_LINES = 20
 """Line numbers, or totals, in the facts of a finding."""

@@ -24,7 +24,7 @@ from usage_explore.pricing.book import Price
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.bounds import Bound
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.reconciliation.causes import (
     Cause,
@@ -41,17 +41,17 @@ from usage_explore.validation.reconciliation.expected import Expected, PricedUsa
 
 EVENT_ROUNDING = "rounding per event"
 
+BOUNDS = CheckBounds("reconciliation")
+
 # fmt: off
-MAX_ROUNDED_PRICES = Bound("reconciliation", "max_rounded_prices", 20, "prices", 0, 1000,
+MAX_ROUNDED_PRICES = BOUNDS.add("max_rounded_prices", 20, "prices", 0, 1000,
     "Prices whose events are read again, to see whether a wrong amount was rounded for each event.")
 
-MIN_EVIDENCE = Bound("reconciliation", "min_evidence", 1000, "factor", 1, 10**12,
+MIN_EVIDENCE = BOUNDS.add("min_evidence", 1000, "factor", 1, 10**12,
     "Product of the differences that rounding per event, or another period of a maximum, a latest quantity or a number "
     "of different values explains, each in units of its last decimal, from which it is recognized; likewise of the "
     "numbers that lines could have had by other periods.")
 # fmt: on
-
-BOUNDS = (MAX_ROUNDED_PRICES, MIN_EVIDENCE)
 
 _ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off"}
 
