@@ -19,7 +19,7 @@ from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import loads
 from usage_explore.files.parquet_source import ParquetSource
 from usage_explore.files.values import InvalidValue
-from usage_explore.validation.input_tables import read_preferences
+from usage_explore.validation.inputs import read_preferences
 from usage_explore.validation.reconciliation.invoices import read_invoices
 
 ROWS, HUGE = 5_000, "x" * 3_000_000

@@ -17,7 +17,7 @@ from usage_explore import Period, Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.validation import Finding, Validation
-from usage_explore.validation.identity import identities, recorded
+from usage_explore.validation.review import identities, recorded
 
 DAYS, PER_DAY, LATE_EVENTS = 60, 1_000, 150
 PERIOD = Period(since="2026-08-20T00:00:00Z", until="2026-09-20T00:00:00Z")

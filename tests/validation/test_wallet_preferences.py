@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from usage_explore.errors import QueryError
-from usage_explore.validation.input_tables import Preferences, read_preferences
+from usage_explore.validation.inputs import Preferences, read_preferences
 
 ONE, TWO = UUID(int=1), UUID(int=2)
 

@@ -99,7 +99,7 @@ def _validate(store: Store, query: ValidationQuery, files: Mapping[str, Path], p
 
 def _check_rating(_: RatingQuery, files: Mapping[str, Path]) -> None:
     from usage_explore.pricing.read import read_prices
-    from usage_explore.validation.input_tables import read_preferences
+    from usage_explore.validation.inputs import read_preferences
 
     for name, read in (("prices", read_prices), ("wallets", read_preferences)):
         if name in files:

@@ -21,8 +21,7 @@ from usage_explore.query.url_params import START
 from usage_explore.results.types import SeriesKind
 from usage_explore.store.display import DISPLAY, ChartKind, Order, Span, Tab
 from usage_explore.validation import Finding
-from usage_explore.validation.identity import identities
-from usage_explore.validation.review import Review
+from usage_explore.validation.review import Review, identities
 
 Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from usage_explore.pricing.read import PriceSource
     from usage_explore.records.views import SavedView
     from usage_explore.validation.check import Validation
-    from usage_explore.validation.input_tables import PreferenceSource
+    from usage_explore.validation.inputs import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Query)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
     from usage_explore.pricing.read import PriceSource
     from usage_explore.validation import Finding, Validation
-    from usage_explore.validation.input_tables import PreferenceSource
+    from usage_explore.validation.inputs import PreferenceSource
     from usage_explore.validation.review import Review
     from usage_explore.validation.signed_usage import Changes
 
@@ -108,7 +108,7 @@ class Decisions(SavedViews, Rates):
         >>> store.decide(validation.findings[0], "acknowledge", by="ana", note="A retry, credited.")  # doctest: +SKIP
         """
         from usage_explore.validation.check import Finding
-        from usage_explore.validation.identity import identities, recorded_finding
+        from usage_explore.validation.review import identities, recorded_finding
 
         expect_instance("by", by, str)
         organization_id = None
@@ -225,7 +225,7 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods)
         if signoff.amounts and found.removed_before is None:
-            from usage_explore.validation.input_tables import Preferences
+            from usage_explore.validation.inputs import Preferences
 
             if wallets is None and signoff.basis is not None:
                 wallets = Preferences.of_directory(signoff.basis.wallets)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from usage_explore.validation.bounds import BoundsSource
     from usage_explore.validation.check import Finding, Validation
     from usage_explore.validation.control.totals import ControlSource
-    from usage_explore.validation.input_tables import PreferenceSource
+    from usage_explore.validation.inputs import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
 
 

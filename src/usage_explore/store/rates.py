@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usage_explore.pricing.book import PriceBook
     from usage_explore.pricing.rating import Rating
     from usage_explore.pricing.read import PriceSource
-    from usage_explore.validation.input_tables import PreferenceSource
+    from usage_explore.validation.inputs import PreferenceSource
 
 
 class Rates(StoreBase):
@@ -55,7 +55,7 @@ class Rates(StoreBase):
         from usage_explore.pricing.rating import rating
         from usage_explore.pricing.read import read_prices
         from usage_explore.pricing.usage import rated_usage
-        from usage_explore.validation.input_tables import Preferences, read_preferences
+        from usage_explore.validation.inputs import Preferences, read_preferences
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         book = None if prices is None else read_prices(prices)

@@ -40,8 +40,7 @@ from usage_explore.validation.checks import (
 )
 from usage_explore.validation.control import check as control_totals
 from usage_explore.validation.folding import folded
-from usage_explore.validation.input_tables import Preferences
-from usage_explore.validation.inputs import Inputs
+from usage_explore.validation.inputs import Inputs, Preferences
 from usage_explore.validation.periods import Totals, totals, totals_statement, unexamined
 from usage_explore.validation.plug_ins import PlugInError, plug_ins
 from usage_explore.validation.reconciliation import check as reconciliation

@@ -16,7 +16,7 @@ from support.query_oracle import Row, utc
 from usage_explore import Store
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
-from usage_explore.validation.identity import identities
+from usage_explore.validation.review import identities
 
 Make = Callable[[list[Row]], Store]
 SEPTEMBER = Period(since=SINCE, until=UNTIL, as_of=utc(2026, 10, 20))

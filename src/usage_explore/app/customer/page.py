@@ -40,8 +40,8 @@ from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, E
 from usage_explore.results.types import Point
 from usage_explore.results.units import singular, unit_text
 from usage_explore.validation import Finding, Validation
-from usage_explore.validation.identity import ids_of
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.review import ids_of
 
 _PRESETS = {"7d": "7 d", "30d": "30 d", "90d": "90 d", "custom": "Custom"}
 _MAX_FINDINGS = 5

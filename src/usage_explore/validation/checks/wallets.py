@@ -29,7 +29,7 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
-from usage_explore.validation.input_tables import HOW, NO_PREFERENCES, How, Preferences
+from usage_explore.validation.inputs import HOW, NO_PREFERENCES, How, Preferences
 from usage_explore.validation.periods import currency_code, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,

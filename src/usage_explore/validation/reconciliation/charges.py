@@ -28,7 +28,7 @@ from usage_explore.pricing import currencies
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
-from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
+from usage_explore.validation.inputs import NO_PREFERENCES, Preferences
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import Row, price_or_metric
 from usage_explore.validation.reconciliation.differences import (
