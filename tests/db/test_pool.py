@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from support.waiting import eventually
-from usage_explore.db.pool import OrderedPool
+from usage_explore.db.engine import OrderedPool
 
 
 def pool(timeout: float) -> OrderedPool:

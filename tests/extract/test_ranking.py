@@ -19,9 +19,8 @@ from support.query_oracle import utc
 from usage_explore.errors import StatementTimeout
 from usage_explore.extract import ranking, statement
 from usage_explore.extract.connection import Resources
-from usage_explore.extract.engine import Cursor, Extracts
+from usage_explore.extract.engine import Cursor, Extracts, Watchdog
 from usage_explore.extract.statement import Measure
-from usage_explore.extract.watchdog import Watchdog
 from usage_explore.query.queries import AggregateQuery
 
 KEYS = (None, "", "a", "A", "é", "\U0001f600", "\uffff", "b", "0")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,10 +19,10 @@ import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import Empty, Queue
 
 from usage_explore.db import timeouts
-from usage_explore.db.pool import OrderedPool
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -28,6 +31,64 @@ from usage_explore.errors import (
     StatementTimeout,
     TableMismatch,
 )
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """A thread that waits, and the connection that it is given."""
+
+    served: threading.Event = field(default_factory=threading.Event)
+    item: ConnectionPoolEntry | None = None
+
+
+class _OrderedQueue(Queue[ConnectionPoolEntry]):
+    def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
+        super().__init__(maxsize, use_lifo)
+        self._waiting: deque[_Turn] = deque()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
+        with self.mutex:
+            if not self._waiting and not self._empty():
+                return self._get()
+            if not block:
+                raise Empty()
+            turn = _Turn()
+            self._waiting.append(turn)
+        try:
+            turn.served.wait(timeout)
+        except BaseException:  # such as KeyboardInterrupt
+            if (item := self._leave(turn)) is not None:
+                self.put(item)
+            raise
+        if (item := self._leave(turn)) is None:
+            raise Empty()
+        return item
+
+    def _leave(self, turn: _Turn) -> ConnectionPoolEntry | None:
+        with self.mutex:
+            if turn.item is None:
+                self._waiting.remove(turn)
+            return turn.item
+
+    def put(self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None) -> None:
+        with self.mutex:  # an RLock
+            if not self._waiting:
+                super().put(item, block, timeout)
+                return
+            turn = self._waiting.popleft()
+            turn.item = item
+            turn.served.set()
+
+
+class OrderedPool(QueuePool):
+    """A pool of connections that serves threads in the order in which they began to wait.
+
+    SQLAlchemy's pool does not: a thread that returns a connection and asks for the next one at once gets it, and a
+    thread that waits may starve until it times out.
+    """
+
+    _queue_class = _OrderedQueue
+
 
 _MAX_JSON_DEPTH = 100
 """Levels of nested dimensions that are parsed; deeper ones stay text."""

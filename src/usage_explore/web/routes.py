@@ -21,6 +21,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import ceil
 from typing import Literal, NamedTuple, get_args
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -34,6 +35,7 @@ from starlette.types import Scope
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.api import problems
+from usage_explore.api.auth import network
 from usage_explore.api.endpoints import View, parse, parse_presentation
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, PNG
@@ -48,7 +50,31 @@ from usage_explore.store import Store
 from usage_explore.store.display import DISPLAY, Span
 from usage_explore.web import pages
 from usage_explore.web.pages import Shown
-from usage_explore.web.rate import RateLimit
+
+_WINDOW_SECONDS = 60.0
+_MAX_ADDRESSES = 10_000
+"""Addresses that are remembered; beyond, the oldest is forgotten."""
+
+
+class RateLimit:
+    """At most `most` requests of an address, for IPv6 a /64 network, in a minute."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def seconds_to_wait(self, address: str) -> int:
+        """Count a request: 0 if it may be answered, else the seconds until the address may send another."""
+        key, now = network(address), self._clock()
+        ends, number = self._windows.get(key, (0.0, 0))
+        if ends <= now:
+            self._windows.pop(key, None)
+            while len(self._windows) >= _MAX_ADDRESSES:
+                self._windows.popitem(last=False)
+            ends, number = now + _WINDOW_SECONDS, 0
+        self._windows[key] = (ends, number + 1)
+        return ceil(ends - now) if number >= self._most else 0
+
 
 MAX_REQUESTS_PER_MINUTE = 120
 """Requests for links, their files and embedded charts that one address may send in a minute."""
