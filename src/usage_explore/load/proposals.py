@@ -20,8 +20,8 @@ from usage_explore.decimals import exact_sum
 from usage_explore.files.values import uuid_text
 from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
+from usage_explore.load.column_names import CUSTOMER_WORDS, METRIC_WORDS, words
 from usage_explore.load.mapping import ColumnMapping
-from usage_explore.load.name_words import CUSTOMER_WORDS, METRIC_WORDS, words
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import LoadOptions
