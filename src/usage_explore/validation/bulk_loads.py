@@ -37,12 +37,11 @@ MIN_LOADED_DAYS = BOUNDS.add("min_loaded_days", 2, "days", 1, 60,
     "Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch.")
 
 NIGHTS = BOUNDS.add("nights", 7, "days", 1, 60,
-    "Days before those of a load, and those of them, at least, whose events arrived together in time, that show "
-    "that the source sends in batches: sharing an arrival time is no sign of a load.")
+    "Days before those of a load that show whether the source sends in batches.")
 
 MIN_NIGHTS = BOUNDS.add("min_nights", 3, "days", 1, 60,
-    "Days before those of a load, and those of them, at least, whose events arrived together in time, that show "
-    "that the source sends in batches: sharing an arrival time is no sign of a load.")
+    "Days among them whose events arrived together in time, at least, that show that the source sends in batches: "
+    "sharing an arrival time is no sign of a load then.")
 
 MIN_NIGHTLY_SHARE = BOUNDS.add("min_nightly_share", 0.05, "share", 0, 1,
     "Share of a day's events from which those of one arrival time are a batch.")

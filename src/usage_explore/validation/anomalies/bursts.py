@@ -20,19 +20,14 @@ MIN_RECORD_RATIO = BOUNDS.add("min_record_ratio", 1.5, "factor", 1, 1000,
     "Times the largest of as many steps before, at least, of a spike of irregular usage.")
 
 MIN_VARIATION = BOUNDS.add("min_variation", 0.5, "factor", 0, 100,
-    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
-    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
-    "mean.")
+    "Standard deviation of irregular usage as a part of its mean, at least, without the steps of `TRIMMED_SHARE`.")
 
 MIN_DISPERSION = BOUNDS.add("min_dispersion", 5.0, "factor", 0, 10000,
-    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
-    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
-    "mean.")
+    "Variance of irregular usage as a multiple of its mean, at least, without the steps of `TRIMMED_SHARE`: sessions "
+    "of six events have about six.")
 
 TRIMMED_SHARE = BOUNDS.add("trimmed_share", 0.05, "share", 0, 0.5,
-    "Standard deviation of irregular usage as a part of its mean, and variance as a multiple of it, at least, "
-    "without the part of the steps that differ most: sessions of six events have a variance of about six times the "
-    "mean.")
+    "Part of the steps, those that differ most, that do not count in whether usage is irregular.")
 # fmt: on
 
 

@@ -45,18 +45,16 @@ MIN_CHANGE = BOUNDS.add("min_change", 0.5, "share", 0, 1,
     "Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half.")
 
 HIGH_SPIKE_SHARE = BOUNDS.add("high_spike_share", 0.2, "share", 0, 1,
-    "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
+    "Share of the series' usage in the period that a high spike adds, at least.")
 
 HIGH_SPIKE_RATIO = BOUNDS.add("high_spike_ratio", 3.0, "factor", 1, 1000,
-    "Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value.")
+    "Least multiple of the expected value of a high spike.")
 
 HIGH_DROP_SHARE = BOUNDS.add("high_drop_share", 0.1, "share", 0, 1,
-    "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
-    "leaves at most.")
+    "Share of the series' usage in the period that a high drop takes, at least.")
 
 HIGH_DROP_REST = BOUNDS.add("high_drop_rest", 0.2, "share", 0, 1,
-    "Share of the series' usage in the period that a high drop takes, and the share of the expected value that it "
-    "leaves at most.")
+    "Share of the expected value that a high drop leaves, at most.")
 
 REGULAR = BOUNDS.add("min_regular_share", 0.2, "share", 0, 1,
     "Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts.")

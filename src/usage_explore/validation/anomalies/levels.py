@@ -23,12 +23,10 @@ BOUNDS = CheckBounds("shifts")
 
 # fmt: off
 HISTORY_DAYS = BOUNDS.add("level_history_days", 56, "days", 14, 400,
-    "Days before a change that say what the level was, all of them known, and the latest of them, from which it "
-    "must differ as much: steady growth is no change of level.")
+    "Days before a change, at most, all of them known, that say what the level was.")
 
 RECENT_DAYS = BOUNDS.add("level_recent_days", 28, "days", 7, 400,
-    "Days before a change that say what the level was, all of them known, and the latest of them, from which it "
-    "must differ as much: steady growth is no change of level.")
+    "The latest of these days, from which the new level must differ as much: steady growth is no change of level.")
 
 MIN_LEVEL_DAYS = BOUNDS.add("min_level_days", 7, "days", 1, 400,
     "Days from the change to the end of what is judged, at least.")

@@ -47,12 +47,10 @@ MIN_EVIDENCE = BOUNDS.add("min_evidence", 14.0, "logarithm", 1, 200,
     "Negative natural logarithm of the chance that unrelated events agree as often: 1 in 1,000,000.")
 
 MIN_TWIN_CELLS = BOUNDS.add("min_twin_cells", 20, "contents", 2, 100000,
-    "Different contents of one time, at least, and the share of them that there are exactly two events of, from "
-    "which every event was sent twice.")
+    "Different contents of one time, at least, that can show that every event was sent twice.")
 
 MIN_TWIN_SHARE = BOUNDS.add("min_twin_share", 0.9, "share", 0.5, 1,
-    "Different contents of one time, at least, and the share of them that there are exactly two events of, from "
-    "which every event was sent twice.")
+    "Share of these contents that there are exactly two events of, from which every event was sent twice.")
 
 MIN_JUDGED_TIMES = BOUNDS.add("min_judged_times", 4, "times", 2, 100000,
     "Different times of a customer's metric in the period, at least, that say what is chance; with fewer nothing "
@@ -66,12 +64,10 @@ CHANCE_DEVIATIONS = BOUNDS.add("chance_deviations", 6, "deviations", 1, 100,
     "beside.")
 
 HISTORY = BOUNDS.add("history", timedelta(weeks=4), "weeks", 1, 52,
-    "Time before the period, and events of a customer's metric in it, at least, that say how many are usually "
-    "equal.")
+    "Time before the period that says how many events of a customer's metric are usually equal.")
 
 MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 20, "events", 1, 1000000,
-    "Time before the period, and events of a customer's metric in it, at least, that say how many are usually "
-    "equal.")
+    "Events of a customer's metric in that time, at least, that say how many are usually equal.")
 
 MIN_HABIT_DAYS_SHARE = BOUNDS.add("min_habit_days_share", 0.5, "share", 0, 1,
     "Share of the days with events in that time with equal events, from which equal events are the meter's habit.")

@@ -85,13 +85,10 @@ MAX_USUAL_FAR_SHARE = BOUNDS.add("max_usual_far_share", 0.25, "share", 0, 1,
 
 MIN_EXCESS_SPREAD = BOUNDS.add("min_excess_spread", 20.0, "squares", 1, 10000,
     "Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from "
-    "which events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have "
-    "26.")
+    "which events are read. Five quantities times 10 have 26.")
 
 SUSPECT_DEVIATIONS = BOUNDS.add("suspect_deviations", 3.0, "deviations", 1, 100,
-    "Squared distance of the period's logarithms from the mean before, beyond what their spread before makes, from "
-    "which events are read, in all and in standard deviations of a sum of squares. Five quantities times 10 have "
-    "26.")
+    "That distance in standard deviations of a sum of squares, which it must reach as well.")
 
 MAX_SUSPECTS = BOUNDS.add("max_suspects", 500, "series", 1, 100000,
     "Customers' metrics whose events are read, those with the largest distance.")
@@ -100,12 +97,11 @@ MAX_SERIES_EVENTS = 20_000
 """Events of a customer's metric that are read, about; of more a sample by their ids."""
 
 MIN_MIXED_HISTORY = BOUNDS.add("min_mixed_history", 50, "events", 1, 1000000,
-    "Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a "
-    "wide distribution, or one with several peaks, some events always are, and few events do not show it.")
+    "Events before, at least, where only a part of a run is far: fewer do not show how many always are.")
 
 MAX_MIXED_FAR_SHARE = BOUNDS.add("max_mixed_far_share", 0.02, "share", 0, 1,
-    "Events before, at least, and the share of them that are far, at most, where only a part of a run is far: of a "
-    "wide distribution, or one with several peaks, some events always are, and few events do not show it.")
+    "Share of the events before that are far, at most, where only a part of a run is far: of a wide distribution, or "
+    "one with several peaks, some events always are.")
 # fmt: on
 
 _BOUNDARIES = (math.log(20) / 2, math.log(60) / 2, math.log(1_000) / 2)

@@ -41,12 +41,11 @@ MIN_EVENTS = BOUNDS.add("min_events", 10, "events", 1, 1000000,
     "Events of a finding, at least: a first event may lack its subscription as any other may.")
 
 HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
-    "Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium "
-    "findings.")
+    "Share of the period's events (new customer), or of a metric's events (known customer), from which a finding is "
+    "high.")
 
 MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
-    "Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium "
-    "findings.")
+    "Share of the same events from which a finding is medium.")
 # fmt: on
 
 

@@ -66,12 +66,10 @@ MONTH_RATIO = BOUNDS.add("month_ratio", 10, "factor", 1, 1000000,
     "long a time as the period: it alone is billed as ten such periods.")
 
 MIN_MONTH_QUANTITIES = BOUNDS.add("min_month_quantities", 10, "events", 1, 1000000,
-    "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
-    "time.")
+    "Quantities before the period, at least, that say what was usual in such a time.")
 
 MIN_MONTH_HISTORY = BOUNDS.add("min_month_history", timedelta(days=28), "days", 1, 400,
-    "Quantities before the period, and time since the first of them, at least, that say what was usual in such a "
-    "time.")
+    "Time since the first quantity before the period, at least, from which they say what was usual in such a time.")
 
 MIN_MONTH_DEVIATIONS = BOUNDS.add("min_month_deviations", 3.5, "deviations", 0, 100,
     "Standard deviations of the logarithms before, at least, of such a quantity.")

@@ -81,10 +81,11 @@ HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of a customer's own quantity of the metric from which negative quantities are high.")
 
 HIGH_ZERO_OWN_SHARE = BOUNDS.add("high_zero_own_share", Decimal("0.5"), "share", 0, 1,
-    "Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high.")
+    "Share of the customer's events of the metric from which zeros are high, if they are also `HIGH_ZERO_SHARE` of "
+    "all.")
 
 HIGH_ZERO_SHARE = BOUNDS.add("high_zero_share", Decimal("0.01"), "share", 0, 1,
-    "Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high.")
+    "Share of all customers' events of the metric from which zeros are high, if they are also `HIGH_ZERO_OWN_SHARE`.")
 
 SURELY_OUTSIZED_RATIO = BOUNDS.add("surely_outsized_ratio", 100, "factor", 1, 1000000,
     "A quantity this many times as large as the largest one before is no growth.")

@@ -63,12 +63,11 @@ MIN_SILENCE = BOUNDS.add("min_silence", timedelta(days=3), "days", 1, 400,
     "Time without events from which usage fell silent; at least this much of it lies in the period.")
 
 MIN_OUTAGE = BOUNDS.add("min_outage", timedelta(hours=24), "hours", 1, 2400,
-    "Time from which a customer's whole usage fell silent if at least this many events would have come in it: "
-    "chance leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %.")
+    "Time from which a customer's whole usage fell silent if at least `MIN_OUTAGE_EVENTS` would have come in it.")
 
 MIN_OUTAGE_EVENTS = BOUNDS.add("min_outage_events", 50, "events", 1, 1000000,
-    "Time from which a customer's whole usage fell silent if at least this many events would have come in it: "
-    "chance leaves none of 50 with a probability below 1E-20, and of events in bursts of 10 below 1 %.")
+    "Events that would have come in so short a silence, at least: chance leaves none of 50 with a probability below "
+    "1E-20, and of events in bursts of 10 below 1 %.")
 
 HIGH_PAUSE_RATIO = BOUNDS.add("high_pause_ratio", 3, "factor", 1, 100,
     "A silence is high from this many times as long as any pause in the days before: usage that comes in bursts has "
@@ -91,10 +90,10 @@ MIN_EXPECTED_EVENTS = BOUNDS.add("min_expected_events", 20, "events", 1, 1000000
     "Events that would have come at the rate of those days, at least: fewer may stay away by chance.")
 
 HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
-    "Shares of the organization's events before, from which a customer's silence is high, and medium.")
+    "Share of the organization's events before, from which a customer's silence is high.")
 
 MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
-    "Shares of the organization's events before, from which a customer's silence is high, and medium.")
+    "Share of the organization's events before, from which a customer's silence is medium.")
 
 MEDIUM_METRIC_SHARE = BOUNDS.add("medium_metric_share", Decimal("0.01"), "share", 0, 1,
     "Share of a metric's events before, from which a customer's silence in it is medium.")

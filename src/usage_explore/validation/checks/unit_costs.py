@@ -88,10 +88,10 @@ HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of the period's cost in its currency from which an excess is high.")
 
 MIN_HIGH_EVENTS = BOUNDS.add("min_high_events", 50, "events", 1, 1000000,
-    "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
+    "Events from which an incident of `HIGH_FACTOR` is high, whatever its share.")
 
 HIGH_FACTOR = BOUNDS.add("high_factor", 10, "factor", 1, 100000,
-    "Events, and factor between actual and usual cost, from which an incident is high whatever its share.")
+    "Factor between actual and usual cost from which an incident of `MIN_HIGH_EVENTS` is high, whatever its share.")
 # fmt: on
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)

@@ -63,10 +63,10 @@ HISTORY = BOUNDS.add("history", timedelta(days=28), "days", 1, 400,
     "Time before the period in which a customer's history is looked for.")
 
 MIN_HISTORY_DAYS = BOUNDS.add("min_history_days", 5, "days", 1, 400,
-    "Days of a customer's metric that a day is compared with: its latest ones before.")
+    "Days of a customer's metric before, at least, that a day is compared with.")
 
 MAX_HISTORY_DAYS = BOUNDS.add("max_history_days", 28, "days", 1, 400,
-    "Days of a customer's metric that a day is compared with: its latest ones before.")
+    "Days of a customer's metric that a day is compared with, at most: its latest ones before.")
 
 MIN_DAILY_EVENTS = BOUNDS.add("min_daily_events", 8, "events", 1, 100000,
     "Positive quantities of a day from which it is judged and part of the history.")

@@ -41,12 +41,11 @@ BOUNDS = CheckBounds(NAME)
 
 # fmt: off
 HIGH_EVENTS = BOUNDS.add("high_events", 50, "events", 1, 1000000,
-    "Events, and their share of a customer's events of a metric, from which a missing price or subscription is "
-    "high.")
+    "Events of a customer's metric from which a missing price or subscription is high, if they are also "
+    "`HIGH_SHARE`.")
 
 HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.1"), "share", 0, 1,
-    "Events, and their share of a customer's events of a metric, from which a missing price or subscription is "
-    "high.")
+    "Share of a customer's events of a metric from which a missing price or subscription is high.")
 
 MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.01"), "share", 0, 1,
     "Share of the events from which scattered unrated events are medium.")
