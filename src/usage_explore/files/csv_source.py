@@ -127,9 +127,8 @@ class CsvSource(TextSource):
             raise self._too_long()
         if line.count(self._delimiter) >= MAX_COLUMNS and self._has_too_many_fields(line):
             raise LoadError(
-                f"{path_text(self.path)}, line {self.line_number:,}: has more than {MAX_COLUMNS:,} columns, the"
-                " most that"
-                " can be read"
+                f"{path_text(self.path)}, line {self.line_number:,}: has more than {MAX_COLUMNS:,} columns, the most"
+                " that can be read"
             )
         if error:
             self._row_errors.append((self.line_number, error))

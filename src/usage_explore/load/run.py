@@ -172,9 +172,8 @@ def _mapper(
     ids = ", ".join(names.full("organization", one) for one in listed)
     more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
     raise LoadError(
-        f"{path_text(file.path)}: whose events are these? Give --organization-id UUID, a column organization_id"
-        " or --set"
-        f" organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
+        f"{path_text(file.path)}: whose events are these? Give --organization-id UUID, a column organization_id or"
+        f" --set organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
     )
 
 

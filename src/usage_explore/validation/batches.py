@@ -146,10 +146,8 @@ def small_batches() -> str:
     """The treatment of small batches, for the parameters of a check."""
     return (
         f"batches of fewer than {MIN_BATCH_EVENTS()} events are reported together, but a customer's are a finding of"
-        " their"
-        f" own if they make {percent(LARGE_SHARE())} or more of its usage of a metric, for up to"
-        f" {MAX_SMALL_CUSTOMERS()}"
-        " such customers"
+        f" their own if they make {percent(LARGE_SHARE())} or more of its usage of a metric, for up to"
+        f" {MAX_SMALL_CUSTOMERS()} such customers"
     )
 
 

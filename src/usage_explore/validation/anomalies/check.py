@@ -228,9 +228,8 @@ def _sparse(used: int, enough: int, dense: int) -> str:
     if dense < enough:
         notes.append(
             f"of {counted(enough, 'series', 'series')} {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS()}"
-            " events"
-            f" a day only the number of events was judged: neither a change of their quantity alone is reported, nor"
-            f" one by fewer than {MIN_EVENTS()} events, but a day without events of a customer with"
+            " events a day only the number of events was judged: neither a change of their quantity alone is reported,"
+            f" nor one by fewer than {MIN_EVENTS()} events, but a day without events of a customer with"
             f" {zero_days.min_usual_events()} or more on every other day"
         )
     return "; ".join(notes)
@@ -442,9 +441,8 @@ CHECK = Check(
         f" {REGULAR_DAY_SHARE:.0%} of the {HISTORY_DAYS} days before, nor from the time before the first usage; a"
         f" drop of which half or more lies in what the check of silences reports, or after the end of all data, and any"
         f" silence of {LONG_SILENCE_WEEKS} weeks or more, is left to that check",
-        "reported": f"differences of at least {MIN_CHANGE():.0%} of what was expected, of {MIN_EVENTS()} events, and"
-        " of "
-        f"{MIN_OWN_SHARE():.0%} of the customer's usage of the metric in the period",
+        "reported": f"differences of at least {MIN_CHANGE():.0%} of what was expected, of {MIN_EVENTS()} events, and of"
+        f" {MIN_OWN_SHARE():.0%} of the customer's usage of the metric in the period",
         "quantity": f"judged from {MIN_QUANTITY_EVENTS()} events a day, or hour, on average, and where the number of"
         f" events left its band; that is judged from {MIN_EVENTS()} events in all",
         "hours": f"for all customers together, and for the {MAX_HOURLY_CUSTOMERS()} largest customers of at least"
@@ -453,8 +451,7 @@ CHECK = Check(
         "new levels": f"a week whose median differs by {MIN_LEVEL_SCORE:g} of half the band from that before and after,"
         " or days outside of it; days only; usage that begins or ends altogether is left to the check of silences",
         "high": f"a spike of {HIGH_SPIKE_RATIO():g} times the expected or more that adds {HIGH_SPIKE_SHARE():.0%} to"
-        " the"
-        f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST():.0%} or less that takes"
+        f" the customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST():.0%} or less that takes"
         f" {HIGH_DROP_SHARE():.0%} of it, if it is at least {percent(MIN_METRIC_SHARE())} of the metric's usage by all"
         f" customers; a spike only of usage on at least {REGULAR():.0%} of the other days; of fewer than"
         f" {MIN_QUANTITY_EVENTS()} events a day, or hour, by the number of events alone",

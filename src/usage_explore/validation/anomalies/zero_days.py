@@ -221,8 +221,7 @@ def parameter() -> str:
     """What is judged, for the check's parameters."""
     return (
         f"a customer with events on each of the {HISTORY_DAYS()} days before, all its metrics together, that has none"
-        " for"
-        f" a day or two, from about {min_usual_events()} usual events a day on: a probability of {MAX_CHANCE():g} at"
-        " most,"
-        " by the mean of the same weekdays and their variance; the same of all customers together, for any time: high"
+        f" for a day or two, from about {min_usual_events()} usual events a day on: a probability of {MAX_CHANCE():g}"
+        " at most, by the mean of the same weekdays and their variance; the same of all customers together, for any"
+        " time: high"
     )

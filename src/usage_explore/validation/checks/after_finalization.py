@@ -301,8 +301,7 @@ CHECK = Check(
     parameters=lambda: {
         "after": "ingested later than finalized_at, and by the time the data is looked at",
         "high": f"{MIN_BATCH_EVENTS()} events or more that change the events or the quantity of the customer's metric"
-        " by"
-        f" {percent(HIGH_SHARE())} or more, or fewer that change them by {percent(LARGE_SHARE())} or more",
+        f" by {percent(HIGH_SHARE())} or more, or fewer that change them by {percent(LARGE_SHARE())} or more",
         "low": f"fewer than {MIN_BATCH_EVENTS()} events that change both by less than {percent(LARGE_SHARE())}",
         "bulk loads": "what came with bulk loads (see late_arrivals) after it is one finding: medium where that is the"
         " whole period, else high",

@@ -277,16 +277,12 @@ CHECK = Check(
         "bulk loads": f"most events of {MIN_LOADED_DAYS()} days, or of all days, share an ingested_at (within"
         f" {duration(MAX_LOAD_DURATION())}) that is more than {duration(MIN_LATE_LAG())} later, unless events of"
         f" {MIN_NIGHTS()} of the {NIGHTS()} days before arrived together in time, as from a source that sends each"
-        " night:"
-        " when they arrived is unknown, lateness is not judged;"
-        f" medium below {percent(USUAL_LOAD_SHARE())} of the period's events, else low,"
-        " and skipped where all of them are",
+        f" night: when they arrived is unknown, lateness is not judged; medium below {percent(USUAL_LOAD_SHARE())} of"
+        " the period's events, else low, and skipped where all of them are",
         "far past": f"later than {duration(MAX_AGE())} is an impossible time",
-        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP())} apart are one batch; those"
-        " of a"
-        f" metric that arrive within {duration(STEADY_GAP())} and about as late, by the factor {LIKE_LAG_RATIO()}, are"
-        " one"
-        f" incident; low ones are one finding; {small_batches()}",
+        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP())} apart are one batch; those of"
+        f" a metric that arrive within {duration(STEADY_GAP())} and about as late, by the factor {LIKE_LAG_RATIO()},"
+        f" are one incident; low ones are one finding; {small_batches()}",
         "medium": f"a batch that makes {percent(MEDIUM_SHARE())} or more of the customer's usage in the period",
     },
     unit="events",

@@ -394,8 +394,7 @@ CHECK = Check(
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
         "high": f"a batch of {HIGH_EVENTS()} or more that makes {percent(LARGE_SHARE())} or more of what the customer"
-        " sent"
-        " meanwhile of its metrics",
+        " sent meanwhile of its metrics",
     },
     unit="events",
     bounds=(*BOUNDS, *coincidences.BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),

@@ -354,9 +354,8 @@ def judged_metrics(examination: Examination) -> set[tuple[UUID, str]]:
 def parameter() -> str:
     """The bounds in words, for the check's parameters."""
     return (
-        f"single events in order of time, with at least {MIN_HISTORY()} of the {SIZE_HISTORY().days // 7} weeks"
-        f" before: {MIN_RUN_EVENTS()} or more that are nearer to the multiple than to the usual median,"
-        f" {MIN_FAR_SHARE():.0%} of those in their time, and likelier by it than by chance by e^{MIN_EVIDENCE():g};"
-        " from"
-        f" {FULL_SHARE():.0%} on all events in that time are meant"
+        f"single events in order of time, with at least {MIN_HISTORY()} of the {SIZE_HISTORY().days // 7} weeks before:"
+        f" {MIN_RUN_EVENTS()} or more that are nearer to the multiple than to the usual median, {MIN_FAR_SHARE():.0%}"
+        f" of those in their time, and likelier by it than by chance by e^{MIN_EVIDENCE():g}; from {FULL_SHARE():.0%}"
+        " on all events in that time are meant"
     )

@@ -160,14 +160,12 @@ CHECK = Check(
     means="Usage began without a subscription: it is on no invoice, or on one without a contract.",
     parameters=lambda: {
         "new": f"no usage in the {HISTORY().days} days before the period, nor in the first {MIN_DATA_AGE().days} days"
-        " of"
-        " the data",
+        " of the data",
         "never": "none of the events has a subscription, but others of the organization have",
         "floor": f"{MIN_EVENTS()} events at least",
         "severity": f"a new customer from {percent(HIGH_SHARE())} of the period's events on is high, from"
         f" {percent(MEDIUM_SHARE())} on medium, else low; a known one's new metric the same, by the metric's events,"
-        " but"
-        " low where the customer has no subscription at all",
+        " but low where the customer has no subscription at all",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="customers' metrics",

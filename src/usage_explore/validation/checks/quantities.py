@@ -441,11 +441,9 @@ CHECK = Check(
         f" of that and {CHANCE_DEVIATIONS() // 2} events beside; expected is the larger of the rates of the customer's"
         " other days and of the other customers in the period; or every day, where the period has so many more than"
         f" {MIN_HISTORY_EVENTS()} events or more of the {HISTORY().days // 7} weeks before it lead to expect",
-        "zeros by hour": "a day's zeros at the hours of the week at which fewer than"
-        f" {percent(MAX_USUAL_ZERO_SHARE())} of the customer's events, at least {MIN_HOUR_EVENTS()}, of the"
-        f" {HISTORY().days // 7} weeks before were zero, if more than these lead to expect in the same way; where"
-        " zero is"
-        " usual at other hours",
+        "zeros by hour": f"a day's zeros at the hours of the week at which fewer than {percent(MAX_USUAL_ZERO_SHARE())}"
+        f" of the customer's events, at least {MIN_HOUR_EVENTS()}, of the {HISTORY().days // 7} weeks before were zero,"
+        " if more than these lead to expect in the same way; where zero is usual at other hours",
         "outsized": outsized_parameter(),
         "none": f"none is expected where none of at least {MIN_OTHER_EVENTS():,} events of other customers is of that"
         " kind",

@@ -439,8 +439,7 @@ CHECK = Check(
         "longer": f"{MIN_PAUSE_RATIO()} times as long as any silence in those days",
         "expected": f"{MIN_EXPECTED_EVENTS()} events at least would have come at the rate of those days",
         "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE())} of all events"
-        " and"
-        f" was silent {HIGH_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before, medium from"
+        f" and was silent {HIGH_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before, medium from"
         f" {percent(MEDIUM_SHARE())} on, else low",
         "metric": f"a customer's usage of one metric: medium where it was {percent(MEDIUM_METRIC_SHARE())} of the"
         " metric's events, else low",

@@ -475,8 +475,7 @@ CHECK = Check(
         f" {percent(Decimal(1) / STEPS_PER_E)} of it; none if those quantiles are more than the factor"
         f" {MAX_QUANTILE_FACTOR()} apart",
         "high": f"the excess is {percent(HIGH_SHARE())} of the period's cost in its currency, or {MIN_HIGH_EVENTS()}"
-        " events"
-        f" cost {HIGH_FACTOR()} times as much or as little; other incidents are medium, and fewer than"
+        f" events cost {HIGH_FACTOR()} times as much or as little; other incidents are medium, and fewer than"
         f" {MIN_INCIDENT_EVENTS()} events with less excess low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },

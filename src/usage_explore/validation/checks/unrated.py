@@ -367,11 +367,9 @@ CHECK = Check(
         f" it on {percent(MOSTLY())} of their events",
         "own": f"a customer's own finding where at least {MIN_EVENTS()} events of a metric miss it and these are more"
         f" than {percent(MOSTLY())} of that usage, or lie on days when at least {MIN_DAY_EVENTS()} events and half of"
-        " them"
-        " miss it",
-        "high": f"{HIGH_EVENTS()} events and {percent(HIGH_SHARE())} of a customer's usage of a metric without a"
-        " price or a"
-        " subscription; other findings of a customer are medium",
+        " them miss it",
+        "high": f"{HIGH_EVENTS()} events and {percent(HIGH_SHARE())} of a customer's usage of a metric without a price"
+        " or a subscription; other findings of a customer are medium",
         "scattered": f"what lacks it here and there is one finding: medium from {percent(MEDIUM_SHARE())} of the"
         " events on, else low; so are customers that never have a subscription",
         "crowd": f"more than {MAX_CUSTOMERS()} customers with findings of their own: one finding for each metric",

@@ -305,10 +305,9 @@ CHECK = Check(
         f" {MIN_EVENTS()} events; one low finding where no preferences were given",
         "split": f"medium where at least {MIN_EVENTS()} events and {percent(MEDIUM_SHARE())} of a customer's usage, or"
         f" fewer events and {percent(LARGE_SHARE())}, go to another wallet than most of it, else low",
-        "costs": f"medium where at least {MIN_EVENTS()} events and {percent(FOREIGN_SHARE())} of a customer's costs"
-        " for a"
-        " wallet are in another currency but not most customers' of that wallet, else one low finding for each pair of"
-        " currencies",
+        "costs": f"medium where at least {MIN_EVENTS()} events and {percent(FOREIGN_SHARE())} of a customer's costs for"
+        " a wallet are in another currency but not most customers' of that wallet, else one low finding for each pair"
+        " of currencies",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of each kind",
     },
     unit="customers",

@@ -411,8 +411,7 @@ CHECK = Check(
         " quantity and one unit of the last decimal of its amount, trailing zeros ignored, and at least the currency's"
         " smallest unit, or less than 1 if no line of the price has decimals; high if half of the lines or more"
         f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR()} times their price or more,"
-        " or"
-        " with the other sign; else medium",
+        " or with the other sign; else medium",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
         " go to one wallet; a customer's only such line in another than"
