@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from usage_explore.validation.anomalies.deviations import Incident, deviations, incidents, with_sums
+from usage_explore.validation.anomalies.deviations import deviations, with_sums
+from usage_explore.validation.anomalies.incidents import Incident, incidents
 from usage_explore.validation.anomalies.series import Block, Floats, grid_of_edges
 
 DAYS, FIRST = 93, 63

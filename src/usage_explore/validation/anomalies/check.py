@@ -50,13 +50,12 @@ from usage_explore.validation.anomalies.deviations import (
     MIN_QUANTITY_EVENTS,
     REGULAR,
     Deviation,
-    Incident,
     deviations,
     hourly,
-    incidents,
     with_sums,
 )
 from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
+from usage_explore.validation.anomalies.incidents import Incident, incidents
 from usage_explore.validation.anomalies.levels import level_changes
 from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
 from usage_explore.validation.anomalies.lost_hours import lost_hours
