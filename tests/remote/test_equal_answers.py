@@ -33,7 +33,7 @@ from usage_explore.query.base import Query
 from usage_explore.records.views import SavedView
 from usage_explore.validation import registry
 from usage_explore.validation.bounds import read_bounds
-from usage_explore.validation.check import Validation
+from usage_explore.validation.result import Validation
 
 EDGES = [datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 10, 25, 3, tzinfo=UTC)]
 BEFORE = datetime(2026, 11, 10, tzinfo=UTC)  # an unfinished window depends on the time of reading

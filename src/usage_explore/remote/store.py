@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
     from usage_explore.pricing.read import PriceSource
     from usage_explore.records.views import SavedView
-    from usage_explore.validation.check import Validation
     from usage_explore.validation.inputs import PreferenceSource
+    from usage_explore.validation.result import Validation
 
 _Q = TypeVar("_Q", bound=Query)
 

@@ -48,8 +48,9 @@ _MODULES = {
         *("Series", "SeriesChange", "Served"),
     ),
     "validation.bounds": ("Bounds",),
-    "validation.check": ("Finding", "Outcome", "Result", "Validation"),
+    "validation.check": ("Finding", "Outcome"),
     "validation.periods": ("Totals", "Unexamined"),
+    "validation.result": ("Result", "Validation"),
 }
 """The modules of the classes that are sent."""
 

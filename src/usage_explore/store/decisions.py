@@ -47,7 +47,7 @@ class Decisions(SavedViews, Rates):
 
         >>> store.review(store.validate(Period(window="last_month"))).new  # doctest: +SKIP
         """
-        from usage_explore.validation.check import Validation
+        from usage_explore.validation.result import Validation
         from usage_explore.validation.review import period_key, review
 
         expect_instance("validation", validation, Validation)
@@ -65,7 +65,7 @@ class Decisions(SavedViews, Rates):
         with the same hash is kept once. `made_at` is when files were added to it; None without. Raises `QueryError` for
         a blank or unprintable `by`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
-        from usage_explore.validation.check import Validation
+        from usage_explore.validation.result import Validation
         from usage_explore.validation.review import run_of
 
         expect_instance("validation", validation, Validation)
@@ -150,7 +150,7 @@ class Decisions(SavedViews, Rates):
         >>> store.sign_off(validation, by="ana@example.com")  # doctest: +SKIP
         """
         from usage_explore.validation import event_hashes, signed_amounts, signed_usage
-        from usage_explore.validation.check import Validation
+        from usage_explore.validation.result import Validation
 
         expect_instance("validation", validation, Validation)
         expect_instance("by", by, str)

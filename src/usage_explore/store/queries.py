@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
     from usage_explore.pricing.read import PriceSource
     from usage_explore.validation.bounds import BoundsSource
-    from usage_explore.validation.check import Finding, Validation
+    from usage_explore.validation.check import Finding
     from usage_explore.validation.control.totals import ControlSource
     from usage_explore.validation.inputs import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
+    from usage_explore.validation.result import Validation
 
 
 NO_COSTS = "metric: none of the query's events has a cost (external_cost_amount)"
@@ -294,9 +295,10 @@ class Queries(Rates, Lookups):
         Raises `QueryError` for a finding of another check, `ScopeError`, `DatabaseError`.
         """
         from usage_explore.validation.bounds import in_force
-        from usage_explore.validation.check import Finding, Validation
+        from usage_explore.validation.check import Finding
         from usage_explore.validation.checks import duplicates
         from usage_explore.validation.handover import MAX_PAIRS, pair_frame
+        from usage_explore.validation.result import Validation
 
         expect_instance("validation", validation, Validation)
         expect_instance("finding", finding, Finding)

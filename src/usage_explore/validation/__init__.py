@@ -4,18 +4,10 @@ One check is one small module, one row of `registry.CHECKS`. `Store.validate` ru
 """
 
 from usage_explore.validation.bounds import Bound
-from usage_explore.validation.check import (
-    SEVERITIES,
-    Check,
-    Examination,
-    Finding,
-    Outcome,
-    Result,
-    Severity,
-    Validation,
-)
+from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity
 from usage_explore.validation.control.totals import ControlTotals, read_control
 from usage_explore.validation.reconciliation.invoices import Invoices, read_invoices
+from usage_explore.validation.result import Result, Validation
 
 __all__ = [
     "SEVERITIES",

@@ -15,8 +15,9 @@ from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import SEVERITIES, Finding, Result
+from usage_explore.validation.check import SEVERITIES, Finding
 from usage_explore.validation.periods import part
+from usage_explore.validation.result import Result
 
 BOUNDS = CheckBounds("common")
 

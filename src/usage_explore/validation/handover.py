@@ -14,8 +14,9 @@ from usage_explore.query.describe import describe
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.results import frames
 from usage_explore.ticket import lines
-from usage_explore.validation.check import SEVERITIES, SUBJECTS, Finding, Validation
+from usage_explore.validation.check import SEVERITIES, SUBJECTS, Finding
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.result import Validation
 
 MAX_PAIRS = 100_000
 """Pairs of duplicates that one file has."""

@@ -21,7 +21,7 @@ from usage_explore.query.queries import Period
 from usage_explore.validation import folding
 from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
-from usage_explore.validation.check import Check, Examination, Result, Validation
+from usage_explore.validation.check import Check, Examination
 from usage_explore.validation.checks import (
     after_finalization,
     currencies,
@@ -44,6 +44,7 @@ from usage_explore.validation.inputs import Inputs, Preferences
 from usage_explore.validation.periods import Totals, totals, totals_statement, unexamined
 from usage_explore.validation.plug_ins import PlugInError, plug_ins
 from usage_explore.validation.reconciliation import check as reconciliation
+from usage_explore.validation.result import Result, Validation
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,

@@ -23,7 +23,8 @@ from usage_explore.query.url_params import query_string
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, nearest, with_ids
 from usage_explore.records.runs import Run, run_id
-from usage_explore.validation.check import SEVERITIES, Finding, Validation
+from usage_explore.validation.check import SEVERITIES, Finding
+from usage_explore.validation.result import Validation
 
 _DIRECTION_FACTS = {"excess": Decimal(0), "times the usual cost": Decimal(1)}
 """Facts with a number that says in which direction the events deviate, and the number between the two directions."""

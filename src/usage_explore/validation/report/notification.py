@@ -17,8 +17,9 @@ from usage_explore.errors import (
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import period_document
 from usage_explore.query.queries import Period
-from usage_explore.validation.check import SEVERITIES, Validation
+from usage_explore.validation.check import SEVERITIES
 from usage_explore.validation.report import wording
+from usage_explore.validation.result import Validation
 from usage_explore.validation.review import Review
 
 Result = Literal["passed", "findings", "incomplete", "failed"]
