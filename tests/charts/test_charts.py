@@ -29,7 +29,7 @@ from altair.utils import schemapi
 
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.charts import expected, labels, layers, style
+from usage_explore.charts import chart_rows, expected, labels, style
 from usage_explore.decimals import exact_sum, plain, unit_cost
 from usage_explore.errors import QueryError
 from usage_explore.names import Names
@@ -317,8 +317,8 @@ def whole(points: list[Point], asked: Aggregate) -> int | Decimal | None:
 def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
     asked = CASES[case]()
     spec = charts.chart(asked).to_dict()
-    drawn = layers.lines(asked, labels.names(asked))
-    shown, hidden = layers.split_tooltip(drawn)
+    drawn = chart_rows.lines(asked, labels.names(asked))
+    shown, hidden = chart_rows.split_tooltip(drawn)
     by_start = {row["start"]: row for row in data(spec, "buckets")}
     for index, point in enumerate(asked.series[0].points):
         column = [series.points[index].value for series in asked.series]
@@ -425,7 +425,7 @@ def test_a_point_that_no_line_reaches_is_a_dot(kind: charts.SeriesKind) -> None:
 
 def test_stacks_meet_and_negatives_go_down_from_zero() -> None:
     asked = CASES["negative"]()
-    drawn = layers.stacked(asked, layers.lines(asked, labels.names(asked)), stack=True, zeros=False)
+    drawn = chart_rows.stacked(asked, chart_rows.lines(asked, labels.names(asked)), stack=True, zeros=False)
     for _, column in itertools.groupby(sorted(drawn, key=lambda row: row["start"]), key=lambda row: row["start"]):
         up = down = 0.0
         for row in column:
@@ -511,8 +511,8 @@ def test_areas_of_negative_values_become_lines_and_say_so() -> None:
 
 def test_series_beyond_the_drawn_ones_are_one_and_said() -> None:
     asked = CASES["more series than can be drawn"]()
-    drawn = layers.lines(asked, labels.names(asked))
-    assert len(drawn) == layers.MAX_DRAWN_SERIES
+    drawn = chart_rows.lines(asked, labels.names(asked))
+    assert len(drawn) == chart_rows.MAX_DRAWN_SERIES
     assert drawn[-1].kind == "other"
     for index, total in enumerate(labels.bucket_totals(asked)):
         assert exact_sum((line.values[index] for line in drawn), Decimal(0)) == total

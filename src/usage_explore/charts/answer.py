@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import altair as alt
 from altair.utils import schemapi
 
-from usage_explore.charts import compared, labels, layers, outlined, style
+from usage_explore.charts import chart_rows, compared, labels, layers, outlined, style
 from usage_explore.charts.outlined import Marked
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import DARK, Palette, millis, theme
@@ -179,10 +179,10 @@ def _drawn(
     interactive: bool,
     selected: Marked | None,
 ) -> tuple[list[alt.Chart], list[str]]:
-    drawn = layers.lines(answer, series_names)
+    drawn = chart_rows.lines(answer, series_names)
     actual, notes = _fitting(kind, drawn, answer)
-    points = layers.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
-    bands = compared.with_texts(answer, layers.buckets(answer, drawn), drawn)
+    points = chart_rows.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
+    bands = compared.with_texts(answer, chart_rows.buckets(answer, drawn), drawn)
     canvas = layers.Canvas(
         palette=look,
         colors={line.name: by_position.get(line.position, look.muted) for line in drawn},
@@ -197,10 +197,10 @@ def _drawn(
     )
     shapes = {
         "bars": lambda: layers.bars(canvas, points),
-        "lines": lambda: layers.curves(canvas, layers.ends(points)),
-        "area": lambda: layers.areas(canvas, layers.ends(points)),
+        "lines": lambda: layers.curves(canvas, chart_rows.ends(points)),
+        "area": lambda: layers.areas(canvas, chart_rows.ends(points)),
     }[actual]()
-    dotted = layers.lonely(points)
+    dotted = chart_rows.lonely(points)
     if actual == "lines" and canvas.buckets <= layers.MAX_SPACED_BUCKETS:
         dotted = [row for row in points if row["high"] is not None]
     if actual != "bars" and dotted:
@@ -210,7 +210,7 @@ def _drawn(
         shapes += compared.outline(canvas, rows, actual)
     behind, before = outlined.outlines(canvas, selected, points, actual) if selected else ([], [])
     # the points are sent once: with the first layer that names them
-    shapes[0].data = layers.inline(layers.slim(points, clickable=clickable), "points")
+    shapes[0].data = layers.inline(chart_rows.slim(points, clickable=clickable), "points")
     key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *behind, *shapes, *before]
     if not interactive:
         return [key, *visible], notes
@@ -239,14 +239,14 @@ def _own(
     return [given.get(label, default) for label, default in zip(known, defaults, strict=True)]
 
 
-def _future(answer: AggregateData, canvas: layers.Canvas, bands: list[layers.Row]) -> list[alt.Chart]:
+def _future(answer: AggregateData, canvas: layers.Canvas, bands: list[chart_rows.Row]) -> list[alt.Chart]:
     """The layers for the buckets that have not begun, after the last one with a value."""
     start = max((band["end"] for band in bands), default=millis(answer.edges[0]))
     end = millis(answer.edges[-1])
     return layers.not_yet(canvas, start, end) if start < end else []
 
 
-def _fitting(kind: Kind, drawn: tuple[layers.Line, ...], answer: AggregateData) -> tuple[Kind, list[str]]:
+def _fitting(kind: Kind, drawn: tuple[chart_rows.Line, ...], answer: AggregateData) -> tuple[Kind, list[str]]:
     """The kind that can show these values, and notes on why it is not the requested one."""
     notes = []
     negative = any(value < 0 for line in drawn for value in line.values if value is not None)

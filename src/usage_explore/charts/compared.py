@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from usage_explore.charts import labels
-from usage_explore.charts.layers import Canvas, Line, Row, inline, split_tooltip
+from usage_explore.charts.chart_rows import Line, Row, split_tooltip
+from usage_explore.charts.layers import Canvas, inline
 from usage_explore.charts.style import millis
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.formatting import NO_VALUE, exact
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def with_texts(answer: AggregateData, bands: list[Row], drawn: tuple[Line, ...]) -> list[Row]:
-    """The rows of `layers.buckets` with the texts of their counterparts, if the aggregate is compared."""
+    """The rows of `chart_rows.buckets` with the texts of their counterparts, if the aggregate is compared."""
     if answer.comparison is None:
         return bands
     indexes = {millis(edge): index for index, edge in enumerate(answer.edges)}

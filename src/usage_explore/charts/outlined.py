@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import altair as alt
 
-from usage_explore.charts.layers import RING_WIDTH, SELECTED_OPACITY, Canvas, Row, inline
+from usage_explore.charts.chart_rows import Row
+from usage_explore.charts.layers import RING_WIDTH, SELECTED_OPACITY, Canvas, inline
 from usage_explore.charts.style import millis
 
 if TYPE_CHECKING:
