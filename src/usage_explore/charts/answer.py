@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import altair as alt
 from altair.utils import schemapi
 
-from usage_explore.charts import chart_rows, compared, labels, layers, outlined, style
-from usage_explore.charts.outlined import Marked
+from usage_explore.charts import chart_rows, compared, labels, layers, style
+from usage_explore.charts.layers import Marked
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import DARK, Palette, millis, theme
 from usage_explore.decimals import rfc3339
@@ -208,7 +208,7 @@ def _drawn(
     clickable = len(points) <= MAX_MARKS
     if answer.comparison and (rows := compared.earlier(answer, answer.comparison, drawn, actual)):
         shapes += compared.outline(canvas, rows, actual)
-    behind, before = outlined.outlines(canvas, selected, points, actual) if selected else ([], [])
+    behind, before = layers.outlines(canvas, selected, points, actual) if selected else ([], [])
     # the points are sent once: with the first layer that names them
     shapes[0].data = layers.inline(chart_rows.slim(points, clickable=clickable), "points")
     key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *behind, *shapes, *before]
