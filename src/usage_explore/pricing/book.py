@@ -85,11 +85,6 @@ class Price:
         return self.customer_id, self.product_id, self.metric_key, self.price_key
 
     @property
-    def specificity(self) -> tuple[bool, int]:
-        """Its rank among the prices of the same usage: a customer's own first, then by the number of values named."""
-        return self.customer_id is not None, sum(value is not None for value in self.key[1:])
-
-    @property
     def label(self) -> str:
         """What it covers in words: `price p1, metric tokens_in`."""
         words = (("price", self.price_key), ("metric", self.metric_key), ("product", self.product_id))

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
@@ -108,22 +108,6 @@ class Writer:
         """The number of the organization's rows."""
         own = self.table.c.organization_id == organization_id
         return int(self.connection.execute(select(func.count()).select_from(self.table).where(own)).scalar_one())
-
-
-class Place(Protocol):
-    """Where records are."""
-
-    name: PlaceName
-
-    @property
-    def table(self) -> Table:
-        """The table of the records there."""
-
-    def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
-        """The rows of a statement; none if nothing was kept there yet."""
-
-    def writing(self) -> Any:
-        """A context with a `Writer`: one transaction, undone by an exception."""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import hints
 from usage_explore.store import Store
 from usage_explore.store.files import about, check_memory, workbook_zone
+from usage_explore.store.queries import leaderboard_query
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
@@ -103,12 +104,7 @@ class RemoteStore(Store):
         )
 
     share = link = _refuse
-
-    def _saved(self, *_: Any) -> Any:
-        return self._transaction()
-
-    def _recorded(self, *_: Any, **__: Any) -> Any:
-        return self._transaction()
+    _saved = _recorded = _transaction
 
     def _ask(self, path: str, query: Query) -> Any:
         """The server's answer to a query, which is scoped as a local store would. Raises `ScopeError`."""
@@ -279,7 +275,7 @@ class RemoteStore(Store):
         self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
     ) -> Leaderboards:
         """The `top` largest values of every column and dimension, as in a local store."""
-        requested = _leaderboard_query(query, top)
+        requested = leaderboard_query(query, top)
         return cast("Leaderboards", self._warned(self._ask(operations.LEADERBOARDS, requested)))
 
     def explain(
@@ -500,10 +496,3 @@ def _instant(text: str | None) -> datetime | None:
 def _whole(query: EventQuery) -> EventQuery:
     """The query without its page."""
     return query.replace(limit=None, cursor=None)
-
-
-def _leaderboard_query(query: AggregateQuery | LeaderboardQuery | None, top: int | None) -> LeaderboardQuery:
-    given = LeaderboardQuery() if query is None else query
-    if isinstance(given, AggregateQuery):
-        return LeaderboardQuery(**{**given.shared_with(LeaderboardQuery), "top": top})
-    return expect(LeaderboardQuery, given).replace(**({} if top is None else {"top": top}))

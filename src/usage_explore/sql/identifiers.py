@@ -26,6 +26,6 @@ def literal(value: str) -> str:
     return sql.Literal(value).as_string(None)
 
 
-def identifier(table: Table, name: str | None = None) -> sql.Identifier:
-    """A table's name for psycopg; with `name`, that of another relation in its schema."""
-    return sql.Identifier(*filter(None, (table.schema, name or table.name)))
+def identifier(table: Table) -> sql.Identifier:
+    """A table's name for psycopg."""
+    return sql.Identifier(*filter(None, (table.schema, table.name)))

@@ -189,13 +189,7 @@ class Queries(Rates, Lookups):
 
         >>> store.leaderboards(AggregateQuery(dimensions={"region": "eu-west"}), top=3).frame  # doctest: +SKIP
         """
-        given = LeaderboardQuery() if query is None else query
-        if isinstance(given, AggregateQuery):
-            shared = given.shared_with(LeaderboardQuery)
-            given = LeaderboardQuery(**{**shared, "top": top})
-        requested = expect(LeaderboardQuery, given)
-        if top is not None:
-            requested = requested.replace(top=top)
+        requested = leaderboard_query(query, top)
         with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
             paths = self._paths(connection)
             resolved = scoped.resolve(paths.now)
@@ -377,3 +371,11 @@ def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bo
     first = resolved.edges()[0]
     capped = first > resolved.span[0]
     return resolved.replace(since=first) if capped else resolved, capped
+
+
+def leaderboard_query(query: AggregateQuery | LeaderboardQuery | None, top: int | None) -> LeaderboardQuery:
+    """The query of `Store.leaderboards` for its arguments. Raises `QueryError`."""
+    given = LeaderboardQuery() if query is None else query
+    if isinstance(given, AggregateQuery):
+        return LeaderboardQuery(**{**given.shared_with(LeaderboardQuery), "top": top})
+    return expect(LeaderboardQuery, given).replace(**({} if top is None else {"top": top}))
