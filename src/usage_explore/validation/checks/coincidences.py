@@ -20,25 +20,8 @@ from math import log, sqrt
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Interval,
-    Select,
-    Table,
-    Text,
-    Uuid,
-    and_,
-    any_,
-    distinct,
-    extract,
-    func,
-    literal,
-    select,
-)
-
-from usage_explore.query.queries import Period
-from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
+from usage_explore.validation.checks.pair_counts import Series
 
 BOUNDS = CheckBounds("look_alikes")
 
@@ -76,10 +59,8 @@ MIN_ONE_CONTENT_SHARE = BOUNDS.add("min_one_content_share", 0.9, "share", 0, 1,
     "Share of pairs of events of neighbouring times that are of one content, from which content says nothing.")
 # fmt: on
 
-DAY = timedelta(days=1)
 
 Verdict = Literal["copies", "undecided", "usual"]
-Series = tuple[UUID, str]
 Key = tuple[UUID, str, datetime]
 """A customer, a metric and the start of a day."""
 
@@ -176,139 +157,8 @@ def _divergence(share: float, expected: float) -> float:
     return share * log(share / expected) + left
 
 
-def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[Any]:
-    """The `Counts` of these customers' metrics by day of 24 hours.
-
-    Columns: `customer_id`, `metric_key`, `day` timestamptz, and the fields of `Counts`, bigint or numeric. Events with
-    one idempotency key count once.
-    """
-    c = table.c
-    wanted = (
-        func.unnest(
-            array((customer for customer, _ in series), Uuid()),
-            array((metric for _, metric in series), Text()),
-        )
-        .table_valued("customer", "metric")
-        .render_derived(name="wanted")
-    )
-    content = [c.customer_id, c.metric_key, c.timestamp, c.quantity, c.dimensions]
-    cells = (
-        select(*content, func.count(distinct(c.idempotency_key)).label("number"), day(c.timestamp, period).label("day"))
-        .join_from(table, wanted, and_(c.customer_id == wanted.c.customer, c.metric_key == wanted.c.metric))
-        .where(*conditions(table, period))
-        .group_by(*content)
-        .cte("cells")
-    )
-    x = cells.c
-    whose = [x.customer_id, x.metric_key]
-    placed = select(cells, func.dense_rank().over(partition_by=whose, order_by=x.timestamp).label("place")).cte(
-        "placed"
-    )
-    p = placed.c
-    same: dict[str, Any] = {
-        "partition_by": [p.customer_id, p.metric_key, p.quantity, p.dimensions],
-        "order_by": p.timestamp,
-    }
-    linked = select(
-        placed,
-        func.lag(p.place).over(**same).label("place_before"),
-        func.lag(p.number).over(**same).label("number_before"),
-    ).cte("linked")
-    k = linked.c
-    by_time = [k.customer_id, k.metric_key, k.day, k.timestamp]
-    times = (
-        select(
-            *by_time,
-            func.sum(k.number).label("events"),
-            func.count().label("cells"),
-            func.count().filter(k.number == 2).label("twins"),
-            func.sum(k.number * (k.number - 1) / 2).label("equal"),
-            func.bool_and(func.mod(k.number, 2) == 0).label("is_even"),
-            func.sum(k.number * k.number_before).filter(k.place_before == k.place - 1).label("partners"),
-        )
-        .group_by(*by_time)
-        .cte("times")
-    )
-    t = times.c
-    before = func.lag(t.events).over(partition_by=[t.customer_id, t.metric_key], order_by=t.timestamp)
-    timed = select(times, before.label("events_before")).cte("timed")
-    m = timed.c
-    in_minute = func.mod(extract("epoch", m.timestamp), 60)
-    by_day = [m.customer_id, m.metric_key, m.day]
-    days = (
-        select(
-            *by_day,
-            func.sum(m.events).label("events"),
-            func.count().label("times"),
-            func.sum(m.events * (m.events - 1) / 2).label("pairs"),
-            func.sum(m.equal).label("equal"),
-            func.coalesce(func.sum(m.events).filter(m.events > 1), 0).label("together"),
-            func.count().filter(m.events > 1).label("shared"),
-            func.count().filter(m.is_even).label("even"),
-            func.sum(m.cells).label("cells"),
-            func.sum(m.twins).label("twins"),
-            func.sum(m.events * func.coalesce(m.events_before, 0)).label("neighbours"),
-            func.sum(func.coalesce(m.partners, 0)).label("partners"),
-            func.count().filter(in_minute != 0).label("off_minute"),
-            func.count().filter(func.mod(in_minute, 1) != 0).label("off_second"),
-            func.count(distinct(in_minute)).label("offsets"),
-        )
-        .group_by(*by_day)
-        .cte("days")
-    )
-    by_content = (
-        select(x.customer_id, x.metric_key, x.day, func.sum(x.number).label("events"))
-        .group_by(x.customer_id, x.metric_key, x.day, x.quantity, x.dimensions)
-        .cte("by_content")
-    )
-    b = by_content.c
-    contents = (
-        select(
-            b.customer_id,
-            b.metric_key,
-            b.day,
-            func.count().label("contents"),
-            func.max(b.events).label("commonest"),
-        )
-        .group_by(b.customer_id, b.metric_key, b.day)
-        .cte("contents")
-    )
-    d, n = days.c, contents.c
-    return select(days, n.contents, n.commonest).join(
-        contents, and_(d.customer_id == n.customer_id, d.metric_key == n.metric_key, d.day == n.day)
-    )
-
-
-def day(timestamp: ColumnElement[Any], period: Period) -> ColumnElement[Any]:
-    """The start of the day of 24 hours, from the period's start, that an event lies in."""
-    kind = timestamp.type
-    return func.date_bin(literal(DAY, Interval), timestamp, literal(period.span[0], kind), type_=kind)
-
-
-def shared_times(table: Table, period: Period, days: Sequence[datetime]) -> Select[Any]:
-    """The events of times that a customer's metric has several events of, by `day`, of these days, of all series.
-
-    Columns: `day` timestamptz, `pairs` and `together` numeric, see `Counts`.
-    """
-    c = table.c
-    start = day(c.timestamp, period)
-    times = (
-        select(start.label("day"), func.count(distinct(c.idempotency_key)).label("events"))
-        .where(*conditions(table, period), start == any_(array(days, c.timestamp.type)))
-        .group_by(start.label("day"), c.customer_id, c.metric_key, c.timestamp)
-        .having(func.count() > 1)
-        .cte("times")
-    )
-    t = times.c
-    return select(
-        t.day,
-        func.sum(t.events * (t.events - 1) / 2).label("pairs"),
-        func.sum(t.events).filter(t.events > 1).label("together"),
-    ).group_by(t.day)
-
-
 def counted(rows: Iterable[Any]) -> Days:
-    """The rows of `statement` by customer and metric, and by day."""
+    """The rows of `pair_counts.statement` by customer and metric, and by day."""
     series: dict[Series, dict[datetime, Counts]] = {}
     for row in rows:
         counts = Counts(**{item.name: int(getattr(row, item.name)) for item in fields(Counts)})

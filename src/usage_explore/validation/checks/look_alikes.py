@@ -53,7 +53,7 @@ from usage_explore.validation.batches import (
 )
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
-from usage_explore.validation.checks import coincidences
+from usage_explore.validation.checks import coincidences, pair_counts
 from usage_explore.validation.periods import at_times, part, preceding
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
@@ -146,7 +146,7 @@ def statement(
         .table_valued("customer", "metric", "day", "verdict")
         .render_derived(name="judged")
     )
-    day = coincidences.day(a.timestamp, period)
+    day = pair_counts.day(a.timestamp, period)
     on_day = and_(a.customer_id == judged.c.customer, a.metric_key == judged.c.metric, day == judged.c.day)
     is_decided = a.kind != UNDECIDED
     kind = case((a.kind == RESTATED, a.kind), else_=func.coalesce(judged.c.verdict, a.kind)).label("kind")
@@ -258,14 +258,14 @@ def examine(examination: Examination) -> Outcome:
     return outcome(examination, rows, wording, examination.totals.events)
 
 
-def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series]) -> Verdicts:
+def _verdicts(examination: Examination, unjudged: Sequence[pair_counts.Series]) -> Verdicts:
     """The verdicts on these customers' metrics; on copies also by the time before the period."""
     if not unjudged:
         return {}
     table, period = examination.table, examination.period
     series = _counted(examination, period, unjudged)
     verdicts = coincidences.verdicts(
-        series, lambda days: examination.rows(coincidences.shared_times(table, period, days))
+        series, lambda days: examination.rows(pair_counts.shared_times(table, period, days))
     )
     copied = sorted({(customer, metric) for (customer, metric, _), verdict in verdicts.items() if verdict == "copies"})
     before = preceding(period, coincidences.HISTORY())
@@ -274,7 +274,7 @@ def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series])
     return coincidences.with_history(verdicts, series, _counted(examination, before, copied))
 
 
-def _usual(examination: Examination, certain: Sequence[coincidences.Series]) -> Verdicts:
+def _usual(examination: Examination, certain: Sequence[pair_counts.Series]) -> Verdicts:
     """The days of these customers' metrics with no more equal events than before the period."""
     before = preceding(examination.period, coincidences.HISTORY())
     if before is None or not certain:
@@ -284,8 +284,8 @@ def _usual(examination: Examination, certain: Sequence[coincidences.Series]) -> 
     return dict.fromkeys(coincidences.usual_days(series, known), "usual")
 
 
-def _counted(examination: Examination, span: Period, series: Sequence[coincidences.Series]) -> coincidences.Days:
-    return coincidences.counted(examination.rows(coincidences.statement(examination.table, span, series)))
+def _counted(examination: Examination, span: Period, series: Sequence[pair_counts.Series]) -> coincidences.Days:
+    return coincidences.counted(examination.rows(pair_counts.statement(examination.table, span, series)))
 
 
 def exported(table: Table) -> ColumnElement[bool]:
