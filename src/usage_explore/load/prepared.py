@@ -17,10 +17,9 @@ from usage_explore.files.text_sources import NOT_UTF_8
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import path_text
 from usage_explore.load.column_check import check_columns, check_readable
-from usage_explore.load.date_order import DateOrder
-from usage_explore.load.decimal_marks import DecimalMarks
 from usage_explore.load.fields import Field
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
+from usage_explore.load.notation import DateOrder, DecimalMarks
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.row_mapper import RowMapper
 

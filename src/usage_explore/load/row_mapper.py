@@ -21,10 +21,9 @@ from usage_explore.files.values import (
     plain_text,
 )
 from usage_explore.load.column_names import ColumnNames
-from usage_explore.load.costs import CostReader, currency_text
-from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
+from usage_explore.load.joined_columns import CostReader, DimensionReader, currency_text
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
 from usage_explore.load.numbers import is_number, number_reader
 from usage_explore.load.paths import exploded, is_total, member
