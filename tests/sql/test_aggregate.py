@@ -250,7 +250,7 @@ def test_the_sql_to_copy_gives_the_same_answer(
         found = events_connection.execute(store.sql(query)).fetchall()  # no parameters: as psql would send it
         assert [
             (kind, key, total, points)
-            for _, _, metrics, kind, key, total, _, points in found
+            for _, _, metrics, _, kind, key, total, _, points in found
             if metrics == answer.metrics
         ] == [
             (series.kind, series.key, series.total, [point.value for point in series.points])
