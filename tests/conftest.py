@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,10 @@ from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect
 from usage_explore.db import ddl, embedded
 from usage_explore.db.schema import DEFAULT_TABLE
+
+# where Python is told to write no compiled modules, each process of a test would compile the package again: 4 s CPU
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # a test on a busy machine is slow, not wrong
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -73,6 +79,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if path.startswith(SLOW_PATHS):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of garbage collections: a million objects that stay."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
