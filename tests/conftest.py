@@ -19,6 +19,7 @@ from support.database_servers import forgo_durability, fresh_database, kind, rem
 from support.demo_database import demo_database
 from support.query_oracle import Row
 from support.reused_databases import ReusedDatabases
+from support.thoroughness import cases
 from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect
 from usage_explore.db import ddl, embedded
@@ -29,7 +30,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # a test on a busy machine is slow, not wrong
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=cases(100))
 hypothesis.settings.load_profile("untimed")
 
 DATABASE_FIXTURES = {"server_url", "home", "primary"}
