@@ -162,7 +162,7 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if _is_empty(answer, source):
         _nothing(pages, view, source, answer.names)
         return
-    selection = selected(view, answer)
+    selection = selected(view, answer, source.names_of)
     if selection is None:
         st.info("The selected time lies outside the window, so these numbers are those of the whole window.")
         clear_button(view)

@@ -94,7 +94,7 @@ def _pinned_words(pinned: Aggregate, page: Aggregate, known: str) -> str:
 
 def _selection(view: ExploreView, answer: Aggregate, source: Source) -> ticket.Selection | None:
     """The selected bar, span or series in words, with the numbers of its own series."""
-    selection = selected(view, answer)
+    selection = selected(view, answer, source.names_of)
     if not selection:
         return None
     compared = windows(selection, source.comparison(answer), answer, source.first_event(answer.query.as_of))

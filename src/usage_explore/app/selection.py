@@ -5,7 +5,8 @@ Headline, ranking, leaderboards and rows are those of the selection; without one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from usage_explore import formatting
@@ -15,9 +16,11 @@ from usage_explore.app.page_state import ExploreView
 from usage_explore.charts import labels
 from usage_explore.errors import QueryError
 from usage_explore.explain.spans import Baseline, Span, spans
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import group_name
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Comparison, Series
 
@@ -61,11 +64,15 @@ class Selection:
             return ""
         if self.series in answer.series:
             return labels.names(answer)[answer.series.index(self.series)]
-        return formatting.data_value(self.series.label)
+        return self.series.name or formatting.data_value(self.series.label)
 
 
-def selected(view: ExploreView, answer: Aggregate) -> Selection | None:
+def selected(
+    view: ExploreView, answer: Aggregate, names_of: Callable[[Iterable[tuple[str, str]]], Names] = lambda _: NO_NAMES
+) -> Selection | None:
     """The selection of the view; None if its span lies outside the window.
+
+    `names_of` looks up the name of a selected id that the answer folds into Other.
 
     A series that is not drawn, because it is folded into Other or has no events, is selected nevertheless. The series
     Other exists only in an answer that has one: without it, Other selects nothing.
@@ -81,7 +88,10 @@ def selected(view: ExploreView, answer: Aggregate) -> Selection | None:
     if view.series is not None and view.series[0] != "all" and query.group_by != "none":
         series = next((item for item in answer.series if (item.kind, item.key) == view.series), None)
         if series is None and view.series[0] in ("value", "missing"):
-            series = Series(view.series[0], view.series[1], 0, 1, ())
+            series = Series(*view.series, 0, 1, ())
+            if series.key and query.group_by in ID_COLUMNS:
+                ids = ((query.group_by, series.key),)
+                series = replace(series, name=names_of(ids).known(*ids[0]))
         if series is not None:
             query = query_edits.narrowed(answer, query, series)
     return Selection(query, series, span)
