@@ -43,6 +43,7 @@ from usage_explore.app.selected import (
 )
 from usage_explore.app.selection import Selection, Windows, selected, windows
 from usage_explore.charts import labels
+from usage_explore.comparison import length_note
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.buckets import BUCKETS
@@ -361,7 +362,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         value = "no change"
     else:
         value = formatting.change(total.ratio)
-    zone = answer.query.zone
+    meaning, zone = f"{comparison.label}, {formatting.signed_short(total.absolute)}", answer.query.zone
     now, then = (
         formatting.span(since.astimezone(zone), until.astimezone(zone))
         for since, until in (
@@ -371,7 +372,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     )
     headline_number(
         large_text(value),
-        f"{comparison.label}, {formatting.typographic(formatting.signed_short(total.absolute))}",
+        formatting.typographic("; ".join(filter(None, (meaning, length_note(answer.query, comparison))))),
         formatting.typographic(
             f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}."
             if answer.query.metric in COST_METRICS

@@ -14,6 +14,7 @@ from usage_explore.answers import Aggregate
 from usage_explore.app import query_edits
 from usage_explore.app.page_state import ExploreView
 from usage_explore.charts import labels
+from usage_explore.comparison import lengths
 from usage_explore.errors import QueryError
 from usage_explore.explain.spans import Baseline, Span, spans
 from usage_explore.names import NO_NAMES, Names
@@ -121,7 +122,10 @@ def zoomed(view: ExploreView, span: tuple[datetime, datetime]) -> ExploreView:
 
 @dataclass(frozen=True)
 class Windows:
-    """The half-open window of the selection and the earlier one, of equal length, with a name for the comparison."""
+    """The half-open window of the selection and the earlier one, with a name for the comparison.
+
+    The name says how long both are where that differs, as of October and September.
+    """
 
     now: Span
     before: Span
@@ -142,10 +146,13 @@ def windows(
             return comparison
         if not comparison.has_begun:
             return "nothing to compare: the window has not begun"
-        since = answer.query.span[0]
-        before = Span(comparison.since, comparison.until)
-        partial = ", which is partial" if comparison.partial else ""
-        return Windows(Span(since, comparison.now_until), before, f"{comparison.label}{partial}")
+        now, before = Span(answer.query.span[0], comparison.now_until), Span(comparison.since, comparison.until)
+        more = (
+            "which is partial"
+            if comparison.partial
+            else lengths(answer.query, (now.since, now.until), (before.since, before.until))
+        )
+        return Windows(now, before, ", ".join(filter(None, (comparison.label, more))))
     weekly = selection.span[1] - selection.span[0] <= _MAX_WEEKLY
     baseline: Baseline = "week" if weekly else "before"
     try:
