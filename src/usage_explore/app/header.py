@@ -89,7 +89,7 @@ def header(
         sign_in.account()
     zone_change.draw(view)
     if not isinstance(view, HomeView):
-        saved_views.opened(view, source)
+        saved_views.opened(pages, view, source)
     saved_views.undo(source)
 
 
