@@ -52,7 +52,6 @@ from usage_explore.validation.review import Review
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-29d/d"  # with today
-_RUN_WANTED = "run_wanted"  # session state: the button to run the checks was clicked
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "orange", "low": "gray"}
 
 
@@ -80,7 +79,7 @@ def draw(pages: Pages) -> None:
 
 def _answer(pages: Pages, view: ValidateView, source: Source, validation: Validation | None) -> None:
     top = st.empty()
-    if st.session_state.pop(_RUN_WANTED, False):
+    if st.session_state.pop(run.RUN_WANTED, False):
         _run(view, source, top)
     if validation is None:
         with top.container():
@@ -258,7 +257,7 @@ def _headline(validation: Validation, now: datetime) -> None:
 
 
 def _run_button(label: str, **options: Any) -> None:
-    st.button(label, key="run_checks", on_click=st.session_state.update, args=({_RUN_WANTED: True},), **options)
+    st.button(label, key="run_checks", on_click=st.session_state.update, args=({run.RUN_WANTED: True},), **options)
 
 
 def _checked(validation: Validation, now: datetime) -> None:
