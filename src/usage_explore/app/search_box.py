@@ -129,7 +129,7 @@ def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> 
         st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, edited))
         if hit.group == "customer_id" and not isinstance(view, CustomerView):
             page = CustomerView.of(_window(view), hit.value)
-            st.page_link(pages.customer, label="Customer page", query_params=page.to_params())
+            st.page_link(pages.customer, label="Customer page", icon=":material/person:", query_params=page.to_params())
 
 
 def _is_one_event(hit: Hit) -> bool:
