@@ -52,6 +52,7 @@ from usage_explore.validation.review import Review
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-29d/d"  # with today
+_SETTLED = "Checks examine arrivals that have settled: those of the last minutes may still be incomplete."
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "orange", "low": "gray"}
 
 
@@ -67,7 +68,7 @@ def draw(pages: Pages) -> None:
         return view.replace(query=validation.period if validation else source.pinned(view.query))
 
     known_at = (validation.period.as_of if validation else None) or source.now
-    header(pages, view, source, known_at=known_at, pinned=pinned)
+    header(pages, view, source, known_at=known_at, why=_SETTLED if validation else "", pinned=pinned)
     _controls(view, source)
     chips(view, source)
     notice()
@@ -271,11 +272,12 @@ def _checked(validation: Validation, now: datetime) -> None:
         if ago < 120
         else f"{ago // 60:,} hours ago"
     )
+    of = f", of what had arrived by {formatting.minute(period.as_of.astimezone(period.zone))}" if period.as_of else ""
     took = sum((result.took for result in validation.results), timedelta(0)).total_seconds()
     st.caption(
-        markdown.plain(f"{window_words(period)}, {period.timezone}; checked {when}"),
+        markdown.plain(f"{formatting.without_fractions(window_words(period))}, {period.timezone}; checked {when}{of}"),
         help=markdown.plain(
-            f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. "
+            f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. {_SETTLED} "
             "What arrived later is not in these numbers: run the checks again to see it."
         ),
         width="content",
