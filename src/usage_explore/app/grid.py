@@ -215,9 +215,12 @@ def events_table(
     names: Names,
     ranked: bool = False,
     visit: Callable[[Event], None] | None = None,
+    before: Mapping[str, Column] | None = None,
     **options: Any,
 ) -> Any:
-    """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`.
+    """Draw one row per event, in the given order; `ranked` adds `RANK`, `before` are further columns before its time.
+
+    `options` go to `st.dataframe`.
 
     With `visit` each event has a button beside its customer, for which it is called.
 
@@ -226,7 +229,7 @@ def events_table(
     """
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
-    columns = {RANK: ranks(len(rows))} if ranked else {}
+    columns = {**({RANK: ranks(len(rows))} if ranked else {}), **(before or {})}
     ids: dict[str, Column] = {}
     columns[time] = texts(time, [row["timestamp"] for row in rows])
     for name, heading in _HEADINGS.items():
