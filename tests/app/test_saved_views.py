@@ -20,7 +20,7 @@ from support.app_pages import MAIN, Open, opened
 from support.generated_events import NEIGHBOUR, ORGANIZATION, insert
 from support.plain_events import beside, event, store_of
 from support.waiting import PATIENCE
-from usage_explore import AggregateQuery, EventQuery, Period, Store
+from usage_explore import AggregateQuery, EventQuery, Period, Store, formatting
 from usage_explore.access.allow_list import Grant
 from usage_explore.app.saved_views import since_saved
 from usage_explore.db import ddl
@@ -209,8 +209,9 @@ def test_home_links_to_the_newest_kept_validation(home: Open, store: Store) -> N
     assert seen(home(organization_id=OWN), "No validation of this organization is kept yet.")
     validation = store.validate(Period(organization_id=OWN, since="-30d"), checks=["duplicates"])
     store.scoped(ORGANIZATION).keep_run(validation)
-    (link,) = (link.proto for link in home(organization_id=OWN).get("page_link") if "the validation of" in link.label)
-    assert link.label.startswith("Nothing found, in the validation of ")
+    app = home(organization_id=OWN)
+    (link,) = (link.proto for link in app.get("page_link") if link.label == "**Nothing found**")
+    assert seen(app, f", as of {formatting.minute(validation.period.as_of)}, UTC")
     period = validation.period
     assert Period.from_params(parse_qsl(link.query_string)).replace(organization_id=OWN).span == period.span
 

@@ -20,7 +20,7 @@ from usage_explore.errors import QueryError
 from usage_explore.query.describe import file_dates
 from usage_explore.results import frames
 
-_COPY_HINT = "The button in the corner copies the text."
+_COPY_HINT = "The copy button in its corner copies the text."
 
 
 def download(view: ExploreView, source: Source, answer: Aggregate) -> None:

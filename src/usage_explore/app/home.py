@@ -82,8 +82,9 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
     found = ", ".join(f"{number:,} {severity}" for severity, number in kept.counts.items() if number)
     narrowed = [name for name, _ in url_params.pairs(kept.period) if name not in ("since", "until", "window")]
     part = " of some events" if narrowed else ""
-    label = f"{found or 'Nothing found'}, in {kept_runs.words(kept, zone)}{part}"
-    kept_runs.link(pages, kept_runs.pinned_view(kept, view.timezone), markdown.plain(label))
+    kept_runs.link(pages, kept_runs.pinned_view(kept, view.timezone), f"**{found or 'Nothing found'}**")
+    words = f"{kept_runs.words(kept, zone)}{part}, {zone}"
+    st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}"))
 
 
 def _views(pages: Pages, view: HomeView, source: Source) -> None:
