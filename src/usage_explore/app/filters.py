@@ -440,8 +440,6 @@ def _tick(view: View, group: str, ids: Sequence[str], action: Action) -> None:
     values = tuple(None if id_ == _MISSING else id_.removeprefix("=") for id_ in ids)
     view = latest(view)
     _applied(view, lambda: query_edits.with_values(view.query, group, values, action))
-    if action == "only" and values and group in ID_COLUMNS and _PROBLEM not in st.session_state:
-        _close()  # only one can be chosen
 
 
 def _add_searched(view: View, source: Source, group: str, text: str, action: Action) -> None:
