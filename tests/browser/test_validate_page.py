@@ -84,6 +84,13 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
         assert listed["width"] >= 590  # its columns
         assert (listed["y"] < close["y"] + 100) == is_beside
         assert (listed["x"] + listed["width"] < close["x"]) == is_beside
+        # its toolbar, 43 pixels above the table, covers no link
+        links, rows = (
+            page.locator(f".st-key-{key}").bounding_box() for key in ("finding_links", "plain-finding_events")
+        )
+        assert links
+        assert rows
+        assert rows["y"] - links["y"] - links["height"] >= 43
 
 
 def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import ceil
@@ -171,13 +172,16 @@ def draw(
             data = data.apply(lambda _, ink=ink: [f"color: {color}" for color in ink], subset=[name])
         if marked:
             data = data.apply(lambda _: marked)
-    return st.dataframe(
-        data,
-        hide_index=True,
-        column_config={name: column.config for name, column in columns.items()},
-        placeholder="–",
-        **options,
-    )
+    # Streamlit gives a table that selects nothing no class of its own, by which the style keeps room for its toolbar
+    is_plain = "key" in options and "on_select" not in options
+    with st.container(key=f"plain-{options['key']}") if is_plain else nullcontext():
+        return st.dataframe(
+            data,
+            hide_index=True,
+            column_config={name: column.config for name, column in columns.items()},
+            placeholder="–",
+            **options,
+        )
 
 
 def clicked(selected: Any, opened: Sequence[int]) -> int | None:

@@ -47,7 +47,7 @@ _STYLE = """<style>
 .brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
-[class*="st-key-events-"], [class*="st-key-behind-"], [class*="st-key-findings-"], .st-key-finding_events {{
+[class*="st-key-events-"], [class*="st-key-behind-"], [class*="st-key-findings-"], [class*="st-key-plain-"] {{
   margin-top: 1.75rem;
 }}
 .st-key-header {{ gap: 0.3rem 0.5rem; }}

@@ -330,7 +330,7 @@ def _events(pages: Pages, source: Source, validation: Validation, item: Reviewed
     finding = item.finding
     query, timezone = _listed_events(finding), validation.period.timezone
     page = source.page(query)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding_links"):
         heading = st.empty()
         _page_links(pages, finding, query, validation.period)
     if page.events:
