@@ -48,7 +48,7 @@ _STYLE = """<style>
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
 [class*="st-key-events-"], [class*="st-key-behind-"], [class*="st-key-findings-"], [class*="st-key-plain-"] {{
-  margin-top: 1.75rem;
+  margin-top: 2rem;
 }}
 .st-key-header {{ gap: 0.3rem 0.5rem; }}
 .st-key-header > * {{ flex-shrink: 0; }}
