@@ -79,10 +79,10 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         kept_runs.link(pages, view.validate, "Open Validate")
         return
     zone = ZoneInfo(view.timezone)
-    found = ", ".join(f"{number:,} {severity}" for severity, number in kept.counts.items() if number)
+    found = kept_runs.found(kept)
     narrowed = [name for name, _ in url_params.pairs(kept.period) if name not in ("since", "until", "window")]
     part = " of some events" if narrowed else ""
-    kept_runs.link(pages, kept_runs.pinned_view(kept, view.timezone), f"**{found or 'Nothing found'}**")
+    kept_runs.link(pages, kept_runs.pinned_view(kept, view.timezone), f"**{found[0].upper()}{found[1:]} found**")
     words = f"{kept_runs.words(kept, zone)}{part}, {zone}"
     st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}"))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -30,10 +30,17 @@ def newest(source: Source) -> Run | None:
     return next(iter(source.store.runs(most=1)), None)
 
 
-def closest_to(source: Source, span: tuple[datetime, datetime], customer_id: UUID) -> Run | None:
-    """The kept run that examined most of a customer's events in a span. Raises `RecordError`, `DatabaseError`."""
-    made = source.store.runs(within=span, most=MAX_COMPARED_RUNS)
-    return closest(made, *span, [("customer_id", str(customer_id))])
+def closest_to(source: Source, span: tuple[datetime, datetime], filters: Iterable[tuple[str, str]]) -> Run | None:
+    """The kept run that examined most of a span, without filters or with some of these pairs of a link.
+
+    Raises `RecordError`, `DatabaseError`.
+    """
+    return closest(source.store.runs(within=span, most=MAX_COMPARED_RUNS), *span, filters)
+
+
+def found(run: Run) -> str:
+    """What a run found: "3 high, 15 medium", or "nothing"."""
+    return ", ".join(f"{number:,} {severity}" for severity, number in run.counts.items() if number) or "nothing"
 
 
 def pinned_view(run: Run, timezone: str) -> ValidateView:

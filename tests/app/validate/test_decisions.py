@@ -83,6 +83,16 @@ def test_the_rows_of_duplicates_are_in_pairs_with_the_copy_marked(page: Open, st
         assert copy in superfluous
 
 
+def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(page: Open, store: Store) -> None:
+    assert not any("The validation of" in each.value for each in page(**LINK).caption)
+    validation = store.validate(Period(**LINK))
+    store.keep_run(validation)
+    said = [each.value.replace("\\", "") for each in page(**LINK).caption]
+    (words,) = (text for text in said if text.startswith("The validation of 1–30 Sep 2026, as of "))
+    number = validation.counts()["high"]
+    assert f", found {number} high" in words
+
+
 def _finding(store: Store) -> Finding:
     findings = store.validate(Period(**LINK)).findings
     return next(finding for finding in findings if finding.check == "duplicates")

@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import decimals, formatting
 from usage_explore.answers import AggregateSource
-from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app import cache, kept_runs, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
 from usage_explore.app.filters import (
@@ -129,6 +129,11 @@ def _not_yet(view: ValidateView, source: Source) -> None:
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
+    span = view.query.resolve(source.now).span
+    kept = kept_runs.closest_to(source, span, view.query.to_params())
+    if kept is not None:
+        examined = kept_runs.words(kept, view.query.zone)
+        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}, found {kept_runs.found(kept)}."))
 
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
