@@ -29,7 +29,7 @@ from support.browser_pages import (
     settled,
     shows,
 )
-from support.demo_database import ACME, CEDAR, WINDOW
+from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.charts import theme
 from usage_explore.db import ddl
@@ -536,6 +536,18 @@ def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) ->
     expect(page.get_by_text("Whose events?")).to_be_visible()
     page.get_by_role("button", name="Acme AI").click()
     page.wait_for_url(re.compile(f"organization_id={ACME}"))
+
+
+def test_the_organization_opened_last_and_the_browser_s_zone_are_offered_first_and_not_taken(visit: Visit) -> None:
+    page = settled(visit(address("", **{**LINK, "organization_id": BIRCH}), timezone_id="Europe/Berlin"))
+    zone = page.get_by_role("combobox", name="Time zone")
+    assert zone.input_value() == "UTC"
+    zone.click()
+    expect(page.get_by_role("option").first).to_have_text("Europe/Berlin")
+    page.goto(address(""))
+    expect(page.locator('[class*="st-key-organization_"] button').first).to_have_text("Birch Labs")
+    assert not page.locator(CHART).count()
+    assert BIRCH not in str(page.context.cookies())
 
 
 @pytest.mark.parametrize(
