@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +19,18 @@ from support.database_servers import forgo_durability, fresh_database, kind, rem
 from support.demo_database import demo_database
 from support.query_oracle import Row
 from support.reused_databases import ReusedDatabases
+from support.thoroughness import cases
 from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect
 from usage_explore.db import ddl, embedded
 from usage_explore.db.schema import DEFAULT_TABLE
 
+# where Python is told to write no compiled modules, each process of a test would compile the package again: 4 s CPU
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # a test on a busy machine is slow, not wrong
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=cases(100))
 hypothesis.settings.load_profile("untimed")
 
 DATABASE_FIXTURES = {"server_url", "home", "primary"}
@@ -73,6 +80,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if path.startswith(SLOW_PATHS):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of garbage collections: a million objects that stay."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let go of it in the end: DuckDB reports what is never collected as leaks."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -15,11 +15,34 @@ import pytest
 from support import generated_events
 from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, Store, connect
-from usage_explore.comparison import compare
+from usage_explore.comparison import compare, length_note, lengths, per_day
 from usage_explore.db import ddl
 from usage_explore.results.types import Change, Comparison
 
 HOUR = timedelta(hours=1)
+MARCH, FEBRUARY = (utc(2026, 3, 1), utc(2026, 4, 1)), (utc(2026, 2, 1), utc(2026, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "before", "words"),
+    [
+        ("UTC", MARCH, FEBRUARY, "31 days against 28"),
+        ("UTC", MARCH, (utc(2026, 1, 1), utc(2026, 2, 1)), ""),
+        ("UTC", (MARCH[0], MARCH[0] + 6 * HOUR), FEBRUARY, "6 hours against 28 days"),
+        ("UTC", (MARCH[0] + HOUR, MARCH[1] + HOUR), (FEBRUARY[0], FEBRUARY[0] + 31 * 24 * HOUR), ""),
+        # seven local days each, of 167 and 168 hours
+        (
+            "Europe/Berlin",
+            (utc(2026, 3, 22, 23), utc(2026, 3, 29, 22)),
+            (utc(2026, 3, 15, 23), utc(2026, 3, 22, 23)),
+            "",
+        ),
+    ],
+)
+def test_compared_windows_of_different_lengths_are_named(
+    zone: str, now: tuple[datetime, datetime], before: tuple[datetime, datetime], words: str
+) -> None:
+    assert lengths(AggregateQuery(timezone=zone), now, before) == words
 
 
 @pytest.fixture
@@ -76,6 +99,10 @@ def test_a_whole_month_is_compared_with_the_month_before(daily: Store) -> None:
     assert found.label == "vs February 2026"
     assert found.total == Change(Decimal(31 * 4 * 3), Decimal(28 * 4 * 2))
     assert found.total.ratio == Decimal(372 - 224) / 224
+    # 12 a day against 8
+    assert length_note(answer.query, found) == "31 days against 28, +50.0 % per day"
+    assert per_day(answer.query, MARCH, FEBRUARY, Change(0, 0)) == ""
+    assert per_day(answer.query.replace(metric="unit_cost"), MARCH, FEBRUARY, found.total) == ""
 
 
 def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store) -> None:

@@ -18,21 +18,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
+from zoneinfo import ZoneInfo
 
 from usage_explore.answers import Aggregate, ComparisonSource
-from usage_explore.decimals import Number
+from usage_explore.decimals import Number, exact_product
 from usage_explore.errors import Fault, QueryError
 from usage_explore.extract.routing import Paths
+from usage_explore.formatting import change as formatted_change
 from usage_explore.formatting import counted, data_value, date_and_time, duration, listed, span
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import RATIOS, AggregateQuery, EventQuery
 from usage_explore.results.currencies import Currencies
 from usage_explore.results.types import Change, Comparison, PointChange, Series, SeriesChange, combined
 from usage_explore.results.units import AddedMetrics, common_unit
 from usage_explore.sql import filters
+
+Window = tuple[datetime, datetime]
+"""A half-open span of time."""
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
@@ -122,6 +130,51 @@ def compared(
         currencies=before.currencies,
         unit=unit,
     )
+
+
+def lengths(query: AggregateQuery, now: Window, before: Window) -> str:
+    """How long two compared windows are if that differs, "31 days against 30"; else blank."""
+    days, other = (_days(window, query.zone) for window in (now, before))
+    if days is not None and other is not None:
+        return "" if days == other else f"{counted(days, 'day')} against {other:,}"
+    elapsed, earlier = now[1] - now[0], before[1] - before[0]
+    return "" if elapsed == earlier else f"{duration(elapsed)} against {duration(earlier)}"
+
+
+def per_day(query: AggregateQuery, now: Window, before: Window, change: Change) -> str:
+    """The change of the mean per day of windows whose `lengths` differ, "+1.4 % per day"; else blank.
+
+    Blank for unit costs, which are no sums over time, and where nothing was before.
+    """
+    if query.metric in RATIOS or change.now is None or not change.before or not lengths(query, now, before):
+        return ""
+    days, other = (_days(window, query.zone) for window in (now, before))
+    if days is None or other is None:
+        days, other = ((until - since) // _MICROSECOND for since, until in (now, before))
+    # with both windows' lengths as factors, no mean is rounded
+    means = Change(
+        exact_product((Decimal(change.now), Decimal(other))), exact_product((Decimal(change.before), Decimal(days)))
+    )
+    return f"{formatted_change(means.ratio)} per day"
+
+
+def length_note(query: AggregateQuery, comparison: Comparison, change: Change | None = None) -> str:
+    """`lengths` and `per_day`, "31 days against 30, +1.4 % per day", of a comparison's total or another `change`.
+
+    Blank if both periods are equally long, and if the other one is partial.
+    """
+    if comparison.partial:
+        return ""
+    now, before = (query.span[0], comparison.now_until), (comparison.since, comparison.until)
+    parts = lengths(query, now, before), per_day(query, now, before, change or comparison.total)
+    return ", ".join(filter(None, parts))
+
+
+def _days(window: Window, zone: ZoneInfo) -> int | None:
+    """The number of local days of a window of whole ones; else None."""
+    first, last = (buckets.local_date(edge, zone) for edge in window)
+    is_whole = (buckets.day_start(first, zone), buckets.day_start(last, zone)) == window
+    return (last - first).days if is_whole else None
 
 
 @dataclass(frozen=True)

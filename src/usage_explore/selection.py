@@ -5,19 +5,22 @@ Headline, ranking, leaderboards and rows are those of the selection; without one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
+from usage_explore.comparison import lengths
 from usage_explore.errors import QueryError
 from usage_explore.explain import spans
 from usage_explore.explain.spans import Baseline
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
-from usage_explore.query.filters import DIMENSION, dimension_key
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Comparison, Series, SeriesKind
 
@@ -59,11 +62,18 @@ class Selection:
             return ""
         if self.series in answer.series:
             return labels.names(answer)[answer.series.index(self.series)]
-        return formatting.data_value(self.series.label)
+        return self.series.name or formatting.data_value(self.series.label)
 
 
-def selected(answer: Aggregate, series_key: SeriesKey | None, selected_span: Span | None) -> Selection | None:
+def selected(
+    answer: Aggregate,
+    series_key: SeriesKey | None,
+    selected_span: Span | None,
+    names_of: Callable[[Iterable[tuple[str, str]]], Names] = lambda _: NO_NAMES,
+) -> Selection | None:
     """The selection of a series and a time, None for all of either; None if the time lies outside the window.
+
+    `names_of` looks up the name of a selected id that the answer folds into Other.
 
     A series that is not drawn, because it is folded into Other or has no events, is selected nevertheless. The series
     Other exists only in an answer that has one: without it, Other selects nothing. Nor does a value that the query's
@@ -81,6 +91,9 @@ def selected(answer: Aggregate, series_key: SeriesKey | None, selected_span: Spa
         series = next((item for item in answer.series if (item.kind, item.key) == series_key), None)
         if series is None and series_key[0] in ("value", "missing") and _may_hold(query, series_key[1]):
             series = Series(*series_key, 0, 1, ())
+            if series.key and query.group_by in ID_COLUMNS:
+                ids = ((query.group_by, series.key),)
+                series = replace(series, name=names_of(ids).known(*ids[0]))
         if series is not None:
             query = narrowed(answer, query, series)
     return Selection(query, series, span)
@@ -113,7 +126,10 @@ def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> Aggreg
 
 @dataclass(frozen=True)
 class Windows:
-    """The half-open window of the selection and the earlier one, of equal length, with a name for the comparison."""
+    """The half-open window of the selection and the earlier one, with a name for the comparison.
+
+    The name says how long both are where that differs, as of October and September.
+    """
 
     now: spans.Span
     before: spans.Span
@@ -134,10 +150,14 @@ def windows(
             return comparison
         if not comparison.has_begun:
             return "nothing to compare: the window has not begun"
-        since = answer.query.span[0]
+        now = spans.Span(answer.query.span[0], comparison.now_until)
         before = spans.Span(comparison.since, comparison.until)
-        partial = ", which is partial" if comparison.partial else ""
-        return Windows(spans.Span(since, comparison.now_until), before, f"{comparison.label}{partial}")
+        more = (
+            "which is partial"
+            if comparison.partial
+            else lengths(answer.query, (now.since, now.until), (before.since, before.until))
+        )
+        return Windows(now, before, ", ".join(filter(None, (comparison.label, more))))
     weekly = selection.span[1] - selection.span[0] <= _MAX_WEEKLY
     baseline: Baseline = "week" if weekly else "before"
     try:

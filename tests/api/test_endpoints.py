@@ -19,9 +19,10 @@ from support import generated_events, query_oracle
 from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS
 from support.query_oracle import Row, utc
 from support.random_filters import filters, with_filters
+from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Store
 
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=cases(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def got(client: httpx.Client, path: str, query_string: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, VALIDATIONS, asking
+from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store
 from usage_explore.api import openapi
 from usage_explore.api.endpoints import Csv, View
@@ -228,7 +229,8 @@ def test_schemathesis_finds_nothing(store: Store, tmp_path: Path) -> None:
     options = [
         "--checks=all",
         "--exclude-checks=positive_data_acceptance",
-        "--max-examples=15",
+        f"--max-examples={cases(15)}",
+        "--phases=examples,coverage,fuzzing,stateful",
         "--seed=1",
         "--no-color",
     ]

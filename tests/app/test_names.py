@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from usage_explore.decimals import rfc3339
 from usage_explore.names import Names
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "customer_id"}
+NINTH = datetime(2026, 9, 9, tzinfo=UTC)
 
 
 def labels(app: AppTest) -> list[str]:
@@ -65,6 +67,19 @@ def test_the_ranking_and_the_data_have_names(explore: Open, largest: Any) -> Non
     ranking = app.dataframe[0].value
     assert ranking["name"][0] == largest.name
     assert ranking["series"][0] == f"{largest.name} ({largest.key})"
+
+
+def test_a_selected_customer_of_other_has_its_name_and_its_share(explore: Open, store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK, top=0))
+    app = explore(**LINK, top="1", rank="change", span="2026-09-09T00:00:00Z/2026-09-10T00:00:00Z")
+    ranking = app.dataframe[0].value
+    row = next(row for row in ranking.itertuples() if row.series.endswith(" (in Other)"))
+    total = store.aggregate(AggregateQuery(**{**LINK, "since": NINTH, "until": NINTH + timedelta(days=1)})).total
+    assert row.share == pytest.approx(row.total / total)
+    picked = next(item for item in answer.series if item.name == row.name)
+    app = explore(**LINK, top="1", series=f"value:{picked.key}", tab="ticket")
+    assert any(f"customer {picked.name}" in each.value.replace("\\", "") for each in app.subheader)
+    assert f"Selected: customer {picked.name}: " in app.code[-1].value
 
 
 def test_the_events_have_names_and_then_ids(events: Open, store: Store) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ from support.app_pages import MAIN, Open, opened
 from support.generated_events import NEIGHBOUR, ORGANIZATION, insert
 from support.plain_events import beside, event, store_of
 from support.waiting import PATIENCE
-from usage_explore import AggregateQuery, EventQuery, Period, Store
+from usage_explore import AggregateQuery, EventQuery, Period, Store, formatting
 from usage_explore.access.allow_list import Grant
 from usage_explore.app.saved_views import since_saved
 from usage_explore.db import ddl
@@ -204,6 +205,17 @@ def test_home_shows_the_state_of_the_data_and_no_views(home: Open, store: Store)
     assert rows["Newest arrival"].startswith(f"{newest + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}")
 
 
+def test_home_links_to_the_newest_kept_validation(home: Open, store: Store) -> None:
+    assert seen(home(organization_id=OWN), "No validation of this organization is kept yet.")
+    validation = store.validate(Period(organization_id=OWN, since="-30d"), checks=["duplicates"])
+    store.scoped(ORGANIZATION).keep_run(validation)
+    app = home(organization_id=OWN)
+    (link,) = (link.proto for link in app.get("page_link") if link.label == "**Nothing found**")
+    assert seen(app, f", as of {formatting.minute(validation.period.as_of)}, UTC")
+    period = validation.period
+    assert Period.from_params(parse_qsl(link.query_string)).replace(organization_id=OWN).span == period.span
+
+
 def test_home_shows_an_event_that_has_just_arrived(home: Open, store: Store, events_connection: ddl.Connection) -> None:
     def row(app: AppTest, name: str) -> str:
         (table,) = app.table
@@ -267,6 +279,22 @@ def test_the_links_opened_last_are_listed_once(explore: Open) -> None:
     assert all(link.organization_id == ORGANIZATION for link in remembered)
 
 
+def test_the_rows_that_arrived_since_a_view_was_saved_are_a_link(
+    explore: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    scoped = store.scoped(ORGANIZATION)
+    window = {"since": NOW - timedelta(days=20), "until": NOW - timedelta(days=1)}
+    saved = scoped.save_view("Month", AggregateQuery(**window))
+    late = event(NOW - timedelta(days=5), ingested_at=saved.as_of + timedelta(seconds=1))
+    insert(events_connection, [late])
+    events_connection.commit()
+    app = explore(**dict(saved.pairs()))
+    (link,) = (link.proto for link in app.get("page_link") if link.label == "Rows that arrived since")
+    query = EventQuery.from_params([pair for pair in parse_qsl(link.query_string) if pair[0] != "timezone"])
+    assert [row.id for row in scoped.events(query).events] == [late.id]
+    assert seen(app, "+10.0 %")
+
+
 SAVED = datetime(2026, 11, 5, 12, 0, tzinfo=UTC)
 
 
@@ -315,6 +343,12 @@ def view_of(query: AggregateQuery, total: Decimal | None, now: datetime = SAVED,
             499,
             "500 events as known at 11:55, 499 as of 12 Nov 2026 12:00, −0.2 %.",
         ),
+        (
+            AggregateQuery(window="2026-10"),
+            233_468,
+            233_473,
+            "233.5 k events as known at 11:55, 233.5 k as of 12 Nov 2026 12:00, +5 events.",
+        ),
         (AggregateQuery(window="2026-10"), 0, 7, "0 events as known at 11:55, 7 as of 12 Nov 2026 12:00."),
         (AggregateQuery(window="2026-10"), -2, 2, "-2 events as known at 11:55, 2 as of 12 Nov 2026 12:00, +200.0 %."),
         (
@@ -337,7 +371,7 @@ def test_the_exact_numbers_and_the_author_are_said() -> None:
     view = view_of(query, Decimal("12345678.000001"), author="ana@example.com")
     text, exact = since_saved(view, Headline(Decimal("12345678.000002")), SAVED, ZoneInfo("Europe/Berlin"))
     saved_number = "Saved 5 Nov 2026 13:00 by ana@example.com: 12.35 M quantity as known at 12:55"
-    assert text == f"{saved_number}, 12.35 M as of 13:00, +<0.01 %."
+    assert text == f"{saved_number}, 12.35 M as of 13:00, +0.000001 quantity."
     assert "12,345,678.000001 quantity, as known at 2026-11-05 12:55:00; now exactly 12,345,678.000002." in exact
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from support.app_pages import Open
@@ -45,6 +46,23 @@ def test_a_customer_is_found_by_a_part_of_the_name(explore: Open, store: Store) 
     assert hit == f":gray[customer] **{customer.name}** :gray[· {customer.events:,} events]"
     app.button(key=f"hit {hits(app).index(hit)}").click().run()
     assert app.query_params["customer_id"] == customer.value
+
+
+@pytest.mark.parametrize(("letters", "number"), [(1, "at least 50"), (8, None)])
+def test_more_places_than_five_of_a_column_are_counted_and_listed_by_a_click(
+    explore: Open, store: Store, letters: int, number: str | None
+) -> None:
+    query = AggregateQuery(organization_id=ACME, **WINDOW)
+    names = [str(choice.name).lower() for choice in store.customers(query)]
+    parts = [name[:letters] for name in names]
+    part = "a" if number else next(part for part in parts if 5 < sum(part in name for name in names) < 50)
+    app = searched(explore(**LINK), part)
+    assert sum(hit.startswith(":gray[customer] ") for hit in hits(app)) == 5
+    more = app.button(key="more customer_id")
+    found = [hit for hit in store.search(part, query, 50) if hit.group == "customer_id"]
+    assert more.label.startswith(f"5 of {number or len(found)}, ")
+    more.click().run()
+    assert sum(hit.startswith(":gray[customer] ") for hit in hits(app)) == len(found)
 
 
 def test_an_event_and_a_key_are_found_whatever_the_window(explore: Open, events: Open, store: Store) -> None:

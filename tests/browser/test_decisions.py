@@ -8,20 +8,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import SCHEMES, Site, address, at_rest, examined, parameters, violations
-from support.generated_events import ORGANIZATION, insert
+from support.browser_pages import SCHEMES, Site, address, at_rest, examined, in_scheme, parameters, violations
+from support.generated_events import insert
 from support.plain_events import JUNE, LARGE, event
 from support.query_oracle import Row
 from usage_explore import connect
 from usage_explore.db import ddl
 
 WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
-LINK = address("validate", organization_id=str(ORGANIZATION), **WINDOW)
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
 COST = {"external_cost_amount": Decimal("0.14"), "external_cost_currency": "USD"}
 
@@ -33,15 +32,29 @@ def write(site: Site, rows: list[Row]) -> None:
 
 
 @pytest.fixture
-def written(empty_site: Site) -> Site:
-    """A site with a month in which 40 events were sent twice."""
-    rows = [event(datetime(2026, 9, 30, 23, 59, tzinfo=UTC), **COST)]
+def link(written_site: Site, organization: UUID) -> str:
+    """The link to an organization's month in which 40 events were sent twice."""
+    own = {"organization_id": organization, **COST}
+    rows = [event(datetime(2026, 9, 30, 23, 59, tzinfo=UTC), **own)]
     for index in range(40):
-        first = event(DAY + timedelta(minutes=index), customer_id=JUNE, **COST)
+        first = event(DAY + timedelta(minutes=index), customer_id=JUNE, **own)
         again = {"id": uuid4(), "ingested_at": first.ingested_at + timedelta(hours=1)}
         rows += [first, Row(**{**vars(first), **again})]
-    write(empty_site, rows)
-    return empty_site
+    write(written_site, rows)
+    return address("validate", organization_id=str(organization), **WINDOW)
+
+
+Visit = Callable[[str], Page]
+
+
+@pytest.fixture
+def visit(written_site: Site, new_page: Callable[..., Page]) -> Visit:
+    def open_page(address: str) -> Page:
+        page = new_page(base_url=written_site.url)
+        page.goto(address)
+        return page
+
+    return open_page
 
 
 def open_first(page: Page) -> None:
@@ -56,10 +69,10 @@ def actions(page: Page) -> str:
     return page.locator(".st-key-finding_actions").inner_text()
 
 
-def test_validate_acknowledge_sign_off_and_see_a_late_batch(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
-    page.goto(LINK)
-    examined(page)
+def test_validate_acknowledge_sign_off_and_see_a_late_batch(
+    written_site: Site, organization: UUID, link: str, visit: Visit
+) -> None:
+    page = examined(visit(link))
     expect(page.get_by_text("First run of this period that is kept: every finding is new.")).to_be_visible()
     open_first(page)
     finding = parameters(page)["finding"][0]
@@ -90,11 +103,12 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(written: Site, new_p
     expect(page.get_by_text("; unchanged at ").first).to_be_visible()
     at_rest(page)
 
-    with connect(written.database_url, ORGANIZATION) as store:
+    with connect(written_site.database_url, organization) as store:
         (signed,) = store.signoffs()
         assert (signed.author, signed.events, signed.open) == ("Ana Lindqvist", 81, ())
-        late = {"customer_id": LARGE, "quantity": Decimal("2"), "ingested_at": signed.as_of + timedelta(milliseconds=1)}
-        write(written, [event(DAY + timedelta(days=day), **late, **COST) for day in range(3)])
+        late = {"organization_id": organization, "customer_id": LARGE, "quantity": Decimal("2"), **COST}
+        late["ingested_at"] = signed.as_of + timedelta(milliseconds=1)
+        write(written_site, [event(DAY + timedelta(days=day), **late) for day in range(3)])
         page.get_by_role("button", name="Run checks again").click()
         expect(page.get_by_text("+3 events, +0.42 USD, arrived late").first).to_be_visible()
         expect(page.get_by_text("Since the run of").first).to_be_visible()
@@ -112,17 +126,13 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(written: Site, new_p
         (made,) = store.decisions()
         assert made.finding.identity.id == finding
 
-    fresh = new_page(base_url=written.url)  # a colleague's link to the finding shows what was decided
-    fresh.goto(f"{LINK}&finding={finding}")
-    examined(fresh)
+    fresh = examined(visit(f"{link}&finding={finding}"))  # a colleague's link shows what was decided
     expect(fresh.get_by_text("acknowledged by local")).to_be_visible()
     expect(fresh.get_by_text("Known since").first).to_be_visible()
 
 
-def test_mute_assign_note_reopen_and_the_filter(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
-    page.goto(LINK)
-    examined(page)
+def test_mute_assign_note_reopen_and_the_filter(link: str, visit: Visit) -> None:
+    page = examined(visit(link))
     open_first(page)
     page.get_by_role("button", name="Assign", exact=True).click()
     page.get_by_label("Person or team").fill("Metering team")
@@ -145,23 +155,22 @@ def test_mute_assign_note_reopen_and_the_filter(written: Site, new_page: Callabl
     page.locator(".st-key-decide_reopen_save button").click()
     expect(page.get_by_text("New · open")).to_be_visible()
     at_rest(page)
-    page.goto(f"{LINK}&state=muted")
+    page.goto(f"{link}&state=muted")
     examined(page)
     expect(page.get_by_text("listed with these filters")).to_be_visible()
-    page.goto(f"{LINK}&state=assigned")
+    page.goto(f"{link}&state=assigned")
     examined(page)
     expect(page.locator('[data-testid="stDataFrame"]')).to_have_count(1)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_states_and_the_sign_off_are_accessible(scheme: str, written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url, color_scheme=scheme)
-    page.goto(LINK)
-    examined(page)
+def test_the_states_and_the_sign_off_are_accessible(link: str, visit: Visit) -> None:
+    page = examined(visit(link))
     open_first(page)
-    assert violations(page) == []
+    for scheme in SCHEMES:
+        assert violations(in_scheme(page, scheme)) == []
     page.get_by_role("tab", name="Sign-off").click()
     page.get_by_label("Your name").fill("Ana")
     page.keyboard.press("Tab")
     at_rest(page)
-    assert violations(page) == []
+    for scheme in SCHEMES[::-1]:
+        assert violations(in_scheme(page, scheme)) == []

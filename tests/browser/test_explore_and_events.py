@@ -29,7 +29,7 @@ from support.browser_pages import (
     settled,
     shows,
 )
-from support.demo_database import ACME, CEDAR, WINDOW
+from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.charts import theme
 from usage_explore.db import ddl
@@ -156,17 +156,17 @@ def test_the_header_is_one_row_from_1024_pixels_and_two_on_a_phone(visit: Visit,
         assert right == pytest.approx(box["x"] + box["width"], abs=2) if rows == 1 or width == 390 else right <= width
 
 
-@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
-def test_the_header_s_controls_are_under_the_pointer(visit: Visit, width: int) -> None:
+def test_the_header_s_controls_are_under_the_pointer(visit: Visit) -> None:
     page = visit(address("", **LINK))
-    page.set_viewport_size({"width": width, "height": 900})
-    controls = settled(page).locator(".st-key-header").locator("a, button, [role=combobox], input").all()
-    boxes = [box for control in controls if control.is_visible() and (box := control.bounding_box())]
-    assert len(boxes) > 6
     hit = """([x, y]) => !!document.elementFromPoint(x, y).closest('.st-key-header')"""
-    for box in boxes:
-        middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
-        assert page.evaluate(hit, middle), box
+    for width in (390, 768, 1024, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        controls = settled(page).locator(".st-key-header").locator("a, button, [role=combobox], input").all()
+        boxes = [box for control in controls if control.is_visible() and (box := control.bounding_box())]
+        assert len(boxes) > 6, width
+        for box in boxes:
+            middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+            assert page.evaluate(hit, middle), (width, box)
 
 
 def test_on_a_phone_the_chart_is_on_the_first_screen_and_the_controls_unfold(visit: Visit) -> None:
@@ -536,6 +536,18 @@ def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) ->
     expect(page.get_by_text("Whose events?")).to_be_visible()
     page.get_by_role("button", name="Acme AI").click()
     page.wait_for_url(re.compile(f"organization_id={ACME}"))
+
+
+def test_the_organization_opened_last_and_the_browser_s_zone_are_offered_first_and_not_taken(visit: Visit) -> None:
+    page = settled(visit(address("", **{**LINK, "organization_id": BIRCH}), timezone_id="Europe/Berlin"))
+    zone = page.get_by_role("combobox", name="Time zone")
+    assert zone.input_value() == "UTC"
+    zone.click()
+    expect(page.get_by_role("option").first).to_have_text("Europe/Berlin")
+    page.goto(address(""))
+    expect(page.locator('[class*="st-key-organization_"] button').first).to_have_text("Birch Labs")
+    assert not page.locator(CHART).count()
+    assert BIRCH not in str(page.context.cookies())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -15,17 +16,21 @@ from support.plain_events import event
 from usage_explore import connect
 from usage_explore.db import ddl
 
-LINK = address("", organization_id=str(ORGANIZATION), since="-29d/d", group_by="dim:model", chart="lines")
+
+def write(site: Site, organization: UUID) -> None:
+    """Two events of an organization."""
+    now = datetime.now(UTC)
+    own = {"organization_id": organization, "dimensions": '{"model": "a"}'}
+    with ddl.connect(site.database_url) as connection:
+        insert(connection, [event(now - timedelta(days=day), **own) for day in (2, 3)])
+        connection.commit()
 
 
 @pytest.fixture
-def written(empty_site: Site) -> Site:
-    """A site whose database has two events and may be written to."""
-    now = datetime.now(UTC)
-    with ddl.connect(empty_site.database_url) as connection:
-        insert(connection, [event(now - timedelta(days=day), dimensions='{"model": "a"}') for day in (2, 3)])
-        connection.commit()
-    return empty_site
+def link(written_site: Site, organization: UUID) -> str:
+    """The link to a view of an organization with two events."""
+    write(written_site, organization)
+    return address("", organization_id=str(organization), since="-29d/d", group_by="dim:model", chart="lines")
 
 
 SAME = re.compile(r": 2 events as known at .*\d\d:\d\d, the same as of \d\d:\d\d\.")
@@ -38,15 +43,17 @@ def save(page: Page, name: str, note: str) -> None:
     page.get_by_role("button", name="Save view").click()
 
 
-def test_save_open_in_a_fresh_browser_rename_and_delete(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
-    page.goto(LINK)
+def test_save_open_in_a_fresh_browser_rename_and_delete(
+    written_site: Site, organization: UUID, link: str, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(base_url=written_site.url)
+    page.goto(link)
     settled(page)
     save(page, "By model <b>", "For Mondays")
     expect(page.locator(".st-key-opened_view")).to_contain_text(SAME)
 
-    fresh = new_page(base_url=written.url)
-    fresh.goto(address("events", organization_id=str(ORGANIZATION)))
+    fresh = new_page(base_url=written_site.url)
+    fresh.goto(address("events", organization_id=str(organization)))
     settled(fresh)
     fresh.get_by_role("button", name="Views").click()
     fresh.get_by_role("link", name="By model <b>").click()
@@ -72,11 +79,14 @@ def test_save_open_in_a_fresh_browser_rename_and_delete(written: Site, new_page:
     expect(fresh.get_by_role("link", name="Renamed")).to_be_visible()
 
 
-def test_the_view_of_a_customer_is_saved_and_opened_again(written: Site, new_page: Callable[..., Page]) -> None:
-    with connect(written.database_url) as store:
-        customer = store.scoped(ORGANIZATION).customers()[0].value
-    page = new_page(base_url=written.url)
-    page.goto(address("customer", organization_id=str(ORGANIZATION), customer_id=customer, since="-6d/d"))
+def test_the_view_of_a_customer_is_saved_and_opened_again(
+    written_site: Site, organization: UUID, new_page: Callable[..., Page]
+) -> None:
+    write(written_site, organization)
+    with connect(written_site.database_url) as store:
+        customer = store.scoped(organization).customers()[0].value
+    page = new_page(base_url=written_site.url)
+    page.goto(address("customer", organization_id=str(organization), customer_id=customer, since="-6d/d"))
     expect(page.locator(".st-key-metrics")).to_be_visible()
     at_rest(page)
     save(page, "Our customer", "")
@@ -86,15 +96,17 @@ def test_the_view_of_a_customer_is_saved_and_opened_again(written: Site, new_pag
     expect(page.locator(".st-key-metrics")).to_be_visible()
     expect(page.locator(".st-key-opened_view")).to_contain_text("Our customer")
     assert parameters(page) == {
-        "organization_id": [str(ORGANIZATION)],
+        "organization_id": [str(organization)],
         "customer_id": [customer],
         "since": ["-6d/d"],
     }
 
 
-def test_home_is_accessible_and_lists_the_links_opened_last(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
-    page.goto(LINK)
+def test_home_is_accessible_and_lists_the_links_opened_last(
+    written_site: Site, link: str, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(base_url=written_site.url)
+    page.goto(link)
     settled(page)
     save(page, "By model", "")
     expect(page.locator(".st-key-opened_view")).to_contain_text(SAME)
@@ -107,8 +119,9 @@ def test_home_is_accessible_and_lists_the_links_opened_last(written: Site, new_p
     assert parameters(page)["chart"] == ["lines"]
 
 
-def test_a_bare_address_still_opens_explore(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
+def test_a_bare_address_still_opens_explore(empty_site: Site, new_page: Callable[..., Page]) -> None:
+    write(empty_site, ORGANIZATION)
+    page = new_page(base_url=empty_site.url)
     page.goto("/")
     settled(page)
     assert parameters(page) == {

@@ -8,27 +8,28 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from support.browser_pages import CHART, Site, address, at_rest, choice, parameters, settled, violations
-from support.generated_events import ORGANIZATION, insert
+from support.generated_events import insert
 from support.plain_events import event
 from usage_explore.db import ddl
 
 LINK = re.compile(r"/s/[\w-]{22}$")
-VIEW = address("", organization_id=str(ORGANIZATION), since="-29d/d", group_by="dim:model", chart="lines")
 
 
 @pytest.fixture
-def written(empty_site: Site) -> Site:
-    """A site whose database has three events and may be written to."""
+def view(written_site: Site, organization: UUID) -> str:
+    """The link to a view of an organization with three events."""
     now = datetime.now(UTC)
-    with ddl.connect(empty_site.database_url) as connection:
-        insert(connection, [event(now - timedelta(days=day), dimensions='{"model": "<b>a</b>"}') for day in (2, 3, 4)])
+    own = {"organization_id": organization, "dimensions": '{"model": "<b>a</b>"}'}
+    with ddl.connect(written_site.database_url) as connection:
+        insert(connection, [event(now - timedelta(days=day), **own) for day in (2, 3, 4)])
         connection.commit()
-    return empty_site
+    return address("", organization_id=str(organization), since="-29d/d", group_by="dim:model", chart="lines")
 
 
 def make_link(page: Page, *, anyone: bool) -> str:
@@ -43,9 +44,9 @@ def make_link(page: Page, *, anyone: bool) -> str:
     return shown.inner_text()
 
 
-def test_a_link_is_made_opened_listed_and_revoked(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
-    page.goto(VIEW)
+def test_a_link_is_made_opened_listed_and_revoked(written_site: Site, view: str, new_page: Callable[..., Page]) -> None:
+    page = new_page(base_url=written_site.url)
+    page.goto(view)
     settled(page)
     link = make_link(page, anyone=True)
     expect(page.get_by_text("Opens without sign-in. Expires")).to_be_visible()
@@ -82,9 +83,11 @@ def test_a_link_is_made_opened_listed_and_revoked(written: Site, new_page: Calla
     expect(other.get_by_text("This link is unknown, has expired or was revoked.")).to_be_visible()
 
 
-def test_a_link_into_the_app_opens_the_pinned_view(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
-    page.goto(VIEW)
+def test_a_link_into_the_app_opens_the_pinned_view(
+    written_site: Site, view: str, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(base_url=written_site.url)
+    page.goto(view)
     settled(page)
     link = make_link(page, anyone=False)
     other = new_page()
@@ -98,17 +101,17 @@ def test_a_link_into_the_app_opens_the_pinned_view(written: Site, new_page: Call
 
 @pytest.mark.parametrize("path", ["/embed", "/explore"])
 def test_another_site_frames_nothing_unless_it_is_named(
-    written: Site, new_page: Callable[..., Page], path: str
+    written_site: Site, view: str, new_page: Callable[..., Page], path: str
 ) -> None:
     """Without the setting the browser shows neither the chart nor a page in a frame of another site."""
-    query = urlsplit(VIEW).query
+    query = urlsplit(view).query
 
     class Wiki(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
-            self.wfile.write(f'<iframe src="{written.url}{path}?{query}"></iframe>'.encode())
+            self.wfile.write(f'<iframe src="{written_site.url}{path}?{query}"></iframe>'.encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -122,10 +125,12 @@ def test_another_site_frames_nothing_unless_it_is_named(
         wiki.shutdown()
 
 
-def test_the_embedded_chart_has_title_and_as_of_and_no_controls(written: Site, new_page: Callable[..., Page]) -> None:
-    page = new_page(base_url=written.url)
+def test_the_embedded_chart_has_title_and_as_of_and_no_controls(
+    written_site: Site, view: str, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(base_url=written_site.url)
     page.set_viewport_size({"width": 480, "height": 400})
-    page.goto(f"/embed?{urlsplit(VIEW).query}&theme=dark")
+    page.goto(f"/embed?{urlsplit(view).query}&theme=dark")
     expect(page.get_by_role("heading")).to_contain_text("Events per day by model")
     expect(page.get_by_text(re.compile(r"as of \d+ \w{3} 20\d\d .*UTC"))).to_be_visible()
     assert page.get_by_role("img").evaluate("image => image.complete && image.naturalWidth > 0")

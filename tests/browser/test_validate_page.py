@@ -71,6 +71,28 @@ def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: V
     assert parameters(page)["finding"] == [found[2]]
 
 
+def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit, store: Store) -> None:
+    found = store.validate(Period(**LINK)).findings
+    page = examined(visit(address("validate", **LINK, finding=identity(found[0]))))
+    table, opened = page.locator('[data-testid="stDataFrame"]').first, page.get_by_role("button", name="Close")
+    for width, is_beside in ((1440, True), (1280, True), (1024, False), (768, False)):
+        page.set_viewport_size({"width": width, "height": 1200})
+        settled(page)
+        listed, close = table.bounding_box(), opened.bounding_box()
+        assert listed
+        assert close
+        assert listed["width"] >= 590  # its columns
+        assert (listed["y"] < close["y"] + 100) == is_beside
+        assert (listed["x"] + listed["width"] < close["x"]) == is_beside
+        # its toolbar, 43 pixels above the table, covers no link
+        links, rows = (
+            page.locator(f".st-key-{key}").bounding_box() for key in ("finding_links", "plain-finding_events")
+        )
+        assert links
+        assert rows
+        assert rows["y"] - links["y"] - links["height"] >= 43
+
+
 def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
     page = examined(visit(address("validate", **LINK)))
     chosen = page.locator('input[type="file"]')

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from extract.table_histories import Answers, History
+from support.thoroughness import cases
 from usage_explore.extract import segments, watermark
 
 
@@ -26,7 +27,7 @@ def test_extract_events_and_oracle_agree(
                 answers.check(history.query(), history.rows)
         report = history.refresh(history.clock)
         assert not report.manifest.unfit
-        for _ in range(60):
+        for _ in range(cases(60)):
             answers.check(history.query(), history.rows)
         assert answers.refused
         assert answers.paths["extract"] > 0.6 * answers.paths.total(), answers.paths

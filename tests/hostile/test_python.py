@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support import generated_events, hostile_values, query_oracle
@@ -87,7 +87,6 @@ def test_strings_as_names_raise_query_errors_alone(model: type[Query]) -> None:
             faults_of(model, [(name, f"dim:{text}")])
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(MODELS), st.data(), st.text(st.characters(), max_size=30))
 def test_any_text(model: type[Query], data: st.DataObject, text: str) -> None:
     name = data.draw(st.sampled_from(names(model)))

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.thoroughness import cases
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError
@@ -239,7 +240,7 @@ def as_parquet(rows: list[dict]) -> bytes:
 def test_what_is_in_the_file_is_in_the_table(load, name, write, files, least, most):
     """Of a type that a process of its own decodes, fewer files hold as many rows."""
 
-    @settings(max_examples=files, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=cases(files), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(events, min_size=least, max_size=most, unique_by=lambda event: event["id"]))
     def law(rows: list[dict]) -> None:
         report = load(load.file(name, write(rows)), organization_id=None)

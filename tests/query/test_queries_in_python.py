@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from IPython.core.completer import IPCompleter, provisionalcompleter
 
 from support.query_oracle import utc
+from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, describe
 from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.query.base import Query
@@ -113,7 +114,7 @@ KEYS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(st.dictionaries(KEYS, st.text(), min_size=1, max_size=4), KEYS)
 def test_each_key_is_one_dimension_however_it_is_carried(filters: dict[str, str], key: str) -> None:
     """A link names every dimension; the question is the same from its repr, its JSON, a pickle and a copy."""

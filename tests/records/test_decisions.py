@@ -29,6 +29,7 @@ from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError, TableMismatch
 from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
+from usage_explore.records import runs
 from usage_explore.records.places import create_tables
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
@@ -155,6 +156,28 @@ def test_what_files_add_is_known_from_when_they_were_added(store: Store) -> None
     assert review.previous is not None
     assert review.previous.made_at == later
     assert {review.of(found).first_seen for found in copies(again)} == {later}
+
+
+def test_the_run_of_a_window_is_the_one_that_examined_most_of_it(store: Store) -> None:
+    day = timedelta(days=1)
+    since, until = SEPTEMBER.since, SEPTEMBER.until
+    assert isinstance(since, datetime)
+    assert isinstance(until, datetime)
+    checks = ["duplicates"]
+    week = store.keep_run(store.validate(SEPTEMBER.replace(until=since + 7 * day), checks=checks))
+    month = store.keep_run(store.validate(SEPTEMBER, checks=checks))
+    own = store.keep_run(store.validate(SEPTEMBER.replace(customer_id=CUSTOMERS[0]), checks=checks))
+    assert {run.id for run in store.runs(within=(until - day, until))} == {month.id, own.id}
+    assert store.runs(within=(until, until + day)) == []
+    every = store.runs()
+    week, month, own = sorted(every, key=lambda run: [week.id, month.id, own.id].index(run.id))
+    mine = [("customer_id", str(CUSTOMERS[0]))]
+    assert runs.closest(every, since, until) == month
+    assert runs.closest(every, since, until, mine) == own  # the newer one
+    assert runs.closest(every, since, until, [("customer_id", str(CUSTOMERS[1]))]) == month
+    assert runs.closest(every, until, until + day) is None
+    early = replace(month, as_of=since + day)  # what it calls its period had not been, mostly
+    assert runs.closest([early, week], since, until) == week
 
 
 def test_the_same_validation_is_kept_once(store: Store) -> None:

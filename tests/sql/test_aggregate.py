@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from support import generated_events, query_oracle
 from support.query_oracle import Row, utc
 from support.random_filters import filters, with_filters
+from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
@@ -27,7 +28,7 @@ from usage_explore.query.filters import GROUPS
 from usage_explore.results import frames
 
 groups = st.sampled_from(["none", "dim:model", "dim:region", "dim:absent", *GROUPS])
-ours = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ours = settings(max_examples=cases(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
@@ -92,7 +93,7 @@ def test_the_answer_is_the_oracle_s(
         ]
 
 
-@settings(ours, max_examples=40)  # each value is compared with the oracle's above
+@settings(ours, max_examples=cases(40))  # each value is compared with the oracle's above
 @given(window=windows(), group_by=groups, top=st.integers(0, 3), metric=st.sampled_from(["count", "sum_quantity"]))
 def test_series_sum_to_the_ungrouped_answer(
     store: Store, window: tuple[str, datetime, datetime], group_by: str, top: int, metric: str
@@ -108,7 +109,7 @@ def test_series_sum_to_the_ungrouped_answer(
         assert sums[point.start] == point.value
 
 
-@settings(ours, max_examples=40)
+@settings(ours, max_examples=cases(40))
 @given(
     window=windows(), group_by=groups, top=st.integers(0, 2), chosen=filters(), bucket=st.sampled_from(["hour", "day"])
 )
@@ -250,7 +251,7 @@ def test_the_sql_to_copy_gives_the_same_answer(
         found = events_connection.execute(store.sql(query)).fetchall()  # no parameters: as psql would send it
         assert [
             (kind, key, total, points)
-            for _, _, metrics, kind, key, total, _, points in found
+            for _, _, metrics, _, kind, key, total, _, points in found
             if metrics == answer.metrics
         ] == [
             (series.kind, series.key, series.total, [point.value for point in series.points])

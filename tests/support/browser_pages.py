@@ -193,6 +193,7 @@ def in_scheme(page: Page, scheme: Literal["light", "dark"]) -> Page:
     if not page.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches"):
         page.emulate_media(color_scheme=scheme)
         at_rest(page)
+        page.evaluate("document.activeElement.blur()")  # in a field it would be a letter
         page.keyboard.press("r")  # Streamlit's key to run the page again
         page.wait_for_function(_FOLLOWS, arg=CHART)
     return at_rest(page)

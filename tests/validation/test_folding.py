@@ -15,6 +15,7 @@ from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, st
 from support.plain_events import total
 from support.query_oracle import Row
 from usage_explore.validation import Finding
+from usage_explore.validation.registry import CHECKS
 
 DAY = timedelta(days=1)
 FINALIZED = UNTIL + 2 * DAY
@@ -150,7 +151,8 @@ def test_one_incident_is_one_finding(
     assert severities.index(finding.severity) <= min(
         (severities.index(other.severity) for (other,) in alone.values()), default=2
     )
-    assert finding.sentence.endswith(f" Also seen by: {', '.join(also_seen_by)}.") == bool(also_seen_by)
+    titles = "; ".join(CHECKS[name].title for name in also_seen_by)
+    assert finding.sentence.endswith(f" Also seen by: {titles}.") == bool(also_seen_by)
     results = {each["check"]: each for each in validation.to_dict()["checks"]}
     assert {name for name, each in results.items() if each["reported_by"]} == set(also_seen_by)
     assert all(not result.is_clean for result in validation.results if result.check.name in also_seen_by)

@@ -94,7 +94,7 @@ def test_the_sentence_names_customers_and_a_copy_all_of_them(ids: bool) -> None:
     [
         (
             "596 events of customer A, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: sent twice; 4.8 % of the customer's "
-            "quantity of tokens_in in the period. Also seen by: shifts, quantities.",
+            "quantity of tokens_in in the period. Also seen by: Spikes, drops and new levels; Unit costs.",
             "596 events of customer A, 1 Oct 2026 08:00–20:00: sent twice.",
         ),
         (

@@ -192,9 +192,9 @@ class Source:
         """What the extract of this organization holds, or why there is none."""
         return _extract(self.store, self.store.organization_id, self.now)
 
-    def find(self, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
-        """Where a text occurs; up to a minute old."""
-        return _find(self.store, self.store.organization_id, text, within.resolve(self.now))
+    def find(self, text: str, within: LeaderboardQuery, most: int) -> tuple[Hit, ...]:
+        """Where a text occurs, at most `most` values of each column; up to a minute old."""
+        return _find(self.store, self.store.organization_id, text, within.resolve(self.now), most)
 
     def currencies(self, within: Query) -> tuple[CurrencyCost, ...]:
         """The currencies of the costs of the events of a query, that of most events first; up to ten minutes old."""
@@ -344,9 +344,11 @@ def _search(_store: Store, organization_id: UUID | None, column: str, text: str)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner="Searching", hash_funcs=_KEYS)
-def _find(_store: Store, organization_id: UUID | None, text: str, within: LeaderboardQuery) -> tuple[Hit, ...]:
+def _find(
+    _store: Store, organization_id: UUID | None, text: str, within: LeaderboardQuery, most: int
+) -> tuple[Hit, ...]:
     with logged_work("search", organization_id, within):
-        return tuple(_store.search(text, within))
+        return tuple(_store.search(text, within, most))
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)

@@ -43,6 +43,7 @@ from usage_explore.app.selected import (
     unit_words,
 )
 from usage_explore.charts import labels
+from usage_explore.comparison import length_note
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.buckets import BUCKETS
@@ -163,7 +164,7 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if _is_empty(answer, source):
         _nothing(pages, view, source, answer.names)
         return
-    selection = selected(answer, view.series, view.span)
+    selection = selected(answer, view.series, view.span, source.names_of)
     if selection is None:
         st.info("The selected time lies outside the window, so these numbers are those of the whole window.")
         clear_button(view)
@@ -362,7 +363,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         value = "no change"
     else:
         value = formatting.change(total.ratio)
-    zone = answer.query.zone
+    meaning, zone = f"{comparison.label}, {formatting.signed_short(total.absolute)}", answer.query.zone
     now, then = (
         formatting.span(since.astimezone(zone), until.astimezone(zone))
         for since, until in (
@@ -373,7 +374,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     other = other_unit(answer, comparison.unit)
     headline_number(
         large_text(value),
-        f"{comparison.label}, {formatting.typographic(formatting.signed_short(total.absolute))}",
+        formatting.typographic("; ".join(filter(None, (meaning, length_note(answer.query, comparison))))),
         formatting.typographic(
             f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}{other}."
             if answer.query.metric in COST_METRICS

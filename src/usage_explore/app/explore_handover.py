@@ -20,7 +20,7 @@ from usage_explore.query.describe import file_dates
 from usage_explore.results import frames
 from usage_explore.selection import selected, windows
 
-_COPY_HINT = "The button in the corner copies the text."
+_COPY_HINT = "The copy button in its corner copies the text."
 
 
 def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
@@ -94,7 +94,7 @@ def _pinned_words(pinned: Aggregate, page: Aggregate, known: str) -> str:
 
 def _selection(view: ExploreView, answer: Aggregate, source: Source) -> ticket.Selection | None:
     """The selected bar, span or series in words, with the numbers of its own series."""
-    selection = selected(answer, view.series, view.span)
+    selection = selected(answer, view.series, view.span, source.names_of)
     if not selection:
         return None
     compared = windows(selection, source.comparison(answer), answer, source.first_event(answer.query.as_of))

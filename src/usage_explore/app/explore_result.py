@@ -359,10 +359,7 @@ def ranking(
         "share": grid.ratios(
             "Share",
             [
-                # Other has the share of a series that it contains
-                float(Decimal(row.total) / Decimal(total))
-                if row.total is not None and total and total > 0 and row.key not in result.movers
-                else None
+                float(Decimal(row.total) / Decimal(total)) if row.total is not None and total and total > 0 else None
                 for row in rows
             ],
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),

@@ -248,7 +248,9 @@ def _inputs(view: View, source: Source, field: str, own: Mapping[str, str]) -> N
     """The values of a field to choose from, or inputs for the bounds or ids of one of the events' `own` fields."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{markdown.plain(_field_label(field))}**", width="content")
-        with st.container(key="filter_back"):  # drawn on a phone only, which has room for one of the lists
+        with st.container(
+            key="filter_back", width="content"
+        ):  # drawn on a phone only, which has room for one of the lists
             st.button(
                 "Fields",
                 key="filter_to_fields",
@@ -257,6 +259,8 @@ def _inputs(view: View, source: Source, field: str, own: Mapping[str, str]) -> N
                 on_click=_choose,
                 args=(None,),
             )
+        st.space("stretch")
+        st.button("Done", key="filter_done", type="tertiary", icon=":material/check:", on_click=_close)
     if text := st.session_state.get(_PROBLEM):
         st.warning(markdown.plain(text))
     query = view.query
@@ -425,6 +429,10 @@ def _edit(item: Filter) -> None:
 def _popover_key() -> str:
     """The key of the picker's popover: another one after each click on a chip's pencil."""
     return f"{_POPOVER} {st.session_state.get(_EDITS, 0)}"
+
+
+def _close() -> None:
+    st.session_state[_popover_key()] = False
 
 
 def _tick(view: View, group: str, ids: Sequence[str], action: Action) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from math import ceil
@@ -183,13 +184,16 @@ def draw(
             data = data.apply(lambda _, ink=ink: [f"color: {color}" for color in ink], subset=[name])
         if marked:
             data = data.apply(lambda _: marked)
-    return st.dataframe(
-        data,
-        hide_index=True,
-        column_config={name: column.config for name, column in columns.items()},
-        placeholder="–",
-        **options,
-    )
+    # Streamlit gives a table that selects nothing no class of its own, by which the style keeps room for its toolbar
+    is_plain = "key" in options and "on_select" not in options
+    with st.container(key=f"plain-{options['key']}") if is_plain else nullcontext():
+        return st.dataframe(
+            data,
+            hide_index=True,
+            column_config={name: column.config for name, column in columns.items()},
+            placeholder="–",
+            **options,
+        )
 
 
 def clicked(selected: Any, opened: Sequence[int]) -> int | None:
@@ -227,9 +231,12 @@ def events_table(
     names: Names,
     ranked: bool = False,
     visit: Callable[[Event], None] | None = None,
+    before: Mapping[str, Column] | None = None,
     **options: Any,
 ) -> Any:
-    """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`.
+    """Draw one row per event, in the given order; `ranked` adds `RANK`, `before` are further columns before its time.
+
+    `options` go to `st.dataframe`.
 
     With `visit` each event has a button beside its customer, for which it is called.
 
@@ -238,7 +245,7 @@ def events_table(
     """
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
-    columns = {RANK: ranks(len(rows))} if ranked else {}
+    columns = {**({RANK: ranks(len(rows))} if ranked else {}), **(before or {})}
     ids: dict[str, Column] = {}
     columns[time] = texts(time, [row["timestamp"] for row in rows])
     for name, heading in _HEADINGS.items():

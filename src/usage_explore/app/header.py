@@ -13,6 +13,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, recent_links, saved_views, share_menu, sign_in, zone_change
 from usage_explore.app.cache import Source
+from usage_explore.app.components import clicked, component
 from usage_explore.app.load import permission
 from usage_explore.app.navigation import (
     Pages,
@@ -35,18 +36,28 @@ from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 
 _View = TypeVar("_View", ExploreView, EventsView, ValidateView, CustomerView, HomeView)
 
+_STORAGE, _LAST_ORGANIZATION = "browser_storage_of_organization", "last_organization"
+"""Session state: the component that reads the browser's storage, and the organization that it has named."""
+
 MAX_ORGANIZATION_BUTTONS = 12
 """Organizations up to which the choice is a list of buttons, beyond that a searchable box."""
 
 
 def header(
-    pages: Pages, view: View, source: Source, *, known_at: datetime, pinned: Callable[[], View] | None = None
+    pages: Pages,
+    view: View,
+    source: Source,
+    *,
+    known_at: datetime,
+    why: str = "",
+    pinned: Callable[[], View] | None = None,
 ) -> None:
     """Draw the header, and below it the saved view that is open. `known_at` is the database's time of the numbers.
 
-    `pinned` makes the view of the shared link; without it nothing is shared.
+    `why` says why that time is not now. `pinned` makes the view of the shared link; without it nothing is shared.
     """
     recent_links.remember(view)
+    _browser_storage({"opened": str(view.query.organization_id)}, lambda: None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         links = [linked.to_params() for linked in linked_views(view, source.now)]
         customer = None if isinstance(view, HomeView) else customer_view(view, source.now)
@@ -70,7 +81,7 @@ def header(
         key = follow("timezone", view.timezone)
         st.selectbox(
             "Time zone",
-            timezones(),
+            offered_timezones(),
             key=key,
             on_change=lambda: zone_change.change_zone(view, st.session_state[key], source.now),
             label_visibility="collapsed",
@@ -81,7 +92,10 @@ def header(
             st.caption(
                 f"as of {day}{known:%H:%M}",
                 width="content",
-                help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
+                help=markdown.plain(
+                    f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}). "
+                    f"{why}".strip()
+                ),
             )
         if pinned is not None:
             with st.popover("Share", icon=":material/share:", key="share"):
@@ -89,7 +103,7 @@ def header(
         sign_in.account()
     zone_change.draw(view)
     if not isinstance(view, HomeView):
-        saved_views.opened(view, source)
+        saved_views.opened(pages, view, source)
     saved_views.undo(source)
 
 
@@ -161,6 +175,12 @@ def closable_heading(text: str, key: str, view: View, closed: Callable[[], View]
 def headline_number(value: str, meaning: str, help: str) -> None:
     """Draw a large number with its meaning in small print; `value` is Markdown."""
     st.subheader(f"{value} :small[:gray[{markdown.plain(meaning)}]]", anchor=False, width="content", help=help)
+
+
+def offered_timezones() -> tuple[str, ...]:
+    """`timezones` with the browser's own one first: offered, never taken by itself."""
+    every, own = timezones(), st.context.timezone
+    return (own, *(name for name in every if name != own)) if own in every else every
 
 
 @st.cache_data(show_spinner=False)
@@ -256,7 +276,26 @@ def _refused(view: View, pages: Pages, error: ScopeError) -> None:
     _choice(view, visible)
 
 
+def _opened_last(organization_ids: tuple[UUID, ...]) -> tuple[UUID, ...]:
+    """The organizations, first the one that this browser opened last, which it says in a further run."""
+    told = st.session_state.get(_LAST_ORGANIZATION)
+    first = tuple(organization_id for organization_id in organization_ids if str(organization_id) == told)
+    _browser_storage({"first": told or ""}, clicked(_STORAGE, "last", _remember_last))
+    return tuple(dict.fromkeys((*first, *organization_ids)))
+
+
+def _remember_last(told: str) -> None:
+    st.session_state[_LAST_ORGANIZATION] = str(told)
+
+
+def _browser_storage(data: dict[str, str], on_last_change: Callable[[], None]) -> None:
+    """Keep which organization is `opened` in the browser's storage, or read it if it is not `first` already."""
+    with st.container(key="browser_storage"):  # takes no room
+        component("organization")(key=_STORAGE, data=data, on_last_change=on_last_change)
+
+
 def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
+    organization_ids = _opened_last(organization_ids)
     st.subheader("Whose events?", anchor=False)
     number, label = formatting.counted(len(organization_ids), "organization"), _organization_label()
     st.caption(f"You can see {number} here. Choose one; the link will name it.")

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import markdown, recent_links, saved_views
+from usage_explore.app import kept_runs, markdown, recent_links, saved_views
 from usage_explore.app.cache import Source
 from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.header import header, opened_view
@@ -16,6 +16,7 @@ from usage_explore.app.navigation import Pages, notice
 from usage_explore.app.page_state import HomeView
 from usage_explore.app.problems import no_events, shown
 from usage_explore.errors import QueryError
+from usage_explore.query import url_params
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import EventQuery
 from usage_explore.records.views import PAGES, SavedView
@@ -34,8 +35,11 @@ def draw(pages: Pages) -> None:
         with shown():
             _views(pages, view, source)
         _recent(pages, view, source)
-    with right, shown():
-        _data(pages, view, source)
+    with right:
+        with shown():
+            _data(pages, view, source)
+        with shown():
+            _validation(pages, view, source)
 
 
 def _data(pages: Pages, view: HomeView, source: Source) -> None:
@@ -66,12 +70,32 @@ def _data(pages: Pages, view: HomeView, source: Source) -> None:
         keep_fresh(source.store.organization_id)
 
 
+def _validation(pages: Pages, view: HomeView, source: Source) -> None:
+    """The newest kept run of the checks, with a link to it."""
+    st.subheader("Validation", anchor=False)
+    kept = kept_runs.newest(source)
+    if kept is None:
+        st.caption("No validation of this organization is kept yet.")
+        kept_runs.link(pages, view.validate, "Open Validate")
+        return
+    zone = ZoneInfo(view.timezone)
+    found = kept_runs.found(kept)
+    narrowed = [name for name, _ in url_params.pairs(kept.period) if name not in ("since", "until", "window")]
+    part = " of some events" if narrowed else ""
+    kept_runs.link(pages, kept_runs.pinned_view(kept, view.timezone), f"**{found[0].upper()}{found[1:]} found**")
+    words = f"{kept_runs.words(kept, zone)}{part}, {zone}"
+    st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}"))
+
+
 def _views(pages: Pages, view: HomeView, source: Source) -> None:
     """The saved views, each a link, with its query in words, its note and its author."""
     saved = source.views()
     st.subheader("Views", anchor=False)
     if not saved:
-        st.caption("No views yet. On any page, “Views” in the header saves what the page shows under a name.")
+        st.caption(
+            "No views yet. “Views” in the header of Explore, Events, Validate and a customer's page saves what the "
+            "page shows under a name."
+        )
         return
     for one in saved_views.searched(saved, "home_views_search"):
         _view(pages, view, source, one)

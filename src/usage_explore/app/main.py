@@ -21,8 +21,11 @@ _ICON = (
 # The header is one row from 1024 pixels; below, its space is the break between a row of links and one of controls. What
 # has no room for its word is an icon with that word as its name.
 # A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
-# Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; what it
-# shows while a script runs lies in the corner below.
+# Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; where that
+# margin is too narrow, the menu leaves with the header, as it would cover what scrolls below it. What the bar shows
+# while a script runs lies in the corner below.
+# The list beside an open finding has the width of its columns, whose sentences would be cut; where both have no room
+# the finding is above the list.
 # An id is cut on screen and copied whole.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {{ padding-top: 0.6rem; }}
@@ -30,15 +33,23 @@ _STYLE = """<style>
 [data-testid="stHeader"], [data-testid="stHeader"] [data-testid="stToolbar"] {{ pointer-events: none; }}
 [data-testid="stHeader"] button {{ pointer-events: auto; }}
 [data-testid="stStatusWidget"] {{ position: fixed; right: 1rem; bottom: 0.5rem; }}
+@media (max-width: 900px) {{ @supports (animation-timeline: --page) {{
+  [data-testid="stApp"] {{ timeline-scope: --page; }}
+  [data-testid="stMain"] {{ scroll-timeline: --page; }}
+  [data-testid="stMainMenu"] {{ animation: leave linear both; animation-timeline: --page; animation-range: 0 2rem; }}
+}} }}
+@keyframes leave {{ to {{ visibility: hidden; }} }}
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
 .st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
-.st-key-show_controls {{ display: none; }}
+.st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> .st-key-browser_storage) {{ display: none; }}
 .brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
-[class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
+[class*="st-key-events-"], [class*="st-key-behind-"], [class*="st-key-findings-"], [class*="st-key-plain-"] {{
+  margin-top: 2rem;
+}}
 .st-key-header {{ gap: 0.3rem 0.5rem; }}
 .st-key-header > * {{ flex-shrink: 0; }}
 .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ flex-shrink: 1; min-width: 4.5rem; }}
@@ -72,6 +83,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 [class*="st-key-file-"] button[data-testid="stPopoverButton"] > div > [aria-hidden] {{ display: none; }}
 @media (max-width: 480px) {{
   .st-key-show_controls {{ display: block; }}
+  [class*="st-key-hit_row"] a p {{ font-size: 0; }}
   :has(.st-key-show_controls):not(:has(.st-key-show_controls input:checked))
     :is(
       [data-testid="stLayoutWrapper"]:has(> :is(.st-key-controls, .st-key-exact_range, .st-key-compared_range)),
@@ -95,6 +107,20 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header [data-testid="stSelectbox"] button {{ padding-left: 0; padding-right: 0.1rem; }}
   .st-key-known label {{ display: none; }}
 }}
+[class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}
+[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
+[class*="st-key-hit_row"] > :last-child {{ flex: none; }}
+.st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{ flex-wrap: nowrap; }}
+.st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > :first-child {{
+  flex: 0 0 592px; }}
+.st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > :last-child {{
+  flex: 1 1 0; min-width: 0; }}
+@media (max-width: 1199px) {{
+  .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{
+    flex-direction: column-reverse; }}
+  .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > * {{
+    flex: none !important; width: 100% !important; min-width: 0; }}
+}}
 .st-key-filter_panes {{ flex-wrap: nowrap; }}
 @media (max-width: 640px) {{
   .st-key-filter_panes:has(.st-key-filter_field) > :has(> .st-key-filter_fields) {{ display: none; }}
@@ -103,8 +129,11 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 .st-key-event_ids [data-testid="stCode"] {{ width: 10.5rem; }}
 .st-key-event_ids pre {{ padding: 0.4rem 0.6rem; }}
 .st-key-event_ids code {{ display: block; max-width: 11.25ch; overflow: hidden; text-overflow: ellipsis; }}
+[data-testid="stCode"] > div, [data-testid="stCode"] > div > div, [data-testid="stCode"] button {{
+  opacity: 1; visibility: visible;
+}}
 .st-key-event_ids [data-testid="stCode"] > div, .st-key-event_ids [data-testid="stCode"] > div > div {{
-  opacity: 1; visibility: visible; padding-top: 0;
+  padding-top: 0;
 }}
 pre .token {{ color: {gray} !important; }}
 pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} !important; }}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
+from decimal import Decimal
 from typing import cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.navigation import Pages, View, write_url
+from usage_explore.app.navigation import Pages, View, fits, write_url
 from usage_explore.app.page_state import CustomerView, EventsView, HomeView, Pairs
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.query.base import Query, Windowed
@@ -76,7 +77,7 @@ def searched(saved: tuple[SavedView, ...], key: str) -> tuple[SavedView, ...]:
     return hits
 
 
-def opened(view: View, source: Source) -> None:
+def opened(pages: Pages, view: View, source: Source) -> None:
     """Draw the saved view whose parameters the page has: its name, note, and what changed since it was saved."""
     try:
         saved = source.views()
@@ -90,8 +91,10 @@ def opened(view: View, source: Source) -> None:
     with st.container(gap=None, key="opened_view"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f":material/bookmark: **{markdown.plain(one.name)}**", width="content")
-            text, exact = _since_saved(one, source, ZoneInfo(view.timezone), pinned)
+            text, exact, has_changed = _since_saved(one, source, ZoneInfo(view.timezone), pinned)
             st.caption(markdown.plain(text), width="content", help=exact and markdown.plain(exact))
+            if has_changed:
+                _arrived_link(pages, view, one, source.now)
             if not pinned and one.pinned != one.params:
                 st.button(
                     "As saved",
@@ -200,9 +203,14 @@ def since_saved(
         where += f" ({now_days})"
     elif pinned:
         where = f"in the same window {where}"
-    ratio = Change(now.total, saved.total).ratio
-    change = "" if ratio is None else f", {formatting.typographic(formatting.change(ratio))}"
-    return f"{words}: {then}, {formatting.short(now.total)} {where}{change}.", exactly
+    change = Change(now.total, saved.total)
+    words = f"{words}: {then}, {formatting.short(now.total)} {where}"
+    if change.absolute and formatting.short(now.total) == formatting.short(saved.total):
+        step = formatting.typographic(formatting.signed(change.absolute))
+        return f"{words}, {step} {_measure(query, saved, change.absolute)}.", exactly
+    if change.ratio is not None:
+        words += f", {formatting.typographic(formatting.change(change.ratio))}"
+    return f"{words}.", exactly
 
 
 def _sentence_case(words: str) -> str:
@@ -215,12 +223,14 @@ def _unit(query: Query, saved: SavedView) -> str:
     return _measure(query, saved) + whole
 
 
-def _measure(query: Query, saved: SavedView) -> str:
+def _measure(query: Query, saved: SavedView, number: Decimal | int | None = None) -> str:
+    """The name of what a number counts, by default the saved total."""
+    counted = saved.total if number is None else number
     if not isinstance(query, AggregateQuery):
-        return measure_name("count", saved.total)
+        return measure_name("count", counted)
     if query.metric in COST_METRICS:
         return f"{saved.currency or ''} {METRICS[query.metric]}".strip()
-    return measure_name(query.metric, saved.total)
+    return measure_name(query.metric, counted)
 
 
 def _days(query: Query, clock: datetime, zone: ZoneInfo) -> str:
@@ -232,17 +242,40 @@ def _days(query: Query, clock: datetime, zone: ZoneInfo) -> str:
     return formatting.span(*(datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1))))
 
 
-def _since_saved(saved: SavedView, source: Source, zone: ZoneInfo, pinned: bool) -> tuple[str, str]:
-    """`since_saved` with the number now; of a pinned view also whether its numbers still are those that were saved."""
+def _arrived_link(pages: Pages, view: View, saved: SavedView, now: datetime) -> None:
+    """The link to the rows of the page's window and filters that arrived after the view's numbers were known."""
+    query: _SavedQuery = view.query.resolve(now)
+    shared = query.shared_with(EventQuery)
+    arrived = saved.as_of + timedelta.resolution  # an event that arrived at `as_of` is counted
+    own = {"ingested_after": max(shared.get("ingested_after", arrived), arrived), "as_of": None, "cursor": None}
+    if isinstance(query, Windowed):
+        own |= {"occurred_after": query.span[0], "occurred_before": query.span[1]}
+    try:
+        target = EventsView(EventQuery(**{**shared, **own}), view.timezone).to_params()
+    except QueryError:  # only earlier arrivals are shown
+        return
+    label = "Rows that arrived since"
+    if isinstance(view, EventsView):  # a page link to the page it is on would leave the address bar as it was
+        st.button(label, key="view_arrived", type="tertiary", on_click=write_url, args=(target,))
+    elif fits(target):
+        st.page_link(pages.events, label=label, query_params=target)
+
+
+def _since_saved(saved: SavedView, source: Source, zone: ZoneInfo, pinned: bool) -> tuple[str, str, bool]:
+    """`since_saved` with the number now, and whether events that arrived in the same window may have changed it.
+
+    Of a pinned view also whether its numbers still are those that were saved.
+    """
     try:
         then, query = saved.pinned_query, saved.query
     except QueryError:  # of another version
-        return f"{_sentence_case(saved_words(saved, zone))}.", ""
+        return f"{_sentence_case(saved_words(saved, zone))}.", "", False
     now = _headline(then.replace(as_of=None) if pinned else query, source)
     text, exact = since_saved(saved, now, source.now, zone, pinned)
     if pinned and (shown := _headline(then, source)) and shown.total not in (None, saved.total):
         text += " The numbers below are no longer those that were saved: events were changed, removed or loaded late."
-    return text, exact
+    is_moved = not pinned and _days(then, source.now, zone) != _days(query, source.now, zone)
+    return text, exact, not is_moved and now is not None and now.total not in (None, saved.total)
 
 
 def _headline(query: Query, source: Source) -> Headline | None:

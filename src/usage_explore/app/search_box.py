@@ -22,7 +22,14 @@ from usage_explore.query.queries import EventQuery, LeaderboardQuery
 from usage_explore.query.validators import EARLIEST
 from usage_explore.results.types import Hit
 
-_POPOVER, _TEXT, _CLOSING = "search", "search_text", "search_closing"
+_POPOVER, _TEXT, _CLOSING, _WHOLE = "search", "search_text", "search_closing", "search_whole"
+"""Session state: whether the search is open, its text, and the (text, group) whose places are all listed."""
+
+MAX_LISTED_PLACES = 5
+"""Places of each column that are listed until a click lists all of them."""
+
+MAX_PLACES = 50
+"""Places of each column that are looked up, those with most events."""
 
 
 def search_box(pages: Pages, view: View, source: Source) -> None:
@@ -54,7 +61,7 @@ def search_box(pages: Pages, view: View, source: Source) -> None:
 
 def _results(pages: Pages, view: View, source: Source, text: str) -> None:
     within = _window(view)
-    hits = source.find(text, within)
+    hits = source.find(text, within, MAX_PLACES)
     when = "any time" if within.since == EARLIEST else markdown.plain(window_words(within))
     if not hits:
         st.markdown(f"Nothing has **{markdown.plain(formatting.data_value(text))}**.")
@@ -66,13 +73,33 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
     if len(hits) == 1 and _is_one_event(hits[0]):
         st.session_state[_CLOSING] = True
         visit(link(_events(view, source, hits[0])), key="search_visit")
-    st.caption(
-        f"Events of {when}, without filters; of an id or key, of any time. At most 5 of each column, those with most"
-        " events. A click filters by it."
+    st.caption(f"Events of {when}, without filters; of an id or key, of any time. A click filters by it.")
+    groups: dict[str, list[tuple[int, Hit]]] = {}
+    for number, hit in enumerate(hits):
+        groups.setdefault(hit.group, []).append((number, hit))
+    with st.container(gap=None, key="hits"):
+        for group, found in groups.items():
+            is_whole = st.session_state.get(_WHOLE) == (text, group) or len(found) <= MAX_LISTED_PLACES
+            for number, hit in found if is_whole else found[:MAX_LISTED_PLACES]:
+                _result(pages, view, source, hit, number)
+            if not is_whole:
+                _more(text, group, len(found))
+            elif len(found) == MAX_PLACES:
+                st.caption(f"The {MAX_PLACES} with most events; a longer text finds fewer.")
+
+
+def _more(text: str, group: str, number: int) -> None:
+    """How many places of a column there are beside the listed ones, as a click that lists them."""
+    at_least = "at least " if number == MAX_PLACES else ""
+    st.button(
+        f"{MAX_LISTED_PLACES} of {at_least}{number}, those with most events: show all",
+        key=f"more {group}",
+        type="tertiary",
+        icon=":material/expand_more:",
+        help=f"All places in {markdown.plain(group_name(group))}",
+        on_click=st.session_state.update,
+        args=({_WHOLE: (text, group)},),
     )
-    with st.container(gap=None):
-        for number, hit in enumerate(hits):
-            _result(pages, view, source, hit, number)
 
 
 def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> None:
@@ -98,11 +125,11 @@ def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> 
         st.page_link(pages.explore, label=label, query_params=chart.to_params())
         return
     edited = view.with_query(query_edits.with_filter(view.query, found))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"hit_row {number}"):
         st.button(label, key=f"hit {number}", type="tertiary", on_click=_follow, args=(view, edited))
         if hit.group == "customer_id" and not isinstance(view, CustomerView):
             page = CustomerView.of(_window(view), hit.value)
-            st.page_link(pages.customer, label="Customer page", query_params=page.to_params())
+            st.page_link(pages.customer, label="Customer page", icon=":material/person:", query_params=page.to_params())
 
 
 def _is_one_event(hit: Hit) -> bool:

@@ -14,6 +14,7 @@ from usage_explore.app.header import headline_number
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.page_state import ExploreView
 from usage_explore.charts import labels
+from usage_explore.comparison import per_day
 from usage_explore.decimals import UNIT_COST_DIGITS
 from usage_explore.explain.spans import Span
 from usage_explore.query import buckets
@@ -80,10 +81,12 @@ def selected_headline(source: Source, answer: Aggregate, selection: Selection, c
             )
             now, before, other = ours.total, theirs.total, other_unit(result, theirs.unit) if theirs.metrics else ""
             change = Change(now, before)
+            spans = [(span.since, span.until) for span in (compared.now, compared.before)]
+            mean = formatting.typographic(per_day(whole, spans[0], spans[1], change))
             text = formatting.change(change.ratio) if now is not None and (now or before) else "–"
             headline_number(
                 large_text("no change" if now is not None and now == before else text),
-                compared.label,
+                ", ".join(filter(None, (compared.label, mean))),
                 formatting.typographic(f"{formatting.exact(now)} {unit}, before {formatting.exact(before)}{other}."),
             )
         if result.adds_up and result.total is not None and answer.total is not None and whole.metric not in RATIOS:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import RecordError
+from usage_explore.query import url_params
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
 from usage_explore.records.places import PlaceName, Places
@@ -24,6 +25,8 @@ MAX_COMPARED_RUNS = 20
 
 MAX_LISTED_RUNS = 1_000
 """The newest runs that are listed."""
+
+_WINDOW = ("since", "until", "window")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +98,12 @@ def runs(
     period: str | None = None,
     before: datetime | None = None,
     most: int = MAX_LISTED_RUNS,
+    within: tuple[datetime, datetime] | None = None,
 ) -> list[Run]:
-    """The newest runs of the organization, newest first; of a period, and begun before a time. Raises `RecordError`."""
+    """The newest runs of the organization, newest first.
+
+    Of a period, begun before a time, and of windows that overlap the half-open span `within`. Raises `RecordError`.
+    """
     made = []
     for place in places.all:
         table = place.table
@@ -104,9 +111,31 @@ def runs(
         wanted = [c.organization_id == organization_id]
         wanted += [] if period is None else [c.period == period]
         wanted += [] if before is None else [c.made_at < before]
+        wanted += [] if within is None else [c.since < within[1], c.until > within[0]]
         statement = select(table).where(*wanted).order_by(c.made_at.desc(), c.id).limit(most)
         made += [_run(row, place.name) for row in place.rows(statement)]
     return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)[:most]
+
+
+def closest(
+    made: Iterable[Run], since: datetime, until: datetime, filters: Iterable[tuple[str, str]] = ()
+) -> Run | None:
+    """The run that examined most of `[since, until)`, of several the newest; None if none examined any of it.
+
+    A run examined its window up to its `as_of`. It has no filters, or some of `filters`, pairs as in a link.
+    """
+    allowed = {*filters}
+
+    def common(run: Run) -> timedelta:
+        return min(run.until, run.as_of, until) - max(run.since, since)
+
+    fitting = [
+        run
+        for run in made
+        if common(run) > timedelta(0)
+        and allowed.issuperset(pair for pair in url_params.pairs(run.period) if pair[0] not in _WINDOW)
+    ]
+    return max(fitting, key=lambda run: (common(run), run.made_at, str(run.id)), default=None)
 
 
 def _run(row: Row[Any], place: PlaceName) -> Run:

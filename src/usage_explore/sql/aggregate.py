@@ -271,11 +271,11 @@ def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Co
 def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | None = None) -> Select[Any]:
     """The statement of a resolved query; its series are the `kept` keys (None for missing) and Other, if given.
 
-    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (see `AggregateData`), `metric_keys` text[] (of
-    the first row, NULL beyond `MAX_METRIC_KEYS`), then NULL or
-    `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
-    `points` array; of a ratio, whose `total` and `points` are the dividends, also `divisor` and `divisors` array;
-    ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
+    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (see `AggregateData`), `metric_keys` text[] (in
+    the first row, NULL beyond `MAX_METRIC_KEYS`), then NULL or `kind` text (all, value, missing, other), `key` text,
+    `total`, `members` bigint (how many keys the series holds), `points` array; of a ratio, whose `total` and `points`
+    are the dividends, also `divisor` and `divisors` array; ordered by rank. Counts are bigint,
+    sums numeric. Raises `ValueError` on a relative window,
     `ScopeError` without an organization.
     """
     size = len(query.edges()) - 1

@@ -80,13 +80,14 @@ class Decisions(SavedViews, Rates):
             same = next((run for run in before if run.report_hash == made.report_hash), None)
             return same or runs.keep(kept, made)
 
-    def runs(self) -> list[Run]:
-        """The newest 1,000 kept runs of the organization, newest first.
+    def runs(self, within: tuple[datetime, datetime] | None = None, most: int = runs.MAX_LISTED_RUNS) -> list[Run]:
+        """The newest kept runs of the organization, newest first, at most 1,000.
 
-        Raises `RecordError`, `ScopeError`, `DatabaseError`.
+        With `within`, those whose windows overlap this half-open span. Raises `RecordError`, `ScopeError`,
+        `DatabaseError`.
         """
         with self._recorded(RUNS) as (_, kept, own, _):
-            return runs.runs(kept, own)
+            return runs.runs(kept, own, most=min(most, runs.MAX_LISTED_RUNS), within=within)
 
     def decide(
         self,

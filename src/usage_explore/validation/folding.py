@@ -2,13 +2,13 @@
 
 Ten quantities times 1,000 are outsized, have a wrong unit and cost a thousandth of the usual: one incident, which
 `unit_slips` describes best. `RULES` lists which check explains which. The finding that is kept has the graver severity,
-the names of the other checks (`also_seen_by`, and the end of the sentence), and their sentences, with their exact
+the names of the other checks (`also_seen_by`; their titles end the sentence), and their sentences, with their exact
 numbers, among its facts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -29,7 +29,8 @@ MIN_EXPLAINED_SHARE = BOUNDS.add("min_explained_share", Decimal("0.5"), "share",
 Findings = Sequence[Finding]
 
 _DAY = timedelta(days=1)
-_FACT = "also seen by"
+ALSO_SEEN_BY = "also seen by"
+"""The facts on a folded finding begin with this; the name of its check follows."""
 
 
 def _same_events(specific: Findings, other: Finding) -> Findings:
@@ -257,6 +258,7 @@ RULES = (
 def folded(results: Sequence[Result]) -> tuple[Result, ...]:
     """The results, with each finding that others explain folded into the first of these; the exact numbers stay."""
     findings = {result.check.name: list(result.outcome.findings) for result in results if result.outcome is not None}
+    titles = {result.check.name: result.check.title for result in results}
     reported_by: dict[str, list[str]] = {}
     for rule in RULES:
         kept = findings.get(rule.specific, [])
@@ -270,7 +272,7 @@ def folded(results: Sequence[Result]) -> tuple[Result, ...]:
             ]
             explaining = rule.explaining(specific, other) if specific else ()
             for finding in explaining:
-                kept[kept.index(finding)] = _with(finding, other)
+                kept[kept.index(finding)] = _with(finding, other, titles)
             if explaining:
                 findings[rule.other].remove(other)
                 reported_by.setdefault(rule.other, []).append(rule.specific)
@@ -289,26 +291,28 @@ def _concerns(finding: Finding, other: Finding) -> bool:
     )
 
 
-def _with(finding: Finding, other: Finding) -> Finding:
+def _with(finding: Finding, other: Finding, titles: Mapping[str, str]) -> Finding:
     """The finding with the other folded into it."""
     names = dict.fromkeys((*finding.also_seen_by, other.check, *other.also_seen_by))
     seen_by = tuple(name for name in names if name != finding.check)
-    number = sum(name.startswith(f"{_FACT} {other.check}") for name, _ in finding.facts)
+    number = sum(name.startswith(f"{ALSO_SEEN_BY} {other.check}") for name, _ in finding.facts)
     is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id)
     same_check = f" {other.sentence}" if is_same else ""
-    sentence = finding.sentence.removesuffix(_also(finding.also_seen_by)) + same_check + _also(seen_by)
+    sentence = finding.sentence.removesuffix(_also(finding.also_seen_by, titles)) + same_check
+    sentence += _also(seen_by, titles)
     return replace(
         finding,
         severity=min(finding.severity, other.severity, key=list(SEVERITIES).index),
         sentence=sentence,
         also_seen_by=seen_by,
         folded=(*finding.folded, replace(other, folded=()), *other.folded),
-        facts=(*finding.facts, (f"{_FACT} {other.check}{f' ({number + 1})' if number else ''}", other.sentence)),
+        facts=(*finding.facts, (f"{ALSO_SEEN_BY} {other.check}{f' ({number + 1})' if number else ''}", other.sentence)),
     )
 
 
-def _also(checks: Iterable[str]) -> str:
-    names = ", ".join(checks)
+def _also(checks: Iterable[str], titles: Mapping[str, str]) -> str:
+    """The end of the sentence; titles have commas of their own."""
+    names = "; ".join(titles[check] for check in checks)
     return f" Also seen by: {names}." if names else ""
 
 

@@ -108,7 +108,7 @@ def brief(sentence: str) -> str:
     """A finding's sentence for a list that has columns of its share and check: without the final clause of the share
     and the other checks that saw it, a span within one day with one date, and amounts of money to the cent.
 
-    >>> brief("9 events, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: sent twice; 4.8 % of all events. Also seen by: shifts.")
+    >>> brief("9 events, 1 Oct 2026 08:00 to 1 Oct 2026 20:00: sent twice; 4.8 % of all events. Also seen by: Silence.")
     '9 events, 1 Oct 2026 08:00–20:00: sent twice.'
     >>> brief("3 events cost us 57.2715830446 USD.")
     '3 events cost us 57.27 USD.'

@@ -322,7 +322,7 @@ class _Links:
 
             answer = store.aggregate(query)
             shown = Shown(answer, answer.organization, store.frequent_values(answer.query), view)
-            selection = selected(answer, *chosen)
+            selection = selected(answer, *chosen, store.names)
             if not selection:
                 return shown
             return replace(shown, selection=selection, part=store.aggregate(whole_of(selection)))

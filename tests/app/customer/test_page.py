@@ -18,8 +18,11 @@ from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app.page_state import CustomerView
 from usage_explore.db import ddl
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import QueryError
 from usage_explore.query.queries import Period
+from usage_explore.records.runs import Run
+from usage_explore.validation.review import run_of
 
 UNKNOWN = "00000000-0000-4000-8000-00000000c057"
 LINK = {"organization_id": ACME, **WINDOW}
@@ -176,22 +179,26 @@ def test_the_window_and_the_currency_are_in_the_link(customer: Open, store: Stor
     assert app.query_params["currency"] == named[1]
 
 
-def test_findings_are_those_of_the_sessions_validation_and_none_is_started(
+def test_findings_are_those_of_the_kept_run_of_the_window_in_every_session(
     customer: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*arguments: object, **options: object) -> None:
         raise AssertionError("the page started a validation")
 
-    period = Period(**LINK)
-    validation = store.validate(period)
+    validation = store.validate(Period(**LINK))
     about = [finding for finding in validation.findings if finding.customer_id]
-    assert about
     named = str(about[0].customer_id)
+    none = "No kept validation examined this customer in this window."
     monkeypatch.setattr(Store, "validate", refused)
+    made: list[Run] = []
+
+    def own(store: Store, **_: object) -> list[Run]:
+        return [run for run in made if run.organization_id == store.organization_id]
+
+    monkeypatch.setattr(Store, "runs", own)  # the demo database never changes
+    assert none in texts(customer(**LINK, customer_id=named))
+    made.append(run_of(validation, "ana"))
     app = customer(**LINK, customer_id=named)
-    assert "No validation has run here yet: open Validate" in links(app)
-    app.session_state["validation"] = period, validation
-    app.run()
     shown = [
         label for label in links(app) if any(label.startswith(f"**{word}**") for word in ("High", "Medium", "Low"))
     ]
@@ -199,17 +206,15 @@ def test_findings_are_those_of_the_sessions_validation_and_none_is_started(
     assert len(shown) == min(len(mine), 5)
     assert links(app)[shown[0]]["about_customer"] == named
     assert "finding" in links(app)[shown[0]]
+    assert links(app)[shown[0]]["as_of"] == rfc3339(validation.period.as_of)
+    assert any(f", as of {formatting.minute(validation.period.as_of)}" in label for label in links(app))
+    assert app.button(key="customer_run_checks")
     others = store.customers(AggregateQuery(**LINK))
     quiet = next(one.value for one in others if one.value not in {str(finding.customer_id) for finding in about})
     app = customer(**LINK, customer_id=quiet)
-    app.session_state["validation"] = period, validation
-    app.run()
     assert any(label.startswith("None names this customer in the validation of") for label in links(app))
     foreign = store.customers(EventQuery(organization_id=BIRCH))[0].value
-    app = customer(organization_id=BIRCH, **WINDOW, customer_id=foreign)
-    app.session_state["validation"] = period, validation
-    app.run()
-    assert "No validation has run here yet: open Validate" in links(app)
+    assert none in texts(customer(organization_id=BIRCH, **WINDOW, customer_id=foreign))
 
 
 def test_texts_from_the_data_stay_texts(

@@ -22,6 +22,7 @@ from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError
+from usage_explore.validation import Finding
 
 WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
 LINK = {"organization_id": str(ORGANIZATION), **WINDOW}
@@ -79,6 +80,32 @@ def duplicates(store: Store) -> str:
     """The id of the finding on the copies."""
     review = store.review(store.validate(Period(**LINK)))
     return next(item.id for item in review.items if item.identity.check == "duplicates")
+
+
+def test_the_rows_of_duplicates_are_in_pairs_with_the_copy_marked(page: Open, store: Store) -> None:
+    app = ran(page(**LINK, finding=duplicates(store)))
+    (rows,) = (table.value for table in app.dataframe if "Sent" in table.value)
+    pairs = list(zip(rows["Sent"], rows["Idempotency key"], rows["Id"], strict=True))
+    assert len(pairs) > 10
+    superfluous = set(store.duplicate_pairs(store.validate(Period(**LINK)), _finding(store))["copy_id"].astype(str))
+    for (first, key, _), (again, same, copy) in zip(pairs[:-1:2], pairs[1::2], strict=False):
+        assert (first, again, key) == ("first", "again", same)
+        assert copy in superfluous
+
+
+def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(page: Open, store: Store) -> None:
+    assert not any("The validation of" in each.value for each in page(**LINK).caption)
+    validation = store.validate(Period(**LINK))
+    store.keep_run(validation)
+    said = [each.value.replace("\\", "") for each in page(**LINK).caption]
+    (words,) = (text for text in said if text.startswith("The validation of 1–30 Sep 2026, as of "))
+    number = validation.counts()["high"]
+    assert f", found {number} high" in words
+
+
+def _finding(store: Store) -> Finding:
+    findings = store.validate(Period(**LINK)).findings
+    return next(finding for finding in findings if finding.check == "duplicates")
 
 
 def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

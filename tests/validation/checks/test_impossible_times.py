@@ -118,6 +118,15 @@ def test_the_question_shows_a_batch_alone_in_its_hours(
     store.close()
 
 
+def test_a_single_event_is_named_as_one(events_connection: ddl.Connection, events_database_url: str) -> None:
+    rows = [*lagging(timedelta(seconds=5), 100), *lagging(-3 * DAY, 1)]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["impossible_times"]).findings
+    assert finding.events == 1
+    assert "occurred 3 days after it arrived, though nothing can; its time, and so its period" in finding.sentence
+    store.close()
+
+
 def test_what_arrived_before_its_period_began_is_high(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

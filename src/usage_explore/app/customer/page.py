@@ -8,7 +8,7 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown, query_edits
+from usage_explore.app import grid, kept_runs, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.customer import multiples, tables
 from usage_explore.app.customer.multiples import Chart, changed
@@ -32,16 +32,14 @@ from usage_explore.app.navigation import changed as on_change
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import Filter, preset, with_extent, with_preset
-from usage_explore.app.validate import run
 from usage_explore.charts import theme
+from usage_explore.comparison import length_note
 from usage_explore.names import Names
 from usage_explore.query.describe import group_name, window_words
 from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, EventQuery, Period
+from usage_explore.records.runs import Run
 from usage_explore.results.types import Point
 from usage_explore.results.units import singular, unit_text
-from usage_explore.validation import Finding, Validation
-from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.review import ids_of
 
 _PRESETS = {"7d": "7 d", "30d": "30 d", "90d": "90 d", "custom": "Custom"}
 _MAX_FINDINGS = 5
@@ -51,8 +49,6 @@ _STYLE = """<style>
 .st-key-customer_id [data-testid="stCode"] pre { padding: 0.1rem 2.4rem 0.1rem 0.5rem; min-height: 0; }
 .st-key-customer_id code { display: inline-block; max-width: 11ch; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; vertical-align: bottom; }
-.st-key-customer_id [data-testid="stCode"] > div, .st-key-customer_id button { visibility: visible !important;
-  opacity: 1 !important; }
 .st-key-customer_id [data-testid="stCode"] > div { top: -0.75rem; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-metrics, .st-key-customer_findings)
   [data-testid="stPageLink-NavLink"] { padding-left: 0; padding-right: 0; }
@@ -200,7 +196,9 @@ def _headline(story: Story) -> None:
             headline_number("–", story.compared, "A change needs an earlier period that lies wholly within the events.")
         elif story.movers is not None:
             before = formatting.counted(int(story.movers.whole.before or 0), "event")
-            headline_number(changed(story.movers.whole), story.compared.label, f"Before: {before}.")
+            note = formatting.typographic(length_note(story.quantities.query, story.compared, story.movers.whole))
+            meaning = "; ".join(filter(None, (story.compared.label, note)))
+            headline_number(changed(story.movers.whole), meaning, f"Before: {before}.")
         for cost in story.currencies:
             name = formatting.data_value(cost.currency)
             headline_number(
@@ -398,43 +396,40 @@ def _currency(view: CustomerView, story: Story) -> None:
 
 
 def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUID) -> None:
-    """The findings that name the customer, of the last validation that this app has made; none is started."""
+    """The findings that name the customer, of the kept run that examined most of the window; none is started."""
     query = view.query
     window = {"window": query.window} if query.window else {"since": query.since, "until": query.until}
-    shared = {"organization_id": query.organization_id, "timezone": query.timezone}
-    same = Period(**shared, **window, as_of=query.as_of)
-    held = run.latest(source, same, Period(**shared, window="last_month"))
-    if held is not None and held[0].customer_id not in (None, customer_id):
-        held = None  # of another customer
+    shared = {"organization_id": query.organization_id, "timezone": query.timezone, "customer_id": customer_id}
     _title("Findings")
+    kept = kept_runs.closest_to(source, query.resolve(source.now).span, [("customer_id", str(customer_id))])
     with st.container(gap=None, key="customer_findings"):
-        if held is None:
-            _validate_link(pages, ValidateView(same), "No validation has run here yet: open Validate")
-            return
-        period, validation = held
-        checked = f"{window_words(validation.period)}, {period.timezone}"
-        about = [finding for finding in validation.findings if finding.customer_id == customer_id]
-        if not about:
-            _validate_link(pages, ValidateView(period), f"None names this customer in the validation of {checked}")
-            return
-        narrowed = ValidateView(period, customers=(str(customer_id),))
-        ids = ids_of(validation.findings)
-        for finding in about[:_MAX_FINDINGS]:
-            opened = narrowed.replace(finding=ids[id(finding)])
-            _validate_link(pages, opened, _finding(finding, validation), plain=False)
-        more = len(about) - _MAX_FINDINGS
-        rest = f"and {more:,} more in the validation of {checked}" if more > 0 else f"Validation of {checked}"
-        _validate_link(pages, narrowed, rest)
+        if kept is None:
+            st.caption("No kept validation examined this customer in this window.")
+        else:
+            _kept_findings(pages, kept, query, source, customer_id)
+        own = ValidateView(Period(**shared, **window, as_of=query.as_of))
+        kept_runs.run_button(own, "Run checks for this customer", "customer_run_checks")
 
 
-def _finding(finding: Finding, validation: Validation) -> str:
-    title = CHECKS[finding.check].title if finding.check in CHECKS else finding.check
-    text = formatting.short_ids(validation.names.in_text(finding.sentence))
-    return f"**{markdown.plain(finding.severity.capitalize())}** :gray[{markdown.plain(title)}] {markdown.plain(text)}"
-
-
-def _validate_link(pages: Pages, view: ValidateView, label: str, *, plain: bool = True) -> None:
-    st.page_link(pages.validate, label=markdown.plain(label) if plain else label, query_params=view.to_params())
+def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Source, customer_id: UUID) -> None:
+    examined = kept_runs.words(kept, query.zone)
+    about = tuple(
+        finding
+        for finding in kept.findings
+        if finding.identity.customer_id == str(customer_id) and not finding.folded_into
+    )
+    pinned = kept_runs.pinned_view(kept, query.timezone)
+    if not about:
+        kept_runs.link(pages, pinned, markdown.plain(f"None names this customer in {examined}"))
+        return
+    narrowed = pinned.replace(customers=(str(customer_id),))
+    names = kept_runs.names_in(about, source)
+    for finding in about[:_MAX_FINDINGS]:
+        opened = narrowed.replace(finding=finding.identity.id)
+        kept_runs.link(pages, opened, kept_runs.finding_words(finding, names))
+    more = len(about) - _MAX_FINDINGS
+    rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
+    kept_runs.link(pages, narrowed, markdown.plain(rest))
 
 
 def _events(pages: Pages, view: CustomerView, story: Story) -> None:

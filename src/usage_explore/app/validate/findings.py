@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -22,15 +23,17 @@ from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate import decisions
 from usage_explore.app.validate.explanation import expectation, explained
-from usage_explore.app.validate.handover import pairs_download, ticket_text
+from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.query.validators import instant
+from usage_explore.results.types import Event
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
+from usage_explore.validation.folding import ALSO_SEEN_BY
 from usage_explore.validation.reconciliation.differences import NAME as RECONCILIATION
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
@@ -48,8 +51,8 @@ _NEEDS = {
 """What a check needs to run, by `Check.needs`."""
 
 _ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
-_FINDING, _FINDING_BESIDE = (560, 170), (310, 125)
-"""Width in pixels of the column of sentences, and characters of one: two lines alone, three beside an open finding."""
+_FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
+"""Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
 
 _MAX_FULL_HEIGHT_ROWS = 12
 _MAX_GONE = 50
@@ -81,7 +84,8 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
             "The finding of this link is not among these; events that arrived since may have resolved it, "
             "or the period is another one."
         )
-    left, right = st.columns([4, 5], gap="medium") if one else (st.container(), None)
+    area = st.container(key="beside_finding")
+    left, right = area.columns([4, 5], gap="medium") if one else (area, None)
     with left:
         if listed:
             _list(view, review, listed, one)
@@ -220,9 +224,8 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
         heading = f"Cost, {named_value(currency)}"
         columns[heading] = grid.money(heading, [cost.get(currency) for cost in costs])
     columns["Quantity"] = grid.numbers("Quantity", [item.quantity for item in listed])
-    columns["Affected of"] = grid.texts(
-        "Affected of", [(item.is_one and item.first.share_of) or None for item in listed]
-    )
+    wholes = [(item.is_one and item.first.share_of) or None for item in listed]
+    columns["Affected of"] = grid.texts("Affected of", wholes, width=grid.width("Affected of", wholes))
     columns["Check"] = grid.texts("Check", titles)
     return columns
 
@@ -274,7 +277,7 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
         _chart(source, validation, finding)
     reasons = st.container()
     with shown():
-        _events(pages, source, validation, finding)
+        _events(pages, source, validation, item)
     if finding.check == duplicates.NAME:
         pairs_download(source, validation, item)
     st.table(_details(validation, finding), border="horizontal")
@@ -323,14 +326,21 @@ def _chart(source: Source, validation: Validation, finding: Finding) -> None:
     st.vega_lite_chart(spec=spec, theme=None, key="finding_chart")
 
 
-def _events(pages: Pages, source: Source, validation: Validation, finding: Finding) -> None:
+def _events(pages: Pages, source: Source, validation: Validation, item: Reviewed) -> None:
+    finding = item.finding
     query, timezone = _listed_events(finding), validation.period.timezone
     page = source.page(query)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding_links"):
         heading = st.empty()
         _page_links(pages, finding, query, validation.period)
     if page.events:
-        events_table(page.events, timezone, page.names, height=250, key="finding_events")
+        events, marks = page.events, {}
+        if finding.check == duplicates.NAME:
+            events = _in_pairs(events)
+            sent = sent_marks(source, validation, item, events)
+            help_ = "first: the event that counts; again: a copy of it, which is billed, too"
+            marks = {"Sent": grid.texts("Sent", sent, width=70, help=help_)}
+        events_table(events, timezone, page.names, before=marks, height=250, key="finding_events")
         number = counted(query, source)
         more = f", the newest {len(page.events)} shown" if page.cursor else ""
         heading.markdown(f"**{number}**{markdown.plain(more)}", width="content")
@@ -339,6 +349,18 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
     else:
         reason = "the finding's query matches none of its events" if finding.events else "that is the finding"
         heading.markdown(f"**No events** here: {reason}.", width="content")
+
+
+def _in_pairs(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The events with those of one idempotency key beside each other, in the order in which they arrived."""
+    places: dict[object, int] = {}
+    for first, event in enumerate(events):
+        places.setdefault((event.customer_id, event.idempotency_key), first)
+
+    def place(event: Event) -> tuple[int, datetime, str]:
+        return places[event.customer_id, event.idempotency_key], event.ingested_at, str(event.id)
+
+    return tuple(sorted(events, key=place))
 
 
 def _listed_events(finding: Finding) -> EventQuery:
@@ -383,8 +405,14 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
         details[f"{_money_noun(finding)} affected, {currency}"] = formatting.exact(amount)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
-    details |= {name: validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}
+    details |= {_fact_name(name): validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}
+
+
+def _fact_name(name: str) -> str:
+    """The name of a fact; that of a folded finding has the title of its check."""
+    check = name.removeprefix(f"{ALSO_SEEN_BY} ")
+    return f"{ALSO_SEEN_BY} {CHECKS[check].title}" if check != name and check in CHECKS else name
 
 
 def _fact(text: str, zone: ZoneInfo) -> str:

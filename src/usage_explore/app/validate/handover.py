@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Sequence
+from uuid import UUID
 
 import streamlit as st
 
@@ -10,6 +12,9 @@ from usage_explore.app import cache, navigation
 from usage_explore.app.cache import Source
 from usage_explore.app.page_state import ValidateView
 from usage_explore.formatting import counted
+from usage_explore.query.queries import Period
+from usage_explore.results.types import Event
+from usage_explore.store import Store
 from usage_explore.validation import Validation, handover
 from usage_explore.validation.review import Reviewed
 
@@ -21,9 +26,34 @@ def ticket_text(view: ValidateView, source: Source, validation: Validation, item
     link = navigation.page_url("validate", pinned.to_params(), source.store.app_url)
     st.code(handover.ticket(validation, item.finding, link), language=None, wrap_lines=True)
     st.caption(
-        "The button in the corner copies the text. Its link is pinned: the same period with the events that were known "
-        "when the checks ran, opened at this finding."
+        "The copy button in its corner copies the text. Its link is pinned: the same period with the events that were "
+        "known when the checks ran, opened at this finding."
     )
+
+
+def sent_marks(source: Source, validation: Validation, item: Reviewed, events: Sequence[Event]) -> list[str | None]:
+    """Of each event whether it is one that counts, "first", or a copy of one, "again"; None of others.
+
+    Raises `DatabaseError`.
+    """
+    kept, copies = _pairs(source.store, source.store.organization_id, validation.period, item.id, validation, item)
+    return ["again" if event.id in copies else "first" if event.id in kept else None for event in events]
+
+
+@st.cache_resource(ttl=3_600, max_entries=20, show_spinner=False, hash_funcs={Period: repr})
+def _pairs(
+    _store: Store,
+    organization_id: UUID | None,
+    period: Period,
+    finding_id: str,
+    _validation: Validation,
+    _item: Reviewed,
+) -> tuple[frozenset[UUID], frozenset[UUID]]:
+    """The ids of the events that count and those of their copies."""
+    with cache.logged_work("pairs", organization_id, period):
+        pairs = _store.duplicate_pairs(_validation, _item.finding)
+    kept, copies = (frozenset(UUID(str(id_)) for id_ in pairs[name]) for name in ("kept_id", "copy_id"))
+    return kept, copies
 
 
 def pairs_download(source: Source, validation: Validation, item: Reviewed) -> None:

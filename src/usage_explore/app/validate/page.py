@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import decimals, formatting
 from usage_explore.answers import AggregateSource
-from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app import cache, kept_runs, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
 from usage_explore.app.filters import (
@@ -52,7 +52,7 @@ from usage_explore.validation.review import Review
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-29d/d"  # with today
-_RUN_WANTED = "run_wanted"  # session state: the button to run the checks was clicked
+_SETTLED = "Checks examine arrivals that have settled: those of the last minutes may still be incomplete."
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "orange", "low": "gray"}
 
 
@@ -68,7 +68,7 @@ def draw(pages: Pages) -> None:
         return view.replace(query=validation.period if validation else source.pinned(view.query))
 
     known_at = (validation.period.as_of if validation else None) or source.now
-    header(pages, view, source, known_at=known_at, pinned=pinned)
+    header(pages, view, source, known_at=known_at, why=_SETTLED if validation else "", pinned=pinned)
     _controls(view, source)
     chips(view, source)
     notice()
@@ -80,7 +80,7 @@ def draw(pages: Pages) -> None:
 
 def _answer(pages: Pages, view: ValidateView, source: Source, validation: Validation | None) -> None:
     top = st.empty()
-    if st.session_state.pop(_RUN_WANTED, False):
+    if st.session_state.pop(run.RUN_WANTED, False):
         _run(view, source, top)
     if validation is None:
         with top.container():
@@ -129,6 +129,11 @@ def _not_yet(view: ValidateView, source: Source) -> None:
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
+    span = view.query.resolve(source.now).span
+    kept = kept_runs.closest_to(source, span, view.query.to_params())
+    if kept is not None:
+        examined = kept_runs.words(kept, view.query.zone)
+        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}, found {kept_runs.found(kept)}."))
 
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
@@ -258,7 +263,7 @@ def _headline(validation: Validation, now: datetime) -> None:
 
 
 def _run_button(label: str, **options: Any) -> None:
-    st.button(label, key="run_checks", on_click=st.session_state.update, args=({_RUN_WANTED: True},), **options)
+    st.button(label, key="run_checks", on_click=st.session_state.update, args=({run.RUN_WANTED: True},), **options)
 
 
 def _checked(validation: Validation, now: datetime) -> None:
@@ -272,11 +277,12 @@ def _checked(validation: Validation, now: datetime) -> None:
         if ago < 120
         else f"{ago // 60:,} hours ago"
     )
+    of = f", of what had arrived by {formatting.minute(period.as_of.astimezone(period.zone))}" if period.as_of else ""
     took = sum((result.took for result in validation.results), timedelta(0)).total_seconds()
     st.caption(
-        markdown.plain(f"{window_words(period)}, {period.timezone}; checked {when}"),
+        markdown.plain(f"{formatting.without_fractions(window_words(period))}, {period.timezone}; checked {when}{of}"),
         help=markdown.plain(
-            f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. "
+            f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. {_SETTLED} "
             "What arrived later is not in these numbers: run the checks again to see it."
         ),
         width="content",

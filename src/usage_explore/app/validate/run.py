@@ -44,6 +44,9 @@ Note = Callable[[str, float], None]
 Show = Callable[[dict[str, float], float], None]
 """Called with the progress of each check that has started, and the seconds since the start of the run."""
 
+RUN_WANTED = "run_wanted"
+"""Session state: the Validate page is to run the checks, as a button to run them was clicked."""
+
 _SESSION_KEY = "validation"  # session state: the last (requested period, validation)
 _CACHE_SECONDS, _MAX_CACHED = 3_600, 20
 _REFRESH_SECONDS = 0.25  # between two updates of the progress
@@ -67,17 +70,6 @@ def known(source: Source, period: Period) -> Validation | None:
     with contextlib.suppress(_NotCached):
         return _cached(_not_cached, source.store.organization_id, key)
     return None
-
-
-def latest(source: Source, *periods: Period) -> tuple[Period, Validation] | None:
-    """The session's last validation of the organization with its period, else one of `periods` that is `known`.
-
-    No checks run for it.
-    """
-    held: tuple[Period, Validation] | None = st.session_state.get(_SESSION_KEY)
-    if held and held[1].period.organization_id == source.store.organization_id:
-        return held
-    return next(((period, made) for period in periods if (made := known(source, period)) is not None), None)
 
 
 def run(source: Source, period: Period, show: Show) -> None:

@@ -197,14 +197,21 @@ def examine(examination: Examination) -> Outcome:
 
 
 def _reason(affected: Batch, period: Period) -> str:
+    """What is impossible, of one event or of several: "occurred 3 days before it arrived"."""
+    if affected.events == 1:
+        up_to, they, their = "", "it", "its"
+        lie, have, belong, time = "it lies", "have it", "it belongs", "its time is"
+    else:
+        up_to, they, their = "up to ", "they", "their"
+        lie, have, belong, time = "they lie", "have them", "they belong", "their time is"
     if affected.kind == PAST:
-        return f"occurred up to {duration(affected.lags[1])} before they arrived"
-    occurred = f"occurred up to {duration(-affected.lags[0])} after they arrived"
+        return f"occurred {up_to}{duration(affected.lags[1])} before {they} arrived"
+    occurred = f"occurred {up_to}{duration(-affected.lags[0])} after {they} arrived"
     if affected.kind == BEYOND:
-        return f"{occurred}: they lie after the period, and its invoice does not have them; their time is wrong"
+        return f"{occurred}: {lie} after the period, and its invoice does not {have}; {time} wrong"
     if affected.arrived[1] < period.span[0]:
-        return f"{occurred}, which was before the period began: they belong to an earlier one"
-    return f"{occurred}, though nothing can; their time, and so their period, may be wrong"
+        return f"{occurred}, which was before the period began: {belong} to an earlier one"
+    return f"{occurred}, though nothing can; {their} time, and so {their} period, may be wrong"
 
 
 def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:

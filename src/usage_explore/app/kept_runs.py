@@ -1,0 +1,89 @@
+"""Kept runs of validations beside other pages: which one is shown, in words, and links to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import markdown
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import Pages, leave_for
+from usage_explore.app.page_state import ValidateView
+from usage_explore.app.validate.run import RUN_WANTED
+from usage_explore.names import Names
+from usage_explore.query import url_params
+from usage_explore.query.queries import Period
+from usage_explore.records.identities import WHAT, WHO, RecordedFinding
+from usage_explore.records.runs import Run, closest
+from usage_explore.validation.registry import CHECKS
+
+MAX_COMPARED_RUNS = 50
+"""The newest runs over a window, of which one is shown."""
+
+
+def newest(source: Source) -> Run | None:
+    """The organization's newest kept run. Raises `RecordError`, `DatabaseError`."""
+    return next(iter(source.store.runs(most=1)), None)
+
+
+def closest_to(source: Source, span: tuple[datetime, datetime], filters: Iterable[tuple[str, str]]) -> Run | None:
+    """The kept run that examined most of a span, without filters or with some of these pairs of a link.
+
+    Raises `RecordError`, `DatabaseError`.
+    """
+    return closest(source.store.runs(within=span, most=MAX_COMPARED_RUNS), *span, filters)
+
+
+def found(run: Run) -> str:
+    """What a run found: "3 high, 15 medium", or "nothing"."""
+    return ", ".join(f"{number:,} {severity}" for severity, number in run.counts.items() if number) or "nothing"
+
+
+def pinned_view(run: Run, timezone: str) -> ValidateView:
+    """The Validate page of a run, whose checks find the same again. Raises `QueryError` for another version's."""
+    period = Period.from_params(url_params.pairs(run.period))
+    return ValidateView(period.replace(organization_id=run.organization_id, as_of=run.as_of, timezone=timezone))
+
+
+def words(run: Run, zone: ZoneInfo) -> str:
+    """What a run examined, and as of when: "the validation of 1–30 Nov 2026, as of 1 Dec 2026 09:30"."""
+    days = formatting.span_in(run.since, run.until, zone)
+    known = formatting.minute(run.as_of.astimezone(zone))
+    return f"the validation of {days}, as of {known}"
+
+
+def finding_words(finding: RecordedFinding, names: Names) -> str:
+    """A finding as a line in Markdown: severity, check, and its sentence with names."""
+    check = finding.identity.check
+    title = CHECKS[check].title if check in CHECKS else check
+    text = formatting.short_ids(names.in_text(finding.sentence))
+    return f"**{markdown.plain(finding.severity.capitalize())}** :gray[{markdown.plain(title)}] {markdown.plain(text)}"
+
+
+def names_in(findings: tuple[RecordedFinding, ...], source: Source) -> Names:
+    """The names of the ids that findings are about."""
+    return source.names_of(
+        (column, key)
+        for finding in findings
+        for column in (*WHO, *WHAT)
+        if column.endswith("_id") and (key := getattr(finding.identity, column))
+    )
+
+
+def link(pages: Pages, view: ValidateView, label: str) -> None:
+    """Draw a link, `label` in Markdown, to the Validate page."""
+    st.page_link(pages.validate, label=label, query_params=view.to_params())
+
+
+def run_button(view: ValidateView, label: str, key: str) -> None:
+    """Draw the button that opens the Validate page and runs its checks."""
+
+    def start() -> None:
+        st.session_state[RUN_WANTED] = True
+        leave_for(view)
+
+    st.button(label, key=key, icon=":material/play_arrow:", on_click=start)
