@@ -308,7 +308,7 @@ class AggregateData(HasUnit):
     query: AggregateQuery
     series: tuple[Series, ...]
     edges: tuple[datetime, ...]
-    now: datetime
+    now: datetime = field(compare=False)
     capped: bool
     metrics: int
     served: Served = field(compare=False)
