@@ -26,6 +26,7 @@ from support.random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError, Fault, ScopeError, UsageExploreError
+from usage_explore.names import KINDS
 from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
 from usage_explore.query.base import Query
@@ -129,6 +130,7 @@ QUESTIONS: list[Callable[[Store], Any]] = [
     lambda asked: asked.search_names("a"),
     lambda asked: asked.search_names(""),
     lambda asked: asked.search_names("a", "customer", 3),
+    lambda asked: asked.search_names("", "organization"),
     lambda asked: asked.names(
         [("customer_id", generated_events.CUSTOMERS[0]), ("product", generated_events.PRODUCTS[0])]
     ),
@@ -405,7 +407,9 @@ def test_names_are_the_same(demo_url: str) -> None:
             assert remote.names(ids) == acme.names(ids)
             assert [item.name for item in remote.customers(most=5)] == [item.name for item in customers]
             assert remote.organization_names() == acme.organization_names()
-            assert remote.search_names("", "customer_id") == acme.search_names("", "customer_id")
+            for kind in (*KINDS, "customer_id", "organization_id"):
+                assert remote.search_names("", kind) == acme.search_names("", kind)
+            assert remote.search_names("", "organization") != []
             query = AggregateQuery(since="2026-09-01", until="2026-09-08", group_by="customer_id")
             here, there = acme.aggregate(query), remote.aggregate(query)
             assert (here.names, [item.name for item in here.series]) == (

@@ -48,7 +48,7 @@ BASELINES = ("week", "before")
 _GROUP, _WORDS = "metric_key or dim:<key>", "what to search"
 """Examples of parameters without which there is no answer."""
 
-NamedColumn = Literal["customer_id", "product_id", "subscription_id", "metric"]
+NamedColumn = Literal["customer_id", "product_id", "subscription_id", "organization_id", "metric"]
 
 _text = Annotated[str | None, BeforeValidator(validators.text)]
 
