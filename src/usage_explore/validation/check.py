@@ -372,7 +372,7 @@ class Result:
 
     check: Check
     outcome: Outcome | None
-    took: timedelta
+    took: timedelta = field(compare=False)
     skipped: str = ""
     failed: str = ""
     bounds: Bounds = NO_BOUNDS
@@ -405,10 +405,10 @@ class Validation:
     """
 
     period: Period
-    now: datetime
+    now: datetime = field(compare=False)
     totals: Totals
     results: tuple[Result, ...]
-    app_url: str
+    app_url: str = field(compare=False)
     unexamined: Unexamined | None = None
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     bounds: Bounds = NO_BOUNDS
