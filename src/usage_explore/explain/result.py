@@ -43,7 +43,7 @@ _MAX_RATIO = 100
 _MAX_CELLS_IN_SENTENCE = 3
 
 _MAX_EXCLUDED_IN_LABEL = 2
-"""Excluded values of a group that a label names."""
+"""Excluded values that a label names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +86,20 @@ class Cell(Part):
             f"{group_name(group)} is {data_value(value)}"
             for group, value in sorted((*customer, *self.where), key=_order)
         ]
+        if len(self.without) > _MAX_EXCLUDED_IN_LABEL:
+            names = [*dict.fromkeys(group_name(group) for group, _ in self.without)]
+            conditions.append(f"without {len(self.without)} values of {formatting.listed(names, most=len(names))}")
+        else:
+            conditions += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
+        return ", ".join(conditions)
+
+    @property
+    def exclusions(self) -> str:
+        """All values that the cell's events have not: "region is not eu, model is not x or (missing)"; "" for none."""
         excluded: dict[str, list[str]] = {}
         for group, value in self.without:
             excluded.setdefault(group_name(group), []).append(data_value(value))
-        for name, values in excluded.items():
-            few = len(values) <= _MAX_EXCLUDED_IN_LABEL
-            others = f"not {' or '.join(values)}" if few else f"none of {len(values)} values"
-            conditions.append(f"{name} is {others}")
-        return ", ".join(conditions)
+        return ", ".join(f"{name} is not {' or '.join(values)}" for name, values in excluded.items())
 
     @property
     def question(self) -> EventQuery:

@@ -407,20 +407,21 @@ def _sums_statement(
     """
     leaves = []
     for number, side in enumerate(sides):
-        columns = [expression(table, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
+        columns = [expression(table, group).label(f"g{index}") for index, group in enumerate(groups)]
         measured = [func.count().label("events"), _measured(table, side).label("value")]
         selected = select(literal(number, Integer).label("side"), *columns, *measured).where(*conditions(table, side))
         leaves.append(selected.group_by(*columns) if columns else selected)
     leaf = union_all(*leaves).subquery("leaf")
-    keys = {group: leaf.c[f"g{index}"] for index, group in enumerate(groups)}
+    texts = [leaf.c[f"g{index}"].cast(Text).label(f"g{index}") for index in range(len(groups))]
+    keys: dict[str, ColumnElement[Any]] = dict(zip(groups, texts, strict=True))
     cell: ColumnElement[int] = literal(len(regions), Integer)
     if regions:
         tests = [(_has(keys, region), literal(number, Integer)) for number, region in enumerate(regions)]
         cell = case(*tests, else_=cell)
-    rows = select(*leaf.c, cell.label("cell")).cte("rows").prefix_with("MATERIALIZED", dialect="postgresql")
-    events, value = func.sum(rows.c.events).cast(BigInteger), func.sum(rows.c.value)
-    if sides[0].metric == "count":
-        value = value.cast(BigInteger)
+    rows = select(leaf.c.side, leaf.c.events, leaf.c.value, *texts, cell.label("cell")).cte("rows")
+    rows = rows.prefix_with("MATERIALIZED", dialect="postgresql")
+    number_type = BigInteger() if sides[0].metric == "count" else Numeric()
+    events, value = func.sum(rows.c.events).cast(BigInteger), func.sum(rows.c.value).cast(number_type)
     measured = [events.label("events"), value.label("value")]
     boards = [(-1, literal(None, Text)), *((index, rows.c[f"g{index}"]) for index in range(len(groups)))]
     return union_all(

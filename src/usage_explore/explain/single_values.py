@@ -96,32 +96,44 @@ def settle(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) 
 
 
 def missing_values(sums: Sums) -> list[Pair]:
-    """The values of one dimension that must be named as the regions are, largest own change first."""
+    """The values of one dimension that must be named as the regions are, the most surprising change first."""
     if len(sums.events[0]) == 1 or not sums.changes:
         return []
-    ordinary, least = _ordinary(sums), float(_sizes(sums).min())
-    best: list[tuple[float, float, Pair]] = []  # own change, surprise, value
-    for dim, (volumes, changes) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
-        volume, change = volumes[-1], changes[-1]
-        size = np.abs(change)
-        excess = _excess(change, volume, ordinary)
-        amounts = np.abs(volume) + np.abs(volume + change)
-        best += [
-            (float(size[code]), float(excess[code] ** 2 / amounts[code]), (dim, int(code)))
-            for code in np.flatnonzero((size > least) & (excess >= MIN_DISTINCT_SHARE * size))
-        ]
-    if not best:
+    least = float(_sizes(sums).min())
+    outside = [(volumes[-1], changes[-1]) for volumes, changes in zip(sums.volumes, sums.changes, strict=True)]
+    ordinary = _ordinary(*outside[0])
+    found = [_surprises(volumes, changes, ordinary, least) for volumes, changes in outside]
+    largest = max((float(np.abs(of[1][there > 0]).max(initial=0.0)) for of, there in zip(outside, found, strict=True)))
+    if not largest:
         return []
-    largest = max(size for size, _, _ in best)
-    candidates = [each for each in best if each[0] >= _MIN_CANDIDATE_SHARE * largest]
-    surprise = max(surprise for _, surprise, _ in candidates)
-    chosen = min(pair[0] for _, surprising, pair in candidates if surprising >= _MIN_SURPRISE_SHARE * surprise)
-    return [pair for _, _, pair in sorted(best, key=lambda each: -each[0]) if pair[0] == chosen]
+    best = [
+        float(there[np.abs(changes) >= _MIN_CANDIDATE_SHARE * largest].max(initial=0.0))
+        for (_, changes), there in zip(outside, found, strict=True)
+    ]
+    dim = next(dim for dim, surprise in enumerate(best) if surprise >= _MIN_SURPRISE_SHARE * max(best))
+    volumes, changes = (array.copy() for array in outside[dim])
+    result: list[Pair] = []
+    surprises = found[dim]
+    while surprises.any():
+        code = int(surprises.argmax())
+        result.append((dim, code))
+        volumes[code] = changes[code] = 0.0
+        surprises = _surprises(volumes, changes, _ordinary(volumes, changes), least)
+    return result
+
+
+def _surprises(volumes: Floats, changes: Floats, ordinary: float, least: float) -> Floats:
+    """For each missing value the squared change beyond the ordinary one, relative to its amounts; 0 for others."""
+    size = np.abs(changes)
+    excess = _excess(changes, volumes, ordinary)
+    amounts = np.maximum(np.abs(volumes) + np.abs(volumes + changes), size)
+    is_missing = (size > least) & (excess >= MIN_DISTINCT_SHARE * size)
+    return np.where(is_missing, excess**2 / np.where(is_missing, amounts, 1.0), 0.0)
 
 
 def _sizes(sums: Sums) -> Floats:
     """The absolute change of each region."""
-    return np.abs(sums.changes[0][:-1].sum(axis=1))
+    return np.asarray(np.abs(sums.changes[0][:-1].sum(axis=1)))
 
 
 def _excess(changes: Floats, volumes: Floats, ordinary: float) -> Floats:
@@ -129,9 +141,9 @@ def _excess(changes: Floats, volumes: Floats, ordinary: float) -> Floats:
     return np.asarray((changes - ordinary * volumes) * np.sign(changes))
 
 
-def _ordinary(sums: Sums) -> float:
-    """The change of everything else relative to before."""
-    volume, change = float(sums.volumes[0][-1].sum()), float(sums.changes[0][-1].sum())
+def _ordinary(volumes: Floats, changes: Floats) -> float:
+    """The change of everything relative to before."""
+    volume, change = float(volumes.sum()), float(changes.sum())
     return change / volume if volume > 0 else 0.0
 
 
@@ -146,7 +158,8 @@ def _worth_naming(sums: Sums) -> list[int]:
         inside = sums.keeping(kept)
         changes, volumes = (array[0][:-1].sum(axis=1) for array in (inside.changes, inside.volumes))
         has_rest = float(inside.volumes[0][-1].sum()) > 0
-        ordinary = _ordinary(inside if has_rest else sums.keeping(()))
+        rest = slice(-1, None) if has_rest else slice(None)
+        ordinary = _ordinary(inside.volumes[0][rest], inside.changes[0][rest])
         excess = _excess(changes, volumes, ordinary)
         alike = [(excess[at], index) for at, index in enumerate(kept) if excess[at] < MIN_DISTINCT_SHARE * sizes[index]]
         if not alike:
@@ -156,8 +169,11 @@ def _worth_naming(sums: Sums) -> list[int]:
 
 
 def _with_values(regions: Sequence[Region], sums: Sums, values: Sequence[Pair]) -> list[Region]:
-    """The largest of the regions and of the values outside them."""
-    sizes: dict[Element, float] = {(pair,): abs(float(sums.changes[pair[0]][-1][pair[1]])) for pair in values}
+    """The largest of the regions and of the values outside them; the values exclude what the regions have."""
+    sizes: dict[Element, float] = {}
     for region, size in zip(regions, _sizes(sums) if regions else (), strict=True):
-        sizes[region.where] = sizes.get(region.where, 0.0) + float(size)
-    return disjoint(sorted(sizes, key=lambda where: -sizes[where])[:MAX_REGIONS])
+        sizes[region.where] = float(size)
+    for dim, code in values:
+        sizes[(dim, code),] = sizes.get(((dim, code),), 0.0) + abs(float(sums.changes[dim][-1][code]))
+    least = sorted(sizes.values(), reverse=True)[:MAX_REGIONS][-1:]
+    return disjoint([where for where, size in sizes.items() if size >= least[0]][:MAX_REGIONS]) if least else []
