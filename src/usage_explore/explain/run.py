@@ -168,7 +168,8 @@ def _values(
     rows = connection.execute(_leaves_statement(table, sides, groups, share)).all()
     kept, codes, values, unique = [], [], [], []
     for column_index, group in enumerate(groups, start=2):
-        column, named = pd.factorize(np.array([row[column_index] for row in rows], dtype=object), use_na_sentinel=True)
+        texts = np.array([row[column_index] for row in rows], dtype=object)
+        column, named = pd.factorize(texts, sort=True, use_na_sentinel=True)
         known: list[str | None] = list(named)
         if (column < 0).any():
             column = np.where(column < 0, len(known), column)
@@ -183,6 +184,9 @@ def _values(
         notes.append(f"Not searched, because nearly every event has its own value: {', '.join(map(ascii, unique))}")
     before, after, unit = _amounts(rows)
     stacked = np.array(codes, dtype=np.int64).reshape(len(codes), len(rows)).T
+    # the database gives rows in any order, on which no answer may depend
+    order = np.lexsort((before, *stacked.T))
+    stacked, before, after = stacked[order], before[order], after[order]
     indexes = tuple({value: code for code, value in enumerate(of)} for of in values)
     return _Values(tuple(kept), stacked, tuple(values), before, after, unit, indexes), notes
 
@@ -245,6 +249,7 @@ def _sums(
     """The sums of all events of the regions. Values that the sample lacks are added to `values`."""
     cells = [(_where(values, region.where), _where(values, region.without)) for region in regions]
     rows = connection.execute(_sums_statement(table, sides, cells, values.groups)).all()
+    rows = sorted(rows, key=lambda row: (row.board, row.key is None, row.key or "", row.side, row.cell))
     zero: Number = 0 if sides[1].metric == "count" else Decimal(0)
     events = [0] * (len(regions) + 1), [0] * (len(regions) + 1)
     amounts = [zero] * (len(regions) + 1), [zero] * (len(regions) + 1)
