@@ -76,7 +76,7 @@ class Aggregate(AggregateData):
     are unchanged. With `compare` the other period is in `comparison`.
     """
 
-    app_url: str
+    app_url: str = field(compare=False)
     store: PinSource | None = field(default=None, compare=False, repr=False)
     hints: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
@@ -319,7 +319,7 @@ class Leaderboards(HasUnit):
     total: Number
     metrics: int
     omitted: int
-    now: datetime
+    now: datetime = field(compare=False)
     served: Served = field(compare=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     hints: tuple[str, ...] = field(default=(), compare=False, repr=False)

@@ -27,7 +27,7 @@ from usage_explore.decimals import Number, exact_product
 from usage_explore.errors import Fault, QueryError
 from usage_explore.extract.routing import Paths
 from usage_explore.formatting import change as formatted_change
-from usage_explore.formatting import counted, data_value, date_and_time, duration, listed, span
+from usage_explore.formatting import counted, data_value, date_and_time, duration, listed, span, without_fractions
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -292,7 +292,7 @@ def _name(query: AggregateQuery) -> str:
     if quarter := buckets.whole_quarter(other_since, other_until, zone):
         return f"Q{quarter.month // 3 + 1} {quarter.year}"
     if query.compare != "previous" or buckets.whole_month(since, until, zone):
-        return span(other_since.astimezone(zone), other_until.astimezone(zone))
+        return without_fractions(span(other_since.astimezone(zone), other_until.astimezone(zone)))
     if other_since == since - (until - since):
         return f"the {duration(until - since)} before"
     days = buckets.local_date(since, zone) - buckets.local_date(other_since, zone)
@@ -300,4 +300,6 @@ def _name(query: AggregateQuery) -> str:
 
 
 def _beginning(query: AggregateQuery, first: datetime | None) -> str:
-    return f"events begin on {date_and_time(first.astimezone(query.zone))}" if first else "no events"
+    if first is None:
+        return "no events"
+    return f"events begin on {without_fractions(date_and_time(first.astimezone(query.zone)))}"

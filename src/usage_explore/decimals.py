@@ -27,6 +27,9 @@ Number = int | Decimal
 UNIT_COST_DIGITS = 12
 """Significant digits of a unit cost."""
 
+MAX_SAFE_INTEGER = 2**53 - 1
+"""The largest integer up to which a double holds every integer."""
+
 _PLACEHOLDER = re.compile(r'"\\u0000(\d+)\\u0000"')
 _UNIT_COST = Context(prec=UNIT_COST_DIGITS, rounding=ROUND_HALF_EVEN, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # opposite infinities sum to NaN, as in SQL
@@ -97,8 +100,17 @@ def rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON with every digit of its decimals as bare numbers, which json.dumps cannot write."""
+def dimension_text(value: Any) -> str | None:
+    """The text that PostgreSQL's `->>` gives of a JSON value, which filters compare; None of null.
+
+    >>> dimension_text(Decimal("1.50")), dimension_text({"a": [True, "b"]})
+    ('1.50', '{"a": [true, "b"]}')
+    """
+    return value if value is None or isinstance(value, str) else json_text(value)
+
+
+def json_text(value: Any) -> str:
+    """JSON as PostgreSQL writes jsonb: decimals as bare numbers with every digit, which json.dumps cannot write."""
     numbers: list[str] = []
 
     def placeholder(item: Any) -> Any:
@@ -107,9 +119,41 @@ def json_text(value: Any, indent: int | None = None) -> str:
         if isinstance(item, list):
             return [placeholder(member) for member in item]
         if isinstance(item, Decimal):
-            numbers.append(plain(item))
+            numbers.append(format(item, "f"))
             return f"\0{len(numbers) - 1}\0"
         return item
 
-    text = json.dumps(placeholder(value), ensure_ascii=False, indent=indent)
+    text = json.dumps(placeholder(value), ensure_ascii=False)
     return _PLACEHOLDER.sub(lambda match: numbers[int(match[1])], text)
+
+
+def json_dimensions(dimensions: Any) -> Any:
+    """Dimensions for JSON: a value that a reader of JSON could write otherwise is text instead, as `->>` gives it.
+
+    So are numbers with trailing zeros, such as 1.50, or with more digits than a double holds, and lists and objects
+    that contain one.
+    """
+    if isinstance(dimensions, dict):
+        return {key: _json_dimension(value) for key, value in dimensions.items()}
+    return _json_dimension(dimensions)
+
+
+def _json_dimension(value: Any) -> Any:
+    return _with_doubles(value) if _is_kept(value) else dimension_text(value)
+
+
+def _is_kept(value: Any) -> bool:
+    """Whether the shortest form of each double in a JSON value has the digits of the number."""
+    if isinstance(value, dict | list):
+        return all(map(_is_kept, value.values() if isinstance(value, dict) else value))
+    if isinstance(value, Decimal):
+        return repr(float(value)) == format(value, "f") and not format(value, "f").endswith("0")
+    return not isinstance(value, int) or abs(value) <= MAX_SAFE_INTEGER
+
+
+def _with_doubles(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_doubles(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_doubles(item) for item in value]
+    return float(value) if isinstance(value, Decimal) else value

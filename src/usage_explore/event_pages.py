@@ -9,13 +9,13 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from usage_explore.decimals import json_text
 from usage_explore.errors import (
     DatabaseError,
     DatabaseUnavailable,
     Fault,
     QueryError,
 )
-from usage_explore.files import exact_json
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import EventQuery
@@ -88,7 +88,7 @@ class EventPage:
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The page's events for Arrow: `pa.table(page)`, with the columns of `Events.table`."""
-        texts = [exact_json.dumps(event.dimensions) for event in self.events]
+        texts = [json_text(event.dimensions) for event in self.events]
         frame = self.frame.assign(dimensions=texts)
         return arrow.c_stream(frames.arrow_table(frame, arrow.DECIMALS), requested_schema)
 

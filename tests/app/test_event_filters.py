@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
 from support import generated_events
@@ -15,7 +16,8 @@ from support.billing_events import SINCE, event, store_of
 from support.demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
 from usage_explore.app import event_filters, grid, query_edits
-from usage_explore.decimals import rfc3339
+from usage_explore.decimals import dimension_text, rfc3339
+from usage_explore.names import NO_NAMES
 from usage_explore.query.filters import GROUPS
 
 
@@ -34,8 +36,9 @@ def test_only_a_value_keeps_its_event_and_not_drops_it(store: Store) -> None:
         assert not matches(store, query_edits.without_value(near, group, value).replace(id=last.id), last.id), group
 
 
-DIMENSIONS = '{"dim:model": "x", "text": "8", "number": 1.50, "large": 123456789012345678901234567890, "tiny": 1e-9,\
- "flag": true, "null": null, "empty": "", "list": [1], "object": {"a": 1}, "a,b": "c,d", "": "no key"}'
+DIMENSIONS = '{"dim:model": "x", "text": "8", "number": 1.50, "zero": -0.0, "large": 123456789012345678901234567890,\
+ "tiny": 1e-9, "flag": true, "null": null, "empty": "", "list": [1.50, "\\u0001\\n\\"é"], \
+ "object": {"b": 1e-9, "a": {}}, "a,b": "c,d", "": "no key"}'
 
 
 def test_values_of_every_json_type_match(events_database_url: str) -> None:
@@ -48,6 +51,26 @@ def test_values_of_every_json_type_match(events_database_url: str) -> None:
         for group, value in shown.items():
             assert store.count(query_edits.only(query, group, value)) == 1, group
             assert store.count(query_edits.without_value(query, group, value)) == 0, group
+
+
+def test_cells_and_json_have_the_text_that_filters_compare(
+    events_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "draw", lambda columns, **_: columns)
+    compared = text("SELECT key, dimensions ->> key FROM usage_events, jsonb_object_keys(dimensions) AS key")
+    with store_of(events_database_url, [event(0, SINCE, dimensions=DIMENSIONS)]) as store:
+        (one,) = store.events(EventQuery(organization_id=generated_events.ORGANIZATION))
+        with store.engine.connect() as connection:
+            texts = dict(connection.execute(compared).all())
+    written = json.loads(json.dumps(one.to_dict()["dimensions"]))
+    assert (texts["number"], texts["zero"], texts["list"][:6]) == ("1.50", "0.0", "[1.50,")
+    for key, value in texts.items():
+        assert dimension_text(one.dimensions[key]) == value
+        assert (written[key] if isinstance(written[key], str | None) else json.dumps(written[key])) == value, key
+    columns = grid.events_table([one], "UTC", NO_NAMES)
+    shown = {name.removeprefix("dim:"): column for name, column in columns.items() if name.startswith("dim:")}
+    assert len(shown) == grid.MAX_DIMENSION_COLUMNS
+    assert [shown["number"].values[0], shown["zero"].values[0], shown["text"].values[0]] == ["1.50", "0.0", "8"]
 
 
 @pytest.mark.parametrize("page", ["events", "explore"])

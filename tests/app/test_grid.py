@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from decimal import Decimal
-from types import SimpleNamespace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,23 +74,3 @@ def test_many_rows_are_text_to_the_last_digit() -> None:
     values = [Decimal(109), Decimal("-13451.144"), None, 1234567] * 501
     assert [*grid.numbers("Quantity", values).values] == ["109", "-13451.144", None, "1234567"] * 501
     assert [*grid.ratios("Share", [0.1, None] * 1_001, str).values] == ["0.1", None] * 1_001
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("eu-west", "eu-west"),
-        ("", ""),
-        (8, "8"),
-        ("8", '"8"'),
-        (True, "true"),
-        ("null", '"null"'),
-        (None, "null"),
-        (["a"], '["a"]'),
-        (Decimal("0.123456789012345678"), "0.123456789012345678"),
-    ],
-)
-def test_a_dimensions_text_tells_texts_from_other_values(value: object, text: str) -> None:
-    event = SimpleNamespace(dimensions={"key": value})
-    assert grid.dimension_text(event, "key") == text
-    assert grid.dimension_text(event, "other") is None

@@ -237,7 +237,7 @@ def test_an_hour_that_comes_twice_is_told_apart() -> None:
 
 def test_json_keeps_every_digit() -> None:
     value = {"a": Decimal("1.10"), "b": [Decimal("12345678901234567890.123"), "1.10", None]}
-    assert json_text(value) == '{"a": 1.1, "b": [12345678901234567890.123, "1.10", null]}'
+    assert json_text(value) == '{"a": 1.10, "b": [12345678901234567890.123, "1.10", null]}'
 
 
 def test_ids_are_shortened_in_chips_only() -> None:

@@ -537,6 +537,9 @@ def test_the_summary_tells_total_largest_peak_and_what_is_unfinished() -> None:
     assert "largest large with 18,001.5 (50.0 % of the total), 33 folded into Other" in said
     assert "Peak 18,001.5 in Thu 5 Nov 2026, UTC" in said
     assert "Unfinished: Thu 5 Nov 2026, UTC" in said
+    pinned = charts.summary(dataclasses.replace(asked, query=asked.query.replace(as_of="2026-11-05T09:00:00.123456Z")))
+    assert "as known at 5 Nov 2026 09:00:00." in pinned
+    assert "Unfinished: Thu 5 Nov 2026, UTC, still filling on 5 Nov 2026 09:00:00." in pinned
     assert charts.chart(asked).to_dict()["description"] == said
 
 

@@ -20,7 +20,7 @@ from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import image
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact, QueryError
-from usage_explore.explain import Cell, Explanation
+from usage_explore.explain import Cell, Explanation, run
 from usage_explore.explain.run import number as parsed_expected
 from usage_explore.explain.run import peak_run
 from usage_explore.explain.spans import spans
@@ -327,6 +327,49 @@ def test_five_of_eight_values_that_doubled_are_one_part_of_the_sentence(explaine
     assert not explanation.is_even
 
 
+def changes_by_value(explanation: Explanation, held: list[Row]) -> dict[tuple[str, str | None], list[int]]:
+    """The events outside all cells, before and after, of each value of the groups searched."""
+    result: dict[tuple[str, str | None], list[int]] = {}
+    for row in held:
+        for place, span in enumerate((explanation.before, explanation.after)):
+            if span.since <= row.timestamp < span.until and not any(has(cell, row) for cell in explanation.cells):
+                for group in explanation.groups:
+                    counts = result.setdefault((group, query_oracle.group_text(row, group)), [0, 0])
+                    counts[place] += 1
+    return result
+
+
+@pytest.mark.parametrize(("sample", "times"), [(1_000, 5), (100_000, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_value_outside_the_parts_moved_more_than_a_part(
+    explained: Any, monkeypatch: pytest.MonkeyPatch, seed: int, sample: int, times: int
+) -> None:
+    monkeypatch.setattr(run, "SAMPLE_EVENTS", sample)
+    draw = random.Random(seed)
+    more = []
+    for price in range(12):
+        amounts = draw.choice([(60, 5), (5, 60), (30, 0), (0, 12), (40, 42), (9, 9)])
+        for day, often in zip((utc(2026, 5, 26), utc(2026, 6, 2)), amounts, strict=True):
+            more += [
+                event(
+                    day + timedelta(seconds=draw.randrange(86_400)),
+                    price_key=f"p{price}",
+                    customer_id=draw.choice(generated_events.CUSTOMERS[:4]),
+                    dimensions=f'{{"model": "m{draw.randrange(5)}"}}',
+                )
+                for _ in range(often * times)
+            ]
+    explanation = explained(more)
+    held = usual(utc(2026, 5, 26)) + usual(utc(2026, 6, 2)) + more
+    check(explanation, held)
+    assert explanation.cells
+    least = min(abs(cell.contribution) for cell in explanation.cells)
+    ordinary = explanation.rest.contribution / explanation.rest.before
+    for pair, (before, after) in changes_by_value(explanation, held).items():
+        as_all = 0 <= (after - before) / ordinary <= 2 * before if ordinary else after == before
+        assert abs(after - before) <= least or as_all, pair
+
+
 def test_windows_without_events(explained: Any) -> None:
     empty = explained([], bucket=utc(2026, 6, 3))
     assert (empty.change, empty.cells) == (0, ())
@@ -431,6 +474,7 @@ def test_a_label_names_what_it_leaves_out(acme: Store) -> None:
         is_gone=False,
         query=query,
     )
-    assert cell.label == "metric is a, model is not x or (missing), region is not eu"
-    many = dataclasses.replace(cell, without=tuple(("dim:model", str(number)) for number in range(5)))
-    assert many.label == "metric is a, model is none of 5 values"
+    assert cell.label == "metric is a, without 3 values of model and region"
+    assert cell.exclusions == "model is not x or (missing), region is not eu"
+    few = dataclasses.replace(cell, without=cell.without[1:])
+    assert few.label == "metric is a, model is not (missing), region is not eu"

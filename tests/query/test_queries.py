@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.query_oracle import utc
-from usage_explore import AggregateQuery, EventQuery, Period, QueryError
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError
 from usage_explore.errors import Fault
 from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
+from usage_explore.remote.operations import ChoiceQuery, ExplanationQuery, NamesQuery, SearchQuery
 
 API = Path(__file__).parents[2] / ".." / "shared" / "reference" / "usage-events-api.txt"
 
@@ -171,7 +172,7 @@ FAULTS = {
     f"customer_id={CUSTOMER}&customer_id={CUSTOMER}": "customer_id: is given more than once",
     "customer_id=": "customer_id: is blank",
     "customer_id=12": "customer_id: '12' is not a UUID",
-    "metric_key=": "metric_key: has an empty item",
+    "metric_key=": "metric_key: is blank",
     "metric_key=a,,b": "metric_key: has an empty item",
     r"metric_key=a\x": "metric_key: has a lone backslash",
     "metric_key=a%5C": "metric_key: has a lone backslash",
@@ -219,6 +220,9 @@ FAULTS = {
     "occurred_after=2026-09-02T00:00:00Z&occurred_before=2026-09-01T00:00:00Z": "occurred_after: is not before",
     "occurred_after=2026-09-01T00:00:00Z&occurred_before=2026-09-01T00:00:00Z": "occurred_before: is not after",
     "=x": ": unknown parameter",
+    "limit=": "limit: is blank; give a value",
+    "id=x&id=y": "is not a UUID such as 3f2b8c1e-0000-4000-8000-000000000000; 'y' is not a UUID",
+    "missing=a&missing=b&missing=c&missing=d": "for a dimension write dim:c; and 1 more",
     "since%FF=1": "is not valid percent-encoded UTF-8",
 }
 AGGREGATE_FAULTS = {
@@ -257,6 +261,14 @@ AGGREGATE_FAULTS = {
     "since=-30d/m": "with /h, /d, /w or /M to round down",
     "window=this_month&since=-30d": "since: cannot be combined with window",
     "window=this_month&until=now": "until: cannot be combined with window",
+    "window=this_month&since=-2d&until=now": "window: cannot be combined with since and until",
+    "compare=2026-01-01/2026-02-01": "write 2026-01-01T00:00:00Z; its until '2026-02-01' is not RFC 3339",
+    "Dim:model=x": "Dim:model: unknown parameter, did you mean dim:model=…?",
+    "dims:model=x": "dims:model: unknown parameter, did you mean dim:model=…?",
+    "dim.model=x": "dim.model: unknown parameter, did you mean dim:model=…?",
+    "Not:metric_key=x": "Not:metric_key: unknown parameter, did you mean not:metric_key=…?",
+    "not:Dim:model=x": "not:Dim:model: unknown parameter, did you mean not:dim:model?",
+    "group_by=Dim:model": "or dim:<key>, did you mean dim:model?",
     "cursor=x": "cursor: unknown parameter",
 }
 
@@ -271,6 +283,31 @@ def test_a_faulty_list_is_refused_with_parameter_and_cure(params: str, said: str
 def test_a_faulty_aggregate_is_refused_with_parameter_and_cure(params: str, said: str) -> None:
     with pytest.raises(QueryError, match=re.escape(said)):
         AggregateQuery.from_params(params)
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "said"),
+    [
+        (ChoiceQuery, "", "group: is missing; give metric_key or dim:<key>"),
+        (ChoiceQuery, "group=", "group: is blank; give metric_key or dim:<key>"),
+        (ChoiceQuery, "group=foo", "group: 'foo' is not one of"),
+        (ChoiceQuery, "group=metric_key&group=price_key", "group: is given more than once"),
+        (SearchQuery, "", "text: is missing; give what to search"),
+        (SearchQuery, "text=", "text: is blank; give what to search"),
+        (SearchQuery, "text=%00", "text: contains a NUL character"),
+    ],
+)
+def test_a_faulty_parameter_is_not_missing_too(model: type[Query], params: str, said: str) -> None:
+    with pytest.raises(QueryError, match=said) as caught:
+        model.from_params(params)
+    assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize("model", [EventQuery, AggregateQuery, Period, LeaderboardQuery, ExplanationQuery, NamesQuery])
+def test_every_blank_parameter_is_called_blank(model: type[Query]) -> None:
+    for name in model.model_fields.keys() - {"dimensions", "exclude"}:
+        with pytest.raises(QueryError, match=f"^{name}: is blank; give"):
+            model.from_params(f"{name}=")
 
 
 def test_all_faults_are_reported_together() -> None:

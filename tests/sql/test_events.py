@@ -103,6 +103,18 @@ def test_previous_retraces_next(store: Store) -> None:
     assert back.previous() is None
 
 
+@pytest.mark.parametrize("small", [1, 22, 49, 50])
+def test_the_page_before_a_larger_page_repeats_none_of_its_events(store: Store, small: int) -> None:
+    first = store.events(EventQuery(limit=small))
+    larger = store.events(EventQuery(limit=50, cursor=first.cursor))
+    before = larger.previous()
+    assert before is not None
+    assert before.events == first.events
+    assert before.query == larger.query.replace(cursor=None)
+    assert before.next() == larger
+    assert before.previous() is None
+
+
 def test_iterating_a_page_gives_every_event_from_there(store: Store, own: list[Row]) -> None:
     assert ids(store.events(EventQuery(limit=100))) == ids(query_oracle.newest_first(own))
 
@@ -123,6 +135,22 @@ def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
         seen += ids(page.events)
     assert sorted(seen) == sorted(row.id for row in tied)
     store.close()
+
+
+def test_the_page_before_repeats_nothing_when_newer_events_arrive(
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
+) -> None:
+    generated_events.insert(events_connection, [replace(own[0], id=uuid4(), timestamp=utc(2026, 5, 1)) for _ in "abc"])
+    with connect(events_database_url) as store:
+        second = store.events(EventQuery(limit=2)).next()
+        assert second is not None
+        generated_events.insert(events_connection, [replace(own[0], id=uuid4(), timestamp=utc(2026, 5, 2))])
+        newest = second.previous()
+        assert newest is not None
+        start = newest.previous()
+        assert start is not None
+        whole = store.events(EventQuery(limit=4)).events
+        assert (*start.events, *newest.events, *second.events) == whole
 
 
 def test_a_cursor_under_other_filters_or_another_organization_is_refused(store: Store, everyone: Store) -> None:

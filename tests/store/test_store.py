@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from support import generated_events
 from support.query_oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store, config, connect
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Store, config, connect
 from usage_explore.db import ddl, engine
 from usage_explore.errors import (
     ConfigurationError,
@@ -35,6 +35,19 @@ def test_transactions_are_read_only_bounded_and_in_utc(store: Store) -> None:
             for name in ("transaction_read_only", "default_transaction_read_only", "statement_timeout", "TimeZone")
         ]
     assert shown == ["on", "on", "30s", "UTC"]
+
+
+def test_the_same_query_has_an_equal_answer_at_any_time(store: Store) -> None:
+    window = {"since": "2026-10-01T00:00:00Z", "until": "2026-11-01T00:00:00Z"}
+    query = AggregateQuery(**window, group_by="metric_key", compare="previous")
+    leaders = LeaderboardQuery(**window)
+    elsewhere = replace(store, app_url="https://usage.example.com")
+    first, again = store.aggregate(query), elsewhere.aggregate(query)
+    assert again.now > first.now
+    assert first == again
+    assert store.compare(first) == store.compare(again) == first.comparison
+    assert store.leaderboards(leaders) == elsewhere.leaderboards(leaders)
+    assert store.events() == elsewhere.events()
 
 
 def test_a_statement_that_takes_too_long_is_cut_off_with_advice(events_database_url: str, own: list[Row]) -> None:

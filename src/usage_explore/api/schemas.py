@@ -197,7 +197,8 @@ def _event() -> Schema:
         schema = next((schema for sql_type, schema in _COLUMNS.items() if isinstance(column.type, sql_type)), None)
         if schema is None:
             schema = {
-                "description": "The event's free-form keys. Numbers that a double cannot represent exactly are text.",
+                "description": "The event's free-form keys. A number such as 1.50, 0.0 or one with more digits than a"
+                " double holds is text, as PostgreSQL's `->>` gives it; so are lists and objects that contain one.",
                 "type": ["object", "array", "string", "number", "boolean", "null"],
                 "examples": [{"model": "large", "region": "eu"}],
             }

@@ -120,9 +120,13 @@ class Source:
     ) -> Explanation:
         """The values that account for the change of a resolved query against another window.
 
-        The search, if it is not cached, is run by `watch`, which may show progress and cancel it.
+        `watch` runs the search if needed, and may show progress and cancel it. Cached for ten minutes, while both
+        windows have as many events: events are only ever added.
         """
-        key = self.store.organization_id, query, before, self.now
+        events = [
+            query_edits.events_of(query.replace(since=since, until=until)) for since, until in (before, query.span)
+        ]
+        key = self.store.organization_id, query, before, tuple(self.count(each) for each in events)
         with suppress(_NotCached):
             return _explanation(_not_cached, *key)
         with logged_work("explanation", self.store.organization_id, query):
@@ -426,13 +430,13 @@ def _not_cached() -> Explanation:
     raise _NotCached
 
 
-@st.cache_resource(ttl=_MINUTE, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=60, show_spinner=False, hash_funcs=_KEYS)
 def _explanation(
     _make: Callable[[], Explanation],
     organization_id: UUID | None,
     query: AggregateQuery,
     before: tuple[datetime, datetime],
-    now: datetime,
+    events: tuple[int, ...],
 ) -> Explanation:
     return _make()
 

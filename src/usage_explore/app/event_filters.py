@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 
 import streamlit as st
 
 from usage_explore.app import boards, query_edits
 from usage_explore.app.filters import group_label
 from usage_explore.app.grid import group_of_column
+from usage_explore.decimals import dimension_text
 from usage_explore.event_pages import EventPage
 from usage_explore.names import Names
 from usage_explore.query import filters
@@ -34,7 +34,7 @@ def pairs(event: Event) -> list[Pair]:
         except ValueError:
             continue
         if not isinstance(value, list | dict):
-            found.append((group, _text(value)))
+            found.append((group, dimension_text(value)))
     return found
 
 
@@ -92,12 +92,3 @@ def _row(group: str, value: str | None, names: Names) -> boards.Cell:
         actionable=True,
         excludable=True,
     )
-
-
-def _text(value: object) -> str | None:
-    """A JSON value as PostgreSQL's `->>` gives it."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -17,12 +17,13 @@ from usage_explore.app import event_filters, grid, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
-from usage_explore.app.grid import cells, counted, dimension_text, events_table
+from usage_explore.app.grid import cells, counted, events_table
 from usage_explore.app.header import closable_heading, header, opened_view
 from usage_explore.app.navigation import Pages, changed, follow, go, leave_for, notice
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import Action
+from usage_explore.decimals import dimension_text
 from usage_explore.event_pages import EventPage
 from usage_explore.export import MAX_XLSX_EVENTS
 from usage_explore.names import NAME_COLUMNS
@@ -255,8 +256,8 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     _fields(event, view.timezone)
     st.markdown("**dimensions**")
     if event.dimensions:
-        values = {key: dimension_text(event, key) or "" for key in event.dimensions}
-        st.table({markdown.plain(key): _value(text) for key, text in values.items()}, border="horizontal")
+        values = {markdown.plain(key): _value(dimension_text(value)) for key, value in event.dimensions.items()}
+        st.table(values, border="horizontal")
     else:
         st.caption("none")
     event_filters.draw(

@@ -13,7 +13,6 @@ is also what removing one leading apostrophe reads back; NULL is nothing.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -28,7 +27,7 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.app.cache import Source
-from usage_explore.decimals import Number, json_text, plain
+from usage_explore.decimals import MAX_SAFE_INTEGER, Number, dimension_text, json_text, plain
 from usage_explore.errors import StatementTimeout
 from usage_explore.names import Names
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
@@ -39,8 +38,8 @@ from usage_explore.results.types import Event
 _MAX_STYLED = 2_000
 """Rows up to which cells have display formats: pandas takes 0.1 ms per row."""
 
-_MAX_SAFE_INTEGER, _MIN_PLAIN_NUMBER = 2**53 - 1, 1e-6
-"""The largest integer that a browser holds exactly, and the smallest number it writes without an exponent."""
+_MIN_PLAIN_NUMBER = 1e-6
+"""The smallest number that a browser writes without an exponent."""
 
 _LETTER_PIXELS, _PADDING_PIXELS, _MAX_WIDTH_PIXELS = 6.6, 18, 420
 """Widths of a letter or digit, of a cell's padding, and of the widest column of numbers."""
@@ -211,7 +210,7 @@ def _is_double(text: str) -> bool:
     """Whether a double equals the number exactly, and a browser writes it without an exponent."""
     value = float(text)
     return (
-        abs(value) <= _MAX_SAFE_INTEGER
+        abs(value) <= MAX_SAFE_INTEGER
         and (not value or abs(value) >= _MIN_PLAIN_NUMBER)
         and Decimal(repr(value)) == Decimal(text)
     )
@@ -291,7 +290,9 @@ def _dimension_columns(events: Sequence[Event]) -> dict[str, Column]:
     frequent = Counter(key for event in events for key in event.dimensions)
     keys = [key for key, _ in frequent.most_common(MAX_DIMENSION_COLUMNS)]
     columns = {
-        f"{DIMENSION}{key}": texts(formatting.data_value(key), [dimension_text(event, key) for event in events])
+        f"{DIMENSION}{key}": texts(
+            formatting.data_value(key), [dimension_text(event.dimensions.get(key)) for event in events]
+        )
         for key in keys
     }
     if len(frequent) > len(keys):
@@ -299,25 +300,6 @@ def _dimension_columns(events: Sequence[Event]) -> dict[str, Column]:
         heading = "Other dimensions"
         columns[heading] = texts(heading, [json_text(rest) if rest else None for rest in others], width="large")
     return columns
-
-
-def dimension_text(event: Event, key: str) -> str | None:
-    """The value of a dimension: a text as it is, another value as JSON, None if the event does not have the key.
-
-    A text that would read as another JSON value, such as "8", is JSON, too, with its quotes.
-    """
-    if key not in event.dimensions:
-        return None
-    value = event.dimensions[key]
-    return value if isinstance(value, str) and not _is_json(value) else json_text(value)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def group_of_column(column: str) -> str | None:

@@ -98,12 +98,13 @@ def _row(part: Part, label: str, unit: str, names: Names = NO_NAMES) -> boards.C
     before, after = formatting.exact(part.before), formatting.exact(part.after)
     change = formatting.signed(part.contribution)
     is_single = isinstance(part, Cell) and len(part.where) == 1 and not part.without
-    state = ""
+    state = without = ""
     if isinstance(part, Cell):
+        without = names.in_text(part.exclusions)
         state = " (new)" if part.is_new else " (gone)" if part.is_gone else ""
     return boards.Cell(
         name=formatting.short_ids(label) + state,
-        title=formatting.typographic(f"{label}: {before} {unit} before, {after} after"),
+        title=formatting.typographic(f"{label}: {before} {unit} before, {after} after{without and f' ({without})'}"),
         total=formatting.typographic(change),
         part="–" if part.share is None else formatting.typographic(formatting.percent(part.share)),
         change=formatting.typographic(f"{formatting.short(part.before)} → {formatting.short(part.after)}"),

@@ -19,6 +19,7 @@ from usage_explore.formatting import (
     short_ids,
     shortened,
     signed,
+    without_fractions,
 )
 from usage_explore.query.describe import describe, filter_words
 from usage_explore.query.queries import COST_METRICS, METRICS, RATIOS
@@ -118,7 +119,9 @@ def state(answer: AggregateData, point: Point) -> str:
         if point.start >= answer.closed_until:
             reasons.append("not begun yet")
         else:
-            reasons.append("still filling at as_of" if answer.query.as_of else "still filling")
+            known = answer.query.as_of
+            when = f" on {without_fractions(date_and_time(known.astimezone(answer.query.zone)))}" if known else ""
+            reasons.append(f"still filling{when}")
     return "unfinished: " + " and ".join(reasons)
 
 
@@ -209,7 +212,7 @@ def undrawable(answer: AggregateData) -> str | None:
 @decimal_context()
 def summary(answer: AggregateData) -> str:
     """The aggregate in a few sentences, for screen readers: total, largest series, peak, unfinished buckets."""
-    parts = [answer.names.in_text(describe(answer.query))]
+    parts = [answer.names.in_text(describe(answer.query, whole_seconds=True))]
     if note := cap_note(answer):
         parts.append(note)
     if is_empty(answer):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usage_explore import formatting
 from usage_explore.decimals import Number, decimal_context, difference, exact_sum, plain, ratio, rfc3339
-from usage_explore.errors import NotExact
+from usage_explore.explain.single_values import Sums
 from usage_explore.explain.spans import Span, words
 from usage_explore.formatting import counted, data_value, exact, percent, signed
 from usage_explore.names import NO_NAMES, Names
@@ -43,7 +43,7 @@ _MAX_RATIO = 100
 _MAX_CELLS_IN_SENTENCE = 3
 
 _MAX_EXCLUDED_IN_LABEL = 2
-"""Excluded values of a group that a label names."""
+"""Excluded values that a label names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +86,20 @@ class Cell(Part):
             f"{group_name(group)} is {data_value(value)}"
             for group, value in sorted((*customer, *self.where), key=_order)
         ]
+        if len(self.without) > _MAX_EXCLUDED_IN_LABEL:
+            names = [*dict.fromkeys(group_name(group) for group, _ in self.without)]
+            conditions.append(f"without {len(self.without)} values of {formatting.listed(names, most=len(names))}")
+        else:
+            conditions += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
+        return ", ".join(conditions)
+
+    @property
+    def exclusions(self) -> str:
+        """All values that the cell's events have not: "region is not eu, model is not x or (missing)"; "" for none."""
         excluded: dict[str, list[str]] = {}
         for group, value in self.without:
             excluded.setdefault(group_name(group), []).append(data_value(value))
-        for name, values in excluded.items():
-            few = len(values) <= _MAX_EXCLUDED_IN_LABEL
-            others = f"not {' or '.join(values)}" if few else f"none of {len(values)} values"
-            conditions.append(f"{name} is {others}")
-        return ", ".join(conditions)
+        return ", ".join(f"{name} is not {' or '.join(values)}" for name, values in excluded.items())
 
     @property
     def question(self) -> EventQuery:
@@ -170,53 +176,40 @@ class Parts(NamedTuple):
     rest: Part
 
 
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """The events and the amount of one region in one window; `row` is None without events."""
-
-    events: int
-    value: Number
-    row: Any
-
-
 def build_parts(
-    rows: Sequence[Any],
+    sums: Sums,
     query: AggregateQuery,
     regions: Sequence[tuple[Where, Where]],
-    groups: Sequence[str],
+    always: Sequence[Where],
     expected: Decimal | None,
 ) -> Parts:
-    """The parts from the rows of `run`, compared with the `expected` total if there is one.
+    """The parts from the sums of the regions, compared with the `expected` total if there is one.
 
-    Raises `NotExact` for sums that are NaN or infinite.
+    `always` are the further values of each region.
     """
     zero: Number = 0 if query.metric == "count" else Decimal(0)
-    sums = {(row.side, row.cell): _Sum(row.events, row.value, row) for row in rows}
-    if not all(Decimal(total.value).is_finite() for total in sums.values()):
-        raise NotExact.not_finite()
-    nothing = _Sum(0, zero, None)
-    before, after = ([sums.get((side, number), nothing) for number in range(len(regions) + 1)] for side in (0, 1))
-    earlier = _divided([total.value for total in before], expected, zero)
-    whole = _part(exact_sum(earlier, zero), exact_sum((total.value for total in after), zero), None)
+    then, now = sums.events
+    earlier, later = _divided(sums.values[0], expected, zero), sums.values[1]
+    whole = _part(exact_sum(earlier, zero), exact_sum(later, zero), None)
     change = whole.contribution
     cells = []
-    rest_before, rest_after = [earlier[-1]], [after[-1].value]
+    rest_before, rest_after = [earlier[-1]], [later[-1]]
     for number, (where, without) in enumerate(regions):
-        then, now = before[number], after[number]
-        if not difference(now.value, earlier[number]):
+        contribution = difference(later[number], earlier[number])
+        if not contribution:
             rest_before.append(earlier[number])
-            rest_after.append(now.value)
+            rest_after.append(later[number])
             continue
         cells.append(
             Cell(
                 where=where,
                 without=without,
-                always=_always(then, now, groups, {group for group, _ in where}),
+                always=always[number],
                 before=earlier[number],
-                after=now.value,
-                share=_share(difference(now.value, earlier[number]), change),
-                is_new=not then.events and bool(now.events),
-                is_gone=bool(then.events) and not now.events,
+                after=later[number],
+                share=_share(contribution, change),
+                is_new=not then[number] and bool(now[number]),
+                is_gone=bool(then[number]) and not now[number],
                 query=query,
             )
         )
@@ -265,20 +258,6 @@ def _share(contribution: Number, change: Number) -> Decimal | None:
     return _SHARE_CONTEXT.add(
         _SHARE_CONTEXT.divide(Decimal(contribution), Decimal(change)), 0
     )  # 0 divided by a decrease is -0
-
-
-def _always(before: _Sum, after: _Sum, groups: Sequence[str], known: set[str]) -> Where:
-    """The values of other groups that all events of a region have in both windows."""
-    present = [total for total in (before, after) if total.row is not None]
-    result = []
-    for index, group in enumerate(groups):
-        values = {(total.row._mapping[f"low{index}"], total.row._mapping[f"high{index}"]) for total in present}
-        complete = all(total.row._mapping[f"present{index}"] == total.events for total in present)
-        if group not in known and complete and len(values) == 1:
-            low, high = values.pop()
-            if low == high:
-                result.append((group, low))
-    return tuple(result)
 
 
 @dataclass(frozen=True, kw_only=True)

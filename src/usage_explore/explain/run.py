@@ -7,7 +7,7 @@ events of each cell. Every statement reads two windows, distinguished by the col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -39,9 +39,10 @@ from sqlalchemy import (
 
 from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.errors import Fault, NotExact, QueryError
-from usage_explore.explain.model import Codes, Floats, Leaves, fold_values
+from usage_explore.explain.model import Codes, Floats, Leaves, Pair, Region, fold_values
 from usage_explore.explain.result import Explanation, Peak, Where, build_parts
 from usage_explore.explain.search import choose_regions, spread_evenly
+from usage_explore.explain.single_values import Sums, settle
 from usage_explore.explain.spans import Baseline, Span, spans
 from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
@@ -77,7 +78,7 @@ _MAX_PEAK_SHARE, _MIN_PEAK_PART = Decimal(1) / 3, Decimal("0.8")
 class _Values:
     """The leaves: `codes` has a column per group, of indexes into its `values`; None, for no value, is one of them.
 
-    `before` and `after` are amounts as multiples of `unit`.
+    `before` and `after` are amounts as multiples of `unit`; `known` has the index of each value.
     """
 
     groups: tuple[str, ...]
@@ -86,6 +87,7 @@ class _Values:
     before: Floats
     after: Floats
     unit: Decimal
+    known: tuple[dict[str | None, int], ...]
 
 
 def explain(
@@ -120,11 +122,10 @@ def explain(
     if first is not None and windows.before.since < first:
         begin = date_and_time(first.astimezone(query.zone))
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
-    regions, even = _regions(values, share, expected)
-    regions = _shortened(connection, table, sides, regions)
-    shared = _shared_groups(values, regions)
-    rows = connection.execute(_cells_statement(table, sides, regions, shared)).all()
-    parts = build_parts(rows, sides[1], regions, shared, expected)
+    found, even = _regions(values, share, expected)
+    found, sums = settle(found, lambda regions: _sums(connection, table, sides, values, regions, expected))
+    regions = _shortened(connection, table, sides, values, found)
+    parts = build_parts(sums, sides[1], regions, _always(values, found, sums), expected)
     peak = None
     if expected is None:
         first_cell = (parts.cells[0].where, parts.cells[0].without) if parts.cells else ((), ())
@@ -167,7 +168,8 @@ def _values(
     rows = connection.execute(_leaves_statement(table, sides, groups, share)).all()
     kept, codes, values, unique = [], [], [], []
     for column_index, group in enumerate(groups, start=2):
-        column, named = pd.factorize(np.array([row[column_index] for row in rows], dtype=object), use_na_sentinel=True)
+        texts = np.array([row[column_index] for row in rows], dtype=object)
+        column, named = pd.factorize(texts, sort=True, use_na_sentinel=True)
         known: list[str | None] = list(named)
         if (column < 0).any():
             column = np.where(column < 0, len(known), column)
@@ -182,7 +184,11 @@ def _values(
         notes.append(f"Not searched, because nearly every event has its own value: {', '.join(map(ascii, unique))}")
     before, after, unit = _amounts(rows)
     stacked = np.array(codes, dtype=np.int64).reshape(len(codes), len(rows)).T
-    return _Values(tuple(kept), stacked, tuple(values), before, after, unit), notes
+    # the database gives rows in any order, on which no answer may depend
+    order = np.lexsort((before, *stacked.T))
+    stacked, before, after = stacked[order], before[order], after[order]
+    indexes = tuple({value: code for code, value in enumerate(of)} for of in values)
+    return _Values(tuple(kept), stacked, tuple(values), before, after, unit, indexes), notes
 
 
 def number(expected: object) -> Decimal | None:
@@ -216,7 +222,7 @@ def _amounts(rows: Sequence[Any]) -> tuple[Floats, Floats, Decimal]:
     return np.where(later, 0.0, amounts), np.where(later, amounts, 0.0), largest
 
 
-def _regions(values: _Values, share: int, expected: Decimal | None) -> tuple[list[tuple[Where, Where]], bool]:
+def _regions(values: _Values, share: int, expected: Decimal | None) -> tuple[list[Region], bool]:
     """The regions that account for the change; without any, whether it is spread evenly."""
     if not values.groups or not len(values.codes):
         return [], False
@@ -224,36 +230,64 @@ def _regions(values: _Values, share: int, expected: Decimal | None) -> tuple[lis
     if expected is not None and before.sum() > 0 < expected:
         before = before * min(1e9, float(expected / share / values.unit) / before.sum())
     leaves = Leaves(codes, before, after)
-
-    def named(pairs: Sequence[tuple[int, int]]) -> Where:
-        return tuple((values.groups[dim], values.values[dim][code]) for dim, code in pairs)
-
-    regions = [(named(region.where), named(region.without)) for region in choose_regions(leaves)]
+    regions = choose_regions(leaves)
     return regions, not regions and spread_evenly(leaves)
 
 
-def _shared_groups(values: _Values, regions: Sequence[tuple[Where, Where]]) -> list[str]:
-    """The groups of which all leaves of some region may have one value.
+def _where(values: _Values, pairs: Iterable[Pair]) -> Where:
+    return tuple((values.groups[dim], values.values[dim][code]) for dim, code in pairs)
 
-    Only of those does the database compare all events: two sorted extremes of each group take longer than all sums.
-    """
-    codes = {
-        group: {value: code for code, value in enumerate(of)}
-        for group, of in zip(values.groups, values.values, strict=True)
-    }
-    columns = dict(zip(values.groups, values.codes.T, strict=True))
-    shared: set[str] = set()
-    for where, without in regions:
-        mask = np.ones(len(values.codes), dtype=bool)
-        for group, value in where:
-            mask &= columns[group] == codes[group][value]
-        for group, value in without:
-            mask &= columns[group] != codes[group][value]
-        named = {group for group, _ in where}
-        shared |= {
-            group for group, column in columns.items() if group not in named and len(np.unique(column[mask])) <= 1
-        }
-    return [group for group in values.groups if group in shared]
+
+def _sums(
+    connection: Connection,
+    table: Table,
+    sides: Sequence[AggregateQuery],
+    values: _Values,
+    regions: Sequence[Region],
+    expected: Decimal | None,
+) -> Sums:
+    """The sums of all events of the regions. Values that the sample lacks are added to `values`."""
+    cells = [(_where(values, region.where), _where(values, region.without)) for region in regions]
+    rows = connection.execute(_sums_statement(table, sides, cells, values.groups)).all()
+    rows = sorted(rows, key=lambda row: (row.board, row.key is None, row.key or "", row.side, row.cell))
+    zero: Number = 0 if sides[1].metric == "count" else Decimal(0)
+    events = [0] * (len(regions) + 1), [0] * (len(regions) + 1)
+    amounts = [zero] * (len(regions) + 1), [zero] * (len(regions) + 1)
+    if not all(Decimal(row.value).is_finite() for row in rows):
+        raise NotExact.not_finite()
+    unit = max((Decimal(row.value).copy_abs() for row in rows), default=Decimal(0)) or Decimal(1)
+    whole = [row for row in rows if row.board < 0]
+    for row in whole:
+        events[row.side][row.cell], amounts[row.side][row.cell] = row.events, row.value
+    scale, earlier = 1.0, exact_sum(amounts[0], zero)
+    if expected is not None and earlier > 0 < expected:
+        scale = min(1e9, float(expected / Decimal(earlier)))
+    for row in rows:
+        if row.board >= 0 and row.key not in values.known[row.board]:
+            values.known[row.board][row.key] = len(values.values[row.board])
+            values.values[row.board].append(row.key)
+    shapes = [(len(regions) + 1, len(of)) for of in values.values]
+    volumes, changes, counts = ([np.zeros(shape) for shape in shapes] for _ in range(3))
+    for row in rows:
+        if row.board >= 0:
+            place = row.cell, values.known[row.board][row.key]
+            amount = float(Decimal(row.value) / unit) * (1.0 if row.side else scale)
+            counts[row.board][place] += row.events
+            changes[row.board][place] += amount if row.side else -amount
+            if not row.side:
+                volumes[row.board][place] = amount
+    return Sums(events, amounts, volumes, changes, counts)
+
+
+def _always(values: _Values, regions: Sequence[Region], sums: Sums) -> list[Where]:
+    """For each region the values of other groups that all its events have in both windows."""
+    result = []
+    for index, region in enumerate(regions):
+        known = {dim for dim, _ in region.where}
+        there = {dim: np.flatnonzero(counts[index]) for dim, counts in enumerate(sums.counts) if dim not in known}
+        pairs = _where(values, [(dim, int(codes[0])) for dim, codes in there.items() if len(codes) == 1])
+        result.append(tuple(pair for pair in pairs if pair[1] is not None))
+    return result
 
 
 def _peak(
@@ -302,16 +336,27 @@ def peak_run(changes: Sequence[Decimal]) -> tuple[int, int] | None:
 
 
 def _shortened(
-    connection: Connection, table: Table, sides: Sequence[AggregateQuery], regions: Sequence[tuple[Where, Where]]
+    connection: Connection,
+    table: Table,
+    sides: Sequence[AggregateQuery],
+    values: _Values,
+    regions: Sequence[Region],
 ) -> list[tuple[Where, Where]]:
     """The regions without the excluded values that none of their events has in either window: they exclude nothing."""
-    excluded = [(where, pair) for where, without in regions for pair in without]
-    if not excluded:
-        return list(regions)
-    overlaps = connection.execute(_overlaps_statement(table, sides, excluded)).all()
-    overlapping = [any(row[index] for row in overlaps) for index in range(len(excluded))]
-    kept = {item for item, overlap in zip(excluded, overlapping, strict=True) if overlap}
-    return [(where, tuple(pair for pair in without if (where, pair) in kept)) for where, without in regions]
+    excluding = {(region.where, pair): Region((*region.where, pair)) for region in regions for pair in region.without}
+    sampled = {key for key, both in excluding.items() if both.mask(values.codes).any()}
+    unsure = [key for key in excluding if key not in sampled]
+    if unsure:
+        pairs = [(_where(values, where), _where(values, [pair])[0]) for where, pair in unsure]
+        overlaps = connection.execute(_overlaps_statement(table, sides, pairs)).all()
+        sampled |= {key for index, key in enumerate(unsure) if any(row[index] for row in overlaps)}
+    return [
+        (
+            _where(values, region.where),
+            _where(values, [pair for pair in region.without if (region.where, pair) in sampled]),
+        )
+        for region in regions
+    ]
 
 
 def _count_statement(table: Table, sides: Sequence[AggregateQuery]) -> Select[Any]:
@@ -356,38 +401,51 @@ def _leaves_statement(table: Table, sides: Sequence[AggregateQuery], groups: Seq
     return union_all(*selects)
 
 
-def _cells_statement(
+def _sums_statement(
     table: Table, sides: Sequence[AggregateQuery], regions: Sequence[tuple[Where, Where]], groups: Sequence[str]
 ) -> Any:
-    """The exact amounts: `side`, `cell` integer, `events` bigint, `value`.
+    """The exact amounts: `side`, `cell`, `board` integer, `key` text, `events` bigint, `value`.
 
     `regions` are pairs of the values that events have and those they have not. `cell` is the index of the region; for
-    everything else it is the number of regions. Three columns per group follow, in order, with the group's index in
-    their names: `low` and `high` text, the first and last value of the cell's events in code-point order, and
-    `present` bigint, the number of events with a value.
+    everything else it is the number of regions. `board` is the index of the group whose `key` the events have, -1 for
+    all events of the cell. The table is read once.
     """
-    inside = [_inside(table, region) for region in regions]
-    cell: ColumnElement[int] = literal(len(regions), Integer)
-    if inside:
-        cell = case(*((condition, literal(number, Integer)) for number, condition in enumerate(inside)), else_=cell)
-    selects = []
+    leaves = []
     for number, side in enumerate(sides):
-        columns: list[ColumnElement[Any]] = []
-        for index, group in enumerate(groups if inside else ()):
-            value = expression(table, group).cast(Text).collate("C")
-            columns += [
-                func.min(value).filter(or_(*inside)).label(f"low{index}"),
-                func.max(value).filter(or_(*inside)).label(f"high{index}"),
-                func.count(value).filter(or_(*inside)).label(f"present{index}"),
-            ]
-        rows = (
-            select(cell.label("cell"), func.count().label("events"), _measured(table, side).label("value"), *columns)
-            .where(*conditions(table, side))
-            .group_by("cell")
-            .subquery()
+        columns = [expression(table, group).label(f"g{index}") for index, group in enumerate(groups)]
+        measured = [func.count().label("events"), _measured(table, side).label("value")]
+        selected = select(literal(number, Integer).label("side"), *columns, *measured).where(*conditions(table, side))
+        leaves.append(selected.group_by(*columns) if columns else selected)
+    leaf = union_all(*leaves).subquery("leaf")
+    texts = [leaf.c[f"g{index}"].cast(Text).label(f"g{index}") for index in range(len(groups))]
+    keys: dict[str, ColumnElement[Any]] = dict(zip(groups, texts, strict=True))
+    cell: ColumnElement[int] = literal(len(regions), Integer)
+    if regions:
+        tests = [(_has(keys, region), literal(number, Integer)) for number, region in enumerate(regions)]
+        cell = case(*tests, else_=cell)
+    rows = select(leaf.c.side, leaf.c.events, leaf.c.value, *texts, cell.label("cell")).cte("rows")
+    rows = rows.prefix_with("MATERIALIZED", dialect="postgresql")
+    number_type = BigInteger() if sides[0].metric == "count" else Numeric()
+    events, value = func.sum(rows.c.events).cast(BigInteger), func.sum(rows.c.value).cast(number_type)
+    measured = [events.label("events"), value.label("value")]
+    boards = [(-1, literal(None, Text)), *((index, rows.c[f"g{index}"]) for index in range(len(groups)))]
+    return union_all(
+        *(
+            select(rows.c.side, rows.c.cell, literal(board, Integer).label("board"), key.label("key"), *measured)
+            .where(rows.c.events > 0)
+            .group_by(rows.c.side, rows.c.cell, *([key] if board >= 0 else []))
+            for board, key in boards
         )
-        selects.append(select(literal(number, Integer).label("side"), *rows.c))
-    return union_all(*selects)
+    )
+
+
+def _has(keys: Mapping[str, ColumnElement[Any]], region: tuple[Where, Where]) -> ColumnElement[bool]:
+    where, without = region
+    return and_(
+        true(),
+        *(keys[group].is_not_distinct_from(literal(value, Text)) for group, value in where),
+        *(keys[group].is_distinct_from(literal(value, Text)) for group, value in without),
+    )
 
 
 def _overlaps_statement(

@@ -33,15 +33,13 @@ from usage_explore.explain.model import (
     disjoint,
     estimate_noise,
 )
-
-MAX_REGIONS = 8
-"""Regions of an explanation."""
+from usage_explore.explain.single_values import MAX_REGIONS, MIN_DISTINCT_SHARE, MIN_STRONG_SHARE
 
 _MIN_REGION_SHARE = 0.1
 """Share of the whole change, or of the largest region's change, below which a region counts as the rest."""
 
-_STRONG_SHARE, _MIN_STRONG_CHANGE, _MIN_STRONG_DEVIATIONS = 0.2, 0.3, 4.0
-"""The part of that share which suffices for a strong change: relative to the amounts, and in standard deviations of the
+_MIN_STRONG_CHANGE, _MIN_STRONG_DEVIATIONS = 0.3, 4.0
+"""`MIN_STRONG_SHARE` suffices for a strong change: relative to the amounts, and in standard deviations of the
 noise. So a small value that is gone is reported beside a large one that grew."""
 
 _MIN_PARENT_OF_SEVERAL, _MIN_PARENT_OF_ONE = 0.8, 0.97
@@ -53,9 +51,6 @@ before."""
 
 _MIN_CLEAR_SHARE, _MAX_CLEAR_BEFORE = 0.8, 0.6
 """Likewise if the rest of the element has changed by no more than noise."""
-
-_MIN_DISTINCT_SHARE = 0.5
-"""Least part of a region's change that exceeds the change of everything outside all regions."""
 
 _MAX_UNEXPLAINED_SHARE = 0.5
 """Share of the change outside all regions, above which single values that changed alike are looked for."""
@@ -173,7 +168,7 @@ def _distinct(leaves: Leaves, elements: list[Element]) -> list[Region]:
             mask = region.mask(leaves.codes)
             change = float(leaves.difference[mask].sum())
             excess = change - ordinary * float(leaves.before[mask].sum())
-            if abs(excess) < _MIN_DISTINCT_SHARE * abs(change):
+            if abs(excess) < MIN_DISTINCT_SHARE * abs(change):
                 alike.append((abs(excess), region.where))
         if not alike:
             break
@@ -298,7 +293,7 @@ def _important(leaves: Leaves, elements: list[Element]) -> list[Element]:
         same_way = changes[outer] * changes[inner] > 0
         return same_way and masks[inner].sum() < masks[outer].sum() and not (masks[inner] & ~masks[outer]).any()
 
-    least = _MIN_REGION_SHARE * max(abs(float(leaves.difference.sum())), *map(abs, changes.values()), 0.0)
+    whole = max(abs(float(leaves.difference.sum())), *map(abs, changes.values()), 0.0)
     variance = _variance(leaves)
 
     def is_strong(element: Element) -> bool:
@@ -310,7 +305,9 @@ def _important(leaves: Leaves, elements: list[Element]) -> list[Element]:
 
     ranked = sorted(elements, key=lambda element: -abs(changes[element]))
     kept = [
-        element for element in ranked if abs(changes[element]) >= least * (_STRONG_SHARE if is_strong(element) else 1)
+        element
+        for element in ranked
+        if abs(changes[element]) >= whole * (MIN_STRONG_SHARE if is_strong(element) else _MIN_REGION_SHARE)
     ]
     return [element for element in kept if not any(within(element, other) for other in kept)][:MAX_REGIONS]
 

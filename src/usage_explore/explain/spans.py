@@ -98,7 +98,10 @@ def _bucket(query: AggregateQuery, instant: datetime) -> Span:
 def _given(baseline: tuple[datetime, ...]) -> Span:
     if len(baseline) != 2:
         raise QueryError([Fault("baseline", "is not a pair of times (since, until)")])
-    since, until = parsed_instant("baseline", baseline[0]), parsed_instant("baseline", baseline[1])
+    try:
+        since, until = validators.instants(baseline)
+    except ValueError as error:
+        raise QueryError([Fault("baseline", str(error))]) from None
     if since >= until:
         raise QueryError([Fault("baseline", "is empty: its first time is not before its second")])
     if since < validators.EARLIEST:

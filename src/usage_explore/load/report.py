@@ -64,13 +64,13 @@ class FileReport:
     `backdated` have an `ingested_at` that is longer ago than the settle time;
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own.
 
-    `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
-    already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
-    because the file no longer has them (`replace`). `rejections` has the first 1,000 rejected values, `faults` their
-    kinds. `notes` are sentences about what was decided for the rows. `first`, `last`, `organizations` and `customers`
-    (their number) are those of all events of the file; `metric_key` is their metric, None if they have several, and
-    `names` has the organizations' names. `writing` is how long the table was written. `str()` has one
-    line for each of these.
+    `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts
+    rows already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
+    because the file no longer has them (`replace`); `superseded_settled` says whether a pinned link can have shown one
+    of them. `rejections` has the first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what
+    was decided for the rows. `first`, `last`, `organizations` and `customers` (their number) are those of all events
+    of the file; `metric_key` is their metric, None if they have several, and `names` has the organizations' names.
+    `writing` is how long the table was written. `str()` has one line for each of these.
     """
 
     path: Path
@@ -89,6 +89,7 @@ class FileReport:
     restated: int = 0
     changed: int = 0
     superseded: int = 0
+    superseded_settled: bool = False
     first: datetime | None = None
     last: datetime | None = None
     organizations: tuple[UUID, ...] = ()
@@ -134,6 +135,7 @@ class FileReport:
         yield from (f"  {note}" for note in self.notes)
         if self.superseded:
             yield f"  superseded {counted(self.superseded, 'stored event')} of the same source and period"
+        if self.superseded_settled:
             yield "  warning: links pinned before this load (as_of) no longer show them"
         if self.restated:
             yield (

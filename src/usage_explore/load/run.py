@@ -276,6 +276,7 @@ def _load(
         restated=written.restated,
         changed=changed,
         superseded=superseded,
+        superseded_settled=written.superseded_settled,
     )
     return report, stage
 

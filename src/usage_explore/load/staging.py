@@ -153,7 +153,7 @@ SELECT organization_id, min(ingested_at), max(ingested_at) FROM {stage} WHERE in
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The numbers of a `FileReport` that the insertion gives."""
+    """What the insertion gives a `FileReport`: numbers, and whether a superseded event had settled."""
 
     loaded: int
     repeats: int
@@ -163,6 +163,7 @@ class Written:
     generated_keys: int
     restated: int
     writing: timedelta
+    superseded_settled: bool
 
 
 class Stage:
@@ -337,8 +338,9 @@ class Stage:
         other_times = 0
         if loaded > generated:
             other_times = int(self._scalar(_OTHER_TIMES))
-        writing = self._scalar("SELECT clock_timestamp()") - began
-        return Written(loaded, repeats, identical, other_times, backdated, generated, restated, writing)
+        ended: datetime = self._scalar("SELECT clock_timestamp()")
+        settled = any(first <= ended - settle for first, _ in self._superseded.values())
+        return Written(loaded, repeats, identical, other_times, backdated, generated, restated, ended - began, settled)
 
     def _announce(self) -> None:
         if self._home is None:

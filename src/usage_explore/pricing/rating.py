@@ -109,7 +109,7 @@ class Rating:
     """
 
     period: Period
-    now: datetime
+    now: datetime = field(compare=False)
     source: str
     prices_hash: str
     wallets: Mapping[UUID | None, str] = field(repr=False)

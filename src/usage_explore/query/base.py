@@ -29,7 +29,6 @@ from usage_explore.decimals import plain
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
-    DIMENSION,
     NOT,
     Exclusions,
     FilterFaults,
@@ -38,6 +37,7 @@ from usage_explore.query.filters import (
     excess,
     exclusions,
     groups,
+    in_python,
     texts,
     unfiltered,
     uuids,
@@ -164,8 +164,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         faults = []
         for name in given:
             if name not in known:
-                dimension = f"dimensions={{{name.removeprefix(DIMENSION)!r}: …}}"
-                hint = validators.unknown_hint(name, known, dimension, self._owner_noun([name]))
+                hint = validators.unknown_hint(name, known, in_python, self._owner_noun([name]))
                 faults.append(Fault(validators.named(name), f"unknown parameter{hint}"))
         given = self._prepared({name: value for name, value in given.items() if name in known and value is not None})
         try:
@@ -199,7 +198,8 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         try:
             query = cls(**fields)
         except QueryError as error:
-            faults += error.faults
+            named = {fault.parameter for fault in faults}  # such as one given twice, which is then missing, too
+            faults += [fault for fault in error.faults if fault.parameter not in named]
         if faults:
             raise QueryError(faults)
         return query
@@ -421,7 +421,7 @@ class Windowed(Query):
             return buckets.day_start(day, zone) if day and known else value
 
         result = given | {name: midnight(given[name]) for name in ("since", "until") if name in given}
-        if isinstance(pair := given.get("compare"), tuple | list):
+        if isinstance(pair := given.get("compare"), tuple | list) and len(pair) == 2:
             result["compare"] = tuple(map(midnight, pair))
         return result
 
@@ -457,11 +457,11 @@ class Windowed(Query):
     def _contradictions(self, given: set[str]) -> list[Fault]:
         faults = super()._contradictions(given)
         if "window" in given:
-            return faults + [
-                Fault(name, "cannot be combined with window; give one or the other")
-                for name in ("since", "until")
-                if name in given
-            ]
+            ends = [name for name in ("since", "until") if name in given]
+            faults += [Fault(name, "cannot be combined with window; give one or the other") for name in ends]
+            if ends and self.window:
+                faults.append(Fault("window", f"cannot be combined with {' and '.join(ends)}; give one or the other"))
+            return faults
         if isinstance(self.since, datetime) and isinstance(self.until, datetime) and self.since >= self.until:
             faults += [
                 Fault("since", "is not before until, so the window is empty; swap or widen them"),

@@ -75,7 +75,9 @@ def group(value: object, *, none: bool = False) -> str:
         return word
     allowed = ("none", *GROUPS) if none else GROUPS
     if word not in allowed:
-        hint = validators.did_you_mean(word, allowed) or f"; for a dimension write {validators.named(DIMENSION + word)}"
+        meant = validators.with_prefix(word)
+        hint = f", did you mean {validators.named(meant)}?" if meant else validators.did_you_mean(word, allowed)
+        hint = hint or f"; for a dimension write {validators.named(DIMENSION + word)}"
         raise ValueError(f"{validators.shorten(word)} is not one of {', '.join(allowed)} or dim:<key>{hint}")
     return word
 
@@ -94,6 +96,13 @@ def dimension_group(key: str) -> str:
     return key if key.startswith(DIMENSION) else DIMENSION + key
 
 
+def in_python(parameter: str) -> str:
+    """How `dim:<key>` or `not:<parameter>` is written as an argument: `dimensions={'model': …}`."""
+    if parameter.startswith(NOT):
+        return f"exclude={{{parameter.removeprefix(NOT)!r}: …}}"
+    return f"dimensions={{{parameter.removeprefix(DIMENSION)!r}: …}}"
+
+
 def texts(value: object) -> Texts:
     """One text or several; the empty text only in a list, such as `[""]`, where it cannot mean "any"."""
     if isinstance(value, str) and not value:
@@ -108,12 +117,12 @@ def unfiltered(parameters: Iterable[str]) -> set[str]:
 
 def uuids(value: object) -> Texts:
     """One UUID or several, as canonical text."""
-    return tuple(sorted({str(validators.uuid(item)) for item in _items(value)}))
+    return tuple(sorted(map(str, set(validators.every(validators.uuid, _items(value))))))
 
 
 def groups(value: object) -> Texts:
     """One group or several."""
-    return tuple(sorted({group(item) for item in _items(value)}))
+    return tuple(sorted(set(validators.every(group, _items(value)))))
 
 
 def dimension_filters(value: object) -> Exclusions:
@@ -178,7 +187,8 @@ def _excluded(name: str, values: object) -> Texts:
         name in LOOKED_UP or group(name)
     except ValueError:
         known = ("missing", *EXCLUDABLE)
-        hint = validators.did_you_mean(name, known)
+        meant = validators.with_prefix(name)
+        hint = f", did you mean {validators.named(NOT + meant)}?" if meant else validators.did_you_mean(name, known)
         if not hint and name not in ("", DIMENSION):
             hint = f"; for a dimension write {validators.named(NOT + DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None

@@ -150,7 +150,7 @@ def from_pairs(
                 prefixed[field][name] = items
             elif name not in _fixed_names(model):
                 known = (*_fixed_names(model), "dim:<key>", "not:<parameter>")
-                hint = validators.unknown_hint(name, known, f"{DIMENSION}{name}=…", owner(name))
+                hint = validators.unknown_hint(name, known, "{}=…".format, owner(name))
                 raise ValueError(f"unknown parameter{hint}")
             elif name in ("since", "until") and validators.is_date(items[0]):
                 validators.instant(items[0])  # raises: only in Python is a date a midnight in `timezone`
@@ -218,7 +218,7 @@ def _escaped(name: str, text: str) -> str:
 
 
 def _items(name: str, value: str) -> list[str]:
-    if name in _TEXTS - _COMMA_SEPARATED and not value:
+    if name in _TEXTS and not value:
         column = name.removeprefix(NOT)
         empty = f"{name.replace(column, EMPTY)}={column}"
         raise ValueError(f"is blank; give a value, leave the parameter out, or write {empty} for the empty text")

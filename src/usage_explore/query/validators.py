@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
+from itertools import zip_longest
 from operator import index
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -22,6 +23,8 @@ from usage_explore.decimals import plain, rfc3339
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, cut
 from usage_explore.query.buckets import CALENDAR_WINDOWS
 from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_VALUE_BYTES
+
+_T = TypeVar("_T")
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """The earliest time that a parameter or an event may have."""
@@ -48,6 +51,13 @@ _MONTH = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
 _DECIMAL = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+
+_LIKE_PREFIX = re.compile(
+    r"(?P<not>not\s*[:.]\s*)?(?P<dim>dim(?:ension)?s?\s*[:.]\s*)?(?P<rest>.+)", re.ASCII | re.IGNORECASE | re.DOTALL
+)
+
+_MAX_MESSAGES = 3
+"""Faulty values of one parameter that its message names; further ones are counted."""
 
 _SYNONYMS = {
     "since": ("occurred_after",),
@@ -81,17 +91,32 @@ def synonym(word: str, known: Iterable[str]) -> str | None:
     return next((name for name in _SYNONYMS.get(word, ()) if name in known), None)
 
 
-def unknown_hint(word: str, known: Iterable[str], dimension: str, owner: str = "") -> str:
+def with_prefix(word: str) -> str | None:
+    """The parameter that is meant by a name with a prefix that is almost `dim:` or `not:`, None without one.
+
+    >>> with_prefix("Dim:model"), with_prefix("not.dims.model"), with_prefix("dim")
+    ('dim:model', 'not:dim:model', None)
+    """
+    match = _LIKE_PREFIX.fullmatch(word)
+    if match is None or not (match["not"] or match["dim"]):
+        return None
+    return f"{'not:' if match['not'] else ''}{'dim:' if match['dim'] else ''}{match['rest']}"
+
+
+def unknown_hint(word: str, known: Iterable[str], written: Callable[[str], str], owner: str = "") -> str:
     """The end of the message for an unknown parameter: a synonym, the other queries that have it, or a similar name.
 
-    Else how to write a dimension of that name, given as `dimension`. `owner` is such as "aggregates (AggregateQuery)".
+    Else how to write a dimension of that name: `written` gives the spelling of `dim:<key>` and `not:<parameter>`.
+    `owner` is such as "aggregates (AggregateQuery)".
     """
     known = tuple(known)
+    if meant := with_prefix(word):
+        return f", did you mean {named(written(meant))}?"
     if meant := synonym(word, known):
         return f", did you mean {meant}?"
     if owner:
         return f"; it belongs to {owner}"
-    return did_you_mean(word, known) or f"; for a dimension write {named(dimension)}"
+    return did_you_mean(word, known) or f"; for a dimension write {named(written('dim:' + word))}"
 
 
 def text(value: object, *, blank: bool = False) -> str:
@@ -133,11 +158,33 @@ def uuid(value: object) -> UUID:
     return UUID(word)
 
 
+def every(check: Callable[[Any], _T], values: Iterable[object], names: Sequence[str] = ()) -> list[_T]:
+    """The result of `check` for each value; `names` are those of the values in messages, such as `since`.
+
+    Raises `ValueError` with the messages of all faulty values.
+    """
+    results, messages = [], []
+    for value, name in zip_longest(values, names, fillvalue=""):
+        try:
+            results.append(check(value))
+        except ValueError as error:
+            messages.append(f"its {name} {error}" if name else str(error))
+    if messages:
+        more = len(messages) - _MAX_MESSAGES
+        raise ValueError("; ".join(messages[:_MAX_MESSAGES]) + (f"; and {more:,} more" if more > 0 else ""))
+    return results
+
+
+def instants(pair: Iterable[object]) -> list[datetime]:
+    """The two instants of a window as text or datetimes. Raises `ValueError` that names each faulty one."""
+    return every(instant, pair, ("since", "until"))
+
+
 def integer(value: object, low: int, high: int) -> int:
     """A whole number from `low` to `high`."""
     number: int | None = None
     if isinstance(value, str):
-        number = int(value) if _INTEGER.fullmatch(value) else None
+        number = int(value) if _INTEGER.fullmatch(text(value)) else None
     elif isinstance(value, SupportsIndex) and not isinstance(value, bool):
         with suppress(TypeError):  # an array of several
             number = index(value)  # numpy's integers too
@@ -199,7 +246,7 @@ def compared_period(value: object) -> str:
     parts = value.split("/") if isinstance(value, str) else value
     if not isinstance(parts, Sequence) or len(parts) != 2:
         raise ValueError(f"{shorten(value)} is not previous, year or two times as <since>/<until>")
-    since, until = map(instant, parts)
+    since, until = instants(parts)
     if since >= until:
         raise ValueError("has a since that is not before its until; swap them")
     return f"{rfc3339(since)}/{rfc3339(until)}"

@@ -5,6 +5,7 @@ The API is generated from these declarations, and the remote store writes its re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
@@ -44,9 +45,23 @@ REQUIRED = {"required": True}
 
 BASELINES = ("week", "before")
 
-NamedColumn = Literal["customer_id", "product_id", "subscription_id", "metric"]
+_GROUP, _WORDS = "metric_key or dim:<key>", "what to search"
+"""Examples of parameters without which there is no answer."""
+
+NamedColumn = Literal["customer_id", "product_id", "subscription_id", "organization_id", "metric"]
 
 _text = Annotated[str | None, BeforeValidator(validators.text)]
+
+
+def _needed(check: Callable[[object], str], example: str) -> BeforeValidator:
+    """The check of a parameter that cannot be left out."""
+
+    def checked(value: object) -> str:
+        if value == "":
+            raise ValueError(f"is blank; give {example}")
+        return check(value)
+
+    return BeforeValidator(checked)
 
 
 class OrganizationQuery(Query):
@@ -82,7 +97,7 @@ class WithinQuery(Windowed, EventFilters):
 class ChoiceQuery(WithinQuery):
     """The values of a column or dimension, those of most events first."""
 
-    group: Annotated[str | None, BeforeValidator(filters.group)] = Field(
+    group: Annotated[str | None, _needed(filters.group, _GROUP)] = Field(
         None,
         description="The column or `dim:<key>` whose values are listed.",
         examples=["metric_key"],
@@ -93,16 +108,18 @@ class ChoiceQuery(WithinQuery):
     )
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        return [*super()._contradictions(given), *_absent(self.group, "group", "metric_key or dim:<key>")]
+        return [*super()._contradictions(given), *_absent(given, "group", _GROUP)]
 
 
 class SearchQuery(LeaderboardQuery):
     """Where a text occurs in the window: as an id, a key, in names and values."""
 
-    text: _text = Field(None, description="The text.", examples=["acme"], json_schema_extra={**REQUIRED})
+    text: Annotated[str | None, _needed(validators.text, _WORDS)] = Field(
+        None, description="The text.", examples=["acme"], json_schema_extra={**REQUIRED}
+    )
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        return [*super()._contradictions(given), *_absent(self.text, "text", "what to search")]
+        return [*super()._contradictions(given), *_absent(given, "text", _WORDS)]
 
 
 class NamesQuery(Query):
@@ -133,7 +150,7 @@ def _baseline(value: object) -> str:
     if isinstance(edges, tuple | list):
         if len(edges) != 2:
             raise ValueError("is not a pair of times; write <since>/<until> in RFC 3339")
-        return "/".join(rfc3339(validators.instant(edge)) for edge in edges)
+        return "/".join(map(rfc3339, validators.instants(edges)))
     return validators.choice(value, BASELINES)
 
 
@@ -168,5 +185,5 @@ class RatingQuery(Period):
     """A billing period to rate by a price book."""
 
 
-def _absent(value: object, name: str, example: str) -> list[Fault]:
-    return [Fault(name, f"is missing; give {example}")] if value is None else []
+def _absent(given: set[str], name: str, example: str) -> list[Fault]:
+    return [] if name in given else [Fault(name, f"is missing; give {example}")]

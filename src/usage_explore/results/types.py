@@ -14,7 +14,17 @@ from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple, Self, cast
 from uuid import UUID
 
-from usage_explore.decimals import Number, difference, exact_sum, plain, ratio, rfc3339, total, unit_cost
+from usage_explore.decimals import (
+    Number,
+    difference,
+    exact_sum,
+    json_dimensions,
+    plain,
+    ratio,
+    rfc3339,
+    total,
+    unit_cost,
+)
 from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.limits import MAX_POINTS
@@ -55,7 +65,7 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         """The event for JSON: ids, times and decimals as text, nulls kept."""
         values = {name: json_value(getattr(self, name)) for name in self.__slots__}
-        return {**values, "dimensions": json_numbers(self.dimensions)}
+        return {**values, "dimensions": json_dimensions(self.dimensions)}
 
 
 class Ratio(NamedTuple):
@@ -308,7 +318,7 @@ class AggregateData(HasUnit):
     query: AggregateQuery
     series: tuple[Series, ...]
     edges: tuple[datetime, ...]
-    now: datetime
+    now: datetime = field(compare=False)
     capped: bool
     metrics: int
     served: Served = field(compare=False)
@@ -398,17 +408,6 @@ def json_value(value: Any) -> Any:
         return rfc3339(value)
     if isinstance(value, UUID):
         return str(value)
-    return value
-
-
-def json_numbers(value: Any) -> Any:
-    """Dimensions for JSON: a number stays a number if a double represents it exactly, else it becomes text."""
-    if isinstance(value, dict):
-        return {key: json_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [json_numbers(item) for item in value]
-    if isinstance(value, Decimal):
-        return float(value) if repr(float(value)) == str(value) else format(value, "f")
     return value
 
 

@@ -70,8 +70,9 @@ class Lookups(StoreBase):
     def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` customers, products and subscriptions with the text in name, external id or id, in any case.
 
-        `column` is `customer_id`, `product_id` or `subscription_id` for one kind only. Names that begin with the text
-        come first, then other names, then ids.
+        `column` is `customer_id`, `product_id` or `subscription_id` for one kind only, `organization_id` for the own
+        name of the organization, or `metric` for units. Names that begin with the text come first, then other names,
+        then ids.
         """
         with self._transaction(EventQuery()) as (connection, scoped):
             return self._directory(connection, scoped).search(text, column, most)

@@ -82,24 +82,30 @@ class Queries(Rates, Lookups):
                 hinted = self._hint(connection, query, empty=not rows, exists_since=since)
             events = [event_of(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
-        return self._page(query, events, names, hinted)
+        following = None
+        if len(events) > query.limit:
+            events = events[: query.limit]
+            following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
+        return self._page(query, events, names, following, hinted)
 
     def events_before(self, page: EventPage) -> EventPage | None:
-        """The page before `page`, None if it is the first."""
+        """The events right before `page`, fewer than its limit if there are no more, None if it is the first."""
         if not isinstance(page, EventPage):
             raise QueryError([Fault("page", f"{validators.shorten(page)} is not a page of events")])
-        query = page.query
-        if query.cursor is None:
+        if page.query.cursor is None:
             return None
-        after = decode_cursor(query.cursor, query)
-        with self._transaction(query) as (connection, query):
+        with self._transaction(page.query) as (connection, query):
+            after = decode_cursor(page.query.cursor, query)
             times = self._times(connection, query)
             rows = statements.rows_before(connection, self.table, query, query.limit + 1, after, times)
-        if len(rows) <= query.limit:
-            return self.events(query.replace(cursor=None))
-        # the last row before the previous page
-        position = Position(rows[-1].timestamp, rows[-1].id)
-        return self.events(query.replace(cursor=encode_cursor(position, query)))
+            events = [event_of(row) for row in reversed(rows[: query.limit])]
+            names = self._directory(connection, query).names(event_ids(events))
+        if not events:
+            return None
+        start = None
+        if len(rows) > query.limit:  # the last row before the previous page
+            start = encode_cursor(Position(rows[-1].timestamp, rows[-1].id), query)
+        return self._page(query.replace(cursor=start), events, names, following=query.cursor)
 
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
@@ -349,12 +355,14 @@ class Queries(Rates, Lookups):
                 f"-- points per bucket, before they are added up (cumulative)\n{text}" if effective.cumulative else text
             )
 
-    def _page(self, query: EventQuery, events: list[Event], names: Names, hinted: tuple[str, ...]) -> EventPage:
-        more = len(events) > query.limit
-        events = events[: query.limit]
-        following = None
-        if more:
-            following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
+    def _page(
+        self,
+        query: EventQuery,
+        events: list[Event],
+        names: Names,
+        following: str | None,
+        hinted: tuple[str, ...] = (),
+    ) -> EventPage:
         return EventPage(
             query=query,
             events=named_events(events, names),

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Table, Text, case, cast, func, literal, null, select
 
+from usage_explore.decimals import dimension_text
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
@@ -80,7 +81,11 @@ def sampled(rows: Iterable[Any]) -> list[SampledEvent]:
         if unit_cost > 0 and math.isfinite(unit_cost):
             values = {} if row.price_key is None else {"price_key": row.price_key}
             if isinstance(row.dimensions, dict):
-                values |= {DIMENSION + key: str(value) for key, value in row.dimensions.items() if value is not None}
+                values |= {
+                    DIMENSION + key: text
+                    for key, value in row.dimensions.items()
+                    if (text := dimension_text(value)) is not None
+                }
             events.append(SampledEvent(row.metric_key, row.currency, values, math.log(unit_cost)))
     return events
 

@@ -31,7 +31,7 @@ class Result:
 
     check: Check
     outcome: Outcome | None
-    took: timedelta
+    took: timedelta = field(compare=False)
     skipped: str = ""
     failed: str = ""
     bounds: Bounds = NO_BOUNDS
@@ -64,10 +64,10 @@ class Validation:
     """
 
     period: Period
-    now: datetime
+    now: datetime = field(compare=False)
     totals: Totals
     results: tuple[Result, ...]
-    app_url: str
+    app_url: str = field(compare=False)
     unexamined: Unexamined | None = None
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     bounds: Bounds = NO_BOUNDS

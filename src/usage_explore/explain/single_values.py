@@ -1,0 +1,179 @@
+"""Which single values must be named: no value outside the named regions changed by more than one of them did.
+
+The *own change* of a value is its change outside all regions. If it is larger than the change of a region, in absolute
+terms, the value becomes a region, too, or the smaller region is not named. The exception is a value that changed as
+everything else outside the regions did, in the same direction and at most twice as much relative to before: no value is
+blamed for what all did.
+
+`settle` makes regions obey this, by exact sums of all events: a search in a sample may miss a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from usage_explore.decimals import Number, exact_sum
+from usage_explore.explain.model import Element, Floats, Pair, Region, disjoint
+
+MAX_REGIONS = 8
+"""Regions of an explanation."""
+
+MIN_DISTINCT_SHARE = 0.5
+"""Least part of the change of a region, or value, by which it exceeds the change of everything outside all regions,
+relative to before: a half is twice as much."""
+
+MIN_STRONG_SHARE = 0.02
+"""Share of the whole change, or of the largest region's change, below which no region is named."""
+
+_MAX_READINGS = 5
+"""Times that the exact sums are read. If a value is missing in the last ones, regions smaller than it are left out."""
+
+_MIN_CANDIDATE_SHARE, _MIN_SURPRISE_SHARE = 0.5, 0.8
+"""Of the missing values with at least the first part of the largest own change, the one whose change is most surprising
+is named: the customer, not the region of the world where it is. Of those with the second part of its surprise, the one
+of the first dimension: the customer, not its only key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The sums of all events of each region, and in the last place of everything else.
+
+    `events` and `values`, exact, are by window. `volumes` (amounts before), `changes` and `counts` (events of both
+    windows) have an array per dimension, by region and code; the first two in a unit that fits a float.
+    """
+
+    events: tuple[list[int], list[int]]
+    values: tuple[list[Number], list[Number]]
+    volumes: list[Floats]
+    changes: list[Floats]
+    counts: list[Floats]
+
+    def keeping(self, kept: Sequence[int]) -> Sums:
+        """The sums of some regions; those of the others are added to everything else."""
+        rest = [index for index in range(len(self.events[0])) if index not in kept]
+        zero = self.values[0][0] * 0
+
+        def merged(arrays: list[Floats]) -> list[Floats]:
+            return [np.vstack([array[[*kept]], array[rest].sum(axis=0, keepdims=True)]) for array in arrays]
+
+        events = [[*(of[index] for index in kept), sum(of[index] for index in rest)] for of in self.events]
+        values = [
+            [*(of[index] for index in kept), exact_sum([of[index] for index in rest], zero)] for of in self.values
+        ]
+        return Sums(
+            (events[0], events[1]),
+            (values[0], values[1]),
+            merged(self.volumes),
+            merged(self.changes),
+            merged(self.counts),
+        )
+
+
+def settle(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> tuple[list[Region], Sums]:
+    """The regions with the values that are missing, and without those that are smaller; and their sums.
+
+    `read` has the sums of disjoint regions.
+    """
+    current = list(regions)
+    for reading in range(_MAX_READINGS):
+        everything = read(current)
+        kept = _worth_naming(everything)
+        sums, settled = everything.keeping(kept), [current[index] for index in kept]
+        missing = missing_values(sums)
+        changed = _with_values(settled, sums, missing)
+        if not missing or {region.where for region in changed} == {region.where for region in settled}:
+            break
+        if reading + 1 < _MAX_READINGS:
+            current = changed
+    while missing_values(sums):
+        changes = _sizes(sums)
+        kept = [index for index in range(len(settled)) if index != changes.argmin()]
+        sums, settled = sums.keeping(kept), [settled[index] for index in kept]
+    return settled, sums
+
+
+def missing_values(sums: Sums) -> list[Pair]:
+    """The values of one dimension that must be named as the regions are, the most surprising change first."""
+    if len(sums.events[0]) == 1 or not sums.changes:
+        return []
+    least = float(_sizes(sums).min())
+    outside = [(volumes[-1], changes[-1]) for volumes, changes in zip(sums.volumes, sums.changes, strict=True)]
+    ordinary = _ordinary(*outside[0])
+    found = [_surprises(volumes, changes, ordinary, least) for volumes, changes in outside]
+    largest = max((float(np.abs(of[1][there > 0]).max(initial=0.0)) for of, there in zip(outside, found, strict=True)))
+    if not largest:
+        return []
+    best = [
+        float(there[np.abs(changes) >= _MIN_CANDIDATE_SHARE * largest].max(initial=0.0))
+        for (_, changes), there in zip(outside, found, strict=True)
+    ]
+    dim = next(dim for dim, surprise in enumerate(best) if surprise >= _MIN_SURPRISE_SHARE * max(best))
+    volumes, changes = (array.copy() for array in outside[dim])
+    result: list[Pair] = []
+    surprises = found[dim]
+    while surprises.any():
+        code = int(surprises.argmax())
+        result.append((dim, code))
+        volumes[code] = changes[code] = 0.0
+        surprises = _surprises(volumes, changes, _ordinary(volumes, changes), least)
+    return result
+
+
+def _surprises(volumes: Floats, changes: Floats, ordinary: float, least: float) -> Floats:
+    """For each missing value the squared change beyond the ordinary one, relative to its amounts; 0 for others."""
+    size = np.abs(changes)
+    excess = _excess(changes, volumes, ordinary)
+    amounts = np.maximum(np.abs(volumes) + np.abs(volumes + changes), size)
+    is_missing = (size > least) & (excess >= MIN_DISTINCT_SHARE * size)
+    return np.where(is_missing, excess**2 / np.where(is_missing, amounts, 1.0), 0.0)
+
+
+def _sizes(sums: Sums) -> Floats:
+    """The absolute change of each region."""
+    return np.asarray(np.abs(sums.changes[0][:-1].sum(axis=1)))
+
+
+def _excess(changes: Floats, volumes: Floats, ordinary: float) -> Floats:
+    """The part of each change, in its direction, that exceeds an ordinary one; negative for a smaller change."""
+    return np.asarray((changes - ordinary * volumes) * np.sign(changes))
+
+
+def _ordinary(volumes: Floats, changes: Floats) -> float:
+    """The change of everything relative to before."""
+    volume, change = float(volumes.sum()), float(changes.sum())
+    return change / volume if volume > 0 else 0.0
+
+
+def _worth_naming(sums: Sums) -> list[int]:
+    """The regions with a change that is large enough, and other than that of everything outside them."""
+    if not sums.changes:
+        return []
+    sizes = _sizes(sums)
+    least = MIN_STRONG_SHARE * max(abs(float(sums.changes[0].sum())), *sizes, 0.0)
+    kept = [int(index) for index in np.flatnonzero(sizes) if sizes[index] >= least]
+    while kept:
+        inside = sums.keeping(kept)
+        changes, volumes = (array[0][:-1].sum(axis=1) for array in (inside.changes, inside.volumes))
+        has_rest = float(inside.volumes[0][-1].sum()) > 0
+        rest = slice(-1, None) if has_rest else slice(None)
+        ordinary = _ordinary(inside.volumes[0][rest], inside.changes[0][rest])
+        excess = _excess(changes, volumes, ordinary)
+        alike = [(excess[at], index) for at, index in enumerate(kept) if excess[at] < MIN_DISTINCT_SHARE * sizes[index]]
+        if not alike:
+            break
+        kept.remove(min(alike)[1])
+    return kept
+
+
+def _with_values(regions: Sequence[Region], sums: Sums, values: Sequence[Pair]) -> list[Region]:
+    """The largest of the regions and of the values outside them; the values exclude what the regions have."""
+    sizes: dict[Element, float] = {}
+    for region, size in zip(regions, _sizes(sums) if regions else (), strict=True):
+        sizes[region.where] = float(size)
+    for dim, code in values:
+        sizes[(dim, code),] = sizes.get(((dim, code),), 0.0) + abs(float(sums.changes[dim][-1][code]))
+    least = sorted(sizes.values(), reverse=True)[:MAX_REGIONS][-1:]
+    return disjoint([where for where, size in sizes.items() if size >= least[0]][:MAX_REGIONS]) if least else []

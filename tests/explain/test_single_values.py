@@ -1,0 +1,123 @@
+"""No single value outside the named regions changed by more than a named one, but as everything else did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from usage_explore.explain.model import Element, Pair, Region, disjoint
+from usage_explore.explain.single_values import MAX_REGIONS, Sums, settle
+
+Leaf = tuple[tuple[int, ...], int, int]
+"""The codes of a leaf, its amounts before and after."""
+
+
+def is_inside(region: Region, codes: Sequence[int]) -> bool:
+    return all(codes[dim] == code for dim, code in region.where) and not any(
+        codes[dim] == code for dim, code in region.without
+    )
+
+
+def read(leaves: Sequence[Leaf], regions: Sequence[Region]) -> Sums:
+    """The sums of the regions, counted leaf by leaf."""
+    places = range(len(regions) + 1)
+    sizes = [1 + max(codes[dim] for codes, _, _ in leaves) for dim in range(len(leaves[0][0]))]
+    volumes, changes, counts = ([np.zeros((len(places), size)) for size in sizes] for _ in range(3))
+    values: tuple[list[int], list[int]] = ([0 for _ in places], [0 for _ in places])
+    for codes, before, after in leaves:
+        place = next((index for index, region in enumerate(regions) if is_inside(region, codes)), len(regions))
+        values[0][place] += before
+        values[1][place] += after
+        for dim, code in enumerate(codes):
+            volumes[dim][place, code] += before
+            changes[dim][place, code] += after - before
+            counts[dim][place, code] += before + after
+    return Sums(values, ([*values[0]], [*values[1]]), volumes, changes, counts)
+
+
+def settled(leaves: Sequence[Leaf], elements: Sequence[Element]) -> list[Region]:
+    regions, sums = settle(disjoint(elements), lambda chosen: read(leaves, chosen))
+    exact = read(leaves, regions)
+    assert sums.values == exact.values
+    assert all((ours == theirs).all() for ours, theirs in zip(sums.changes, exact.changes, strict=True))
+    return regions
+
+
+def larger_values(leaves: Sequence[Leaf], regions: Sequence[Region]) -> list[Pair]:
+    """The values with an own change above that of some region, which is not the change of everything else."""
+    outside = [leaf for leaf in leaves if not any(is_inside(region, leaf[0]) for region in regions)]
+    named = [
+        abs(sum(after - before for codes, before, after in leaves if is_inside(region, codes))) for region in regions
+    ]
+    whole = sum(before for _, before, _ in outside)
+    ordinary = Fraction(sum(after - before for _, before, after in outside), whole) if whole else Fraction(0)
+    result = []
+    for pair in {(dim, code) for codes, _, _ in outside for dim, code in enumerate(codes)}:
+        own = [(before, after) for codes, before, after in outside if codes[pair[0]] == pair[1]]
+        volume, change = sum(before for before, _ in own), sum(after - before for before, after in own)
+        usual = 2 * ordinary * volume
+        is_usual = 0 <= change < usual or usual < change <= 0
+        if any(abs(change) > size for size in named) and not is_usual:
+            result.append(pair)
+    return result
+
+
+def history(customers: Sequence[tuple[int, int]]) -> list[Leaf]:
+    """Customers with amounts before and after, over three metrics, with half of the growth in one of them."""
+    return [
+        leaf
+        for code, (before, after) in enumerate(customers)
+        for leaf in (
+            ((code, 0), before // 2, before // 2 + (after - before) // 2),
+            ((code, 1), before // 4, before // 4 + (after - before) // 4),
+            (
+                (code, 2),
+                before - before // 2 - before // 4,
+                after - before // 2 - before // 4 - (after - before) // 2 - (after - before) // 4,
+            ),
+        )
+    ]
+
+
+ORDINARY = [(10_000, 10_400)] * 10
+
+
+def test_two_customers_that_moved_most_are_named_before_small_ones_that_came_and_went() -> None:
+    leaves = history([(1022, 3258), (3418, 1284), (373, 0), (0, 306), (257, 19), *ORDINARY])
+    wheres = [region.where for region in settled(leaves, [((0, 2),), ((0, 3),), ((0, 4),)])]
+    assert {*wheres} == {((0, code),) for code in range(5)}
+
+
+def test_a_part_of_the_common_growth_gives_way_to_the_customer_that_hid_it() -> None:
+    """A third of all customers, which grew by 5.6 %, seemed to stand out, as one of the others fell by 2,239."""
+    customers = [(3619, 1380), (633, 54), (0, 310), *ORDINARY[:3], *[(10_000, 10_560)] * 3]
+    leaves = [((code, int(code >= 6), *more), *amounts) for (code, *more), *amounts in history(customers)]
+    wheres = {region.where for region in settled(leaves, [((1, 1),), ((0, 1),), ((0, 2),)])}
+    assert wheres == {((0, 0),), ((0, 1),), ((0, 2),)}
+
+
+def test_growth_of_everything_is_not_blamed_on_its_largest_values() -> None:
+    leaves = history([(400, 0), *[(10_000, 13_000)] * 4])
+    assert [region.where for region in settled(leaves, [((0, 0),)])] == [((0, 0),)]
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_no_value_outside_moved_more_than_a_named_one(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(2, 9, size=int(draw.integers(1, 5)))
+    growth = draw.choice([1.0, 1.0, 1.3, 0.7])
+    leaves: list[Leaf] = []
+    for codes in {tuple(int(draw.integers(size)) for size in sizes) for _ in range(80)}:
+        before = int(draw.pareto(1.0) * 20)
+        factor = draw.choice([1.0, growth, 0.0, 2.0, 5.0], p=[0.3, 0.4, 0.1, 0.1, 0.1])
+        leaves.append((codes, before, int(draw.poisson(before * factor))))
+    elements = []
+    for _ in range(int(draw.integers(0, MAX_REGIONS + 1))):
+        dims = sorted(draw.choice(len(sizes), int(draw.integers(1, min(3, len(sizes)) + 1)), replace=False))
+        elements.append(tuple((int(dim), int(draw.integers(sizes[dim]))) for dim in dims))
+    regions = settled(leaves, elements)
+    assert len(regions) <= MAX_REGIONS
+    assert larger_values(leaves, regions) == []
