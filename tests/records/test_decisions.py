@@ -493,6 +493,13 @@ def test_what_cannot_be_signed(store: Store, events_connection: ddl.Connection) 
     events_connection.commit()
     with pytest.raises(QueryError, match="is out of date"):
         store.sign_off(validation, by="ana")
+    validation = full(store)
+    events_connection.execute(
+        "UPDATE usage_events SET quantity = quantity + 1000 WHERE customer_id = %s", [CUSTOMERS[0]]
+    )
+    events_connection.commit()
+    with pytest.raises(QueryError, match="is out of date"):
+        store.sign_off(validation, by="ana")
     assert store.signoffs() == []
 
 

@@ -191,3 +191,38 @@ def test_many_new_events_are_read_from_the_database(store: Store, monkeypatch: p
 def test_many_repeated_times_are_read_by_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usage_explore.validation.check.MAX_TIMES", 2)
     assert "answered" in same(store, PERIODS[0], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"DELETE FROM usage_events WHERE id = '{uuid.UUID(int=7)}'",
+        f"UPDATE usage_events SET quantity = quantity + 1000 WHERE id = '{uuid.UUID(int=7)}'",
+        f"UPDATE usage_events SET customer_id = '{CUSTOMERS[1]}' WHERE id = '{uuid.UUID(int=7)}'",
+    ],
+    ids=["deleted", "edited", "moved to another customer"],
+)
+def test_an_extract_that_lacks_an_old_change_is_not_read(
+    events_connection: ddl.Connection,
+    events_database_url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    """A refresh notices changes of the last 7 days; older ones must not give totals that the table does not have."""
+    events = [event(utc(2026, 9, day), id=uuid.UUID(int=day), customer_id=CUSTOMERS[0]) for day in range(1, 20)]
+    made = store_of(events_connection, events_database_url, events)
+    made.close()
+    build(events_database_url, tmp_path, until=utc(2026, 9, 21))
+    with connect(events_database_url, made.organization_id, home=tmp_path) as opened:
+        assert "answered" in same(opened, PERIODS[0], monkeypatch)
+        assert not caplog.records
+        events_connection.execute(change)
+        events_connection.commit()
+        after = opened.validate(PERIODS[0])
+        assert "extract --verify --repair" in caplog.text
+    with connect(events_database_url, made.organization_id) as plain:
+        truth = plain.validate(PERIODS[0])
+    assert content(after) == content(truth)
+    assert "moved" in change or after.totals == truth.totals

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from usage_explore.decimals import total
 from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, ScopeError
+from usage_explore.formatting import data_value, exact
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance
 from usage_explore.query.url_params import query_string
@@ -20,7 +23,7 @@ from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import RecordedFinding
 from usage_explore.records.places import Places
 from usage_explore.records.runs import MAX_COMPARED_RUNS, Run
-from usage_explore.records.signoffs import SignOff
+from usage_explore.records.signoffs import SignOff, UsageLine
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS, RecordTable
 from usage_explore.records.texts import LOCAL_AUTHOR, given_author
 from usage_explore.store.base import current_time
@@ -166,9 +169,8 @@ class Decisions(SavedViews, Rates):
             usage = signed_usage.usage(connection, self.table, scoped, as_of)
             slots = event_hashes.slots(connection, self.table, scoped, as_of)
             hash_probe = event_hashes.hash_probe(connection)
-        if (events := sum(line.events for line in usage)) != validation.totals.events:
-            counts = f"it has {validation.totals.events:,} events, the table now {events:,} as of the same time"
-            raise QueryError([Fault("validation", f"is out of date: {counts}; run the checks again")])
+        if differing := _differing(usage, validation):
+            raise QueryError([Fault("validation", f"is out of date: {differing}; run the checks again")])
         with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
             return signoffs.sign(
                 kept,
@@ -266,6 +268,24 @@ class Decisions(SavedViews, Rates):
                 raise ScopeError("organization_id: a query needs an organization; name one")
             places = self.records.places(connection, self.table, kind)
             yield connection, places, scoped.organization_id, current_time(connection)
+
+
+def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:
+    """What the table counts now, as of the same time, and the validation did not; blank if both are equal."""
+    now: dict[str, tuple[int, Decimal]] = {}
+    for line in usage:
+        metric = line.key[1]
+        events, quantity = now.get(metric, (0, Decimal(0)))
+        now[metric] = events + line.events, total((quantity, line.quantity))
+    then = validation.totals.metrics
+    for metric in sorted({*now, *then}):
+        if now.get(metric) != then.get(metric):
+            ours, theirs = (
+                f"{exact(each[0])} events, quantity {exact(each[1])}"
+                for each in (found.get(metric, (0, Decimal(0))) for found in (then, now))
+            )
+            return f"of {data_value(metric)} it has {ours}, the table now {theirs} as of the same time"
+    return ""
 
 
 def _unsignable(validation: Validation, by: str, rating: Rating | None) -> list[Fault]:

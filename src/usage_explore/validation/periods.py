@@ -140,10 +140,11 @@ def unexamined(connection: Connection, table: Table, period: Period, settle: tim
 
 
 def totals_statement(table: Table, period: Period) -> Select[Any]:
-    """What `totals` adds up: usage of a resolved period by metric and currency of costs, as it is written."""
+    """What `totals` adds up: usage of a resolved period by customer, metric and currency of costs, as it is written."""
     c = table.c
     return (
         select(
+            c.customer_id,
             c.metric_key,
             c.external_cost_currency,
             func.count().label("events"),
@@ -151,7 +152,7 @@ def totals_statement(table: Table, period: Period) -> Select[Any]:
             func.sum(c.external_cost_amount).label("cost"),
         )
         .where(*conditions(table, period))
-        .group_by(c.metric_key, c.external_cost_currency)
+        .group_by(c.customer_id, c.metric_key, c.external_cost_currency)
     )
 
 
@@ -160,7 +161,7 @@ def totals(rows: Iterable[Any]) -> Totals:
     metrics: dict[str, tuple[int, Decimal]] = {}
     costs: dict[str | None, Decimal] = {}
     spellings: dict[str, Counter[str]] = {}
-    for metric, spelling, events, quantity, cost in rows:
+    for _, metric, spelling, events, quantity, cost in rows:
         before = metrics.get(metric, (0, Decimal(0)))
         metrics[metric] = before[0] + events, total((before[1], quantity))
         currency = currency_code(spelling)

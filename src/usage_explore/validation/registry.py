@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -68,6 +69,14 @@ _ALL: tuple[Check, ...] = (
 
 CHECKS = {check.name: check for check in (*_ALL, *plug_ins(_ALL))}
 """The checks by name, those of installed packages last."""
+
+_log = logging.getLogger(__name__)
+
+_EXTRACT_DIFFERS = (
+    "The extract of organization %s differs from the events of the validated period, which were edited or deleted after"
+    " they were copied: the events are read instead. Correct it with: usage-explore extract --verify --repair"
+)
+"""Logged before a validation that cannot use the extract, which follows such changes of the last 7 days only."""
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"
@@ -144,6 +153,12 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     return Result(check=check, outcome=outcome, took=took, failed=failed)
 
 
+def _by_group(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Rows of `totals_statement` in the order of customer, metric and currency; NaN as text, which equals itself."""
+    comparable = (tuple("NaN" if value != value else value for value in row) for row in rows)
+    return sorted(comparable, key=lambda row: tuple(map(str, row[:3])))
+
+
 def _lacking(examination: Examination, needed: str) -> str:
     """Why what a check needs is not there."""
     return (needed == "prices" and examination.inputs.no_prices) or f"{needed} was not given"
@@ -204,7 +219,11 @@ class Plan:
             extracts=extracts,
             inputs=self.inputs,
         )
-        rows = examination.extracted_rows(totals_statement(table, period))
+        statement = totals_statement(table, period)
+        rows = list(examination.rows(statement))
+        if extracts is not None and _by_group(examination.extracted_rows(statement)) != _by_group(rows):
+            _log.warning(_EXTRACT_DIFFERS, period.organization_id)
+            examination = replace(examination, extracts=None, shared={})
         examination = replace(examination, totals=totals(rows))
         with in_force(self.bounds):
             results = run(examination, self.checks, progress)
