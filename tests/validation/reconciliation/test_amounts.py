@@ -213,6 +213,14 @@ def test_usage_with_neither_price_nor_line_hides_no_wrong_amount(make: Make) -> 
     assert any("4 totals have neither a price nor an invoice line" in note for note in notes)
 
 
+def test_a_missing_line_is_found_where_other_customers_are_billed_for_the_metric_without_a_price(make: Make) -> None:
+    store = make([*usage(*USED), *usage(*USED, metric="seats")])
+    seats = [line(customer, quantity, str(Decimal(quantity) / 100), "seats") for customer, quantity in enumerate(USED)]
+    lines = [*right(), *seats[1:]]
+    finding = only(validated(store, lines, STAIRCASE))
+    assert "has no invoice line for seats" in finding.sentence
+
+
 def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     """Usage of two wallets, lines that tell none apart: both amounts are wrong."""
     events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]

@@ -125,7 +125,7 @@ def examine(examination: Examination) -> Outcome:
     `sheet`: one row per total, differences first. Columns: `customer_id`, `subscription_id`, `metric_key`, `price_key`,
     `wallet_currency` (str, missing if the total has none or the lines lack the column), `lines`, `events` (int64),
     `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed), `status` ("no
-    price" is usage with neither a price nor a line),
+    price" is usage with neither a price nor a line for any customer),
     `explained_by` (str, "" if nothing explains it), `amount` (`Decimal` or None, of the lines), `currency` (str),
     `amount_difference` (`Decimal` or None: the difference at the lines' unit price). With a price book `recomputed` is
     the billable quantity, `expected_amount` (`Decimal` or None) that of `currency`, and `amount_difference` the
@@ -203,10 +203,12 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     adopt(usage, keys, early)
     examination.progress(0.5)
     rows = compare(lines, usage, _key_of(columns), tolerance)
+    billed = {row.key[1:] for row in rows if row.lines}
     for row in rows:
         row.expected = keys.get(row.key)
-        if row.status == "missing" and row.expected is not None and not row.expected.lines and row.expected.unpriced:
-            row.status = "no price"  # usage that the check of usage without a price counts, and no line bills
+        is_unpriced = row.expected is not None and not row.expected.lines and row.expected.unpriced
+        if row.status == "missing" and is_unpriced and row.key[1:] not in billed:
+            row.status = "no price"  # no customer is billed for it; the check of usage without a price counts it
         _accept_other_quantity(row, tolerance)
 
     def is_right(row: Row, expected: Expected) -> bool:
