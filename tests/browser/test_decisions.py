@@ -110,7 +110,7 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(
         late["ingested_at"] = signed.as_of + timedelta(milliseconds=1)
         write(written_site, [event(DAY + timedelta(days=day), **late) for day in range(3)])
         page.get_by_role("button", name="Run checks again").click()
-        expect(page.get_by_text("+3 events, +0.42 USD, arrived late").first).to_be_visible()
+        expect(page.get_by_text("+3 events, external cost +0.42 USD, arrived late").first).to_be_visible()
         expect(page.get_by_text("Since the run of").first).to_be_visible()
         at_rest(page)
         with page.expect_download() as download:

@@ -120,6 +120,28 @@ def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
     page.wait_for_url(lambda url: "check=reconciliation" in url)
 
 
+def test_a_picked_check_stays_when_its_findings_are_gone(visit: Visit, store: Store) -> None:
+    """The browser sends the label that it drew, with the number of findings of then, with the next click."""
+    page = examined(visit(address("validate", **LINK)))
+    chosen = page.locator('input[type="file"]')
+    lines = b"customer_id,metric_key,quantity\n" + f"{uuid4()},tokens_in,1.50\n".encode()
+    chosen.set_input_files({"name": "lines.csv", "mimeType": "text/csv", "buffer": lines})
+    expect(page.get_by_text("1 line · ")).to_be_visible()
+    page.get_by_role("tab", name="Reconciliation").click()
+    page.get_by_role("button", name="Show in Findings").click()
+    page.wait_for_url(lambda url: "check=reconciliation" in url)
+    settled(page)
+    page.wait_for_timeout(4_000)  # the widget follows the link by itself until then
+    page.get_by_role("button", name="Remove lines.csv").click()
+    expect(page.get_by_text("1 line · ")).to_have_count(0)
+    settled(page)
+    for tab in ("Checks", "Findings"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        settled(page)
+        assert parameters(page)["check"] == ["reconciliation"]
+    expect(page.get_by_text("This link cannot be shown")).to_have_count(0)
+
+
 def test_two_browsers_in_two_zones_show_the_same(visit: Visit, store: Store) -> None:
     found = store.validate(Period(**LINK, timezone="America/Havana")).findings
     link = address("validate", **LINK, timezone="America/Havana", finding=identity(found[0]))

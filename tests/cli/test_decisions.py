@@ -114,7 +114,7 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     insert([event(DAY + timedelta(days=day), **late) for day in range(3)])
     changed = run("signoffs", "--csv", str(tmp_path / "c.csv"), "--escape-formulas", "--fail-on-changes")
     assert changed.exit_code == CHANGED
-    assert "+3 events, +0.42 USD, arrived late" in " ".join(changed.stdout.split())
+    assert "+3 events, external cost +0.42 USD, arrived late" in " ".join(changed.stdout.split())
     (line,) = csv.DictReader(io.StringIO((tmp_path / "c.csv").read_text()))
     assert (line["correction"], line["metric_key"], line["customer_id"], line["quantity"], line["cost"]) == (
         "supplement",
@@ -124,7 +124,7 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
         "0.42",
     )
     (listed,) = json.loads(run("signoffs", "--json", "-").stdout)
-    assert listed["changes"] == "+3 events, +0.42 USD, arrived late"
+    assert listed["changes"] == "+3 events, external cost +0.42 USD, arrived late"
     again = run(
         "validate", *SEPTEMBER, "--as-of", "2100-01-01T00:00:00Z", "--sign-off", "--by", "bob", "--fail-on", "never"
     )

@@ -358,7 +358,7 @@ def test_a_sign_off_says_what_changed_since(store: Store, insert: Insert, events
         + [event(datetime(2026, 10, 2, tzinfo=UTC), ingested_at=arrived)]  # of another period
     )
     changes = store.changes_since(signed)
-    assert changes.sentence == "+3 events, +0.42 USD, arrived late"
+    assert changes.sentence == "+3 events, external cost +0.42 USD, arrived late"
     (row,) = csv.DictReader(io.StringIO(changes.to_csv().decode()))
     assert {name: row[name] for name in ("correction", "reason", "quantity", "cost", "cost_currency")} == {
         "correction": "supplement",
@@ -373,7 +373,8 @@ def test_a_sign_off_says_what_changed_since(store: Store, insert: Insert, events
     events_connection.commit()
     changes = store.changes_since(signed)
     assert changes.sentence == (
-        "+3 events, +0.42 USD, arrived late; -120 events, changed or removed after the sign-off; changed on 15 Sep 2026"
+        "+3 events, external cost +0.42 USD, arrived late; -120 events, changed or removed after the sign-off; "
+        "changed on 15 Sep 2026"
     )
     removed = changes.frame[changes.frame["reason"] == "changed or removed"]
     assert list(removed["correction"]) == ["credit"]

@@ -151,19 +151,19 @@ class Changes:
 
     @cached_property
     def sentence(self) -> str:
-        """`+3 events, +0.42 USD, arrived late`; what was changed, edited or removed is said apart, with its days.
+        """`+3 events, external cost +0.42 USD, arrived late`; what was changed, edited or removed is said apart.
 
-        `nothing changed since` without any change.
+        The changed days follow. `nothing changed since` without any change.
         """
         parts = []
         for reason in REASONS:
             rows = sum(row.reason == reason for row in self.rows)
             if not rows:
                 continue
-            numbers = [] if reason == "expected amount" else self._usage_words(reason)
-            numbers += [
-                f"{_cents(cost)} {currency or '(no currency)'}" for currency, cost in self.money(reason).items()
-            ]
+            numbers = [f"{_cents(cost)} {code or '(no currency)'}" for code, cost in self.money(reason).items()]
+            if reason != "expected amount":
+                numbers[:1] = [f"external cost {first}" for first in numbers[:1]]
+                numbers = [*self._usage_words(reason), *numbers]
             text = ", ".join(numbers) or "moved between customers or metrics"
             if reason == "edited":
                 text = f"{formatting.counted(rows, 'total')} by customer and metric"

@@ -226,6 +226,42 @@ def test_a_dropped_price_book_rates_the_usage_and_is_signed(
     assert "; unchanged at " in said(app)
 
 
+def test_checks_that_run_again_rate_reconcile_and_sign_what_was_edited_since(
+    page: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    """One event's quantity is edited, and `as_of` stays: all numbers are those of the new run."""
+    link = {**LINK, "as_of": "2026-10-05T00:00:00Z"}
+    period = Period(**link)
+    app = ran(page(**link))
+    used = store.validate(period).totals.metrics["tokens"][1]
+    lines = f"customer_id,metric_key,quantity\n{JUNE},tokens,{used}\n"
+    days = f"day,metric_key,quantity\n2026-09-30,tokens,{used}\n"
+    for kind, content in (("prices", PRICES), ("invoices", lines.encode()), ("control", days.encode())):
+        app.session_state[dropped_key(kind, period)] = File(f"{kind}.csv", content)
+    for tab in ("Expected amounts", "Reconciliation", "Control totals", "Sign-off"):
+        in_tab(app, tab)
+    tables = [_table(app, tab) for tab in ("Reconciliation", "Control totals")]
+    events_connection.execute(
+        "UPDATE usage_events SET quantity = quantity + 1000 WHERE organization_id = %s AND timestamp >= %s",
+        (ORGANIZATION, datetime(2026, 9, 30, 23, tzinfo=UTC)),
+    )
+    events_connection.commit()
+    ran(app)
+    expected = formatting.money(round((used + 1000) / 10, 2))
+    assert f"{expected} USD** expected" in said(in_tab(app, "Expected amounts"))
+    for tab, before in zip(("Reconciliation", "Control totals"), tables, strict=True):
+        assert _table(app, tab) != before, tab
+    in_tab(app, "Sign-off")
+    app.button(key="sign_off").click().run()
+    (signed,) = store.signoffs()
+    assert sum(signed.amount_totals.values()) == (used + 1000) / 10
+    assert sum(line.quantity for line in signed.usage) == used + 1000
+
+
+def _table(app: AppTest, tab: str) -> str:
+    return str(in_tab(app, tab).dataframe[0].value.to_dict())
+
+
 def test_a_finding_of_an_earlier_id_is_still_opened_by_its_link(page: Open, store: Store) -> None:
     """The run before had the same finding from the day before on: its id was another one."""
     validation = store.validate(Period(**LINK))

@@ -80,7 +80,7 @@ def expected(source: Source, with_files: ValidationWithFiles) -> Rating | None:
     if book is None:
         return None
     wallets = None if "wallets" in faults else dropped_file("wallets", validation.period)
-    return run.rating(source, validation.period, book, wallets)
+    return run.rating(source, validation, book, wallets)
 
 
 def _totals(rating: Rating) -> None:

@@ -54,7 +54,7 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
     if compared is None:
         return
     with st.spinner("Looking for what accounts for it"):
-        explanation = _explanation(source.store, source.store.organization_id, compared)
+        explanation = _explanation(source.store, source.store.organization_id, validation.now, compared)
     st.markdown(f"**What accounts for it**  \n{markdown.plain(explanation.sentence)}")
     if explanation.cells:
         spec = explanation.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
@@ -96,7 +96,7 @@ def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tu
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs={Change: repr})
-def _explanation(_store: Store, organization_id: UUID | None, compared: Change) -> Explanation:
+def _explanation(_store: Store, organization_id: UUID | None, run_at: datetime, compared: Change) -> Explanation:
     with cache.logged_work("explain", organization_id, compared.query):
         return _store.explain(compared.query, **dict(compared.options))
 

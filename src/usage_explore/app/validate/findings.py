@@ -124,25 +124,41 @@ def _filters(view: ValidateView, validation: Validation, review: Review) -> None
             on_change=changed(key, view, lambda picked: view.replace(severities=tuple(picked), finding=None)),
         )
         states: Counter[str] = Counter(state for item in review.items for state in item.states)
-        _pick(view, "states", "State", {state: state.capitalize() for state in STATES if states[state]}, states)
         checks = Counter(finding.check for finding in all_findings)
         customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
         metrics = Counter(finding.metric_key for finding in all_findings if finding.metric_key is not None)
-        _pick(view, "checks", "Check", {name: CHECKS[name].title for name in CHECKS if name in checks}, checks)
-        names = {customer: validation.names.full("customer", customer) for customer, _ in customers.most_common()}
+        _pick(view, "states", "State", {name: name.capitalize() for name in STATES}, states)
+        _pick(view, "checks", "Check", {name: check.title for name, check in CHECKS.items()}, checks)
+        ids = [customer for customer, _ in customers.most_common()]
+        names = {id_: validation.names.full("customer", id_) for id_ in (*ids, *view.customers)}
         _pick(view, "customers", "Customer", names, customers)
-        _pick(view, "metrics", "Metric", {metric: named_value(metric) for metric, _ in metrics.most_common()}, metrics)
+        keys = [metric for metric, _ in metrics.most_common()]
+        _pick(view, "metrics", "Metric", {key: named_value(key) for key in (*keys, *view.metrics)}, metrics)
 
 
 def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], counts: Counter[str]) -> None:
+    """Draw a filter of the list; of `options`, by value their names, are offered what has findings or is picked."""
     picked: tuple[str, ...] = getattr(view, field)
+    offered = {
+        value: f"{name}  ·  {counts[value]:,}" for value, name in options.items() if counts[value] or value in picked
+    }
     key = follow(f"finding_{field}", list(picked))
+    # the browser sends the labels that it drew, with the counts of then, and Streamlit passes on those it does not know
+    drawn: dict[str, str] = st.session_state.setdefault(f"{key} drawn", {})
+    drawn |= {words: value for value, words in offered.items()}
+
+    def pick() -> None:
+        values = (value if value in offered else drawn.get(value) for value in st.session_state[key])
+        now = tuple(dict.fromkeys(value for value in values if value is not None))
+        if now != picked:
+            go(view, lambda: view.replace(**{field: now, "finding": None}))
+
     st.multiselect(
         label,
-        [*options, *(value for value in picked if value not in options)],
+        list(offered),
         key=key,
-        format_func=lambda value: f"{options.get(value, value)}  ·  {counts[value]:,}",
-        on_change=changed(key, view, lambda values: view.replace(**{field: tuple(values), "finding": None})),
+        format_func=lambda value: offered.get(value, value),
+        on_change=pick,
         filter_mode="contains",
         select_all=False,
         placeholder="any",

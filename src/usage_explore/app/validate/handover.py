@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import streamlit as st
@@ -36,7 +37,8 @@ def sent_marks(source: Source, validation: Validation, item: Reviewed, events: S
 
     Raises `DatabaseError`.
     """
-    kept, copies = _pairs(source.store, source.store.organization_id, validation.period, item.id, validation, item)
+    key = source.store.organization_id, validation.period, validation.now, item.id
+    kept, copies = _pairs(source.store, *key, validation, item)
     return ["again" if event.id in copies else "first" if event.id in kept else None for event in events]
 
 
@@ -45,6 +47,7 @@ def _pairs(
     _store: Store,
     organization_id: UUID | None,
     period: Period,
+    run_at: datetime,
     finding_id: str,
     _validation: Validation,
     _item: Reviewed,

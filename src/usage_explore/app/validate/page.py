@@ -108,6 +108,7 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     """Run the checks with their progress in `top`; if they fail, offer them again."""
     top.empty()
     forget_signoffs()
+    cache.renew()  # charts and events of the last minute are queried again, too
     progress = Progress(tuple(CHECKS.values()))
     try:
         run.run(source, view.query, progress)

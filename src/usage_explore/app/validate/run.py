@@ -4,7 +4,8 @@ The checks run in a thread, while the page's thread draws their progress. When S
 user left, or changed a control), the statements in the database are cancelled.
 
 The session keeps its last validation. All sessions share the validations of the last hour; the cache key is the
-organization and the period. Access is checked before every look into the cache.
+organization and the period. What is added to a validation, such as a rating, has the moment of its run in its key, too:
+events may be edited between two runs with the same `as_of`. Access is checked before every look into the cache.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -93,7 +95,8 @@ def with_files(
     The period and `as_of` are the same, so all numbers fit together. Raises `UsageExploreError`; a `QueryError` has
     a fault per invalid line.
     """
-    key = validation.period, check, tuple((argument, file.digest) for argument, file in files.items())
+    digests = tuple((argument, file.digest) for argument, file in files.items())
+    key = validation.period, validation.now, check, digests
     organization_id = source.store.organization_id
 
     def work_on_files(note: Note) -> Validation:
@@ -151,12 +154,13 @@ def recognized_file(file: File) -> Recognized:
     return _cached_kind(read, file.digest)
 
 
-def rating(source: Source, period: Period, book: PriceBook, wallets: File | None) -> Rating:
+def rating(source: Source, validation: Validation, book: PriceBook, wallets: File | None) -> Rating:
     """The expected amounts of a validation's period, by a price book and the dropped preferred currencies, if any.
 
-    Raises `UsageExploreError`.
+    Each run of the checks rates anew. Raises `UsageExploreError`.
     """
-    key = period, hash(book.prices), wallets.digest if wallets else ""
+    period = validation.period
+    key = period, validation.now, hash(book.prices), wallets.digest if wallets else ""
     organization_id = source.store.organization_id
 
     def rate(note: Note) -> Rating:
@@ -228,6 +232,7 @@ def _cached_with_files(
     _make: Callable[[], Validation],
     organization_id: UUID | None,
     period: Period,
+    run_at: datetime,
     check: str,
     digests: tuple[tuple[str, str], ...],
 ) -> Validation:
@@ -244,7 +249,12 @@ def _no_rating() -> Rating:
 
 @st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False, hash_funcs={Period: repr})
 def _cached_rating(
-    _make: Callable[[], Rating], organization_id: UUID | None, period: Period, prices: int, wallets: str
+    _make: Callable[[], Rating],
+    organization_id: UUID | None,
+    period: Period,
+    run_at: datetime,
+    prices: int,
+    wallets: str,
 ) -> Rating:
     return _make()
 
