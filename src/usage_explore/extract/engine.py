@@ -29,6 +29,9 @@ from usage_explore.extract.folder import is_whole
 from usage_explore.extract.manifest import File, Manifest, Segment
 from usage_explore.extract.watchdog import Watchdog
 
+_SIGNALLED = "Query interrupted"
+"""The text of the RuntimeError by which DuckDB hides what a signal's handler, such as that of Ctrl-C, raised."""
+
 
 class ExtractUnusable(Exception):
     """The extract cannot answer; the events can. The message follows "because"."""
@@ -162,9 +165,13 @@ class Extracts:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Raise `ExtractUnusable` for what only the events can answer."""
+    """Raise `ExtractUnusable` for what only the events can answer, and `KeyboardInterrupt` for a signal's exception."""
     try:
         yield
+    except RuntimeError as error:
+        if str(error) == _SIGNALLED:
+            raise KeyboardInterrupt from error
+        raise
     except duckdb.OutOfRangeException as error:
         raise ExtractUnusable("a sum has more than 38 digits") from error
     except duckdb.ConversionException as error:
