@@ -234,7 +234,7 @@ def test_a_run_that_is_incomplete_stays_so(run: Run, receiver: Receiver, monkeyp
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [
-        (KeyboardInterrupt(), 1, "it was interrupted"),
+        (KeyboardInterrupt(), 130, "it was interrupted"),
         (StatementTimeout("took long on /secret"), 1, "a statement took longer than the statement timeout"),
         (DatabaseUnavailable("10.0.0.7 is away"), 1, "the database did not answer"),
         (
@@ -280,24 +280,66 @@ def test_a_run_that_is_stopped_waits_for_a_slow_webhook_a_bounded_time(
     monkeypatch.setattr(notify, "MAX_FAILURE_SECONDS", 0.5)
     receiver.drip = True
     result = run("--notify", receiver.url)
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "it did not accept it within 0.5 s" in result.stderr
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C has an effect, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("hidden", [None, RuntimeError("Query interrupted"), NotExact("swallowed")])
 def test_a_signal_ends_the_run_with_a_message(
-    run: Run, receiver: Receiver, seen: list[Period], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    run: Run,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    ctrl_c: None,
+    number: signal.Signals,
+    hidden: Exception | None,
 ) -> None:
+    """Whatever a library makes of the exception in the signal's handler: an error, or a check that failed."""
+
     def examine(_: object) -> object:
-        os.kill(os.getpid(), number)
-        time.sleep(PATIENCE)
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(PATIENCE)
+        except KeyboardInterrupt:
+            raise hidden or KeyboardInterrupt from None
         raise AssertionError
 
     monkeypatch.setattr("usage_explore.validation.registry.CHECKS", {"own": replace(check("own"), examine=examine)})
     result = run("--notify", receiver.url)
-    assert result.exit_code == 1
+    assert result.exit_code == 128 + number
+    assert result.stderr.endswith("Interrupted.\n")
     ((_, _, message, _),) = receiver.received
     assert message["headline"] == "The validation failed: it was interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["before", "meanwhile"])
+def test_a_signal_after_the_report_is_a_line(
+    run: Run, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, ctrl_c: None, number: signal.Signals, where: str
+) -> None:
+    """The result stands; the notification was not delivered."""
+
+    def interrupt(*_: object, **__: object) -> dict[str, object]:
+        os.kill(os.getpid(), number)
+        return {}
+
+    if where == "before":
+        monkeypatch.setattr("usage_explore.validation.report.notification.notification", interrupt)
+    else:
+        monkeypatch.setattr(notify, "_attempt", interrupt)
+    result = run("--notify", receiver.url)
+    assert (result.exit_code, receiver.received) == (NOT_NOTIFIED, [])
+    assert "2 findings: 1 medium, 1 low" in result.stdout
+    assert f"not delivered to http://127.0.0.1:{receiver.port}/…: it was interrupted" in result.stderr
+    assert run("--notify", receiver.url, "--fail-on", "medium").exit_code == FOUND
 
 
 def test_nobody_listens(run: Run, receiver: Receiver) -> None:

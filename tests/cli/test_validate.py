@@ -307,7 +307,8 @@ def test_it_ends_when_asked_to(
         slow.send_signal(number)
         output, error = slow.communicate(timeout=PATIENCE)
         assert sleeping(watching) == 0
-    assert (slow.returncode, output) == (1, "")
+    assert (slow.returncode, output) == (128 + number, "")
+    assert error.endswith("Interrupted.\n")
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
 

@@ -458,6 +458,13 @@ def test_what_cannot_be_backed_up_says_why(home: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
+def test_a_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    result = run(tmp_path / "home", "backup", tmp_path)  # where there is no database either
+    assert result.exit_code == 1
+    assert "is a folder; name a file in it" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_backup_that_fails_leaves_the_file_before(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,25 @@ def deliver(to: Webhook, message: dict[str, Any], max_seconds: float | None = No
             return f"it did not accept it within {seconds:g} s"
 
 
+def deliver_or_stop(to: Webhook, message: Callable[[], dict[str, Any]]) -> str:
+    """`deliver`, where an interruption is a reason too."""
+    try:
+        return deliver(to, message())
+    except KeyboardInterrupt:
+        return "it was interrupted, before or while it was sent"
+
+
+@contextmanager
+def of_interruption(to: Webhook | None) -> Iterator[None]:
+    """Say that there will be no message if the block, between the run and its message, is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if to is not None:
+            say(f"Warning: the notification was not delivered to {to}: it was interrupted.", err=True)
+        raise
+
+
 @contextmanager
 def of_failure(to: Webhook | None, message: Callable[[BaseException], dict[str, Any]]) -> Iterator[None]:
     """Deliver the message of an exception, then raise it; a second Ctrl-C ends the wait of `MAX_FAILURE_SECONDS`."""

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -40,7 +40,10 @@ class Group(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Exit code 2 for an error of a query, 1 for other errors of ours or the database's."""
+        """Run the command. Exit code 2 for an error of a query, 1 for other errors of ours or the database's.
+
+        130 for Ctrl-C, 143 for SIGTERM.
+        """
         with on_sigterm(lambda number: SystemExit(128 + number)), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}", err=True)
             try:
@@ -49,6 +52,8 @@ class Group(click.Group):
                 _fail(str(error), 2 if isinstance(error, QueryError) else 1)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise  # such as --help, which needs no database driver
+            except KeyboardInterrupt:
+                _interrupted(signal.SIGINT)
             except Exception as error:
                 import psycopg
 
@@ -70,6 +75,54 @@ def on_sigterm(exception: Callable[[int], BaseException]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Signals:
+    """Ctrl-C and SIGTERM in a block as KeyboardInterrupt; then a line says so, and the exit code is 130 or 143.
+
+    Libraries make another exception of it, or none: `raised` raises it again. An ignored Ctrl-C stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        if kind is KeyboardInterrupt:
+            _interrupted(self.number or signal.SIGINT)
+
+    def _handle(self, number: int, frame: FrameType | None) -> NoReturn:
+        self.number = number
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt for a signal in the block of which another exception came, or none."""
+        try:
+            yield
+        except Exception as error:
+            if self.number:
+                raise KeyboardInterrupt from error
+            raise
+        self.check()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came, whatever became of it."""
+        if self.number:
+            raise KeyboardInterrupt
+
+
+def _interrupted(number: int) -> NoReturn:
+    say("Interrupted.", err=True)
+    sys.exit(128 + number)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore.cli.options import common, on_sigterm, organization, say, settings_in_force
+from usage_explore.cli.options import Signals, common, organization, say, settings_in_force
 from usage_explore.console import progress_bar
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from usage_explore.records.signoffs import SignOff
     from usage_explore.store import Store
     from usage_explore.validation import Validation
+    from usage_explore.validation.report.notification import Result
     from usage_explore.validation.review import Review
 
 FOUND = 3
@@ -140,13 +141,11 @@ def validate(
     examined, such as a period without any event. 4 instead of 0 when the notification was not delivered.
     """
     from usage_explore.cli import notify as notifications
-    from usage_explore.config import DEFAULT_APP_URL
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
     from usage_explore.validation import report as reports
     from usage_explore.validation.reconciliation.invoices import read_invoices
-    from usage_explore.validation.report.notification import Result, notification
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
     if show_bounds:
@@ -166,64 +165,80 @@ def validate(
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
     _check_paths(report, json_, list(inputs.values()))
     failed = notifications.of_failure(webhook, partial(_failure, period))
-    with on_sigterm(lambda _: KeyboardInterrupt()), failed, ExitStack() as opened_here:
-        if tolerance is not None:
-            inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
-        parts = {
-            path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
-        }
-        store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
-        with _progress(chosen) as show:
-            validation = store.validate(period, checks=checks or None, progress=show, **inputs)
-        review = _reviewed(store, validation, keep=keep, by=by)
-        reconciled = reports.statements(store, validation)
-        fails = _fails(validation, review, fail_on)
-        signed = None
-        if sign_off and by and not fails:
-            signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
-        last = signed or (_signed_before(store, validation) if report or json_ else None)
-        if report:
-            with _progress(1) as show:
-                done = partial(show, "report")
-                page = reports.html(store, validation, reconciled, by=by, progress=done, review=review, signoff=last)
-            parts[report].write_text(page, encoding="utf-8")
-        if json_:
-            content = reports.document(validation, reconciled, review, last)
-            document = json.dumps(content, indent=2, ensure_ascii=False)
-        if json_ in parts:
-            parts[json_].write_text(document + "\n", encoding="utf-8")
-    width = shutil.get_terminal_size((_WIDTH, 0)).columns
-    for line in reports.lines(validation, reconciled, width, review):
-        click.echo(line, err=json_ == _STDOUT)
-    if json_ == _STDOUT:
-        click.echo(document)
-    for path in parts:
-        say(f"Wrote {path_text(path)}.", err=True)
-    if signed is not None:
-        left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
-        say(f"Signed off by {signed.author}: {counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}.")
-    elif sign_off:
-        say(
-            f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
-            " `usage-explore decide`, or sign with --fail-on never.",
-            err=True,
-        )
-    is_incomplete = bool(validation.failed or not validation.totals.events)
-    code = FOUND if fails else int(is_incomplete)
-    if webhook is not None:
-        result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
-        linked = settings_in_force().app_url != DEFAULT_APP_URL
-        message = notification(validation, review, result, signed_off=signed is not None, linked=linked)
-        if reason := notifications.deliver(webhook, message):
-            say(
-                f"Warning: the notification was not delivered to {webhook}: {reason}. The result above stands.",
-                err=True,
-            )
-            code = code or NOT_NOTIFIED
-        else:
-            say(f"Notified {webhook}.", err=True)
+    with Signals() as signals:
+        with failed, signals.raised(), ExitStack() as opened_here:
+            if tolerance is not None:
+                inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
+            parts = {
+                path: opened_here.enter_context(whole_file(path))
+                for path in (report, json_)
+                if path and path != _STDOUT
+            }
+            store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
+            with _progress(chosen) as show:
+                validation = store.validate(period, checks=checks or None, progress=show, **inputs)
+            signals.check()  # before the run is kept: a check may have failed by the signal
+            review = _reviewed(store, validation, keep=keep, by=by)
+            reconciled = reports.statements(store, validation)
+            fails = _fails(validation, review, fail_on)
+            signed = None
+            if sign_off and by and not fails:
+                signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
+            last = signed or (_signed_before(store, validation) if report or json_ else None)
+            if report:
+                with _progress(1) as show:
+                    done = partial(show, "report")
+                    page = reports.html(
+                        store, validation, reconciled, by=by, progress=done, review=review, signoff=last
+                    )
+                parts[report].write_text(page, encoding="utf-8")
+            if json_:
+                content = reports.document(validation, reconciled, review, last)
+                document = json.dumps(content, indent=2, ensure_ascii=False)
+            if json_ in parts:
+                parts[json_].write_text(document + "\n", encoding="utf-8")
+        with notifications.of_interruption(webhook):
+            width = shutil.get_terminal_size((_WIDTH, 0)).columns
+            for line in reports.lines(validation, reconciled, width, review):
+                click.echo(line, err=json_ == _STDOUT)
+            if json_ == _STDOUT:
+                click.echo(document)
+            for path in parts:
+                say(f"Wrote {path_text(path)}.", err=True)
+            if signed is not None:
+                left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
+                what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
+                say(f"Signed off by {signed.author}: {what}.")
+            elif sign_off:
+                say(
+                    f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
+                    " `usage-explore decide`, or sign with --fail-on never.",
+                    err=True,
+                )
+            is_incomplete = bool(validation.failed or not validation.totals.events)
+            code = FOUND if fails else int(is_incomplete)
+        if webhook is not None:
+            result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
+            message = partial(_message, validation, review, result, signed is not None)
+            if reason := notifications.deliver_or_stop(webhook, message):
+                say(
+                    f"Warning: the notification was not delivered to {webhook}: {reason}. The result above stands.",
+                    err=True,
+                )
+                code = code or NOT_NOTIFIED
+            else:
+                say(f"Notified {webhook}.", err=True)
     if code:
         sys.exit(code)
+
+
+def _message(validation: Validation, review: Review | None, result: Result, is_signed: bool) -> dict[str, Any]:
+    """The message of a run that ended by itself."""
+    from usage_explore.config import DEFAULT_APP_URL
+    from usage_explore.validation.report.notification import notification
+
+    linked = settings_in_force().app_url != DEFAULT_APP_URL
+    return notification(validation, review, result, signed_off=is_signed, linked=linked)
 
 
 def _failure(period: Period, error: BaseException) -> dict[str, Any]:

@@ -131,6 +131,8 @@ def backup(home: Path, path: Path, say: _Say = bool) -> Manifest:
     Raises `ConfigurationError` if there is no embedded database or the file cannot be written, `DatabaseError` if the
     database cannot be read.
     """
+    if path.is_dir():
+        raise ConfigurationError(f"path: {path_text(path)} is a folder; name a file in it")
     if not embedded.exists(home):
         raise ConfigurationError(
             f"home: there is no embedded database under {path_text(home)}; name its folder with --home"

@@ -103,6 +103,9 @@ class Watchdog:
                 self._wakes = min([now + _IDLE_SECONDS, *(limit.deadline for limit in self._limits)])
                 self._changed.wait(max(self._wakes - now, 0))
 
+_SIGNALLED = "Query interrupted"
+"""The text of the RuntimeError by which DuckDB hides what a signal's handler, such as that of Ctrl-C, raised."""
+
 
 class ExtractUnusable(Exception):
     """The extract cannot answer; the events can. The message follows "because"."""
@@ -236,9 +239,13 @@ class Extracts:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Raise `ExtractUnusable` for what only the events can answer."""
+    """Raise `ExtractUnusable` for what only the events can answer, and `KeyboardInterrupt` for a signal's exception."""
     try:
         yield
+    except RuntimeError as error:
+        if str(error) == _SIGNALLED:
+            raise KeyboardInterrupt from error
+        raise
     except duckdb.OutOfRangeException as error:
         raise ExtractUnusable("a sum has more than 38 digits") from error
     except duckdb.ConversionException as error:
