@@ -103,6 +103,7 @@ class Watchdog:
                 self._wakes = min([now + _IDLE_SECONDS, *(limit.deadline for limit in self._limits)])
                 self._changed.wait(max(self._wakes - now, 0))
 
+
 _SIGNALLED = "Query interrupted"
 """The text of the RuntimeError by which DuckDB hides what a signal's handler, such as that of Ctrl-C, raised."""
 

@@ -277,13 +277,12 @@ def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:
         metric = line.key[1]
         events, quantity = now.get(metric, (0, Decimal(0)))
         now[metric] = events + line.events, total((quantity, line.quantity))
-    then = validation.totals.metrics
-    for metric in sorted({*now, *then}):
-        if now.get(metric) != then.get(metric):
-            ours, theirs = (
-                f"{exact(each[0])} events, quantity {exact(each[1])}"
-                for each in (found.get(metric, (0, Decimal(0))) for found in (then, now))
-            )
+    for metric in sorted({*now, *validation.totals.metrics}):
+        (before, old), (events, quantity) = (
+            found.get(metric, (0, Decimal(0))) for found in (validation.totals.metrics, now)
+        )
+        if before != events or not (old == quantity or (old.is_nan() and quantity.is_nan())):
+            ours, theirs = f"{exact(before)} events, quantity {exact(old)}", f"{exact(events)} and {exact(quantity)}"
             return f"of {data_value(metric)} it has {ours}, the table now {theirs} as of the same time"
     return ""
 
