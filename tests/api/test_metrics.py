@@ -90,6 +90,8 @@ def test_requests_are_counted_by_route_method_and_status(everyone: Store) -> Non
         assert requests(found, "/api/metrics", 200) is None
         assert value(found, "http_problems_total", problem="query") == 1
         assert value(found, "http_problems_total", problem="gone") == 1
+        assert value(found, "http_problems_total", problem="method") == 1
+        assert value(found, "http_problems_total", problem="not_found") == 2
         assert value(found, "http_request_seconds_count", route="/api/v1/usage-events") == 5
         assert value(found, "http_request_seconds_bucket", route="/api/v1/usage-events", le="+Inf") == 5
         assert 0 < (value(found, "http_request_seconds_sum", route="/api/v1/usage-events") or 0) < 5 * PATIENCE

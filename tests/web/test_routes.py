@@ -1,18 +1,24 @@
-"""What is kept of rendered links: one rendering for all who wait, and refusals for a minute."""
+"""Rendered links: one rendering for all who wait, refusals for a minute; every request is counted."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from uuid import UUID
 
+import httpx
 import pytest
+from starlette.applications import Starlette
 
-from usage_explore import AggregateQuery
+from usage_explore import AggregateQuery, Store
+from usage_explore.api.auth import Access
 from usage_explore.api.problems import Problem, ProblemType, busy
-from usage_explore.web.routes import Cache, _Rendered
+from usage_explore.api.service import Limits, Service
+from usage_explore.web.routes import Cache, _Rendered, routes
 
 KEY = (UUID(int=1), "")
+TOKEN = "abcdefghijk"
 PAGE = _Rendered(b"page", "text/html", AggregateQuery())
 
 
@@ -78,3 +84,36 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(asked())
     assert render.number == 4
+
+
+def broken() -> Store:
+    raise ZeroDivisionError(TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "problem"), [("GET", 500, "internal"), ("POST", 405, "method"), ("DELETE", 405, "method")]
+)
+def test_a_fault_and_another_method_are_pages_and_counted(
+    caplog: pytest.LogCaptureFixture, method: str, status: int, problem: str
+) -> None:
+    service = Service(broken, Access(), Limits())
+    app = Starlette(routes=routes(service, lambda: ""))
+
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            return await client.request(method, f"/s/{TOKEN}")
+
+    with caplog.at_level(logging.INFO, "usage_explore.web"):
+        answer = asyncio.run(asked())
+    assert answer.status_code == status
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
+    labels = {"route": "/s/{token}", "method": method, "status": str(status)}
+    count = service.requests.registry.get_sample_value
+    assert count("usage_explore_http_requests_total", labels) == 1
+    assert count("usage_explore_http_problems_total", {"problem": problem}) == 1
+    (line,) = [record for record in caplog.records if record.message == "link"]
+    assert line.levelno == (logging.ERROR if status == 500 else logging.INFO)
+    assert ("in broken" in line.fields.get("trace", "")) == (status == 500)
+    assert TOKEN not in str(line.fields)

@@ -220,10 +220,10 @@ async def _routing_error_response(request: Request, error: Exception) -> Respons
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods(request)
         problem = Problem(ProblemType.METHOD, f"Use {' or '.join(allowed)}.", headers={"Allow": ", ".join(allowed)})
-        return problem.response(request_id(request))
+        return await _error_response(request, problem)
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
         detail = "/api/openapi.json lists all addresses."
-        return Problem(ProblemType.NOT_FOUND, detail).response(request_id(request))
+        return await _error_response(request, Problem(ProblemType.NOT_FOUND, detail))
     return await _error_response(request, error)
 
 

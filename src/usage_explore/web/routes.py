@@ -18,6 +18,7 @@ import asyncio
 import logging
 import re
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -108,6 +109,7 @@ _ERROR_TITLES = {
 }
 """Titles of error pages, which people read, where those for programs are another."""
 
+_METHODS = ("GET", "HEAD")
 _Form = Literal["", "csv", "png"]
 _Chosen = tuple[tuple[SeriesKind, str | None] | None, Span | None]
 """The selected series and time."""
@@ -183,6 +185,7 @@ class _Route(Route):
 
     def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], base: Callable[[], str]) -> None:
         super().__init__(path, endpoint)
+        self.methods = None  # the endpoint refuses other methods than these, and counts them
         self.path_regex = re.compile(self.path_regex.pattern, re.DOTALL)  # a line break in a path is below it, too
         self._base = base
 
@@ -216,10 +219,12 @@ class _Links:
                 response = _page(content, 429, framed | {"Retry-After": str(seconds)})
             else:
                 try:
+                    if request.method not in _METHODS:
+                        raise Problem(ProblemType.METHOD, "Use GET.", headers={"Allow": ", ".join(_METHODS)})
                     response = await endpoint(request)
                 except ClientGone:
                     response = _page(b"", 503, framed)
-                except (UsageExploreError, Problem) as error:
+                except Exception as error:  # also a fault of the server
                     failure = error
                     response = _refusal(error, framed)
             query = getattr(request.state, "query", None)
@@ -238,9 +243,13 @@ class _Links:
                 "status": response.status_code,
                 "ms": logs.milliseconds_since(began),
             }
+            level = logging.INFO
             if failure is not None and response.status_code >= 500:
                 fields["reason"] = logs.reason(failure)
-            _log.info("link", extra={"fields": fields})
+                if problems.from_error(failure).type is ProblemType.INTERNAL:
+                    level, fields["reason"] = logging.ERROR, type(failure).__name__  # its words may have the address
+                    fields["trace"] = "".join(traceback.format_tb(failure.__traceback__))
+            _log.log(level, "link", extra={"fields": fields})
             return response
 
         return wrapped
@@ -402,7 +411,9 @@ def _refusal(error: Exception, framed: dict[str, str]) -> Response:
     problem = problems.from_error(error)
     faults = [str(fault) for fault in problem.errors]
     text = " ".join(faults) or problem.detail
-    headers = {"Retry-After": str(problems.RETRY_AFTER_SECONDS)} if problem.type.status.value == 503 else {}
+    headers = dict(problem.headers)
+    if problem.type.status.value == 503:
+        headers["Retry-After"] = str(problems.RETRY_AFTER_SECONDS)
     title = _ERROR_TITLES.get(problem.type, problem.type.title)
     return _page(pages.message_page(title, text), problem.type.status.value, framed | headers)
 
