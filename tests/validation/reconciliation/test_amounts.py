@@ -331,6 +331,18 @@ def test_terms_that_were_not_applied_are_named(make: Make, terms: dict[str, Any]
 
 
 @pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+def test_a_line_that_is_billed_twice_is_named(make: Make, prices: tuple[dict[str, Any], ...]) -> None:
+    lines = [line(0, 5000, "500"), line(1, 1234, "123.4"), line(0, 5000, "500")]
+    validation = validated(make(usage(5000, 1234)), lines, *prices)
+    finding = only(validation)
+    assert finding.severity == "high"
+    assert "that is the used quantity without a repeated line: line 3 is the same as line 1" in finding.sentence
+    unequal = validated(make(usage(5000, 1234)), [*lines[:2], line(0, 5000, "400")], *prices)
+    assert unequal.findings
+    assert not any("repeated" in found.sentence for found in unequal.findings)
+
+
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
 def test_swapped_customers_are_named(make: Make, prices: tuple[dict[str, Any], ...]) -> None:
     lines = [line(0, 1234, "123.4"), line(1, 5000, "500")]
     validation = validated(make(usage(5000, 1234)), lines, *prices)

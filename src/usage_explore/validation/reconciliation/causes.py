@@ -26,6 +26,7 @@ from usage_explore.validation.reconciliation.compare import Key, Row
 ROUNDING = "rounding"
 SAME_DIFFERENCE = "same difference"
 SWAPPED = "swapped customers"
+REPEATED = "repeated line"
 UNIT = "another unit"
 PERIOD = "another period"
 FACTOR = "factor "

@@ -89,7 +89,12 @@ from usage_explore.validation.reconciliation.expected import Expected, PricedUsa
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 from usage_explore.validation.reconciliation.moved_periods import period_causes
-from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS, swapped_causes, unit_causes
+from usage_explore.validation.reconciliation.quantity_causes import (
+    UNIT_FACTORS,
+    repeated_causes,
+    swapped_causes,
+    unit_causes,
+)
 from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, rated_period_causes
 
 if TYPE_CHECKING:
@@ -265,7 +270,8 @@ def _find_causes(
     differing = [row for row in rows if row.status in _QUANTITIES and not row.explained_by]
     if not differing:
         return
-    swapped_causes(differing)
+    repeated_causes(differing, tolerance)
+    swapped_causes([row for row in differing if row.cause is None])
     unit_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
@@ -398,7 +404,8 @@ CHECK = Check(
         "price book": "with one, quantities are billable ones (after the included quantity, or in packages, matches,"
         " too) and amounts those of the book, rounded half up to the currency's decimals for each line; an amount that"
         " is the exact one, rounded in another way, is low; usage without a price is medium",
-        "causes": f"a wrong line is recognized as swapped customers, another unit ({_FACTORS} times or the reciprocal),"
+        "causes": "a wrong line is recognized as a repeated one (equal to another in everything), swapped customers,"
+        f" another unit ({_FACTORS} times or the reciprocal),"
         f" a period moved by up to {shift_hours()} hours (at least {MIN_MOVED_EVENTS()} events between; of maxima,"
         " latest and different values by days, or in UTC), amounts rounded for each event, a former, later or other"
         " price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor: one that"

@@ -1,4 +1,4 @@
-"""Causes of wrong quantities that need no price book: another unit, a factor, and swapped customers."""
+"""Causes of wrong quantities that need no price book: repeated lines, another unit, a factor, swapped customers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Iterable, Mapping
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 
-from usage_explore.decimals import difference, exact_product, plain
-from usage_explore.formatting import short
+from usage_explore.decimals import difference, exact_product, plain, total
+from usage_explore.formatting import listed, short
 from usage_explore.validation.reconciliation.causes import (
     FACTOR,
     MAX_FACTOR_DIGITS,
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
+    REPEATED,
     SWAPPED,
     UNIT,
     Cause,
     set_cause,
 )
 from usage_explore.validation.reconciliation.compare import Key, Row
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
 UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
 """Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
@@ -34,6 +36,20 @@ _MIN_MOVED_DIGITS = 4
 """Digits of a quantity, without zeros at its ends, from which it is another customer's if no line has it alone."""
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+
+
+def repeated_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
+    """Set the cause of rows whose quantity is right without lines that equal another one in everything."""
+    for row in rows:
+        first: dict[InvoiceLine, int] = {}
+        repeated = []
+        for line in sorted(row.lines):
+            same = first.setdefault(line._replace(line=0), line.line)
+            if same != line.line:
+                repeated.append(f"line {line.line:,} is the same as line {same:,}")
+        once = total(line.quantity for line in first)
+        if repeated and abs(Decimal(difference(once, row.recomputed or Decimal(0)))) <= tolerance:
+            set_cause(row, Cause(REPEATED, "high", f"the used quantity without a repeated line: {listed(repeated)}"))
 
 
 def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
