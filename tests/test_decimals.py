@@ -45,5 +45,5 @@ def test_times_keep_microseconds_and_say_utc() -> None:
 
 def test_json_keeps_every_digit_and_takes_one_pass() -> None:
     value = {"a": [Decimal("1.50"), Decimal("1E-30"), "text"], "b": Decimal(7)}
-    assert json_text(value) == '{"a": [1.5, 0.000000000000000000000000000001, "text"], "b": 7}'
+    assert json_text(value) == '{"a": [1.50, 0.000000000000000000000000000001, "text"], "b": 7}'
     assert json_text([Decimal(1)] * 200_000) == f"[{', '.join(['1'] * 200_000)}]"

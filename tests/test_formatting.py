@@ -92,7 +92,7 @@ def test_the_time_is_whole_minutes_that_hold_it_on_the_zones_clock(since: str, u
 
 
 def test_a_long_number_is_short_in_a_sentence() -> None:
-    assert formatting.in_sentence(Decimal("1234567.500")) == "1234567.5"
+    assert formatting.in_sentence(Decimal("1234567.500")) == "1,234,567.5"
     assert formatting.in_sentence(Decimal("1" * 1_000)) == "111111111111… (1,000 digits)"
     assert formatting.in_sentence(Decimal("1" * 50 + ".5")) == "111111111111… (50 digits and decimals)"
     assert formatting.in_sentence(-(10**400)) == "-100000000000… (401 digits)"

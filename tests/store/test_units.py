@@ -85,7 +85,7 @@ def test_the_unit_is_read_where_the_numbers_are(store: Store) -> None:
     assert charts.labels.heading(answer) == "Quantity, tokens"
     assert '"title": "tokens"' in answer.chart().to_json(indent=None)
     assert f"total {answer.total} tokens;" in repr(answer)
-    assert f"Total {answer.total} tokens." in charts.summary(answer)
+    assert f"Total {answer.total:,} tokens." in charts.summary(answer)
     cost = store.aggregate(QUANTITY.replace(metric="unit_cost", metric_key=["tokens_in"]))
     assert charts.labels.unit(cost) == "unit cost in USD per token"
 

@@ -16,7 +16,7 @@ from usage_explore.decimals import total
 from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, ScopeError
 from usage_explore.formatting import data_value, exact
 from usage_explore.query import validators
-from usage_explore.query.base import Query, expect_instance
+from usage_explore.query.base import Query, expect_instance, parsed_instant
 from usage_explore.query.url_params import query_string
 from usage_explore.records import decisions, runs, signoffs
 from usage_explore.records.decisions import Decision
@@ -86,11 +86,20 @@ class Decisions(SavedViews, Rates):
     def runs(self, within: tuple[datetime, datetime] | None = None, most: int = runs.MAX_LISTED_RUNS) -> list[Run]:
         """The newest kept runs of the organization, newest first, at most 1,000.
 
-        With `within`, those whose windows overlap this half-open span. Raises `RecordError`, `ScopeError`,
-        `DatabaseError`.
+        With `within`, those whose windows overlap this half-open span. Raises `QueryError`, `RecordError`,
+        `ScopeError`, `DatabaseError`.
         """
+        if within is not None:
+            expect_instance("within", within, tuple)
+            if len(within) != 2:
+                raise QueryError([Fault("within", "is not a pair of times")])
+            within = parsed_instant("within", within[0]), parsed_instant("within", within[1])
+        try:
+            most = validators.integer(most, 1, runs.MAX_LISTED_RUNS)
+        except ValueError as error:
+            raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
-            return runs.runs(kept, own, most=min(most, runs.MAX_LISTED_RUNS), within=within)
+            return runs.runs(kept, own, most=most, within=within)
 
     def decide(
         self,
