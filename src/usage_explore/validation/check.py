@@ -185,6 +185,11 @@ def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=rank))
 
 
+def _by_columns(rows: Iterable[Any]) -> list[Any]:
+    """Rows in the order of their columns as text, the missing values last."""
+    return sorted(rows, key=lambda row: [(value is None, str(value)) for value in row])
+
+
 def _text(value: UUID | str | None) -> str | None:
     return None if value is None else str(value)
 
@@ -313,9 +318,15 @@ class Examination:
             rows: Iterable[Any] = self._translated.rows(statement)
         except ExtractUnusable:
             rows = self.rows(statement)
-        if not statement._order_by_clauses:
-            rows = sorted(rows, key=lambda row: [(value is None, str(value)) for value in row])
-        yield from rows
+        yield from rows if statement._order_by_clauses else _by_columns(rows)
+
+    def is_extracted(self, statement: Select[Any], rows: Iterable[Any]) -> bool:
+        """Whether the extract gives these rows of a statement without an order, or cannot answer it."""
+        try:
+            found = self._translated.rows(statement)
+        except ExtractUnusable:
+            return True
+        return [tuple(row) for row in _by_columns(found)] == [tuple(row) for row in _by_columns(rows)]
 
     def times(self, statement: Select[Any]) -> list[datetime] | None:
         """The times that a statement selects, from the extract; None without one, and for more than `MAX_TIMES`.

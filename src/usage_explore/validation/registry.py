@@ -153,12 +153,6 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     return Result(check=check, outcome=outcome, took=took, failed=failed)
 
 
-def _by_group(rows: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Rows of `totals_statement` in the order of customer, metric and currency; NaN as text, which equals itself."""
-    comparable = (tuple("NaN" if value != value else value for value in row) for row in rows)
-    return sorted(comparable, key=lambda row: tuple(map(str, row[:3])))
-
-
 def _lacking(examination: Examination, needed: str) -> str:
     """Why what a check needs is not there."""
     return (needed == "prices" and examination.inputs.no_prices) or f"{needed} was not given"
@@ -221,7 +215,7 @@ class Plan:
         )
         statement = totals_statement(table, period)
         rows = list(examination.rows(statement))
-        if extracts is not None and _by_group(examination.extracted_rows(statement)) != _by_group(rows):
+        if not examination.is_extracted(statement, rows):
             _log.warning(_EXTRACT_DIFFERS, period.organization_id)
             examination = replace(examination, extracts=None, shared={})
         examination = replace(examination, totals=totals(rows))
