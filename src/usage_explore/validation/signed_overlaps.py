@@ -80,7 +80,7 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     Late events are separated before. Other changes are separated by customer and metric, and by the quarters of an hour
     in which events changed: they are a later sign-off's if all of these are in its period. An amount goes with the
     usage that changed it, and is counted in a later sign-off only if that has amounts. `uncompared` counts what cannot
-    be told apart, such as a customer's metric with edits in both parts.
+    be separated, such as a customer's metric with edits in both parts.
     """
     if not later:
         return changes
@@ -88,13 +88,14 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     note = f"it has events in common with {names}, signed later: what changed in them is counted there"
     rows, days = [], False
     left = {"edits": 0, "amounts": 0}
-    priced = [other for other in later if other.amounts]
+    period, periods = signed_period(changes.signoff), [signed_period(other) for other in later]
+    priced = [each for each, other in zip(periods, later, strict=True) if other.amounts]
     for row in changes.rows:
         if row.reason == "arrived late":
             rows.append(row)
             continue
         is_amount = row.reason == "expected amount"
-        whose = _amount_of(changes, row, priced) if is_amount else _edit_of(changes, row, later)
+        whose = _amount_of(changes, row, period, priced) if is_amount else _edit_of(changes, row, period, periods)
         if whose == "own":
             rows.append(row)
             days = days or not is_amount
@@ -120,14 +121,18 @@ Whose = Literal["own", "later", "unknown"]
 """Whether a change is counted in a sign-off, or in a later one that has a part of its events."""
 
 
-def _edit_of(changes: Changes, row: Change, later: Sequence[SignOff]) -> Whose:
-    """Whose a change of known events is, by the quarters of an hour in which any event of the period changed."""
-    period = signed_period(changes.signoff)
-    others = [other for other in map(signed_period, later) if _has(other, row.key)]
+def _by_periods(period: Period, others: Sequence[Period]) -> Whose | None:
+    """Whose a change is where a later period has all events of the signed one, or none; None where it has a part."""
     if any(_covers(other, period) for other in others):
         return "later"
-    if not others:
-        return "own"
+    return None if others else "own"
+
+
+def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[Period]) -> Whose:
+    """Whose a change of known events is, by the quarters of an hour in which any event of the period changed."""
+    others = [other for other in later if _has(other, row.key)]
+    if whose := _by_periods(period, others):
+        return whose
     if not changes.slots:
         return "unknown"
     inside = [other for other in others if _has_filters_of(other, period)]
@@ -164,16 +169,12 @@ def _with_digest(rows: Sequence[Change], digest: int) -> tuple[Change, ...] | No
     return None
 
 
-def _amount_of(changes: Changes, row: Change, later: Sequence[SignOff]) -> Whose:
+def _amount_of(changes: Changes, row: Change, period: Period, later: Sequence[Period]) -> Whose:
     """Whose a change of an expected amount is: that of the usage of its customer and metric that changed."""
-    period = signed_period(changes.signoff)
-    others = [other for other in map(signed_period, later) if _has(other, row.key)]
-    if any(_covers(other, period) for other in others):
-        return "later"
-    if not others:
-        return "own"
+    if whose := _by_periods(period, [other for other in later if _has(other, row.key)]):
+        return whose
     same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.reason != "expected amount"]
-    found = {"own" if other.reason == "arrived late" else _edit_of(changes, other, later) for other in same}
+    found = {"own" if other.reason == "arrived late" else _edit_of(changes, other, period, later) for other in same}
     found |= {"later"} if row.key[:2] in changes.shared else set()
     if changes.has_other_prices or len(found) != 1:
         return "unknown"
