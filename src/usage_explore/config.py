@@ -293,6 +293,11 @@ class Settings(BaseSettings):
         return init_settings, _Environment(settings_cls)
 
     @property
+    def has_app_url(self) -> bool:
+        """Whether `app_url` is another than the default, at which no app may be running."""
+        return self.app_url != DEFAULT_APP_URL
+
+    @property
     def is_remote(self) -> bool:
         """Whether the database is behind a usage-explore server."""
         return bool(self.database_url) and str(self.database_url).lower().startswith(SERVER_SCHEMES)

@@ -17,7 +17,7 @@ from usage_explore.app import metrics
 from usage_explore.app.middleware import Guard, LinkLimits, SignInRedirect, base_path
 from usage_explore.app.unfurl import Unfurl
 from usage_explore.cli import uvicorn_server
-from usage_explore.config import DEFAULT_APP_URL, Settings
+from usage_explore.config import Settings
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.web import routes as web_routes
 
@@ -44,7 +44,7 @@ def launch(settings: Settings, port: int | None, say: Callable[[str], object], h
     Raises `ConfigurationError` if the port is in use.
     """
     port = uvicorn_server.free_port(port, host=host)
-    if settings.app_url == DEFAULT_APP_URL:
+    if not settings.has_app_url:
         settings = settings.model_copy(update={"app_url": uvicorn_server.address(host, port)})
     config.put_in_force(settings)  # read by the pages, which Streamlit runs
     run(host, port, lambda: say(f"usage-explore is at {settings.app_url}  (Ctrl-C ends it)"))

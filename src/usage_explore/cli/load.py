@@ -20,7 +20,7 @@ _GROUPS = ("Columns", "Values", "File", "Loading", "Database")
 """Headings of the options in the help text, in order."""
 
 _AT_DEFAULT = ", once `usage-explore app` runs at its default address (USAGE_EXPLORE_APP_URL names another one)"
-"""What is said of a link while nobody has said where the app is."""
+"""After a link, where no setting says where the app is."""
 
 
 class _Option(click.Option):
@@ -170,7 +170,6 @@ def load(
     if check:
         _check(paths, options, skip_bad)
         return
-    from usage_explore.config import DEFAULT_APP_URL
     from usage_explore.db.schema import events_table
     from usage_explore.load import app_links, load_files
 
@@ -192,9 +191,8 @@ def load(
         for report in reports:  # before the extract, which may take long: the events are there
             say(report)
         refresh_extract(connection, settings)
-    is_known = settings.app_url != DEFAULT_APP_URL
     for url in app_links(reports, settings.app_url, options["timezone"] or "UTC"):
-        say(f"In the app{'' if is_known else _AT_DEFAULT}: {url}")
+        say(f"In the app{'' if settings.has_app_url else _AT_DEFAULT}: {url}")
 
 
 def _options(format_: str, pairs: tuple[str, ...], constants: tuple[str, ...], **others: Any) -> dict[str, Any]:

@@ -234,11 +234,9 @@ def validate(
 
 def _message(validation: Validation, review: Review | None, result: Result, is_signed: bool) -> dict[str, Any]:
     """The message of a run that ended by itself."""
-    from usage_explore.config import DEFAULT_APP_URL
     from usage_explore.validation.report.notification import notification
 
-    linked = settings_in_force().app_url != DEFAULT_APP_URL
-    return notification(validation, review, result, signed_off=is_signed, linked=linked)
+    return notification(validation, review, result, signed_off=is_signed, linked=settings_in_force().has_app_url)
 
 
 def _failure(period: Period, error: BaseException) -> dict[str, Any]:
