@@ -121,7 +121,7 @@ class Source:
         """The values that account for the change of a resolved query against another window.
 
         `watch` runs the search if needed, and may show progress and cancel it. Cached for ten minutes, while both
-        windows have as many events: events are only ever added.
+        windows have as many events: an edit that leaves both numbers alike shows after that.
         """
         events = [
             query_edits.events_of(query.replace(since=since, until=until)) for since, until in (before, query.span)

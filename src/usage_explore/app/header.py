@@ -277,15 +277,15 @@ def _refused(view: View, pages: Pages, error: ScopeError) -> None:
 
 
 def _opened_last(organization_ids: tuple[UUID, ...]) -> tuple[UUID, ...]:
-    """The organizations, first the one that this browser opened last, which it says in a further run."""
-    told = st.session_state.get(_LAST_ORGANIZATION)
-    first = tuple(organization_id for organization_id in organization_ids if str(organization_id) == told)
-    _browser_storage({"first": told or ""}, clicked(_STORAGE, "last", _remember_last))
+    """The organizations, first the one that this browser opened last, known from the second run on."""
+    stored = st.session_state.get(_LAST_ORGANIZATION)
+    first = tuple(organization_id for organization_id in organization_ids if str(organization_id) == stored)
+    _browser_storage({"first": stored or ""}, clicked(_STORAGE, "last", _remember_last))
     return tuple(dict.fromkeys((*first, *organization_ids)))
 
 
-def _remember_last(told: str) -> None:
-    st.session_state[_LAST_ORGANIZATION] = str(told)
+def _remember_last(organization_id: str) -> None:
+    st.session_state[_LAST_ORGANIZATION] = str(organization_id)
 
 
 def _browser_storage(data: dict[str, str], on_last_change: Callable[[], None]) -> None:

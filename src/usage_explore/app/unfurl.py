@@ -2,7 +2,7 @@
 
 Streamlit serves one file for every address, with the title "Streamlit"; the middleware writes the head of the link into
 it, for every client. Where API keys or people are configured, or the client is on another machine, it is the product's
-title alone, as it is for an address that is not a page: a link's query may hold names, and nobody has signed in yet.
+title alone, as it is for an address that is not a page: a link's query may hold names, and the client is not signed in.
 Nothing is queried but names, which are cached for a minute; the picture is drawn when a program fetches it.
 """
 

@@ -25,7 +25,7 @@ MAX_SECONDS = 60.0
 """Time of all attempts and pauses together."""
 
 MAX_FAILURE_SECONDS = 10.0
-"""Time of all attempts for a run that failed or was interrupted: whoever stopped it waits for its end."""
+"""Time of all attempts for a run that failed or was interrupted: the command ends after them."""
 
 _MAX_REASON_CHARACTERS = 200
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)})

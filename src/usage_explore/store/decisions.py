@@ -286,11 +286,11 @@ def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:
         metric = line.key[1]
         events, quantity = now.get(metric, (0, Decimal(0)))
         now[metric] = events + line.events, total((quantity, line.quantity))
-    for metric in sorted({*now, *validation.totals.metrics}):
-        (before, old), (events, quantity) = (
-            found.get(metric, (0, Decimal(0))) for found in (validation.totals.metrics, now)
-        )
-        if before != events or not (old == quantity or (old.is_nan() and quantity.is_nan())):
+    then, none = validation.totals.metrics, (0, Decimal(0))
+    for metric in sorted({*now, *then}):
+        (before, old), (events, quantity) = then.get(metric, none), now.get(metric, none)
+        is_same = old == quantity or (old.is_nan() and quantity.is_nan())
+        if before != events or not is_same:
             ours, theirs = f"{exact(before)} events, quantity {exact(old)}", f"{exact(events)} and {exact(quantity)}"
             return f"of {data_value(metric)} it has {ours}, the table now {theirs} as of the same time"
     return ""

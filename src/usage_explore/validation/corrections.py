@@ -63,7 +63,7 @@ def corrections(rows: Iterable[Change], wallets: Mapping[UUID | None, str]) -> t
     """The changes in rows whose sums are those of the changes: each event, cost and amount is in one row.
 
     An amount is in the row of the usage that changed with it. Where this has several reasons, they are one row, since
-    an amount cannot be told apart by them. Costs in several currencies have a row each, likewise amounts: the first of
+    an amount is not divided by them. Costs in several currencies have a row each, likewise amounts: the first of
     both are in one row. `wallets` are the preferred currencies by customer, of None the organization's: usage without a
     wallet goes there.
     """
