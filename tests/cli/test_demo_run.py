@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from support.ports import free_port
 from support.waiting import PATIENCE, eventually
-from usage_explore import config
+from usage_explore import config, console
 from usage_explore.cli import demo_run
 from usage_explore.cli.main import main
 from usage_explore.config import Settings
@@ -152,7 +152,7 @@ def test_progress_without_a_terminal_is_a_line_every_few_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1, 100))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with progress_bar("Demo data", "days", shown=True) as show:
         for day in range(1, 11):
             show(day, 10)

@@ -9,8 +9,10 @@ import pickle
 import socket
 import ssl
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ from usage_explore.errors import (
     TableMismatch,
     UsageExploreError,
 )
-from usage_explore.remote import wire
+from usage_explore.remote import client, wire
 from usage_explore.remote.client import Client, problem_error
 
 KEY = "ue_0a1b2c3d_" + "s" * 43
@@ -156,7 +158,7 @@ def problem(kind: str, **more: Any) -> bytes:
 
 def test_a_busy_server_is_asked_again_after_its_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
     busy = (503, {"Retry-After": "5"}, problem("unavailable"))
     store, received = serve(busy, busy, (200, {}, wire.dumps(42)))
     assert store.count(EventQuery()) == 42
