@@ -336,9 +336,9 @@ class Queries(Rates, Lookups):
         window = {name: value for name, value in (("since", since), ("until", until)) if value is not None}
         requested, amount = expect(AggregateQuery, question).replace(**window), number(expected)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
-            now = current_time(connection)
-            resolved, _ = _in_effect(scoped, now)
-            explanation = explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            paths = self._paths(connection)
+            resolved, _ = _in_effect(scoped, paths.now)
+            explanation = explain(paths, resolved, bucket, baseline, amount)
             names = self._directory(connection, resolved).names(explanation.ids())
             return dataclasses.replace(explanation, names=names)
 
