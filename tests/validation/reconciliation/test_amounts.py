@@ -113,6 +113,21 @@ def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make
     assert "no single wrong price, tier or factor gives that" in only(validated(store, alone, price)).sentence
 
 
+def test_small_amounts_that_rounding_gives_too_join_the_common_factor(make: Make) -> None:
+    """Ten events of 0.001 are 0.01, and each rounded up 0.10: ten times as much, as the other amounts are."""
+    small, large = range(4), range(4, 8)
+    at = SINCE + timedelta(days=3)
+    rows = [event(who, at + timedelta(minutes=n), quantity=Decimal(1)) for who in small for n in range(10)]
+    rows += [event(who, at + timedelta(hours=1), quantity=Decimal(1000 * who)) for who in large]
+    price = {**PER_UNIT, "unit_amount": "0.001"}
+    echoes, store = [line(who, 10, "0.10") for who in small], make(rows)
+    finding = only(validated(store, [*echoes, *(line(who, 1000 * who, 10 * who) for who in large)], price))
+    assert "8 totals of 8 customers" in finding.sentence
+    assert "each is 10 times the expected amount" in finding.sentence
+    right = validated(store, [*echoes, *(line(who, 1000 * who, who) for who in large)], price)
+    assert "the amounts of single events, each rounded up" in only(right).sentence
+
+
 def test_a_common_tax_is_a_common_factor(make: Make) -> None:
     taxed = tuple(str((Decimal(amount) * Decimal("1.19")).quantize(Decimal("0.01"))) for amount in AMOUNTS)
     finding = only(validated(make(usage(*USED)), right(taxed), STAIRCASE))

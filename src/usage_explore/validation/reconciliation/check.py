@@ -95,7 +95,11 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     swapped_causes,
     unit_causes,
 )
-from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, rated_period_causes
+from usage_explore.validation.reconciliation.recomputed_causes import (
+    EVENT_ROUNDING,
+    event_rounding_causes,
+    rated_period_causes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +239,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     for cause, expected in alternatives.items():
         _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
-    amount_causes([charge for charge in charges if not charge.row.explained_by], book, zone)
+    amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
     _find_causes(examination, columns, rows, tolerance, priced)
     return rows
 
