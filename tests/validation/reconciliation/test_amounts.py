@@ -16,7 +16,9 @@ from support.query_oracle import Row, utc
 from usage_explore import Store
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.handover import ticket
 from usage_explore.validation.review import identities
+from usage_explore.validation.similar import Similar
 
 Make = Callable[[list[Row]], Store]
 SEPTEMBER = Period(since=SINCE, until=UNTIL, as_of=utc(2026, 10, 20))
@@ -86,6 +88,7 @@ def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
         in finding.sentence
     )
     assert finding.amounts == (("USD", Decimal("16739.73")),)
+    assert (finding.share, finding.share_of) == (Decimal(9), "expected amount in USD")
     assert dict(finding.facts)["cause"] == "factor 10"
 
 
@@ -126,6 +129,23 @@ def test_small_amounts_that_rounding_gives_too_join_the_common_factor(make: Make
     assert "each is 10 times the expected amount" in finding.sentence
     right = validated(store, [*echoes, *(line(who, 1000 * who, who) for who in large)], price)
     assert "the amounts of single events, each rounded up" in only(right).sentence
+
+
+def test_a_wrong_amount_has_a_share_of_the_expected_amount_and_says_what_is_too_much_and_too_little(make: Make) -> None:
+    """420 of 1,859.97 are expected of the first, whose quantity is right: no share of the quantity."""
+    amounts = ("630.00", "18.72", "0.20", "1300.05")  # 210 too much; 100, 1 and 20 too little
+    validation = validated(make(usage(*USED)), right(amounts), STAIRCASE)
+    findings = validation.findings
+    by_customer = {finding.customer_id: finding for finding in findings}
+    first = by_customer[CUSTOMERS[0]]
+    assert first.share_of == "expected amount in USD"
+    assert round(first.share, 6) == round(Decimal(210) / Decimal("1859.97"), 6)
+    assert (first.too_high, first.too_low) == ((("USD", Decimal(210)),), ())
+    row = Similar(tuple(findings))
+    assert row.amounts == {}
+    assert (row.too_high, row.too_low) == ({"USD": Decimal(210)}, {"USD": Decimal(121)})
+    assert first.to_dict("")["too_high"] == {"USD": "210"}
+    assert "Invoiced too little: 20 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
 
 
 def test_a_common_tax_is_a_common_factor(make: Make) -> None:
