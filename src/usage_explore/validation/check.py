@@ -292,6 +292,8 @@ class Examination:
     totals: Totals
     extracts: Extracts | None = None
     inputs: Inputs = field(default_factory=Inputs)
+    names_of: Callable[[Iterable[tuple[str, UUID]]], Names] = field(default=lambda ids: NO_NAMES)
+    """The names that the directory has of ids, given as (column, id)."""
     progress: Callable[[float], object] = field(default=lambda done: None)
     """Called by a check that takes long with the part that is done, 0 to 1."""
     shared: dict[str, Any] = field(default_factory=dict)

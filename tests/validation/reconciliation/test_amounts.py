@@ -6,14 +6,19 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
 
 from support.billing_events import CUSTOMERS, SINCE, UNTIL, event
 from support.check_results import shown
+from support.generated_events import ORGANIZATION
 from support.query_oracle import Row, utc
 from usage_explore import Store
+from usage_explore.db import ddl
+from usage_explore.db.names import Entry, upsert
+from usage_explore.db.schema import names_table
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.handover import ticket
@@ -146,6 +151,52 @@ def test_a_wrong_amount_has_a_share_of_the_expected_amount_and_says_what_is_too_
     assert (row.too_high, row.too_low) == ({"USD": Decimal(210)}, {"USD": Decimal(121)})
     assert first.to_dict("")["too_high"] == {"USD": "210"}
     assert "Invoiced too little: 20 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
+
+
+@pytest.mark.parametrize(("typed", "near"), [(0x10C1, 0xC1), (0xC17, 0xC1), (0xAAAAAA, None)])
+def test_a_customer_without_any_event_is_said_to_be_unknown_with_the_nearest_known_id(
+    make: Make, events_connection: ddl.Connection, typed: int, near: int | None
+) -> None:
+    """One digit more, the digits moved, or nothing alike; a customer of another month, or with a name, is known."""
+    store = make([*usage(10, 20), event(2, SINCE - timedelta(days=40), quantity=Decimal(1))])
+    lines = [line(0, 10, "1.00"), line(1, 20, "2.00"), line(2, 30, "3.00")]
+    unknown = {**line(1, 20, "2.00"), "customer_id": str(UUID(int=typed))}
+    by_customer = {one.customer_id: one.sentence for one in validated(store, [*lines, unknown], PER_UNIT).findings}
+    assert "is not known" not in by_customer[CUSTOMERS[2]]
+    meant = "" if near is None else f" of customer {UUID(int=near)}"
+    words = f"; customer {UUID(int=typed)} is not known: no event and no name; a typing error{meant}?"
+    assert by_customer[UUID(int=typed)].endswith(words)
+    upsert(
+        events_connection, names_table(None, store.table), ORGANIZATION, [Entry("customer", UUID(int=typed), "", "A")]
+    )
+    events_connection.execute("GRANT SELECT ON usage_names TO public")
+    events_connection.commit()
+    assert "is not known" not in only(validated(store, [*lines[:2], unknown], PER_UNIT)).sentence
+
+
+@pytest.mark.parametrize("prices", [(), ({**STAIRCASE, "metric_key": "other"},)])
+def test_a_wrong_quantity_at_a_right_amount_without_a_price_is_told_as_a_quantity(
+    make: Make, prices: tuple[dict[str, Any], ...]
+) -> None:
+    """1,000 calls cost 100.00, as those of the others do; the line says 3,000."""
+    store = make(usage(1000, 1234, 2000))
+    rest = [line(1, 1234, "123.40"), line(2, 2000, "200.00")]
+    finding = only(validated(store, [line(0, 3000, "100.00"), *rest], *prices))
+    assert "is invoiced 3,000 of calls, 1–30 Sep 2026, but used 1,000: 2,000 too much" in finding.sentence
+    assert "the quantity alone is wrong" in finding.sentence
+    assert (finding.amounts, finding.quantity, finding.share_of) == ((), Decimal(2000), "quantity of calls")
+    both = only(validated(store, [line(0, 3000, "300.00"), *rest], *prices))
+    assert both.amounts == both.too_high == (("USD", Decimal(200)),)
+    neither = validated(store, [line(0, 3000, "500.00"), *rest], *prices).findings
+    found = next(finding for finding in neither if finding.kind.startswith("over"))
+    assert "alone" not in found.sentence
+    assert bool(found.amounts) == (not prices), "with a price book that has none for it, it is not valued"
+
+
+def test_a_wrong_quantity_at_the_expected_amount_says_so(make: Make) -> None:
+    finding = only(validated(make(usage(1000)), [line(0, 3000, "100.00")], PER_UNIT))
+    assert "but used 1,000: 2,000 too much, at the amount that is expected" in finding.sentence
+    assert finding.amounts == ()
 
 
 def test_a_common_tax_is_a_common_factor(make: Make) -> None:

@@ -6,7 +6,7 @@ Several totals of a customer are one finding if one query shows exactly their ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -83,13 +83,17 @@ class _Filters(NamedTuple):
 
 @dataclass(frozen=True)
 class Differences:
-    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere."""
+    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere.
+
+    `unknown` are the customers of whom nothing is known, with the customer whose id is near, if there is one.
+    """
 
     examination: Examination
     columns: tuple[str, ...]
     rows: list[Row]
     tolerance: Decimal
     reported: frozenset[Key] = frozenset()
+    unknown: Mapping[UUID, UUID | None] = field(default_factory=dict)
 
     def findings(self) -> tuple[list[Finding], str]:
         """The gravest, after one for all customers without lines, and a note on the others, see `limited`.
@@ -101,7 +105,8 @@ class Differences:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             if row.key not in in_one_finding and row.status not in ("matched", "no price"):
-                groups.setdefault((row.key[0], row.status, row.explained_by, row.cause), []).append(row)
+                kind = row.key[0], row.status, row.explained_by, row.cause, row.amount_fits
+                groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
         shown, note = limited(ranked, "differences, see the sheet", _worth)
@@ -321,7 +326,26 @@ class Differences:
             if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
                 much = "much" if row.amount_difference > 0 else "little"
                 sentence += f", and {_money(row, row.amount_difference.copy_abs())} too {much}"
-        return f"{sentence}{self._explanation(rows)}{self._rounding(row)}."
+            elif (
+                row.amount_difference == 0 and row.amount_differences and row.status in ("over-billed", "under-billed")
+            ):
+                sentence += ", at the amount that is expected"
+        explanation = self._explanation(rows)
+        if row.amount_fits == "used":
+            explanation += (
+                "; the quantity alone is wrong: each amount is that of the used one, at the unit price of other lines"
+            )
+        text = f"{sentence}{explanation}{self._rounding(row)}{self._unknown(row)}"
+        return text if text.endswith("?") else f"{text}."
+
+    def _unknown(self, row: Row) -> str:
+        """For a customer of whom nothing is known: so, and whose id may have been meant."""
+        customer = row.key[0]
+        if customer not in self.unknown:
+            return ""
+        near = self.unknown[customer]
+        meant = f" of customer {near}" if near else ""
+        return f"; customer {customer} is not known: no event and no name; a typing error{meant}?"
 
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
