@@ -186,7 +186,11 @@ def validate(
             review = _reviewed(store, validation, keep=keep, by=by)
             reconciled = reports.statements(store, validation)
             fails = _fails(validation, review, fail_on)
+            overlap = ""
             if sign_off and by and not fails:
+                from usage_explore.validation.signed_overlaps import overlap_warning
+
+                overlap = overlap_warning(validation.period, store.signoffs())
                 signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
             with _standing(signed):
                 last = signed or (_signed_before(store, validation) if report or json_ else None)
@@ -210,6 +214,8 @@ def validate(
                 click.echo(document)
             for path in parts:
                 say(f"Wrote {path_text(path)}.", err=True)
+            if overlap:
+                say(f"Warning: {overlap}", err=True)
             if signed is not None:
                 left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
                 what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"

@@ -279,10 +279,11 @@ class Queries(Rates, Lookups):
                     reason = str(error)
                 more = dataclasses.replace(plan.inputs, prices=stored, no_prices=reason)
                 plan = dataclasses.replace(plan, inputs=more)
+            directory = self._directory(connection, scoped)
             validation = plan.validation(
-                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle
+                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle, directory.names
             )
-            names = self._directory(connection, scoped).names(validation.ids())
+            names = directory.names(validation.ids())
             return dataclasses.replace(validation, names=names)
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
