@@ -148,10 +148,16 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     assert run(*sign, "--prices", str(prices), "--wallets", str(wallets)).exit_code == 0
     same = run("signoffs", "--prices", str(prices), "--fail-on-changes")
     assert (same.exit_code, "nothing changed since" in " ".join(same.stdout.split())) == (0, True)
-    assert run(*sign, "--customer-id", str(JUNE)).exit_code == 0, "without a price book"
+    again = run(*sign, "--prices", str(prices), "--wallets", str(wallets))
+    assert "Warning: this period has events" not in again.stderr, "it replaces the sign-off of the same period"
+    narrow = run(*sign, "--customer-id", str(JUNE))
+    assert narrow.exit_code == 0, "without a price book"
+    assert "Warning: this period has events in common with sign-off" in narrow.stderr
     insert([event(DAY, customer_id=JUNE, quantity=Decimal(1), ingested_at=datetime.now(UTC))])
     changed = run("signoffs", "--prices", str(prices), "--csv", str(corrections))
-    assert "it has events in common with" in " ".join(changed.stdout.split())
+    words = " ".join(changed.stdout.split())
+    assert "it has events in common with" in words
+    assert "1 correction (+1 event) is in sign-off" in words
     rows = csv.DictReader(io.StringIO(corrections.read_text()))
     assert sorted((row["reason"], row["customer_id"], row["events"], row["amount"]) for row in rows) == [
         ("arrived late", str(JUNE), "1", ""),

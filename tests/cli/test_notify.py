@@ -284,6 +284,23 @@ def test_a_run_that_is_stopped_waits_for_a_slow_webhook_a_bounded_time(
     assert "it did not accept it within 0.5 s" in result.stderr
 
 
+def test_a_sign_off_whose_report_fails_is_kept_and_said(
+    run: Run, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("usage_explore.validation.report.html", interrupted)
+    report = tmp_path / "report.html"
+    result = run("--notify", receiver.url, "--sign-off", "--by", "ana", "--report", str(report))
+    assert result.exit_code == 130
+    assert "Signed off by ana: this is kept, only its report was not written.\n" in result.stderr
+    assert not report.exists()
+    ((_, _, message, _),) = receiver.received
+    assert (message["result"], message["signed_off"]) == ("failed", True)
+    assert message["headline"] == "The period is signed off, but its report was not written: it was interrupted"
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Ctrl-C has an effect, also where the tests run in the background."""

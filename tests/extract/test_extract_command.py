@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -116,6 +117,20 @@ def test_wrong_options_are_errors(filled: Extract, arguments: list[str], words: 
     assert result.exit_code != 0
     assert words in result.output
     assert not list(filled.home.glob("extract/*/*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_exit_code_of_a_stopped_refresh_is_that_of_the_signal(
+    filled: Extract, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr("usage_explore.cli.extract._refresh", lambda *_: os.kill(os.getpid(), number))
+    try:
+        result = run(filled)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 128 + number
+    assert "the next run goes on from there" in result.output
 
 
 def test_every_goes_on_until_it_is_ended(filled: Extract, tmp_path: Path) -> None:

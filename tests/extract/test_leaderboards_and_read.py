@@ -1,12 +1,13 @@
-"""Leaderboards, events as Arrow and exports: extract, events and plain Python agree over random histories."""
+"""Leaderboards, explanations, Arrow and exports: extract, events and plain Python agree over random histories."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,9 @@ from support import generated_events, query_oracle
 from support.query_oracle import EXACT, Row
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store
 from usage_explore.decimals import plain
+from usage_explore.errors import NotExact
+from usage_explore.explain import run
+from usage_explore.explain.from_events import EventSums
 from usage_explore.extract import leaderboards, read, segments, watermark
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.query.filters import GROUPS
@@ -80,6 +84,48 @@ def expected_boards(query: AggregateQuery, held: list[Row], top: int) -> dict[st
             for kind, key, total, members in board
         ]
     return boards
+
+
+@pytest.mark.parametrize("sample", [40, 100_000])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_explanations(
+    events_database_url: str, tmp_path: Path, seed: int, sample: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums from the extract are those of the events, in the search by a sample, too."""
+    monkeypatch.setattr(run, "SAMPLE_EVENTS", sample)
+    from_events: list[int] = []
+    monkeypatch.setattr(run, "EventSums", lambda *args: (from_events.append(1), EventSums(*args))[1])
+    explained = named = from_extract = 0
+    causes: list[datetime] = []
+    with history(events_database_url, tmp_path, seed, monkeypatch) as (made, answers):
+        for customer in generated_events.CUSTOMERS[:2]:  # causes, in the extract and in the tail
+            made.advance()
+            some = made.new(1)[0]
+            cause = dataclasses.replace(some, customer_id=customer, quantity=Decimal(9), external_cost_amount=None)
+            causes.append(cause.timestamp)
+            made.append([dataclasses.replace(cause, id=uuid4(), idempotency_key=uuid4().hex) for _ in range(40)])
+        for number in range(30):
+            query = made.query()
+            if number % 2:
+                at, metric = made.draw.choice(causes), made.draw.choice(["count", "sum_quantity"])
+                span = {"since": at - timedelta(hours=5), "until": at + timedelta(hours=1)}
+                query = AggregateQuery(**span, metric=metric, as_of=query.as_of, timezone=query.timezone)
+            outcomes = []
+            for store in (answers.fast, answers.raw):
+                from_events.clear()
+                try:
+                    explanation = store.explain(query)
+                except (QueryError, NotExact) as error:
+                    outcomes.append(str(error))
+                else:
+                    outcomes.append(json.dumps(explanation.to_dict(), sort_keys=True))
+                    named += bool(explanation.cells)
+                    explained += 1
+                    from_extract += not from_events
+            assert outcomes[0] == outcomes[1], query
+    assert explained > 20
+    assert named > 1
+    assert from_extract > 5
 
 
 @pytest.mark.parametrize("seed", [1, 2])

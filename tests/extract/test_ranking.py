@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -98,8 +101,11 @@ def test_too_many_points_are_counted_alike(extracts: Extracts) -> None:
     assert [row[:5] for row in python] == [(len(keys), 1, ["x"], None, None)] == [sql[:5]]
 
 
+_ENDLESS = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
+
+
 def _endless(cursor: Cursor) -> None:
-    cursor.run("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", [])
+    cursor.run(_ENDLESS, [])
 
 
 def test_a_query_is_not_interrupted_by_the_timeout_of_another(extracts: Extracts) -> None:
@@ -119,6 +125,27 @@ def _pausing(extracts: Extracts) -> None:
 def test_a_query_that_was_between_two_statements_ends_too(extracts: Extracts) -> None:
     with pytest.raises(StatementTimeout, match="longer than the statement timeout"):
         _pausing(extracts)
+
+
+class _StoppedError(BaseException):
+    """What a handler of a signal raises."""
+
+
+@pytest.mark.parametrize("method", ["run", "arrow"])
+def test_the_exception_of_a_signal_ends_a_statement_and_stays_what_it_is(extracts: Extracts, method: str) -> None:
+    def stop(*_: object) -> None:
+        raise _StoppedError
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        timer.start()
+        with pytest.raises(_StoppedError):
+            getattr(extracts, method)(_ENDLESS, [], timedelta(minutes=5))
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR1, before)
+    assert extracts.run("SELECT 1", [], timedelta(minutes=5)) == [(1,)]
 
 
 def test_a_block_that_ended_is_not_interrupted() -> None:

@@ -33,7 +33,8 @@ from usage_explore.records import runs
 from usage_explore.records.places import create_tables
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
-from usage_explore.validation.signed_usage import Changes
+from usage_explore.validation.signed_overlaps import overlap_warning
+from usage_explore.validation.signed_usage import Changes, period_words
 
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
 SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")
@@ -632,7 +633,11 @@ def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, inser
     one, two, three = (store.changes_since(item, prices=prices) for item in (utc, of_customer, of_berlin))
     assert three.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
     assert three.overlap_note == ""
-    assert one.sentence == three.sentence
+    taken = (
+        f"1 correction (+1.00 USD) is in sign-off {str(of_berlin.id)[:8]} ({period_words(of_berlin)}, signed by ana)"
+    )
+    assert one.sentence == f"{three.sentence}; {taken}"
+    assert two.sentence == f"nothing to bill here; {taken}"
     assert [(line.customer_id, line.reason, line.amount) for line in one.lines] == [
         (str(CUSTOMERS[1]), "arrived late", Decimal(1))
     ]
@@ -689,11 +694,44 @@ def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: I
     mine = store.sign_off(narrow, by="ana", rating=store.rate(narrow.period, prices=prices))
     insert([event(DAY, quantity=Decimal(1), customer_id=CUSTOMERS[who], ingested_at=store.now()) for who in (0, 1)])
     changes = store.changes_since(signed, prices=prices)
-    assert changes.sentence == "+1 event, arrived late; expected amounts +1.00 USD"
+    own, _, taken = changes.sentence.rpartition("; ")
+    assert own == "+1 event, arrived late; expected amounts +1.00 USD"
+    assert taken.startswith(f"1 correction (+1.00 USD) is in sign-off {str(mine.id)[:8]} (")
     assert {row.key[0] for row in changes.rows} == {str(CUSTOMERS[1])}
     assert changes.uncompared == 0
     assert str(mine.id)[:8] in changes.overlap_note
-    assert store.changes_since(mine, prices=prices).sentence == changes.sentence
+    assert store.changes_since(mine, prices=prices).sentence == own
+
+
+def test_a_month_says_which_later_sign_off_has_its_corrections_and_what_is_added_and_taken_off(
+    store: Store, insert: Insert, events_connection: ddl.Connection
+) -> None:
+    """A month, then the weeks from its middle on: late events, edits and removals there are billed once, and said."""
+    prices = [{"metric_key": metric, "unit_amount": 1, "currency": "USD"} for metric in ("tokens", "calls")]
+    middle = datetime(2026, 9, 20, 12, tzinfo=UTC)
+    calls = event(middle, metric_key="calls", quantity=Decimal(3), customer_id=CUSTOMERS[2])
+    insert([calls])
+    month = full(store)
+    standing = store.sign_off(month, by="ana", rating=store.rate(month.period, prices=prices))
+    weeks = full(store, since="2026-09-15T00:00:00Z", until="2026-10-15T00:00:00Z")
+    assert overlap_warning(month.period, store.signoffs()) == ""
+    assert f"sign-off {str(standing.id)[:8]} ({period_words(standing)}, signed by ana)" in overlap_warning(
+        weeks.period, store.signoffs()
+    )
+    later = store.sign_off(weeks, by="bo", rating=store.rate(weeks.period, prices=prices))
+    assert str(later.id)[:8] in overlap_warning(month.period, store.signoffs())
+    late = {"quantity": Decimal(5), "ingested_at": store.now()}
+    insert([event(middle, customer_id=CUSTOMERS[1], **late), event(DAY, customer_id=CUSTOMERS[0], **late)])
+    events_connection.execute("DELETE FROM usage_events WHERE id = %s", [calls.id])
+    events_connection.commit()
+    changes, theirs = (store.changes_since(item, prices=prices) for item in (standing, later))
+    assert [(line.customer_id, line.amount) for line in changes.lines] == [(str(CUSTOMERS[0]), Decimal(5))]
+    (taken,) = changes.taken_over
+    assert taken.signoffs == (later,)
+    assert taken.corrections == theirs.corrections, "each is billed once, with the later sign-off"
+    words = f"in sign-off {str(later.id)[:8]} ({period_words(later)}, signed by bo)"
+    assert changes.sentence.endswith(f"; 2 corrections (+5.00 and -3.00 USD) are {words}")
+    assert [row["amount"] for row in changes.to_dict()["in_later_sign_offs"][0]["rows"]] == ["5", "-3"]
 
 
 @pytest.mark.parametrize("store", ["file"], indirect=True)

@@ -55,6 +55,7 @@ def validation() -> Schema:
         milliseconds={"type": "number", "minimum": 0},
     )
     named = {f"{kind_of(column)}_name": NAME_OF_ID for column in ID_COLUMNS}
+    by_currency = {"type": ["object", "null"], "additionalProperties": STORED_DECIMAL}
     finding = strict_object(
         check=text,
         kind={**maybe, "description": "Which of the check's kinds of finding it is."},
@@ -66,6 +67,8 @@ def validation() -> Schema:
         events=count,
         quantity={"anyOf": [STORED_DECIMAL, {"type": "null"}]},
         amounts={"type": "object", "additionalProperties": STORED_DECIMAL, "description": "By currency."},
+        too_high={**by_currency, "description": "Part of `amounts` by which invoice lines are too high."},
+        too_low={**by_currency, "description": "Part of `amounts` by which invoice lines are too low."},
         share={**DECIMAL, "description": "Part of `share_of` that is affected; 0.02 is two per cent."},
         share_of=maybe,
         customer_id=maybe,

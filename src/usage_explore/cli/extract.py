@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -64,8 +65,14 @@ def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, dro
     if every is not None:
         _refresh_every(every)
         return
+    ended_by: list[int] = [signal.SIGINT]
+
+    def stop(number: int) -> KeyboardInterrupt:
+        ended_by.append(number)
+        return KeyboardInterrupt()
+
     try:
-        with on_sigterm(lambda _: KeyboardInterrupt()), connected() as (connection, settings):
+        with on_sigterm(stop), connected() as (connection, settings):
             if show:
                 _show(connection, settings)
             elif verify:
@@ -76,7 +83,7 @@ def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, dro
                 _refresh(connection, settings)
     except KeyboardInterrupt:
         click.echo("Stopped; what was read is kept, and the next run goes on from there.", err=True)
-        sys.exit(130)
+        sys.exit(128 + ended_by[-1])
 
 
 def refresh_extract(connection: Connection, settings: Settings) -> None:

@@ -164,7 +164,12 @@ def validate(
     if tolerance is not None and "invoices" not in inputs:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
     _check_paths(report, json_, list(inputs.values()))
-    failed = notifications.of_failure(webhook, partial(_failure, period))
+    signed: SignOff | None = None
+
+    def failure(error: BaseException) -> dict[str, Any]:
+        return _failure(period, error, signed_off=signed is not None)
+
+    failed = notifications.of_failure(webhook, failure)
     with Signals() as signals:
         with failed, signals.raised(), ExitStack() as opened_here:
             if tolerance is not None:
@@ -181,22 +186,26 @@ def validate(
             review = _reviewed(store, validation, keep=keep, by=by)
             reconciled = reports.statements(store, validation)
             fails = _fails(validation, review, fail_on)
-            signed = None
+            overlap = ""
             if sign_off and by and not fails:
+                from usage_explore.validation.signed_overlaps import overlap_warning
+
+                overlap = overlap_warning(validation.period, store.signoffs())
                 signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
-            last = signed or (_signed_before(store, validation) if report or json_ else None)
-            if report:
-                with _progress(1) as show:
-                    done = partial(show, "report")
-                    page = reports.html(
-                        store, validation, reconciled, by=by, progress=done, review=review, signoff=last
-                    )
-                parts[report].write_text(page, encoding="utf-8")
-            if json_:
-                content = reports.document(validation, reconciled, review, last)
-                document = json.dumps(content, indent=2, ensure_ascii=False)
-            if json_ in parts:
-                parts[json_].write_text(document + "\n", encoding="utf-8")
+            with _standing(signed):
+                last = signed or (_signed_before(store, validation) if report or json_ else None)
+                if report:
+                    with _progress(1) as show:
+                        done = partial(show, "report")
+                        page = reports.html(
+                            store, validation, reconciled, by=by, progress=done, review=review, signoff=last
+                        )
+                    parts[report].write_text(page, encoding="utf-8")
+                if json_:
+                    content = reports.document(validation, reconciled, review, last)
+                    document = json.dumps(content, indent=2, ensure_ascii=False)
+                if json_ in parts:
+                    parts[json_].write_text(document + "\n", encoding="utf-8")
         with notifications.of_interruption(webhook):
             width = shutil.get_terminal_size((_WIDTH, 0)).columns
             for line in reports.lines(validation, reconciled, width, review):
@@ -205,6 +214,8 @@ def validate(
                 click.echo(document)
             for path in parts:
                 say(f"Wrote {path_text(path)}.", err=True)
+            if overlap:
+                say(f"Warning: {overlap}", err=True)
             if signed is not None:
                 left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
                 what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
@@ -232,6 +243,17 @@ def validate(
         sys.exit(code)
 
 
+@contextmanager
+def _standing(signed: SignOff | None) -> Iterator[None]:
+    """Say of a failure or interruption in the block that the sign-off before it is kept."""
+    try:
+        yield
+    except BaseException:
+        if signed is not None:
+            say(f"Signed off by {signed.author}: this is kept, only its report was not written.", err=True)
+        raise
+
+
 def _message(validation: Validation, review: Review | None, result: Result, is_signed: bool) -> dict[str, Any]:
     """The message of a run that ended by itself."""
     from usage_explore.validation.report.notification import notification
@@ -239,12 +261,13 @@ def _message(validation: Validation, review: Review | None, result: Result, is_s
     return notification(validation, review, result, signed_off=is_signed, linked=settings_in_force().has_app_url)
 
 
-def _failure(period: Period, error: BaseException) -> dict[str, Any]:
+def _failure(period: Period, error: BaseException, *, signed_off: bool) -> dict[str, Any]:
     """The message of a run that failed, perhaps before the organization and the database's clock were known."""
     from usage_explore.validation.report.notification import failure_notification
 
     own = period.organization_id or settings_in_force().organization_id
-    return failure_notification(period.replace(organization_id=own).resolve(datetime.now(UTC)), error)
+    resolved = period.replace(organization_id=own).resolve(datetime.now(UTC))
+    return failure_notification(resolved, error, signed_off=signed_off)
 
 
 def _bounds_in_force(path: Path | None) -> str:

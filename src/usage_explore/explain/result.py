@@ -125,24 +125,30 @@ class Cell(Part):
         }
 
     def _events(self, since: datetime, until: datetime) -> EventQuery:
-        query = self.query
-        given = query.shared_with(EventQuery)
-        dimensions, missing = dict(query.dimensions), set(query.missing)
-        excluded = {name: set(values) for name, values in query.exclude}
-        for group, value in self.where:
-            if value is None:
-                missing.add(group)
-            elif group.startswith(DIMENSION):
-                dimensions[dimension_key(group)] = (value,)
-            else:
-                given[group] = value
-        for group, value in self.without:
-            name, banned = ("missing", group) if value is None else (group, value)
-            excluded.setdefault(name, set()).add(banned)
-        given |= {"dimensions": dimensions, "exclude": excluded}
-        if missing:
-            given["missing"] = sorted(missing)
-        return EventQuery(**{**given, "occurred_after": since, "occurred_before": until})
+        given = self.query.shared_with(EventQuery)
+        narrowed = filters_of(self.query, self.where, self.without)
+        return EventQuery(**{**given, **narrowed, "occurred_after": since, "occurred_before": until})
+
+
+def filters_of(query: AggregateQuery, where: Where, without: Where) -> dict[str, Any]:
+    """The filters of a query, narrowed to the events that have every value of `where` and none of `without`."""
+    result: dict[str, Any] = {}
+    dimensions, missing = dict(query.dimensions), set(query.missing)
+    excluded = {name: set(values) for name, values in query.exclude}
+    for group, value in where:
+        if value is None:
+            missing.add(group)
+        elif group.startswith(DIMENSION):
+            dimensions[dimension_key(group)] = (value,)
+        else:
+            result[group] = value
+    for group, value in without:
+        name, banned = ("missing", group) if value is None else (group, value)
+        excluded.setdefault(name, set()).add(banned)
+    result |= {"dimensions": dimensions, "exclude": excluded}
+    if missing:
+        result["missing"] = sorted(missing)
+    return result
 
 
 def _order(pair: tuple[str, str | None]) -> int:

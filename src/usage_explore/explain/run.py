@@ -1,57 +1,37 @@
 """From a resolved query to its explanation, in one transaction with one snapshot.
 
-The search uses floats, and a sample if there are many events. Reported amounts are exact sums, by the database, of all
-events of each cell. Every statement reads two windows, distinguished by the column `side`: 0 before, 1 after. With
-`share` above 1 it reads one in `share` events, chosen by a hash of the id.
+The search uses floats, and a sample if there are many events. Reported amounts are exact sums of all events of each
+cell. Both come from the extract, or from the events if it cannot answer, with the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from itertools import starmap
-from typing import Any
-from uuid import UUID
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Integer,
-    Numeric,
-    Select,
-    Table,
-    Text,
-    Uuid,
-    and_,
-    case,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-    union_all,
-)
 
 from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.errors import Fault, NotExact, QueryError
+from usage_explore.explain.from_events import CellSum, Condition, EventSums, Leaf
+from usage_explore.explain.from_extract import ExtractSums
 from usage_explore.explain.model import Codes, Floats, Leaves, Pair, Region, fold_values
-from usage_explore.explain.result import Explanation, Peak, Where, build_parts
+from usage_explore.explain.result import Explanation, Peak, Where, build_parts, filters_of
 from usage_explore.explain.search import choose_regions, spread_evenly
 from usage_explore.explain.single_values import Sums, settle
-from usage_explore.explain.spans import Baseline, Span, spans
+from usage_explore.explain.spans import Baseline, Span, Spans, spans
+from usage_explore.extract.engine import ExtractUnusable
+from usage_explore.extract.routing import Paths
 from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
-from usage_explore.query import buckets, filters, validators
+from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
-from usage_explore.query.queries import COST_METRICS, RATIOS, SUMS, AggregateQuery, EventQuery
+from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery, EventQuery
 from usage_explore.results.currencies import CurrencyCost, check_currencies, in_order
-from usage_explore.sql.aggregate import currencies, sums, total_of
-from usage_explore.sql.filters import conditions, expression, object_keys
 from usage_explore.sql.filters import first as first_event
 
 SAMPLE_EVENTS = 100_000
@@ -90,11 +70,18 @@ class _Values:
     known: tuple[dict[str | None, int], ...]
 
 
+class _Reader(Protocol):
+    """The sums of the events of two windows; see `from_events.EventSums`."""
+
+    def keys(self, share: int, most: int) -> list[str]: ...
+    def leaves(self, groups: Sequence[str], share: int) -> list[Leaf]: ...
+    def sums(self, cells: Sequence[Condition], groups: Sequence[str]) -> list[CellSum]: ...
+    def overlaps(self, excluded: Sequence[tuple[Where, tuple[str, str | None]]]) -> list[bool]: ...
+
+
 def explain(
-    connection: Connection,
-    table: Table,
+    paths: Paths,
     query: AggregateQuery,
-    now: datetime,
     bucket: datetime | None,
     baseline: Baseline | tuple[datetime, datetime] | None,
     expected: Decimal | None,
@@ -102,36 +89,54 @@ def explain(
     """The change in a bucket of the resolved query, or in its whole window. See `Store.explain`."""
     if query.metric in RATIOS:
         raise QueryError([Fault("metric", f"{query.metric} is a ratio, whose change has no parts; use sum_cost")])
-    windows = spans(query, now, bucket, baseline)
+    windows = spans(query, paths.now, bucket, baseline)
     sides = [
-        query.replace(since=span.since, until=span.until, group_by="none") for span in (windows.before, windows.after)
+        query.replace(since=span.since, until=span.until, group_by="none", compare=None, cumulative=None)
+        for span in (windows.before, windows.after)
     ]
-    currency = _currency(connection, table, sides) if query.metric in COST_METRICS else None
-    events = connection.execute(_count_statement(table, sides)).scalar_one()
+    currency = _currency(paths, sides) if query.metric in COST_METRICS else None
+    try:
+        return _explained(paths, ExtractSums.of(paths, sides), sides, windows, currency, expected)
+    except ExtractUnusable:
+        tables = [paths.table] * len(sides)
+        return _explained(paths, EventSums(paths.connection, tables, sides), sides, windows, currency, expected)
+
+
+def _explained(
+    paths: Paths,
+    reader: _Reader,
+    sides: Sequence[AggregateQuery],
+    windows: Spans,
+    currency: str | None,
+    expected: Decimal | None,
+) -> Explanation:
+    query = sides[1]
+    events = sum(paths.count(side) for side in sides)
     share = 1
     while events > share * SAMPLE_EVENTS:
         share *= 2
-    values, notes = _values(connection, table, sides, share)
+    values, notes = _values(reader, share)
     if share > 1:
         notes.append(f"The search used one in {share} of the {events:,} events; the amounts are of all of them")
     if windows.cut:
         length = duration(windows.after.until - windows.after.since)
         notes.append(f"Both windows are cut to {length}, as the later one is incomplete")
     known = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
-    first = connection.execute(first_event(table, known)).scalar_one()
+    first = paths.connection.execute(first_event(paths.table, known)).scalar_one()
     if first is not None and windows.before.since < first:
         begin = date_and_time(first.astimezone(query.zone))
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
     found, even = _regions(values, share, expected)
-    found, sums = settle(found, lambda regions: _sums(connection, table, sides, values, regions, expected))
-    regions = _shortened(connection, table, sides, values, found)
-    parts = build_parts(sums, sides[1], regions, _always(values, found, sums), expected)
+    zero: Number = 0 if query.metric == "count" else Decimal(0)
+    found, sums = settle(found, lambda regions: _sums(reader, values, regions, expected, zero))
+    regions = _shortened(reader, values, found)
+    parts = build_parts(sums, query, regions, _always(values, found, sums), expected)
     peak = None
     if expected is None:
         first_cell = (parts.cells[0].where, parts.cells[0].without) if parts.cells else ((), ())
-        peak = _peak(connection, table, sides, first_cell)
+        peak = _peak(paths, sides, *first_cell)
     return Explanation(
-        query=sides[1],
+        query=query,
         before=windows.before,
         after=windows.after,
         expected=expected,
@@ -146,29 +151,27 @@ def explain(
     )
 
 
-def _currency(connection: Connection, table: Table, sides: Sequence[AggregateQuery]) -> str | None:
+def _currency(paths: Paths, sides: Sequence[AggregateQuery]) -> str | None:
     """The currency of the costs of both windows. Raises `QueryError` for several."""
     found: dict[str | None, CurrencyCost] = {}
     for side in sides:
-        for cost in starmap(CurrencyCost, connection.execute(currencies(table, side))):
+        for cost in paths.costs(side):
             known = found.get(cost.currency, CurrencyCost(cost.currency, 0, Decimal(0)))
             found[cost.currency] = cost._replace(events=cost.events + known.events)
     check_currencies(in_order(found.values()))
     return next(iter(found), None)
 
 
-def _values(
-    connection: Connection, table: Table, sides: Sequence[AggregateQuery], share: int
-) -> tuple[_Values, list[str]]:
-    keys = [row.key for row in connection.execute(_keys_statement(table, sides, share, MAX_DIMENSIONS + 1))]
+def _values(reader: _Reader, share: int) -> tuple[_Values, list[str]]:
+    keys = reader.keys(share, MAX_DIMENSIONS + 1)
     notes = []
     if len(keys) > MAX_DIMENSIONS:
         notes.append(f"Only the {MAX_DIMENSIONS} most frequent dimensions were searched")
     groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_DIMENSIONS] if _is_group(key))]
-    rows = connection.execute(_leaves_statement(table, sides, groups, share)).all()
+    rows = reader.leaves(groups, share)
     kept, codes, values, unique = [], [], [], []
-    for column_index, group in enumerate(groups, start=2):
-        texts = np.array([row[column_index] for row in rows], dtype=object)
+    for index, group in enumerate(groups):
+        texts = np.array([row.values[index] for row in rows], dtype=object)
         column, named = pd.factorize(texts, sort=True, use_na_sentinel=True)
         known: list[str | None] = list(named)
         if (column < 0).any():
@@ -211,7 +214,7 @@ def _is_group(key: str) -> bool:
     return True
 
 
-def _amounts(rows: Sequence[Any]) -> tuple[Floats, Floats, Decimal]:
+def _amounts(rows: Sequence[Leaf]) -> tuple[Floats, Floats, Decimal]:
     """The amounts of the rows before and after as multiples of the largest, as floats have bounds; and the largest."""
     values = [Decimal(row.value) for row in rows]
     if not all(value.is_finite() for value in values):
@@ -239,18 +242,16 @@ def _where(values: _Values, pairs: Iterable[Pair]) -> Where:
 
 
 def _sums(
-    connection: Connection,
-    table: Table,
-    sides: Sequence[AggregateQuery],
+    reader: _Reader,
     values: _Values,
     regions: Sequence[Region],
     expected: Decimal | None,
+    zero: Number,
 ) -> Sums:
     """The sums of all events of the regions. Values that the sample lacks are added to `values`."""
     cells = [(_where(values, region.where), _where(values, region.without)) for region in regions]
-    rows = connection.execute(_sums_statement(table, sides, cells, values.groups)).all()
-    rows = sorted(rows, key=lambda row: (row.board, row.key is None, row.key or "", row.side, row.cell))
-    zero: Number = 0 if sides[1].metric == "count" else Decimal(0)
+    found = reader.sums(cells, values.groups)
+    rows = sorted(found, key=lambda row: (row.board, row.key is None, row.key or "", row.side, row.cell))
     events = [0] * (len(regions) + 1), [0] * (len(regions) + 1)
     amounts = [zero] * (len(regions) + 1), [zero] * (len(regions) + 1)
     if not all(Decimal(row.value).is_finite() for row in rows):
@@ -290,32 +291,30 @@ def _always(values: _Values, regions: Sequence[Region], sums: Sums) -> list[Wher
     return result
 
 
-def _peak(
-    connection: Connection, table: Table, sides: Sequence[AggregateQuery], region: tuple[Where, Where]
-) -> Peak | None:
+def _peak(paths: Paths, sides: Sequence[AggregateQuery], where: Where, without: Where) -> Peak | None:
     """The shortest run of days with most of a region's change, and its part; None if the change is spread over more.
 
-    Days are compared by their position in the two windows.
+    Days are compared by their position in the two windows. None, too, for a value that is too long for a filter.
     """
-    query = sides[1]
-    both = [buckets.edges(*side.span, "day", query.zone) for side in sides]
+    try:
+        narrowed = [side.replace(bucket="day", **filters_of(side, where, without)) for side in sides]
+    except QueryError:
+        return None
+    both = [side.edges() for side in narrowed]
     days = min(len(edges) for edges in both) - 1
     if not MIN_PEAK_DAYS <= days <= MAX_PEAK_DAYS:
         return None
-    names = SUMS[query.metric]
-    amounts: list[dict[int, Number]] = []
-    for side, edges in zip(sides, both, strict=True):
-        selected = sums(table, side, _inside(table, region), edges=edges, sums=names)
-        rows = connection.execute(selected).all()
-        amounts.append({row.bucket - 1: getattr(row, names[0]) if names else row.events for row in rows})
-    zero: Number = Decimal(0) if names else 0
-    changes = [difference(amounts[1].get(day, zero), amounts[0].get(day, zero)) for day in range(days)]
+    amounts: list[list[Number]] = []
+    for side in narrowed:
+        ((every, *_), *_) = paths.aggregate(side)
+        amounts.append([point.value or 0 for point in every.points])
+    changes = [difference(after, before) for before, after in zip(*amounts, strict=False)]
     run = peak_run([Decimal(change) for change in changes])
     if run is None:
         return None
-    since, until = query.span
+    since, until = sides[1].span
     span = Span(max(since, both[1][run[0]]), min(until, both[1][run[1]]))
-    return Peak(span, exact_sum(changes[run[0] : run[1]], zero))
+    return Peak(span, exact_sum(changes[run[0] : run[1]], changes[0] * 0))
 
 
 def peak_run(changes: Sequence[Decimal]) -> tuple[int, int] | None:
@@ -335,21 +334,14 @@ def peak_run(changes: Sequence[Decimal]) -> tuple[int, int] | None:
     return result if is_short and part >= _MIN_PEAK_PART * total.copy_abs() else None
 
 
-def _shortened(
-    connection: Connection,
-    table: Table,
-    sides: Sequence[AggregateQuery],
-    values: _Values,
-    regions: Sequence[Region],
-) -> list[tuple[Where, Where]]:
+def _shortened(reader: _Reader, values: _Values, regions: Sequence[Region]) -> list[tuple[Where, Where]]:
     """The regions without the excluded values that none of their events has in either window: they exclude nothing."""
     excluding = {(region.where, pair): Region((*region.where, pair)) for region in regions for pair in region.without}
     sampled = {key for key, both in excluding.items() if both.mask(values.codes).any()}
     unsure = [key for key in excluding if key not in sampled]
     if unsure:
         pairs = [(_where(values, where), _where(values, [pair])[0]) for where, pair in unsure]
-        overlaps = connection.execute(_overlaps_statement(table, sides, pairs)).all()
-        sampled |= {key for index, key in enumerate(unsure) if any(row[index] for row in overlaps)}
+        sampled |= {key for key, there in zip(unsure, reader.overlaps(pairs), strict=True) if there}
     return [
         (
             _where(values, region.where),
@@ -357,129 +349,3 @@ def _shortened(
         )
         for region in regions
     ]
-
-
-def _count_statement(table: Table, sides: Sequence[AggregateQuery]) -> Select[Any]:
-    """The number of events of both windows: `events` bigint."""
-    counted = union_all(
-        *(select(func.count().label("events")).select_from(table).where(*conditions(table, side)) for side in sides)
-    ).subquery()
-    return select(func.sum(counted.c.events).cast(BigInteger).label("events"))
-
-
-def _keys_statement(table: Table, sides: Sequence[AggregateQuery], share: int, max_keys: int) -> Select[Any]:
-    """The `max_keys` most frequent dimension keys, most frequent first: `key` text, `events` numeric."""
-    selects = []
-    for side in sides:
-        names = object_keys(table)
-        selects.append(
-            select(names.c.key.label("key"), func.count().label("events"))
-            .join_from(table, names, true())
-            .where(*conditions(table, side), *_sampled(table, share), names.c.key != "")
-            .group_by(names.c.key)
-        )
-    both = union_all(*selects).subquery()
-    events = func.sum(both.c.events)
-    return (
-        select(both.c.key, events.label("events"))
-        .group_by(both.c.key)
-        .order_by(events.desc(), both.c.key.collate("C"))
-        .limit(max_keys)
-    )
-
-
-def _leaves_statement(table: Table, sides: Sequence[AggregateQuery], groups: Sequence[str], share: int) -> Any:
-    """All combinations of values: `side`, `value` (of the query's metric), then a text column per group, in order."""
-    selects = []
-    for number, side in enumerate(sides):
-        columns = [expression(table, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
-        selects.append(
-            select(literal(number, Integer).label("side"), _measured(table, side).label("value"), *columns)
-            .where(*conditions(table, side), *_sampled(table, share))
-            .group_by(*columns)
-        )
-    return union_all(*selects)
-
-
-def _sums_statement(
-    table: Table, sides: Sequence[AggregateQuery], regions: Sequence[tuple[Where, Where]], groups: Sequence[str]
-) -> Any:
-    """The exact amounts: `side`, `cell`, `board` integer, `key` text, `events` bigint, `value`.
-
-    `regions` are pairs of the values that events have and those they have not. `cell` is the index of the region; for
-    everything else it is the number of regions. `board` is the index of the group whose `key` the events have, -1 for
-    all events of the cell. The table is read once.
-    """
-    leaves = []
-    for number, side in enumerate(sides):
-        columns = [expression(table, group).label(f"g{index}") for index, group in enumerate(groups)]
-        measured = [func.count().label("events"), _measured(table, side).label("value")]
-        selected = select(literal(number, Integer).label("side"), *columns, *measured).where(*conditions(table, side))
-        leaves.append(selected.group_by(*columns) if columns else selected)
-    leaf = union_all(*leaves).subquery("leaf")
-    texts = [leaf.c[f"g{index}"].cast(Text).label(f"g{index}") for index in range(len(groups))]
-    keys: dict[str, ColumnElement[Any]] = dict(zip(groups, texts, strict=True))
-    cell: ColumnElement[int] = literal(len(regions), Integer)
-    if regions:
-        tests = [(_has(keys, region), literal(number, Integer)) for number, region in enumerate(regions)]
-        cell = case(*tests, else_=cell)
-    rows = select(leaf.c.side, leaf.c.events, leaf.c.value, *texts, cell.label("cell")).cte("rows")
-    rows = rows.prefix_with("MATERIALIZED", dialect="postgresql")
-    number_type = BigInteger() if sides[0].metric == "count" else Numeric()
-    events, value = func.sum(rows.c.events).cast(BigInteger), func.sum(rows.c.value).cast(number_type)
-    measured = [events.label("events"), value.label("value")]
-    boards = [(-1, literal(None, Text)), *((index, rows.c[f"g{index}"]) for index in range(len(groups)))]
-    return union_all(
-        *(
-            select(rows.c.side, rows.c.cell, literal(board, Integer).label("board"), key.label("key"), *measured)
-            .where(rows.c.events > 0)
-            .group_by(rows.c.side, rows.c.cell, *([key] if board >= 0 else []))
-            for board, key in boards
-        )
-    )
-
-
-def _has(keys: Mapping[str, ColumnElement[Any]], region: tuple[Where, Where]) -> ColumnElement[bool]:
-    where, without = region
-    return and_(
-        true(),
-        *(keys[group].is_not_distinct_from(literal(value, Text)) for group, value in where),
-        *(keys[group].is_distinct_from(literal(value, Text)) for group, value in without),
-    )
-
-
-def _overlaps_statement(
-    table: Table, sides: Sequence[AggregateQuery], excluded: Sequence[tuple[Where, tuple[str, str | None]]]
-) -> Any:
-    """A row per window; a boolean column per excluded value: whether an event with the values `where` has it, too."""
-    tests = [_inside(table, ((*where, pair), ())) for where, pair in excluded]
-    columns = [func.coalesce(func.bool_or(test), False).label(f"overlap{index}") for index, test in enumerate(tests)]
-    return union_all(*(select(*columns).select_from(table).where(*conditions(table, side)) for side in sides))
-
-
-def _measured(table: Table, query: AggregateQuery) -> ColumnElement[Any]:
-    measure = total_of(table, query.metric)
-    return measure if query.metric == "count" else measure.cast(Numeric)
-
-
-def _sampled(table: Table, share: int) -> list[ColumnElement[bool]]:
-    if share == 1:
-        return []
-    hashed = func.uuid_hash_extended(table.c.id, literal(0, BigInteger), type_=BigInteger())
-    return [hashed.op("&")(literal(share - 1, BigInteger)) == 0]
-
-
-def _inside(table: Table, region: tuple[Where, Where]) -> ColumnElement[bool]:
-    where, without = region
-    tests = []
-    for group, value in where:
-        column = expression(table, group)
-        tests.append(column.is_(None) if value is None else column == _typed(column, value))
-    for group, value in without:
-        column = expression(table, group)
-        tests.append(column.is_not(None) if value is None else or_(column.is_(None), column != _typed(column, value)))
-    return and_(true(), *tests)
-
-
-def _typed(column: ColumnElement[Any], value: str) -> Any:
-    return UUID(value) if isinstance(column.type, Uuid) else value

@@ -13,10 +13,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import psutil  # type: ignore[import-untyped]
@@ -28,6 +29,8 @@ from usage_explore.extract import manifest
 from usage_explore.extract.connection import Resources, connect
 from usage_explore.extract.folder import is_whole
 from usage_explore.extract.manifest import File, Manifest, Segment
+
+_Result = TypeVar("_Result")
 
 _IDLE_SECONDS = 10.0
 """Seconds without a query after which the thread ends; the next query starts another one."""
@@ -104,10 +107,6 @@ class Watchdog:
                 self._changed.wait(max(self._wakes - now, 0))
 
 
-_SIGNALLED = "Query interrupted"
-"""The text of the RuntimeError by which DuckDB hides what a signal's handler, such as that of Ctrl-C, raised."""
-
-
 class ExtractUnusable(Exception):
     """The extract cannot answer; the events can. The message follows "because"."""
 
@@ -128,12 +127,42 @@ class Cursor:
 
     def run(self, statement: str, parameters: list[Any]) -> list[Any]:
         """The rows of a statement."""
-        return self.connection.execute(statement, parameters).fetchall()
+        return self._signalled(lambda: self.connection.execute(statement, parameters).fetchall())
 
     def arrow(self, statement: str, parameters: list[Any]) -> pa.Table:
         """The result of a statement as an Arrow table."""
-        table: pa.Table = self.connection.sql(statement, params=parameters).to_arrow_table()
-        return table
+
+        def read() -> pa.Table:
+            table: pa.Table = self.connection.sql(statement, params=parameters).to_arrow_table()
+            return table
+
+        return self._signalled(read)
+
+    def _signalled(self, read: Callable[[], _Result]) -> _Result:
+        """What `read` returns; the exception of a signal's handler, such as that of Ctrl-C, ends it at once.
+
+        Handlers run in the main thread when Python code does, and not while DuckDB makes an Arrow table; DuckDB also
+        hides their exception. So `read` has a thread of its own, and the main thread waits for it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return read()
+        result: Future[_Result] = Future()
+
+        def work() -> None:
+            try:
+                result.set_result(read())
+            except BaseException as error:
+                result.set_exception(error)
+
+        thread = threading.Thread(target=work, name="usage-explore-duckdb", daemon=True)
+        try:
+            thread.start()
+            return result.result()
+        except BaseException:
+            while thread.is_alive() and not result.done():
+                self.connection.interrupt()
+                thread.join(_REPEAT_SECONDS)
+            raise
 
 
 @dataclass(eq=False)
@@ -240,13 +269,9 @@ class Extracts:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Raise `ExtractUnusable` for what only the events can answer, and `KeyboardInterrupt` for a signal's exception."""
+    """Raise `ExtractUnusable` for what only the events can answer."""
     try:
         yield
-    except RuntimeError as error:
-        if str(error) == _SIGNALLED:
-            raise KeyboardInterrupt from error
-        raise
     except duckdb.OutOfRangeException as error:
         raise ExtractUnusable("a sum has more than 38 digits") from error
     except duckdb.ConversionException as error:

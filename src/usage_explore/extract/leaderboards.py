@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -22,9 +22,10 @@ from usage_explore.extract.manifest import DAY, Segment, micros
 from usage_explore.extract.routing import Held, Paths, scale_of
 from usage_explore.extract.scans import Scan, fitting_summaries, named_groups
 from usage_explore.extract.statement import Measure, Statement
+from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
-from usage_explore.query.queries import COST_METRICS, SUMS, LeaderboardQuery
+from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, LeaderboardQuery
 from usage_explore.results.currencies import Currencies, check_currencies
 from usage_explore.results.leaders import Leaderboard, leader
 from usage_explore.results.types import SeriesKind, Served
@@ -145,7 +146,7 @@ def _from_extract(paths: Paths, query: LeaderboardQuery, match: Match | None = N
     paths.check(held, query)
     keys, omitted = _keys(paths, held, query)
     groups = [*GROUPS, *(DIMENSION + key for key in keys)]
-    scanned = list(_scans(held, query, groups))
+    scanned = list(scans(held, query, groups))
     tail, scale = _tail(paths, held, query, groups)
     if sum_ := _sum(query):
         scale = statement.scale(sum_, (scan for scan, _ in scanned), {sum_: scale})
@@ -192,8 +193,13 @@ def _sum(query: LeaderboardQuery) -> str | None:
     return next(iter(SUMS[query.metric]), None)
 
 
-def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterator[tuple[Scan, list[int]]]:
-    """Scans, and the indexes of the groups that each of them counts: every event once for every group."""
+def scans(
+    held: Held, query: Query, groups: Sequence[str], named: Iterable[str] = ()
+) -> Iterator[tuple[Scan, list[int]]]:
+    """Scans, and the indexes of the groups that each of them counts: every event once for every group.
+
+    `named` are further groups whose columns each scan has.
+    """
     filtered = named_groups(query, "none")
     as_of = None if query.as_of is None else micros(query.as_of)
     alike: defaultdict[tuple[Any, ...], list[Segment]] = defaultdict(list)
@@ -203,7 +209,7 @@ def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterat
         alike[segment.layout, tuple(shapes)].append(segment)
     for (_, shapes), segments in alike.items():
         absent = {*groups} - {*GROUPS} - {DIMENSION + key for segment in segments for key in segment.keys}
-        needed = {index: filtered | ({group} - absent) for index, group in enumerate(groups)}
+        needed = {index: filtered | ({group, *named} - absent) for index, group in enumerate(groups)}
         for chosen in _shared(segments[0] if shapes else None, needed):
             named = set[str]().union(*(needed[index] for index in chosen))
             for scan in held.scans_of(segments, query, held.span(query), DAY, named):
@@ -237,7 +243,7 @@ def _statement(
     """
     made = Statement()
     sum_ = _sum(query)
-    parts = [_piece(made, query, scan, groups, chosen, scale) for scan, chosen in scanned]
+    parts = [piece(made, query, scan, groups, chosen, scale) for scan, chosen in scanned]
     if tail or not parts:
         lists = [
             f"unnest({made.bind([row.board for row in tail], 'BIGINT[]')}) AS board",
@@ -272,15 +278,26 @@ ORDER BY board, rank"""
     return text, made.parameters
 
 
-def _piece(
-    made: Statement, query: LeaderboardQuery, scan: Scan, groups: Sequence[str], chosen: list[int], scale: int
+def piece(
+    made: Statement,
+    query: AggregateQuery | LeaderboardQuery,
+    scan: Scan,
+    groups: Sequence[str],
+    chosen: list[int],
+    scale: int,
+    cell: str = "",
 ) -> str:
-    """The sums of one scan by each of the chosen groups."""
+    """The sums of one scan by each of the chosen groups, and by `cell`, a number as SQL, if there is one.
+
+    Columns: `cell` if there is one, `board` (the group's index), `key`, `events`, and the sum of the query's metric.
+    """
     names = [f"g{index}" for index in chosen]
     columns = [
         f"{statement.expression(made, scan, groups[index])} AS {name}"
         for index, name in zip(chosen, names, strict=True)
     ]
+    if cell:
+        columns.append(f"{cell} AS cell")
     where = " AND ".join(statement.conditions(made, scan, query)) or "true"
     measures = [*([] if scan.unit is None else ["events"]), *_columns(SUMS[query.metric], scan)]
     # a bit of `grouping` is 0 for the column that a set groups by, the first column's bit is the highest
@@ -290,11 +307,12 @@ def _piece(
     )
     sums = [f"{'count(*)' if scan.unit is None else 'sum(events)'}::HUGEINT AS events"]
     sums += [f"{statement.sum_of(name, scan)}::DECIMAL(38, {scale}) AS {name}" for name in SUMS[query.metric]]
+    by_cell = "cell, " if cell else ""
     return (
-        f"SELECT CASE grouping({', '.join(names)}) {cases} END::BIGINT AS board,"
+        f"SELECT {by_cell}CASE grouping({', '.join(names)}) {cases} END::BIGINT AS board,"
         f" coalesce({', '.join(f'{name}::VARCHAR' for name in names)}) AS key, {', '.join(sums)}"
         f" FROM (SELECT {', '.join([*columns, *measures])} FROM {statement.source(scan)} WHERE {where})"
-        f" GROUP BY GROUPING SETS ({', '.join(f'({name})' for name in names)})"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({by_cell}{name})' for name in names)})"
     )
 
 

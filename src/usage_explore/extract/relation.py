@@ -49,8 +49,7 @@ def of_extract(reader: ExtractReader, resources: Resources) -> duckdb.DuckDBPyRe
     parts = [_select(names, "tail", {name: f"{name}::{type_}" for name, type_ in types.items()})]
     for number, scan in enumerate(scans):
         sources[f"segment_{number}"] = _mapped(scan.files)
-        since = [f"ts >= {scan.span.since}"] if scan.span.since is not None else []
-        where = f" WHERE {' AND '.join(since)}" if since else ""
+        where = "".join(f" WHERE {condition}" for condition in scan.within("ts"))
         parts.append(_select(names, f"segment_{number}", {name: stored(name) for name in names}) + where)
     return _opened(sources, " UNION ALL ".join(parts), resources)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,10 +24,10 @@ class Span:
     since: int | None
     until: int | None
 
-    def conditions(self, column: str, unit: int = 1) -> list[str]:
-        """The span as conditions on a column that counts units of `unit` microseconds since 1970."""
+    def condition(self, column: str, unit: int = 1) -> str:
+        """The span as a condition on a column that counts units of `unit` microseconds since 1970; blank if open."""
         bounds = ((">=", self.since), ("<", self.until))
-        return [f"{column} {operator} {bound // unit}" for operator, bound in bounds if bound is not None]
+        return " AND ".join(f"{column} {operator} {bound // unit}" for operator, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,25 @@ class Scan:
     """Files of one layout that one part of the statement reads: summaries by time in units of `unit` microseconds, or
     the events themselves, without a `unit`.
 
-    `as_of` is a bound on `ing`, None where all rows of the files were ingested by then.
+    `spans` do not overlap. `as_of` is a bound on `ing`, None where all rows of the files were ingested by then.
     """
 
     files: tuple[str, ...]
     layout: Layout
-    span: Span
+    spans: tuple[Span, ...]
     unit: int | None
     as_of: int | None
     keys: frozenset[str]
+
+    def within(self, column: str, unit: int = 1) -> list[str]:
+        """The spans as at most one condition on a column that counts units of `unit` microseconds since 1970.
+
+        DuckDB skips row groups outside of all spans.
+        """
+        conditions = [span.condition(column, unit) for span in self.spans]
+        if not all(conditions):
+            return []
+        return conditions if len(conditions) == 1 else [f"({' OR '.join(f'({each})' for each in conditions)})"]
 
 
 def planned_scans(
@@ -55,6 +66,8 @@ def planned_scans(
     """
     as_of = None if query.as_of is None else micros(query.as_of)
     needed = set(named)
+    segments = list(segments)
+    span = _within_events(segments, span)
     parts: list[_Part] = []
     arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
@@ -66,16 +79,21 @@ def planned_scans(
             continue
         bound = as_of if as_of is not None and segment.last_ingested > as_of else None
         fitting = [] if bound is not None else fitting_summaries(segment, unit, needed)
-        parts += [_Part(segment, piece, summary, bound) for piece, summary in _covered(segment, span, fitting)]
+        pieces: defaultdict[Summary | None, list[Span]] = defaultdict(list)
+        for piece, summary in _covered(span, fitting):
+            pieces[summary].append(piece)
+        parts += [_Part(segment, tuple(spans), summary, bound) for summary, spans in pieces.items()]
     result = []
     for _, group in groupby(sorted(parts, key=_kind), _kind):
-        same = list(group)
-        segment, piece, summary, bound = same[0]
+        same = [part for part in group if any(overlaps(part.segment, piece) for piece in part.spans)]
+        if not same:
+            continue
+        segment, pieces_, summary, bound = same[0]
         result.append(
             Scan(
                 files=tuple(path((part.summary.file if part.summary else part.segment.rows).name) for part in same),
                 layout=segment.layout,
-                span=piece,
+                spans=tuple(piece for piece in pieces_ if any(overlaps(part.segment, piece) for part in same)),
                 unit=summary.unit if summary else None,
                 as_of=bound,
                 keys=frozenset(key for part in same for key in part.segment.keys),
@@ -84,22 +102,35 @@ def planned_scans(
     return result
 
 
+def _within_events(segments: Iterable[Segment], span: Span) -> Span:
+    """The span, open at an end beyond which no segment has an event: it cuts no summary there."""
+    since, until = span.since, span.until
+    if since is not None and all(segment.first >= since for segment in segments):
+        since = None
+    if until is not None and all(segment.last < until for segment in segments):
+        until = None
+    return Span(since, until)
+
+
 class _Part(NamedTuple):
-    """A span of a segment that one scan reads: of a summary, or of the rows."""
+    """Spans of a segment that one scan reads: of a summary, or of the rows."""
 
     segment: Segment
-    span: Span
+    spans: tuple[Span, ...]
     summary: Summary | None
     as_of: int | None
 
 
 def _kind(part: _Part) -> tuple[Any, ...]:
     """What parts have in common that one scan reads."""
-    layout, span = part.segment.layout, part.span
+    layout = part.segment.layout
     return (
         (layout.dimensions, layout.quantity, layout.cost),
         part.summary.unit if part.summary else 0,
-        (span.since is not None, span.since or 0, span.until is not None, span.until or 0),
+        [
+            (piece.since is not None, piece.since or 0, piece.until is not None, piece.until or 0)
+            for piece in part.spans
+        ],
         (part.as_of is not None, part.as_of or 0),
     )
 
@@ -114,10 +145,8 @@ def fitting_summaries(segment: Segment, unit: int, groups: Iterable[str]) -> lis
     return sorted(fitting, key=lambda each: (each.file.rows // _FEW_ROWS, each.unit, each.file.rows))
 
 
-def _covered(segment: Segment, span: Span, fitting: Sequence[Summary]) -> Iterator[tuple[Span, Summary | None]]:
-    """A span of a segment in pieces: whole units of the first summary, what remains of finer ones, then of rows."""
-    if not overlaps(segment, span):
-        return
+def _covered(span: Span, fitting: Sequence[Summary]) -> Iterator[tuple[Span, Summary | None]]:
+    """A span in pieces: whole units of the first summary, what remains of finer ones, then of rows."""
     if not fitting:
         yield span, None
         return
@@ -128,14 +157,13 @@ def _covered(segment: Segment, span: Span, fitting: Sequence[Summary]) -> Iterat
     )
     finer = [each for each in fitting if each.unit < summary.unit]
     if whole.since is not None and whole.until is not None and whole.since >= whole.until:
-        yield from _covered(segment, span, finer)
+        yield from _covered(span, finer)
         return
-    if overlaps(segment, whole):
-        yield whole, summary
+    yield whole, summary
     if whole.since != span.since:
-        yield from _covered(segment, Span(span.since, whole.since), finer)
+        yield from _covered(Span(span.since, whole.since), finer)
     if whole.until != span.until:
-        yield from _covered(segment, Span(whole.until, span.until), finer)
+        yield from _covered(Span(whole.until, span.until), finer)
 
 
 def overlaps(segment: Segment, span: Span) -> bool:

@@ -127,7 +127,7 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
     result += [any_of(name, values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
     if isinstance(query, EventFilters):
         result += [any_of(name, values) for name in LOOKED_UP if (values := getattr(query, name))]
-        result += arrival(query).conditions("ing")
+        result += filter(None, [arrival(query).condition("ing")])
         result += _quantities(statement, scan, query)
     result += [any_of(dimension_group(key), values) for key, values in query.dimensions]
     result += [f"{column(group)} IS NULL" for group in query.missing]
@@ -137,11 +137,11 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
         else:
             result.append(f"({column(name)} IS NULL OR NOT {any_of(name, [str(value) for value in values])})")
     if scan.unit is not None:
-        result += scan.span.conditions("time", scan.unit)
-    elif all(bound is None or bound % SLOT == 0 for bound in (scan.span.since, scan.span.until)):
-        result += scan.span.conditions("slot", SLOT)  # which the buckets read anyway
+        result += scan.within("time", scan.unit)
+    elif all(bound is None or bound % SLOT == 0 for span in scan.spans for bound in (span.since, span.until)):
+        result += scan.within("slot", SLOT)  # which the buckets read anyway
     else:
-        result += scan.span.conditions("ts")
+        result += scan.within("ts")
     if scan.as_of is not None:
         result.append(f"ing <= {scan.as_of}")
     return result

@@ -220,7 +220,7 @@ class Decisions(SavedViews, Rates):
         again by `prices` and `wallets` as in `rate`, by default the table `usage_prices` and the preferred currencies
         that were signed. Amounts of a price book that was given are not compared with those of another one in the
         table: `amounts_note` says so. What the period has in common with a later sign-off of another period is counted
-        there; `overlap_note` says so. Raises `QueryError` for a sign-off that this version cannot read and for faulty
+        there: `taken_over` has it. Raises `QueryError` for a sign-off that this version cannot read and for faulty
         prices, `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
@@ -249,7 +249,8 @@ class Decisions(SavedViews, Rates):
                 found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
         found = signed_overlaps.without_later(found, later)
         with self._transaction(period) as (connection, scoped):
-            ids = (("customer_id", row.key[0]) for row in found.rows)
+            taken = (line.customer_id for one in found.taken_over for line in one.corrections)
+            ids = (("customer_id", customer) for customer in (*(row.key[0] for row in found.rows), *taken))
             return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
 
     def _recorded_finding(self, finding_id: str) -> RecordedFinding:

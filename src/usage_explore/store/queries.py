@@ -279,10 +279,11 @@ class Queries(Rates, Lookups):
                     reason = str(error)
                 more = dataclasses.replace(plan.inputs, prices=stored, no_prices=reason)
                 plan = dataclasses.replace(plan, inputs=more)
+            directory = self._directory(connection, scoped)
             validation = plan.validation(
-                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle
+                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle, directory.names
             )
-            names = self._directory(connection, scoped).names(validation.ids())
+            names = directory.names(validation.ids())
             return dataclasses.replace(validation, names=names)
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
@@ -336,9 +337,9 @@ class Queries(Rates, Lookups):
         window = {name: value for name, value in (("since", since), ("until", until)) if value is not None}
         requested, amount = expect(AggregateQuery, question).replace(**window), number(expected)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
-            now = current_time(connection)
-            resolved, _ = _in_effect(scoped, now)
-            explanation = explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            paths = self._paths(connection)
+            resolved, _ = _in_effect(scoped, paths.now)
+            explanation = explain(paths, resolved, bucket, baseline, amount)
             names = self._directory(connection, resolved).names(explanation.ids())
             return dataclasses.replace(explanation, names=names)
 

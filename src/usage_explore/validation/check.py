@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, Table, select
 
-from usage_explore.decimals import plain, rfc3339
+from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.routing import Paths
 from usage_explore.extract.translated import Translated
@@ -75,8 +75,10 @@ class Finding:
     `since` and `until` bound the events concerned, half-open; `events` counts them, `quantity` is how much of what is
     metered is affected (None where units differ or nothing was metered, as in a silence), `amounts` what that costs by
     currency where a cost is known. `share` is the affected part of what `share_of` names ("quantity of calls", "all
-    events", "cost in EUR", "lines of price p1", "invoice lines") came to in the period: 0.02 is two per cent; it may
-    pass 1. `question` shows it; `facts` are further things to know, by name.
+    events", "cost in EUR", "expected amount in USD", "lines of price p1") came to in the period: 0.02 is two per cent;
+    it may pass 1. `too_high` is the part of `amounts` by which lines of an invoice are too high, the rest is too low;
+    None of amounts without a direction, such as external costs. `question` shows it; `facts` are further things to
+    know, by name.
     `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
     `also_seen_by` names the checks whose findings on the same events were folded into this one, `folded` has them.
     `kind` is a word for which of the check's kinds of finding this is, such as "copy" or "moved": a part of its
@@ -92,6 +94,7 @@ class Finding:
     question: EventQuery | AggregateQuery
     quantity: Decimal | None = None
     amounts: tuple[tuple[str, Decimal], ...] = ()
+    too_high: tuple[tuple[str, Decimal], ...] | None = None
     share: Decimal = Decimal(0)
     share_of: str = ""
     customer_id: UUID | None = None
@@ -105,6 +108,15 @@ class Finding:
     also_seen_by: tuple[str, ...] = ()
     folded: tuple[Finding, ...] = ()
     kind: str = ""
+
+    @property
+    def too_low(self) -> tuple[tuple[str, Decimal], ...] | None:
+        """The part of `amounts` by which lines of an invoice are too low; None of amounts without a direction."""
+        if self.too_high is None:
+            return None
+        high = dict(self.too_high)
+        rest = ((currency, total((amount, -high.get(currency, Decimal(0))))) for currency, amount in self.amounts)
+        return tuple((currency, amount) for currency, amount in rest if amount)
 
     def url(self, app_url: str) -> str:
         """The link that opens what it shows in the app."""
@@ -146,7 +158,9 @@ class Finding:
             "until": rfc3339(self.until),
             "events": self.events,
             "quantity": None if self.quantity is None else plain(self.quantity),
-            "amounts": {currency: plain(amount) for currency, amount in self.amounts},
+            "amounts": _amounts(self.amounts),
+            "too_high": None if self.too_high is None else _amounts(self.too_high),
+            "too_low": None if self.too_low is None else _amounts(self.too_low),
             "share": plain(self.share),
             "share_of": self.share_of or None,
             **{name: _text(getattr(self, name)) for name in SUBJECTS},
@@ -183,6 +197,10 @@ def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         return _RANK[finding.severity], *size, finding.check, finding.since, subjects
 
     return tuple(sorted(findings, key=rank))
+
+
+def _amounts(by_currency: Iterable[tuple[str, Decimal]]) -> dict[str, str]:
+    return {currency: plain(amount) for currency, amount in by_currency}
 
 
 def _by_columns(rows: Iterable[Any]) -> list[Any]:
@@ -274,6 +292,8 @@ class Examination:
     totals: Totals
     extracts: Extracts | None = None
     inputs: Inputs = field(default_factory=Inputs)
+    names_of: Callable[[Iterable[tuple[str, UUID]]], Names] = field(default=lambda ids: NO_NAMES)
+    """The names that the directory has of ids, given as (column, id)."""
     progress: Callable[[float], object] = field(default=lambda done: None)
     """Called by a check that takes long with the part that is done, 0 to 1."""
     shared: dict[str, Any] = field(default_factory=dict)

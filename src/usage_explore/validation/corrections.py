@@ -1,17 +1,22 @@
-"""What billing adds or takes off after a sign-off: usage that changed, in one row with its expected amount."""
+"""What billing adds or takes off after a sign-off: usage that changed, in one row with its expected amount, and which
+sign-off has it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from usage_explore.decimals import total
+from usage_explore import formatting
+from usage_explore.decimals import plain, total
 
 if TYPE_CHECKING:
+    from usage_explore.names import Names
+    from usage_explore.records.signoffs import SignOff
     from usage_explore.validation.signed_usage import Change, Reason
 
 _Group = tuple[str, str, str | None]
@@ -57,6 +62,83 @@ class Correction:
             if number is not None and number < 0:
                 return "credit"
         return "supplement"
+
+    def to_dict(self, names: Names) -> dict[str, Any]:
+        """The row as JSON carries it: decimals as text."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "reasons"}
+        numbers = {name: decimal_text(fields[name]) for name in ("quantity", "cost", "amount")}
+        name = names.name("customer_id", self.customer_id)
+        start = {"correction": self.correction, "reason": self.reason, "customer_id": self.customer_id}
+        return {**start, "customer_name": name, **fields, **numbers}
+
+
+def decimal_text(number: Decimal | None) -> str | None:
+    """A number as JSON and CSV carry it, written plainly; NaN and infinities by their names."""
+    return None if number is None else plain(number) if number.is_finite() else str(number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """Corrections of a signed period that are in a later sign-off of another period, and are billed with that one.
+
+    `signoffs` is that sign-off; several if it is one of these and unknown which.
+    """
+
+    signoffs: tuple[SignOff, ...]
+    corrections: tuple[Correction, ...]
+
+    def amounts(self) -> list[tuple[str | None, Decimal]]:
+        """The expected amounts with their currencies, a line each."""
+        return [(line.amount_currency, line.amount) for line in self.corrections if line.amount is not None]
+
+    def sentence(self, period_words: Callable[[SignOff], str]) -> str:
+        """`2 corrections (+2.00 USD) are in sign-off 1f0c2a91 (1–30 Sep 2026, UTC, signed by ana)`.
+
+        Without expected amounts the external cost is named, and without that the number of events.
+        """
+        numbers = money_words(self.amounts())
+        if not numbers:
+            costs = ((line.cost_currency, line.cost) for line in self.corrections if line.cost is not None)
+            numbers = [f"external cost {text}" for text in money_words(costs)]
+        events = sum(line.events for line in self.corrections)
+        numbers = numbers or [f"{formatting.signed(events)} {'event' if abs(events) == 1 else 'events'}"]
+        names = [
+            f"{str(one.id)[:8]} ({period_words(one)}, signed by {formatting.data_value(one.author)})"
+            for one in self.signoffs
+        ]
+        where = f"sign-off {names[0]}" if len(names) == 1 else f"one of the sign-offs {formatting.listed(names)}"
+        verb = "is" if len(self.corrections) == 1 else "are"
+        return f"{formatting.counted(len(self.corrections), 'correction')} ({', '.join(numbers)}) {verb} in {where}"
+
+    def to_dict(self, period_words: Callable[[SignOff], str], names: Names) -> dict[str, Any]:
+        """The corrections as JSON carries them, with the ids of the sign-offs."""
+        return {
+            "sign_offs": [str(one.id) for one in self.signoffs],
+            "sentence": self.sentence(period_words),
+            "rows": [line.to_dict(names) for line in self.corrections],
+        }
+
+
+def money_words(amounts: Iterable[tuple[str | None, Decimal]]) -> list[str]:
+    """What is added and what is taken off by currency, never their net: `+5.00 and -3.00 USD`."""
+    sums: dict[str, tuple[list[Decimal], list[Decimal]]] = {}
+    for currency, amount in amounts:
+        over, under = sums.setdefault(currency or "(no currency)", ([], []))
+        if amount:
+            (under if amount.is_finite() and amount < 0 else over).append(amount)
+    return [
+        f"{' and '.join(_cents(total(part)) for part in parts if part)} {currency}"
+        for currency, parts in sorted(sums.items())
+        if any(parts)
+    ]
+
+
+def _cents(amount: Decimal) -> str:
+    """An amount to the cent with its sign, `+0.42`; one below a cent with four digits, `+0.0034`."""
+    text = formatting.cents(amount)
+    if amount.is_finite() and not text.lstrip("-")[0].isdigit():
+        text = formatting.short(amount)
+    return f"+{text}" if text[0].isdigit() else text
 
 
 def corrections(rows: Iterable[Change], wallets: Mapping[UUID | None, str]) -> tuple[Correction, ...]:

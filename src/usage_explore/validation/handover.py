@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.results import frames
 from usage_explore.ticket import lines
 from usage_explore.validation.check import SEVERITIES, SUBJECTS, Finding
+from usage_explore.validation.reconciliation.differences import NAME as RECONCILIATION
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 
@@ -31,8 +33,10 @@ def ticket(validation: Validation, finding: Finding, link: str) -> str:
     size = [f"Events: {exact(finding.events)}"]
     if finding.quantity is not None:
         size.append(f"Quantity: {exact(finding.quantity)}")
-    if finding.amounts:
-        size.append(f"Cost: {', '.join(f'{exact(amount)} {currency}' for currency, amount in finding.amounts)}")
+    size += [
+        f"{label.capitalize()}: {', '.join(f'{exact(amount)} {currency}' for currency, amount in amounts)}"
+        for label, amounts in sizes(finding)
+    ]
     whole = f" of {finding.share_of}" if finding.share_of else ""
     size.append(f"Affected: {percent(finding.share)}{whole}")
     return lines(
@@ -51,6 +55,17 @@ def ticket(validation: Validation, finding: Finding, link: str) -> str:
         [f"Meaning for the invoice: {check.means}"],
         [link],
     )
+
+
+def sizes(finding: Finding) -> list[tuple[str, tuple[tuple[str, Decimal], ...]]]:
+    """The amounts of a finding with what they are: the affected cost, or of invoice lines the affected amount, where
+    known by how much they are too high and too low.
+    """
+    if finding.too_high is None or finding.too_low is None:
+        named = [("amount affected" if finding.check == RECONCILIATION else "cost affected", finding.amounts)]
+    else:
+        named = [("invoiced too much", finding.too_high), ("invoiced too little", finding.too_low)]
+    return [(label, amounts) for label, amounts in named if amounts]
 
 
 def _subjects(finding: Finding, names: Names) -> list[str]:

@@ -82,6 +82,7 @@ _FINDING: Mapping[str, _Rule] = {
     "question": ("an EventQuery or AggregateQuery", lambda value: isinstance(value, EventQuery | AggregateQuery)),
     "quantity": ("a Decimal or None", lambda value: value is None or isinstance(value, Decimal)),
     "amounts": ("a tuple of (currency, Decimal)", lambda value: _pairs(value, Decimal)),
+    "too_high": ("a tuple of (currency, Decimal) or None", lambda value: value is None or _pairs(value, Decimal)),
     "share": ("a finite Decimal", lambda value: isinstance(value, Decimal) and value.is_finite()),
     "share_of": _TEXT,
     "customer_id": _ID_OR_NONE,

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from usage_explore.db.engine import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.extract.engine import Extracts
+from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.validation import folding
@@ -199,10 +200,11 @@ class Plan:
         app_url: str,
         progress: Progress | None,
         settle: timedelta | None,
+        names_of: Callable[[Iterable[tuple[str, UUID]]], Names],
     ) -> Validation:
         """The period, resolved and with its `as_of`, examined on the connection's snapshot.
 
-        `settle` is the settle time that `as_of` follows from, None where it was given.
+        `settle` is the settle time that `as_of` follows from, None where it was given; `names_of` reads the directory.
         """
         examination = Examination(
             connection=connection,
@@ -212,6 +214,7 @@ class Plan:
             totals=Totals(events=0, metrics={}, costs={}),
             extracts=extracts,
             inputs=self.inputs,
+            names_of=names_of,
         )
         statement = totals_statement(table, period)
         rows = list(examination.rows(statement))

@@ -6,7 +6,7 @@ the corrections of one of them, or billing would charge it several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import combinations
@@ -18,6 +18,7 @@ from usage_explore.errors import QueryError
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SLOT, Key, SignOff
+from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 
@@ -26,6 +27,9 @@ _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 
 MAX_TRIED_ROWS = 12
 """Rows with edits in both parts of a period up to which those of each part are looked for: 4,096 combinations."""
+
+_MAX_NAMED = 3
+"""Sign-offs that a sentence names; of more it says the number."""
 
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
@@ -57,18 +61,40 @@ def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
 
 def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, ...]:
     """The later sign-offs of other periods that may have events of this one, as far as this version can read them."""
-    period = signed_period(signoff)
+    later = (other for other in signed if other.signed_at > signoff.signed_at)
+    return _of_other_periods(signed_period(signoff), later)
+
+
+def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
+    """What signing a resolved period does to the last sign-offs of other periods that may have events of it; or "".
+
+    `signed` is in order, newest first.
+    """
+    standing = _of_other_periods(period, latest_of_periods(signed))
+    if not standing:
+        return ""
+    names = [
+        f"{str(one.id)[:8]} ({period_words(one)}, signed by {formatting.data_value(one.author)})" for one in standing
+    ]
+    one = len(names) == 1
+    return (
+        f"this period has events in common with {'sign-off' if one else 'the sign-offs'}"
+        f" {formatting.listed(names, most=_MAX_NAMED)}: both include them, so invoice them once. Once this period is"
+        f" signed, corrections of these events are in its sign-off, not in the earlier {'one' if one else 'ones'}."
+    )
+
+
+def _of_other_periods(period: Period, signed: Iterable[SignOff]) -> tuple[SignOff, ...]:
+    """The sign-offs of other periods that may have events of a resolved one, as far as this version can read them."""
     result = []
     for other in signed:
-        if other.signed_at <= signoff.signed_at:
-            continue
         try:
-            later = signed_period(other)
+            its = signed_period(other)
         except QueryError:
             continue
-        is_other = period_key(later) != period_key(period)
-        if is_other and later.span[0] < period.span[1] and period.span[0] < later.span[1]:
-            both = ((_filter_values(period, name), _filter_values(later, name)) for name in _EXACT_COLUMNS)
+        is_other = period_key(its) != period_key(period)
+        if is_other and its.span[0] < period.span[1] and period.span[0] < its.span[1]:
+            both = ((_filter_values(period, name), _filter_values(its, name)) for name in _EXACT_COLUMNS)
             if not any(one and two and not one & two for one, two in both):
                 result.append(other)
     return tuple(result)
@@ -84,9 +110,11 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     """
     if not later:
         return changes
-    names = formatting.listed([f"{str(other.id)[:8]} ({period_words(other)})" for other in later], most=3)
+    names = formatting.listed([f"{str(other.id)[:8]} ({period_words(other)})" for other in later], most=_MAX_NAMED)
     note = f"it has events in common with {names}, signed later: what changed in them is counted there"
     rows, days = [], False
+    moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]
+    amounts = []
     left = {"edits": 0, "amounts": 0}
     period, periods = signed_period(changes.signoff), [signed_period(other) for other in later]
     priced = [each for each, other in zip(periods, later, strict=True) if other.amounts]
@@ -101,6 +129,15 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
             days = days or not is_amount
         elif whose == "unknown" and row.reason != "removed by retention":
             left["amounts" if is_amount else "edits"] += 1
+        elif whose == "later" and is_amount:
+            amounts.append(row)
+        elif whose == "later" and row.reason != "removed by retention":
+            moved.append((_holders(changes, row, later), row))
+    with_amounts = [other for other in later if other.amounts]
+    for row in amounts:
+        of_usage = {one.id for having, other in moved if other.key[:2] == row.key[:2] for one in having}
+        holders = tuple(other for other in with_amounts if other.id in of_usage and _has(signed_period(other), row.key))
+        moved.append((holders or _holders(changes, row, with_amounts), row))
     if left["edits"]:
         note += "; other changes than late events are not compared"
     if left["amounts"]:
@@ -112,6 +149,7 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
         rows=tuple(rows),
         days=changes.days if days else (),
         overlap_note=note,
+        taken_over=_taken_over(moved, changes.wallets),
         uncompared=sum(left.values()),
         unpriced_events=0 if priced else changes.unpriced_events,
     )
@@ -153,6 +191,41 @@ def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[Peri
     return "unknown" if found is None else "own" if row in found else "later"
 
 
+def _taken_over(
+    moved: Iterable[tuple[tuple[SignOff, ...], Change]], wallets: Mapping[UUID | None, str]
+) -> tuple[TakenOver, ...]:
+    """The corrections of changes that later sign-offs have, by these sign-offs, the newest first."""
+    rows: dict[tuple[UUID, ...], list[Change]] = {}
+    holders = {}
+    for signoffs, row in moved:
+        key = tuple(one.id for one in signoffs)
+        holders[key] = signoffs
+        rows.setdefault(key, []).append(row)
+    result = []
+    for key, signoffs in sorted(holders.items(), key=lambda item: item[1][0].signed_at, reverse=True):
+        lines = tuple(line for line in corrections(rows[key], wallets) if line.correction != "none")
+        if lines:
+            result.append(TakenOver(signoffs=signoffs, corrections=lines))
+    return tuple(result)
+
+
+def _holders(changes: Changes, row: Change, later: Sequence[SignOff]) -> tuple[SignOff, ...]:
+    """The newest of the later sign-offs that has a change which one of them has; all that may, if that is unknown."""
+    period = signed_period(changes.signoff)
+    having = [(other, its) for other in later if _has(its := signed_period(other), row.key)]
+    inside = [its for _, its in having if _has_filters_of(its, period)]
+    shared = [start for start in changes.slots or () if any(_contains(its, start) for its in inside)]
+    for other, its in having:
+        if _covers(its, period):
+            return (other,)
+        within = [start for start in shared if _overlaps(its, start)]
+        if its in inside and shared and within == shared:
+            return (other,)
+        if within or not shared:
+            break
+    return tuple(other for other, _ in having)
+
+
 def _with_digest(rows: Sequence[Change], digest: int) -> tuple[Change, ...] | None:
     """The rows whose changes of hashes add up to this one; None if there are none, or too many rows to try.
 
@@ -175,7 +248,7 @@ def _amount_of(changes: Changes, row: Change, period: Period, later: Sequence[Pe
         return whose
     same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.reason != "expected amount"]
     found = {"own" if other.reason == "arrived late" else _edit_of(changes, other, period, later) for other in same}
-    found |= {"later"} if row.key[:2] in changes.shared else set()
+    found |= {"later"} if any(late.key[:2] == row.key[:2] for _, late in changes.shared) else set()
     if changes.has_other_prices or len(found) != 1:
         return "unknown"
     return found.pop()

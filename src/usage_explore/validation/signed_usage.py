@@ -24,14 +24,16 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    case,
     false,
     func,
     or_,
     select,
+    true,
 )
 
 from usage_explore import formatting
-from usage_explore.decimals import decimal_context, difference, plain, rfc3339, total
+from usage_explore.decimals import decimal_context, difference, rfc3339, total
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
@@ -39,7 +41,7 @@ from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import Key, SignOff, SlotLine, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.corrections import Correction, corrections
+from usage_explore.validation.corrections import Correction, TakenOver, corrections, decimal_text, money_words
 from usage_explore.validation.event_hashes import days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
 
@@ -98,10 +100,11 @@ class Changes:
     events are gone: its changes before then cannot be told from retention, and expected amounts are not compared.
     Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
     sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
-    `overlap_note` names them, and `uncompared` is the number of changes that may be theirs, and are not among the rows.
+    `taken_over` has these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes
+    that may be theirs. None of these are among the rows.
     `unpriced_events` are the events without a price, now minus when signed: their amount is unknown. `slots` are
     the quarters of an hour with events that were changed, edited or removed, with the change of their digest, None
-    if unknown; `shared` are the customers and metrics with late events that later sign-offs count.
+    if unknown; `shared` are the late events that later sign-offs count, each with the position of the sign-off.
     `has_other_prices` is true unless the amounts were compared by the prices that were signed, `wallets` are the
     preferred currencies by customer that they were compared by, of None the organization's. `rows` have each reason
     apart, and amounts of their own; `lines` are what billing needs.
@@ -112,13 +115,14 @@ class Changes:
     rows: tuple[Change, ...]
     days: tuple[date, ...] = ()
     slots: Mapping[datetime, int] | None = None
-    shared: frozenset[tuple[str, str]] = frozenset()
+    shared: tuple[tuple[int, Change], ...] = ()
     has_other_prices: bool = False
     removed_before: datetime | None = None
     amounts_note: str = ""
     content_note: str = ""
     unpriced_events: int = 0
     overlap_note: str = ""
+    taken_over: tuple[TakenOver, ...] = ()
     uncompared: int = 0
     wallets: Mapping[UUID | None, str] = field(default_factory=dict, repr=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
@@ -141,7 +145,7 @@ class Changes:
         return sum(row.events for row in self.rows if row.reason == reason)
 
     def money(self, reason: Reason) -> dict[str | None, Decimal]:
-        """The cost or expected amount, more or with a minus less for a reason, exact, by currency; without zeros."""
+        """The net cost or expected amount, with a minus less, for a reason, exact, by currency; without zeros."""
         sums: dict[str | None, list[Decimal]] = {}
         for row in self.rows:
             if row.reason == reason:
@@ -153,20 +157,21 @@ class Changes:
     def sentence(self) -> str:
         """`+3 events, external cost +0.42 USD, arrived late`; what was changed, edited or removed is said apart.
 
-        The changed days follow. `nothing changed since` without any change.
+        The changed days follow, then what later sign-offs have. `nothing changed since` without any change. What is
+        added and what is taken off are said apart.
         """
         parts = []
         for reason in REASONS:
-            rows = sum(row.reason == reason for row in self.rows)
+            rows = [row for row in self.rows if row.reason == reason]
             if not rows:
                 continue
-            numbers = [f"{_cents(cost)} {code or '(no currency)'}" for code, cost in self.money(reason).items()]
+            numbers = money_words((row.key[3], row.cost if row.amount is None else row.amount) for row in rows)
             if reason != "expected amount":
                 numbers[:1] = [f"external cost {first}" for first in numbers[:1]]
                 numbers = [*self._usage_words(reason), *numbers]
             text = ", ".join(numbers) or "moved between customers or metrics"
             if reason == "edited":
-                text = f"{formatting.counted(rows, 'total')} by customer and metric"
+                text = f"{formatting.counted(len(rows), 'total')} by customer and metric"
             parts.append(_WORDS[reason].format(text, self._boundary()))
         if self.unpriced_events:
             parts.append(f"{_events(self.unpriced_events)} without a price, with an unknown amount")
@@ -175,7 +180,10 @@ class Changes:
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
             parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
-        return "; ".join(parts) or "nothing changed since"
+        taken = [one.sentence(period_words) for one in self.taken_over]
+        if taken and not parts:
+            parts.append("nothing to bill here")
+        return "; ".join([*parts, *taken]) or "nothing changed since"
 
     def _boundary(self) -> str:
         if self.removed_before is None:
@@ -257,23 +265,8 @@ class Changes:
             "content_not_compared": self.content_note or None,
             "unpriced_events": self.unpriced_events,
             "overlap": self.overlap_note or None,
-            "rows": [
-                {
-                    "correction": line.correction,
-                    "reason": line.reason,
-                    "customer_id": line.customer_id,
-                    "customer_name": self.names.name("customer_id", line.customer_id),
-                    "metric_key": line.metric_key,
-                    "wallet_currency": line.wallet_currency,
-                    "events": line.events,
-                    "quantity": _text(line.quantity),
-                    "cost": _text(line.cost),
-                    "cost_currency": line.cost_currency,
-                    "amount": _text(line.amount),
-                    "amount_currency": line.amount_currency,
-                }
-                for line in self.lines
-            ],
+            "in_later_sign_offs": [one.to_dict(period_words, self.names) for one in self.taken_over],
+            "rows": [line.to_dict(self.names) for line in self.lines],
         }
 
 
@@ -285,7 +278,7 @@ def changes_csv(frame: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
     for name in frame.columns:
         values = frame[name]
         if name in ("quantity", "cost", "amount"):
-            columns[name] = pd.Series([_text(value) for value in values], dtype="str")
+            columns[name] = pd.Series([decimal_text(value) for value in values], dtype="str")
         elif name in ("period_since", "period_until", "signed_as_of"):
             columns[name] = [rfc3339(moment.to_pydatetime()) for moment in values]
         else:
@@ -313,7 +306,7 @@ def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Per
     c = table.c
     keys = (c.customer_id, c.metric_key, c.wallet_currency, currency_codes(c.external_cost_currency).label("currency"))
     known, arrived_late = c.ingested_at <= as_of, c.ingested_at > as_of
-    in_later = or_(false(), *(and_(*conditions(table, other.replace(as_of=None))) for other in later)).is_(True)
+    in_later = or_(false(), *_in(table, later)).is_(True)
     late, shared = and_(arrived_late, ~in_later), and_(arrived_late, in_later)
     digest = func.coalesce(func.sum(event_hash(table)).filter(known), 0).label("digest")
     return (
@@ -327,6 +320,26 @@ def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Per
         .where(*conditions(table, period.replace(as_of=None)))
         .group_by(*keys)
     )
+
+
+def shared_statement(table: Table, period: Period, as_of: datetime, later: Sequence[Period]) -> Select[Any]:
+    """The events of a resolved period that arrived after a time and are in a later period, by the first that has them.
+
+    Columns: `customer_id`, `metric_key`, `wallet_currency`, `currency`, `position` of the period, `events`, `quantity`,
+    `cost`.
+    """
+    c = table.c
+    currency = currency_codes(c.external_cost_currency).label("currency")
+    position = case(*((inside, index) for index, inside in enumerate(_in(table, later)))).label("position")
+    keys = (c.customer_id, c.metric_key, c.wallet_currency, currency, position)
+    late = and_(c.ingested_at > as_of, position.is_not(None))
+    return (
+        select(*keys, *_sums(table, true())).where(*conditions(table, period.replace(as_of=None)), late).group_by(*keys)
+    )
+
+
+def _in(table: Table, periods: Sequence[Period]) -> list[ColumnElement[bool]]:
+    return [and_(*conditions(table, period.replace(as_of=None))) for period in periods]
 
 
 def _sums(table: Table, condition: ColumnElement[bool], prefix: str = "") -> tuple[ColumnElement[Any], ...]:
@@ -365,18 +378,22 @@ def changes(
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == hash_probe(connection)
     rows: list[Change] = []
     seen: set[Key] = set()
-    shared: set[tuple[str, str]] = set()
+    has_shared = False
     for row in connection.execute(statement(table, period, signoff.as_of, later)):
         key = _key(row)
         seen.add(key)
-        if row.shared_events:
-            shared.add(key[:2])
+        has_shared = has_shared or row.shared_events > 0
         rows += _changed(signed.get(key, _NOTHING), _line(row), has_hashes)
         if row.late_events:
             rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
     for key, line in signed.items():
         if key not in seen:
             rows += _changed(line, replace(_NOTHING, key=key), has_hashes)
+    shared: tuple[tuple[int, Change], ...] = ()
+    if has_shared:
+        found = connection.execute(shared_statement(table, period, signoff.as_of, later))
+        late = [(row.position, Change(_key(row), "arrived late", row.events, row.quantity, row.cost)) for row in found]
+        shared = tuple(sorted(late, key=lambda item: (item[0], _order(item[1]))))
     changed_days: tuple[date, ...] = ()
     changed_slots: dict[datetime, int] | None = None
     if has_hashes and any(row.reason != "arrived late" for row in rows):
@@ -412,7 +429,7 @@ def changes(
         rows=tuple(sorted(rows, key=lambda row: (_order(row), row.reason))),
         days=changed_days,
         slots=changed_slots,
-        shared=frozenset(shared),
+        shared=shared,
         removed_before=exists_since,
         amounts_note=amounts_note,
         content_note=content_note,
@@ -466,23 +483,9 @@ def key_order(key: Key) -> tuple[str, ...]:
     return tuple(part or "" for part in key)
 
 
-def _text(number: Decimal | None) -> str | None:
-    if number is None:
-        return None
-    return plain(number) if number.is_finite() else str(number)
-
-
 def _events(number: int) -> str:
     return f"{formatting.signed(number)} {'event' if abs(number) == 1 else 'events'}"
 
 
 def _quantity(number: Decimal) -> str:
     return formatting.signed(number) if number.is_finite() else str(number)
-
-
-def _cents(amount: Decimal) -> str:
-    """An amount to the cent with its sign, `+0.42`; one below a cent with four digits, `+0.0034`."""
-    text = formatting.cents(amount)
-    if amount.is_finite() and not text.lstrip("-")[0].isdigit():
-        text = formatting.short(amount)
-    return f"+{text}" if text[0].isdigit() else text

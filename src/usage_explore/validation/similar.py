@@ -78,14 +78,24 @@ class Similar:
 
     @property
     def amounts(self) -> dict[str, Decimal]:
-        """Their exact cost by currency; none if they may share events."""
-        if not self.are_apart:
-            return {}
-        costs: dict[str, list[Decimal]] = {}
-        for finding in self.findings:
-            for currency, amount in finding.amounts:
-                costs.setdefault(currency, []).append(amount)
-        return {currency: total(amounts) for currency, amounts in costs.items()}
+        """Their exact cost by currency; none if they may share events, and of amounts that are too high or too low."""
+        return self._added(finding.amounts if finding.too_high is None else () for finding in self.findings)
+
+    @property
+    def too_high(self) -> dict[str, Decimal]:
+        """By how much their invoice lines are too high, by currency; none if they may share events."""
+        return self._added(finding.too_high or () for finding in self.findings)
+
+    @property
+    def too_low(self) -> dict[str, Decimal]:
+        """By how much their invoice lines are too low, by currency; none if they may share events."""
+        return self._added(finding.too_low or () for finding in self.findings)
+
+    def _added(self, amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
+        sums: dict[str, list[Decimal]] = {}
+        for currency, amount in (pair for of_finding in amounts if self.are_apart for pair in of_finding):
+            sums.setdefault(currency, []).append(amount)
+        return {currency: total(values) for currency, values in sums.items()}
 
     def sentence(self, title: str, names: Names, *, ids: bool = False) -> str:
         """The finding's sentence; of several "Silence: 14 findings on 12 customers: Acme, Birch and 10 more.".

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from support import generated_events
 from support.app_pages import Open, opened, ran, validate_page
 from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.plain_events import JUNE, beside, event, store_of
@@ -141,6 +142,25 @@ def test_who_is_signed_in_decides_and_signs(page: Open, store: Store, monkeypatc
     (report,) = made_reports
     assert "<dt>By</dt><dd>test@example.com</dd>" in report
     assert len(store.runs()) == 1, "the run that was signed is the one that was kept"
+
+
+def test_a_period_that_overlaps_a_sign_off_warns_before_and_the_earlier_page_names_the_later(
+    page: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    month = store.sign_off(store.validate(Period(**LINK)), by="ana")
+    berlin = {"since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"}
+    app = in_tab(ran(page(**{**LINK, **berlin})), "Sign-off")
+    assert f"has events in common with sign-off {str(month.id)[:8]} (" in said(app)
+    app.button(key="sign_off").click().run()
+    later, _ = store.signoffs()
+    generated_events.insert(events_connection, [event(DAY, ingested_at=store.now())])
+    events_connection.commit()
+    words = f"1 correction (+1 event) is in sign-off {str(later.id)[:8]} ("
+    assert words in said(page(**LINK))
+    told = said(in_tab(ran(page(**LINK)), "Sign-off"))
+    assert words in told
+    assert "Nothing to bill here" in told
+    assert "Nothing had changed" not in told
 
 
 def test_a_user_without_sign_in_gives_a_name_once(page: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,24 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
 
 from support.billing_events import CUSTOMERS, SINCE, UNTIL, event
 from support.check_results import shown
+from support.generated_events import ORGANIZATION
 from support.query_oracle import Row, utc
 from usage_explore import Store
+from usage_explore.db import ddl
+from usage_explore.db.names import Entry, upsert
+from usage_explore.db.schema import names_table
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.handover import ticket
 from usage_explore.validation.review import identities
+from usage_explore.validation.similar import Similar
 
 Make = Callable[[list[Row]], Store]
 SEPTEMBER = Period(since=SINCE, until=UNTIL, as_of=utc(2026, 10, 20))
@@ -86,6 +93,7 @@ def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
         in finding.sentence
     )
     assert finding.amounts == (("USD", Decimal("16739.73")),)
+    assert (finding.share, finding.share_of) == (Decimal(9), "expected amount in USD")
     assert dict(finding.facts)["cause"] == "factor 10"
 
 
@@ -111,6 +119,84 @@ def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make
     assert "each is 10 times the expected amount" in finding.sentence
     alone = [{**item, "amount": right} for item, right in zip(lines, ("0", "0.1", "10", "14", "18"), strict=True)]
     assert "no single wrong price, tier or factor gives that" in only(validated(store, alone, price)).sentence
+
+
+def test_small_amounts_that_rounding_gives_too_join_the_common_factor(make: Make) -> None:
+    """Ten events of 0.001 are 0.01, and each rounded up 0.10: ten times as much, as the other amounts are."""
+    small, large = range(4), range(4, 8)
+    at = SINCE + timedelta(days=3)
+    rows = [event(who, at + timedelta(minutes=n), quantity=Decimal(1)) for who in small for n in range(10)]
+    rows += [event(who, at + timedelta(hours=1), quantity=Decimal(1000 * who)) for who in large]
+    price = {**PER_UNIT, "unit_amount": "0.001"}
+    echoes, store = [line(who, 10, "0.10") for who in small], make(rows)
+    finding = only(validated(store, [*echoes, *(line(who, 1000 * who, 10 * who) for who in large)], price))
+    assert "8 totals of 8 customers" in finding.sentence
+    assert "each is 10 times the expected amount" in finding.sentence
+    right = validated(store, [*echoes, *(line(who, 1000 * who, who) for who in large)], price)
+    assert "the amounts of single events, each rounded up" in only(right).sentence
+
+
+def test_a_wrong_amount_has_a_share_of_the_expected_amount_and_says_what_is_too_much_and_too_little(make: Make) -> None:
+    """420 of 1,859.97 are expected of the first, whose quantity is right: no share of the quantity."""
+    amounts = ("630.00", "18.72", "0.20", "1300.05")  # 210 too much; 100, 1 and 20 too little
+    validation = validated(make(usage(*USED)), right(amounts), STAIRCASE)
+    findings = validation.findings
+    by_customer = {finding.customer_id: finding for finding in findings}
+    first = by_customer[CUSTOMERS[0]]
+    assert first.share_of == "expected amount in USD"
+    assert round(first.share, 6) == round(Decimal(210) / Decimal("1859.97"), 6)
+    assert (first.too_high, first.too_low) == ((("USD", Decimal(210)),), ())
+    row = Similar(tuple(findings))
+    assert row.amounts == {}
+    assert (row.too_high, row.too_low) == ({"USD": Decimal(210)}, {"USD": Decimal(121)})
+    assert first.to_dict("")["too_high"] == {"USD": "210"}
+    assert "Invoiced too little: 20 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
+
+
+@pytest.mark.parametrize(("typed", "near"), [(0x10C1, 0xC1), (0xC17, 0xC1), (0xAAAAAA, None)])
+def test_a_customer_without_any_event_is_said_to_be_unknown_with_the_nearest_known_id(
+    make: Make, events_connection: ddl.Connection, typed: int, near: int | None
+) -> None:
+    """One digit more, the digits moved, or nothing alike; a customer of another month, or with a name, is known."""
+    store = make([*usage(10, 20), event(2, SINCE - timedelta(days=40), quantity=Decimal(1))])
+    lines = [line(0, 10, "1.00"), line(1, 20, "2.00"), line(2, 30, "3.00")]
+    unknown = {**line(1, 20, "2.00"), "customer_id": str(UUID(int=typed))}
+    by_customer = {one.customer_id: one.sentence for one in validated(store, [*lines, unknown], PER_UNIT).findings}
+    assert "is not known" not in by_customer[CUSTOMERS[2]]
+    meant = "" if near is None else f" of customer {UUID(int=near)}"
+    words = f"; customer {UUID(int=typed)} is not known: no event and no name; a typing error{meant}?"
+    assert by_customer[UUID(int=typed)].endswith(words)
+    upsert(
+        events_connection, names_table(None, store.table), ORGANIZATION, [Entry("customer", UUID(int=typed), "", "A")]
+    )
+    events_connection.execute("GRANT SELECT ON usage_names TO public")
+    events_connection.commit()
+    assert "is not known" not in only(validated(store, [*lines[:2], unknown], PER_UNIT)).sentence
+
+
+@pytest.mark.parametrize("prices", [(), ({**STAIRCASE, "metric_key": "other"},)])
+def test_a_wrong_quantity_at_a_right_amount_without_a_price_is_told_as_a_quantity(
+    make: Make, prices: tuple[dict[str, Any], ...]
+) -> None:
+    """1,000 calls cost 100.00, as those of the others do; the line says 3,000."""
+    store = make(usage(1000, 1234, 2000))
+    rest = [line(1, 1234, "123.40"), line(2, 2000, "200.00")]
+    finding = only(validated(store, [line(0, 3000, "100.00"), *rest], *prices))
+    assert "is invoiced 3,000 of calls, 1–30 Sep 2026, but used 1,000: 2,000 too much" in finding.sentence
+    assert "the quantity alone is wrong" in finding.sentence
+    assert (finding.amounts, finding.quantity, finding.share_of) == ((), Decimal(2000), "quantity of calls")
+    both = only(validated(store, [line(0, 3000, "300.00"), *rest], *prices))
+    assert both.amounts == both.too_high == (("USD", Decimal(200)),)
+    neither = validated(store, [line(0, 3000, "500.00"), *rest], *prices).findings
+    found = next(finding for finding in neither if finding.kind.startswith("over"))
+    assert "alone" not in found.sentence
+    assert bool(found.amounts) == (not prices), "with a price book that has none for it, it is not valued"
+
+
+def test_a_wrong_quantity_at_the_expected_amount_says_so(make: Make) -> None:
+    finding = only(validated(make(usage(1000)), [line(0, 3000, "100.00")], PER_UNIT))
+    assert "but used 1,000: 2,000 too much, at the amount that is expected" in finding.sentence
+    assert finding.amounts == ()
 
 
 def test_a_common_tax_is_a_common_factor(make: Make) -> None:

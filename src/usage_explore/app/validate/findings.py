@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -34,7 +34,7 @@ from usage_explore.results.types import Event
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.checks import duplicates
 from usage_explore.validation.folding import ALSO_SEEN_BY
-from usage_explore.validation.reconciliation.differences import NAME as RECONCILIATION
+from usage_explore.validation.handover import sizes
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
 from usage_explore.validation.review import STATES, Review, Reviewed
@@ -53,6 +53,13 @@ _NEEDS = {
 _ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
 _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 """Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
+
+_AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
+    "Cost": lambda item: item.amounts,
+    "Invoiced too much": lambda item: item.too_high,
+    "Invoiced too little": lambda item: item.too_low,
+}
+"""The columns of money, each for every currency that it has."""
 
 _MAX_FULL_HEIGHT_ROWS = 12
 _MAX_GONE = 50
@@ -233,12 +240,11 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
     if beside:
         return {name: column for name, column in columns.items() if name != "Affected"}
     columns["Events"] = grid.numbers("Events", [item.events for item in listed])
-    costs = [item.amounts for item in listed]
-    for currency in sorted(
-        {currency for cost in costs for currency in cost}
-    ):  # costs in different currencies are never added
-        heading = f"Cost, {named_value(currency)}"
-        columns[heading] = grid.money(heading, [cost.get(currency) for cost in costs])
+    for label, amounts_of in _AMOUNTS.items():  # over and under are never added
+        amounts = [amounts_of(item) for item in listed]
+        for currency in sorted({currency for of_item in amounts for currency in of_item}):  # nor several currencies
+            heading = f"{label}, {named_value(currency)}"
+            columns[heading] = grid.money(heading, [of_item.get(currency) for of_item in amounts])
     columns["Quantity"] = grid.numbers("Quantity", [item.quantity for item in listed])
     wholes = [(item.is_one and item.first.share_of) or None for item in listed]
     columns["Affected of"] = grid.texts("Affected of", wholes, width=grid.width("Affected of", wholes))
@@ -317,15 +323,11 @@ def _size(finding: Finding) -> None:
         if finding.events:
             number = markdown.plain(formatting.typographic(formatting.short(finding.events)))
             headline_number(number, "event" if finding.events == 1 else "events", f"Exactly {finding.events:,}.")
-        for currency, amount in finding.amounts:
-            shown = markdown.plain(formatting.typographic(formatting.cents(amount)))
-            exactly = markdown.plain(f"Exactly {formatting.exact(amount)} {currency}.")
-            headline_number(shown, f"{named_value(currency)} {_money_noun(finding)} affected", exactly)
-
-
-def _money_noun(finding: Finding) -> str:
-    """What the amounts of a finding are: those of invoice lines, else the external cost."""
-    return "amount" if finding.check == RECONCILIATION else "cost"
+        for label, amounts in sizes(finding):
+            for currency, amount in amounts:
+                shown = markdown.plain(formatting.typographic(formatting.cents(amount)))
+                exactly = markdown.plain(f"Exactly {formatting.exact(amount)} {currency}.")
+                headline_number(shown, f"{named_value(currency)} {label}", exactly)
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
@@ -417,8 +419,9 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
     details["events"] = formatting.exact(finding.events)
     if finding.quantity is not None:
         details["quantity affected"] = formatting.exact(finding.quantity)
-    for currency, amount in finding.amounts:
-        details[f"{_money_noun(finding)} affected, {currency}"] = formatting.exact(amount)
+    for label, amounts in sizes(finding):
+        for currency, amount in amounts:
+            details[f"{label}, {currency}"] = formatting.exact(amount)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     details |= {_fact_name(name): validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}

@@ -31,8 +31,8 @@ from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
 from usage_explore.validation.report.wording import amounts
 from usage_explore.validation.review import Review, organization_of
-from usage_explore.validation.signed_overlaps import last_signoff
-from usage_explore.validation.signed_usage import Changes, signed_period
+from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
+from usage_explore.validation.signed_usage import Changes, period_words, signed_period
 
 _NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
 _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
@@ -63,7 +63,8 @@ def signed_line(source: Source, period: Period) -> None:
             icon=":material/difference:",
         )
     else:
-        words = f"unchanged at {until}" if not changed.rows else formatting.typographic(changed.sentence)
+        is_same = not changed.rows and not changed.taken_over
+        words = f"unchanged at {until}" if is_same else formatting.typographic(changed.sentence)
         st.caption(f":material/verified: {markdown.plain(f'{who}; {words}')}.")
 
 
@@ -113,7 +114,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         left += f"Not all of it is counted here: {changed.overlap_note}. "
     left = markdown.plain(left)
     words = markdown.plain(formatting.typographic(changed.sentence))
-    if not changed and not changed.rows:
+    if not changed and not changed.rows and not changed.taken_over:
         until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
         st.caption(f"{left}Nothing had changed in this period at {until}.")
         return False
@@ -121,7 +122,18 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         st.caption(left)
     corrections = len(changed.corrections)
     number = f"{formatting.counted(corrections, 'correction')} to hand to billing" if corrections else "Nothing to bill"
-    st.markdown(f"**{number}**  \n{words}")
+    if changed.taken_over:
+        number += " here"
+        taken = formatting.typographic("; ".join(one.sentence(period_words) for one in changed.taken_over))
+        st.info(
+            f"**{markdown.plain(taken)}.** Bill them with that sign-off: what had changed before"
+            " it was signed is part of what it signed, the rest is among its corrections. Amounts are as this period"
+            " rates them.",
+            icon=":material/move_down:",
+        )
+    st.markdown(f"**{number}**  \n{words}" if changed.rows or changed else f"**{number}**")
+    if not changed.lines:
+        return bool(changed)
     lines = changed.lines[:_MAX_SHOWN_CHANGES]
     columns = {
         "Correction": grid.texts("Correction", [_CORRECTIONS[line.correction] for line in lines]),
@@ -202,6 +214,8 @@ def _statement(
             st.caption(f"and {more:,} more in the list of findings")
     if text := st.session_state.pop(_ERROR, None):
         st.error(markdown.plain(text), icon=":material/error:")
+    if warning := overlap_warning(period, _signoffs(source.store, source.store.organization_id)):
+        st.warning(markdown.plain(f"{warning[0].upper()}{warning[1:]}"), icon=":material/event_repeat:")
     with st.container(width=520, gap="small"):
         if sign_in.current_user() is None:
             name_field("sign")

@@ -153,6 +153,9 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     if severity == "high" and examination.closed_until < until:
         severity = "medium"
     shared = _shared(differences, rows)
+    share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
+    if all(row.status == "wrong amount" for row in rows):
+        share = differences.amount_share(rows)
     numbers = sorted(line.line for row in rows for line in row.lines)
     more = f" and {len(numbers) - MAX_LISTED_LINES:,} more" if len(numbers) > MAX_LISTED_LINES else ""
     return Finding(
@@ -167,8 +170,9 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
             metric="sum_quantity", group_by="metric_key" if len(customers) == 1 else "customer_id", **shared
         ),
         amounts=amounts_by_currency(rows),
-        share=part(len(rows), sum(bool(row.lines) for row in differences.rows)),
-        share_of="invoiced totals",
+        too_high=amounts_by_currency(rows, too_high=True),
+        share=share[0],
+        share_of=share[1],
         facts=(
             ("cause", cause.name),
             ("lines", ", ".join(f"{number:,}" for number in numbers[:MAX_LISTED_LINES]) + more),

@@ -115,29 +115,28 @@ def _is_within(charge: Charge, amount: Decimal, lines: int = 1) -> bool:
 
 
 def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> None:
-    """Set the cause of rows whose amount differs, if there is one."""
-    left = []
+    """Set the cause of rows whose amount differs, if there is one; those that are explained may share a factor, too."""
+    left: list[Charge] = []
+    rounded: list[Charge] = []
     for charge in charges:
-        if is_rounding(charge):
+        if charge.row.cause is None and is_rounding(charge):
             set_cause(charge.row, Cause(ROUNDING, "low", "the expected amount, rounded in another way"))
-        else:
-            left.append(charge)
+        (left if charge.row.cause is None else rounded).append(charge)
     factor, multiplied = _common_factor(left)
     if factor is not None:
         tried = left[:: max(1, len(left) // MAX_TRIED_AMOUNTS())]
         names = [cause.name for charge in tried if (cause := _specific(charge, book, zone))]
         most = max(Counter(names).values(), default=0)
         if len(multiplied) * len(tried) > most * len(left):
-            for charge in multiplied:
-                set_cause(charge.row, _factor_cause(factor))
+            _set_factor(factor, multiplied, rounded)
     for charge in left:
         if charge.row.cause is None and (cause := _specific(charge, book, zone)):
             set_cause(charge.row, cause)
     _difference_causes([charge for charge in left if charge.row.cause is None])
     left = [charge for charge in left if charge.row.cause is None]
     factor, multiplied = _common_factor(left)
-    for charge in multiplied if factor is not None else ():
-        set_cause(charge.row, _factor_cause(factor or Decimal(1)))
+    if factor is not None:
+        _set_factor(factor, multiplied, rounded)
     for charge in left:
         if charge.row.cause is None and (known := _known_factor(charge)):
             set_cause(charge.row, _factor_cause(known))
@@ -146,6 +145,23 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
 def set_cause(row: Row, cause: Cause) -> None:
     """Set the cause of a row, and its name in the sheet."""
     row.cause, row.explained_by = cause, cause.name
+
+
+def _set_factor(factor: Decimal, charges: list[Charge], rounded: list[Charge]) -> None:
+    """Set a common factor as the cause of charges, and of those taken for rounding that have it, too.
+
+    Ten times ten cents is also the sum of ten events of a tenth of a cent, each rounded up. A way of rounding keeps its
+    charges if it explains as many as the factor does.
+    """
+    fitting: dict[str, list[Charge]] = {}
+    for charge in rounded:
+        bounds = _bounds(charge)
+        if bounds and bounds[0] <= abs(factor) <= bounds[1] and _sign(charge) * factor > 0:
+            fitting.setdefault(charge.row.explained_by, []).append(charge)
+    every = Counter(charge.row.explained_by for charge in rounded)
+    echoes = [members for name, members in fitting.items() if len(charges) + len(members) > every[name]]
+    for charge in (*charges, *(charge for members in echoes for charge in members)):
+        set_cause(charge.row, _factor_cause(factor))
 
 
 def _factor_cause(factor: Decimal) -> Cause:

@@ -64,6 +64,7 @@ _FINE = Context(prec=60)
 _EXACT = Context(prec=MAX_PREC)
 
 PriceColumn = Literal["price_key", "metric_key"]
+_PriceOfLine = tuple[PriceColumn, str, str | None]
 Reason = Literal["book", "pinned", "preference", "default", "customer", "price"]
 
 _REASONS: dict[Reason, tuple[Severity, str]] = {
@@ -101,17 +102,48 @@ def unit_price_deviations(lines: Iterable[InvoiceLine], tolerance: Decimal = Dec
     The quantity of a line may be off by `tolerance`. Lines without a price key are compared with the others of their
     metric that have none. Lines without an amount or a quantity are ignored.
     """
-    by_price: dict[tuple[PriceColumn, str, str | None], list[InvoiceLine]] = {}
+    by_price: dict[_PriceOfLine, list[InvoiceLine]] = {}
     for line in lines:
-        if line.amount is None or not line.quantity:
-            continue
-        if line.price_key is not None:
-            by_price.setdefault(("price_key", line.price_key, line.currency), []).append(line)
-        elif line.metric_key is not None:
-            by_price.setdefault(("metric_key", line.metric_key, line.currency), []).append(line)
+        if price := _price_of(line):
+            by_price.setdefault(price, []).append(line)
     judged = (_deviation(*price, members, tolerance) for price, members in by_price.items() if len(members) > 1)
     deviations = [deviation for deviation in judged if deviation is not None]
     return sorted(deviations, key=lambda one: (-len(one.deviating), one.column, one.key, one.currency or ""))
+
+
+def _price_of(line: InvoiceLine) -> _PriceOfLine | None:
+    """What a line's unit price is compared by; None without an amount or a quantity."""
+    if line.amount is None or not line.quantity:
+        return None
+    if line.price_key is not None:
+        return "price_key", line.price_key, line.currency
+    return None if line.metric_key is None else ("metric_key", line.metric_key, line.currency)
+
+
+def set_fitting_quantities(rows: Iterable[Row], tolerance: Decimal) -> None:
+    """Set `amount_fits` of rows with a wrong quantity on one line, by the unit price of lines with a right one."""
+    by_price: dict[_PriceOfLine, list[tuple[Row, InvoiceLine]]] = {}
+    for row in rows:
+        for line in row.lines if row.expected is None or not row.expected.is_priced else ():
+            if price := _price_of(line):
+                by_price.setdefault(price, []).append((row, line))
+    for members in by_price.values():
+        is_whole = not any(_decimals(line.amount or Decimal(0)) for _, line in members)
+        right = [(row, line) for row, line in members if row.status == "matched"]
+        if not right:
+            continue
+        bounds = [_bounds(line, _last_decimal(line, is_whole), tolerance) for _, line in right]
+        least = bounds[_most_fitting(bounds)].low
+        most = min(high for low, high in bounds if low <= least <= high)
+        for row, line in members:
+            if row.status not in ("over-billed", "under-billed") or len(row.lines) > 1 or not row.recomputed:
+                continue
+            unit, used = _last_decimal(line, is_whole), line._replace(quantity=row.recomputed)
+            fits_used, fits_invoiced = (
+                low <= most and least <= high for low, high in (_bounds(one, unit, tolerance) for one in (used, line))
+            )
+            if fits_used != fits_invoiced:
+                row.amount_fits = "used" if fits_used else "invoiced"
 
 
 def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) -> Finding:

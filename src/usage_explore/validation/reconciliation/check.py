@@ -58,6 +58,7 @@ from usage_explore.validation.reconciliation.charges import (
     MIN_PRICE_CURRENCY_SHARE,
     MIN_PRICE_LINES,
     currency_findings,
+    set_fitting_quantities,
     unit_price_deviations,
     unit_price_finding,
 )
@@ -95,7 +96,12 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     swapped_causes,
     unit_causes,
 )
-from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, rated_period_causes
+from usage_explore.validation.reconciliation.recomputed_causes import (
+    EVENT_ROUNDING,
+    event_rounding_causes,
+    rated_period_causes,
+)
+from usage_explore.validation.reconciliation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,14 +158,21 @@ def examine(examination: Examination) -> Outcome:
     has_prices = examination.inputs.prices is not None
     rows = (_with_prices if has_prices else _without_prices)(examination, lines.compared, invoices)
     examination.progress(0.8)
+    set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
     groups = common_causes(rows)
     reported = frozenset(row.key for group in groups for row in group)
-    differences = Differences(examination, columns, rows, tolerance, reported)
+    unknown = unknown_customers(examination, rows)
+    differences = Differences(examination, columns, rows, tolerance, reported, unknown)
     common = [common_finding(differences, group) for group in groups]
     findings, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
-    priced = {line.line for row in rows if row.expected and row.expected.is_priced for line in row.lines}
+    priced = {
+        line.line
+        for row in rows
+        if (row.expected and row.expected.is_priced) or row.amount_fits == "used"  # its quantity alone is wrong
+        for line in row.lines
+    }
     prices, more_prices = limited(
         unit_price_deviations((line for line in lines.compared if line.line not in priced), tolerance),
         "prices with different unit prices",
@@ -235,7 +248,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     for cause, expected in alternatives.items():
         _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
-    amount_causes([charge for charge in charges if not charge.row.explained_by], book, zone)
+    amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
     _find_causes(examination, columns, rows, tolerance, priced)
     return rows
 

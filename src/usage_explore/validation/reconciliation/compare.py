@@ -102,7 +102,8 @@ class Row:
     the difference at the unit price of the lines in their `currency`; both None if unknown. With a price book
     `expected` is what the key should be billed, `amount_differences` the invoiced less the expected amounts by
     currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
-    events nor duplicates.
+    events nor duplicates. `amount_fits` says of a wrong quantity without a price whether its amount fits
+    the used or the invoiced one, at the unit price of other lines; "" if both, neither, or unknown.
     """
 
     key: Key
@@ -118,6 +119,7 @@ class Row:
     expected: Expected | None = None
     amount_differences: Mapping[str, Decimal] = field(default_factory=dict)
     cause: Cause | None = None
+    amount_fits: Literal["", "used", "invoiced"] = ""
 
     @property
     def invoiced(self) -> Decimal | None:
@@ -364,7 +366,9 @@ def price_or_metric(columns: tuple[str, ...], key: Key) -> str | None:
 def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
     """Set the `amount_difference` and the `currency` of rows: the difference at their own lines' amount by quantity.
 
-    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several.
+    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several. The amount
+    of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
+    fits the invoiced one.
     """
     prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
     without_lines = []
@@ -374,6 +378,12 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             continue  # its amounts were compared
         if amount is not None:
             row.currency = row.lines[0].currency
+        if row.amount_fits == "used":
+            row.amount_difference = Decimal(0)
+            continue
+        is_quantity_wrong = row.status in ("over-billed", "under-billed")
+        if is_quantity_wrong and row.expected is not None and row.amount_fits != "invoiced":
+            continue
         if amount is not None and invoiced:
             price = Fraction(amount) / Fraction(invoiced)
             prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))

@@ -6,7 +6,7 @@ Several totals of a customer are one finding if one query shows exactly their ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -83,13 +83,17 @@ class _Filters(NamedTuple):
 
 @dataclass(frozen=True)
 class Differences:
-    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere."""
+    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere.
+
+    `unknown` are the customers of whom nothing is known, with the customer whose id is near, if there is one.
+    """
 
     examination: Examination
     columns: tuple[str, ...]
     rows: list[Row]
     tolerance: Decimal
     reported: frozenset[Key] = frozenset()
+    unknown: Mapping[UUID, UUID | None] = field(default_factory=dict)
 
     def findings(self) -> tuple[list[Finding], str]:
         """The gravest, after one for all customers without lines, and a note on the others, see `limited`.
@@ -101,7 +105,8 @@ class Differences:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             if row.key not in in_one_finding and row.status not in ("matched", "no price"):
-                groups.setdefault((row.key[0], row.status, row.explained_by, row.cause), []).append(row)
+                kind = row.key[0], row.status, row.explained_by, row.cause, row.amount_fits
+                groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
         shown, note = limited(ranked, "differences, see the sheet", _worth)
@@ -178,8 +183,10 @@ class Differences:
     def _share(self, rows: list[Row]) -> tuple[Decimal, str]:
         """The largest share of a price's or metric's usage that the differences are, and of which: `quantity of calls`.
 
-        1 without usage or a sum.
+        1 without usage or a sum. Of wrong amounts, whose quantity is right, see `amount_share`.
         """
+        if all(row.status == "wrong amount" for row in rows):
+            return self.amount_share(rows)
         differences: dict[str | None, list[Decimal]] = {}
         for row in rows:
             differences.setdefault(price_or_metric(self.columns, row.key), []).append(row.difference.copy_abs())
@@ -187,6 +194,27 @@ class Differences:
         shares = {name: part(total(amounts), used.get(name) or Decimal("NaN")) for name, amounts in differences.items()}
         largest = max(shares, key=lambda name: (shares[name], name or ""))
         return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
+
+    def amount_share(self, rows: list[Row]) -> tuple[Decimal, str]:
+        """The largest share of the expected amounts of a currency that the rows' differences are, and of which:
+        `expected amount in USD`.
+        """
+        shares = {
+            currency: part(amount, self._expected_amounts.get(currency, Decimal(0)))
+            for currency, amount in amounts_by_currency(rows)
+        }
+        largest = max(sorted(shares), key=shares.__getitem__, default=None)
+        return (Decimal(0), "") if largest is None else (shares[largest], f"expected amount in {data_value(largest)}")
+
+    @cached_property
+    def _expected_amounts(self) -> dict[str, Decimal]:
+        """What the price book expects of all rows, by currency."""
+        amounts: dict[str, list[Decimal]] = {}
+        for row in self.rows:
+            if row.expected is not None and row.expected.is_priced:
+                for currency, amount in row.expected.amounts.items():
+                    amounts.setdefault(currency, []).append(amount)
+        return {currency: total(values) for currency, values in amounts.items()}
 
     def _severity(self, row: Row) -> Severity:
         """High without late events or duplicates, and as grave as its cause; never high in a period that is not over,
@@ -238,6 +266,7 @@ class Differences:
             question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id", exclude=excluded),
             quantity=total(row.difference.copy_abs() for row in rows) if has_one_unit else None,
             amounts=amounts_by_currency(rows),
+            too_high=amounts_by_currency(rows, too_high=True),
             share=share,
             share_of=share_of,
             metric_key=next(iter(metrics)) if len(metrics) == 1 else None,
@@ -266,6 +295,7 @@ class Differences:
             question=self.query(rows),
             quantity=total(differences) if differences and has_one_metric else None,
             amounts=amounts_by_currency(rows),
+            too_high=amounts_by_currency(rows, too_high=True),
             share=share,
             share_of=share_of,
             customer_id=first.key[0],
@@ -296,7 +326,26 @@ class Differences:
             if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
                 much = "much" if row.amount_difference > 0 else "little"
                 sentence += f", and {_money(row, row.amount_difference.copy_abs())} too {much}"
-        return f"{sentence}{self._explanation(rows)}{self._rounding(row)}."
+            elif (
+                row.amount_difference == 0 and row.amount_differences and row.status in ("over-billed", "under-billed")
+            ):
+                sentence += ", at the amount that is expected"
+        explanation = self._explanation(rows)
+        if row.amount_fits == "used":
+            explanation += (
+                "; the quantity alone is wrong: each amount is that of the used one, at the unit price of other lines"
+            )
+        text = f"{sentence}{explanation}{self._rounding(row)}{self._unknown(row)}"
+        return text if text.endswith("?") else f"{text}."
+
+    def _unknown(self, row: Row) -> str:
+        """For a customer of whom nothing is known: so, and whose id may have been meant."""
+        customer = row.key[0]
+        if customer not in self.unknown:
+            return ""
+        near = self.unknown[customer]
+        meant = f" of customer {near}" if near else ""
+        return f"; customer {customer} is not known: no event and no name; a typing error{meant}?"
 
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
@@ -379,15 +428,16 @@ class Differences:
         return ", ".join(words)
 
 
-def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
-    """The sum of the rows' unsigned amount differences by currency."""
+def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple[tuple[str, Decimal], ...]:
+    """The sum of the rows' unsigned amount differences by currency; of those alone that are `too_high`."""
     amounts: dict[str, list[Decimal]] = {}
     for row in rows:
-        for currency, amount in row.amount_differences.items():
-            if amount:
+        of_row = [*row.amount_differences.items()]
+        if not of_row and row.amount_difference is not None and row.currency is not None:
+            of_row = [(row.currency, row.amount_difference)]
+        for currency, amount in of_row:
+            if amount and (amount > 0 or not too_high):
                 amounts.setdefault(currency, []).append(amount.copy_abs())
-        if not row.amount_differences and row.amount_difference is not None and row.currency is not None:
-            amounts.setdefault(row.currency, []).append(row.amount_difference.copy_abs())
     return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
 
 

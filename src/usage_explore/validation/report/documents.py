@@ -36,6 +36,7 @@ from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
 from usage_explore.validation.bounds import in_force
 from usage_explore.validation.check import SEVERITIES, SUBJECTS
+from usage_explore.validation.handover import sizes
 from usage_explore.validation.report import wording
 from usage_explore.validation.report.wording import Statement
 from usage_explore.validation.similar import Similar, similar
@@ -215,6 +216,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "outcome": wording.outcome,
         "picture": lambda drawn: Markup(drawn.svg),  # noqa: S704 - `inert` leaves shapes and text only
         "seconds": formatting.elapsed,
+        "sizes": sizes,
         "share": formatting.percent,
         "state": lambda state: state.words(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),

@@ -76,20 +76,22 @@ def notification(
     }
 
 
-def failure_notification(period: Period, error: BaseException) -> dict[str, Any]:
+def failure_notification(period: Period, error: BaseException, *, signed_off: bool = False) -> dict[str, Any]:
     """The message of a run that ended with an error or was interrupted: the keys of `notification`, without numbers.
 
-    `period` is resolved. `headline` is the reason as a sentence, without a value of the data.
+    `period` is resolved. `headline` is the reason as a sentence, without a value of the data. With `signed_off` only
+    what followed the sign-off failed, the report.
     """
     reason = next((words for kind, words in _REASONS if isinstance(error, kind)), "an unexpected error")
-    headline = f"The validation failed: {reason}"
+    what = "The period is signed off, but its report was not written" if signed_off else "The validation failed"
+    headline = f"{what}: {reason}"
     return {
         "event": "validation",
         "id": uuid4().hex,
         "text": f"{wording.text(period.organization_id)}, {span_in(*period.span, period.zone)}: {headline}.",
         "headline": headline,
         "result": "failed",
-        "signed_off": False,
+        "signed_off": signed_off,
         **period_document(period, None),
         **dict.fromkeys(("events", "findings_by_severity", "open_by_severity", "findings_by_state", "gone")),
         "failed_checks": [],
