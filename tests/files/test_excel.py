@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 from support.small_table import workbook
 from usage_explore.errors import LoadError
-from usage_explore.files import containers, xlsx_source
+from usage_explore.files import containers, xlsx_decoder, xlsx_source
 from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, Unreadable, number_text
 from usage_explore.load.times import TimeReader
@@ -257,6 +258,17 @@ def test_a_zip_directory_that_is_too_large_is_not_read(tmp_path: Path, monkeypat
     monkeypatch.setattr(containers, "MAX_ZIP_DIRECTORY_BYTES", 100)
     with pytest.raises(LoadError, match="has too many files in it; unpack it"):
         records(tmp_path / "a.xlsx", workbook({"S": [["a"]]}))
+
+
+def test_a_decoder_starts_without_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(workbook({"S": [["a"]]}))
+    command = [sys.executable, "-I", "-X", "importtime", xlsx_decoder.__file__]
+    request = json.dumps({"path": str(path), "max_memory_bytes": xlsx_source.MAX_DECODER_BYTES})
+    done = subprocess.run(command, input=request, capture_output=True, text=True, check=True)
+    assert "S" in done.stdout
+    assert "openpyxl" in done.stderr
+    assert "numpy." not in done.stderr
 
 
 def test_a_decoder_ends_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
+if __name__ == "__main__":
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # openpyxl would import it, for types that no file has
+
 from openpyxl import load_workbook
 from openpyxl.cell.text import Text
 from openpyxl.utils import column_index_from_string
