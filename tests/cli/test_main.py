@@ -183,6 +183,8 @@ def test_wrong_question_is_code_2(loaded: Run, tmp_path: Path) -> None:
     result = loaded("export", str(tmp_path / "out.csv"), "--query", "metrik_key=tokens")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: metrik_key: unknown parameter")
+    result = loaded("export", str(tmp_path / "out.csv"), "--query", "https://usage.example.com/s/0a1b2c3d4e5f6a7b")
+    assert (result.exit_code, result.stderr.startswith("Error: link: is a short link")) == (2, True)
 
 
 def test_several_organizations_need_a_choice(loaded: Run, tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def export(file: Path, query: str, escape_formulas: bool, timezone: str | None) 
     """Write the events of a query to FILE, .csv, .parquet or .xlsx, in bounded memory; .xlsx holds up to 50,000."""
     from usage_explore.query.queries import EventQuery
 
-    events = EventQuery.from_params(query.rpartition("?")[2])
+    events = EventQuery.from_params(query)
     with _reading() as store:
         report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas, timezone=timezone)
     say(f"Wrote {counted(report.events, 'event')} to {path_text(report.path)}.")

@@ -283,6 +283,7 @@ def _bounds_in_force(path: Path | None) -> str:
 def parsed_period(query: str, given: dict[str, Any]) -> Period:
     """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
     pairs = url_params.pairs(query)
+    url_params.check_path(query, Period.__name__, [pair for pair in pairs if pair[0] != "organization_id"])
     for name, value in given.items():
         pairs += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
     if not {"since", "until", "window"} & {name for name, _ in pairs}:

@@ -248,19 +248,22 @@ def scale(name: str, scanned: Iterable[Scan], tail: Mapping[str, int]) -> int:
 
 def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> str:
     """How many events have each dimension key with a value."""
+    parts = []
+    if dimensions := scan.layout.dimensions:
+        counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
+        names = statement.bind(list(dimensions), "VARCHAR[]")
+        where = " AND ".join(conditions(statement, scan, query)) or "true"
+        parts.append(
+            f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}"
+        )
     where = " AND ".join(conditions(statement, scan, query)) or "true"
-    dimensions = scan.layout.dimensions
-    counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
-    names = statement.bind(list(dimensions), "VARCHAR[]")
-    columns = f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}"
-    again = " AND ".join(conditions(statement, scan, query)) or "true"
-    rare = (
+    parts.append(
         "SELECT key, count(*)::HUGEINT AS events FROM (SELECT rare, unnest(json_keys(rare)) AS key"
-        f" FROM {files} WHERE rare IS NOT NULL AND {again})"
+        f" FROM {files} WHERE rare IS NOT NULL AND {where})"
         " WHERE NOT contains(rare, 'null') OR (rare ->> ('/' || replace(replace(key, '~', '~0'), '/', '~1')))"
         " IS NOT NULL GROUP BY 1"
     )
-    return " UNION ALL ".join([columns] * bool(dimensions) + [rare])
+    return " UNION ALL ".join(parts)
 
 
 def _tail(statement: Statement, tail: Tail, measure: Measure) -> str:
