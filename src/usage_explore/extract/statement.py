@@ -253,9 +253,7 @@ def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> s
         counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
         names = statement.bind(list(dimensions), "VARCHAR[]")
         where = " AND ".join(conditions(statement, scan, query)) or "true"
-        parts.append(
-            f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}"
-        )
+        parts.append(f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}")
     where = " AND ".join(conditions(statement, scan, query)) or "true"
     parts.append(
         "SELECT key, count(*)::HUGEINT AS events FROM (SELECT rare, unnest(json_keys(rare)) AS key"
