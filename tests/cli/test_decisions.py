@@ -125,6 +125,19 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     )
     (listed,) = json.loads(run("signoffs", "--json", "-").stdout)
     assert listed["changes"] == "+3 events, external cost +0.42 USD, arrived late"
+    as_of = ("--as-of", "2100-01-01T00:00:00Z", "--report", str(page), "--json", str(document))
+    run("validate", *SEPTEMBER, *as_of)
+    content, html = json.loads(document.read_text()), page.read_text()
+    assert content["review"]["sentence"].startswith("Since the run of ")
+    ids = {row["finding_id"]: "new" if "new" in row["states"] else "known" for row in content["findings"]}
+    assert {word: content["review"][word] for word in ("new", "known")} == {
+        word: [id_ for id_, state in ids.items() if state == word] for word in ("new", "known")
+    }
+    assert content["review"]["new"]
+    assert f"<p>{content['review']['sentence']}</p>" in html
+    assert html.count('<li><span class="state">new</span>') == len(content["review"]["new"])
+    assert content["changed_since_sign_off"]["changes"] == listed["changes"]
+    assert "external cost +0.42 USD, arrived late.</p>" in html
     again = run(
         "validate", *SEPTEMBER, "--as-of", "2100-01-01T00:00:00Z", "--sign-off", "--by", "bob", "--fail-on", "never"
     )

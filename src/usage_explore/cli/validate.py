@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from usage_explore.validation import Validation
     from usage_explore.validation.report.notification import Result
     from usage_explore.validation.review import Review
+    from usage_explore.validation.signed_usage import Changes
 
 FOUND = 3
 """The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
@@ -189,15 +190,23 @@ def validate(
                 overlap = overlap_warning(validation.period, store.signoffs())
                 signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
             last = signed or (_signed_before(store, validation) if report or json_ else None)
+            changes = None if last is None else _changed_since(store, last, inputs)
             if report:
                 with _progress(1) as show:
                     done = partial(show, "report")
                     page = reports.html(
-                        store, validation, reconciled, by=by, progress=done, review=review, signoff=last
+                        store,
+                        validation,
+                        reconciled,
+                        by=by,
+                        progress=done,
+                        review=review,
+                        signoff=last,
+                        changes=changes,
                     )
                 parts[report].write_text(page, encoding="utf-8")
             if json_:
-                content = reports.document(validation, reconciled, review, last)
+                content = reports.document(validation, reconciled, review, last, changes)
                 document = json.dumps(content, indent=2, ensure_ascii=False)
             if json_ in parts:
                 parts[json_].write_text(document + "\n", encoding="utf-8")
@@ -304,6 +313,17 @@ def _signed_before(store: Store, validation: Validation) -> SignOff | None:
     try:
         return last_signoff(store.signoffs(), validation.period)
     except RecordError:  # `_reviewed` has warned of it
+        return None
+
+
+def _changed_since(store: Store, signed: SignOff, inputs: Mapping[str, Any]) -> Changes | None:
+    """What changed since the sign-off, by the price book that was given or is stored; None if that cannot be read."""
+    from usage_explore.errors import QueryError, RecordError
+
+    try:
+        return store.changes_since(signed, prices=inputs.get("prices"))
+    except (QueryError, RecordError) as error:
+        say(f"Warning: the report does not say what changed since the sign-off. {error}", err=True)
         return None
 
 

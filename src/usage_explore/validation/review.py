@@ -269,6 +269,8 @@ class Review:
             "report_hash": self.report_hash,
             "previous_run": self.previous.to_dict() if self.previous else None,
             "findings_by_state": dict(self.counts()),
+            "new": [item.id for item in self.items if item.is_new],
+            "known": [item.id for item in self.items if not item.is_new],
             "gone": [finding.to_dict() for finding in self.gone],
         }
 

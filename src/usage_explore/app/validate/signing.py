@@ -48,7 +48,7 @@ def signed_line(source: Source, period: Period) -> None:
         last = last_of(source, period)
         if last is None:
             return
-        changed = _changed(source, last)
+        changed = changed_since(source, last)
     except UsageExploreError as error:
         st.caption(markdown.plain(f"Sign-offs cannot be read: {error}"))
         return
@@ -97,7 +97,7 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
 
 def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     """Draw the last sign-off, and what changed since as a table and a file; whether anything did."""
-    changed = _changed(source, one)
+    changed = changed_since(source, one)
     who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_signed_words(one, zone)}"
     st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}")
     if one.note:
@@ -317,7 +317,7 @@ def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...
         return tuple(_store.signoffs())
 
 
-def _changed(source: Source, signed: SignOff) -> Changes:
+def changed_since(source: Source, signed: SignOff) -> Changes:
     """What changed since a sign-off; its amounts by the session's price book, else by the stored one, and by the
     preferred currencies that were signed.
     """
