@@ -146,6 +146,7 @@ def validate(
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
     from usage_explore.validation import report as reports
+    from usage_explore.validation.inputs import given_files
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
@@ -168,6 +169,7 @@ def validate(
     failed = notifications.of_failure(webhook, partial(_failure, period))
     with Signals() as signals:
         with failed, signals.raised(), ExitStack() as opened_here:
+            files = given_files(**inputs)
             if tolerance is not None:
                 inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
             parts = {
@@ -178,6 +180,7 @@ def validate(
             store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
             with _progress(chosen) as show:
                 validation = store.validate(period, checks=checks or None, progress=show, **inputs)
+            validation = replace(validation, files={name: files[name] for name in files if name != "bounds"})
             signals.check()  # before the run is kept: a check may have failed by the signal
             review = _reviewed(store, validation, keep=keep, by=by)
             reconciled = reports.statements(store, validation)

@@ -99,7 +99,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
         with area:
-            file_area(with_files)
+            file_area(with_files, review)
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)

@@ -224,6 +224,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "share": formatting.percent,
         "states": _states,
         "state": lambda state: state.words(validation.period.zone),
+        "files_before": lambda review: review.files_sentence(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),
         "decision": partial(wording.decision, zone=validation.period.zone),
         "subjects": partial(_subjects, names=validation.names),
