@@ -25,6 +25,7 @@ from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFindin
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import SEVERITIES, Finding
 from usage_explore.validation.result import Validation
+from usage_explore.validation.usage_sums import joined
 
 _DIRECTION_FACTS = {"excess": Decimal(0), "times the usual cost": Decimal(1)}
 """Facts with a number that says in which direction the events deviate, and the number between the two directions."""
@@ -281,9 +282,9 @@ class Review:
         made_at = run.made_at.astimezone(zone).replace(second=0, microsecond=0)
         who = f"by {formatting.data_value(run.author)}, {formatting.date_and_time(made_at)}"
         if not lacking:
-            return f"Other files than last time, {who}: {formatting.listed(other, most=5)}."
-        names = formatting.listed([_file_words(file) for file in lacking], most=5)
-        changed = f" {formatting.listed(other, most=5)}." if other else ""
+            return f"Other files than last time, {who}: {joined(other)}."
+        names = joined([_file_words(file) for file in lacking])
+        changed = f" {joined(other)}." if other else ""
         them = "it" if len(lacking) == 1 else "them"
         return f"Last validated with {names} {who}; {again} {them} again to compare.{changed}"
 

@@ -44,6 +44,7 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, TakenOver, corrections, decimal_text, money_words
 from usage_explore.validation.event_hashes import days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
+from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +60,6 @@ other events with the same sums; older events removed, as by a retention policy;
 _At = TypeVar("_At", bound=date)
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
-
-_MAX_LISTED_DAYS = 5
 
 _MAX_LISTED_METRICS = 3
 """Metrics whose changed quantity the sentence names; of more it says the number."""
@@ -179,7 +178,7 @@ class Changes:
             parts.append(f"{formatting.counted(self.uncompared, 'other change')} that may be a later sign-off's")
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
-            parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
+            parts.append(f"changed on {joined(days)}")
         taken = [one.sentence(period_words) for one in self.taken_over]
         if taken and not parts:
             parts.append("nothing to bill here")
