@@ -154,10 +154,16 @@ class Changes:
 
     @cached_property
     def sentence(self) -> str:
+        """`own_sentence`, then the corrections in later sign-offs; `nothing changed since` without any change."""
+        taken = [one.sentence(period_words) for one in self.taken_over]
+        own = self.own_sentence or ("nothing to bill here" if taken else "nothing changed since")
+        return "; ".join([own, *taken])
+
+    @cached_property
+    def own_sentence(self) -> str:
         """`+3 events, external cost +0.42 USD, arrived late`; what was changed, edited or removed is said apart.
 
-        The changed days follow, then what later sign-offs have. `nothing changed since` without any change. What is
-        added and what is taken off are said apart.
+        The changed days follow. Blank without any change. What is added and what is taken off are said apart.
         """
         parts = []
         for reason in REASONS:
@@ -179,10 +185,7 @@ class Changes:
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
             parts.append(f"changed on {joined(days)}")
-        taken = [one.sentence(period_words) for one in self.taken_over]
-        if taken and not parts:
-            parts.append("nothing to bill here")
-        return "; ".join([*parts, *taken]) or "nothing changed since"
+        return "; ".join(parts)
 
     def _boundary(self) -> str:
         if self.removed_before is None:

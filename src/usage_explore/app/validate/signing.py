@@ -110,10 +110,10 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
     if changed.content_note:
         left += f"Edits that leave all sums as they were are not seen: {changed.content_note}. "
-    if changed.overlap_note:
+    if changed.overlap_note and (changed.uncompared or not changed.taken_over):
         left += f"Not all of it is counted here: {changed.overlap_note}. "
     left = markdown.plain(left)
-    words = markdown.plain(formatting.typographic(changed.sentence))
+    words = markdown.plain(formatting.typographic(changed.own_sentence))
     if not changed and not changed.rows and not changed.taken_over:
         until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
         st.caption(f"{left}Nothing had changed in this period at {until}.")
@@ -131,7 +131,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
             " rates them.",
             icon=":material/move_down:",
         )
-    st.markdown(f"**{number}**  \n{words}" if changed.rows or changed else f"**{number}**")
+    st.markdown(f"**{number}**  \n{words}")
     if not changed.lines:
         return bool(changed)
     lines = changed.lines[:_MAX_SHOWN_CHANGES]
