@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.decimals import total
-from usage_explore.formatting import MAX_LISTED, cents, counted, cut, listed, short_ids
+from usage_explore.formatting import MAX_LISTED, cents_in_sentence, counted, cut, listed, short, short_ids
 from usage_explore.names import Names
 from usage_explore.validation.check import Finding, Severity
 
@@ -20,7 +20,8 @@ MIN_SIMILAR = 3
 
 _ALSO_SEEN = re.compile(r" Also seen by: [^.]*\.$")
 _SHARE = re.compile(r"[;,] (?:< )?[\d,.]+ % of (?:the customer's|all) (?!that\b)[^;:,]*?(?=\.$)")
-_AMOUNT = re.compile(r"(?<![\d.,])\d[\d,]*\.\d{3,}(?= [A-Z]{3}\b)")
+_AMOUNT = re.compile(r"(?P<about>\babout )?(?<![\d.,])(?P<amount>\d[\d,]*\.\d{3,})(?= [A-Z]{3}\b)")
+_CENT = Decimal("0.01")
 _METRICS = re.compile(r"(?P<before>, |; |\buses )(?P<keys>(?:[^\s,:;]+, )*[^\s,:;]+) and (?P<more>\d[\d,]*) more")
 _VERB = re.compile(
     r"\b(is|are|was|were|has|have|had|never|spiked|dropped|fell|rose|doubled|cost|occurred|arrived|repeats?|stopped|began"
@@ -122,10 +123,20 @@ def brief(sentence: str) -> str:
     '9 events, 1 Oct 2026 08:00–20:00: sent twice.'
     >>> brief("3 events cost us 57.2715830446 USD.")
     '3 events cost us 57.27 USD.'
+    >>> brief("2 events cost us 0.0004 USD, line 3 charges about 0.003412345 USD.")
+    '2 events cost us less than 0.01 USD, line 3 charges about 0.003412 USD.'
     """
     text = _ALSO_SEEN.sub("", sentence)
     text = _SAME_DAY.sub(r"\1 \2–\3", _SHARE.sub("", text))
-    return _AMOUNT.sub(lambda match: cents(Decimal(match[0].replace(",", ""))), text)
+    return _AMOUNT.sub(_rounded, text)
+
+
+def _rounded(match: re.Match[str]) -> str:
+    """An amount to the cent; an approximate one below a cent, such as a unit price, with four digits."""
+    amount = Decimal(match["amount"].replace(",", ""))
+    if match["about"] and amount and abs(amount) < _CENT:
+        return f"{match['about']}{short(amount)}"
+    return f"{match['about'] or ''}{cents_in_sentence(amount)}"
 
 
 def fitting(sentence: str, max_characters: int, names: Names, metrics: Collection[str] = ()) -> str:

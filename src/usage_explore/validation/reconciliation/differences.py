@@ -183,7 +183,8 @@ class Differences:
     def _share(self, rows: list[Row]) -> tuple[Decimal, str]:
         """The largest share of a price's or metric's usage that the differences are, and of which: `quantity of calls`.
 
-        1 without usage or a sum. Of wrong amounts, whose quantity is right, see `amount_share`.
+        1 without usage or a sum. Of wrong amounts, whose quantity is right, see `amount_share`; of a wrong quantity too
+        where a price book makes that the larger one.
         """
         if all(row.status == "wrong amount" for row in rows):
             return self.amount_share(rows)
@@ -193,6 +194,10 @@ class Differences:
         used = self._used_by_price_or_metric
         shares = {name: part(total(amounts), used.get(name) or Decimal("NaN")) for name, amounts in differences.items()}
         largest = max(shares, key=lambda name: (shares[name], name or ""))
+        if any(row.amount_differences and row.status in ("over-billed", "under-billed") for row in rows):
+            of_amount = self.amount_share(rows)
+            if of_amount[0] > shares[largest]:
+                return of_amount
         return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
 
     def amount_share(self, rows: list[Row]) -> tuple[Decimal, str]:
