@@ -292,22 +292,20 @@ def points(scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure) 
     """
     statement = Statement()
     key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
-    values = ["sum(events)::BIGINT AS value"]
-    if measure.measured:
-        labels = ("value", "divisor")
-        values = [
-            f"coalesce(sum({name}), 0::{type_}) AS {label}"
-            for (name, type_), label in zip(measure.measured, labels, strict=False)
-        ]
-    found = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(values)} FROM {{}} GROUP BY 1, 2"
+    values = [f"coalesce(sum({name}), 0::{type_})" for name, type_ in measure.measured] or ["sum(events)::BIGINT"]
+    labels = ("value", "divisor")[: len(values)]
     summed = pieces(statement, query, scanned, tail, measure)
     if not measure.metrics:
-        return found.format(f"({summed})"), statement.parameters
-    nulls = ", NULL" * len(values)
-    counted = "metric_key IS NOT NULL" + (" AND costed > 0" if measure.costed else "")
-    metrics = f"SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM pieces WHERE {counted}"
-    text = f"WITH pieces AS MATERIALIZED ({summed}) {found.format('pieces')} UNION ALL {metrics}"
-    return text, statement.parameters
+        columns = [f"{value} AS {label}" for value, label in zip(values, labels, strict=True)]
+        text = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(columns)} FROM ({summed}) GROUP BY 1, 2"
+        return text, statement.parameters
+    by, is_point = ", ".join(name for name in measure.columns if name != "metric_key"), "grouping(metric_key) = 1"
+    columns = [f"CASE WHEN {is_point} THEN {value} END AS {label}" for value, label in zip(values, labels, strict=True)]
+    return (
+        f"SELECT bucket::BIGINT AS bucket, CASE WHEN {is_point} THEN {key} ELSE metric_key END AS key,"
+        f" {', '.join(columns)} FROM ({summed}) GROUP BY GROUPING SETS (({by}), (metric_key))"
+        f" HAVING {is_point} OR (metric_key IS NOT NULL{' AND sum(costed) > 0' if measure.costed else ''})"
+    ), statement.parameters
 
 
 def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] | None = None) -> tuple[str, list[Any]]:
