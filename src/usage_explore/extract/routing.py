@@ -67,6 +67,10 @@ _MAX_POINTS_IN_PYTHON = 20_000
 _MAX_STATEMENTS = 256
 """Statements without the query's values that are kept: making one takes up to a millisecond."""
 
+_MANY_ROWS, _MANY_TIMES = 50_000, 3
+"""Rows of a scan from which points and metric keys may be found apart, and how many times as many as for metric keys
+alone they must be."""
+
 _MIN_FLOAT = 1e-150
 """What the events' path takes for 0 in a float, too."""
 
@@ -316,7 +320,10 @@ class Paths:
         size, group = len(edges) - 1, (held.folder, query.group_by)
         if in_python and not scans:
             return ranking.ranked(late, query, size, measure, kept)
-        points, parameters = statement.points(scans, query, Tail() if in_python else tail, measure)
+        with_metrics: list[Scan] = []
+        if by_metric:
+            scans, with_metrics = _apart(held, query, edges, scans)
+        points, parameters = statement.points(scans, query, Tail() if in_python else tail, measure, with_metrics)
         with self.extracts.cursor(held.timeout) as cursor:
             found = None
             if in_python and size < self.extracts.many_points.get(group, size + 1):
@@ -428,6 +435,22 @@ def scale_of(sums: Iterable[Decimal]) -> int:
             raise ExtractUnusable("some quantities or costs are no numbers")
         scale = max(scale, -int(total.as_tuple().exponent))
     return scale
+
+
+def _apart(
+    held: Held, query: AggregateQuery, edges: tuple[datetime, ...], scans: list[Scan]
+) -> tuple[list[Scan], list[Scan]]:
+    """Scans for points without metric keys and for metric keys, if that is less work; else the scans and none.
+
+    Of a group of many values, hardly any rows are of one point: grouped by metric key as well they would stay as many.
+    """
+    unit = unit_of(edges)
+    if all(scan.rows < _MANY_ROWS or scan.unit not in (None, unit) for scan in scans):
+        return scans, []
+    for_metrics = held.scans(query, "metric_key", None)
+    if sum(scan.rows for scan in for_metrics) * _MANY_TIMES > sum(scan.rows for scan in scans):
+        return scans, []
+    return held.scans(query, query.group_by, edges), for_metrics
 
 
 def _scaled(measure: Measure, scans: Sequence[Scan], tail: Tail) -> Measure:
