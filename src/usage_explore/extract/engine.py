@@ -129,6 +129,11 @@ class Cursor:
         """The rows of a statement."""
         return self._signalled(lambda: self.connection.execute(statement, parameters).fetchall())
 
+    def rows_up_to(self, number: int, statement: str, parameters: list[Any]) -> list[Any] | None:
+        """The rows of a statement; None for more than `number`."""
+        rows = self.connection.execute(statement, parameters).fetchmany(number + 1)
+        return rows if len(rows) <= number else None
+
     def arrow(self, statement: str, parameters: list[Any]) -> pa.Table:
         """The result of a statement as an Arrow table."""
 
@@ -172,6 +177,8 @@ class Extracts:
     home: Path
     url: str = field(repr=False)
     resources: Resources
+    many_points: dict[tuple[Path, str], int] = field(default_factory=dict, repr=False)
+    """The fewest buckets with which a folder's group had too many points for `ranking`; see `routing`."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
     _database: duckdb.DuckDBPyConnection | None = field(default=None, repr=False)
