@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import streamlit as st
 from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1 import AppTest, local_script_runner
 
 from support.app_pages import MAIN, Open, opened, validate_page
 from support.waiting import PATIENCE
@@ -21,6 +21,21 @@ def _one_scan() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         once = functools.cache(manifest_scanner.scan_component_manifests)
         patch.setattr(manifest_scanner, "scan_component_manifests", once)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _waits_at_rest() -> Iterator[None]:
+    """Wait for the end of a script's thread; `AppTest` would wake up each millisecond and hold the script back."""
+    whether_it_ended = local_script_runner.require_widgets_deltas
+
+    def ended(runner: local_script_runner.LocalScriptRunner, timeout: float) -> None:
+        if runner._script_thread is not None:
+            runner._script_thread.join(timeout)
+        whether_it_ended(runner, 0.1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_script_runner, "require_widgets_deltas", ended)
         yield
 
 

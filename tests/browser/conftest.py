@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from support.api_server import command
-from support.browser_pages import KeptPages, Site
+from support.browser_pages import BROWSER_FLAGS, KeptPages, Site
 from support.database_servers import fresh_database
 from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
@@ -96,7 +96,7 @@ def chromium() -> Iterator[Browser]:
 def _launched(playwright: Playwright) -> Browser | None:
     for path in ("/usr/bin/chromium", playwright.chromium.executable_path):
         if Path(path).exists():
-            return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            return playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
     return None
 
 

@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl
@@ -274,20 +275,31 @@ def _add_links(app: FastAPI, service: Service) -> None:
 
 
 def _serve_openapi(app: FastAPI, access: Access) -> None:
-    """Add the path of the OpenAPI document, with the mounted path and whether a key is required at that moment."""
-    document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
-    )
-    document["components"] = {"schemas": openapi.components(), "securitySchemes": openapi.SECURITY_SCHEMES}
+    """Add the path of the OpenAPI document, with the mounted path and whether a key is required at that moment.
+
+    The document is made when it is first asked for, so that a server starts sooner.
+    """
+
+    @cache
+    def document() -> dict[str, Any]:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            openapi_version="3.1.0",
+        )
+        made["components"] = {"schemas": openapi.components(), "securitySchemes": openapi.SECURITY_SCHEMES}
+        return made
 
     async def serve(request: Request) -> Response:
         security: list[dict[str, list[str]]] = [{openapi.SECURITY_SCHEME: []}]
         if not access.needs_key():
             security.append({})
-        content = {**document, "servers": [{"url": request.scope.get("root_path") or "/"}], "security": security}
+        content = {**document(), "servers": [{"url": request.scope.get("root_path") or "/"}], "security": security}
         return JSONResponse(content, headers={"Cache-Control": "no-cache"})
 
-    app.openapi = lambda: document  # type: ignore[method-assign]
+    app.openapi = document  # type: ignore[method-assign]
     app.add_api_route("/openapi.json", serve, methods=["GET", "HEAD"], include_in_schema=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any, get_args
 from uuid import UUID
 
@@ -57,11 +58,18 @@ def parameters(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> list
 
     `dim:<key>` and `not:<parameter>` are exploded objects: their properties are parameters, with the prefix.
     """
-    properties = model.model_json_schema()["properties"]
+    properties = _properties(model)
     fields = {name: field for name, field in model.model_fields.items() if name not in without}
     own = {"exclude": _exclusions(model)} if "exclude" in fields else {}
     result = [_parameter(name, field, own.get(name) or properties[name]) for name, field in fields.items()]
     return [*result, _empty_parameter(model)] if "price_key" in fields else result
+
+
+@cache
+def _properties(model: type[BaseModel]) -> dict[str, Schema]:
+    """The JSON Schema of each field; to make it takes 5 ms, and a query has several operations."""
+    properties: dict[str, Schema] = model.model_json_schema()["properties"]
+    return properties
 
 
 def _exclusions(model: type[BaseModel]) -> Schema:
