@@ -321,6 +321,36 @@ def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_each_line_of_an_expected_amount_is_named_in_one_order(make: Make, step: int) -> None:
+    """JSON and the app show facts by their names, and the database returns usage in any order."""
+    events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")][::step]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})[::step]
+    finding = only(validated(make(events), [line(0, 799, "51")], *prices))
+    facts = dict(finding.facts)
+    assert len(facts) == len(finding.facts)
+    words = ["price 1: 500 x 0.1 = 50", "price 2: 300 x 15 = 4500"]
+    if step < 0:
+        words = ["price 1: 300 x 15 = 4500", "price 2: 500 x 0.1 = 50"]
+    assert [facts["expected by"], facts["expected by (2)"]] == words
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_decimals_of_another_currency_hide_no_wrong_amount(make: Make, step: int) -> None:
+    """90 USD and 4,500 JPY are right without the late events; 90.90 USD is no rounding, though 0.90 JPY would be."""
+    at, late = SINCE + timedelta(days=3), utc(2026, 10, 3)
+    events = [
+        event(0, at, quantity=Decimal(900), wallet_currency="USD"),
+        event(0, at, quantity=Decimal(300), wallet_currency="JPY"),
+        event(0, at, quantity=Decimal(4100), wallet_currency="USD", ingested_at=late),
+    ]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})[::step]
+    store, period = make(events), SEPTEMBER.replace(finalized_at=utc(2026, 10, 2))
+    yen = line(0, 300, "4500", currency="JPY")
+    explained(validated(store, [line(0, 900, "90"), yen], *prices, period=period), "late events", severity="medium")
+    assert only(validated(store, [line(0, 900, "90.90"), yen], *prices, period=period)).severity == "high"
+
+
 def test_usage_that_costs_nothing_needs_no_line(make: Make) -> None:
     assert not validated(make(usage(50, 5000)), [line(1, 5000, "490")], {**PER_UNIT, "included_quantity": 100}).findings
 

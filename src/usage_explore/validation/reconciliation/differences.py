@@ -412,7 +412,11 @@ class Differences:
         facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
         if row.expected is not None and row.expected.is_priced:
             facts.append(("expected amount", currency_words(row.expected.amounts)))
-            facts += [("expected by", _priced(line)) for line in row.expected.lines[:MAX_LISTED_LINES]]
+            priced = map(_priced, row.expected.lines[:MAX_LISTED_LINES])
+            facts += [
+                (f"expected by ({number})" if number > 1 else "expected by", text)
+                for number, text in enumerate(priced, 1)
+            ]
         if row.lines:
             numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
             facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
