@@ -194,10 +194,11 @@ def test_a_wrong_quantity_at_a_right_amount_without_a_price_is_told_as_a_quantit
 
 
 def test_a_wrong_quantity_at_the_expected_amount_says_so(make: Make) -> None:
-    finding = only(validated(make(usage(1000)), [line(0, 3000, "100.00")], PER_UNIT))
+    store = make(usage(1000))
+    finding = only(validated(store, [line(0, 3000, "100.00")], PER_UNIT))
     assert "but used 1,000: 2,000 too much, at the amount that is expected" in finding.sentence
     assert (finding.amounts, finding.share_of) == ((), "quantity of calls")
-    little = only(validated(make(usage(1000)), [line(0, 1001, "900.00")], PER_UNIT))
+    little = only(validated(store, [line(0, 1001, "900.00")], PER_UNIT))
     assert "1 too much, and 800 USD too much" in little.sentence
     assert (little.share, little.share_of) == (Decimal(8), "expected amount in USD"), "not 0.1 % of the quantity"
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.decimals import plain, total
+from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.rating import tier_text
@@ -451,9 +451,14 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
 
 
 def _worth(groups: Iterable[list[Row]]) -> str:
-    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR`."""
+    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
     rows = [row for group in groups for row in group]
-    amounts = [f"{in_sentence(amount)} {data_value(currency)}" for currency, amount in amounts_by_currency(rows)]
+    too_high = dict(amounts_by_currency(rows, too_high=True))
+    amounts = []
+    for currency, amount in amounts_by_currency(rows):
+        much = too_high.get(currency, Decimal(0))
+        sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
+        amounts += [f"{in_sentence(side)} {data_value(currency)} {words}" for side, words in sides if side]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *amounts))
 
 
