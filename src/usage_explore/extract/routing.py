@@ -7,6 +7,7 @@ snapshot: a refresh that ends after it began only moves events from the tail to 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -117,7 +118,8 @@ class Held:
         """The scans of some segments over a span; see `planned_scans`."""
         if span.since is not None and span.until is not None and span.since >= span.until:
             return []
-        return planned_scans(segments, query, span, unit, named, lambda name: str(self.folder / name))
+        folder = str(self.folder)
+        return planned_scans(segments, query, span, unit, named, lambda name: os.path.join(folder, name))  # noqa: PTH118 - many
 
 
 @dataclass(frozen=True, slots=True)

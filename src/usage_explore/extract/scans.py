@@ -73,7 +73,7 @@ def planned_scans(
     parts: list[_Part] = []
     arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
-        if as_of is not None and segment.first_ingested > as_of:
+        if not overlaps(segment, span) or (as_of is not None and segment.first_ingested > as_of):
             continue
         if arrived.until is not None and segment.first_ingested >= arrived.until:
             continue
