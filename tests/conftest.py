@@ -43,13 +43,20 @@ DATABASE_PATHS = ("app/test_pages.py", "browser/", "faults/")
 
 SLOW_PATHS = (
     *(
+        "access/test_api_keys.py",
         "access/test_bind_check.py",
         "api/test_openapi.py",
         "app/test_middleware.py",
         "app/validate/test_run.py",
+        "db/test_backup.py",
+        "extract/test_ranking.py",
+        "files/test_excel.py",
+        "files/test_formats.py",
         "query/test_queries_in_python.py",
+        "results/test_workbook.py",
     ),
-    *("validation/reconciliation/test_reconciliation.py", "validation/report/test_page.py"),
+    *("validation/reconciliation/test_invoices.py", "validation/reconciliation/test_reconciliation.py"),
+    *("validation/report/test_page.py", "validation/test_bursty_usage.py", "validation/test_plug_ins.py"),
     *("browser/", "charts/", "cli/", "demo/", "detector/", "explain/", "faults/", "hostile/", "load/", "packaging/"),
 )
 """Files and folders under tests/ that start processes, compile charts or try many values: marker `slow`."""

@@ -150,9 +150,9 @@ def test_the_exception_of_a_signal_ends_a_statement_and_stays_what_it_is(extract
 
 def test_a_block_that_ended_is_not_interrupted() -> None:
     watchdog, interrupted = Watchdog(), []
-    with watchdog.limited(timedelta(seconds=0.02), lambda: interrupted.append("ended")):
+    with watchdog.limited(timedelta(seconds=0.3), lambda: interrupted.append("ended")):
         pass
-    with watchdog.limited(timedelta(seconds=0.1), lambda: interrupted.append("late")) as expired:
+    with watchdog.limited(timedelta(seconds=0.6), lambda: interrupted.append("late")) as expired:
         while not interrupted:
             time.sleep(0.01)
     assert expired()
