@@ -80,23 +80,19 @@ class Similar:
     @property
     def amounts(self) -> dict[str, Decimal]:
         """Their exact cost by currency; none if they may share events, and of amounts that are too high or too low."""
-        return self._added(finding.amounts if finding.too_high is None else () for finding in self.findings)
+        if not self.are_apart:
+            return {}
+        return _added(finding.amounts if finding.too_high is None else () for finding in self.findings)
 
     @property
     def too_high(self) -> dict[str, Decimal]:
-        """By how much their invoice lines are too high, by currency; none if they may share events."""
-        return self._added(finding.too_high or () for finding in self.findings)
+        """By how much their invoice lines are too high, by currency: no line is in two of them."""
+        return _added(finding.too_high or () for finding in self.findings)
 
     @property
     def too_low(self) -> dict[str, Decimal]:
-        """By how much their invoice lines are too low, by currency; none if they may share events."""
-        return self._added(finding.too_low or () for finding in self.findings)
-
-    def _added(self, amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
-        sums: dict[str, list[Decimal]] = {}
-        for currency, amount in (pair for of_finding in amounts if self.are_apart for pair in of_finding):
-            sums.setdefault(currency, []).append(amount)
-        return {currency: total(values) for currency, values in sums.items()}
+        """By how much their invoice lines are too low, by currency: no line is in two of them."""
+        return _added(finding.too_low or () for finding in self.findings)
 
     def sentence(self, title: str, names: Names, *, ids: bool = False) -> str:
         """The finding's sentence; of several "Silence: 14 findings on 12 customers: Acme, Birch and 10 more.".
@@ -113,6 +109,13 @@ class Similar:
         who = ", ".join(labels) if ids or len(labels) <= MAX_LISTED else _more(labels)
         number = counted(len(self.findings), "finding")
         return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {who}."
+
+
+def _added(amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
+    sums: dict[str, list[Decimal]] = {}
+    for currency, amount in (pair for of_finding in amounts for pair in of_finding):
+        sums.setdefault(currency, []).append(amount)
+    return {currency: total(values) for currency, values in sums.items()}
 
 
 def brief(sentence: str) -> str:

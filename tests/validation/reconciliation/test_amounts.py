@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -149,6 +150,8 @@ def test_a_wrong_amount_has_a_share_of_the_expected_amount_and_says_what_is_too_
     row = Similar(tuple(findings))
     assert row.amounts == {}
     assert (row.too_high, row.too_low) == ({"USD": Decimal(210)}, {"USD": Decimal(121)})
+    of_one = Similar(tuple(replace(finding, customer_id=CUSTOMERS[0]) for finding in findings))
+    assert (of_one.are_apart, of_one.too_high, of_one.too_low) == (False, row.too_high, row.too_low)
     assert first.to_dict("")["too_high"] == {"USD": "210"}
     assert "Invoiced too little: 20 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
 
