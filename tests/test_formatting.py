@@ -118,6 +118,8 @@ def test_a_long_number_is_short_in_a_sentence() -> None:
 )
 def test_money_is_shown_to_the_cent(amount: str, shown: str) -> None:
     assert formatting.cents(Decimal(amount)) == shown
+    words = {"< 0.01": "less than 0.01", "> -0.01": "more than -0.01"}
+    assert formatting.cents_in_sentence(Decimal(amount)) == words.get(shown, shown)
 
 
 def test_a_path_is_short_and_printable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,12 @@ def plain(value: int | Decimal) -> str:
 
 def exact_sum(values: Iterable[Number], zero: Number) -> Number:
     """The sum to the last digit; the default decimal context would round at 28 digits."""
+    values = list(values)
+    kinds = {type(zero), *map(type, values)}
+    if kinds == {int}:
+        return sum(values, zero)
+    if kinds == {Decimal}:
+        return reduce(_EXACT.add, values, zero)
     return reduce(lambda a, b: a + b if isinstance(a, int) and isinstance(b, int) else _EXACT.add(a, b), values, zero)
 
 

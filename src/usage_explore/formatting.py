@@ -102,6 +102,11 @@ def cents(amount: Decimal) -> str:
     return f"{'-' if rounded < 0 else ''}{exact(int(whole))}.{fraction}"
 
 
+def cents_in_sentence(amount: Decimal) -> str:
+    """`cents` with words for less than a cent: `less than 0.01`, `more than -0.01`."""
+    return cents(amount).replace("< ", "less than ").replace("> ", "more than ")
+
+
 def money(amount: Decimal) -> str:
     """An amount with all its decimals, thousands separated by commas: `1,200.50`, `-3`, `0.125`."""
     whole, point, fraction = format(amount.copy_abs(), "f").partition(".")

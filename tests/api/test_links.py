@@ -94,6 +94,17 @@ def test_faults_are_named_and_nothing_is_kept(
     assert store.links() == []
 
 
+def test_where_a_parameter_belongs_is_said(client: httpx.Client) -> None:
+    def detail(query: str, body: Any) -> str:
+        (fault,) = client.post(f"{LINKS}{query}", json=body).json()["errors"]
+        return str(fault["message"])
+
+    of_page = "a parameter of the page, such as organization_id, belongs into params of the body"
+    assert detail("?organization_id=x", {}) == f"unknown parameter here; {of_page}"
+    assert detail("?params=x", {}) == "unknown parameter here; it belongs into the JSON of the body"
+    assert detail("", {"organization_id": "x"}) == f"unknown in the body; {of_page}"
+
+
 def test_every_hostile_string_is_a_fault_or_a_link_that_opens(client: httpx.Client, store: Store) -> None:
     for text in WORST:
         params = str(httpx.QueryParams({"dim:model": text[:2_000]}))

@@ -860,6 +860,21 @@ def test_a_mark_that_the_chart_does_not_reach_is_refused() -> None:
         charts.mark("2026-12-01 00:00", "no offset")
 
 
+def test_an_axis_keeps_its_unit_beyond_a_thousand() -> None:
+    drawn = charts.image(answer(ALL, value=lambda _, index: str(index * 10**14)).chart(), "svg").decode()
+    assert {"500 T", "1,000 T"} <= {*re.findall(">([^<>]+)</text>", drawn)}
+    assert not re.search(r">1e\+?\d+</text>", drawn)
+
+
+def test_two_answers_are_drawn_beside_each_other_and_not_on_each_other() -> None:
+    drawn = answer(EVERY).chart()
+    with pytest.raises(QueryError, match=r"chart: is another answer's chart.*; put it beside with \| or below with &"):
+        drawn + answer(EVERY).chart(kind="lines")
+    for several in ((drawn | drawn) & drawn, (drawn & drawn) | drawn, drawn & (drawn | drawn)):
+        assert charts.image(several, "svg").count(b"</svg>") == 1
+        assert several.to_dict()["background"] == drawn.background
+
+
 def test_a_layer_with_times_is_refused_and_a_level_is_not() -> None:
     drawn = answer(EVERY).chart(width=600)
     times = pd.DataFrame({"at": [pd.Timestamp("2026-11-01", tz="UTC")], "level": [1e7]})

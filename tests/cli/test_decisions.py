@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -125,6 +126,19 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     )
     (listed,) = json.loads(run("signoffs", "--json", "-").stdout)
     assert listed["changes"] == "+3 events, external cost +0.42 USD, arrived late"
+    as_of = ("--as-of", "2100-01-01T00:00:00Z", "--report", str(page), "--json", str(document))
+    run("validate", *SEPTEMBER, *as_of)
+    content, html = json.loads(document.read_text()), page.read_text()
+    assert content["review"]["sentence"].startswith("Since the run of ")
+    ids = {row["finding_id"]: "new" if "new" in row["states"] else "known" for row in content["findings"]}
+    assert {word: content["review"][word] for word in ("new", "known")} == {
+        word: [id_ for id_, state in ids.items() if state == word] for word in ("new", "known")
+    }
+    assert content["review"]["new"]
+    assert f"<p>{content['review']['sentence']}</p>" in html
+    assert html.count('<li><span class="state">new</span>') == len(content["review"]["new"])
+    assert content["changed_since_sign_off"]["changes"] == listed["changes"]
+    assert "external cost +0.42 USD, arrived late.</p>" in html
     again = run(
         "validate", *SEPTEMBER, "--as-of", "2100-01-01T00:00:00Z", "--sign-off", "--by", "bob", "--fail-on", "never"
     )
@@ -156,13 +170,40 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     insert([event(DAY, customer_id=JUNE, quantity=Decimal(1), ingested_at=datetime.now(UTC))])
     changed = run("signoffs", "--prices", str(prices), "--csv", str(corrections))
     words = " ".join(changed.stdout.split())
-    assert "it has events in common with" in words
+    assert "it has events in common with" not in words, "said already"
     assert "1 correction (+1 event) is in sign-off" in words
     rows = csv.DictReader(io.StringIO(corrections.read_text()))
     assert sorted((row["reason"], row["customer_id"], row["events"], row["amount"]) for row in rows) == [
         ("arrived late", str(JUNE), "1", ""),
         ("expected amount", str(JUNE), "0", "3"),
     ], "the usage of the later sign-off, the amount of the one that has amounts"
+
+
+def test_the_files_of_the_last_run_are_named_with_their_hashes(run: Run, tmp_path: Path) -> None:
+    prices, lines, document = (tmp_path / name for name in ("p.csv", "lines.csv", "r.json"))
+    prices.write_text("metric_key,unit_amount,currency\ntokens,1,USD\n")
+    lines.write_text(f"customer_id,metric_key,quantity\n{JUNE},tokens,80.004\n")
+    of = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (prices, lines)}
+    with_files = ("--prices", str(prices), "--invoices", str(lines), "--tolerance", "0.01")
+    first = run("validate", *SEPTEMBER, "--by", "ana", *with_files)
+    assert "Last validated with" not in first.stdout
+    report = tmp_path / "r.html"
+    words = " ".join(
+        run("validate", *SEPTEMBER, "--no-keep", "--json", str(document), "--report", str(report)).stdout.split()
+    )
+    for path in (prices, lines):
+        assert f"{path.name} (sha256 {of[path][:12]})" in words
+    assert re.search(r"Last validated with .* by ana, .*; give them again to compare\.", words)
+    assert "Last validated with" in report.read_text()
+    assert json.loads(document.read_text())["review"]["previous_run_with_files"]["files"] == {
+        "invoices": {"name": "lines.csv", "sha256": of[lines]},
+        "prices": {"name": "p.csv", "sha256": of[prices]},
+    }
+    assert "validated with" not in " ".join(run("validate", *SEPTEMBER, "--no-keep", *with_files).stdout.split())
+    prices.write_text("metric_key,unit_amount,currency\ntokens,2,USD\n")
+    changed = " ".join(run("validate", *SEPTEMBER, "--no-keep", *with_files).stdout.split())
+    now = hashlib.sha256(prices.read_bytes()).hexdigest()[:12]
+    assert f"p.csv (sha256 {now}) is not p.csv (sha256 {of[prices][:12]})." in changed
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,8 @@ def test_wrong_question_is_code_2(loaded: Run, tmp_path: Path) -> None:
     result = loaded("export", str(tmp_path / "out.csv"), "--query", "metrik_key=tokens")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: metrik_key: unknown parameter")
+    result = loaded("export", str(tmp_path / "out.csv"), "--query", "https://usage.example.com/s/0a1b2c3d4e5f6a7b")
+    assert (result.exit_code, result.stderr.startswith("Error: link: is a short link")) == (2, True)
 
 
 def test_several_organizations_need_a_choice(loaded: Run, tmp_path: Path) -> None:
@@ -286,3 +288,49 @@ def test_commands_are_the_documented_ones() -> None:
         "stop",
         "validate",
     ]
+
+
+def test_a_key_for_an_organization_without_events_is_made_with_a_warning(
+    loaded: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("USAGE_EXPLORE_HOME", str(tmp_path))
+    known, unknown = (
+        loaded("keys", "create", "--name", "bot", "--organization-id", owner)
+        for owner in (OWNERS[0], OWNERS[0][:-1] + "0")
+    )
+    assert (known.exit_code, unknown.exit_code) == (0, 0)
+    assert "no events" not in known.stderr
+    assert unknown.stderr.endswith(
+        "It has no events yet: until it has, the key opens nothing. Check the id if it should.\n"
+    )
+    away = CliRunner().invoke(
+        main,
+        [
+            "keys",
+            "create",
+            "--name",
+            "b",
+            "--organization-id",
+            OWNERS[0],
+            "--database-url",
+            "postgresql://127.0.0.1:1/x",
+        ],
+    )
+    assert away.exit_code == 0
+    assert away.stderr.endswith("Whether it has events is not known: the database did not answer.\n")
+
+
+def test_a_load_speaks_of_the_extracts_of_what_it_loaded(loaded: Run, database_url: str, tmp_path: Path) -> None:
+    with ddl.connect(database_url) as connection:
+        connection.execute(
+            "UPDATE usage_events SET quantity = 'NaN', ingested_at = '2026-03-02Z' WHERE organization_id = %s",
+            [OWNERS[0]],
+        )
+    loaded("extract", "--drop")
+    said = {}
+    for n, owner in enumerate(reversed(OWNERS), 3):
+        path = tmp_path / f"{n}.csv"
+        path.write_text(CSV.format(n=n, owner=owner))
+        said[owner] = loaded("load", str(path)).stderr
+    refused = f"No extract of organization {OWNERS[0]}: quantity is NaN"
+    assert [refused in said[owner] for owner in OWNERS] == [True, False]

@@ -9,6 +9,7 @@ import logging
 import resource
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -175,6 +176,27 @@ def test_at_the_limit_who_waited_longest_makes_room(
         "one line in ten seconds at most"
     )
     assert all(set(line["closed"]) == {"too many connections"} and line["limit"] == 8 for line in said)
+
+
+@pytest.mark.parametrize("files", [1_024, 2_048, 2_300, 65_536])
+def test_connections_and_sessions_fit_into_the_files(files: int) -> None:
+    """As many connections again while they arrive, the event loops of open and of closed sessions, and the rest."""
+    limit = Connections(files=files).limit
+    assert 2 * limit + 3 * (limit // 2 + 128) + 100 <= files
+    assert limit == {1_024: 154, 2_048: 446, 2_300: 500, 65_536: 500}[files]
+
+
+def test_a_server_opens_as_many_files_as_the_hard_limit_allows() -> None:
+    script = "from usage_explore.cli import uvicorn_server; print(uvicorn_server._raise_file_limit())"
+    for soft, hard in ((256, 700), (256, 256)):
+        ended = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            preexec_fn=lambda soft=soft, hard=hard: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
+        )
+        assert ended.stdout == f"{hard}\n"
 
 
 def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> None:

@@ -215,6 +215,8 @@ def test_without_a_window_it_is_last_month(run: Run, seen: list[Period]) -> None
         (["--since", "2026-03-01"], 2, "since: "),
         (["--query", "metrik_key=x"], 2, "metrik_key: unknown parameter, did you mean metric_key?"),
         (["--query", "window=last_month", "--window", "this_month"], 2, "window: is given more than once"),
+        (["--query", "http://127.0.0.1:8501/s/0a1b2c3d4e5f6a7b"], 2, "link: is a short link"),
+        (["--query", "http://127.0.0.1:8501/events"], 2, "link: has no parameter"),
         (["--report", "report.txt"], 1, "--report: 'report.txt' does not end in .html"),
         (["--json", "report.html"], 1, "--json: 'report.html' does not end in .json"),
         (["--report", "-"], 1, "--report: '-' does not end in .html"),

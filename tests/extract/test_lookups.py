@@ -11,10 +11,11 @@ from uuid import UUID
 
 import pytest
 
+from extract.small_extract import DAY, HOUR, NOON, ORGANIZATION, Extract, event
 from extract.table_histories import Answers, History
 from support import generated_events, query_oracle
 from support.query_oracle import Row, group_text
-from usage_explore import EventQuery, LeaderboardQuery, QueryError, Store
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import events_table, names_table
@@ -153,3 +154,26 @@ def test_a_search_lists_the_names_with_most_events_first(history: tuple[History,
 def test_a_blank_search_is_refused(history: tuple[History, Answers]) -> None:
     with pytest.raises(QueryError, match="text: is blank"):
         history[1].fast.search("  ")
+
+
+@pytest.mark.parametrize("dimensions", ["{}", '{"rare": null}', "[1]"])
+def test_every_question_about_events_without_a_dimension(extract: Extract, dimensions: str) -> None:
+    """A table that was filled from a file without further columns."""
+    extract.add(*(event(NOON + HOUR * number, dimensions=dimensions) for number in range(30)))
+    extract.refresh(NOON + 3 * DAY)
+    events, question = EventQuery(metric_key="tokens"), AggregateQuery(since=NOON - DAY, until=NOON + 3 * DAY)
+    with connect(extract.url, organization_id=ORGANIZATION, home=extract.home) as fast:
+        raw = dataclasses.replace(fast, extracts=None)
+        assert fast.aggregate(question).served.because is None
+        for ask in (
+            lambda store: (store.dimension_keys(), store.dimension_keys(within=question)),
+            lambda store: [store.values(group, within=question) for group in GROUPS],
+            lambda store: [store.aggregate(question.replace(group_by=group)).series for group in (*GROUPS, "dim:x")],
+            lambda store: store.leaderboards(question).boards,
+            lambda store: store.explain(question).to_dict(),
+            lambda store: store.count(events),
+            lambda store: store.read(events).to_pandas().to_dict("list"),
+            lambda store: store.search("tok"),
+            lambda store: store.currencies(question),
+        ):
+            assert ask(fast) == ask(raw)

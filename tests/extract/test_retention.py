@@ -99,6 +99,47 @@ def test_a_retention_policy_is_a_boundary_without_an_extract(
         assert raw.aggregate(AggregateQuery(since="-30d")).served.exists_since is None
 
 
+RAN = """
+INSERT INTO _timescaledb_internal.bgw_job_stat
+SELECT %s, now(), now(), now() + interval '1 day', now(), true, 1, interval '0', interval '0', 1, 0, 0, 0, 0
+ON CONFLICT (job_id) DO UPDATE SET last_successful_finish = now(), next_start = now() + interval '1 day'
+"""
+"""What TimescaleDB's scheduler notes of a run; `run_job` notes nothing."""
+
+
+@pytest.mark.parametrize("extracted", [False, True], ids=["events", "extract"])
+def test_an_old_event_that_arrives_after_the_policy_ran_hides_nothing(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, extracted: bool
+) -> None:
+    """Else days whose events were removed would be complete zeros, and those of a signed period credits."""
+    if kind(events_database_url) != "timescaledb":
+        pytest.skip("no TimescaleDB here; USAGE_EXPLORE_TEST_DATABASE_URL may name one")
+    now = datetime.now(UTC)
+    extracts.add(events_connection, *days(now - 100 * DAY, 99))
+    if extracted:
+        extracts.build(events_database_url, tmp_path)
+    period = Period(since=now - 90 * DAY, until=now - 50 * DAY)
+    with connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path) as store:
+        signed = store.sign_off(store.validate(period), by="ana")
+    row = events_connection.execute("SELECT add_retention_policy('usage_events', INTERVAL '60 days')").fetchone()
+    assert row is not None
+    events_connection.commit()
+    events_connection.autocommit = True
+    events_connection.execute("CALL run_job(%s)", row)
+    events_connection.execute(RAN, row)
+    first = events_connection.execute("SELECT min(timestamp) FROM usage_events").fetchone()
+    events_connection.autocommit = False
+    extracts.add(events_connection, now - 95 * DAY)
+    with connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path) as store:
+        with pytest.warns(HintWarning, match="have been removed"):
+            answer = store.aggregate(AggregateQuery(since=now - 90 * DAY, until=now - 50 * DAY))
+        assert (answer.served.exists_since,) == first
+        assert not [point for point in answer.series[0].points if point.complete and not point.value]
+        changes = store.changes_since(signed)
+        assert (changes.removed_before,) == first
+        assert not changes.corrections
+
+
 def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
     store: Store, events_connection: ddl.Connection
 ) -> None:

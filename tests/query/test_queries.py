@@ -79,7 +79,8 @@ def test_params_repr_and_pickle_round_trip(question: Query) -> None:
     model = type(question)
     assert model.from_params(question.to_params()) == question
     assert model.from_params("?" + question.query_string()) == question
-    assert model.from_params(f"http://127.0.0.1:8501/events?{question.query_string()}#top") == question
+    path = {AggregateQuery: "aggregate", EventQuery: "events", Period: "validations"}[model]
+    assert model.from_params(f"http://127.0.0.1:8501/{path}?{question.query_string()}#top") == question
     grouped: dict[str, list[str]] = {}
     for name, value in question.to_params():
         grouped.setdefault(name, []).append(value)
@@ -88,6 +89,29 @@ def test_params_repr_and_pickle_round_trip(question: Query) -> None:
     assert pickle.loads(pickle.dumps(question)) == question
     assert hash(model.from_params(question.to_params())) == hash(question)
     assert question.replace() == question
+
+
+@pytest.mark.parametrize("model", [AggregateQuery, EventQuery, LeaderboardQuery, Period])
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ("http://127.0.0.1:8501/s/0a1b2c3d4e5f6a7b", "is a short link"),
+        ("https://usage.example.com/billing/s/0a1b2c3d4e5f6a7b?group_by=none", "is a short link"),
+        ("/s/0a1b2c3d4e5f6a7b#top", "is a short link"),
+        ("http://127.0.0.1:8501/home", "has no parameter"),
+        ("http://127.0.0.1:8501/nonsense?organization_id=0a0a0a0a-0000-4000-8000-000000000001", "has no parameter"),
+    ],
+)
+def test_a_link_that_holds_no_query_is_not_everything(model: type[Query], link: str, words: str) -> None:
+    with pytest.raises(QueryError, match=f"link: {words}"):
+        model.from_params(link)
+
+
+def test_a_bare_link_of_another_page_is_refused() -> None:
+    assert EventQuery.from_params("http://127.0.0.1:8501/events") == EventQuery()
+    for model, link in ((AggregateQuery, "/validate"), (EventQuery, "http://127.0.0.1:8501/"), (Period, "/events")):
+        with pytest.raises(QueryError, match="its path is none of"):
+            model.from_params(link)
 
 
 def test_the_documented_parameters_are_the_declared_ones() -> None:

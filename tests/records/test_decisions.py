@@ -701,6 +701,7 @@ def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: I
     assert changes.uncompared == 0
     assert str(mine.id)[:8] in changes.overlap_note
     assert store.changes_since(mine, prices=prices).sentence == own
+    assert f"({period_words(mine)}, signed by ana)" in overlap_warning(whole.period, store.signoffs()), "whole"
 
 
 def test_a_month_says_which_later_sign_off_has_its_corrections_and_what_is_added_and_taken_off(

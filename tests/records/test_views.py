@@ -23,6 +23,7 @@ from support.hostile_values import WORST
 from support.plain_events import beside, event, store_of
 from support.record_places import as_role as _as_role
 from support.record_places import neighbour
+from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError
@@ -485,6 +486,7 @@ def test_row_level_security_may_hide_the_organization(
 ) -> None:
     with as_role("file", events_connection, events_database_url, tmp_path) as store:
         neighbour(store).save_view("Theirs", QUERY)
+        without_columnstore(events_connection)
         events_connection.execute("ALTER TABLE usage_events ENABLE ROW LEVEL SECURITY")
         policy = sql.SQL("CREATE POLICY own ON usage_events FOR SELECT TO PUBLIC USING (organization_id = {})")
         events_connection.execute(policy.format(sql.Literal(ORGANIZATION)))

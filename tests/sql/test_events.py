@@ -283,7 +283,7 @@ def test_a_page_far_from_the_newest_event_reads_as_much_as_the_first(connection:
         f"INSERT INTO {table.name} (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at,"
         " idempotency_key, dimensions) SELECT gen_random_uuid(), %s, gen_random_uuid(), 'requests', 1, at, at, number,"
         " '{}' FROM generate_series(1, 20000) AS number, LATERAL (SELECT '2026-01-01Z'::timestamptz + number *"
-        " interval '1 minute' AS at)",
+        " interval '1 minute' AS at) AS moment",
         [organization_id],
     )
     connection.execute(f"ANALYZE {table.name}".encode())

@@ -23,13 +23,19 @@ INSTANT = timedelta(microseconds=1)
 INSERT = """
 INSERT INTO usage_events
     (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at, idempotency_key)
-SELECT gen_random_uuid(), %s, gen_random_uuid(), 'tokens', 1, now() - %s::interval, now() - %s::interval,
-       gen_random_uuid()::text
+SELECT gen_random_uuid(), %s, gen_random_uuid(), 'tokens', 1, time, time, gen_random_uuid()::text
+FROM coalesce(%s::timestamptz, now() - %s::interval) AS time
 """
 
 
-def add(connection: ddl.Connection, ago: str, organization: UUID = generated_events.ORGANIZATION) -> None:
-    connection.execute(INSERT, [organization, ago, ago])
+def add(
+    connection: ddl.Connection,
+    ago: str | None,
+    organization: UUID = generated_events.ORGANIZATION,
+    *,
+    at: str | None = None,
+) -> None:
+    connection.execute(INSERT, [organization, at, ago])
     connection.commit()
 
 
@@ -80,8 +86,9 @@ def test_known_is_the_organizations_latest_arrival_that_has_settled(
     with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store:
         assert store.known() is None
         assert store.pin(EventQuery()).as_of is not None
-        for ago in ("1 minute", "-1 day", "-infinity"):  # neither what may be joined yet, nor what is dated ahead
+        for ago in ("1 minute", "-1 day"):  # neither what may be joined yet, nor what is dated ahead
             add(events_connection, ago)
+        add(events_connection, None, at="infinity")  # PostgreSQL has infinite intervals since 17
         add(events_connection, "10 minutes", generated_events.NEIGHBOUR)
         assert store.known() is None
         for ago, age in (("400 days", 400 * DAY), ("20 days", 20 * DAY), ("6 minutes", timedelta(minutes=6))):

@@ -74,7 +74,7 @@ class LinkEndpoints:
         media_type = negotiated(request, JSON)
         refuse_other_sites(request)
         if given := pairs(request):
-            raise QueryError([Fault(name, "unknown parameter here; it belongs into the body") for name, _ in given])
+            raise QueryError([Fault(name, f"unknown parameter here; {_place(name)}") for name, _ in given])
         new = await _body(request)
         query, display = _parsed(new)
         key = getattr(request.state, "api_key", None)
@@ -137,10 +137,22 @@ async def _body(request: Request) -> NewLink:
     except ValidationError as error:
         raise QueryError(
             [
-                Fault(".".join(map(str, fault["loc"])) or "body", fault["msg"].lower())
+                Fault(name := ".".join(map(str, fault["loc"])) or "body", _words(fault, name))
                 for fault in error.errors(include_url=False, include_context=False, include_input=False)
             ]
         ) from None
+
+
+def _words(fault: Any, name: str) -> str:
+    """What is wrong with a field of the body."""
+    return f"unknown in the body; {_place(name)}" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
+
+
+def _place(name: str) -> str:
+    """Where a parameter belongs: a field of its own, or a parameter of the page."""
+    if name in NewLink.model_fields:
+        return "it belongs into the JSON of the body"
+    return "a parameter of the page, such as organization_id, belongs into params of the body"
 
 
 def _parsed(new: NewLink) -> tuple[Query, tuple[tuple[str, str], ...]]:

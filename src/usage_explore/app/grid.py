@@ -153,7 +153,7 @@ def texts(
     if safe != lines:
 
         def eye(text: str) -> str:
-            value = text.removeprefix("'")
+            value = formulas.original(text)
             return shown(value) if shown else value or "(empty)"
 
     return Column(pd.Series(safe, dtype="object"), st.column_config.TextColumn(label, **options), eye)

@@ -28,6 +28,11 @@ class File:
         """SHA-256 of its name and content."""
         return hashlib.sha256(self.name.encode("utf-8", "surrogatepass") + b"\0" + self.content).hexdigest()
 
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of its content."""
+        return hashlib.sha256(self.content).hexdigest()
+
 
 @contextmanager
 def private_copy(file: File) -> Iterator[Path]:

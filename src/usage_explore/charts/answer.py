@@ -303,6 +303,9 @@ class AnswerChart(Drawn):
     """The chart of an aggregate. `+` adds a `mark` or another layer; `|` and `&` put charts beside and below it."""
 
     def __iadd__(self, other: Any) -> Any:  # type: ignore[misc] # `+` copies, then adds by this
+        if isinstance(other, AnswerChart):
+            words = "is another answer's chart, with axes and a legend of its own; put it beside with | or below with &"
+            raise QueryError([Fault("chart", words)])
         if isinstance(other, Mark):
             other = self._placed(other)
         else:
@@ -310,12 +313,10 @@ class AnswerChart(Drawn):
         return super().__iadd__(other)
 
     def __or__(self, other: Any) -> Any:
-        row: Any = Beside(hconcat=[], resolve=_INDEPENDENT, **{name: self[name] for name in _LOOK})
-        return row | self | other
+        return _row(self) | other
 
     def __and__(self, other: Any) -> Any:
-        column: Any = Below(vconcat=[], resolve=_INDEPENDENT, **{name: self[name] for name in _LOOK})
-        return column & self & other
+        return _column(self) & other
 
     def _placed(self, mark: Mark) -> Any:
         """The mark on this chart's time axis. Raises `QueryError` if it is outside."""
@@ -343,12 +344,28 @@ class Beside(alt.HConcatChart):
     def __ior__(self, other: Any) -> Any:  # type: ignore[misc] # likewise
         return super().__ior__(_part(other))
 
+    def __and__(self, other: Any) -> Any:
+        return _column(self) & other
+
 
 class Below(alt.VConcatChart):
     """Charts below each other; `&` puts another one below them."""
 
     def __iand__(self, other: Any) -> Any:  # type: ignore[misc] # likewise
         return super().__iand__(_part(other))
+
+    def __or__(self, other: Any) -> Any:
+        return _row(self) | other
+
+
+def _row(chart: Any) -> Any:
+    row: Any = Beside(hconcat=[], resolve=_INDEPENDENT, **{name: chart[name] for name in _LOOK})
+    return row | chart
+
+
+def _column(chart: Any) -> Any:
+    column: Any = Below(vconcat=[], resolve=_INDEPENDENT, **{name: chart[name] for name in _LOOK})
+    return column & chart
 
 
 def mark(time: datetime | str, text: str) -> Mark:
@@ -393,6 +410,10 @@ def _check_layer(chart: Any) -> None:
 
 def _part(chart: Any) -> Any:
     """A chart as a part of several: without look and selections, with unique names of data."""
+    if isinstance(chart, Beside | Below):  # its parts have neither
+        chart = chart.copy(deep=True)
+        for name in _LOOK:
+            chart[name] = alt.Undefined
     if not isinstance(chart, AnswerChart):
         return chart
     spec: dict[str, Any] = {

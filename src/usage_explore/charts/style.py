@@ -34,8 +34,8 @@ _TITLE_CHARACTERS, _PIXELS_PER_CHARACTER = 80, 9
 """Characters of a line of the title if the chart fills its container, else the pixels for each."""
 
 SHORT_NUMBER = (
-    "abs(datum.value) >= 9.999995e14 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
-    "abs(datum.value) >= 9.999995e11 ? format(datum.value / 1e12, '.6~r') + ' T' : "
+    "abs(datum.value) >= 9.9995e17 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
+    "abs(datum.value) >= 9.999995e11 ? format(datum.value / 1e12, ',.6~r') + ' T' : "
     "abs(datum.value) >= 9.999995e8 ? format(datum.value / 1e9, '.6~r') + ' B' : "
     "abs(datum.value) >= 9.999995e5 ? format(datum.value / 1e6, '.6~r') + ' M' : "
     "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.6~r') + ' k' : format(datum.value, ',.6~r')"

@@ -249,7 +249,8 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
 def _sentence(changed: Changes) -> str:
     notes = (("amounts", changed.amounts_note), ("content of events", changed.content_note))
     parts = [changed.sentence, *(f"{what} not compared: {note}" for what, note in notes if note)]
-    return "; ".join([*parts, changed.overlap_note] if changed.overlap_note else parts)
+    is_said = changed.taken_over and not changed.uncompared
+    return "; ".join([*parts, changed.overlap_note] if changed.overlap_note and not is_said else parts)
 
 
 def _second(moment: datetime, zone: ZoneInfo) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -86,9 +86,10 @@ def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, dro
         sys.exit(128 + ended_by[-1])
 
 
-def refresh_extract(connection: Connection, settings: Settings) -> None:
+def refresh_extract(connection: Connection, settings: Settings, loaded: Collection[UUID] | None = None) -> None:
     """Refresh the extracts of every visible organization after a load; failures are said on stderr only.
 
+    What a refresh came across is said of the loaded organizations alone, without them of all.
     The events are in the database already, and queries read what an extract lacks from there.
     """
     import psycopg
@@ -102,7 +103,9 @@ def refresh_extract(connection: Connection, settings: Settings) -> None:
     try:
         for target in _targets(connection, settings):
             if files.read(target.folder) is not None or long_build(connection, settings) is None:
-                _say(_refreshed(connection, settings, target))
+                report = _refreshed(connection, settings, target)
+                if loaded is None or target.organization_id in loaded:
+                    _say(report)
     except (psycopg.Error, DatabaseError, ExtractBusy, ExtractError) as error:
         words = " ".join(str(error).split())
         say(f"The extract is not up to date, so queries read more events: {words}", err=True)

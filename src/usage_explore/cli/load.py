@@ -190,7 +190,7 @@ def load(
         )
         for report in reports:  # before the extract, which may take long: the events are there
             say(report)
-        refresh_extract(connection, settings)
+        refresh_extract(connection, settings, {one for report in reports for one in report.organizations})
     for url in app_links(reports, settings.app_url, options["timezone"] or "UTC"):
         say(f"In the app{'' if settings.has_app_url else _AT_DEFAULT}: {url}")
 

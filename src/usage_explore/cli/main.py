@@ -22,11 +22,12 @@ from usage_explore.cli.options import Group, common, connected, instant, organiz
 from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
-from usage_explore.errors import ConfigurationError
+from usage_explore.errors import ConfigurationError, DatabaseError
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, path_text, shortened
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
+    from usage_explore.config import Settings
     from usage_explore.db.ddl import Connection
     from usage_explore.demo import Incident
     from usage_explore.store import Store
@@ -280,7 +281,7 @@ def export(file: Path, query: str, escape_formulas: bool, timezone: str | None) 
     """Write the events of a query to FILE, .csv, .parquet or .xlsx, in bounded memory; .xlsx holds up to 50,000."""
     from usage_explore.query.queries import EventQuery
 
-    events = EventQuery.from_params(query.rpartition("?")[2])
+    events = EventQuery.from_params(query)
     with _reading() as store:
         report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas, timezone=timezone)
     say(f"Wrote {counted(report.events, 'event')} to {path_text(report.path)}.")
@@ -318,6 +319,26 @@ def create_key(name: str) -> None:
     text = Keyring(settings.keys).create(settings.organization_id, name.strip())
     click.echo(f"A key for organization {settings.organization_id}; it is shown this once:", err=True)
     click.echo(text)
+    if warning := _without_events(settings):
+        say(warning, err=True)
+
+
+def _without_events(settings: Settings) -> str:
+    """A warning if the organization of the settings has no events, "" if it has, or no database is known yet."""
+    import psycopg
+
+    from usage_explore.db.catalog import organizations
+    from usage_explore.db.embedded import Server
+    from usage_explore.db.schema import events_table
+
+    if settings.is_remote or not (settings.database_url or Server(settings.home).data.exists()):
+        return ""
+    try:
+        with connected() as (connection, _):
+            known = settings.organization_id in organizations(connection, events_table(settings.table))
+    except (DatabaseError, psycopg.Error):
+        return "Whether it has events is not known: the database did not answer."
+    return "" if known else "It has no events yet: until it has, the key opens nothing. Check the id if it should."
 
 
 @keys.command(name="list")

@@ -18,6 +18,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -56,6 +57,14 @@ _PORTS_TRIED = 100
 
 HEADER_SECONDS, BODY_SECONDS, WRITE_SECONDS = 20.0, 300.0, 90.0
 MAX_CONNECTIONS = 500
+
+_MAX_FILES, _OTHER_FILES = 16_384, 100
+"""Open files that the process asks for, within the hard limit; and those beside connections and sessions."""
+
+_FILES_OF_SESSION, _CLOSED_SESSIONS = 3, 128
+"""Open files of a session of Streamlit beside its WebSocket, which are those of its event loop; and the sessions that
+Streamlit keeps for two minutes after their WebSocket was closed."""
+
 _LOG_INTERVAL_SECONDS = 10.0
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -146,7 +155,7 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
     """Serve an application until SIGTERM or Ctrl-C; `started` is called once it answers. Logs go to stderr."""
     logs.to_standard_error()
     _return_free_memory()
-    connections = Connections()
+    connections = Connections(files=_raise_file_limit())
     proxies = config.settings().trusted_proxies
     served = uvicorn.Config(
         app,
@@ -166,6 +175,18 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
     )
     _Server(served, connections, started).run()
     timeouts.cancel_all(_CANCEL_SECONDS)
+
+
+def _raise_file_limit() -> int:
+    """Let the process open `_MAX_FILES`, or as many as the hard limit allows; how many it may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard))
+    wanted = min(_MAX_FILES, hard)
+    if soft >= wanted:
+        return soft
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _return_free_memory() -> None:
@@ -218,16 +239,16 @@ class _Server(uvicorn.Server):
 
 
 class Connections(ServerState):
-    """The connections of one server: at most `MAX_CONNECTIONS`, or two fifths of the files that it may open.
+    """The connections of one server: at most `MAX_CONNECTIONS`, fewer if it may open few `files`.
 
-    The event loop may accept as many again before `admit` is called; the rest is for files and the database.
+    Half of them may be WebSockets. The event loop may accept as many again before `admit` is called.
     While `closing`, a connection answers the request that it has and ends.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, files: int = _MAX_FILES) -> None:
         super().__init__()
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        allowed = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files * 2 // 5)
+        room = files - _OTHER_FILES - _CLOSED_SESSIONS * _FILES_OF_SESSION
+        allowed = min(MAX_CONNECTIONS, max(room * 2 // (2 * 2 + _FILES_OF_SESSION), files // 8))
         self.limit = max(allowed if limit is None else limit, 2)
         self.closing = False
         self._closed: Counter[str] = Counter()

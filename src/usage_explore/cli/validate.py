@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from usage_explore.validation import Validation
     from usage_explore.validation.report.notification import Result
     from usage_explore.validation.review import Review
+    from usage_explore.validation.signed_usage import Changes
 
 FOUND = 3
 """The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
@@ -145,6 +146,7 @@ def validate(
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
     from usage_explore.validation import report as reports
+    from usage_explore.validation.inputs import given_files
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
     inputs = {name: path for name in INPUTS if (path := given.pop(name)) is not None}
@@ -172,6 +174,7 @@ def validate(
     failed = notifications.of_failure(webhook, failure)
     with Signals() as signals:
         with failed, signals.raised(), ExitStack() as opened_here:
+            files = given_files(**inputs)
             if tolerance is not None:
                 inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
             parts = {
@@ -182,6 +185,7 @@ def validate(
             store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
             with _progress(chosen) as show:
                 validation = store.validate(period, checks=checks or None, progress=show, **inputs)
+            validation = replace(validation, files={name: files[name] for name in files if name != "bounds"})
             signals.check()  # before the run is kept: a check may have failed by the signal
             review = _reviewed(store, validation, keep=keep, by=by)
             reconciled = reports.statements(store, validation)
@@ -194,15 +198,23 @@ def validate(
                 signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
             with _standing(signed):
                 last = signed or (_signed_before(store, validation) if report or json_ else None)
+                changes = None if last is None else _changed_since(store, last, inputs)
                 if report:
                     with _progress(1) as show:
                         done = partial(show, "report")
                         page = reports.html(
-                            store, validation, reconciled, by=by, progress=done, review=review, signoff=last
+                            store,
+                            validation,
+                            reconciled,
+                            by=by,
+                            progress=done,
+                            review=review,
+                            signoff=last,
+                            changes=changes,
                         )
                     parts[report].write_text(page, encoding="utf-8")
                 if json_:
-                    content = reports.document(validation, reconciled, review, last)
+                    content = reports.document(validation, reconciled, review, last, changes)
                     document = json.dumps(content, indent=2, ensure_ascii=False)
                 if json_ in parts:
                     parts[json_].write_text(document + "\n", encoding="utf-8")
@@ -283,6 +295,7 @@ def _bounds_in_force(path: Path | None) -> str:
 def parsed_period(query: str, given: dict[str, Any]) -> Period:
     """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
     pairs = url_params.pairs(query)
+    url_params.check_path(query, Period.__name__, [pair for pair in pairs if pair[0] != "organization_id"])
     for name, value in given.items():
         pairs += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
     if not {"since", "until", "window"} & {name for name, _ in pairs}:
@@ -321,6 +334,17 @@ def _signed_before(store: Store, validation: Validation) -> SignOff | None:
     try:
         return last_signoff(store.signoffs(), validation.period)
     except RecordError:  # `_reviewed` has warned of it
+        return None
+
+
+def _changed_since(store: Store, signed: SignOff, inputs: Mapping[str, Any]) -> Changes | None:
+    """What changed since the sign-off, by the price book that was given or is stored; None if that cannot be read."""
+    from usage_explore.errors import QueryError, RecordError
+
+    try:
+        return store.changes_since(signed, prices=inputs.get("prices"))
+    except (QueryError, RecordError) as error:
+        say(f"Warning: the report does not say what changed since the sign-off. {error}", err=True)
         return None
 
 

@@ -53,6 +53,8 @@ class Scope:
         """
         if self.organization_id is not None:
             self._check_own(connection, table, self.organization_id)
+            if query.organization_id == self.organization_id:
+                return query
             return query.replace(organization_id=self.organization_id)
         claim = query.organization_id
         if claim is not None:

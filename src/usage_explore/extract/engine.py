@@ -129,6 +129,11 @@ class Cursor:
         """The rows of a statement."""
         return self._signalled(lambda: self.connection.execute(statement, parameters).fetchall())
 
+    def rows_up_to(self, number: int, statement: str, parameters: list[Any]) -> list[Any] | None:
+        """The rows of a statement; None for more than `number`."""
+        rows = self.connection.execute(statement, parameters).fetchmany(number + 1)
+        return rows if len(rows) <= number else None
+
     def arrow(self, statement: str, parameters: list[Any]) -> pa.Table:
         """The result of a statement as an Arrow table."""
 
@@ -172,11 +177,13 @@ class Extracts:
     home: Path
     url: str = field(repr=False)
     resources: Resources
+    many_points: dict[tuple[Path, str], int] = field(default_factory=dict, repr=False)
+    """The fewest buckets with which a folder's group had too many points for `ranking`; see `routing`."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _watchdog: Watchdog = field(default_factory=Watchdog, repr=False)
     _database: duckdb.DuckDBPyConnection | None = field(default=None, repr=False)
     _manifests: dict[Path, _Seen] = field(default_factory=dict, repr=False)
-    _verified: dict[Path, tuple[int, int, int]] = field(default_factory=dict, repr=False)
+    _verified: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         # at the end of the process too: a thread that waits then keeps DuckDB's objects alive, which it reports
@@ -191,8 +198,9 @@ class Extracts:
         if seen is None or seen.state != state:
             seen = _Seen(state, manifest.read(folder))
             self._manifests[folder] = seen
-            for path in [path for path in list(self._verified) if path.parent == folder and not path.exists()]:
-                self._verified.pop(path, None)
+            for path in map(Path, list(self._verified)):
+                if path.parent == folder and not path.exists():
+                    self._verified.pop(str(path), None)
         return seen.manifest
 
     def close(self) -> None:
@@ -208,18 +216,19 @@ class Extracts:
 
         Raises `ExtractUnusable` for a missing or damaged file.
         """
+        start = str(folder)
         for segment in segments:
             for file in segment.files:
-                self._check(folder / file.name, file)
+                self._check(os.path.join(start, file.name), file)  # noqa: PTH118 - for dozens of files in each query
 
-    def _check(self, path: Path, file: File) -> None:
+    def _check(self, path: str, file: File) -> None:
         state = _state(path)
         if state is None:
-            raise ExtractUnusable(f"its file {path.name} is missing")
+            raise ExtractUnusable(f"its file {file.name} is missing")
         if self._verified.get(path) == state:
             return
-        if not is_whole(path, file):
-            raise ExtractUnusable(f"its file {path.name} is damaged")
+        if not is_whole(Path(path), file):
+            raise ExtractUnusable(f"its file {file.name} is damaged")
         self._verified[path] = state
 
     def run(self, statement: str, parameters: list[Any], timeout: timedelta) -> list[Any]:
@@ -294,10 +303,10 @@ def _connected(root: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
     return connect(root, resources, spilled / str(os.getpid()))
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _state(path: Path | str) -> tuple[int, int, int] | None:
     """Size, time of change and inode of a file; None if there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - as above
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino

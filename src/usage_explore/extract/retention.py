@@ -6,6 +6,7 @@ A policy is in TimescaleDB's catalog. That events were deleted shows where an ex
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
@@ -17,11 +18,22 @@ from usage_explore.sql import filters
 from usage_explore.sql.identifiers import quoted
 
 _POLICY = text("""
-SELECT (j.config ->> 'drop_after')::interval FROM timescaledb_information.jobs j
-JOIN pg_class c ON c.relname = j.hypertable_name
-JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = j.hypertable_schema
-WHERE j.proc_name = 'policy_retention' AND c.oid = to_regclass(:events)
+SELECT p.age, (
+    SELECT min(k.range_start) FROM timescaledb_information.chunks k
+    WHERE (k.hypertable_schema, k.hypertable_name) = (p.hypertable_schema, p.hypertable_name)
+      AND k.range_end > p.ran - p.age
+) AS kept_since
+FROM (
+    SELECT j.hypertable_schema, j.hypertable_name, (j.config ->> 'drop_after')::interval AS age,
+           nullif(s.last_successful_finish, '-infinity') AS ran
+    FROM timescaledb_information.jobs j
+    JOIN pg_class c ON c.relname = j.hypertable_name
+    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = j.hypertable_schema
+    LEFT JOIN timescaledb_information.job_stats s ON s.job_id = j.job_id
+    WHERE j.proc_name = 'policy_retention' AND c.oid = to_regclass(:events)
+) AS p
 """)
+"""The age from which events are removed, and the start of the oldest chunk that the last run did not remove."""
 _HAS_TIMESCALEDB = text("SELECT to_regclass('timescaledb_information.jobs') IS NOT NULL")
 
 
@@ -40,12 +52,13 @@ def exists_since(
     since = window_start(query)
     if since is None:
         return None
-    age = _policy(connection, table)
-    by_policy = age is not None and since < now - age
+    policy = _policy(connection, table)
+    by_policy = policy is not None and since < now - policy.age
     if not by_policy and extract is None:
         return None
-    if first is None:
-        everything = EventQuery(organization_id=query.organization_id)
+    kept_since = policy.kept_since if by_policy and policy else None  # an event before then came after the others left
+    if first is None or (kept_since is not None and first < kept_since):
+        everything = EventQuery(organization_id=query.organization_id, occurred_after=kept_since)
         first = connection.execute(filters.first(table, everything)).scalar_one()
     if first is None:
         return now if by_policy else None
@@ -74,15 +87,22 @@ def sentence(boundary: datetime) -> str:
     )
 
 
-def _policy(connection: Connection, table: Table) -> timedelta | None:
-    """The age from which the table's retention policy removes events; looked up once per connection and table."""
-    known: dict[str, timedelta | None] = connection.info.setdefault("retention", {})
+class _Policy(NamedTuple):
+    """The age from which a policy removes events; since when there are all of them, if the policy has run."""
+
+    age: timedelta
+    kept_since: datetime | None
+
+
+def _policy(connection: Connection, table: Table) -> _Policy | None:
+    """The table's retention policy; looked up once per connection and table."""
+    known: dict[str, _Policy | None] = connection.info.setdefault("retention", {})
     if table.fullname not in known:
         known[table.fullname] = _looked_up(connection, table)
     return known[table.fullname]
 
 
-def _looked_up(connection: Connection, table: Table) -> timedelta | None:
+def _looked_up(connection: Connection, table: Table) -> _Policy | None:
     try:
         with connection.begin_nested():
             if not connection.execute(_HAS_TIMESCALEDB).scalar_one():
@@ -90,4 +110,4 @@ def _looked_up(connection: Connection, table: Table) -> timedelta | None:
             row = connection.execute(_POLICY, {"events": quoted(table.name, table.schema)}).first()
     except DBAPIError:  # a role that may not read the catalog, or an interval with months that Python cannot hold
         return None
-    return row[0] if row is not None else None
+    return _Policy(*row) if row is not None and row.age is not None else None

@@ -7,11 +7,13 @@ snapshot: a refresh that ends after it began only moves events from the tail to 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +65,13 @@ _MAX_TIMES = 2_000
 _MAX_POINTS_IN_PYTHON = 20_000
 """Points (keys × buckets) from which ranking and folding by DuckDB take less time than in Python."""
 
+_MAX_STATEMENTS = 256
+"""Statements without the query's values that are kept: making one takes up to a millisecond."""
+
+_MANY_ROWS, _MANY_TIMES = 50_000, 3
+"""Rows of a scan from which points and metric keys may be found apart, and how many times as many as for metric keys
+alone they must be."""
+
 _MIN_FLOAT = 1e-150
 """What the events' path takes for 0 in a float, too."""
 
@@ -109,7 +118,8 @@ class Held:
         """The scans of some segments over a span; see `planned_scans`."""
         if span.since is not None and span.until is not None and span.since >= span.until:
             return []
-        return planned_scans(segments, query, span, unit, named, lambda name: str(self.folder / name))
+        folder = str(self.folder)
+        return planned_scans(segments, query, span, unit, named, lambda name: os.path.join(folder, name))  # noqa: PTH118 - many
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +284,7 @@ class Paths:
             raise ExtractUnusable("the table was created anew after the extract")
         first: int | None = None
         if row.is_table:  # a statement of its own, as Citus joins no catalog with a distributed table
-            everything = EventQuery(organization_id=organization_id)
-            earliest = self.connection.execute(filters.first(self.table, everything)).scalar_one()
+            earliest = self.connection.execute(_first(self.table, organization_id)).scalar_one()
             if earliest is None:
                 raise ExtractUnusable("the table has no events of the organization")
             first = micros(earliest)
@@ -310,14 +319,25 @@ class Paths:
         assert self.extracts is not None  # noqa: S101 - `held` raises without
         in_python = len(measure.sums) < 2  # a ratio has two
         late = list(ranking.tail_points(tail, measure)) if in_python else []
+        size, group = len(edges) - 1, (held.folder, query.group_by)
         if in_python and not scans:
-            return ranking.ranked(late, query, len(edges) - 1, measure, kept)
-        points, parameters = statement.points(scans, query, Tail() if in_python else tail, measure)
+            return ranking.ranked(late, query, size, measure, kept)
+        with_metrics: list[Scan] = []
+        if by_metric:
+            scans, with_metrics = _apart(held, query, edges, scans)
+        points, parameters = statement.points(scans, query, Tail() if in_python else tail, measure, with_metrics)
         with self.extracts.cursor(held.timeout) as cursor:
-            ((number,),) = cursor.run(f"CREATE TEMP TABLE points AS {points}", parameters)
-            if in_python and number <= _MAX_POINTS_IN_PYTHON:
-                found = cursor.run("SELECT bucket, key, value FROM points", [])
-                return ranking.ranked(chain(found, late), query, len(edges) - 1, measure, kept)
+            found = None
+            if in_python and size < self.extracts.many_points.get(group, size + 1):
+                found = cursor.rows_up_to(_MAX_POINTS_IN_PYTHON, points, parameters)
+            if found is None:  # a table costs little where there are many points, and much where there are few
+                ((number,),) = cursor.run(f"CREATE TEMP TABLE points AS {points}", parameters)
+                if in_python and number <= _MAX_POINTS_IN_PYTHON:
+                    found = cursor.run("SELECT bucket, key, value FROM points", [])
+            if found is not None:
+                return ranking.ranked(chain(found, late), query, size, measure, kept)
+            if in_python:
+                self.extracts.many_points[group] = min(size, self.extracts.many_points.get(group, size))
             if late:
                 points, parameters = statement.points([], query, tail, measure)
                 cursor.run(f"INSERT INTO points {points}", parameters)
@@ -388,6 +408,7 @@ def opened(connection: Connection, table: Table, extracts: Extracts | None) -> P
     return Paths(connection, table, row.now, extracts, row)
 
 
+@lru_cache(maxsize=_MAX_STATEMENTS)
 def _state(table: Table) -> Select[Any]:
     """The database's clock, the role, the table's oid and kind, and the statement timeout of the session."""
     relation = func.to_regclass(quoted(table.name, table.schema))
@@ -402,6 +423,12 @@ def _state(table: Table) -> Select[Any]:
     )
 
 
+@lru_cache(maxsize=_MAX_STATEMENTS)
+def _first(table: Table, organization_id: UUID) -> Select[datetime | None]:
+    """The time of the organization's first event."""
+    return filters.first(table, EventQuery(organization_id=organization_id))
+
+
 def scale_of(sums: Iterable[Decimal]) -> int:
     """The digits after the point that sums need. Raises `ExtractUnusable` for one that is no number."""
     scale = 0
@@ -410,6 +437,22 @@ def scale_of(sums: Iterable[Decimal]) -> int:
             raise ExtractUnusable("some quantities or costs are no numbers")
         scale = max(scale, -int(total.as_tuple().exponent))
     return scale
+
+
+def _apart(
+    held: Held, query: AggregateQuery, edges: tuple[datetime, ...], scans: list[Scan]
+) -> tuple[list[Scan], list[Scan]]:
+    """Scans for points without metric keys and for metric keys, if that is less work; else the scans and none.
+
+    Of a group of many values, hardly any rows are of one point: grouped by metric key as well they would stay as many.
+    """
+    unit = unit_of(edges)
+    if all(scan.rows < _MANY_ROWS or scan.unit not in (None, unit) for scan in scans):
+        return scans, []
+    for_metrics = held.scans(query, "metric_key", None)
+    if sum(scan.rows for scan in for_metrics) * _MANY_TIMES > sum(scan.rows for scan in scans):
+        return scans, []
+    return held.scans(query, query.group_by, edges), for_metrics
 
 
 def _scaled(measure: Measure, scans: Sequence[Scan], tail: Tail) -> Measure:

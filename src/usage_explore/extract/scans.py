@@ -35,10 +35,12 @@ class Scan:
     """Files of one layout that one part of the statement reads: summaries by time in units of `unit` microseconds, or
     the events themselves, without a `unit`.
 
-    `spans` do not overlap. `as_of` is a bound on `ing`, None where all rows of the files were ingested by then.
+    `rows` is about their number in the spans, which do not overlap. `as_of` is a bound on
+    `ing`, None where all rows of the files were ingested by then.
     """
 
     files: tuple[str, ...]
+    rows: int
     layout: Layout
     spans: tuple[Span, ...]
     unit: int | None
@@ -71,7 +73,7 @@ def planned_scans(
     parts: list[_Part] = []
     arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
-        if as_of is not None and segment.first_ingested > as_of:
+        if not overlaps(segment, span) or (as_of is not None and segment.first_ingested > as_of):
             continue
         if arrived.until is not None and segment.first_ingested >= arrived.until:
             continue
@@ -89,9 +91,11 @@ def planned_scans(
         if not same:
             continue
         segment, pieces_, summary, bound = same[0]
+        files = [part.summary.file if part.summary else part.segment.rows for part in same]
         result.append(
             Scan(
-                files=tuple(path((part.summary.file if part.summary else part.segment.rows).name) for part in same),
+                files=tuple(path(file.name) for file in files),
+                rows=sum(round(file.rows * _share(part)) for file, part in zip(files, same, strict=True)),
                 layout=segment.layout,
                 spans=tuple(piece for piece in pieces_ if any(overlaps(part.segment, piece) for part in same)),
                 unit=summary.unit if summary else None,
@@ -133,6 +137,15 @@ def _kind(part: _Part) -> tuple[Any, ...]:
         ],
         (part.as_of is not None, part.as_of or 0),
     )
+
+
+def _share(part: _Part) -> float:
+    """The share of its segment's time that a part reads."""
+    first, end = part.segment.first, part.segment.last + 1
+    ends = (
+        (first if span.since is None else span.since, end if span.until is None else span.until) for span in part.spans
+    )
+    return sum(max(min(until, end) - max(since, first), 0) for since, until in ends) / (end - first)
 
 
 def fitting_summaries(segment: Segment, unit: int, groups: Iterable[str]) -> list[Summary]:

@@ -15,7 +15,7 @@ Each value of a query is a parameter; numbers and file names that come from the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from itertools import pairwise
@@ -248,19 +248,20 @@ def scale(name: str, scanned: Iterable[Scan], tail: Mapping[str, int]) -> int:
 
 def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> str:
     """How many events have each dimension key with a value."""
+    parts = []
+    if dimensions := scan.layout.dimensions:
+        counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
+        names = statement.bind(list(dimensions), "VARCHAR[]")
+        where = " AND ".join(conditions(statement, scan, query)) or "true"
+        parts.append(f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}")
     where = " AND ".join(conditions(statement, scan, query)) or "true"
-    dimensions = scan.layout.dimensions
-    counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
-    names = statement.bind(list(dimensions), "VARCHAR[]")
-    columns = f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}"
-    again = " AND ".join(conditions(statement, scan, query)) or "true"
-    rare = (
+    parts.append(
         "SELECT key, count(*)::HUGEINT AS events FROM (SELECT rare, unnest(json_keys(rare)) AS key"
-        f" FROM {files} WHERE rare IS NOT NULL AND {again})"
+        f" FROM {files} WHERE rare IS NOT NULL AND {where})"
         " WHERE NOT contains(rare, 'null') OR (rare ->> ('/' || replace(replace(key, '~', '~0'), '/', '~1')))"
         " IS NOT NULL GROUP BY 1"
     )
-    return " UNION ALL ".join([columns] * bool(dimensions) + [rare])
+    return " UNION ALL ".join(parts)
 
 
 def _tail(statement: Statement, tail: Tail, measure: Measure) -> str:
@@ -283,8 +284,12 @@ def _unnested(statement: Statement, values: Sequence[Any], type_: str, name: str
     return f"unnest({statement.bind(list(values), f'{type_}[]')}) AS {name}"
 
 
-def points(scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure) -> tuple[str, list[Any]]:
+def points(
+    scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure, with_metrics: Sequence[Scan] = ()
+) -> tuple[str, list[Any]]:
     """The statement of the points of scans and a tail, and its parameters.
+
+    `with_metrics`: scans of the same events that find the metric keys with less work than grouping points by them.
 
     Columns: `bucket` from 1, `key` text, NULL without a group, `value`, of a ratio also its `divisor`; and, where the
     pieces have metric keys, each of them as the `key` of a row without a bucket; only those with a cost, if it counts
@@ -292,22 +297,27 @@ def points(scanned: Sequence[Scan], query: Query, tail: Tail, measure: Measure) 
     """
     statement = Statement()
     key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
-    values = ["sum(events)::BIGINT AS value"]
-    if measure.measured:
-        labels = ("value", "divisor")
-        values = [
-            f"coalesce(sum({name}), 0::{type_}) AS {label}"
-            for (name, type_), label in zip(measure.measured, labels, strict=False)
-        ]
-    found = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(values)} FROM {{}} GROUP BY 1, 2"
-    summed = pieces(statement, query, scanned, tail, measure)
-    if not measure.metrics:
-        return found.format(f"({summed})"), statement.parameters
-    nulls = ", NULL" * len(values)
-    counted = "metric_key IS NOT NULL" + (" AND costed > 0" if measure.costed else "")
-    metrics = f"SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM pieces WHERE {counted}"
-    text = f"WITH pieces AS MATERIALIZED ({summed}) {found.format('pieces')} UNION ALL {metrics}"
-    return text, statement.parameters
+    values = [f"coalesce(sum({name}), 0::{type_})" for name, type_ in measure.measured] or ["sum(events)::BIGINT"]
+    labels = ("value", "divisor")[: len(values)]
+    of_points = replace(measure, metrics=False, costed=False) if with_metrics else measure
+    summed = pieces(statement, query, scanned, tail, of_points)
+    if not of_points.metrics:
+        columns = [f"{value} AS {label}" for value, label in zip(values, labels, strict=True)]
+        text = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(columns)} FROM ({summed}) GROUP BY 1, 2"
+        if with_metrics:
+            only = Measure(metrics=True, costed=measure.costed)
+            found = pieces(statement, query, with_metrics, tail, only)
+            where = "metric_key IS NOT NULL" + (" AND costed > 0" if measure.costed else "")
+            nulls = ", NULL" * len(values)
+            text += f" UNION ALL SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM ({found}) WHERE {where}"
+        return text, statement.parameters
+    by, is_point = ", ".join(name for name in measure.columns if name != "metric_key"), "grouping(metric_key) = 1"
+    columns = [f"CASE WHEN {is_point} THEN {value} END AS {label}" for value, label in zip(values, labels, strict=True)]
+    return (
+        f"SELECT bucket::BIGINT AS bucket, CASE WHEN {is_point} THEN {key} ELSE metric_key END AS key,"
+        f" {', '.join(columns)} FROM ({summed}) GROUP BY GROUPING SETS (({by}), (metric_key))"
+        f" HAVING {is_point} OR (metric_key IS NOT NULL{' AND sum(costed) > 0' if measure.costed else ''})"
+    ), statement.parameters
 
 
 def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] | None = None) -> tuple[str, list[Any]]:

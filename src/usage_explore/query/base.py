@@ -47,6 +47,7 @@ from usage_explore.query.url_params import (
     START_PATHS,
     InPython,
     Params,
+    check_path,
     explain,
     filter_values,
     from_pairs,
@@ -185,6 +186,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         Display parameters are left out; a link with no parameter but `organization_id` is the page's start view.
         """
         given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
+        check_path(params, cls.__name__, [pair for pair in given if pair[0] != "organization_id"])
         if page(params) in START_PATHS.get(cls.__name__, ()) and not {name for name, _ in given} - {"organization_id"}:
             given += START[cls.__name__]
         foreign = cls._foreign(dict(given)) if isinstance(params, str) else []

@@ -50,6 +50,16 @@ START = {
 START_PATHS = {"AggregateQuery": ("", "explore"), "Period": ("validate",)}
 """The last part of the path of the pages with a start view."""
 
+_PATHS = {
+    "AggregateQuery": (*START_PATHS["AggregateQuery"], "embed", "aggregate", "aggregate.png", "aggregate.svg"),
+    "EventQuery": ("events", "usage-events", "export"),
+    "LeaderboardQuery": ("leaderboards",),
+    "Period": (*START_PATHS["Period"], "validations", "ratings"),
+}
+"""The last part of the path of links that may have no parameter: they mean all that the query means without any."""
+
+_SHORT_LINK = re.compile(r"/s/[^/]+\Z", re.ASCII)
+
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE | re.ASCII)
@@ -95,6 +105,19 @@ def page(params: Params) -> str | None:
     """The last part of the path of a whole link, such as `validate`, blank for the root; None without a path."""
     address = re.split(r"[?#]", params, maxsplit=1)[0] if isinstance(params, str) else ""
     return _HOST.sub("", address, count=1).rpartition("/")[2] if _ADDRESS.match(address) else None
+
+
+def check_path(params: Params, name: str, given: Pairs) -> None:
+    """Raises `QueryError` for a link that holds no query of the class `name`: an unknown path is not everything."""
+    last = page(params)
+    if last is None:
+        return
+    if _SHORT_LINK.search(re.split(r"[?#]", str(params), maxsplit=1)[0]):
+        message = "is a short link, whose query the server keeps: store.link(url).query has it, or open the link and"
+        raise QueryError([Fault("link", f"{message} copy the address of the page")])
+    if not given and last not in _PATHS.get(name, ()):
+        message = f"has no parameter, and its path is none of {name}; copy the whole address of a page"
+        raise QueryError([Fault("link", message)])
 
 
 def _fixed_names(model: type[BaseModel]) -> tuple[str, ...]:

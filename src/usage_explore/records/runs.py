@@ -26,6 +26,9 @@ MAX_COMPARED_RUNS = 20
 MAX_LISTED_RUNS = 1_000
 """The newest runs that are listed."""
 
+_FILES = "files"
+"""The key of the files among the versions, where they are stored."""
+
 _WINDOW = ("since", "until", "window")
 
 
@@ -36,7 +39,8 @@ class Run:
     `made_at` is the database's clock when it began. `period` is the query string of the window and the filters: runs of
     one period are compared. `counts` are the findings by severity, `checks` the names of those that ran to their end,
     `findings` what they found, folded ones too. `versions` has the version of the package and the hash of the bounds,
-    `report_hash` the SHA-256 of the validation's content.
+    `report_hash` the SHA-256 of the validation's content. `files` are the `name` and `sha256` of each file that was
+    given, by argument of `Store.validate`, in the order of their importance; of their content nothing is kept.
     """
 
     id: UUID
@@ -54,6 +58,7 @@ class Run:
     versions: Mapping[str, str]
     checks: tuple[str, ...]
     findings: tuple[RecordedFinding, ...] = field(repr=False)
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     place: PlaceName = "file"
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +73,7 @@ class Run:
             "report_hash": self.report_hash,
             "versions": dict(self.versions),
             "checks": list(self.checks),
+            "files": {argument: dict(file) for argument, file in self.files.items()},
         }
 
 
@@ -83,7 +89,7 @@ def keep(places: Places, run: Run) -> Run:
         **{name: getattr(run, name) for name in ("period", "as_of", "events", "report_hash")},
         **{severity: run.counts.get(severity, 0) for severity in ("high", "medium", "low")},
         "author": texts.author(run.author),
-        "versions": json.dumps(dict(run.versions)),
+        "versions": json.dumps({**run.versions, **({_FILES: run.to_dict()["files"]} if run.files else {})}),
         "checks": json.dumps(list(run.checks)),
         "findings": findings_json(run.findings),
     }
@@ -143,7 +149,8 @@ def _run(row: Row[Any], place: PlaceName) -> Run:
     values["counts"] = {severity: values.pop(severity) for severity in ("high", "medium", "low")}
     try:
         versions, checks = json.loads(values.pop("versions")), tuple(json.loads(values.pop("checks")))
+        files = versions.pop(_FILES, {})
     except (ValueError, TypeError) as error:
         raise RecordError(f"A run in the records cannot be read: {error}") from None
     findings = findings_of(values.pop("findings"))
-    return Run(**values, versions=versions, checks=checks, findings=findings, place=place)
+    return Run(**values, versions=versions, checks=checks, findings=findings, files=files, place=place)

@@ -2,6 +2,8 @@
 
 An apostrophe is put before text that begins, after white space, with = + - @ or a full-width form of them, or with a
 tab, a line break or an apostrophe. Numbers such as -60 are not escaped. To reverse it, remove one leading apostrophe.
+Where the semicolon separates lists, as in much of Europe, a spreadsheet splits CSV there, also in quoted text: what
+follows a semicolon in a text is escaped like a text, and has one more apostrophe to remove.
 https://owasp.org/www-community/attacks/CSV_Injection
 """
 
@@ -15,19 +17,33 @@ _NUMBER = re.compile(r" *[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+|Infinity)([eE][+-]?[0-
 
 MEANING = (
     "Put an apostrophe before text that a spreadsheet would run as a formula: text, not a number, that begins with "
-    "= + - @ a tab, a line break or an apostrophe. To read it back remove one leading apostrophe. Without it every "
-    "text is exact."
+    "= + - @ a tab, a line break or an apostrophe, and within a text after a semicolon. To read it back remove one "
+    "apostrophe at the beginning and after each semicolon. Without it every text is exact."
 )
 """Help text of `escape_formulas` in Python, over HTTP, in the app and in the command line."""
 
 
 def escaped(text: str) -> str:
-    """The text, with an apostrophe before it if a spreadsheet would run it as a formula.
+    """The text, with an apostrophe before it, and before what follows a semicolon, if a spreadsheet would run that.
 
-    >>> escaped("=1+1"), escaped("-60"), escaped("'tis"), escaped("plain")
-    ("'=1+1", '-60', "''tis", 'plain')
+    >>> escaped("=1+1"), escaped("-60"), escaped("'tis"), escaped("plain"), escaped("a;=1;b")
+    ("'=1+1", '-60', "''tis", 'plain', "a;'=1;b")
     """
-    return f"'{text}" if _DANGEROUS.match(text) and not _NUMBER.fullmatch(text) else text
+    first, *others = text.split(";")
+    return ";".join((_apostrophe(text) + first, *(_apostrophe(other) + other for other in others)))
+
+
+def original(text: str) -> str:
+    """The text that was escaped.
+
+    >>> original("'=1+1"), original("''tis"), original("a;'=1;b")
+    ('=1+1', "'tis", 'a;=1;b')
+    """
+    return ";".join(part.removeprefix("'") for part in text.split(";"))
+
+
+def _apostrophe(text: str) -> str:
+    return "'" if _DANGEROUS.match(text) and not _NUMBER.fullmatch(text) else ""
 
 
 def column(values: Iterable[object]) -> list[object]:

@@ -57,9 +57,10 @@ class Decisions(SavedViews, Rates):
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, now):
             key = period_key(validation.period)
             before = runs.runs(kept, own, key, validation.now, MAX_COMPARED_RUNS)
+            latest = runs.runs(kept, own, key, most=MAX_COMPARED_RUNS)
         with self._recorded(DECISIONS, own) as (_, kept, own, now):
             made = decisions.decisions(kept, own)
-        return review(validation, before, made, now)
+        return review(validation, before, made, now, latest)
 
     def keep_run(self, validation: Validation, *, by: str = LOCAL_AUTHOR, made_at: datetime | None = None) -> Run:
         """Keep a validation as a run, which the next one of the same period and filters is compared with.

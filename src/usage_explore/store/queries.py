@@ -257,7 +257,7 @@ class Queries(Rates, Lookups):
         """
         from usage_explore.validation import registry
         from usage_explore.validation.bounds import NO_BOUNDS, read_bounds
-        from usage_explore.validation.inputs import read_inputs
+        from usage_explore.validation.inputs import given_files, read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         inputs = read_inputs(invoices=invoices, wallets=wallets, control=control, prices=prices)
@@ -284,7 +284,8 @@ class Queries(Rates, Lookups):
                 connection, self.table, settled, now, self.extracts, self.app_url, progress, settle, directory.names
             )
             names = directory.names(validation.ids())
-            return dataclasses.replace(validation, names=names)
+            files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
+            return dataclasses.replace(validation, names=names, files=files)
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
         """The superfluous events of a finding of the check `duplicates`, each beside the event that counts.

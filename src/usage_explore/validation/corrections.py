@@ -13,6 +13,7 @@ from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.decimals import plain, total
+from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.names import Names
@@ -106,7 +107,7 @@ class TakenOver:
             f"{str(one.id)[:8]} ({period_words(one)}, signed by {formatting.data_value(one.author)})"
             for one in self.signoffs
         ]
-        where = f"sign-off {names[0]}" if len(names) == 1 else f"one of the sign-offs {formatting.listed(names)}"
+        where = f"sign-off {names[0]}" if len(names) == 1 else f"one of the sign-offs {joined(names)}"
         verb = "is" if len(self.corrections) == 1 else "are"
         return f"{formatting.counted(len(self.corrections), 'correction')} ({', '.join(numbers)}) {verb} in {where}"
 

@@ -6,8 +6,11 @@ A further input is a field of `Inputs`, an argument of `read_inputs` and `Store.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
@@ -205,6 +208,17 @@ class Inputs:
     control: ControlTotals | None = None
     prices: PriceBook | None = None
     no_prices: str = ""
+
+
+def given_files(**sources: object) -> dict[str, dict[str, str]]:
+    """The `name` and the `sha256` of the content of each source that is a file, by argument of `Store.validate`."""
+    files = {}
+    for argument, source in sources.items():
+        if isinstance(source, str | os.PathLike) and Path(source).is_file():
+            with Path(source).open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            files[argument] = {"name": Path(source).name, "sha256": digest}
+    return files
 
 
 def read_inputs(

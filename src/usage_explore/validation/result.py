@@ -60,7 +60,8 @@ class Validation:
 
     `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
     `unexamined` counts the period's events that arrived after it, None where there are none. `names` has the names of
-    the ids in filters, findings and sheets. `bounds` are those of the checks that differ from their defaults.
+    the ids in filters, findings and sheets. `bounds` are those of the checks that differ from their defaults. `files`
+    are the `name` and `sha256` of each file that was given, by argument of `Store.validate`.
     """
 
     period: Period
@@ -68,6 +69,7 @@ class Validation:
     totals: Totals
     results: tuple[Result, ...]
     app_url: str = field(compare=False)
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
     unexamined: Unexamined | None = None
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     bounds: Bounds = NO_BOUNDS

@@ -25,6 +25,7 @@ from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFindin
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import SEVERITIES, Finding
 from usage_explore.validation.result import Validation
+from usage_explore.validation.usage_sums import joined
 
 _DIRECTION_FACTS = {"excess": Decimal(0), "times the usual cost": Decimal(1)}
 """Facts with a number that says in which direction the events deviate, and the number between the two directions."""
@@ -212,7 +213,7 @@ class Review:
 
     `items` are by impact, as `validation.findings`. `previous` is the run of the same period and filters before this
     one, None for the first; `gone` are the findings of earlier runs that this one no longer has, of the checks that ran
-    to their end.
+    to their end. `with_files` is the newest run that was given files.
     """
 
     validation: Validation = field(repr=False)
@@ -220,6 +221,7 @@ class Review:
     previous: Run | None
     gone: tuple[RecordedFinding, ...]
     now: datetime = field(repr=False)
+    with_files: Run | None = None
 
     @cached_property
     def report_hash(self) -> str:
@@ -263,12 +265,38 @@ class Review:
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
         return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}.{left}"
 
+    def files_sentence(self, zone: ZoneInfo, again: str = "give") -> str:
+        """Which files an earlier run was given and this one was not, or with other content; "" without any.
+
+        `Last validated with prices.csv (sha256 1f0c2a913b7d) by ana, 5 Nov 2026 14:30; give it again to compare.`
+        """
+        run, given = self.with_files, self.validation.files
+        lacking = [file for argument, file in run.files.items() if argument not in given] if run else []
+        other = [
+            f"{_file_words(given[argument])} is not {_file_words(file)}"
+            for argument, file in (run.files.items() if run else ())
+            if argument in given and given[argument]["sha256"] != file["sha256"]
+        ]
+        if run is None or not (lacking or other):
+            return ""
+        made_at = run.made_at.astimezone(zone).replace(second=0, microsecond=0)
+        who = f"by {formatting.data_value(run.author)}, {formatting.date_and_time(made_at)}"
+        if not lacking:
+            return f"Other files than last time, {who}: {joined(other)}."
+        names = joined([_file_words(file) for file in lacking])
+        changed = f" {joined(other)}." if other else ""
+        them = "it" if len(lacking) == 1 else "them"
+        return f"Last validated with {names} {who}; {again} {them} again to compare.{changed}"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""
         return {
             "report_hash": self.report_hash,
             "previous_run": self.previous.to_dict() if self.previous else None,
+            "previous_run_with_files": self.with_files.to_dict() if self.with_files else None,
             "findings_by_state": dict(self.counts()),
+            "new": [item.id for item in self.items if item.is_new],
+            "known": [item.id for item in self.items if not item.is_new],
             "gone": [finding.to_dict() for finding in self.gone],
         }
 
@@ -277,8 +305,21 @@ class Review:
         return {id(item.finding): item for item in self.items}
 
 
-def review(validation: Validation, runs: Sequence[Run], decisions: Iterable[Decision], now: datetime) -> Review:
-    """The review of a validation against the runs before it, newest first, and the organization's decisions."""
+def _file_words(file: Mapping[str, str]) -> str:
+    return f"{formatting.data_value(file['name'])} (sha256 {file['sha256'][:12]})"
+
+
+def review(
+    validation: Validation,
+    runs: Sequence[Run],
+    decisions: Iterable[Decision],
+    now: datetime,
+    latest: Sequence[Run] = (),
+) -> Review:
+    """The review of a validation against the runs before it, newest first, and the organization's decisions.
+
+    `latest` are the runs of the period until now, by default those before: files may be given to an older validation.
+    """
     findings = validation.findings
     own = identities(findings)
     known = recorded(findings)
@@ -312,6 +353,7 @@ def review(validation: Validation, runs: Sequence[Run], decisions: Iterable[Deci
         previous=runs[0] if runs else None,
         gone=_gone(validation, runs, [finding.identity for finding in known]),
         now=now,
+        with_files=next((run for run in latest or runs if run.files), None),
     )
 
 
@@ -355,6 +397,7 @@ def run_of(validation: Validation, author: str, made_at: datetime | None = None)
         versions=versions(validation),
         checks=complete_checks(validation),
         findings=recorded(validation.findings),
+        files=validation.files,
     )
 
 

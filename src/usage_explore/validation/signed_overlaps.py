@@ -21,15 +21,13 @@ from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
+from usage_explore.validation.usage_sums import joined
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
 
 MAX_TRIED_ROWS = 12
 """Rows with edits in both parts of a period up to which those of each part are looked for: 4,096 combinations."""
-
-_MAX_NAMED = 3
-"""Sign-offs that a sentence names; of more it says the number."""
 
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
@@ -79,7 +77,7 @@ def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
     one = len(names) == 1
     return (
         f"this period has events in common with {'sign-off' if one else 'the sign-offs'}"
-        f" {formatting.listed(names, most=_MAX_NAMED)}: both include them, so invoice them once. Once this period is"
+        f" {joined(names)}: both include them, so invoice them once. Once this period is"
         f" signed, corrections of these events are in its sign-off, not in the earlier {'one' if one else 'ones'}."
     )
 
@@ -110,7 +108,7 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     """
     if not later:
         return changes
-    names = formatting.listed([f"{str(other.id)[:8]} ({period_words(other)})" for other in later], most=_MAX_NAMED)
+    names = joined([f"{str(other.id)[:8]} ({period_words(other)})" for other in later])
     note = f"it has events in common with {names}, signed later: what changed in them is counted there"
     rows, days = [], False
     moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]

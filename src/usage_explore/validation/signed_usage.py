@@ -44,6 +44,7 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, TakenOver, corrections, decimal_text, money_words
 from usage_explore.validation.event_hashes import days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
+from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +60,6 @@ other events with the same sums; older events removed, as by a retention policy;
 _At = TypeVar("_At", bound=date)
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
-
-_MAX_LISTED_DAYS = 5
 
 _MAX_LISTED_METRICS = 3
 """Metrics whose changed quantity the sentence names; of more it says the number."""
@@ -155,10 +154,16 @@ class Changes:
 
     @cached_property
     def sentence(self) -> str:
+        """`own_sentence`, then the corrections in later sign-offs; `nothing changed since` without any change."""
+        taken = [one.sentence(period_words) for one in self.taken_over]
+        own = self.own_sentence or ("nothing to bill here" if taken else "nothing changed since")
+        return "; ".join([own, *taken])
+
+    @cached_property
+    def own_sentence(self) -> str:
         """`+3 events, external cost +0.42 USD, arrived late`; what was changed, edited or removed is said apart.
 
-        The changed days follow, then what later sign-offs have. `nothing changed since` without any change. What is
-        added and what is taken off are said apart.
+        The changed days follow. Blank without any change. What is added and what is taken off are said apart.
         """
         parts = []
         for reason in REASONS:
@@ -179,11 +184,8 @@ class Changes:
             parts.append(f"{formatting.counted(self.uncompared, 'other change')} that may be a later sign-off's")
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
-            parts.append(f"changed on {formatting.listed(days, most=_MAX_LISTED_DAYS)}")
-        taken = [one.sentence(period_words) for one in self.taken_over]
-        if taken and not parts:
-            parts.append("nothing to bill here")
-        return "; ".join([*parts, *taken]) or "nothing changed since"
+            parts.append(f"changed on {joined(days)}")
+        return "; ".join(parts)
 
     def _boundary(self) -> str:
         if self.removed_before is None:

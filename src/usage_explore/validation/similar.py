@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.decimals import total
-from usage_explore.formatting import MAX_LISTED, cents, counted, cut, listed, short_ids
+from usage_explore.formatting import MAX_LISTED, cents_in_sentence, counted, cut, listed, short, short_ids
 from usage_explore.names import Names
 from usage_explore.validation.check import Finding, Severity
 
@@ -20,7 +20,8 @@ MIN_SIMILAR = 3
 
 _ALSO_SEEN = re.compile(r" Also seen by: [^.]*\.$")
 _SHARE = re.compile(r"[;,] (?:< )?[\d,.]+ % of (?:the customer's|all) (?!that\b)[^;:,]*?(?=\.$)")
-_AMOUNT = re.compile(r"(?<![\d.,])\d[\d,]*\.\d{3,}(?= [A-Z]{3}\b)")
+_AMOUNT = re.compile(r"(?P<about>\babout )?(?<![\d.,])(?P<amount>\d[\d,]*\.\d{3,})(?= [A-Z]{3}\b)")
+_CENT = Decimal("0.01")
 _METRICS = re.compile(r"(?P<before>, |; |\buses )(?P<keys>(?:[^\s,:;]+, )*[^\s,:;]+) and (?P<more>\d[\d,]*) more")
 _VERB = re.compile(
     r"\b(is|are|was|were|has|have|had|never|spiked|dropped|fell|rose|doubled|cost|occurred|arrived|repeats?|stopped|began"
@@ -79,23 +80,19 @@ class Similar:
     @property
     def amounts(self) -> dict[str, Decimal]:
         """Their exact cost by currency; none if they may share events, and of amounts that are too high or too low."""
-        return self._added(finding.amounts if finding.too_high is None else () for finding in self.findings)
+        if not self.are_apart:
+            return {}
+        return _added(finding.amounts if finding.too_high is None else () for finding in self.findings)
 
     @property
     def too_high(self) -> dict[str, Decimal]:
-        """By how much their invoice lines are too high, by currency; none if they may share events."""
-        return self._added(finding.too_high or () for finding in self.findings)
+        """By how much their invoice lines are too high, by currency: no line is in two of them."""
+        return _added(finding.too_high or () for finding in self.findings)
 
     @property
     def too_low(self) -> dict[str, Decimal]:
-        """By how much their invoice lines are too low, by currency; none if they may share events."""
-        return self._added(finding.too_low or () for finding in self.findings)
-
-    def _added(self, amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
-        sums: dict[str, list[Decimal]] = {}
-        for currency, amount in (pair for of_finding in amounts if self.are_apart for pair in of_finding):
-            sums.setdefault(currency, []).append(amount)
-        return {currency: total(values) for currency, values in sums.items()}
+        """By how much their invoice lines are too low, by currency: no line is in two of them."""
+        return _added(finding.too_low or () for finding in self.findings)
 
     def sentence(self, title: str, names: Names, *, ids: bool = False) -> str:
         """The finding's sentence; of several "Silence: 14 findings on 12 customers: Acme, Birch and 10 more.".
@@ -114,6 +111,13 @@ class Similar:
         return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {who}."
 
 
+def _added(amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
+    sums: dict[str, list[Decimal]] = {}
+    for currency, amount in (pair for of_finding in amounts for pair in of_finding):
+        sums.setdefault(currency, []).append(amount)
+    return {currency: total(values) for currency, values in sums.items()}
+
+
 def brief(sentence: str) -> str:
     """A finding's sentence for a list that has columns of its share and check: without the final clause of the share
     and the other checks that saw it, a span within one day with one date, and amounts of money to the cent.
@@ -122,10 +126,20 @@ def brief(sentence: str) -> str:
     '9 events, 1 Oct 2026 08:00–20:00: sent twice.'
     >>> brief("3 events cost us 57.2715830446 USD.")
     '3 events cost us 57.27 USD.'
+    >>> brief("2 events cost us 0.0004 USD, line 3 charges about 0.003412345 USD.")
+    '2 events cost us less than 0.01 USD, line 3 charges about 0.003412 USD.'
     """
     text = _ALSO_SEEN.sub("", sentence)
     text = _SAME_DAY.sub(r"\1 \2–\3", _SHARE.sub("", text))
-    return _AMOUNT.sub(lambda match: cents(Decimal(match[0].replace(",", ""))), text)
+    return _AMOUNT.sub(_rounded, text)
+
+
+def _rounded(match: re.Match[str]) -> str:
+    """An amount to the cent; an approximate one below a cent, such as a unit price, with four digits."""
+    amount = Decimal(match["amount"].replace(",", ""))
+    if match["about"] and amount and abs(amount) < _CENT:
+        return f"{match['about']}{short(amount)}"
+    return f"{match['about'] or ''}{cents_in_sentence(amount)}"
 
 
 def fitting(sentence: str, max_characters: int, names: Names, metrics: Collection[str] = ()) -> str:

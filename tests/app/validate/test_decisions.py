@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -161,6 +162,19 @@ def test_a_period_that_overlaps_a_sign_off_warns_before_and_the_earlier_page_nam
     assert words in told
     assert "Nothing to bill here" in told
     assert "Nothing had changed" not in told
+
+
+def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open, store: Store) -> None:
+    app = ran(page(**LINK))
+    assert "Last validated with" not in said(app)
+    app.session_state[dropped_key("prices", Period(**LINK))] = File("p.csv", PRICES)
+    app.run()
+    words = f"Last validated with p.csv (sha256 {hashlib.sha256(PRICES).hexdigest()[:12]}) by test@example.com"
+    assert words not in said(app), "it is there"
+    told = said(ran(page(**LINK)))
+    assert words in told
+    assert "drop it again to compare. A price book need not be dropped once it is stored" in told
+    assert [run.files["prices"]["name"] for run in store.runs() if run.files] == ["p.csv"]
 
 
 def test_a_user_without_sign_in_gives_a_name_once(page: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

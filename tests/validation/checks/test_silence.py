@@ -33,16 +33,21 @@ def findings(store: Store, period: Period = SEPTEMBER) -> tuple[Finding, ...]:
 
 def silences(times: list[datetime], since: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
     """The silences of one series by walking through its events, as the check's parameters say."""
-    times = sorted(time for time in times if since - 28 * DAY <= time < end)
+    times = sorted(time for time in times if since - 120 * DAY <= time < end)
     day_of = {time: math.floor((time - end) / DAY) for time in times}
     found = []
     for at, (last, back) in enumerate(zip(times, [*times[1:], end], strict=True)):
         recent = [time for time in times[: at + 1] if day_of[time] > day_of[last] - 28]
-        days = min(28, day_of[last] - day_of[times[0]] + 1)
-        gaps = [b - a for a, b in itertools.pairwise(times) if b in recent and day_of[a] != day_of[b]]
+        anew = [b for a, b in itertools.pairwise(times[: at + 1]) if b - a > 28 * DAY]
+        days = min(28, day_of[last] - day_of[[times[0], *anew][-1]] + 1)
+        gaps = [
+            b - a for a, b in itertools.pairwise(times) if b in recent and day_of[a] != day_of[b] and b - a <= 28 * DAY
+        ]
         gap = back - last
         if (
-            back - max(last, since) >= 3 * DAY
+            last >= since - 92 * DAY
+            and (back < end or last >= since - 30 * DAY)
+            and back - max(last, since) >= 3 * DAY
             and all(gap >= 2 * earlier for earlier in gaps)
             and days >= 14
             and len({day_of[time] for time in recent}) >= 0.64 * days
@@ -56,10 +61,10 @@ def test_what_a_plain_walk_finds(events_database_url: str) -> None:
     draw = random.Random(4)
     events: list[Row] = []
     for customer in range(40):
-        away = SINCE + DAY * draw.randrange(-10, 25)
-        back = away + DAY * draw.choice([0, 2.9, 3.1, 6, 40])
+        away = SINCE + DAY * draw.choice([*range(-10, 25), *range(-80, -10, 2)])
+        back = away + DAY * draw.choice([0, 2.9, 3.1, 6, 40, 90])
         for metric in ("calls", "seats"):
-            time, rate = SINCE - 40 * DAY, draw.choice([0.5, 2, 5])
+            time, rate = SINCE - draw.choice([40, 110]) * DAY, draw.choice([0.5, 2, 5])
             while time < UNTIL + DAY:
                 if not away <= time < back:
                     events.append(event(customer, time, metric))

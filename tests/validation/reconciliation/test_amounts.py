@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -149,6 +150,8 @@ def test_a_wrong_amount_has_a_share_of_the_expected_amount_and_says_what_is_too_
     row = Similar(tuple(findings))
     assert row.amounts == {}
     assert (row.too_high, row.too_low) == ({"USD": Decimal(210)}, {"USD": Decimal(121)})
+    of_one = Similar(tuple(replace(finding, customer_id=CUSTOMERS[0]) for finding in findings))
+    assert (of_one.are_apart, of_one.too_high, of_one.too_low) == (False, row.too_high, row.too_low)
     assert first.to_dict("")["too_high"] == {"USD": "210"}
     assert "Invoiced too little: 20 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
 
@@ -194,9 +197,13 @@ def test_a_wrong_quantity_at_a_right_amount_without_a_price_is_told_as_a_quantit
 
 
 def test_a_wrong_quantity_at_the_expected_amount_says_so(make: Make) -> None:
-    finding = only(validated(make(usage(1000)), [line(0, 3000, "100.00")], PER_UNIT))
+    store = make(usage(1000))
+    finding = only(validated(store, [line(0, 3000, "100.00")], PER_UNIT))
     assert "but used 1,000: 2,000 too much, at the amount that is expected" in finding.sentence
-    assert finding.amounts == ()
+    assert (finding.amounts, finding.share_of) == ((), "quantity of calls")
+    little = only(validated(store, [line(0, 1001, "900.00")], PER_UNIT))
+    assert "1 too much, and 800 USD too much" in little.sentence
+    assert (little.share, little.share_of) == (Decimal(8), "expected amount in USD"), "not 0.1 % of the quantity"
 
 
 def test_a_common_tax_is_a_common_factor(make: Make) -> None:
@@ -316,6 +323,36 @@ def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     assert "is charged 4,400 JPY and 51 USD for calls" in finding.sentence
     assert "but 4,500 JPY and 50 USD is expected" in finding.sentence
     assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_each_line_of_an_expected_amount_is_named_in_one_order(make: Make, step: int) -> None:
+    """JSON and the app show facts by their names, and the database returns usage in any order."""
+    events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")][::step]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})[::step]
+    finding = only(validated(make(events), [line(0, 799, "51")], *prices))
+    facts = dict(finding.facts)
+    assert len(facts) == len(finding.facts)
+    words = ["price 1: 500 x 0.1 = 50", "price 2: 300 x 15 = 4500"]
+    if step < 0:
+        words = ["price 1: 300 x 15 = 4500", "price 2: 500 x 0.1 = 50"]
+    assert [facts["expected by"], facts["expected by (2)"]] == words
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_decimals_of_another_currency_hide_no_wrong_amount(make: Make, step: int) -> None:
+    """90 USD and 4,500 JPY are right without the late events; 90.90 USD is no rounding, though 0.90 JPY would be."""
+    at, late = SINCE + timedelta(days=3), utc(2026, 10, 3)
+    events = [
+        event(0, at, quantity=Decimal(900), wallet_currency="USD"),
+        event(0, at, quantity=Decimal(300), wallet_currency="JPY"),
+        event(0, at, quantity=Decimal(4100), wallet_currency="USD", ingested_at=late),
+    ]
+    prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})[::step]
+    store, period = make(events), SEPTEMBER.replace(finalized_at=utc(2026, 10, 2))
+    yen = line(0, 300, "4500", currency="JPY")
+    explained(validated(store, [line(0, 900, "90"), yen], *prices, period=period), "late events", severity="medium")
+    assert only(validated(store, [line(0, 900, "90.90"), yen], *prices, period=period)).severity == "high"
 
 
 def test_usage_that_costs_nothing_needs_no_line(make: Make) -> None:

@@ -494,7 +494,7 @@ def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(stor
     result = reconciled(store, frame(lines, ("metric_key",), amount=amounts, currency="EUR"), PERIOD)
     assert result.outcome is not None
     assert len(result.outcome.findings) == 100
-    assert "204 more differences, see the sheet, 3,046 events, 40,100 EUR." in result.outcome.note
+    assert "204 more differences, see the sheet, 3,046 events, 40,100 EUR too much." in result.outcome.note
     assert {finding.share_of for finding in result.outcome.findings} == {"quantity of x"}
     assert (sheet(result)["status"] == "extra").sum() == 300
 

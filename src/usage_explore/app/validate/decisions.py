@@ -112,6 +112,7 @@ def _is_same(one: Validation, other: Validation) -> bool:
         one.period == other.period
         and one.now == other.now
         and one.names == other.names
+        and one.files == other.files
         and len(one.results) == len(other.results)
         and all(a is b for a, b in zip(one.results, other.results, strict=True))
     )

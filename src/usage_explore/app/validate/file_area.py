@@ -17,6 +17,7 @@ from usage_explore.errors import QueryError
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation.file_kinds import FILE_KINDS, FileKind
+from usage_explore.validation.review import Review
 
 _SUFFIXES = ("toml", "csv", "parquet", "gz")
 _NUMBER, _NOTICES = "validate_drops", "validate_drop_notices"
@@ -37,8 +38,8 @@ def _take_files(period: Period) -> None:
         st.session_state[_NUMBER] = number + 1
 
 
-def file_area(with_files: ValidationWithFiles) -> None:
-    """Draw the chips of the files, the upload, and what is wrong with a file."""
+def file_area(with_files: ValidationWithFiles, review: Review) -> None:
+    """Draw the chips of the files, the upload, which files the last run had, and what is wrong with a file."""
     period = with_files.validation.period
     given = {argument: file for argument in GIVEN if (file := dropped_file(argument, period))}
     unclear = _unclear(period)
@@ -61,6 +62,15 @@ def file_area(with_files: ValidationWithFiles) -> None:
                 ]
                 if lacking:
                     st.caption(f"Not given yet: {formatting.listed(lacking, most=len(lacking))}.")
+    if text := review.files_sentence(period.zone, "drop"):
+        last = review.with_files.files if review.with_files else {}
+        is_priced = with_files.validation.files.get("prices") or not last.get("prices")
+        stored = (
+            ""
+            if is_priced
+            else " A price book need not be dropped once it is stored: `usage-explore prices load FILE`."
+        )
+        st.caption(f":material/history: {markdown.plain(text)}{stored}")
     for index, file in enumerate(unclear):
         _ask(index, file, period)
     for text in st.session_state.pop(_NOTICES, ()):

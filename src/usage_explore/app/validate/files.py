@@ -179,6 +179,9 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
             except QueryError as error:
                 faults[reader.argument] = error
             progress.clear()
+    if used := {name: file for name, file in dropped.items() if name not in faults and name != "names"}:
+        names = {str(kind): {"name": file.name, "sha256": file.sha256} for kind, file in used.items()}
+        validation = replace(validation, files=names)
     return ValidationWithFiles(validation, faults)
 
 

@@ -56,10 +56,10 @@ _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 
 _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
     "Cost": lambda item: item.amounts,
-    "Invoiced too much": lambda item: item.too_high,
-    "Invoiced too little": lambda item: item.too_low,
+    "Too much": lambda item: item.too_high,
+    "Too little": lambda item: item.too_low,
 }
-"""The columns of money, each for every currency that it has."""
+"""The columns of money, each for every currency that it has; what is invoiced too much and too little is apart."""
 
 _MAX_FULL_HEIGHT_ROWS = 12
 _MAX_GONE = 50

@@ -38,7 +38,7 @@ from usage_explore.app.validate.file_area import file_area
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import checks, clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
-from usage_explore.app.validate.signing import forget_signoffs, last_of, sign_off, signed_line
+from usage_explore.app.validate.signing import changed_since, forget_signoffs, last_of, sign_off, signed_line
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe, file_dates, window_words
@@ -49,6 +49,7 @@ from usage_explore.validation import SEVERITIES, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import unexamined
 from usage_explore.validation.review import Review
+from usage_explore.validation.signed_usage import Changes
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-29d/d"  # with today
@@ -98,7 +99,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
         with area:
-            file_area(with_files)
+            file_area(with_files, review)
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
@@ -328,7 +329,7 @@ def _download(source: Source, validation: Validation, review: Review) -> None:
     name = f"validation-{file_dates(validation.period)}"
     files: tuple[Download, ...] = (
         ("Findings, CSV", "csv", lambda: BOM_UTF8 + to_csv(validation, review, escape_formulas=escape)),
-        ("Everything, JSON", "json", lambda: to_json(source.store, validation, review, _signed(source, validation))),
+        ("Everything, JSON", "json", lambda: to_json(source.store, validation, review, *_signed(source, validation))),
     )
     st.caption(
         "The findings with every number exact, each with its link; the JSON also has the totals, what was clean, and "
@@ -354,12 +355,18 @@ def _report(source: Source, validation: Validation, review: Review, name: str) -
 
     def make(note: Note) -> str:
         reconciled = report.statements(source.store, validation)
-        progress = partial(note, "charts")
         return report.html(
-            source.store, validation, reconciled, by=by, progress=progress, review=review, signoff=signed
+            source.store,
+            validation,
+            reconciled,
+            by=by,
+            progress=partial(note, "charts"),
+            review=review,
+            signoff=signed,
+            changes=changes,
         )
 
-    by, signed = sign_in.current_user(), _signed(source, validation)
+    by, (signed, changes) = sign_in.current_user(), _signed(source, validation)
     with cache.logged_work("report", source.store.organization_id, validation.period):
         content = watched(make, show).encode()
     bar.empty()
@@ -393,16 +400,22 @@ def to_csv(validation: Validation, review: Review | None = None, *, escape_formu
 
 
 def to_json(
-    store: AggregateSource, validation: Validation, review: Review | None = None, signoff: SignOff | None = None
+    store: AggregateSource,
+    validation: Validation,
+    review: Review | None = None,
+    signoff: SignOff | None = None,
+    changes: Changes | None = None,
 ) -> bytes:
     """What `usage-explore validate --json` writes: totals counted again, checks, findings with states, tables."""
-    document = report.document(validation, report.statements(store, validation), review, signoff)
+    document = report.document(validation, report.statements(store, validation), review, signoff, changes)
     return json.dumps(document, ensure_ascii=False, indent=2).encode()
 
 
-def _signed(source: Source, validation: Validation) -> SignOff | None:
-    """The last sign-off of the period; None without one, or where sign-offs cannot be read."""
+def _signed(source: Source, validation: Validation) -> tuple[SignOff | None, Changes | None]:
+    """The last sign-off of the period and what changed since; None without one, or where they cannot be read."""
+    signed = None
     try:
-        return last_of(source, validation.period)
+        signed = last_of(source, validation.period)
+        return signed, None if signed is None else changed_since(source, signed)
     except UsageExploreError:
-        return None
+        return signed, None

@@ -48,7 +48,7 @@ def signed_line(source: Source, period: Period) -> None:
         last = last_of(source, period)
         if last is None:
             return
-        changed = _changed(source, last)
+        changed = changed_since(source, last)
     except UsageExploreError as error:
         st.caption(markdown.plain(f"Sign-offs cannot be read: {error}"))
         return
@@ -97,7 +97,7 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
 
 def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     """Draw the last sign-off, and what changed since as a table and a file; whether anything did."""
-    changed = _changed(source, one)
+    changed = changed_since(source, one)
     who = f"**Signed off by {markdown.plain(formatting.data_value(one.author))}**, {_signed_words(one, zone)}"
     st.markdown(f"{who}  \n{formatting.counted(one.events, 'event')}")
     if one.note:
@@ -110,10 +110,10 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
     if changed.content_note:
         left += f"Edits that leave all sums as they were are not seen: {changed.content_note}. "
-    if changed.overlap_note:
+    if changed.overlap_note and (changed.uncompared or not changed.taken_over):
         left += f"Not all of it is counted here: {changed.overlap_note}. "
     left = markdown.plain(left)
-    words = markdown.plain(formatting.typographic(changed.sentence))
+    words = markdown.plain(formatting.typographic(changed.own_sentence))
     if not changed and not changed.rows and not changed.taken_over:
         until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
         st.caption(f"{left}Nothing had changed in this period at {until}.")
@@ -131,7 +131,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
             " rates them.",
             icon=":material/move_down:",
         )
-    st.markdown(f"**{number}**  \n{words}" if changed.rows or changed else f"**{number}**")
+    st.markdown(f"**{number}**  \n{words}")
     if not changed.lines:
         return bool(changed)
     lines = changed.lines[:_MAX_SHOWN_CHANGES]
@@ -317,7 +317,7 @@ def _signoffs(_store: Store, organization_id: UUID | None) -> tuple[SignOff, ...
         return tuple(_store.signoffs())
 
 
-def _changed(source: Source, signed: SignOff) -> Changes:
+def changed_since(source: Source, signed: SignOff) -> Changes:
     """What changed since a sign-off; its amounts by the session's price book, else by the stored one, and by the
     preferred currencies that were signed.
     """

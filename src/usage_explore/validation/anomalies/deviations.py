@@ -161,7 +161,8 @@ def _of_detection(
         # new levels are reported by day; usage that begins or ends altogether, by the check of silences
         if lasts and (grid.step == "hour" or not (anomaly.value > 0 and anomaly.expected > 0)):
             continue
-        if (start if lasts else end - 1) < first:
+        # a new level is known after a week: what began less before the period was none in the period before
+        if (start + grid.season - 1 if lasts else end - 1) < first:
             continue
         band = _lasting(anomaly) if lasts else _farthest(detection, anomaly.series, start, end)
         values = detection.values[anomaly.series]

@@ -54,7 +54,11 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
             continue
         since, until = grid.span(start, end)
         counted = float(np.nansum(counts[first:]))
-        result.append(ZeroDays(None, since, until, 0, expected, counted, hours=end - start))
+        missing = usual[max(start, first) : end]
+        if end - start >= _WEEK:  # what is usual there declines with the outage itself
+            phases = [counts[column % _WEEK : start : _WEEK] for column in range(max(start, first), end)]
+            missing = np.array([np.nan if np.isnan(phase).all() else np.nanmean(phase) for phase in phases])
+        result.append(ZeroDays(None, since, until, 0, float(np.nansum(missing)), counted, hours=end - start))
     return result
 
 

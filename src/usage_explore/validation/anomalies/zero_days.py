@@ -64,8 +64,8 @@ Counts = dict[UUID | None, npt.NDArray[np.float32]]
 class ZeroDays:
     """Days without events, `since` to `until`, half-open: a customer's, or of all customers together (None).
 
-    `usual` events would have come on them. `counted` is how many came on all other days of the period. `hours` is the
-    number of hours where they are no whole days.
+    `usual` events would have come on those in the period. `counted` is how many came on all other days of the period.
+    `hours` is the number of hours where they are no whole days.
     """
 
     customer_id: UUID | None
@@ -130,11 +130,14 @@ def _of_row(customer: UUID | None, row: Floats | npt.NDArray[np.float32], grid: 
         if end > first and usual is not None:
             known[start:end] = False  # later days are judged as if these were unknown
             since, until = grid.span(start, end)
-            yield ZeroDays(customer, since, until, end - start, usual, float(np.nansum(row[first:])))
+            missing = sum(usual[max(0, first - start) :])
+            yield ZeroDays(customer, since, until, end - start, missing, float(np.nansum(row[first:])))
 
 
-def _usual(row: Floats | npt.NDArray[np.float32], before: npt.NDArray[np.intp], days: Collection[int]) -> float | None:
-    """The usual events on the days; None if there may be none of them by chance.
+def _usual(
+    row: Floats | npt.NDArray[np.float32], before: npt.NDArray[np.intp], days: Collection[int]
+) -> list[float] | None:
+    """The usual events on each of the days; None if there may be none on all of them by chance.
 
     The usual events of a day are the mean of the same weekdays before, or that of all days if it is less. The variance
     beyond that of a Poisson distribution makes the distribution negative binomial.
@@ -143,9 +146,9 @@ def _usual(row: Floats | npt.NDArray[np.float32], before: npt.NDArray[np.intp], 
     means = np.array([row[before[phases == phase]].mean() for phase in range(_WEEK)])
     expected = means[phases]
     dispersion = max(1.0, float(((row[before] - expected) ** 2 / expected).sum()) / (HISTORY_DAYS() - _WEEK))
-    usual = sum(min(float(means[day % _WEEK]), float(row[before].mean())) for day in days)
+    usual = [min(float(means[day % _WEEK]), float(row[before].mean())) for day in days]
     weight = math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0
-    return usual if usual * weight >= -math.log(MAX_CHANCE()) else None
+    return usual if sum(usual) * weight >= -math.log(MAX_CHANCE()) else None
 
 
 def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
@@ -157,6 +160,7 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     whose = "No customer has an event" if days.customer_id is None else f"Customer {days.customer_id} has no event"
     before = "there were" if days.customer_id is None else "it had"
     usually = f"some on each of the {HISTORY_DAYS()} days before"
+    of_period = " of the period" if days.since < examination.period.span[0] else ""
     length, margin = ("days without events", counted(days.days, "day")), _CHART_MARGIN
     if days.hours:
         margin = _HOURS_MARGIN
@@ -166,8 +170,8 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     return Finding(
         check=check,
         severity=_severity(examination, days),
-        sentence=f"{whose} on {on}, while {before} {usually}: about"
-        f" {short(usual)} events stayed away, from {span_in(since, until, zone)}.",
+        sentence=f"{whose} on {on}, while {before} {usually}: about {short(usual)} events{of_period} stayed away, from"
+        f" {span_in(since, until, zone)}.",
         since=since,
         until=until,
         events=0,

@@ -355,7 +355,10 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
         else:
             words += f"{short(size.times)} times the largest of {size.whose}, {in_sentence(size.usual)}"
     else:
-        usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f} such events"
+        usual = (
+            "fewer than 0.1 such events" if unusual.expected < 0.05 else f"about {unusual.expected:,.1f} such events"
+        )
+        usual = usual if unusual.expected else "none"
         words += f", where {usual} would be usual"
         if unusual.quantity:
             left = usage[unusual.customer_id, unusual.metric_key][1]

@@ -1,15 +1,16 @@
 """Silence: regular usage that stopped, for a while or for good, and data that ends before the period does.
 
 Days are of 24 hours, counted back from the end of what can be complete; a silence lasts from the last event before it
-to the first one after it, exactly. Where the organization's data ends, that is one finding, and silences are judged up
-to there.
+to the first one after it, exactly. It may have begun before the period: usage that came back in it is missing from it,
+and usage that has not is reported once more in the period after the one in which it stopped. Where the organization's
+data ends, that is one finding, and silences are judged up to there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     cast,
     extract,
     func,
@@ -36,7 +38,8 @@ from sqlalchemy import (
 )
 
 from usage_explore.decimals import plain
-from usage_explore.formatting import counted, data_value, duration, percent, span_in
+from usage_explore.formatting import counted, data_value, date, duration, percent, span_in
+from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.bounds import CheckBounds
@@ -77,8 +80,12 @@ HIGH_PAUSE_RATIO = BOUNDS.add("high_pause_ratio", 3, "factor", 1, 100,
 HISTORY_DAYS = BOUNDS.add("history_days", 28, "days", 7, 400,
     "Days before a silence that say what is regular, and how long pauses are.")
 
+LOOK_BACK = BOUNDS.add("look_back", timedelta(days=92), "days", 0, 4000,
+    "Time before the period in which a silence that lasts into it may have begun; what is back after longer is new.")
+
 MIN_KNOWN_DAYS = BOUNDS.add("min_known_days", 14, "days", 1, 400,
-    "Days since the first event, at least, that say what is regular.")
+    "Days since the first event, or since the first one after more than `HISTORY_DAYS` days without, at least, that "
+    "say what is regular; the note counts what fell silent earlier.")
 
 MIN_ACTIVE_DAYS_SHARE = BOUNDS.add("min_active_days_share", Decimal("0.64"), "share", 0, 1,
     "Share of those days with events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64.")
@@ -123,6 +130,11 @@ class Silence:
     """The longest pause in those days."""
 
     @property
+    def is_known(self) -> bool:
+        """Whether there were enough days before to say that it was regular."""
+        return self.days >= MIN_KNOWN_DAYS()
+
+    @property
     def length(self) -> timedelta:
         """How long it lasts, or has lasted."""
         return self.end - self.last
@@ -146,11 +158,14 @@ class Quiet(NamedTuple):
 def statement(table: Table, period: Period) -> Select[Any]:
     """The silences of customers (`metric_key` NULL) and of their usage of metrics, beside how many of both there are.
 
+    Those of at least `MIN_SILENCE` are among them if as long a time before is known.
+
     Columns: `pairs` bigint, then all NULL where there are none: `customer_id`, `metric_key`, `last`, `back`
     timestamptz, `days`, `active` integer, `usual` bigint, `longest` integer (seconds of the longest pause).
     """
     since, end = period.span[0], closed(period)
-    read = period.replace(since=earlier(min(since, end), HISTORY_DAYS() * DAY), until=end)
+    earliest = earlier(min(since, end), LOOK_BACK())
+    read = period.replace(since=earlier(earliest, HISTORY_DAYS() * DAY), until=end)
     c, instant = table.c, DateTime(timezone=True)
     day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(end, instant), type_=instant).label("day")
     time = c.timestamp
@@ -182,9 +197,12 @@ def statement(table: Table, period: Period) -> Select[Any]:
         # whole seconds: the longest of 28 days is found anew for every day, which numbers of any length make slow
         cast(extract("epoch", e.first - func.lag(e.last).over(**whose)), Integer).label("gap"),
         func.lead(e.first, type_=instant).over(**whose).label("back"),
-        func.min(e.day).over(**whose).label("began"),
     ).cte("spaced")
     s = spaced.c
+    is_pause = s.gap <= HISTORY_DAYS() * 86_400  # after more days without, usage begins anew
+    began = func.max(case((s.gap.is_(None) | ~is_pause, s.day))).over(
+        partition_by=[s.customer_id, s.metric_key], order_by=s.day
+    )
     recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - HISTORY_DAYS(), 0)}
     regular = select(
         s.customer_id,
@@ -192,10 +210,10 @@ def statement(table: Table, period: Period) -> Select[Any]:
         s.last,
         s.back,
         func.coalesce(s.back, literal(end, instant)).label("end"),
-        func.least(s.day - s.began + 1, HISTORY_DAYS(), type_=Integer()).label("days"),
+        func.least(s.day - began + 1, HISTORY_DAYS(), type_=Integer()).label("days"),
         func.count().over(**recent).label("active"),
         func.sum(s.events).over(**recent).label("usual"),
-        func.max(s.gap).over(**recent).label("longest"),
+        func.max(case((is_pause, s.gap))).over(**recent).label("longest"),
     ).cte("regular")
     r = regular.c
     gap = cast(extract("epoch", r.end - r.last), Integer)
@@ -205,22 +223,19 @@ def statement(table: Table, period: Period) -> Select[Any]:
         r.metric_key.is_(None),
         inside >= outage,
         cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_OUTAGE_EVENTS(),
+        r.days >= MIN_KNOWN_DAYS(),
     )
     silences = (
         select(
             r.customer_id,
-            r.metric_key,
-            r.last,
-            r.back,
-            r.days,
-            r.active,
+            *(r.metric_key, r.last, r.back, r.days, r.active),
             cast(r.usual, Integer).label("usual"),
             func.coalesce(r.longest, 0).label("longest"),
         )
         .where(
-            or_(inside >= quiet, is_outage),
+            r.last >= literal(earliest, instant),
+            or_(and_(inside >= quiet, r.days >= MIN_SILENCE().days), is_outage),
             or_(r.longest.is_(None), gap >= r.longest * MIN_PAUSE_RATIO()),
-            r.days >= MIN_KNOWN_DAYS(),
             r.active >= r.days * literal(MIN_ACTIVE_DAYS_SHARE(), Numeric),
             cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_EXPECTED_EVENTS(),
         )
@@ -233,11 +248,26 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """The silences of a period, those that miss most first. `last` is the last event where the data ends before."""
+    """The silences of a period, those that miss most first. `last` is the last event where the data ends before.
+
+    Besides, `unknown` silences came after too few days to be judged, and `left` ones began before `reach` and go on.
+    """
 
     last: datetime | None = None
     looked_at: int = 0
     silences: tuple[Silence, ...] = ()
+    unknown: int = 0
+    left: int = 0
+    reach: datetime = validators.EARLIEST
+
+    def notes(self, zone: tzinfo) -> Iterator[str]:
+        """What is said of silences that are no findings."""
+        if self.unknown:
+            number = counted(self.unknown, "silence was", "silences were")
+            yield f"{number} not judged: fewer than {MIN_KNOWN_DAYS()} days of usage before are known"
+        if self.left:
+            number, began = counted(self.left, "silence"), date(self.reach.astimezone(zone))
+            yield f"{number} that began before {began} and went on: left to earlier periods"
 
 
 def examine(examination: Examination) -> Outcome:
@@ -252,7 +282,12 @@ def examine(examination: Examination) -> Outcome:
         if judged.silences:  # there are none where the data ends before the period
             examination = _until(examination, judged.last)
     findings = tuple(_finding(examination, silence) for silence in shown)
-    return Outcome(findings=ended + findings, looked_at=judged.looked_at, note=note)
+    return Outcome(
+        findings=ended + findings,
+        looked_at=judged.looked_at,
+        note="; ".join(filter(None, (note, *judged.notes(examination.period.zone)))),
+        is_partial=judged.unknown > 0,
+    )
 
 
 def reported(examination: Examination) -> Iterator[Quiet]:
@@ -277,19 +312,23 @@ def _judge(examination: Examination) -> _Judged:
     since, until = examination.period.span[0], closed(examination.period)
     if until <= since:
         return _Judged()
+    # what has not come back is reported in the period in which it stopped and in the next one
+    reach = earlier(since, min(examination.period.span[1] - since, LOOK_BACK()))
     if last := _last_event(examination, until):
         if last < since:
             return _Judged(last)
         examination = _until(examination, last)
-    looked_at, result = 0, []
+    looked_at, every = 0, []
     for row in examination.extracted_rows(statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
-            result.append(_silence(examination, row))
+            every.append(_silence(examination, row))
     ranked = sorted(
-        _without_parts(result), key=lambda one: (-one.missing, str(one.customer_id), one.metric_key or "", one.last)
+        _without_parts(every), key=lambda one: (-one.missing, str(one.customer_id), one.metric_key or "", one.last)
     )
-    return _Judged(last, looked_at, tuple(ranked))
+    known = [one for one in ranked if one.is_known]
+    reported = tuple(one for one in known if one.back or one.last >= reach)
+    return _Judged(last, looked_at, reported, len(ranked) - len(known), len(known) - len(reported), reach)
 
 
 def _until(examination: Examination, last: datetime) -> Examination:
@@ -345,10 +384,14 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
         if silence.back
         else f"stopped {duration(silence.length)} before the end, {span_in(silence.last, silence.end, zone)}"
     )
+    away = f"about {silence.missing:,.0f} events stayed away"
+    if silence.last < since:
+        lasted += f", {duration(since - silence.last)} of it before the period"
+        away += " in it"
     return Finding(
         check=NAME,
         severity=_severity(silence, of_all),
-        sentence=f"{who} was regular ({regular}) and {lasted}: about {silence.missing:,.0f} events stayed away.",
+        sentence=f"{who} was regular ({regular}) and {lasted}: {away}.",
         since=silence.last + INSTANT,
         until=silence.end,
         events=0,
@@ -434,8 +477,10 @@ CHECK = Check(
         "quiet": f"no events for {MIN_SILENCE().days} days at least, so much of it within the period; no event of any"
         f" metric of a customer for {duration(MIN_OUTAGE())}, if {MIN_OUTAGE_EVENTS()} would have come in that time",
         "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE())} of the {HISTORY_DAYS()} days before (of"
-        f" {MIN_KNOWN_DAYS()}"
-        " at least, where there are fewer since the first event)",
+        f" {MIN_KNOWN_DAYS()} at least, where there are fewer since the first event, or the first one after more than"
+        f" {HISTORY_DAYS()} days without)",
+        "before": f"it may have begun up to {LOOK_BACK().days} days before the period; usage that has not come back is"
+        " reported if it stopped in the period or in as long a time before it, and then left to the earlier periods",
         "longer": f"{MIN_PAUSE_RATIO()} times as long as any silence in those days",
         "expected": f"{MIN_EXPECTED_EVENTS()} events at least would have come at the rate of those days",
         "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE())} of all events"

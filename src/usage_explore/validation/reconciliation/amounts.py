@@ -78,8 +78,7 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
             row.status = "wrong amount"
             currency = row.currency or wrong[0]
             if len(expected.amounts) == 1:
-                scale = expected.lines[0].part.price.scale
-                unit = Decimal(1) if is_whole else Decimal(1).scaleb(-scale)
+                unit = Decimal(1) if is_whole else expected.smallest(currency)
                 lines = max(len(row.lines), len(expected.lines))
                 amounts = invoiced[currency], expected.amounts[currency], expected.exact[currency]
                 charges.append(Charge(row, currency, *amounts, unit, lines))
@@ -95,10 +94,9 @@ def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
     if amounts is None or expected.unpriced or set(amounts) - set(expected.amounts):
         return True  # the amounts are not compared, or their currency is a finding of its own
     for currency, amount in expected.amounts.items():
-        price = expected.lines[0].part.price
         given = amounts.get(currency, Decimal(0))
-        unit, lines = Decimal(1).scaleb(-price.scale), max(len(row.lines), len(expected.lines))
-        charge = Charge(row, currency, given, amount, expected.exact[currency], unit, lines)
+        lines = max(len(row.lines), len(expected.lines))
+        charge = Charge(row, currency, given, amount, expected.exact[currency], expected.smallest(currency), lines)
         if given != amount and not is_rounding(charge):
             return False
     return True

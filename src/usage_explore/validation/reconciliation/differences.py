@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.decimals import plain, total
+from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.rating import tier_text
@@ -183,7 +183,8 @@ class Differences:
     def _share(self, rows: list[Row]) -> tuple[Decimal, str]:
         """The largest share of a price's or metric's usage that the differences are, and of which: `quantity of calls`.
 
-        1 without usage or a sum. Of wrong amounts, whose quantity is right, see `amount_share`.
+        1 without usage or a sum. Of wrong amounts, whose quantity is right, see `amount_share`; of a wrong quantity too
+        where a price book makes that the larger one.
         """
         if all(row.status == "wrong amount" for row in rows):
             return self.amount_share(rows)
@@ -193,6 +194,10 @@ class Differences:
         used = self._used_by_price_or_metric
         shares = {name: part(total(amounts), used.get(name) or Decimal("NaN")) for name, amounts in differences.items()}
         largest = max(shares, key=lambda name: (shares[name], name or ""))
+        if any(row.amount_differences and row.status in ("over-billed", "under-billed") for row in rows):
+            of_amount = self.amount_share(rows)
+            if of_amount[0] > shares[largest]:
+                return of_amount
         return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
 
     def amount_share(self, rows: list[Row]) -> tuple[Decimal, str]:
@@ -407,7 +412,11 @@ class Differences:
         facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
         if row.expected is not None and row.expected.is_priced:
             facts.append(("expected amount", currency_words(row.expected.amounts)))
-            facts += [("expected by", _priced(line)) for line in row.expected.lines[:MAX_LISTED_LINES]]
+            priced = map(_priced, row.expected.lines[:MAX_LISTED_LINES])
+            facts += [
+                (f"expected by ({number})" if number > 1 else "expected by", text)
+                for number, text in enumerate(priced, 1)
+            ]
         if row.lines:
             numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
             facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
@@ -442,9 +451,14 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
 
 
 def _worth(groups: Iterable[list[Row]]) -> str:
-    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR`."""
+    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
     rows = [row for group in groups for row in group]
-    amounts = [f"{in_sentence(amount)} {data_value(currency)}" for currency, amount in amounts_by_currency(rows)]
+    too_high = dict(amounts_by_currency(rows, too_high=True))
+    amounts = []
+    for currency, amount in amounts_by_currency(rows):
+        much = too_high.get(currency, Decimal(0))
+        sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
+        amounts += [f"{in_sentence(side)} {data_value(currency)} {words}" for side, words in sides if side]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *amounts))
 
 

@@ -71,6 +71,11 @@ class Expected:
         packages = () if self.packages is None or not self.is_priced else (Decimal(self.packages),)
         return (self.quantity, self.charged, *packages)
 
+    def smallest(self, currency: str) -> Decimal:
+        """One unit of the last decimal of amounts in a currency: 0.01 for USD, 1 for JPY or a price with scale 0."""
+        prices = (line.part.price for line in self.lines)
+        return Decimal(1).scaleb(-min(price.scale for price in prices if price.currency == currency))
+
     def add(self, line: Line) -> None:
         """Add a line with its amount."""
         self.lines.append(line)
@@ -125,7 +130,23 @@ def by_key(rated: Rated, columns: tuple[str, ...]) -> dict[Key, Expected]:
         of(line).add(line)
     for usage in rated.unpriced:
         of(usage).leave(usage)
+    for expected in keys.values():
+        expected.lines.sort(key=_order)
     return keys
+
+
+def _order(line: Line) -> tuple[object, ...]:
+    """Lines of a key by price, part, and what they are split by: the database promises no order."""
+    part, prices = line.part, sorted(key or "" for key in line.price_keys)
+    return (
+        part.price.place,
+        part.first,
+        part.last,
+        line.metric_key,
+        line.wallet or "",
+        str(line.subscription_id),
+        prices,
+    )
 
 
 def billed_in(lines: Iterable[InvoiceLine]) -> dict[UUID, str]:

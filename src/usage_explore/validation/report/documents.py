@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from usage_explore.records.signoffs import SignOff
     from usage_explore.validation import Finding, Result, Validation
     from usage_explore.validation.review import Review, Reviewed
+    from usage_explore.validation.signed_usage import Changes
 
 
 class ReportSource(AggregateSource, Protocol):
@@ -137,11 +138,13 @@ def html(
     progress: Callable[[float], object] = lambda done: None,
     review: Review | None = None,
     signoff: SignOff | None = None,
+    changes: Changes | None = None,
 ) -> str:
     """The page. `by` names its author; `progress` is called with the share of findings that are drawn, 0 to 1.
 
-    With a `review` it shows the findings' states and decisions, and what is gone; with a `signoff` who signed it. Costs
-    one aggregate and one rendered picture per chart.
+    With a `review` it shows the findings' states and decisions, what is new since the run before, and what is gone;
+    with a `signoff` who signed it, and with its `changes` what changed since. Costs one aggregate and one rendered
+    picture per chart.
     """
     entries = []
     for index, finding in enumerate(validation.findings):
@@ -174,6 +177,7 @@ def html(
         by=by,
         review=review,
         signoff=signoff,
+        changes=changes,
         version=version("usage-explore"),
     )
 
@@ -218,7 +222,9 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "seconds": formatting.elapsed,
         "sizes": sizes,
         "share": formatting.percent,
+        "states": _states,
         "state": lambda state: state.words(validation.period.zone),
+        "files_before": lambda review: review.files_sentence(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),
         "decision": partial(wording.decision, zone=validation.period.zone),
         "subjects": partial(_subjects, names=validation.names),
@@ -231,6 +237,13 @@ def _environment(validation: Validation) -> jinja2.Environment:
     }
     environment.filters |= filters
     return environment
+
+
+def _states(entries: Sequence[Entry]) -> str:
+    """How many of several findings are new and known: `3 new, 2 known`."""
+    states = [entry.state.is_new for entry in entries if entry.state]
+    numbers = ((sum(states), "new"), (len(states) - sum(states), "known"))
+    return ", ".join(f"{number:,} {word}" for number, word in numbers if number)
 
 
 def _subjects(finding: Finding, names: Names) -> list[tuple[str, str]]:
@@ -380,14 +393,17 @@ def document(
     reconciled: Sequence[Statement],
     review: Review | None = None,
     signoff: SignOff | None = None,
+    changes: Changes | None = None,
 ) -> dict[str, Any]:
     """`Validation.to_dict` with `reconciled` and `sheets`: check to list of rows; decimals, times and ids as text.
 
-    With a `review`, each finding has its id, states and decisions, and `review` has what changed since the run before.
+    With a `review`, each finding has its id, states and decisions, and `review` has what changed since the run before;
+    with `changes`, `changed_since_sign_off` has what changed since the `signoff`.
     """
     return {
         **reviewed(validation, review),
         **({"sign_off": signoff.to_dict()} if signoff else {}),
+        **({} if changes is None else {"changed_since_sign_off": changes.to_dict()}),
         "reconciled": [{"agrees": statement.agrees, "sentence": statement.sentence} for statement in reconciled],
         "sheets": {
             result.check.name: [
@@ -408,7 +424,7 @@ def reviewed(validation: Validation, review: Review | None) -> dict[str, Any]:
     rows = zip(content["findings"], review.items, strict=True)
     return {
         **content,
-        "review": review.to_dict(),
+        "review": {**review.to_dict(), "sentence": review.sentence(validation.period.zone)},
         "findings": [{**row, **item.to_dict()} for row, item in rows],
     }
 

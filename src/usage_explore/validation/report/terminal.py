@@ -54,6 +54,7 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int, 
     yield from textwrap.wrap(wording.changed_bounds(validation), width)
     if review is not None and (review.items or review.gone):
         yield from textwrap.wrap(review.sentence(validation.period.zone), width)
+        yield from textwrap.wrap(review.files_sentence(validation.period.zone), width)
     yield from _findings(validation, width, review)
     if review is not None and review.gone:
         yield ""
