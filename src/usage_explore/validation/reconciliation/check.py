@@ -101,7 +101,7 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
     event_rounding_causes,
     rated_period_causes,
 )
-from usage_explore.validation.reconciliation.unknown_customers import unknown_customers
+from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
     import pandas as pd
