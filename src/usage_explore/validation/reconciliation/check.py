@@ -162,7 +162,8 @@ def examine(examination: Examination) -> Outcome:
     set_amounts(rows, columns)
     groups = common_causes(rows)
     reported = frozenset(row.key for group in groups for row in group)
-    unknown = unknown_customers(examination, rows)
+    given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
+    unknown = unknown_customers(examination, given, used)
     differences = Differences(examination, columns, rows, tolerance, reported, unknown)
     common = [common_finding(differences, group) for group in groups]
     findings, more = differences.findings()

@@ -24,6 +24,7 @@ from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import currency_words
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
 from usage_explore.validation.reconciliation.expected import invoiced_amounts
+from usage_explore.validation.unknown_customers import unknown_words
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
@@ -340,17 +341,8 @@ class Differences:
             explanation += (
                 "; the quantity alone is wrong: each amount is that of the used one, at the unit price of other lines"
             )
-        text = f"{sentence}{explanation}{self._rounding(row)}{self._unknown(row)}"
+        text = f"{sentence}{explanation}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
         return text if text.endswith("?") else f"{text}."
-
-    def _unknown(self, row: Row) -> str:
-        """For a customer of whom nothing is known: so, and whose id may have been meant."""
-        customer = row.key[0]
-        if customer not in self.unknown:
-            return ""
-        near = self.unknown[customer]
-        meant = f" of customer {near}" if near else ""
-        return f"; customer {customer} is not known: no event and no name; a typing error{meant}?"
 
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
