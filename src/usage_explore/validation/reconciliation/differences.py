@@ -442,16 +442,22 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
     return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
 
 
-def _worth(groups: Iterable[list[Row]]) -> str:
-    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
-    rows = [row for group in groups for row in group]
+def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
+    """By how much amounts of rows are too high and too low, by currency: `12.5 EUR too much`, `3 EUR too little`."""
+    rows = list(rows)
     too_high = dict(amounts_by_currency(rows, too_high=True))
-    amounts = []
+    words = []
     for currency, amount in amounts_by_currency(rows):
         much = too_high.get(currency, Decimal(0))
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        amounts += [f"{in_sentence(side)} {data_value(currency)} {words}" for side, words in sides if side]
-    return ", ".join((counted(sum(row.events for row in rows), "event"), *amounts))
+        words += [f"{in_sentence(side)} {data_value(currency)} {which}" for side, which in sides if side]
+    return words
+
+
+def _worth(groups: Iterable[list[Row]]) -> str:
+    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
+    rows = [row for group in groups for row in group]
+    return ", ".join((counted(sum(row.events for row in rows), "event"), *too_much_and_too_little(rows)))
 
 
 def _can_filter(name: str, values: set[Any]) -> bool:
