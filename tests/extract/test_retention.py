@@ -159,3 +159,33 @@ def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
         changes = store.changes_since(signed)
         assert changes
         assert [day.day for day in changes.days] == [10]
+
+
+@pytest.mark.parametrize("since", [FIRST - 5 * DAY, utc(2026, 3, 3), utc(2026, 3, 5), utc(2026, 3, 8)])
+@pytest.mark.parametrize("has_hashes", [True, False])
+def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
+    store: Store, events_connection: ddl.Connection, since: datetime, has_hashes: bool
+) -> None:
+    """The later one covers all, or a part; what it shares is never a correction, nor is it unchanged."""
+    with store:
+        month = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
+        later = store.sign_off(store.validate(Period(since=since, until=LAST + DAY)), by="ana")
+        if not has_hashes:
+            month = dataclasses.replace(month, hash_probe=None, days=(), slots=())
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+        events_connection.commit()
+        changes = store.changes_since(month)
+        assert changes.sentence == (
+            "-15 events before 2026-03-06 07:13:00 +00:00, removed by retention or the deletion of all older events"
+        )
+        assert not changes
+        assert not changes.corrections
+        assert bool(changes.content_note) == (not has_hashes)
+        if not has_hashes:
+            assert "removed after 2026-03-06 07:13:00 +00:00 cannot be told from" in changes.content_note
+        assert not store.changes_since(later).corrections
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp BETWEEN '2026-03-10Z' AND '2026-03-11Z'")
+        events_connection.commit()
+        both = [store.changes_since(one) for one in (month, later)]
+        assert any(both), "a removal of newer events is said"
+        assert all("removed by retention" not in row.reason or row.events < 0 for one in both for row in one.rows)

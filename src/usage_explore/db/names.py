@@ -125,15 +125,16 @@ def of_organizations(connection: Connection, table: Table, organization_ids: Seq
 
 @dataclass(frozen=True)
 class Directory:
-    """The directory as a query of one organization reads it, in the query's transaction."""
+    """The directory as a query of one organization reads it, in the query's transaction; `given` are further names."""
 
     connection: Connection
     table: Table
     query: Query
+    given: Names = NO_NAMES
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
-        """The names of the ids in the query's filters, and of these (column, id)."""
-        return self._read([*filtered_ids(self.query), *_checked(ids)])
+        """The names of the ids in the query's filters, and of these (column, id); those that are given, too."""
+        return self._read([*filtered_ids(self.query), *_checked(ids)]) | self.given
 
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""

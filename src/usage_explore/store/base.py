@@ -25,7 +25,7 @@ from usage_explore.errors import ScopeError
 from usage_explore.extract import retention, routing
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.routing import Paths
-from usage_explore.names import Names
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import (
@@ -67,6 +67,7 @@ class StoreBase:
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     names_table: str | None = None
+    given_names: Names = dataclasses.field(default=NO_NAMES, repr=False)
     records: Records | None = None
     bounds: Path | None = None
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
@@ -222,7 +223,7 @@ class StoreBase:
         return self._directory(connection, query).units(metrics.keys) if query.metric in QUANTITIES else {}
 
     def _directory(self, connection: Connection, query: Query) -> Directory:
-        return Directory(connection, _names_table(self.names_table, self.table), query)
+        return Directory(connection, _names_table(self.names_table, self.table), query, self.given_names)
 
 
 @lru_cache(maxsize=64)

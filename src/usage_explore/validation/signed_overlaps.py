@@ -104,7 +104,8 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     Late events are separated before. Other changes are separated by customer and metric, and by the quarters of an hour
     in which events changed: they are a later sign-off's if all of these are in its period. An amount goes with the
     usage that changed it, and is counted in a later sign-off only if that has amounts. `uncompared` counts what cannot
-    be separated, such as a customer's metric with edits in both parts.
+    be separated, such as a customer's metric with edits in both parts. What retention removed is nothing to bill, and
+    stays among the changes of each sign-off that has it.
     """
     if not later:
         return changes
@@ -122,14 +123,18 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
             continue
         is_amount = row.reason == "expected amount"
         whose = _amount_of(changes, row, period, priced) if is_amount else _edit_of(changes, row, period, periods)
-        if whose == "own":
+        is_removed = row.reason == "removed by retention"  # to bill in no sign-off, and said in each
+        if whose == "own" or is_removed:
             rows.append(row)
+        if whose == "own":
             days = days or not is_amount
-        elif whose == "unknown" and row.reason != "removed by retention":
+        elif is_removed:
+            left["edits"] += whose == "unknown" and bool(changes.days or changes.slots)
+        elif whose == "unknown":
             left["amounts" if is_amount else "edits"] += 1
-        elif whose == "later" and is_amount:
+        elif is_amount:
             amounts.append(row)
-        elif whose == "later" and row.reason != "removed by retention":
+        else:
             moved.append((_holders(changes, row, later), row))
     with_amounts = [other for other in later if other.amounts]
     for row in amounts:

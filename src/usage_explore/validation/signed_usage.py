@@ -413,8 +413,7 @@ def changes(
         changed_days = tuple(day for day in changed_days if _starts(day, period) >= exists_since)
         if changed_slots is not None:
             changed_slots = {start: digest for start, digest in changed_slots.items() if start >= exists_since}
-        if has_hashes or exists_since >= period.span[1]:
-            rows = [_retained(row) for row in rows]
+        rows = [_retained(row) for row in rows]
     content_note = ""
     if not has_hashes:
         content_note = (
@@ -422,6 +421,11 @@ def changes(
             if signoff.hash_probe is None
             else "the database hashes otherwise than when the period was signed"
         )
+        if exists_since is not None and exists_since < period.span[1]:
+            content_note += (
+                f", so events removed after {formatting.zoned(exists_since, period.zone)} cannot be told from those"
+                " that retention removed"
+            )
     amounts_note = ""
     if exists_since is not None and signoff.amounts:
         amounts_note = f"events before {formatting.zoned(exists_since, period.zone)} were removed"

@@ -32,6 +32,7 @@ from usage_explore.validation.registry import CHECKS
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 BOOK = b'[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.001"\ncurrency = "USD"\n'
+CHECKS_BEFORE = dict(CHECKS)
 HOSTILE = "".join(hostile_values.WORST[2:5])
 
 
@@ -461,6 +462,31 @@ def test_names_in_a_file_are_shown(page: Open, checks: Callable[..., None]) -> N
     assert "Names **names.csv** :gray[1 name · " in said(app)
     app.session_state["validate_tab"] = "Reconciliation"
     assert list(opened(app, {}).dataframe[0].value["customer_id"]) == ["Zebra Ltd"]
+
+
+@pytest.mark.parametrize("kind", ["reconciliation", "control_totals"])
+def test_a_customer_whose_name_is_in_a_file_is_not_unknown(page: Open, checks: Callable[..., None], kind: str) -> None:
+    customer, real = uuid4(), CHECKS_BEFORE[kind]
+    sentences: list[str] = []
+
+    def noted(examination: Examination) -> Outcome:
+        outcome = real.examine(examination)
+        sentences[:] = [found.sentence for found in outcome.findings if found.customer_id == customer]
+        return outcome
+
+    checks(replace(real, examine=noted))
+    app = ran(page(**LINK))
+    drop(
+        app,
+        mine={
+            "reconciliation": f"customer_id,metric_key,quantity\n{customer},tokens_in,1\n",
+            "control_totals": f"day,customer_id,metric_key,events\n2026-09-03,{customer},tokens_in,1\n",
+        }[kind],
+    )
+    assert "is not known" in sentences[0]
+    drop(app, names=f"id,name\n{customer},Zebra Ltd\n")
+    assert len(sentences) == 1
+    assert "is not known" not in sentences[0]
 
 
 @pytest.mark.parametrize("argument", ["invoices", "wallets"])

@@ -546,3 +546,17 @@ def test_one_metric_may_be_counted_by_the_days_of_another_zone(make: Make) -> No
     mixed = pd.concat([totals[totals["metric"] == "calls"], utc_totals[utc_totals["metric"] == "bytes"]])
     (finding,) = findings(examine(make(events), NAME, OCTOBER, control=mixed))
     assert (finding.metric_key, finding.kind) == ("bytes", "other days")
+
+
+def test_a_customer_without_any_event_is_named_so_with_the_nearest_known_id(make: Make) -> None:
+    """As for invoice lines; one with usage in another month is known."""
+    earlier = event(utc(2026, 7, 1), customer_id=uuid.UUID(int=0xB1))
+    events = [*usage(3, customer_id=uuid.UUID(int=0xC1)), earlier]
+    control = counted(events[:-1], by_customer=True)
+    mistyped, other = (control.assign(customer=str(uuid.UUID(int=number))) for number in (0x10C1, 0xB1))
+    found = findings(examine(make(events), NAME, september(), control=pd.concat([control, mistyped, other])))
+    sentences = {finding.customer_id: finding.sentence for finding in found}
+    typed, near = uuid.UUID(int=0x10C1), uuid.UUID(int=0xC1)
+    words = f"; customer {typed} is not known: no event and no name; a typing error of customer {near}?"
+    assert sentences[typed].endswith(words)
+    assert "is not known" not in sentences[uuid.UUID(int=0xB1)]

@@ -98,6 +98,15 @@ def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
     assert dict(finding.facts)["cause"] == "factor 10"
 
 
+def test_one_cause_of_too_much_and_too_little_says_both_not_their_net(make: Make) -> None:
+    """Ten times a credit is too little, ten times a charge too much."""
+    quantities = (500, 700, 900, -400)
+    tenfold = [line(who, quantity, str(quantity)) for who, quantity in enumerate(quantities)]
+    finding = only(validated(make(usage(*quantities)), tenfold, PER_UNIT))
+    assert "are charged 1,890 USD too much and 360 USD too little: each is 10 times the expected" in finding.sentence
+    assert (finding.too_high, finding.too_low) == ((("USD", Decimal(1890)),), (("USD", Decimal(360)),))
+
+
 def test_one_amount_ten_times_too_high_is_named_with_its_factor(make: Make) -> None:
     finding = only(validated(make(usage(5000)), [line(0, 5000, "4200")], STAIRCASE))
     assert finding.severity == "high"

@@ -113,6 +113,9 @@ GIVEN: dict[FileKind, Given] = {
 }
 """The kinds of files, in the order in which they are shown."""
 
+_WITH_CUSTOMERS = ("invoices", "control")
+"""Files of which a customer without an event is unknown, unless a file of names has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -170,7 +173,7 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         if reader.argument in dropped and reader.argument not in faults:
             files = {
                 argument: dropped[argument]
-                for argument in reader.arguments
+                for argument in (*reader.arguments, *(("names",) if reader.argument in _WITH_CUSTOMERS else ()))
                 if argument in dropped and argument not in faults
             }
             progress = Progress((CHECKS[reader.check],))

@@ -90,7 +90,8 @@ def run(source: Source, period: Period, show: Show) -> None:
 def with_files(
     source: Source, validation: Validation, check: str, files: Mapping[FileKind, File], show: Show
 ) -> Validation:
-    """The validation with one check run again with files as arguments of `Store.validate`.
+    """The validation with one check run again with files as arguments of `Store.validate`; names are beside those of
+    the directory.
 
     The period and `as_of` are the same, so all numbers fit together. Raises `UsageExploreError`; a `QueryError` has
     a fault per invalid line.
@@ -100,13 +101,17 @@ def with_files(
     organization_id = source.store.organization_id
 
     def work_on_files(note: Note) -> Validation:
+        store = source.store
+        if "names" in files:
+            store = replace(store, given_names=names(files["names"]))
         with contextlib.ExitStack() as copies:
             paths: dict[FileKind, Any] = {
                 argument: price_book(file) if argument == "prices" else copies.enter_context(private_copy(file))
                 for argument, file in files.items()
+                if argument != "names"
             }
             try:
-                return source.store.validate(validation.period, checks=[check], progress=note, **paths)
+                return store.validate(validation.period, checks=[check], progress=note, **paths)
             except QueryError as error:  # the log and the page name the uploaded file, not the server's path
                 faults = list(error.faults)
                 for argument, path in paths.items():

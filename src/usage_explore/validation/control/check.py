@@ -8,11 +8,12 @@ the same share on the same days.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
@@ -50,6 +51,7 @@ from usage_explore.validation.control.compare import (
 from usage_explore.validation.control.zones import MIN_ZONE_SHARE, ByDays, both_ways, by_days_of_zone, compared_by_days
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.periods import part
+from usage_explore.validation.unknown_customers import unknown_customers, unknown_words
 from usage_explore.validation.usage_sums import events_share, metric_filter, quantity_share, valid_filters
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ MAX_LISTED_DAYS = 62
 
 MAX_NAMED_METRICS = 3
 """Metrics in a sentence; more are counted."""
+
+Unknown = Mapping[UUID, UUID | None]
+"""The customers of whom nothing is known, with the one whose id is near, if there is one."""
 
 LATE, DUPLICATES = "late events", "duplicates"
 _EXPLAINED = {
@@ -108,9 +113,10 @@ def examine(examination: Examination) -> Outcome:
     other_rows = [row for row in other.compared.rows if row.subject.metric_key in metrics] if other else []
     compared = replace(own.compared, rows=[*own_rows, *other_rows])
     explained: dict[int, str] = {}
-    findings = _findings(own, own_rows, explained)
+    unknown = _unknown(examination, own.compared)
+    findings = _findings(own, own_rows, explained, unknown)
     if other is not None:
-        findings += [_zone_finding(own, other, metrics), *_findings(other, other_rows, explained)]
+        findings += [_zone_finding(own, other, metrics), *_findings(other, other_rows, explained, unknown)]
     shown, more = limited_findings(findings, "differences, see the sheet")
     return Outcome(
         findings=tuple(shown),
@@ -128,7 +134,15 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str]) -> list[Finding]:
+def _unknown(examination: Examination, compared: Compared) -> Unknown:
+    """The customers of control totals of whom nothing is known."""
+    given = {row.subject.customer_id for row in compared.rows if row.control is not None} - {None}
+    subjects = [*(row.subject for row in compared.rows if row.used.events), *compared.uncounted]
+    used = {subject.customer_id for subject in subjects} - {None}
+    return unknown_customers(examination, cast("set[UUID]", given), cast("set[UUID]", used))
+
+
+def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unknown: Unknown) -> list[Finding]:
     """The findings of rows; `explained` gets the causes of rows by their `id`."""
     examination = by_days.examination
     waves = both_ways(rows)
@@ -140,7 +154,7 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str]) -> li
     if any(run.first.status == "surplus" for run in found):
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
     explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
-    findings = [_finding(examination, run, causes.get(id(run), "")) for run in found]
+    findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
     return [*findings, *(_both_ways_finding(examination, wave) for wave in waves)]
 
 
@@ -214,7 +228,7 @@ def _days(days: Iterable[date]) -> str:
     return listed(day.isoformat() for day in days)
 
 
-def _finding(examination: Examination, run: Run, cause: str) -> Finding:
+def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -> Finding:
     first = run.first
     since, until = _span(examination, run.days)
     events, quantity = _size(run)
@@ -231,11 +245,12 @@ def _finding(examination: Examination, run: Run, cause: str) -> Finding:
         }
     elif first.measure == "quantity" and metric is not None and quantity is not None:
         share = quantity_share(examination, {metric: quantity})
+    sentence = f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}{unknown_words(customer, unknown)}"
     return Finding(
         check=NAME,
         kind=first.status if first.control is None else f"{first.status} {first.measure}",
         severity=_severity(run, cause),
-        sentence=f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}.",
+        sentence=sentence if sentence.endswith("?") else f"{sentence}.",
         since=since,
         until=until,
         events=events,

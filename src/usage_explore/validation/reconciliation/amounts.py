@@ -29,8 +29,10 @@ from usage_explore.validation.reconciliation.differences import (
     NAME,
     Differences,
     amounts_by_currency,
+    too_much_and_too_little,
 )
 from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
+from usage_explore.validation.usage_sums import joined
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -144,7 +146,11 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     totals = f"{counted(len(rows), 'total')} of {counted(len(customers), 'customer')}, {span},"
     if all(row.status == "wrong amount" for row in rows):
         invoiced, expected = _sums(rows)
-        what = f"are charged {currency_words(invoiced)}, but {currency_words(expected)} is expected"
+        sides = too_much_and_too_little(rows)
+        if len(sides) > len(amounts_by_currency(rows)):  # sums would hide both
+            what = f"are charged {joined(sides)}"
+        else:
+            what = f"are charged {currency_words(invoiced)}, but {currency_words(expected)} is expected"
     else:
         what = "are invoiced other quantities than were used"
     severity = cause.severity

@@ -101,7 +101,7 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
     event_rounding_causes,
     rated_period_causes,
 )
-from usage_explore.validation.reconciliation.unknown_customers import unknown_customers
+from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +162,8 @@ def examine(examination: Examination) -> Outcome:
     set_amounts(rows, columns)
     groups = common_causes(rows)
     reported = frozenset(row.key for group in groups for row in group)
-    unknown = unknown_customers(examination, rows)
+    given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
+    unknown = unknown_customers(examination, given, used)
     differences = Differences(examination, columns, rows, tolerance, reported, unknown)
     common = [common_finding(differences, group) for group in groups]
     findings, more = differences.findings()

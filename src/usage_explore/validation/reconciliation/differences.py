@@ -24,6 +24,7 @@ from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import currency_words
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
 from usage_explore.validation.reconciliation.expected import invoiced_amounts
+from usage_explore.validation.unknown_customers import unknown_words
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
@@ -340,17 +341,8 @@ class Differences:
             explanation += (
                 "; the quantity alone is wrong: each amount is that of the used one, at the unit price of other lines"
             )
-        text = f"{sentence}{explanation}{self._rounding(row)}{self._unknown(row)}"
+        text = f"{sentence}{explanation}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
         return text if text.endswith("?") else f"{text}."
-
-    def _unknown(self, row: Row) -> str:
-        """For a customer of whom nothing is known: so, and whose id may have been meant."""
-        customer = row.key[0]
-        if customer not in self.unknown:
-            return ""
-        near = self.unknown[customer]
-        meant = f" of customer {near}" if near else ""
-        return f"; customer {customer} is not known: no event and no name; a typing error{meant}?"
 
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
@@ -450,16 +442,22 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
     return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
 
 
-def _worth(groups: Iterable[list[Row]]) -> str:
-    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
-    rows = [row for group in groups for row in group]
+def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
+    """By how much amounts of rows are too high and too low, by currency: `12.5 EUR too much`, `3 EUR too little`."""
+    rows = list(rows)
     too_high = dict(amounts_by_currency(rows, too_high=True))
-    amounts = []
+    words = []
     for currency, amount in amounts_by_currency(rows):
         much = too_high.get(currency, Decimal(0))
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        amounts += [f"{in_sentence(side)} {data_value(currency)} {words}" for side, words in sides if side]
-    return ", ".join((counted(sum(row.events for row in rows), "event"), *amounts))
+        words += [f"{in_sentence(side)} {data_value(currency)} {which}" for side, which in sides if side]
+    return words
+
+
+def _worth(groups: Iterable[list[Row]]) -> str:
+    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
+    rows = [row for group in groups for row in group]
+    return ", ".join((counted(sum(row.events for row in rows), "event"), *too_much_and_too_little(rows)))
 
 
 def _can_filter(name: str, values: set[Any]) -> bool:

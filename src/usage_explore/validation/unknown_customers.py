@@ -1,8 +1,8 @@
-"""Customers of invoice lines of whom nothing is known, and the customer whose id was perhaps mistyped."""
+"""Customers in a file of whom nothing is known, and the customer whose id was perhaps mistyped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from uuid import UUID
 
 from sqlalchemy import Uuid, exists, func, select
@@ -10,7 +10,6 @@ from sqlalchemy import Uuid, exists, func, select
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import organization_period
-from usage_explore.validation.reconciliation.compare import Row
 
 MAX_EDITS = 2
 """Digits that were replaced, or left out and added, up to which an id may be a mistyped one; two that were swapped
@@ -20,14 +19,15 @@ _MAX_LOOKED_UP = 1_000
 """Customers without usage in the period that are looked for in all events and names, and compared with others."""
 
 
-def unknown_customers(examination: Examination, rows: Iterable[Row]) -> Mapping[UUID, UUID | None]:
-    """The customers of lines without any event of the organization, at any time, and without a name.
+def unknown_customers(
+    examination: Examination, given: Collection[UUID], used: Collection[UUID]
+) -> Mapping[UUID, UUID | None]:
+    """The customers of a file without any event of the organization, at any time, and without a name.
 
-    To each belongs the nearest customer with usage in the period, None if none is within `MAX_EDITS`.
+    `given` are those in the file, `used` those with usage in the period. To each unknown one belongs the nearest of
+    these, None if none is within `MAX_EDITS`.
     """
-    rows = list(rows)
-    used = {row.key[0] for row in rows if row.usage is not None}
-    without = sorted({row.key[0] for row in rows if row.lines} - used)[:_MAX_LOOKED_UP]
+    without = sorted({*given} - {*used})[:_MAX_LOOKED_UP]
     if not without:
         return {}
     c, period = examination.table.c, organization_period(examination.period)
@@ -36,6 +36,15 @@ def unknown_customers(examination: Examination, rows: Iterable[Row]) -> Mapping[
     known = {UUID(str(id_)) for (id_,) in examination.rows(statement)}
     names = examination.names_of(("customer_id", id_) for id_ in without)
     return {id_: _nearest(id_, used) for id_ in without if id_ not in known and names.name("customer_id", id_) is None}
+
+
+def unknown_words(customer: UUID | None, unknown: Mapping[UUID, UUID | None]) -> str:
+    """For a customer of whom nothing is known, the end of a sentence: so, and whose id may have been meant; else ""."""
+    if customer is None or customer not in unknown:
+        return ""
+    near = unknown[customer]
+    meant = f" of customer {near}" if near else ""
+    return f"; customer {customer} is not known: no event and no name; a typing error{meant}?"
 
 
 def _nearest(id_: UUID, others: Iterable[UUID]) -> UUID | None:
