@@ -50,6 +50,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 [class*="st-key-events-"], [class*="st-key-behind-"], [class*="st-key-findings-"], [class*="st-key-plain-"] {{
   margin-top: 2rem;
 }}
+[class*="st-key-sign_open"] button {{ justify-content: flex-start; text-align: left; }}
 .st-key-header {{ gap: 0.3rem 0.5rem; }}
 .st-key-header > * {{ flex-shrink: 0; }}
 .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ flex-shrink: 1; min-width: 4.5rem; }}

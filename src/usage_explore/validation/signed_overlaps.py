@@ -142,11 +142,11 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
         holders = tuple(other for other in with_amounts if other.id in of_usage and _has(signed_period(other), row.key))
         moved.append((holders or _holders(changes, row, with_amounts), row))
     if left["edits"]:
-        note += "; other changes than late events are not compared"
+        note += f"; {formatting.counted(left['edits'], 'other change')} of usage cannot be told from those there"
     if left["amounts"]:
-        note += "; expected amounts are not compared"
+        note += f"; {formatting.counted(left['amounts'], 'changed expected amount')} cannot be told from those there"
     if any(left.values()):
-        note += "; sign this period again to compare them"
+        note += "; sign this period again to count them"
     return replace(
         changes,
         rows=tuple(rows),

@@ -154,16 +154,16 @@ class Changes:
 
     @cached_property
     def sentence(self) -> str:
-        """`own_sentence`, then the corrections in later sign-offs; `nothing changed since` without any change."""
+        """`own_parts`, then the corrections in later sign-offs; `nothing changed since` without any change."""
         taken = [one.sentence(period_words) for one in self.taken_over]
-        own = self.own_sentence or ("nothing to bill here" if taken else "nothing changed since")
+        own = "; ".join(self.own_parts) or ("nothing to bill here" if taken else "nothing changed since")
         return "; ".join([own, *taken])
 
     @cached_property
-    def own_sentence(self) -> str:
+    def own_parts(self) -> tuple[str, ...]:
         """`+3 events, external cost +0.42 USD, arrived late`; what was changed, edited or removed is said apart.
 
-        The changed days follow. Blank without any change. What is added and what is taken off are said apart.
+        The changed days follow. None without any change. What is added and what is taken off are said apart.
         """
         parts = []
         for reason in REASONS:
@@ -185,7 +185,7 @@ class Changes:
         if self.days:
             days = [formatting.date(datetime.combine(day, datetime.min.time())) for day in self.days]
             parts.append(f"changed on {joined(days)}")
-        return "; ".join(parts)
+        return tuple(parts)
 
     def _boundary(self) -> str:
         if self.removed_before is None:

@@ -55,9 +55,9 @@ _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 """Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
 
 _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
-    "Cost": lambda item: item.amounts,
     "Too much": lambda item: item.too_high,
     "Too little": lambda item: item.too_low,
+    "Cost": lambda item: item.amounts,
 }
 """The columns of money, each for every currency that it has; what is invoiced too much and too little is apart."""
 

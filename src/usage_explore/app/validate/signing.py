@@ -33,9 +33,11 @@ from usage_explore.validation.report.wording import amounts
 from usage_explore.validation.review import Review, organization_of
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words, signed_period
+from usage_explore.validation.similar import fitting
 
 _NOTE, _ERROR = "validate_sign_note", "validate_sign_error"
 _MAX_SHOWN_CHANGES, _MAX_OPEN = 200, 20
+_MAX_SENTENCE = 160  # characters of an open finding
 _STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
@@ -113,7 +115,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     if changed.overlap_note and (changed.uncompared or not changed.taken_over):
         left += f"Not all of it is counted here: {changed.overlap_note}. "
     left = markdown.plain(left)
-    words = markdown.plain(formatting.typographic(changed.own_sentence))
+    parts = [markdown.plain(formatting.typographic(f"{part[0].upper()}{part[1:]}")) for part in changed.own_parts]
     if not changed and not changed.rows and not changed.taken_over:
         until = formatting.minute(changed.now.astimezone(zone), one.signed_at.astimezone(zone))
         st.caption(f"{left}Nothing had changed in this period at {until}.")
@@ -131,22 +133,22 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
             " rates them.",
             icon=":material/move_down:",
         )
-    st.markdown(f"**{number}**  \n{words}")
+    st.markdown("\n".join([f"**{number}**", "", *(f"- {part}" for part in parts)]))
     if not changed.lines:
         return bool(changed)
     lines = changed.lines[:_MAX_SHOWN_CHANGES]
     columns = {
         "Correction": grid.texts("Correction", [_CORRECTIONS[line.correction] for line in lines]),
-        "Why": grid.texts("Why", [line.reason.capitalize() for line in lines]),
         "Customer": grid.texts("Customer", [changed.names.label("customer", line.customer_id) for line in lines]),
-        "Metric": grid.texts("Metric", [line.metric_key for line in lines]),
-        "Wallet": grid.texts("Wallet", [line.wallet_currency for line in lines]),
-        "Events": grid.numbers("Events", [line.events for line in lines]),
-        "Quantity": grid.numbers("Quantity", [line.quantity for line in lines]),
-        "Cost": grid.numbers("Cost", [line.cost for line in lines]),
-        "Cost currency": grid.texts("Cost currency", [line.cost_currency for line in lines]),
         "Amount": grid.numbers("Amount", [line.amount for line in lines]),
         "Amount currency": grid.texts("Amount currency", [line.amount_currency for line in lines]),
+        "Metric": grid.texts("Metric", [line.metric_key for line in lines]),
+        "Quantity": grid.numbers("Quantity", [line.quantity for line in lines]),
+        "Events": grid.numbers("Events", [line.events for line in lines]),
+        "Cost": grid.numbers("Cost", [line.cost for line in lines]),
+        "Cost currency": grid.texts("Cost currency", [line.cost_currency for line in lines]),
+        "Wallet": grid.texts("Wallet", [line.wallet_currency for line in lines]),
+        "Why": grid.texts("Why", [line.reason.capitalize() for line in lines]),
     }
     if not one.amounts:
         del columns["Amount"], columns["Amount currency"]
@@ -202,9 +204,9 @@ def _statement(
             icon=":material/warning:",
         )
         for item in left_open[:_MAX_OPEN]:
-            text = formatting.short_ids(validation.names.in_text(item.finding.sentence))
+            text = fitting(item.finding.sentence, _MAX_SENTENCE, validation.names, validation.totals.metrics.keys())
             st.button(
-                markdown.plain(formatting.cut(text, 160)),
+                markdown.plain(text),
                 key=f"sign_open {item.id}",
                 type="tertiary",
                 icon=":material/arrow_forward:",
