@@ -550,6 +550,25 @@ def test_the_organization_opened_last_and_the_browser_s_zone_are_offered_first_a
     assert BIRCH not in str(page.context.cookies())
 
 
+def test_the_header_shows_the_link_s_zone_and_organization_after_every_step_between_pages(visit: Visit) -> None:
+    pages = [
+        visit(address("", organization_id=BIRCH, timezone=zone), timezone_id=own)
+        for own, zone in (("America/New_York", "UTC"), ("Europe/Berlin", "Asia/Kolkata"))
+    ]
+    for step in ("", "Events", "Validate", "Home", "Back", "Forward"):
+        for page in pages:
+            if step in ("Back", "Forward"):
+                page.evaluate(f"history.{step.lower()}()")
+            elif step:
+                page.locator(".st-key-header").get_by_role("link", name=step, exact=True).click()
+                page.wait_for_url(f"**/{step.lower()}?*")
+        for page in pages:
+            page.wait_for_timeout(3_100 // len(pages))  # by then, values of a link are no longer sent with every run
+            at_rest(page)
+            shown = [page.get_by_role("combobox", name=name).input_value() for name in ("Time zone", "Organization")]
+            assert shown == [parameters(page).get("timezone", ["UTC"])[0], "Birch Labs"], step
+
+
 @pytest.mark.parametrize(
     "text", ["http://evil.example/x.png", "![x](http://evil.example)", "www.evil.example", "a@evil.example"]
 )

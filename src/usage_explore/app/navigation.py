@@ -45,12 +45,16 @@ class Pages(NamedTuple):
 
 def follow(key: str, value: object) -> str:
     """Set the widget of the key to the value from the URL; returns the key."""
-    now = time.monotonic()
-    if st.session_state.get(key, _ABSENT) != value:
-        st.session_state[f"{key} set at"] = now
+    now, context = time.monotonic(), get_script_run_ctx()
+    page = context.page_script_hash if context is not None else ""
+    set_on, set_at = st.session_state.get(f"{key} set", ("", now))
+    # a key is another widget on another page, which has its default though the session still has the key's value
+    if set_on != page or st.session_state.get(key, _ABSENT) != value:
+        set_at = now
+        st.session_state[f"{key} set"] = page, now
     # Streamlit sends a value only in the run that sets it; a click while the page loads starts another run, and the
     # browser may draw the widgets of that one first, with their defaults
-    if now - st.session_state.get(f"{key} set at", -_RESEND_SECONDS) < _RESEND_SECONDS:
+    if now - set_at < _RESEND_SECONDS:
         st.session_state[key] = value
     return key
 
