@@ -24,8 +24,10 @@ from usage_explore import AggregateQuery, EventQuery, Period, Store, formatting
 from usage_explore.access.allow_list import Grant
 from usage_explore.app.saved_views import since_saved
 from usage_explore.db import ddl
-from usage_explore.records.tables import VIEWS_TABLE
+from usage_explore.records import runs
+from usage_explore.records.tables import RUNS, VIEWS_TABLE
 from usage_explore.records.views import Headline, SavedView
+from usage_explore.validation.review import run_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 EVENTS = [event(NOW - timedelta(days=day), dimensions='{"model": "a"}') for day in range(2, 12)]
@@ -214,6 +216,38 @@ def test_home_links_to_the_newest_kept_validation(home: Open, store: Store) -> N
     assert seen(app, f", as of {formatting.minute(validation.period.as_of)}, UTC")
     period = validation.period
     assert Period.from_params(parse_qsl(link.query_string)).replace(organization_id=OWN).span == period.span
+
+
+def test_home_shows_the_run_of_the_whole_organization_before_a_newer_one_of_one_customer(
+    home: Open, store: Store
+) -> None:
+    own, customer = store.scoped(ORGANIZATION), EVENTS[0].customer_id
+
+    def labels(app: AppTest) -> list[str]:
+        return [link.proto.label.replace("\\", "") for link in app.get("page_link")]
+
+    def keep(hours: int, **counts: int) -> None:
+        filters = {"customer_id": customer} if "low" in counts else {}
+        made = run_of(
+            store.validate(Period(organization_id=OWN, since="-30d", **filters), checks=["duplicates"]), "ana"
+        )
+        run = replace(made, id=uuid4(), made_at=made.made_at + timedelta(hours=hours), counts=counts)
+        with own._recorded(RUNS) as (_, places, _, _):
+            runs.keep(places, run)
+
+    keep(2, low=4)
+    app = home(organization_id=OWN)
+    assert seen(app, "No validation of the whole organization is kept yet.")
+    keep(0, high=3)
+    keep(1, high=2, medium=1)
+    app = home(organization_id=OWN)
+    assert "**2 high, 1 medium found**" in labels(app)
+    (narrowed,) = (link for link in labels(app) if "4 low" in link)
+    assert narrowed.startswith(f":small[:gray[Newer, only where customer is {str(customer)[:8]}")
+    keep(3, high=1)
+    app = home(organization_id=OWN)
+    assert "**1 high found**" in labels(app)
+    assert not [link for link in labels(app) if "4 low" in link]
 
 
 def test_home_shows_an_event_that_has_just_arrived(home: Open, store: Store, events_connection: ddl.Connection) -> None:

@@ -170,6 +170,7 @@ def test_the_run_of_a_window_is_the_one_that_examined_most_of_it(store: Store) -
     own = store.keep_run(store.validate(SEPTEMBER.replace(customer_id=CUSTOMERS[0]), checks=checks))
     assert {run.id for run in store.runs(within=(until - day, until))} == {month.id, own.id}
     assert store.runs(within=(until, until + day)) == []
+    assert {run.id for run in store.runs(whole=True)} == {week.id, month.id}
     every = store.runs()
     week, month, own = sorted(every, key=lambda run: [week.id, month.id, own.id].index(run.id))
     mine = [("customer_id", str(CUSTOMERS[0]))]

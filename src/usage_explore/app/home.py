@@ -16,10 +16,14 @@ from usage_explore.app.navigation import Pages, notice
 from usage_explore.app.page_state import HomeView
 from usage_explore.app.problems import no_events, shown
 from usage_explore.errors import QueryError
-from usage_explore.query import url_params
-from usage_explore.query.describe import describe
+from usage_explore.query.describe import describe, filter_words
 from usage_explore.query.queries import EventQuery
 from usage_explore.records.views import PAGES, SavedView
+
+_STYLE = """<style>
+.st-key-narrowed_validation [data-testid="stPageLink-NavLink"] :is(span, p) {
+  white-space: normal; overflow: visible; line-height: 1.35; }
+</style>"""
 
 
 def draw(pages: Pages) -> None:
@@ -71,20 +75,24 @@ def _data(pages: Pages, view: HomeView, source: Source) -> None:
 
 
 def _validation(pages: Pages, view: HomeView, source: Source) -> None:
-    """The newest kept run of the checks, with a link to it."""
+    """The newest kept run of the checks on the whole organization, and a newer one with filters, each with a link."""
     st.subheader("Validation", anchor=False)
-    kept = kept_runs.newest(source)
-    if kept is None:
-        st.caption("No validation of this organization is kept yet.")
-        kept_runs.link(pages, view.validate, "Open Validate")
-        return
     zone = ZoneInfo(view.timezone)
-    found = kept_runs.found(kept)
-    narrowed = [name for name, _ in url_params.pairs(kept.period) if name not in ("since", "until", "window")]
-    part = " of some events" if narrowed else ""
-    kept_runs.link(pages, kept_runs.pinned_view(kept, view.timezone), f"**{found[0].upper()}{found[1:]} found**")
-    words = f"{kept_runs.words(kept, zone)}{part}, {zone}"
-    st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}"))
+    whole, narrowed = kept_runs.newest(source)
+    if whole is None:
+        st.caption(f"No validation of {'the whole' if narrowed else 'this'} organization is kept yet.")
+        kept_runs.link(pages, view.validate, "Open Validate")
+    else:
+        found, words = kept_runs.found(whole), kept_runs.words(whole, zone)
+        kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]} found**")
+        st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
+    if narrowed is not None:
+        pinned = kept_runs.pinned_view(narrowed, view.timezone)
+        filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))
+        text = f"Newer, only where {filters}: {kept_runs.found(narrowed)} found in {kept_runs.words(narrowed, zone)}"
+        with st.container(key="narrowed_validation"):
+            st.html(_STYLE)
+            kept_runs.link(pages, pinned, f":small[:gray[{markdown.plain(formatting.short_ids(text))}]]")
 
 
 def _views(pages: Pages, view: HomeView, source: Source) -> None:

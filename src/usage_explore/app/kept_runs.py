@@ -25,9 +25,11 @@ MAX_COMPARED_RUNS = 50
 """The newest runs over a window, of which one is shown."""
 
 
-def newest(source: Source) -> Run | None:
-    """The organization's newest kept run. Raises `RecordError`, `DatabaseError`."""
-    return next(iter(source.store.runs(most=1)), None)
+def newest(source: Source) -> tuple[Run | None, Run | None]:
+    """The newest kept run of the whole organization, and a newer one with filters. Raises `RecordError`."""
+    whole = next(iter(source.store.runs(most=1, whole=True)), None)
+    latest = next(iter(source.store.runs(most=1)), None)
+    return whole, None if whole and latest and latest.id == whole.id else latest
 
 
 def closest_to(source: Source, span: tuple[datetime, datetime], filters: Iterable[tuple[str, str]]) -> Run | None:

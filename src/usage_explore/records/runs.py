@@ -31,6 +31,9 @@ _FILES = "files"
 
 _WINDOW = ("since", "until", "window")
 
+_NARROWED = "%&%&%"
+"""What the period of a run with filters is like in SQL: it has more parameters than `since` and `until`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -105,10 +108,12 @@ def runs(
     before: datetime | None = None,
     most: int = MAX_LISTED_RUNS,
     within: tuple[datetime, datetime] | None = None,
+    whole: bool = False,
 ) -> list[Run]:
     """The newest runs of the organization, newest first.
 
-    Of a period, begun before a time, and of windows that overlap the half-open span `within`. Raises `RecordError`.
+    Of a period, begun before a time, of windows that overlap the half-open span `within`, and with `whole` without
+    filters. Raises `RecordError`.
     """
     made = []
     for place in places.all:
@@ -118,6 +123,7 @@ def runs(
         wanted += [] if period is None else [c.period == period]
         wanted += [] if before is None else [c.made_at < before]
         wanted += [] if within is None else [c.since < within[1], c.until > within[0]]
+        wanted += [c.period.not_like(_NARROWED)] if whole else []
         statement = select(table).where(*wanted).order_by(c.made_at.desc(), c.id).limit(most)
         made += [_run(row, place.name) for row in place.rows(statement)]
     return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)[:most]

@@ -84,11 +84,17 @@ class Decisions(SavedViews, Rates):
             same = next((run for run in before if run.report_hash == made.report_hash), None)
             return same or runs.keep(kept, made)
 
-    def runs(self, within: tuple[datetime, datetime] | None = None, most: int = runs.MAX_LISTED_RUNS) -> list[Run]:
+    def runs(
+        self,
+        within: tuple[datetime, datetime] | None = None,
+        most: int = runs.MAX_LISTED_RUNS,
+        *,
+        whole: bool = False,
+    ) -> list[Run]:
         """The newest kept runs of the organization, newest first, at most 1,000.
 
-        With `within`, those whose windows overlap this half-open span. Raises `QueryError`, `RecordError`,
-        `ScopeError`, `DatabaseError`.
+        With `within`, those whose windows overlap this half-open span; with `whole`, those of the whole organization,
+        without filters. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         if within is not None:
             expect_instance("within", within, tuple)
@@ -100,7 +106,7 @@ class Decisions(SavedViews, Rates):
         except ValueError as error:
             raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
-            return runs.runs(kept, own, most=most, within=within)
+            return runs.runs(kept, own, most=most, within=within, whole=whole)
 
     def decide(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
@@ -213,6 +214,16 @@ def test_findings_are_those_of_the_kept_run_of_the_window_in_every_session(
     quiet = next(one.value for one in others if one.value not in {str(finding.customer_id) for finding in about})
     app = customer(**LINK, customer_id=quiet)
     assert any(label.startswith("None names this customer in the validation of") for label in links(app))
+    common = "Findings of several customers are not listed here: open the validation"
+    lead = made[0].findings[0]
+    for customer_id in (None, named):
+        made[:] = [
+            replace(made[0], findings=(replace(lead, identity=replace(lead.identity, customer_id=customer_id)),))
+        ]
+        for id_ in (named, quiet):
+            shown = links(customer(**LINK, customer_id=id_))
+            assert (common in shown) == (customer_id is None)
+            assert "about_customer" not in shown.get(common, {})
     foreign = store.customers(EventQuery(organization_id=BIRCH))[0].value
     assert none in texts(customer(organization_id=BIRCH, **WINDOW, customer_id=foreign))
 

@@ -43,6 +43,7 @@ from usage_explore.results.units import singular, unit_text
 
 _PRESETS = {"7d": "7 d", "30d": "30 d", "90d": "90 d", "custom": "Custom"}
 _MAX_FINDINGS = 5
+_COMMON_FINDINGS = "Findings of several customers are not listed here: open the validation"
 _MAX_OFFERED = 12  # customers to choose from
 
 _STYLE = """<style>
@@ -419,8 +420,11 @@ def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Sourc
         if finding.identity.customer_id == str(customer_id) and not finding.folded_into
     )
     pinned = kept_runs.pinned_view(kept, query.timezone)
+    has_common = any(finding.identity.customer_id is None and not finding.folded_into for finding in kept.findings)
     if not about:
         kept_runs.link(pages, pinned, markdown.plain(f"None names this customer in {examined}"))
+        if has_common:
+            kept_runs.link(pages, pinned, _COMMON_FINDINGS)
         return
     narrowed = pinned.replace(customers=(str(customer_id),))
     names = kept_runs.names_in(about, source)
@@ -430,6 +434,8 @@ def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Sourc
     more = len(about) - _MAX_FINDINGS
     rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
     kept_runs.link(pages, narrowed, markdown.plain(rest))
+    if has_common:
+        kept_runs.link(pages, pinned, _COMMON_FINDINGS)
 
 
 def _events(pages: Pages, view: CustomerView, story: Story) -> None:
