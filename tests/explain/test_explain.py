@@ -443,6 +443,38 @@ def test_the_sentence_names_the_days_of_the_change(explained: Any, metric: str) 
     assert explanation.to_dict()["peak"]["since"] == "2026-06-08T00:00:00Z"
 
 
+def test_a_day_that_was_unusual_before_is_named_by_its_own_date(explained: Any) -> None:
+    burst = [event(utc(2026, 5, 24) + timedelta(minutes=number), metric_key="b") for number in range(180)]
+    even = [event(utc(2026, 5, 21) + number * DAY / 4, metric_key="b") for number in range(80)]
+    query = AggregateQuery(since=utc(2026, 5, 31), until=utc(2026, 6, 10))
+    explanation = explained([*burst, *even], query, bucket=None, baseline="before")
+    assert explanation.peak is not None
+    assert (explanation.peak.span.since, explanation.peak.span.until) == (utc(2026, 5, 24), utc(2026, 5, 25))
+    assert explanation.peak.contribution == -180
+    assert "-180 of it because of the window before, on Sun 24 May 2026" in explanation.sentence
+
+
+def test_values_that_moved_are_named_where_the_search_names_none(explained: Any) -> None:
+    """Costs of any size, of which one metric tripled and one fell to a third."""
+    draw = random.Random(3)
+    factors = {"m0": (1, 3), "m1": (3, 1), "m2": (2, 2), "m3": (2, 2)}
+    more = [
+        event(
+            day + timedelta(minutes=number),
+            metric_key=metric,
+            customer_id=draw.choice(generated_events.CUSTOMERS[:4]),
+            quantity=Decimal(factors[metric][place]) * draw.choice([1, 10, 100, 1_000]),
+        )
+        for place, day in enumerate((utc(2026, 5, 26), utc(2026, 6, 2)))
+        for number, metric in enumerate(["m0", "m1", "m2", "m3"] * 100)
+    ]
+    query = AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), metric="sum_quantity")
+    explanation = explained(more, query)
+    named = {value for cell in explanation.cells for group, value in cell.where if group == "metric_key"}
+    assert {"m0", "m1"} <= named, explanation.sentence
+    assert not named & {"m2", "m3"}
+
+
 @pytest.mark.parametrize(
     ("changes", "run"),
     [

@@ -168,7 +168,7 @@ def pairs_list(where: Where) -> list[dict[str, str | None]]:
 
 
 class Peak(NamedTuple):
-    """The days in which most of a change happened, and the exact change in them."""
+    """The days in which most of a change happened, of the window in which they are unusual, and the change in them."""
 
     span: Span
     contribution: Number
@@ -314,7 +314,8 @@ class Explanation:
             change += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
         peak = ""
         if self.peak is not None and self.change:
-            peak = f", {signed(self.peak.contribution)} of it {words(self.peak.span, self.query)}"
+            earlier = "because of the window before, " if self.peak.span.since < self.after.since else ""
+            peak = f", {signed(self.peak.contribution)} of it {earlier}{words(self.peak.span, self.query)}"
         if not self.cells:
             change += peak
             if self.is_even:

@@ -6,6 +6,7 @@ cell. Both come from the extract, or from the events if it cannot answer, with t
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -128,7 +129,7 @@ def _explained(
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
     found, even = _regions(values, share, expected)
     zero: Number = 0 if query.metric == "count" else Decimal(0)
-    found, sums = settle(found, lambda regions: _sums(reader, values, regions, expected, zero))
+    found, sums = settle(found, lambda regions: _sums(reader, values, regions, expected, zero), is_even=even)
     regions = _shortened(reader, values, found)
     parts = build_parts(sums, query, regions, _always(values, found, sums), expected)
     peak = None
@@ -294,7 +295,8 @@ def _always(values: _Values, regions: Sequence[Region], sums: Sums) -> list[Wher
 def _peak(paths: Paths, sides: Sequence[AggregateQuery], where: Where, without: Where) -> Peak | None:
     """The shortest run of days with most of a region's change, and its part; None if the change is spread over more.
 
-    Days are compared by their position in the two windows. None, too, for a value that is too long for a filter.
+    Days are compared by their position in the two windows; the run is of the window in which it is more unusual. None,
+    too, for a value that is too long for a filter.
     """
     try:
         narrowed = [side.replace(bucket="day", **filters_of(side, where, without)) for side in sides]
@@ -312,9 +314,18 @@ def _peak(paths: Paths, sides: Sequence[AggregateQuery], where: Where, without: 
     run = peak_run([Decimal(change) for change in changes])
     if run is None:
         return None
-    since, until = sides[1].span
-    span = Span(max(since, both[1][run[0]]), min(until, both[1][run[1]]))
+    # a change down is often that of a high day before, whose date the later day must not get
+    unusual = [_distance(of[:days], run) for of in amounts]
+    place = int(unusual[1] >= unusual[0])
+    since, until = sides[place].span
+    span = Span(max(since, both[place][run[0]]), min(until, both[place][run[1]]))
     return Peak(span, exact_sum(changes[run[0] : run[1]], changes[0] * 0))
+
+
+def _distance(amounts: Sequence[Number], run: tuple[int, int]) -> Decimal:
+    """How far the amount of a run of days is from as many median days."""
+    own = sum((Decimal(amount) for amount in amounts[run[0] : run[1]]), Decimal(0))
+    return (own - Decimal(statistics.median(map(Decimal, amounts))) * (run[1] - run[0])).copy_abs()
 
 
 def peak_run(changes: Sequence[Decimal]) -> tuple[int, int] | None:

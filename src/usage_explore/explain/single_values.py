@@ -28,6 +28,13 @@ relative to before: a half is twice as much."""
 MIN_STRONG_SHARE = 0.02
 """Share of the whole change, or of the largest region's change, below which no region is named."""
 
+MIN_OUTSTANDING_CHANGE, MIN_OUTSTANDING_TOTAL, MIN_OUTSTANDING_GROWTH = 0.25, 0.02, 0.5
+"""Of values that are named where the search names none: the least parts of the whole change, of the whole amount before
+or after, and of their own amount before by which they changed beyond all others."""
+
+_MIN_OTHERS = 0.2
+"""Least part of the amounts outside all regions that the others of a value have, which is then compared with them."""
+
 _MAX_READINGS = 5
 """Times that the exact sums are read. If a value is missing in the last ones, regions smaller than it are left out."""
 
@@ -72,12 +79,16 @@ class Sums:
         )
 
 
-def settle(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> tuple[list[Region], Sums]:
+def settle(
+    regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums], *, is_even: bool = False
+) -> tuple[list[Region], Sums]:
     """The regions with the values that are missing, and without those that are smaller; and their sums.
 
-    `read` has the sums of disjoint regions.
+    `read` has the sums of disjoint regions. Without any, no value is looked for if the change `is_even`.
     """
     current = list(regions)
+    if is_even and not current:
+        return [], read(current)
     for reading in range(_MAX_READINGS):
         everything = read(current)
         kept = _worth_naming(everything)
@@ -88,7 +99,7 @@ def settle(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) 
             break
         if reading + 1 < _MAX_READINGS:
             current = changed
-    while missing_values(sums):
+    while settled and missing_values(sums):
         changes = _sizes(sums)
         kept = [index for index in range(len(settled)) if index != changes.argmin()]
         sums, settled = sums.keeping(kept), [settled[index] for index in kept]
@@ -97,12 +108,20 @@ def settle(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) 
 
 def missing_values(sums: Sums) -> list[Pair]:
     """The values of one dimension that must be named as the regions are, the most surprising change first."""
-    if len(sums.events[0]) == 1 or not sums.changes:
+    if not sums.changes:
         return []
-    least = float(_sizes(sums).min())
     outside = [(volumes[-1], changes[-1]) for volumes, changes in zip(sums.volumes, sums.changes, strict=True)]
-    ordinary = _ordinary(*outside[0])
-    found = [_surprises(volumes, changes, ordinary, least) for volumes, changes in outside]
+    growth = 0.0
+    if len(sums.events[0]) > 1:
+        least = float(_sizes(sums).min())
+    else:
+        before, change = float(outside[0][0].sum()), float(outside[0][1].sum())
+        amount = max(abs(before), abs(before + change))
+        least, growth = (
+            max(MIN_OUTSTANDING_CHANGE * abs(change), MIN_OUTSTANDING_TOTAL * amount),
+            MIN_OUTSTANDING_GROWTH,
+        )
+    found = [_surprises(volumes, changes, least, growth) for volumes, changes in outside]
     largest = max((float(np.abs(of[1][there > 0]).max(initial=0.0)) for of, there in zip(outside, found, strict=True)))
     if not largest:
         return []
@@ -118,17 +137,29 @@ def missing_values(sums: Sums) -> list[Pair]:
         code = int(surprises.argmax())
         result.append((dim, code))
         volumes[code] = changes[code] = 0.0
-        surprises = _surprises(volumes, changes, _ordinary(volumes, changes), least)
+        surprises = _surprises(volumes, changes, least, growth)
     return result
 
 
-def _surprises(volumes: Floats, changes: Floats, ordinary: float, least: float) -> Floats:
-    """For each missing value the squared change beyond the ordinary one, relative to its amounts; 0 for others."""
+def _surprises(volumes: Floats, changes: Floats, least: float, growth: float) -> Floats:
+    """For each missing value the squared change beyond that of the others, relative to its amounts; 0 for others.
+
+    `least` is exceeded by the change of a missing value, and `growth` by its excess relative to before.
+    """
     size = np.abs(changes)
-    excess = _excess(changes, volumes, ordinary)
+    excess = _excess(changes, volumes, _of_others(volumes, changes))
     amounts = np.maximum(np.abs(volumes) + np.abs(volumes + changes), size)
-    is_missing = (size > least) & (excess >= MIN_DISTINCT_SHARE * size)
+    is_missing = (size > least) & (excess >= MIN_DISTINCT_SHARE * size) & (excess >= growth * np.abs(volumes))
     return np.where(is_missing, excess**2 / np.where(is_missing, amounts, 1.0), 0.0)
+
+
+def _of_others(volumes: Floats, changes: Floats) -> Floats:
+    """For each value the change of all others relative to before; of everything if the others are few."""
+    volume, change = float(volumes.sum()), float(changes.sum())
+    others = volume - volumes
+    are_few = (others < _MIN_OTHERS * volume) | (others <= 0)
+    relative = (change - changes) / np.where(are_few, 1.0, others)
+    return np.asarray(np.where(are_few, _ordinary(volumes, changes), relative))
 
 
 def _sizes(sums: Sums) -> Floats:
@@ -136,7 +167,7 @@ def _sizes(sums: Sums) -> Floats:
     return np.asarray(np.abs(sums.changes[0][:-1].sum(axis=1)))
 
 
-def _excess(changes: Floats, volumes: Floats, ordinary: float) -> Floats:
+def _excess(changes: Floats, volumes: Floats, ordinary: float | Floats) -> Floats:
     """The part of each change, in its direction, that exceeds an ordinary one; negative for a smaller change."""
     return np.asarray((changes - ordinary * volumes) * np.sign(changes))
 
