@@ -21,7 +21,7 @@ from usage_explore.cli import app_server, uvicorn_server
 from usage_explore.cli.main import main
 from usage_explore.db import ddl
 
-TEXTS = [*hostile_values.WORST[2:], "\udcff"]
+TEXTS = [*hostile_values.WORST[2:], "\udcff", *("x" * 300 + end for end in (".html", ".json", "*"))]
 """What an argument can be: never a NUL."""
 SERVERS = ("app", "api")
 

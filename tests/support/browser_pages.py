@@ -89,7 +89,10 @@ def settled(page: Page) -> Page:
 
 
 QUIET_MILLISECONDS = 300
-"""How long a page at rest has not changed: twice as long as tables and charts hold an event back."""
+"""How long a page at rest has not changed: twice as long as tables and charts hold an event back.
+
+Streamlit fades what it computes anew and back in, which changes no part of the document but its contrast.
+"""
 
 _AT_REST = """([call, quiet]) => {
     if (window.observedChanges === undefined) {
@@ -98,7 +101,9 @@ _AT_REST = """([call, quiet]) => {
         window.observedChanges.observe(document, all)
     }
     const app = document.querySelector('[data-testid="stApp"]')
-    if (window.restCall !== call || app?.dataset.testScriptState !== 'notRunning') {
+    const fading = document.getAnimations().some(
+        each => each.playState === 'running' && Number.isFinite(each.effect.getComputedTiming().endTime))
+    if (window.restCall !== call || fading || app?.dataset.testScriptState !== 'notRunning') {
         window.restCall = call
         window.lastChange = performance.now()
     }

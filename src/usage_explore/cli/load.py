@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -224,7 +225,7 @@ def _expanded(files: tuple[str, ...]) -> list[Path]:
     """
     paths: list[Path] = []
     for file in files:
-        if file == "-" or not glob.has_magic(file) or Path(file).exists():
+        if file == "-" or not glob.has_magic(file) or os.path.exists(file):  # noqa: PTH110 - no error for a long name
             paths.append(Path(file))
             continue
         found = glob.glob(file, recursive=True)  # noqa: PTH207 - the pattern may be absolute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -310,7 +311,7 @@ def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> N
             continue
         if path.suffix.lower() not in suffixes:
             raise ConfigurationError(f"{option}: {shorten(path.name)} does not end in {suffixes[0]}; name it that way")
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - no error for a long name
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a folder; name a file in it")
         if any(path.resolve() == other.resolve() for other in read):
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a file to read; name another to write")

@@ -131,7 +131,7 @@ def backup(home: Path, path: Path, say: _Say = bool) -> Manifest:
     Raises `ConfigurationError` if there is no embedded database or the file cannot be written, `DatabaseError` if the
     database cannot be read.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - no error for a long name
         raise ConfigurationError(f"path: {path_text(path)} is a folder; name a file in it")
     if not embedded.exists(home):
         raise ConfigurationError(
