@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 from sqlalchemy import text
 
@@ -38,6 +39,20 @@ def counting(examination: Examination) -> Outcome:
 def cancelled(examination: Examination) -> Outcome:
     examination.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     return Outcome()
+
+
+def tabular(examination: Examination) -> Outcome:
+    return Outcome(looked_at=2, sheet=pd.DataFrame({"customer_id": ["a", "b"]}))
+
+
+def test_validations_of_the_same_data_are_equal_also_with_sheets(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.CHECKS, "tabular", check("tabular", tabular))
+    first = store.validate(PERIOD, checks=["tabular"])
+    second = store.validate(first.period, checks=["tabular"])
+    assert first.sheet("tabular") is not second.sheet("tabular")
+    assert first == second
+    other = replace(second, results=(replace(second.results[0], outcome=Outcome(looked_at=3)),))
+    assert first != other
 
 
 def test_what_one_check_cannot_do_leaves_the_others_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def run(
 
     table = schema.events_table(settings.table)
     names = schema.names_table(settings.names_table, table)
-    with on_sigterm(lambda _: KeyboardInterrupt()), fill.alone(connection, waiting):
+    with on_sigterm(KeyboardInterrupt), fill.alone(connection, waiting):
         report = demo.create(connection, table, seed=seed, until=until, days=days, progress=True, names=names)
         if report is None:
             report = demo.append(

@@ -44,7 +44,7 @@ class Group(click.Group):
 
         130 for Ctrl-C, 143 for SIGTERM.
         """
-        with on_sigterm(lambda number: SystemExit(128 + number)), warnings.catch_warnings():
+        with on_sigterm(_Terminated), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}", err=True)
             try:
                 return super().invoke(ctx)
@@ -52,8 +52,10 @@ class Group(click.Group):
                 _fail(str(error), 2 if isinstance(error, QueryError) else 1)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise  # such as --help, which needs no database driver
-            except KeyboardInterrupt:
-                _interrupted(signal.SIGINT)
+            except KeyboardInterrupt as error:
+                _interrupted(error.args[0] if error.args else signal.SIGINT)
+            except _Terminated:
+                _interrupted(signal.SIGTERM)
             except Exception as error:
                 import psycopg
 
@@ -61,6 +63,13 @@ class Group(click.Group):
                     raise
                 words = " ".join((error.diag.message_primary or str(error)).split())
                 _fail(f"The database refused: {words}; what was not finished was undone", 1)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM in a command."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
 
 
 @contextmanager

@@ -179,14 +179,15 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
 
 def _raise_file_limit() -> int:
     """Let the process open `_MAX_FILES`, or as many as the hard limit allows; how many it may open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = (sys.maxsize if limit == resource.RLIM_INFINITY else limit for limit in limits)
     wanted = min(_MAX_FILES, hard)
     if soft >= wanted:
         return soft
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limits[1]))
+        return wanted
+    return soft
 
 
 def _return_free_memory() -> None:

@@ -216,16 +216,17 @@ def _text(value: UUID | str | None) -> str | None:
 class Outcome:
     """The findings of a check, and the number of items that it examined (`looked_at`, in `Check.unit`).
 
-    `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
-    decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
-    which could not be judged, such as series of too few events. `unchecked` says what the check compares and could not,
-    such as amounts without a price book; the headline repeats it. `skipped` says why nothing could be judged at all:
-    such a check is not clean. `reported_by` names the checks whose findings include some of this one, see `folding`.
+    `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to
+    document, decimals are `Decimal`. It is left out of `==`. `note` says what was left aside, when anything was;
+    `is_partial` is true if that is usage which could not be judged, such as series of too few events. `unchecked`
+    says what the check compares and could not, such as amounts without a price book; the headline repeats it.
+    `skipped` says why nothing could be judged at all: such a check is not clean. `reported_by` names the checks
+    whose findings include some of this one, see `folding`.
     """
 
     findings: tuple[Finding, ...] = ()
     looked_at: int = 0
-    sheet: pd.DataFrame | None = None
+    sheet: pd.DataFrame | None = field(default=None, compare=False)
     note: str = ""
     is_partial: bool = False
     unchecked: str = ""
