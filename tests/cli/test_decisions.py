@@ -149,7 +149,7 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
         "superseded by a later sign-off of the period",
     ]
     one_of_them = run("signoffs", after[1]["id"][:8])
-    assert "arrived late" in " ".join(one_of_them.stdout.split()), "named, it is compared all the same"
+    assert "included when it was signed again" in " ".join(one_of_them.stdout.split()), "named, it is compared"
 
 
 def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
@@ -164,7 +164,29 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     assert (same.exit_code, "nothing changed since" in " ".join(same.stdout.split())) == (0, True)
     again = run(*sign, "--prices", str(prices), "--wallets", str(wallets))
     assert "Warning: this period has events" not in again.stderr, "it replaces the sign-off of the same period"
-    narrow = run(*sign, "--customer-id", str(JUNE))
+    gate = ("--fail-on", "new-high", "--prices", str(prices))
+    run("validate", *SEPTEMBER, *gate)  # its findings are known afterwards
+    lost = run(*sign, *gate)
+    assert (lost.exit_code, lost.stdout.count("Signed off by")) == (FOUND, 0)
+    words = " ".join(lost.stderr.split())
+    assert "with preferred currencies of 1 customer, which are missing now" in words
+    assert "Give the file again (--prices, --wallets), or sign with --fail-on never" in words
+    insert([event(DAY, customer_id=JUNE, quantity=Decimal(2), ingested_at=datetime.now(UTC))])
+    late = ("--as-of", "2100-01-01T00:00:00Z", "--wallets", str(wallets))
+    more = run(*sign, *gate, *late)
+    words = " ".join(more.stdout.split())
+    assert re.search(r"; expected [\d,]+ EUR\. It includes 1 correction of the sign-off", words), words
+    assert "+1 event, included when it was signed again; expected amounts +6.00 EUR" in words
+    before = json.loads(run("signoffs", "--json", "-").stdout)[1]["id"]
+    assert run("signoffs", before, "--csv", str(corrections)).exit_code == 0
+    (row,) = csv.DictReader(io.StringIO(corrections.read_text()))
+    assert [row[name] for name in ("correction", "reason", "events", "amount")] == [
+        "supplement",
+        "until signed again",
+        "1",
+        "6",
+    ]
+    narrow = run(*sign, *late[:2], "--customer-id", str(JUNE))
     assert narrow.exit_code == 0, "without a price book"
     assert "Warning: this period has events in common with sign-off" in narrow.stderr
     insert([event(DAY, customer_id=JUNE, quantity=Decimal(1), ingested_at=datetime.now(UTC))])

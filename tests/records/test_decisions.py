@@ -31,8 +31,10 @@ from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
 from usage_explore.records import runs
 from usage_explore.records.places import create_tables
+from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
+from usage_explore.validation.signed_again import changes_until, lost_inputs
 from usage_explore.validation.signed_overlaps import overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words
 
@@ -589,6 +591,49 @@ def test_amounts_are_compared_by_the_preferred_currencies_that_were_signed(store
     assert store.changes_since(read, prices=TWO_CURRENCIES).sentence == "nothing changed since"
     others = store.changes_since(read, prices=TWO_CURRENCIES, wallets={"default": "USD"})
     assert set(others.money("expected amount")) == {"EUR", "USD"}
+
+
+def test_a_later_sign_off_says_what_it_includes_of_the_one_before(store: Store, insert: Insert) -> None:
+    wallets = {str(CUSTOMERS[0]): "EUR", "default": "USD"}
+
+    def signed(by: str, **more: object) -> SignOff:
+        validation = full(store, as_of=store.now())
+        rating = store.rate(validation.period, prices=TWO_CURRENCIES, **more)
+        return store.sign_off(validation, by=by, rating=rating)
+
+    first = signed("ana", wallets=wallets)
+    late = {"customer_id": CUSTOMERS[0], "quantity": Decimal("4.2")}
+    insert([event(DAY, **late, ingested_at=store.now())])
+    second = signed("ben", wallets=wallets)
+    insert([event(DAY, **late, ingested_at=store.now())])
+    third = signed("eva", wallets={"default": "USD"})
+    changes = store.changes_since(first, until=second)
+    assert changes.sentence == "+1 event, included when it was signed again; expected amounts +12.60 EUR"
+    (line,) = changes.corrections
+    assert (line.correction, line.quantity, line.amount) == ("supplement", Decimal("4.2"), Decimal("12.6"))
+    assert store.changes_since(second).sentence.startswith("+1 event, arrived late"), "until now, as before"
+    others = store.changes_since(second, until=third)
+    assert others.sentence == "+1 event, included when it was signed again"
+    assert others.amounts_note == "the two sign-offs have other preferred currencies"
+    assert lost_inputs(second, store.rate(full(store).period, prices=TWO_CURRENCIES, wallets=wallets)) == ""
+    words = lost_inputs(second, store.rate(full(store).period, prices=TWO_CURRENCIES))
+    assert "with preferred currencies of 1 customer and the organization, which are missing now" in words
+    assert lost_inputs(second, None).endswith("by a price book, which is missing now: nothing would be expected")
+    assert lost_inputs(None, None) == ""
+    for faulty in (first, second):
+        with pytest.raises(QueryError, match="until: is no later sign-off of the same period"):
+            store.changes_since(second, until=faulty)
+
+
+def test_what_retention_removed_before_signing_again_is_no_credit(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    first = store.sign_off(full(store), by="ana")
+    second = replace(first, signed_at=first.signed_at + timedelta(days=1), usage=first.usage[:1])
+    assert changes_until(first, second).corrections
+    removed = changes_until(first, second, first.since + timedelta(days=3))
+    assert not removed.corrections
+    assert {row.reason for row in removed.rows} == {"removed by retention"}
 
 
 def test_amounts_of_a_price_book_are_not_compared_with_another_stored_one(

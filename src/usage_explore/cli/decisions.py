@@ -146,7 +146,8 @@ def list_signoffs(
     """List the sign-offs, newest first, with what changed in each period since; the one whose ID begins so.
 
     --csv writes a row for each customer, metric, wallet and currency that changed, to hand to billing. Of a period that
-    was signed several times only the last sign-off counts: what came before it is part of it.
+    was signed several times only the last sign-off counts: what came before it is part of it. With the ID of an earlier
+    one, the changes are those that the next one includes.
     """
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
@@ -162,11 +163,12 @@ def list_signoffs(
     with ExitStack() as here:
         parts = {path: here.enter_context(whole_file(path)) for path in (csv_, json_) if path and path != _STDOUT}
         store = here.enter_context(opened(settings_in_force()))
-        signed = [one for one in store.signoffs() if signoff is None or str(one.id).startswith(signoff)]
+        every = store.signoffs()
+        signed = [one for one in every if signoff is None or str(one.id).startswith(signoff)]
         if signoff is not None and not signed:
             raise QueryError([Fault("signoff", f"{validators.shorten(signoff)} is the id of no sign-off")])
         latest = signed if signoff is not None else latest_of_periods(signed)
-        changed = {one.id: _changes(store, one, prices, wallets) for one in latest}
+        changed = {one.id: _changes(store, one, every, prices, wallets) for one in latest}
         found = [item for item in changed.values() if not isinstance(item, str)]
         if csv_ and not found:
             raise ConfigurationError(
@@ -189,15 +191,18 @@ def list_signoffs(
         sys.exit(CHANGED)
 
 
-def _changes(store: Store, signed: SignOff, prices: Path | None, wallets: Path | None) -> Changes | str:
-    """What changed, or why that cannot be said."""
+def _changes(
+    store: Store, signed: SignOff, every: Sequence[SignOff], prices: Path | None, wallets: Path | None
+) -> Changes | str:
+    """What changed, until the next sign-off of the period if there is one, or why that cannot be said."""
+    from usage_explore.validation.signed_again import next_signoff
     from usage_explore.validation.signed_usage import signed_period
 
     try:
         signed_period(signed)
     except QueryError as error:
         return f"this version cannot read the period: {error}"
-    return store.changes_since(signed, prices=prices, wallets=wallets)
+    return store.changes_since(signed, prices=prices, wallets=wallets, until=next_signoff(signed, every))
 
 
 def _json(changed: Changes | str | None) -> dict[str, object]:

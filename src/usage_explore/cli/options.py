@@ -53,16 +53,22 @@ class Group(click.Group):
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise  # such as --help, which needs no database driver
             except KeyboardInterrupt as error:
-                _interrupted(error.args[0] if error.args else signal.SIGINT)
+                _interrupted(signal.SIGTERM if error.args == (signal.SIGTERM,) else signal.SIGINT)
             except _Terminated:
                 _interrupted(signal.SIGTERM)
             except Exception as error:
                 import psycopg
 
+                if isinstance(error, RuntimeError) and str(error) == _HIDDEN_INTERRUPT:
+                    _interrupted(signal.SIGINT)
                 if not isinstance(error, psycopg.Error):
                     raise
                 words = " ".join((error.diag.message_primary or str(error)).split())
                 _fail(f"The database refused: {words}; what was not finished was undone", 1)
+
+
+_HIDDEN_INTERRUPT = "Query interrupted"
+"""What DuckDB raises in place of the exception of a signal's handler."""
 
 
 class _Terminated(SystemExit):
@@ -74,14 +80,23 @@ class _Terminated(SystemExit):
 
 @contextmanager
 def on_sigterm(exception: Callable[[int], BaseException]) -> Iterator[None]:
-    """Raise an exception on SIGTERM, given the signal's number: transactions are rolled back, servers released."""
+    """Raise an exception on SIGTERM, given the signal's number: transactions are rolled back, servers released.
+
+    Libraries make another exception of it, which is followed by this one.
+    """
+    received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(number)
         raise exception(number)
 
     before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
+    except Exception as error:
+        if received:
+            raise exception(received[-1]) from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -191,12 +191,19 @@ def validate(
             review = _reviewed(store, validation, keep=keep, by=by)
             reconciled = reports.statements(store, validation)
             fails = _fails(validation, review, fail_on)
-            overlap = ""
+            overlap = lost = ""
+            rating = superseded = None
             if sign_off and by and not fails:
-                from usage_explore.validation.signed_overlaps import overlap_warning
+                from usage_explore.validation.signed_again import lost_inputs
+                from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 
-                overlap = overlap_warning(validation.period, store.signoffs())
-                signed = store.sign_off(validation, by=by, note=note, rating=_rated(store, validation, inputs))
+                every = store.signoffs()
+                overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
+                rating = _rated(store, validation, inputs)
+                lost = lost_inputs(before, rating)
+                if not lost or fail_on == "never":
+                    signed = store.sign_off(validation, by=by, note=note, rating=rating)
+                    superseded = before and store.changes_since(before, until=signed)
             with _standing(signed):
                 last = signed or (_signed_before(store, validation) if report or json_ else None)
                 changes = None if last is None else _changed_since(store, last, inputs)
@@ -227,12 +234,25 @@ def validate(
                 click.echo(document)
             for path in parts:
                 say(f"Wrote {path_text(path)}.", err=True)
-            if overlap:
-                say(f"Warning: {overlap}", err=True)
+            for warning in filter(None, [overlap, lost if signed is not None else ""]):
+                say(f"Warning: {warning}", err=True)
             if signed is not None:
                 left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
+                left += f"; {_expected(rating)}"
                 what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
                 say(f"Signed off by {signed.author}: {what}.")
+                if superseded and superseded.corrections:
+                    id_ = str(superseded.signoff.id)[:8]
+                    say(
+                        f"It includes {counted(len(superseded.corrections), 'correction')} of the sign-off {id_} before"
+                        f" it: {superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
+                        " --csv FILE.csv` writes them."
+                    )
+            elif lost:
+                say(
+                    f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --fail-on never.",
+                    err=True,
+                )
             elif sign_off:
                 say(
                     f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
@@ -240,7 +260,7 @@ def validate(
                     err=True,
                 )
             is_incomplete = bool(validation.failed or not validation.totals.events)
-            code = FOUND if fails else int(is_incomplete)
+            code = FOUND if fails or (lost and signed is None) else int(is_incomplete)
         if webhook is not None:
             result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
             message = partial(_message, validation, review, result, signed is not None)
@@ -325,6 +345,16 @@ def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> R
         return store.rate(validation.period, prices=inputs.get("prices"), wallets=inputs.get("wallets"))
     except NoPriceBook:
         return None
+
+
+def _expected(rating: Rating | None) -> str:
+    """The expected amounts that are signed, and how many events have none."""
+    from usage_explore.validation.report.wording import amounts
+
+    if rating is None:
+        return "no expected amounts: there is no price book"
+    unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
+    return f"expected {amounts(rating.totals.items()) or 'nothing'}{unpriced}"
 
 
 def _signed_before(store: Store, validation: Validation) -> SignOff | None:

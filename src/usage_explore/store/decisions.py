@@ -218,7 +218,12 @@ class Decisions(SavedViews, Rates):
             return signoffs.signoffs(kept, own)
 
     def changes_since(
-        self, signoff: SignOff, *, prices: PriceSource | None = None, wallets: PreferenceSource | None = None
+        self,
+        signoff: SignOff,
+        *,
+        prices: PriceSource | None = None,
+        wallets: PreferenceSource | None = None,
+        until: SignOff | None = None,
     ) -> Changes:
         """What changed in a signed period since: events that arrived late, and what was changed, edited or removed.
 
@@ -227,8 +232,10 @@ class Decisions(SavedViews, Rates):
         again by `prices` and `wallets` as in `rate`, by default the table `usage_prices` and the preferred currencies
         that were signed. Amounts of a price book that was given are not compared with those of another one in the
         table: `amounts_note` says so. What the period has in common with a later sign-off of another period is counted
-        there: `taken_over` has it. Raises `QueryError` for a sign-off that this version cannot read and for faulty
-        prices, `RecordError`, `ScopeError`, `DatabaseError`.
+        there: `taken_over` has it. `until`, a later sign-off of the same period, gives instead what changed from one to
+        the other, by the numbers that both froze: what the later one includes. Raises `QueryError` for a sign-off that
+        this version cannot read, an `until` of another period and faulty prices, `RecordError`, `ScopeError`,
+        `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
@@ -236,6 +243,8 @@ class Decisions(SavedViews, Rates):
 
         expect_instance("signoff", signoff, SignOff)
         period = signed_usage.signed_period(signoff)
+        if until is not None:
+            return self._changes_until(signoff, until)
         later = signed_overlaps.overlapping(signoff, self.signoffs())
         periods = [signed_usage.signed_period(other) for other in later]
         timeout = self.long_statement_timeout
@@ -258,6 +267,20 @@ class Decisions(SavedViews, Rates):
         with self._transaction(period) as (connection, scoped):
             taken = (line.customer_id for one in found.taken_over for line in one.corrections)
             ids = (("customer_id", customer) for customer in (*(row.key[0] for row in found.rows), *taken))
+            return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
+
+    def _changes_until(self, signoff: SignOff, until: SignOff) -> Changes:
+        """What changed from a sign-off to a later one of its period."""
+        from usage_explore.validation import signed_again, signed_overlaps, signed_usage
+
+        expect_instance("until", until, SignOff)
+        period = signed_usage.signed_period(signoff)
+        if until.signed_at <= signoff.signed_at or signed_overlaps.last_signoff([until], period) is None:
+            raise QueryError([Fault("until", "is no later sign-off of the same period; leave it out, or give one")])
+        with self._transaction(period) as (connection, scoped):
+            exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
+            found = signed_again.changes_until(signoff, until, exists_since)
+            ids = (("customer_id", row.key[0]) for row in found.rows)
             return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
 
     def _recorded_finding(self, finding_id: str) -> RecordedFinding:

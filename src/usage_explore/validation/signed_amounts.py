@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore import formatting
 from usage_explore.decimals import difference, total
-from usage_explore.records.signoffs import AmountBasis, AmountLine, Key, SignOff
+from usage_explore.records.signoffs import AmountBasis, AmountLine, Key
 from usage_explore.validation.signed_usage import Change, Changes, key_order
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
                 " other prices; give the book, in Python prices=, on the command line --prices FILE"
             )
             return replace(changes, amounts_note=note)
-    rows = (*changes.rows, *_amount_changes(changes.signoff, rating))
+    rows = (*changes.rows, *amount_changes(changes.signoff.amounts, amount_lines(rating)))
     more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
     return replace(
         changes,
@@ -59,10 +60,9 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
     )
 
 
-def _amount_changes(signoff: SignOff, rating: Rating) -> tuple[Change, ...]:
-    """The expected amounts of a rating minus those that were signed, where they differ."""
-    before = {line.key: line.amount for line in signoff.amounts}
-    after = {line.key: line.amount for line in amount_lines(rating)}
+def amount_changes(signed: Iterable[AmountLine], now: Iterable[AmountLine]) -> tuple[Change, ...]:
+    """The expected amounts now minus those that were signed, where they differ."""
+    before, after = ({line.key: line.amount for line in lines} for lines in (signed, now))
     differences = {
         key: Decimal(difference(after.get(key, Decimal(0)), before.get(key, Decimal(0))))
         for key in sorted({*before, *after}, key=key_order)

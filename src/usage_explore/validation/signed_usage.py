@@ -50,11 +50,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-Reason = Literal["arrived late", "changed or removed", "edited", "removed by retention", "expected amount"]
+Reason = Literal[
+    "arrived late", "changed or removed", "edited", "removed by retention", "until signed again", "expected amount"
+]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
-other events with the same sums; older events removed, as by a retention policy; last, what the price book makes of it.
+other events with the same sums; older events removed, as by a retention policy; all that a next sign-off includes;
+last, what the price book makes of it.
 """
 
 _At = TypeVar("_At", bound=date)
@@ -69,6 +72,7 @@ _WORDS: dict[Reason, str] = {
     "changed or removed": "{}, changed or removed after the sign-off",
     "edited": "events edited or exchanged with the same sums in {}",
     "removed by retention": "{} before {}, removed by retention or the deletion of all older events",
+    "until signed again": "{}, included when it was signed again",
     "expected amount": "expected amounts {}",
 }
 
@@ -385,12 +389,12 @@ def changes(
         key = _key(row)
         seen.add(key)
         has_shared = has_shared or row.shared_events > 0
-        rows += _changed(signed.get(key, _NOTHING), _line(row), has_hashes)
+        rows += changed(signed.get(key, _NOTHING), _line(row), has_hashes)
         if row.late_events:
             rows.append(Change(key, "arrived late", row.late_events, row.late_quantity, row.late_cost))
     for key, line in signed.items():
         if key not in seen:
-            rows += _changed(line, replace(_NOTHING, key=key), has_hashes)
+            rows += changed(line, replace(_NOTHING, key=key), has_hashes)
     shared: tuple[tuple[int, Change], ...] = ()
     if has_shared:
         found = connection.execute(shared_statement(table, period, signoff.as_of, later))
@@ -413,7 +417,7 @@ def changes(
         changed_days = tuple(day for day in changed_days if _starts(day, period) >= exists_since)
         if changed_slots is not None:
             changed_slots = {start: digest for start, digest in changed_slots.items() if start >= exists_since}
-        rows = [_retained(row) for row in rows]
+        rows = [retained(row) for row in rows]
     content_note = ""
     if not has_hashes:
         content_note = (
@@ -451,14 +455,14 @@ def _starts(day: date, period: Period) -> datetime:
     return buckets.day_start(day, period.zone)
 
 
-def _retained(row: Change) -> Change:
+def retained(row: Change) -> Change:
     """A change where older events were removed: fewer events are among these."""
     if row.reason != "changed or removed" or row.events >= 0:
         return row
     return replace(row, reason="removed by retention")
 
 
-def _changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[Change]:
+def changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[Change]:
     """The change where the usage as of the sign-off is no longer the one that was signed."""
     same: Callable[[Decimal, Decimal], bool] = lambda one, other: (  # noqa: E731
         one == other if one.is_finite() and other.is_finite() else str(one) == str(other)

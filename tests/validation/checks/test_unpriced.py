@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event
 from support.check_results import examine, shown
 from support.query_oracle import Row
@@ -27,7 +29,7 @@ def test_it_is_found_by_metric_with_its_quantity_and_events(make: Make) -> None:
     assert "has no price in the price book, quantity 1: no price covers it." in seats.sentence
     assert (seats.customer_id, seats.metric_key, seats.price_key) == (CUSTOMERS[1], "seats", None)
     assert "2 events of other of 2 customers" in other.sentence
-    assert (other.quantity, other.severity) == (Decimal("3.5"), "medium")
+    assert (other.quantity, other.severity) == (Decimal("3.5"), "high")
     assert all(shown(store, finding) == finding.events for finding in result.outcome.findings)
 
 
@@ -55,3 +57,18 @@ def test_a_wallet_that_is_unknown_or_has_no_price_is_the_reason(make: Make) -> N
     assert any("and its wallet is unknown." in sentence for sentence in sentences)
     assert any("but its wallet is GBP." in sentence for sentence in sentences)
     assert examine(store, "unpriced", SEPTEMBER, prices=book[:1]).is_clean
+
+
+@pytest.mark.parametrize(
+    ("without", "severities"),
+    [("a", ["medium"]), ("ab", ["high", "medium"]), ("aabb", ["high", "high"])],  # of 20 events
+)
+def test_a_tenth_of_all_events_without_a_price_is_high_in_one_finding_at_least(
+    make: Make, without: str, severities: list[str]
+) -> None:
+    priced = [event(0, SINCE + timedelta(minutes=minute)) for minute in range(20 - len(without))]
+    result = examine(
+        make([*priced, *(event(0, SINCE, metric) for metric in without)]), "unpriced", SEPTEMBER, prices=BOOK
+    )
+    assert result.outcome is not None
+    assert [finding.severity for finding in result.outcome.findings] == severities

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codecs import BOM_UTF8
 from contextlib import ExitStack
 from datetime import datetime
+from itertools import pairwise
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -31,6 +32,7 @@ from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
 from usage_explore.validation.report.wording import amounts
 from usage_explore.validation.review import Review, organization_of
+from usage_explore.validation.signed_again import lost_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words, signed_period
 from usage_explore.validation.similar import fitting
@@ -91,10 +93,40 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
                 )
                 _statement(view, source, with_files, review, again=True)
     if len(signed) > 1:
-        with st.expander(f"{formatting.counted(len(signed) - 1, 'earlier sign-off')} of this period"):
-            for one in signed[1:]:
-                words = f"{_minute(one.signed_at, zone)}, {one.author}: {formatting.counted(one.events, 'event')}"
-                st.caption(markdown.plain(f"{words}, as of {_minute(one.as_of, zone)}."))
+        number = formatting.counted(len(signed) - 1, "earlier sign-off")
+        with st.expander(f"{number} of this period", key="signed_earlier", on_change="rerun") as earlier:
+            if earlier.open:
+                for following, one in pairwise(signed):
+                    _superseded(source, one, following, zone)
+
+
+def _superseded(source: Source, one: SignOff, following: SignOff, zone: ZoneInfo) -> None:
+    """Draw an earlier sign-off of the period, and as a file what the next one includes."""
+    words = f"{_minute(one.signed_at, zone)}, {one.author}: {formatting.counted(one.events, 'event')}"
+    words += f", as of {_minute(one.as_of, zone)}"
+    changed = source.store.changes_since(one, until=following)
+    if changed.rows:
+        words += f". Until the next sign-off: {formatting.typographic(changed.sentence)}"
+    if changed.amounts_note:
+        words += f". Expected amounts are not compared: {changed.amounts_note}"
+    st.caption(markdown.plain(f"{words}."))
+    if changed.corrections:
+        _download(changed, "The later sign-off includes them. Hand them to billing, if it does not have them yet.")
+
+
+def _download(changed: Changes, help_: str) -> None:
+    """Draw the button that downloads corrections."""
+    one = changed.signoff
+    st.download_button(
+        "Supplements and credits, CSV",
+        lambda: BOM_UTF8 + changed.to_csv(escape_formulas=True),
+        f"corrections-{one.since:%Y-%m-%d}-{str(one.id)[:8]}.csv",
+        "text/csv",
+        key=f"signed_csv {one.id}",
+        on_click="ignore",
+        icon=":material/download:",
+        help=f"A row for each customer, metric, wallet and currency, exact, to hand to billing. {help_}",
+    )
 
 
 def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
@@ -156,17 +188,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
     if more := len(changed.lines) - len(lines):
         st.caption(f"and {more:,} more; the file has all of them")
-    st.download_button(
-        "Supplements and credits, CSV",
-        lambda: BOM_UTF8 + changed.to_csv(escape_formulas=True),
-        f"corrections-{one.since:%Y-%m-%d}-{str(one.id)[:8]}.csv",
-        "text/csv",
-        key="signed_csv",
-        on_click="ignore",
-        icon=":material/download:",
-        help="A row for each customer, metric, wallet and currency, exact, to hand to billing. Sign again when they "
-        "are billed: the next sign-off includes them.",
-    )
+    _download(changed, "Sign again when they are billed: the next sign-off includes them.")
     return bool(changed)
 
 
@@ -216,8 +238,11 @@ def _statement(
             st.caption(f"and {more:,} more in the list of findings")
     if text := st.session_state.pop(_ERROR, None):
         st.error(markdown.plain(text), icon=":material/error:")
-    if warning := overlap_warning(period, _signoffs(source.store, source.store.organization_id)):
-        st.warning(markdown.plain(f"{warning[0].upper()}{warning[1:]}"), icon=":material/event_repeat:")
+    every = _signoffs(source.store, source.store.organization_id)
+    lost = lost_inputs(last_signoff(every, period), None if isinstance(rating, str) else rating)
+    for warning, icon in ((lost, ":material/money_off:"), (overlap_warning(period, every), ":material/event_repeat:")):
+        if warning:
+            st.warning(markdown.plain(f"{warning[0].upper()}{warning[1:].removesuffix('.')}."), icon=icon)
     with st.container(width=520, gap="small"):
         if sign_in.current_user() is None:
             name_field("sign")

@@ -15,22 +15,31 @@ from uuid import UUID
 from sqlalchemy import Select, Table
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, in_sentence, span_in
+from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.usage import Unpriced, pinned, rated_usage
 from usage_explore.pricing.usage import statement as usage_statement
 from usage_explore.query.queries import Period
+from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
     Check,
     Examination,
     Finding,
     Outcome,
+    Severity,
     limited_findings,
 )
 from usage_explore.validation.periods import part
 
 NAME = "unpriced"
+
+BOUNDS = CheckBounds(NAME)
+
+# fmt: off
+HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.1"), "share", 0, 1,
+    "Share of the period's events without a price from which a finding, or the largest of several, is high: a tenth.")
+# fmt: on
 
 MAX_SINGLE_METRICS = 5
 """Metrics without a price for one reason that are findings of their own; more of them are one finding."""
@@ -86,11 +95,15 @@ def _findings(examination: Examination, unpriced: list[Unpriced]) -> Iterator[Fi
     for item in unpriced:
         is_single = len(reasons[item.reason]) <= MAX_SINGLE_METRICS
         groups.setdefault((item.reason, item.metric_key if is_single else None), _Group()).add(item)
-    for (reason, metric), group in sorted(groups.items(), key=lambda entry: (-entry[1].events, str(entry[0]))):
-        yield _finding(examination, reason, metric, group)
+    ordered = sorted(groups.items(), key=lambda entry: (-entry[1].events, str(entry[0])))
+    in_all = sum(group.events for group in groups.values())
+    for number, ((reason, metric), group) in enumerate(ordered):
+        events = group.events if number else in_all  # the largest finding stands for all that has no price
+        severity: Severity = "high" if events >= HIGH_SHARE() * examination.totals.events else "medium"
+        yield _finding(examination, reason, metric, group, severity)
 
 
-def _finding(examination: Examination, reason: str, metric: str | None, group: _Group) -> Finding:
+def _finding(examination: Examination, reason: str, metric: str | None, group: _Group, severity: Severity) -> Finding:
     since, until = examination.period.span
     customer = next(iter(group.customers)) if len(group.customers) == 1 else None
     of = f"customer {customer}" if customer else counted(len(group.customers), "customer")
@@ -100,7 +113,7 @@ def _finding(examination: Examination, reason: str, metric: str | None, group: _
     return Finding(
         check=NAME,
         kind=reason,
-        severity="medium",
+        severity=severity,
         sentence=f"{counted(group.events, 'event')} of {what} of {of},"
         f" {span_in(since, until, examination.period.zone)}, {'has' if group.events == 1 else 'have'} no price in the"
         f" price book{'' if quantity is None else f', quantity {in_sentence(quantity)}'}: {reason}.",
@@ -137,13 +150,16 @@ CHECK = Check(
     name=NAME,
     title="Usage without a price",
     means="The price book has no price for this usage: it is on no invoice, or at a price that the book does not know.",
-    parameters={
+    parameters=lambda: {
         "price": "the customer's own, else the one that names the most of product, metric and price key, valid at the"
         " time of the event; of several currencies that of the wallet",
+        "high": f"{percent(HIGH_SHARE())} of the period's events have no price: the largest finding and each that has"
+        " as many itself; others are medium",
         "many metrics": f"more than {MAX_SINGLE_METRICS} metrics without a price for one reason are one finding",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest",
     },
     unit="lines of usage",
+    bounds=tuple(BOUNDS),
     statement=statement,
     examine=examine,
     needs="prices",

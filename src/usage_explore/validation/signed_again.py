@@ -1,0 +1,94 @@
+"""A period that is signed again: what the sign-off before had that the next one includes, or loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from usage_explore import formatting
+from usage_explore.decimals import decimal_context
+from usage_explore.records.signoffs import SignOff, UsageLine
+from usage_explore.validation.signed_amounts import amount_changes
+from usage_explore.validation.signed_overlaps import last_signoff
+from usage_explore.validation.signed_usage import Changes, changed, key_order, retained, signed_period
+from usage_explore.validation.usage_sums import joined
+
+if TYPE_CHECKING:
+    from usage_explore.pricing.rating import Rating
+
+
+def next_signoff(signoff: SignOff, signed: Iterable[SignOff]) -> SignOff | None:
+    """The first later sign-off of the same period, of sign-offs that are in order, newest first; None without one."""
+    later = [other for other in signed if other.signed_at > signoff.signed_at]
+    return last_signoff(later[::-1], signed_period(signoff))
+
+
+@decimal_context()
+def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime | None = None) -> Changes:
+    """What changed from a sign-off to the next one of its period, by the numbers that both froze.
+
+    The next one includes it, so that it is among no later corrections. `exists_since` is the time before which all
+    events were removed: fewer events are then retention's. Amounts are compared if both sign-offs have some, by the
+    same prices and preferred currencies.
+    """
+    before, after = ({line.key: line for line in one.usage} for one in (signoff, following))
+    has_hashes = signoff.hash_probe is not None and signoff.hash_probe == following.hash_probe
+    rows = []
+    for key in sorted({*before, *after}, key=key_order):
+        none = UsageLine(key, 0, Decimal(0), Decimal(0))
+        for row in changed(before.get(key, none), after.get(key, none), has_hashes):
+            kept = row if exists_since is None else retained(row)
+            is_net = kept.reason == "changed or removed"
+            rows.append(replace(kept, reason="until signed again") if is_net else kept)
+    note = _not_comparable(signoff, following)
+    if exists_since is not None and signoff.amounts:
+        note = f"events before {formatting.zoned(exists_since, ZoneInfo(signoff.timezone))} were removed"
+    return Changes(
+        signoff=signoff,
+        now=following.as_of,
+        rows=(*rows, *(() if note else amount_changes(signoff.amounts, following.amounts))),
+        removed_before=exists_since,
+        amounts_note=note,
+        wallets={} if following.basis is None else following.basis.wallets,
+    )
+
+
+def _not_comparable(one: SignOff, other: SignOff) -> str:
+    """Why the expected amounts of two sign-offs give no corrections; "" if they do, or if neither has amounts."""
+    if bool(one.amounts) != bool(other.amounts):
+        return f"only the {'earlier' if one.amounts else 'later'} sign-off has expected amounts"
+    if not one.amounts:
+        return ""
+    if one.basis is None or other.basis is None or one.basis.prices_hash != other.basis.prices_hash:
+        return "the two sign-offs may have other prices"
+    return "" if one.basis.wallets == other.basis.wallets else "the two sign-offs have other preferred currencies"
+
+
+def lost_inputs(before: SignOff | None, rating: Rating | None) -> str:
+    """Which prices or preferred currencies of the sign-off before are missing now, with both amounts; "" if none are.
+
+    `the sign-off 1f0c2a91 by ana expected 90.00 EUR and 10.00 USD with preferred currencies of 3 customers, which are
+    missing now: 10.00 USD would be expected`
+    """
+    if before is None or not before.amounts:
+        return ""
+    if rating is None:
+        what, now = "by a price book, which is missing now", "nothing"
+    else:
+        given = before.basis.wallets if before.basis else {}
+        gone = [customer for customer in given if customer not in rating.wallets]
+        if not gone:
+            return ""
+        customers = [formatting.counted(number, "customer")] if (number := len([*filter(None, gone)])) else []
+        of = joined([*customers, *(["the organization"] if None in gone else [])])
+        what, now = f"with preferred currencies of {of}, which are missing now", _amounts(rating.totals)
+    name = f"the sign-off {str(before.id)[:8]} by {formatting.data_value(before.author)}"
+    return f"{name} expected {_amounts(before.amount_totals)} {what}: {now} would be expected"
+
+
+def _amounts(totals: Mapping[str, Decimal]) -> str:
+    return joined([f"{formatting.cents(amount)} {currency}" for currency, amount in totals.items()]) or "nothing"
