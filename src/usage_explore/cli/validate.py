@@ -200,7 +200,7 @@ def validate(
                 every = store.signoffs()
                 overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
                 rating = _rated(store, validation, inputs)
-                lost = lost_inputs(before, rating)
+                lost = lost_inputs(last_signoff([one for one in every if one.amounts], validation.period), rating)
                 if not lost or fail_on == "never":
                     signed = store.sign_off(validation, by=by, note=note, rating=rating)
                     superseded = before and store.changes_since(before, until=signed)
@@ -238,7 +238,7 @@ def validate(
                 say(f"Warning: {warning}", err=True)
             if signed is not None:
                 left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
-                left += f"; {_expected(rating)}"
+                left = "; ".join((left, _expected(rating), *validation.unchecked))
                 what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
                 say(f"Signed off by {signed.author}: {what}.")
                 if superseded and superseded.corrections:

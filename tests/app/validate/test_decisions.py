@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
@@ -234,6 +235,34 @@ def test_a_failed_decision_is_said_and_the_page_stays(
     acknowledge(app)
     assert "Nothing was saved: no room" in said(app)
     assert "New · open" in said(app)
+
+
+def test_signing_again_says_what_is_lost_and_what_the_earlier_sign_off_still_has(
+    page: Open, store: Store, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    period, book = Period(**LINK), tmp_path / "b.csv"
+    book.write_bytes(PRICES)
+    validation = store.validate(period)
+    first = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=book))
+    app = in_tab(ran(page(**LINK)), "Sign-off")
+    app.session_state["sign_again"] = True
+    app.run()
+    assert "by a price book, which is missing now: nothing would be expected." in said(app)
+    app.session_state[dropped_key("prices", period)] = File("book.csv", PRICES)
+    app.run()
+    assert "which is missing now" not in said(app)
+    late = store.now()
+    generated_events.insert(events_connection, [event(DAY, quantity=Decimal("4.2"), ingested_at=late)])
+    events_connection.commit()
+    second = store.validate(period.replace(as_of=store.now()))
+    store.sign_off(second, by="ben", rating=store.rate(second.period, prices=book))
+    app = in_tab(ran(page(**LINK)), "Sign-off")
+    assert "1 earlier sign-off of this period" in [each.label for each in app.expander]
+    app.session_state["signed_earlier"] = True
+    app.run()
+    words = "Until the next sign-off: +1 event, included when it was signed again; expected amounts +0.42 USD."
+    assert words in said(app)
+    assert [button for button in app.get("download_button") if str(first.id) in button.proto.id]
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,16 @@ def test_without_a_price_book_the_headline_says_that_amounts_are_not_checked(mak
     assert validation.to_dict()["unchecked"] == ["amounts not checked: no price book was given"]
 
 
+def test_lines_without_a_currency_are_no_clean_result(make: Make) -> None:
+    from usage_explore.validation.report import wording
+
+    validation = validated(make(usage(5000)), [line(0, 5000, "420", currency=None)], STAIRCASE)
+    assert not validation.findings
+    words = "currency of 1 line with an amount not checked: none is given"
+    assert validation.unchecked == (words,)
+    assert wording.verdict(validation).endswith(f"; {words}")
+
+
 def test_lines_without_an_amount_are_said_to_be_unchecked(make: Make) -> None:
     validation = validated(make(usage(5000, 12)), [line(0, 5000, "420"), line(1, 12, None)], STAIRCASE)
     assert validation.results[0].is_clean

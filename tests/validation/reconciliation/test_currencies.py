@@ -134,4 +134,4 @@ def test_lines_without_a_currency_are_not_compared_and_counted(store: Store) -> 
     result = examine(store, "reconciliation", SEPTEMBER, invoices=billed({}, None), wallets={"default": "USD"})
     assert result.is_clean
     assert result.outcome is not None
-    assert "The currency of 24 lines with an amount is unknown" in result.outcome.note
+    assert "currency of 24 lines with an amount not checked: none is given" in result.outcome.unchecked

@@ -239,7 +239,8 @@ def _statement(
     if text := st.session_state.pop(_ERROR, None):
         st.error(markdown.plain(text), icon=":material/error:")
     every = _signoffs(source.store, source.store.organization_id)
-    lost = lost_inputs(last_signoff(every, period), None if isinstance(rating, str) else rating)
+    before = last_signoff([one for one in every if one.amounts], period)
+    lost = lost_inputs(before, None if isinstance(rating, str) else rating)
     for warning, icon in ((lost, ":material/money_off:"), (overlap_warning(period, every), ":material/event_repeat:")):
         if warning:
             st.warning(markdown.plain(f"{warning[0].upper()}{warning[1:].removesuffix('.')}."), icon=icon)

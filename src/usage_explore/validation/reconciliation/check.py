@@ -180,17 +180,18 @@ def examine(examination: Examination) -> Outcome:
         lambda rest: counted(sum(len(price.deviating) for price in rest), "line"),
     )
     unit_prices = [unit_price_finding(differences, price) for price in prices]
+    amounts_left = unchecked(rows) if has_prices else _not_checked(examination)
     return Outcome(
         findings=(*common, *findings, *charged, *unit_prices),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
-        unchecked=unchecked(rows) if has_prices else _not_checked(examination),
+        unchecked="; ".join(filter(None, (amounts_left, _without_currency(lines)))),
         note=" ".join(
             (
                 *_compared_notes(examination, invoices, lines, rows),
                 *((amount_note(rows),) if has_prices else ()),
                 *(f"{note}." for note in (more, more_currencies, more_prices) if note),
-                *_ignored_notes(invoices, lines),
+                *((f"Ignored columns: {listed(invoices.ignored, most=20)}.",) if invoices.ignored else ()),
             )
         ),
     )
@@ -358,12 +359,10 @@ def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines,
             yield f"{counted(unknown, 'event')} without a wallet went to none: no preferred currency applies."
 
 
-def _ignored_notes(invoices: Invoices, lines: _Lines) -> Iterable[str]:
-    """Amounts without a currency, and unknown columns."""
-    if without := sum(line.amount is not None and line.currency is None for line in lines.compared):
-        yield f"The currency of {counted(without, 'line')} with an amount is unknown, and was not compared."
-    if invoices.ignored:
-        yield f"Ignored columns: {listed(invoices.ignored, most=20)}."
+def _without_currency(lines: _Lines) -> str:
+    """How many lines have an amount in a currency that is not known; "" if none has."""
+    without = sum(line.amount is not None and line.currency is None for line in lines.compared)
+    return f"currency of {counted(without, 'line')} with an amount not checked: none is given" if without else ""
 
 
 def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:
