@@ -192,3 +192,17 @@ def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore
     assert not why._row(pair, pair.label, "events").excludable
     edited = [why.without_value(ExploreView(query), Selection(query), pair, place).query for place in (0, 1)]
     assert [dict(each.exclude) for each in edited] == [{"metric_key": ("tokens_in",)}, {"dim:model": ("large",)}]
+
+
+def test_why_says_what_it_explains_of_a_unit_cost_and_which_windows_differ_in_length(explore: Open) -> None:
+    def notes(**more: object) -> str:
+        app = explore(**{**LINK, "tab": "why", **more})
+        assert not app.exception
+        return " ".join(each.value for each in [*app.caption, *app.info]).replace("\\", "")
+
+    words = "A unit cost is a ratio, whose change has no parts: this is the change of its cost."
+    assert words in notes(metric="unit_cost", metric_key="tokens_in", external_cost_currency="USD", span=SPAN)
+    plain = notes(compare="2026-08-25T00:00:00Z/2026-09-01T00:00:00Z")
+    assert "differ in length" in plain
+    assert words not in plain
+    assert "differ in length" not in notes(span=SPAN)

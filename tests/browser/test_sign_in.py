@@ -211,6 +211,9 @@ def test_a_link_of_an_organization_that_is_not_shown_is_as_unknown_as_none(
         said.append(page.locator('[data-testid="stMain"]').inner_text())
     assert said[0] == said[1]
     assert ACME not in said[0]
+    page.get_by_role("link", name="Home").click()
+    page.wait_for_url(lambda url: "/open" not in url)
+    expect(message).to_be_hidden()
 
 
 def test_the_pages_around_signing_in_are_accessible(

@@ -183,7 +183,7 @@ def run(first: str = "explore") -> None:
     def link_page() -> None:
         with shown():
             if sign_in.admitted():
-                open_link.draw()
+                open_link.draw(pages.home)
 
     drawn = {
         "explore": explore_page,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from usage_explore.access import logs
-from usage_explore.app import cache, sign_in
+from usage_explore.app import cache, problems, sign_in
 from usage_explore.app.components import visit
 from usage_explore.app.navigation import read_url
 from usage_explore.errors import LinkGone, UsageExploreError
@@ -15,7 +16,17 @@ from usage_explore.errors import LinkGone, UsageExploreError
 _log = logging.getLogger(__name__)
 
 
-def draw() -> None:
+def draw(home: Page) -> None:
+    """Go to the page of the link in the address bar; say why that is not possible, with a way to the page `home`."""
+    is_opened = False
+    with problems.shown():
+        _follow()
+        is_opened = True
+    if not is_opened:
+        st.page_link(home, label="Home", icon=":material/home:")
+
+
+def _follow() -> None:
     """Go to the page of the link in the address bar.
 
     Raises `LinkGone` in the same words for a link that is gone and for one of an organization that the user may not

@@ -13,6 +13,7 @@ from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ExploreView
 from usage_explore.app.selected import settled_series
 from usage_explore.app.validate.run import watched
+from usage_explore.comparison import lengths
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
 from usage_explore.names import NO_NAMES, Names
@@ -29,8 +30,12 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         return
     now, before = windows.now, windows.before
     query = selection.query.replace(since=now.since, until=now.until, group_by="none", compare=None, cumulative=None)
+    notes = []
     if query.metric in RATIOS:
         query = query.replace(metric="sum_cost")
+        notes.append("A unit cost is a ratio, whose change has no parts: this is the change of its cost")
+    if words := lengths(query, (now.since, now.until), (before.since, before.until)):
+        notes.append(f"The two windows differ in length, {words}: part of each change is the length")
     place = st.empty()
 
     def watch(work: Callable[[], Explanation]) -> Explanation:
@@ -44,8 +49,8 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
     st.markdown(markdown.plain(formatting.typographic(explanation.sentence)))
     if explanation.cells:
         _table(view, selection, explanation)
-    if explanation.notes:
-        st.caption(markdown.plain(f"{'. '.join(explanation.notes)}."))
+    if notes := [*notes, *explanation.notes]:
+        st.caption(markdown.plain(f"{'. '.join(notes)}."))
 
 
 def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
