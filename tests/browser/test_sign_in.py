@@ -242,7 +242,7 @@ def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
     page = arrive(email="ana@example.com", email_verified=True)
     page.get_by_role("button", name="Account").click()
     expect(page.get_by_text("Signed in as ana@example.com")).to_be_visible()
-    page.get_by_role("button", name="Sign out").click()
+    at_rest(page).get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     page.goto(shared + NUMBERS)
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
