@@ -168,7 +168,8 @@ def list_signoffs(
         if signoff is not None and not signed:
             raise QueryError([Fault("signoff", f"{validators.shorten(signoff)} is the id of no sign-off")])
         latest = signed if signoff is not None else latest_of_periods(signed)
-        changed = {one.id: _changes(store, one, every, prices, wallets) for one in latest}
+        others = every if signoff is not None else ()  # without an ID, none of the listed changes is superseded
+        changed = {one.id: _changes(store, one, others, prices, wallets) for one in latest}
         found = [item for item in changed.values() if not isinstance(item, str)]
         if csv_ and not found:
             raise ConfigurationError(
@@ -192,9 +193,9 @@ def list_signoffs(
 
 
 def _changes(
-    store: Store, signed: SignOff, every: Sequence[SignOff], prices: Path | None, wallets: Path | None
+    store: Store, signed: SignOff, others: Sequence[SignOff], prices: Path | None, wallets: Path | None
 ) -> Changes | str:
-    """What changed, until the next sign-off of the period if there is one, or why that cannot be said."""
+    """What changed, until the next sign-off of the period if the others have one, or why that cannot be said."""
     from usage_explore.validation.signed_again import next_signoff
     from usage_explore.validation.signed_usage import signed_period
 
@@ -202,7 +203,7 @@ def _changes(
         signed_period(signed)
     except QueryError as error:
         return f"this version cannot read the period: {error}"
-    return store.changes_since(signed, prices=prices, wallets=wallets, until=next_signoff(signed, every))
+    return store.changes_since(signed, prices=prices, wallets=wallets, until=next_signoff(signed, others))
 
 
 def _json(changed: Changes | str | None) -> dict[str, object]:

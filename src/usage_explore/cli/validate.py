@@ -192,7 +192,7 @@ def validate(
             reconciled = reports.statements(store, validation)
             fails = _fails(validation, review, fail_on)
             overlap = lost = ""
-            rating = superseded = None
+            before = rating = superseded = None
             if sign_off and by and not fails:
                 from usage_explore.validation.signed_again import lost_inputs
                 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
@@ -203,8 +203,9 @@ def validate(
                 lost = lost_inputs(last_signoff([one for one in every if one.amounts], validation.period), rating)
                 if not lost or fail_on == "never":
                     signed = store.sign_off(validation, by=by, note=note, rating=rating)
-                    superseded = before and store.changes_since(before, until=signed)
             with _standing(signed):
+                if before and signed:
+                    superseded = store.changes_since(before, until=signed)
                 last = signed or (_signed_before(store, validation) if report or json_ else None)
                 changes = None if last is None else _changed_since(store, last, inputs)
                 if report:

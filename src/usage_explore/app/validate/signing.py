@@ -104,7 +104,7 @@ def _superseded(source: Source, one: SignOff, following: SignOff, zone: ZoneInfo
     """Draw an earlier sign-off of the period, and as a file what the next one includes."""
     words = f"{_minute(one.signed_at, zone)}, {one.author}: {formatting.counted(one.events, 'event')}"
     words += f", as of {_minute(one.as_of, zone)}"
-    changed = source.store.changes_since(one, until=following)
+    changed = _changes(source.store, source.store.organization_id, one, source.now, (), None, None, following)
     if changed.rows:
         words += f". Until the next sign-off: {formatting.typographic(changed.sentence)}"
     if changed.amounts_note:
@@ -368,7 +368,8 @@ def _changes(
     digests: tuple[str, ...],
     _book: File | None,
     _wallets: File | None,
+    until: SignOff | None = None,
 ) -> Changes:
     with cache.logged_work("changes since a sign-off", organization_id), ExitStack() as copies:
         path = copies.enter_context(private_copy(_wallets)) if _wallets else None
-        return _store.changes_since(signoff, prices=run.price_book(_book) if _book else None, wallets=path)
+        return _store.changes_since(signoff, prices=run.price_book(_book) if _book else None, wallets=path, until=until)
