@@ -20,10 +20,12 @@ from support import generated_events
 from support.generated_events import ORGANIZATION
 from support.plain_events import JUNE, LARGE, event
 from support.query_oracle import Row
+from usage_explore import Store
 from usage_explore.cli.decisions import CHANGED
 from usage_explore.cli.main import main
 from usage_explore.cli.validate import FOUND
 from usage_explore.db import ddl
+from usage_explore.errors import RecordError
 
 Run = Callable[..., Result]
 Insert = Callable[[list[Row]], None]
@@ -201,6 +203,20 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     ], "the usage of the later sign-off, the amount of the one that has amounts"
 
 
+def test_a_sign_off_is_said_to_be_kept_where_the_one_before_cannot_be_compared(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise RecordError("damaged")
+
+    sign = ("validate", *SEPTEMBER, "--sign-off", "--fail-on", "never", "--by")
+    assert run(*sign, "ana").exit_code == 0
+    monkeypatch.setattr(Store, "changes_since", damaged)
+    failed = run(*sign, "ben")
+    assert failed.exit_code == 1
+    assert "Signed off by ben: this is kept, only its report was not written." in failed.stderr
+
+
 def test_the_files_of_the_last_run_are_named_with_their_hashes(run: Run, tmp_path: Path) -> None:
     prices, lines, document = (tmp_path / name for name in ("p.csv", "lines.csv", "r.json"))
     prices.write_text("metric_key,unit_amount,currency\ntokens,1,USD\n")
@@ -282,7 +298,6 @@ def test_a_faulty_command_says_why(run: Run, command: tuple[str, ...], words: st
 
 def test_records_that_cannot_be_read_make_every_finding_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from usage_explore import Store
-    from usage_explore.errors import RecordError
 
     def damaged(*_: object) -> None:
         raise RecordError("the file is damaged")

@@ -206,7 +206,7 @@ def validate(
             with _standing(signed):
                 if before and signed:
                     superseded = store.changes_since(before, until=signed)
-                last = signed or (_signed_before(store, validation) if report or json_ else None)
+                last = (signed or _signed_before(store, validation)) if report or json_ else None
                 changes = None if last is None else _changed_since(store, last, inputs)
                 if report:
                     with _progress(1) as show:
