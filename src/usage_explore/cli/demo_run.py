@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 import click
 
 from usage_explore.cli.extract import refresh_extract
-from usage_explore.cli.options import on_sigterm, say
+from usage_explore.cli.options import say
+from usage_explore.cli.signals import Signals
 from usage_explore.formatting import path_text
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def run(
 
     table = schema.events_table(settings.table)
     names = schema.names_table(settings.names_table, table)
-    with on_sigterm(KeyboardInterrupt), fill.alone(connection, waiting):
+    with fill.alone(connection, waiting):
         report = demo.create(connection, table, seed=seed, until=until, days=days, progress=True, names=names)
         if report is None:
             report = demo.append(
@@ -83,7 +85,8 @@ def write_files(settings: Settings, folder: Path) -> None:
     from usage_explore.query.queries import Period
 
     organization = next(iter(demo.ORGANIZATIONS))
-    with opened(settings) as store:
+    with warnings.catch_warnings(), opened(settings) as store:
+        warnings.simplefilter("once", UserWarning)  # each file asks the same period
         paths = files.write(store.scoped(organization), Period(window="last_month"), folder)
     options = {name: f"--{name} {shlex.quote(str(path))}" for name, path in paths.items()}
     say(f"Wrote {', '.join(path.name for path in paths.values())} of last month into {path_text(folder)}. Try")
@@ -177,19 +180,20 @@ def main(days: int) -> None:
             time.sleep(_MAX_END_SECONDS / 2)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with on_sigterm(lambda _: KeyboardInterrupt()):
-            threading.Thread(target=end_with_app, daemon=True).start()
-            settings = config.settings()
-            with closing(ddl.connect(config.database_url(settings))) as connection:
-                report = run(connection, settings, days=days)
-        if report.events:
-            click.echo(report, err=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except UsageExploreError as error:
-        click.echo(f"Demo data: {error}", err=True)
-        sys.exit(1)
+    with Signals() as signals:
+        try:
+            with signals.raised():
+                threading.Thread(target=end_with_app, daemon=True).start()
+                settings = config.settings()
+                with closing(ddl.connect(config.database_url(settings))) as connection:
+                    report = run(connection, settings, days=days)
+            if report.events:
+                click.echo(report, err=True)
+        except KeyboardInterrupt:
+            sys.exit(signals.exit_code)  # without a line on the app's stderr
+        except UsageExploreError as error:
+            click.echo(f"Demo data: {error}", err=True)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

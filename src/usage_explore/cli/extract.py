@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.cli.options import common, connected, on_sigterm, organization, say, span
+from usage_explore.cli.options import common, connected, organization, say, span
+from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, DatabaseError, ScopeError
 from usage_explore.formatting import counted, duration, in_sentence, size
@@ -65,14 +65,9 @@ def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, dro
     if every is not None:
         _refresh_every(every)
         return
-    ended_by: list[int] = [signal.SIGINT]
-
-    def stop(number: int) -> KeyboardInterrupt:
-        ended_by.append(number)
-        return KeyboardInterrupt()
-
+    signals = Signals.current()
     try:
-        with on_sigterm(stop), connected() as (connection, settings):
+        with signals.raised(), connected() as (connection, settings):
             if show:
                 _show(connection, settings)
             elif verify:
@@ -83,7 +78,7 @@ def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, dro
                 _refresh(connection, settings)
     except KeyboardInterrupt:
         click.echo("Stopped; what was read is kept, and the next run goes on from there.", err=True)
-        sys.exit(128 + ended_by[-1])
+        sys.exit(signals.exit_code)
 
 
 def refresh_extract(connection: Connection, settings: Settings, loaded: Collection[UUID] | None = None) -> None:
@@ -267,7 +262,8 @@ def _refresh_every(pause: timedelta) -> None:
     from usage_explore.extract.connection import ExtractError
     from usage_explore.extract.folder import ExtractBusy
 
-    with suppress(KeyboardInterrupt), on_sigterm(lambda _: KeyboardInterrupt()):
+    signals = Signals.current()
+    with suppress(KeyboardInterrupt), signals.raised():
         with connected() as (connection, settings):
             _refresh(connection, settings)
         wait = pause.total_seconds()
@@ -280,6 +276,7 @@ def _refresh_every(pause: timedelta) -> None:
                         _say(_refreshed(connection, settings, target))
                 wait = max(pause.total_seconds() - (time.monotonic() - began), 0.0)
             except (psycopg.Error, DatabaseError, ExtractBusy, ExtractError) as error:
+                signals.check()
                 wait = min(pause.total_seconds(), _MAX_RETRY_SECONDS)
                 words = " ".join(str(error).split())
                 say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} not refreshed, again in {wait:g} s: {words}", err=True)

@@ -1,21 +1,20 @@
-"""Shared by all commands: options, the database connection, error messages, SIGTERM."""
+"""Shared by all commands: options, the database connection, error messages."""
 
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from usage_explore.cli.signals import SIGNALS, Signals
 from usage_explore.errors import ConfigurationError, QueryError, UsageExploreError
 from usage_explore.formatting import printable
 from usage_explore.query import validators
@@ -31,7 +30,7 @@ _LINES = "usage_explore.arguments_of_several_lines"
 
 
 class Group(click.Group):
-    """Prints errors and warnings as sentences on stderr, and undoes what is unfinished on SIGTERM."""
+    """Prints errors and warnings as sentences on stderr, and undoes what is unfinished on a signal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Remember the arguments of several lines, such as a file's name: a message writes each as one line."""
@@ -44,109 +43,23 @@ class Group(click.Group):
 
         130 for Ctrl-C, 143 for SIGTERM.
         """
-        with on_sigterm(_Terminated), warnings.catch_warnings():
+        with Signals() as signals, warnings.catch_warnings():
+            ctx.meta[SIGNALS] = signals
             warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}", err=True)
             try:
                 return super().invoke(ctx)
-            except UsageExploreError as error:
-                _fail(str(error), 2 if isinstance(error, QueryError) else 1)
-            except (click.ClickException, click.exceptions.Exit, click.Abort):
-                raise  # such as --help, which needs no database driver
-            except KeyboardInterrupt as error:
-                _interrupted(signal.SIGTERM if error.args == (signal.SIGTERM,) else signal.SIGINT)
-            except _Terminated:
-                _interrupted(signal.SIGTERM)
             except Exception as error:
+                signals.check()
+                if isinstance(error, UsageExploreError):
+                    _fail(str(error), 2 if isinstance(error, QueryError) else 1)
+                if isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):
+                    raise  # such as --help, which needs no database driver
                 import psycopg
 
-                if isinstance(error, RuntimeError) and str(error) == _HIDDEN_INTERRUPT:
-                    _interrupted(signal.SIGINT)
                 if not isinstance(error, psycopg.Error):
                     raise
                 words = " ".join((error.diag.message_primary or str(error)).split())
                 _fail(f"The database refused: {words}; what was not finished was undone", 1)
-
-
-_HIDDEN_INTERRUPT = "Query interrupted"
-"""What DuckDB raises in place of the exception of a signal's handler."""
-
-
-class _Terminated(SystemExit):
-    """SIGTERM in a command."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-
-
-@contextmanager
-def on_sigterm(exception: Callable[[int], BaseException]) -> Iterator[None]:
-    """Raise an exception on SIGTERM, given the signal's number: transactions are rolled back, servers released.
-
-    Libraries make another exception of it, which is followed by this one.
-    """
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> NoReturn:
-        received.append(number)
-        raise exception(number)
-
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    except Exception as error:
-        if received:
-            raise exception(received[-1]) from error
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Signals:
-    """Ctrl-C and SIGTERM in a block as KeyboardInterrupt; then a line says so, and the exit code is 130 or 143.
-
-    Libraries make another exception of it, or none: `raised` raises it again. An ignored Ctrl-C stays ignored.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-        if kind is KeyboardInterrupt:
-            _interrupted(self.number or signal.SIGINT)
-
-    def _handle(self, number: int, frame: FrameType | None) -> NoReturn:
-        self.number = number
-        raise KeyboardInterrupt
-
-    @contextmanager
-    def raised(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt for a signal in the block of which another exception came, or none."""
-        try:
-            yield
-        except Exception as error:
-            if self.number:
-                raise KeyboardInterrupt from error
-            raise
-        self.check()
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came, whatever became of it."""
-        if self.number:
-            raise KeyboardInterrupt
-
-
-def _interrupted(number: int) -> NoReturn:
-    say("Interrupted.", err=True)
-    sys.exit(128 + number)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usage_explore import formatting
-from usage_explore.cli.options import Signals, common, connected, organization, say, settings_in_force
+from usage_explore.cli.options import common, connected, organization, say, settings_in_force
+from usage_explore.cli.signals import Signals
 from usage_explore.cli.validate import parsed_period, period_options
 from usage_explore.console import table
 from usage_explore.decimals import plain, total
@@ -127,7 +128,7 @@ def rate(
     if csv_ == json_ and csv_ is not None:
         raise ConfigurationError("--json: is the same as --csv; name another file")
     period = parsed_period(query, given)
-    with Signals() as signals, signals.raised(), opened(settings_in_force()) as opened_store:
+    with Signals.current().raised(), opened(settings_in_force()) as opened_store:
         store = replace(opened_store, escaped_commas=True)
         rating = store.rate(period, prices=prices_, wallets=wallets_)
     contents: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (

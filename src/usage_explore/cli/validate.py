@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore.cli.options import Signals, common, organization, say, settings_in_force
+from usage_explore.cli.options import common, organization, say, settings_in_force
+from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
@@ -173,106 +174,104 @@ def validate(
         return _failure(period, error, signed_off=signed is not None)
 
     failed = notifications.of_failure(webhook, failure)
-    with Signals() as signals:
-        with failed, signals.raised(), ExitStack() as opened_here:
-            files = given_files(**inputs)
-            if tolerance is not None:
-                inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
-            parts = {
-                path: opened_here.enter_context(whole_file(path))
-                for path in (report, json_)
-                if path and path != _STDOUT
-            }
-            store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
-            with _progress(chosen) as show:
-                validation = store.validate(period, checks=checks or None, progress=show, **inputs)
-            validation = replace(validation, files={name: files[name] for name in files if name != "bounds"})
-            signals.check()  # before the run is kept: a check may have failed by the signal
-            review = _reviewed(store, validation, keep=keep, by=by)
-            reconciled = reports.statements(store, validation)
-            fails = _fails(validation, review, fail_on)
-            overlap = lost = ""
-            before = rating = superseded = None
-            if sign_off and by and not fails:
-                from usage_explore.validation.signed_again import lost_inputs
-                from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
+    signals = Signals.current()
+    with failed, signals.raised(), ExitStack() as opened_here:
+        files = given_files(**inputs)
+        if tolerance is not None:
+            inputs["invoices"] = read_invoices(inputs["invoices"], tolerance)
+        parts = {
+            path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
+        }
+        store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
+        with _progress(chosen) as show:
+            validation = store.validate(period, checks=checks or None, progress=show, **inputs)
+        validation = replace(validation, files={name: files[name] for name in files if name != "bounds"})
+        signals.check()  # before the run is kept: a check may have failed by the signal
+        review = _reviewed(store, validation, keep=keep, by=by)
+        reconciled = reports.statements(store, validation)
+        fails = _fails(validation, review, fail_on)
+        overlap = lost = ""
+        before = rating = superseded = None
+        if sign_off and by and not fails:
+            from usage_explore.validation.signed_again import lost_inputs
+            from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 
-                every = store.signoffs()
-                overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
-                rating = _rated(store, validation, inputs)
-                lost = lost_inputs(last_signoff([one for one in every if one.amounts], validation.period), rating)
-                if not lost or fail_on == "never":
-                    signed = store.sign_off(validation, by=by, note=note, rating=rating)
-            with _standing(signed):
-                if before and signed:
-                    superseded = store.changes_since(before, until=signed)
-                last = (signed or _signed_before(store, validation)) if report or json_ else None
-                changes = None if last is None else _changed_since(store, last, inputs)
-                if report:
-                    with _progress(1) as show:
-                        done = partial(show, "report")
-                        page = reports.html(
-                            store,
-                            validation,
-                            reconciled,
-                            by=by,
-                            progress=done,
-                            review=review,
-                            signoff=last,
-                            changes=changes,
-                        )
-                    parts[report].write_text(page, encoding="utf-8")
-                if json_:
-                    content = reports.document(validation, reconciled, review, last, changes)
-                    document = json.dumps(content, indent=2, ensure_ascii=False)
-                if json_ in parts:
-                    parts[json_].write_text(document + "\n", encoding="utf-8")
-        with notifications.of_interruption(webhook):
-            width = shutil.get_terminal_size((_WIDTH, 0)).columns
-            for line in reports.lines(validation, reconciled, width, review):
-                click.echo(line, err=json_ == _STDOUT)
-            if json_ == _STDOUT:
-                click.echo(document)
-            for path in parts:
-                say(f"Wrote {path_text(path)}.", err=True)
-            for warning in filter(None, [overlap, lost if signed is not None else ""]):
-                say(f"Warning: {warning}", err=True)
-            if signed is not None:
-                left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
-                left = "; ".join((left, _expected(rating), *validation.unchecked))
-                what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
-                say(f"Signed off by {signed.author}: {what}.")
-                if superseded and superseded.corrections:
-                    id_ = str(superseded.signoff.id)[:8]
-                    say(
-                        f"It includes {counted(len(superseded.corrections), 'correction')} of the sign-off {id_} before"
-                        f" it: {superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
-                        " --csv FILE.csv` writes them."
+            every = store.signoffs()
+            overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
+            rating = _rated(store, validation, inputs)
+            lost = lost_inputs(last_signoff([one for one in every if one.amounts], validation.period), rating)
+            if not lost or fail_on == "never":
+                signed = store.sign_off(validation, by=by, note=note, rating=rating)
+        with _standing(signed):
+            if before and signed:
+                superseded = store.changes_since(before, until=signed)
+            last = (signed or _signed_before(store, validation)) if report or json_ else None
+            changes = None if last is None else _changed_since(store, last, inputs)
+            if report:
+                with _progress(1) as show:
+                    done = partial(show, "report")
+                    page = reports.html(
+                        store,
+                        validation,
+                        reconciled,
+                        by=by,
+                        progress=done,
+                        review=review,
+                        signoff=last,
+                        changes=changes,
                     )
-            elif lost:
+                parts[report].write_text(page, encoding="utf-8")
+            if json_:
+                content = reports.document(validation, reconciled, review, last, changes)
+                document = json.dumps(content, indent=2, ensure_ascii=False)
+            if json_ in parts:
+                parts[json_].write_text(document + "\n", encoding="utf-8")
+    with notifications.of_interruption(webhook):
+        width = shutil.get_terminal_size((_WIDTH, 0)).columns
+        for line in reports.lines(validation, reconciled, width, review):
+            click.echo(line, err=json_ == _STDOUT)
+        if json_ == _STDOUT:
+            click.echo(document)
+        for path in parts:
+            say(f"Wrote {path_text(path)}.", err=True)
+        for warning in filter(None, [overlap, lost if signed is not None else ""]):
+            say(f"Warning: {warning}", err=True)
+        if signed is not None:
+            left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
+            left = "; ".join((left, _expected(rating), *validation.unchecked))
+            what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
+            say(f"Signed off by {signed.author}: {what}.")
+            if superseded and superseded.corrections:
+                id_ = str(superseded.signoff.id)[:8]
                 say(
-                    f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --fail-on never.",
-                    err=True,
+                    f"It includes {counted(len(superseded.corrections), 'correction')} of the sign-off {id_} before"
+                    f" it: {superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
+                    " --csv FILE.csv` writes them."
                 )
-            elif sign_off:
-                say(
-                    f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
-                    " `usage-explore decide`, or sign with --fail-on never.",
-                    err=True,
-                )
-            is_incomplete = bool(validation.failed or not validation.totals.events)
-            code = FOUND if fails or (lost and signed is None) else int(is_incomplete)
-        if webhook is not None:
-            result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
-            message = partial(_message, validation, review, result, signed is not None)
-            if reason := notifications.deliver_or_stop(webhook, message):
-                say(
-                    f"Warning: the notification was not delivered to {webhook}: {reason}. The result above stands.",
-                    err=True,
-                )
-                code = code or NOT_NOTIFIED
-            else:
-                say(f"Notified {webhook}.", err=True)
+        elif lost:
+            say(
+                f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --fail-on never.",
+                err=True,
+            )
+        elif sign_off:
+            say(
+                f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
+                " `usage-explore decide`, or sign with --fail-on never.",
+                err=True,
+            )
+        is_incomplete = bool(validation.failed or not validation.totals.events)
+        code = FOUND if fails or (lost and signed is None) else int(is_incomplete)
+    if webhook is not None:
+        result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
+        message = partial(_message, validation, review, result, signed is not None)
+        if reason := notifications.deliver_or_stop(webhook, message):
+            say(
+                f"Warning: the notification was not delivered to {webhook}: {reason}. The result above stands.",
+                err=True,
+            )
+            code = code or NOT_NOTIFIED
+        else:
+            say(f"Notified {webhook}.", err=True)
     if code:
         sys.exit(code)
 
