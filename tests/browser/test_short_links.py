@@ -82,6 +82,9 @@ def test_a_link_is_made_opened_listed_and_revoked(written_site: Site, view: str,
     assert answer
     assert answer.status == 410
     expect(other.get_by_text("This link is unknown, has expired or was revoked.")).to_be_visible()
+    assert violations(other) == []
+    other.get_by_role("link", name="Open usage-explore").click()
+    settled(other)
 
 
 def test_a_link_into_the_app_opens_the_pinned_view(

@@ -118,9 +118,10 @@ def embedded_page(shown: Shown) -> bytes:
     return _document(Card(shown.title).html(), f"{_heading(shown)}\n{chart}", "embedded dark" if dark else "embedded")
 
 
-def message_page(title: str, text: str) -> bytes:
-    """A page that says why there is nothing to show."""
-    return _document(Card().html(), f"<h1>{_text(title)}</h1>\n<p>{_text(text)}</p>", "either")
+def message_page(title: str, text: str, app: str = "") -> bytes:
+    """A page that says why there is nothing to show, with a link to the app if its address is given."""
+    way = f'\n<p><a href="{_text(app)}">Open usage-explore</a></p>' if app else ""
+    return _document(Card().html(), f"<h1>{_text(title)}</h1>\n<p>{_text(text)}</p>{way}", "either")
 
 
 def chart_of(shown: Shown, *, title: bool, dark: bool = False, width: int = _WIDTH_PIXELS) -> charts.AnswerChart:

@@ -226,7 +226,7 @@ class _Links:
                     response = _page(b"", 503, framed)
                 except Exception as error:  # also a fault of the server
                     failure = error
-                    response = _refusal(error, framed)
+                    response = _refusal(error, framed, "" if is_chart else f"{self._base()}/")
             query = getattr(request.state, "query", None)
             self.service.requests.observe(
                 "/embed" if is_chart else f"{PATH}{{token}}",
@@ -406,8 +406,8 @@ def _rendered(shown: Shown, link: SharedLink, form: str) -> _Rendered:
             return _Rendered(page, _HTML, query)
 
 
-def _refusal(error: Exception, framed: dict[str, str]) -> Response:
-    """The page of an error, with its status. It is the same for every link that is gone."""
+def _refusal(error: Exception, framed: dict[str, str], app: str) -> Response:
+    """The page of an error, with its status and the way to the app. It is the same for every link that is gone."""
     problem = problems.from_error(error)
     faults = [str(fault) for fault in problem.errors]
     text = " ".join(faults) or problem.detail
@@ -415,7 +415,7 @@ def _refusal(error: Exception, framed: dict[str, str]) -> Response:
     if problem.type.status.value == 503:
         headers["Retry-After"] = str(problems.RETRY_AFTER_SECONDS)
     title = _ERROR_TITLES.get(problem.type, problem.type.title)
-    return _page(pages.message_page(title, text), problem.type.status.value, framed | headers)
+    return _page(pages.message_page(title, text, app), problem.type.status.value, framed | headers)
 
 
 def _page(content: bytes, status: int, more: dict[str, str]) -> Response:
