@@ -255,6 +255,18 @@ def test_a_page_sends_bounded_messages(app: App) -> None:
             list(iter(tab.recv, None))
 
 
+def test_text_ends_a_websocket_without_a_traceback(app: App) -> None:
+    with app.tab() as tab:
+        session_of(tab)
+        tab.send("text")
+        with pytest.raises(ConnectionClosed) as closed:
+            list(iter(tab.recv, None))
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == 1003
+    assert app.client.get("/_stcore/health").status_code == 200
+    assert "Traceback" not in app.log.read_text()
+
+
 @pytest.mark.parametrize(
     "origin", ["http://localhost:1", "http://127.0.0.1", "http://0.0.0.0:80", "https://evil.example", "null", "x"]
 )

@@ -28,6 +28,7 @@ from weakref import WeakValueDictionary
 
 import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
@@ -64,6 +65,7 @@ _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 """Concurrent uploads. Without sign-in all sessions are one user's."""
 
 _WAIT_SECONDS = 10
+_UNSUPPORTED_DATA = 1003
 _CLOSED = ("/_stcore/metrics", "/_stcore/agent/")
 _UPLOADS = "/_stcore/upload_file/"
 _HEADERS = {
@@ -100,6 +102,9 @@ class Guard:
             return
         if scope["type"] == "websocket" and not _is_own(Headers(scope=scope)):
             await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "websocket":
+            await self.app(scope, _without_text(receive, send), send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -161,6 +166,8 @@ class Guard:
         self._reading.add(upload)
         try:
             await self.app(scope, chunk, answer)
+        except ClientDisconnect:  # which is logged already
+            pass
         finally:
             self._reading.discard(upload)
 
@@ -207,6 +214,19 @@ def _release(server: Runtime, files: MemoryUploadedFileManager) -> None:
     for session_id in list(files.file_storage):
         if not server.is_active_session(session_id):
             files.remove_session_files(session_id)
+
+
+def _without_text(receive: Receive, send: Send) -> Receive:
+    """The messages of a WebSocket up to the first one of text, at which it is closed: Streamlit logs a traceback."""
+
+    async def message() -> Message:
+        received = await receive()
+        if received["type"] != "websocket.receive" or received.get("bytes") is not None:
+            return received
+        await send({"type": "websocket.close", "code": _UNSUPPORTED_DATA})
+        return {"type": "websocket.disconnect", "code": _UNSUPPORTED_DATA}
+
+    return message
 
 
 def _is_own(headers: Headers) -> bool:
