@@ -551,7 +551,7 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
     assert read.amount_totals == dict(rating.totals)
     assert not store.changes_since(signed, prices=prices)
     without = store.changes_since(signed)
-    assert "no price book" in without.amounts_note
+    assert without.amounts_note == "there is no price book; give the price book of the sign-off"
     assert not without
     insert([event(DAY, quantity=Decimal("4.2"), customer_id=CUSTOMERS[2], ingested_at=store.now())])
     changes = store.changes_since(signed, prices=prices)

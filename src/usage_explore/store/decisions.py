@@ -260,7 +260,8 @@ class Decisions(SavedViews, Rates):
             try:
                 rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
             except (NoPriceBook, NotExact) as error:
-                found = dataclasses.replace(found, amounts_note=str(error))
+                note = signed_amounts.NO_BOOK if isinstance(error, NoPriceBook) else str(error)
+                found = dataclasses.replace(found, amounts_note=note)
             else:
                 found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
         found = signed_overlaps.without_later(found, later)

@@ -35,6 +35,11 @@ def amount_basis(rating: Rating) -> AmountBasis:
     )
 
 
+_GIVE = "give the price book of the sign-off"
+NO_BOOK = f"there is no price book; {_GIVE}"
+"""Why amounts are not compared without one."""
+
+
 def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes:
     """The changes with those of the expected amounts, by a price book that was given, or by the stored one.
 
@@ -46,7 +51,7 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
         if not is_stored and basis.prices_hash != rating.prices_hash:
             note = (
                 f"they were signed by the price book {formatting.data_value(basis.prices)}, and {rating.source} has"
-                " other prices; give the book, in Python prices=, on the command line --prices FILE"
+                f" other prices; {_GIVE}"
             )
             return replace(changes, amounts_note=note)
     rows = (*changes.rows, *amount_changes(changes.signoff.amounts, amount_lines(rating)))
