@@ -752,6 +752,33 @@ def test_a_difference_that_near_amounts_share_is_no_factor(make: Make) -> None:
     assert finding.kind == "same difference"
 
 
+def test_small_amounts_at_an_old_price_are_no_rounding(make: Make) -> None:
+    """0.02 for 0.025 is the old price, as are 50 for 62.50, 70 for 87.50 and 90 for 112.50."""
+    used = (5000, 7000, 9000, 2)
+    old = {**PER_UNIT, "unit_amount": "0.01", "valid_to": "2026-09-01T00:00:00Z"}
+    new = {**PER_UNIT, "unit_amount": "0.0125", "valid_from": "2026-09-01T00:00:00Z"}
+    finding = only(validated(make(usage(*used)), priced_lines(used, ("50", "70", "90", "0.02")), old, new))
+    assert finding.kind == "price change"
+    assert "4 totals of 4 customers" in finding.sentence
+
+
+def test_amounts_that_are_cut_off_stay_rounding_beside_one_at_an_old_price(make: Make) -> None:
+    used = (2, 6, 10, 5000)
+    old = {**PER_UNIT, "unit_amount": "0.01", "valid_to": "2026-09-01T00:00:00Z"}
+    new = {**PER_UNIT, "unit_amount": "0.0125", "valid_from": "2026-09-01T00:00:00Z"}
+    validation = validated(make(usage(*used)), priced_lines(used, ("0.02", "0.07", "0.12", "50")), old, new)
+    assert sorted(sheet(validation, "explained_by")) == ["price change", *["rounding"] * 3]
+
+
+def test_amounts_that_are_all_a_cent_too_high_are_no_rounding_where_cents_were_rounded_down(make: Make) -> None:
+    """6.26 for 6.2525 is 0.01 more than 6.25, as are the others."""
+    used = (5002, 5000, 7000, 9000)
+    prices = {**PER_UNIT, "unit_amount": "0.00125"}
+    finding = only(validated(make(usage(*used)), priced_lines(used, ("6.26", "6.26", "8.76", "11.26")), prices))
+    assert finding.kind == "same difference"
+    assert "4 totals of 4 customers" in finding.sentence
+
+
 def test_cents_are_no_evidence_of_a_common_factor(make: Make) -> None:
     used = (5, 6, 7)
     findings = validated(make(usage(*used)), priced_lines(used, ("0.07", "0.09", "0.10")), CENTS).findings

@@ -129,10 +129,16 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
         most = max(Counter(names).values(), default=0)
         if len(multiplied) * len(tried) > most * len(left):
             _set_factor(factor, multiplied, rounded)
+    named: Counter[str] = Counter()
     for charge in left:
         if charge.row.cause is None and (cause := _specific(charge, book, zone)):
             set_cause(charge.row, cause)
-    _difference_causes([charge for charge in left if charge.row.cause is None])
+            named[cause.name] += 1
+    for name, number in named.items():
+        fitting = [(charge, cause) for charge in rounded if (cause := _specific(charge, book, zone, name))]
+        for charge, cause in _echoes(number, fitting, rounded):
+            set_cause(charge.row, cause)
+    _difference_causes([charge for charge in left if charge.row.cause is None], rounded)
     left = [charge for charge in left if charge.row.cause is None]
     factor, multiplied = _common_factor(left)
     if factor is not None:
@@ -148,20 +154,29 @@ def set_cause(row: Row, cause: Cause) -> None:
 
 
 def _set_factor(factor: Decimal, charges: list[Charge], rounded: list[Charge]) -> None:
-    """Set a common factor as the cause of charges, and of those taken for rounding that have it, too.
-
-    Ten times ten cents is also the sum of ten events of a tenth of a cent, each rounded up. A way of rounding keeps its
-    charges if it explains as many as the factor does.
-    """
-    fitting: dict[str, list[Charge]] = {}
+    """Set a common factor as the cause of charges, and of those taken for rounding that have it, too."""
+    cause, fitting = _factor_cause(factor), []
     for charge in rounded:
         bounds = _bounds(charge)
         if bounds and bounds[0] <= abs(factor) <= bounds[1] and _sign(charge) * factor > 0:
-            fitting.setdefault(charge.row.explained_by, []).append(charge)
+            fitting.append((charge, cause))
+    for charge, _ in [*((charge, cause) for charge in charges), *_echoes(len(charges), fitting, rounded)]:
+        set_cause(charge.row, cause)
+
+
+def _echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[Charge]) -> Iterator[tuple[Charge, Cause]]:
+    """Those taken for rounding that have the cause of a number of others, too.
+
+    Ten times ten cents is also the sum of ten events of a tenth of a cent, each rounded up. A way of rounding keeps its
+    charges if it explains as many as the cause does.
+    """
     every = Counter(charge.row.explained_by for charge in rounded)
-    echoes = [members for name, members in fitting.items() if len(charges) + len(members) > every[name]]
-    for charge in (*charges, *(charge for members in echoes for charge in members)):
-        set_cause(charge.row, _factor_cause(factor))
+    by_name: dict[str, list[tuple[Charge, Cause]]] = {}
+    for charge, cause in fitting:
+        by_name.setdefault(charge.row.explained_by, []).append((charge, cause))
+    for name, members in by_name.items():
+        if number + len(members) > every[name]:
+            yield from members
 
 
 def _factor_cause(factor: Decimal) -> Cause:
@@ -227,18 +242,25 @@ def _same_difference(charges: list[Charge]) -> Decimal | None:
     return differences.pop() if len(differences) == 1 and len({charge.amount for charge in charges}) > 1 else None
 
 
-def _difference_causes(charges: list[Charge]) -> None:
+def _difference_causes(charges: list[Charge], rounded: list[Charge]) -> None:
     """Set the cause of amounts that are all off by the same, if they are most of those without a cause."""
     groups: dict[tuple[str, Decimal], list[Charge]] = {}
     for charge in charges:
-        off = Decimal(difference(charge.invoiced, charge.amount))
-        groups.setdefault((charge.currency, off), []).append(charge)
+        groups.setdefault(_off(charge), []).append(charge)
     for (currency, off), members in groups.items():
         enough = len(members) >= MIN_COMMON_AMOUNTS() and len(members) >= MIN_COMMON_SHARE() * len(charges)
         if enough and _same_difference(members) is not None:
             words = f"{in_sentence(abs(off))} {data_value(currency)} {'more' if off > 0 else 'less'} than expected"
-            for charge in members:
-                set_cause(charge.row, Cause(SAME_DIFFERENCE, "high", words))
+            cause = Cause(SAME_DIFFERENCE, "high", words)
+            fitting = [(charge, cause) for charge in rounded if _off(charge) == (currency, off)]
+            echoes = _echoes(len(members), fitting, rounded)
+            for charge in [*members, *(charge for charge, _ in echoes)]:
+                set_cause(charge.row, cause)
+
+
+def _off(charge: Charge) -> tuple[str, Decimal]:
+    """By how much a charge is off, in its currency."""
+    return charge.currency, Decimal(difference(charge.invoiced, charge.amount))
 
 
 def swapped_amount_causes(charges: list[Charge]) -> None:
@@ -280,8 +302,8 @@ def _known_factor(charge: Charge) -> Decimal | None:
     return None
 
 
-def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo) -> Cause | None:
-    """The one wrong use of the price book that gives the invoiced amount."""
+def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo, name: str = "") -> Cause | None:
+    """The one wrong use of the price book that gives the invoiced amount, perhaps of those of a name alone."""
     lines = charge.row.expected.lines if charge.row.expected else []
     prices = {line.part.price.place: line.part.price for line in lines}
     can_add = all(line.part.price.aggregation in ("sum", "count") for line in lines)
@@ -293,13 +315,13 @@ def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo) -> Cause | None:
     quantity = total(line.billable for line in lines)
     for price in prices.values():
         for cause, wrong in _wrong_prices(price, prices, book, charge.currency, zone, charge.row.key):
-            if not wrong.tiers or (wrong in prices.values() and len(prices) == 1):
+            if not wrong.tiers or (wrong in prices.values() and len(prices) == 1) or name not in ("", cause.name):
                 continue
             if _fits(charge, wrong, quantity):
                 return cause
         if len(lines) == 1:
             for cause, amount in _wrong_tiers(price, quantity):
-                if _is_within(charge, amount):
+                if name in ("", cause.name) and _is_within(charge, amount):
                     return cause
     return None
 
