@@ -124,7 +124,7 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
         (left if charge.row.cause is None else rounded).append(charge)
     factor, multiplied = _common_factor(left)
     if factor is not None:
-        tried = left[:: max(1, len(left) // MAX_TRIED_AMOUNTS())]
+        tried = _spread(left)
         names = [cause.name for charge in tried if (cause := _specific(charge, book, zone))]
         most = max(Counter(names).values(), default=0)
         if len(multiplied) * len(tried) > most * len(left):
@@ -135,6 +135,8 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
             set_cause(charge.row, cause)
             named[cause.name] += 1
     for name, number in named.items():
+        if not any(_specific(charge, book, zone, name) for charge in _spread(rounded)):
+            continue
         fitting = [(charge, cause) for charge in rounded if (cause := _specific(charge, book, zone, name))]
         for charge, cause in _echoes(number, fitting, rounded):
             set_cause(charge.row, cause)
@@ -146,6 +148,11 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
     for charge in left:
         if charge.row.cause is None and (known := _known_factor(charge)):
             set_cause(charge.row, _factor_cause(known))
+
+
+def _spread(charges: list[Charge]) -> list[Charge]:
+    """At most twice `MAX_TRIED_AMOUNTS` of the charges, spread over all."""
+    return charges[:: max(1, len(charges) // MAX_TRIED_AMOUNTS())]
 
 
 def set_cause(row: Row, cause: Cause) -> None:
