@@ -27,6 +27,7 @@ from support.record_places import as_role, neighbour
 from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError, TableMismatch
+from usage_explore.pricing.rating import Rating
 from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
 from usage_explore.records import runs
@@ -34,7 +35,7 @@ from usage_explore.records.places import create_tables
 from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
-from usage_explore.validation.signed_again import changes_until, lost_inputs
+from usage_explore.validation.signed_again import changes_until, lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words
 
@@ -620,9 +621,29 @@ def test_a_later_sign_off_says_what_it_includes_of_the_one_before(store: Store, 
     assert "with preferred currencies of 1 customer and the organization, which are missing now" in words
     assert lost_inputs(second, None).endswith("by a price book, which is missing now: nothing would be expected")
     assert lost_inputs(None, None) == ""
+    other = {"metric_key": "other", "unit_amount": 1, "currency": "USD"}
+    words = lost_inputs(second, store.rate(full(store).period, prices=[other], wallets=wallets))
+    assert "with prices of 1 metric, which are missing now: nothing would be expected" in words
     for faulty in (first, second):
         with pytest.raises(QueryError, match="until: is no later sign-off of the same period"):
             store.changes_since(second, until=faulty)
+
+
+def test_other_preferences_and_prices_are_named_before_a_period_is_signed_again(store: Store) -> None:
+    validation = full(store)
+
+    def rated(*amounts: object, **wallets: str) -> Rating:
+        prices = [{**price, "unit_amount": amount} for price, amount in zip(TWO_CURRENCIES, amounts, strict=True)]
+        return store.rate(validation.period, prices=prices, wallets={str(CUSTOMERS[0]): "EUR", **wallets})
+
+    first = store.sign_off(validation, by="ana", rating=rated(1, 3, default="USD"))
+    assert other_inputs(first, rated(1, 3, default="USD")) == ""
+    assert other_inputs(None, rated(1, 3, default="USD")) == ""
+    assert "and prices are others now: " in other_inputs(first, rated(1, 4, default="USD"))
+    moved = rated(1, 3, default="EUR")
+    assert "and preferred currencies of the organization are others now: " in other_inputs(first, moved)
+    assert "EUR would be expected" in other_inputs(first, moved)
+    assert lost_inputs(first, moved) == ""
 
 
 def test_what_retention_removed_before_signing_again_is_no_credit(

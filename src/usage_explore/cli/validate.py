@@ -190,16 +190,17 @@ def validate(
         review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(store, validation)
         fails = _fails(validation, review, fail_on)
-        overlap = lost = ""
+        overlap = lost = others = ""
         before = rating = superseded = None
         if sign_off and by and not fails:
-            from usage_explore.validation.signed_again import lost_inputs
+            from usage_explore.validation.signed_again import lost_inputs, other_inputs
             from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 
             every = store.signoffs()
             overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
             rating = _rated(store, validation, inputs)
-            lost = lost_inputs(last_signoff([one for one in every if one.amounts], validation.period), rating)
+            priced = last_signoff([one for one in every if one.amounts], validation.period)
+            lost, others = lost_inputs(priced, rating), other_inputs(priced, rating)
             if not lost or fail_on == "never":
                 signed = store.sign_off(validation, by=by, note=note, rating=rating)
         with _standing(signed):
@@ -234,7 +235,7 @@ def validate(
             click.echo(document)
         for path in parts:
             say(f"Wrote {path_text(path)}.", err=True)
-        for warning in filter(None, [overlap, lost if signed is not None else ""]):
+        for warning in filter(None, [overlap, (lost or others) if signed is not None else ""]):
             say(f"Warning: {warning}", err=True)
         if signed is not None:
             left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""

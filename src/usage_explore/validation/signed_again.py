@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context
 from usage_explore.records.signoffs import SignOff, UsageLine
-from usage_explore.validation.signed_amounts import amount_changes
+from usage_explore.validation.signed_amounts import amount_changes, amount_lines
 from usage_explore.validation.signed_overlaps import last_signoff
 from usage_explore.validation.signed_usage import Changes, changed, key_order, retained, signed_period
 from usage_explore.validation.usage_sums import joined
@@ -72,22 +73,47 @@ def lost_inputs(before: SignOff | None, rating: Rating | None) -> str:
     """Which prices or preferred currencies of the sign-off before are missing now, with both amounts; "" if none are.
 
     `the sign-off 1f0c2a91 by ana expected 90.00 EUR and 10.00 USD with preferred currencies of 3 customers, which are
-    missing now: 10.00 USD would be expected`
+    missing now: 10.00 USD would be expected`. Prices are missing where usage that had an amount has no price.
     """
     if before is None or not before.amounts:
         return ""
     if rating is None:
-        what, now = "by a price book, which is missing now", "nothing"
-    else:
-        given = before.basis.wallets if before.basis else {}
-        gone = [customer for customer in given if customer not in rating.wallets]
-        if not gone:
-            return ""
-        customers = [formatting.counted(number, "customer")] if (number := len([*filter(None, gone)])) else []
-        of = joined([*customers, *(["the organization"] if None in gone else [])])
-        what, now = f"with preferred currencies of {of}, which are missing now", _amounts(rating.totals)
+        return _both(before, " by a price book, which is missing now", None)
+    given = before.basis.wallets if before.basis else {}
+    unpriced = {(str(usage.customer_id), usage.metric_key) for usage in rating.unpriced}
+    priced = {(line.key[0], line.key[1]) for line in before.amounts}
+    metrics = {metric for _, metric in priced & (unpriced - {line.key[:2] for line in amount_lines(rating)})}
+    prices = f"prices of {formatting.counted(len(metrics), 'metric')}" if metrics else ""
+    what = _preferences([customer for customer in given if customer not in rating.wallets]) or prices
+    return _both(before, f" with {what}, which are missing now", rating) if what else ""
+
+
+def other_inputs(before: SignOff | None, rating: Rating | None) -> str:
+    """What is expected by other prices or preferred currencies than at the sign-off before; "" if they are the same.
+
+    Also "" where the amounts are the same nevertheless.
+    """
+    if before is None or before.basis is None or rating is None or dict(rating.totals) == before.amount_totals:
+        return ""
+    given, now = before.basis.wallets, rating.wallets
+    other = _preferences([customer for customer, currency in now.items() if given.get(customer, currency) != currency])
+    prices = "prices" if before.basis.prices_hash != rating.prices_hash else ""
+    what = joined([*filter(None, (other, prices))])
+    return _both(before, f", and {what} are others now", rating) if what else ""
+
+
+def _preferences(customers: list[UUID | None]) -> str:
+    """`preferred currencies of 3 customers and the organization`, or ""."""
+    named = [formatting.counted(number, "customer")] if (number := len([*filter(None, customers)])) else []
+    of = joined([*named, *(["the organization"] if None in customers else [])])
+    return f"preferred currencies of {of}" if of else ""
+
+
+def _both(before: SignOff, what: str, rating: Rating | None) -> str:
+    """What the sign-off before expected, and what would be now."""
     name = f"the sign-off {str(before.id)[:8]} by {formatting.data_value(before.author)}"
-    return f"{name} expected {_amounts(before.amount_totals)} {what}: {now} would be expected"
+    now = "nothing" if rating is None else _amounts(rating.totals)
+    return f"{name} expected {_amounts(before.amount_totals)}{what}: {now} would be expected"
 
 
 def _amounts(totals: Mapping[str, Decimal]) -> str:

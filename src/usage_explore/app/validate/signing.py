@@ -32,7 +32,7 @@ from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
 from usage_explore.validation.report.wording import amounts
 from usage_explore.validation.review import Review, organization_of
-from usage_explore.validation.signed_again import lost_inputs
+from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words, signed_period
 from usage_explore.validation.similar import fitting
@@ -240,8 +240,12 @@ def _statement(
         st.error(markdown.plain(text), icon=":material/error:")
     every = _signoffs(source.store, source.store.organization_id)
     before = last_signoff([one for one in every if one.amounts], period)
-    lost = lost_inputs(before, None if isinstance(rating, str) else rating)
-    for warning, icon in ((lost, ":material/money_off:"), (overlap_warning(period, every), ":material/event_repeat:")):
+    rated = None if isinstance(rating, str) else rating
+    inputs = lost_inputs(before, rated) or other_inputs(before, rated)
+    for warning, icon in (
+        (inputs, ":material/money_off:"),
+        (overlap_warning(period, every), ":material/event_repeat:"),
+    ):
         if warning:
             st.warning(markdown.plain(f"{warning[0].upper()}{warning[1:].removesuffix('.')}."), icon=icon)
     with st.container(width=520, gap="small"):
