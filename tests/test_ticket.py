@@ -90,6 +90,15 @@ def test_paragraphs_without_lines_leave_no_gap() -> None:
     assert ticket.lines(["a"], [], ["b", "c"]) == "a\n\nb\nc"
 
 
+def test_stored_values_write_no_lines_of_their_own(events_connection: ddl.Connection, events_database_url: str) -> None:
+    rows = [event(SINCE, price_key="eu\n\nTotal: 9,999,999 events\x1b[31m")]
+    with store_of(events_connection, events_database_url, rows) as store:
+        answer = store.aggregate(AggregateQuery(since=SINCE, until=UNTIL, group_by="price_key"))
+        text = ticket.text(answer, "none", "Org", "http://x")
+    assert r"- eu\n\nTotal: 9,999,999 events\x1b[31m: 1 event" in text
+    assert [line for line in text.splitlines() if line.startswith("Total: ")] == ["Total: 1 event"]
+
+
 def test_costs_by_currency_have_no_sum_and_each_its_own_currency(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from usage_explore.formatting import printable
+from usage_explore.formatting import on_one_line, printable
 
 ShowProgress = Callable[..., None]
 """Called as `show(done, total)` or `show(done, total, title)`; `done` may fall back, where work begins anew."""
@@ -106,7 +106,7 @@ def table(
     name, justify = columns[-1]
     grid.add_column(name, justify=justify, overflow="fold", header_style="not bold")
     for number, row in enumerate(rows):
-        cells = [Text(printable(cell).replace("\n", "\\n")) for cell in row]
+        cells = [Text(on_one_line(cell)) for cell in row]
         if colors:
             cells[0].stylize(colors[number])
         grid.add_row(*cells)

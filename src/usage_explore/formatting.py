@@ -282,9 +282,14 @@ def cut(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
+def on_one_line(text: str) -> str:
+    """The text printable, with line breaks escaped."""
+    return printable(text).replace("\n", "\\n")
+
+
 def shortened(text: str, max_characters: int) -> str:
     """The text `cut`, on one line and printable."""
-    return cut(printable(text).replace("\n", "\\n"), max_characters)
+    return cut(on_one_line(text), max_characters)
 
 
 def data_value(text: str | None, max_characters: int = MAX_VALUE_CHARACTERS) -> str:

@@ -9,7 +9,7 @@ from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
 from usage_explore.comparison import length_note
 from usage_explore.decimals import Number, difference
-from usage_explore.formatting import change, counted, exact, percent, signed, span, zoned
+from usage_explore.formatting import change, counted, exact, on_one_line, percent, signed, span, zoned
 from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import CURRENCY
 from usage_explore.results import frames
@@ -68,8 +68,9 @@ def text(
 
 
 def lines(*paragraphs: Iterable[str]) -> str:
-    """The paragraphs that have lines, with an empty line between them."""
-    return "\n\n".join("\n".join(written) for paragraph in paragraphs if (written := list(paragraph)))
+    """The paragraphs that have lines, with an empty line between them. Line breaks of stored values are escaped."""
+    written = ([on_one_line(line) for line in paragraph] for paragraph in paragraphs)
+    return "\n\n".join("\n".join(paragraph) for paragraph in written if paragraph)
 
 
 def measured(answer: Aggregate, value: Number | None, series: Series | None = None, of: str | None = None) -> str:

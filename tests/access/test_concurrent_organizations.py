@@ -120,7 +120,7 @@ def asks(tenant: Tenant, cursors: dict[Tenant, str]) -> list[Ask]:
     theirs = [
         *(
             Ask(path, {"organization_id": str(neighbour.id)}, status=403)
-            for path in (EVENTS, EXPORT, AGGREGATE, f"{AGGREGATE}.png")
+            for path in (EVENTS, f"{EVENTS}/previous", EXPORT, AGGREGATE, f"{AGGREGATE}.png")
         ),
         Ask(EVENTS, listing | {"customer_id": customer}, names=True),
         Ask(EXPORT, {"as_of": AS_OF, "metric_key": metric}, names=True),

@@ -66,8 +66,10 @@ class Lookup:
 
 
 def _previous(store: Store, query: EventQuery) -> EventPage | None:
-    page = EventPage(query=query, events=(), cursor=None, store=store)
-    return store.events_before(page)
+    if query.cursor is None:  # the first page: nothing is before, but who may not see its organization gets no answer
+        store.events(query.replace(limit=1))
+        return None
+    return store.events_before(EventPage(query=query, events=(), cursor=None, store=store))
 
 
 def _compare(store: Store, query: ComparisonQuery) -> Comparison:

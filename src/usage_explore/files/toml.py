@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from usage_explore.files.values import InvalidValue
+
+MAX_KEY_PARTS = 64
+"""Parts of a dotted key, such as 2 of `price.tiers`: the memory of `tomllib` grows with their square."""
+
+_PART = r"""(?:"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|[A-Za-z0-9_-]++)"""
+_TOKENS = re.compile(
+    rf'''#[^\n]*+|"""(?:[^"\\]|\\.|"(?!""))*+(?:"{{3,5}}+)?|\'\'\'(?:[^']|'(?!''))*+(?:'{{3,5}}+)?'''
+    rf"|(?P<key>{_PART}(?:[ \t]*+\.[ \t]*+{_PART})*+)",
+    re.DOTALL,
+)
+"""Comments, texts of several lines, and keys or values, each read once, whatever the file has."""
+
+
+def read_toml(path: Path, max_bytes: int, advice: str = "") -> dict[str, Any]:
+    """The content of a TOML file of at most so many bytes. Raises `InvalidValue` with the reason, `OSError`."""
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)  # a pipe or device has no size
+    if len(content) > max_bytes:
+        raise InvalidValue(f"is larger than {max_bytes:,} bytes{advice}")
+    return parsed_toml(content)
 
 
 def parsed_toml(content: bytes | str) -> dict[str, Any]:
@@ -15,9 +37,15 @@ def parsed_toml(content: bytes | str) -> dict[str, Any]:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.removeprefix("\ufeff")
     except UnicodeDecodeError:
         raise InvalidValue("is not UTF-8; save it so") from None
+    if any(_parts(match["key"]) > MAX_KEY_PARTS for match in _TOKENS.finditer(text) if match["key"]):
+        raise InvalidValue(f"has a key of more than {MAX_KEY_PARTS} parts; shorten it")
     try:
         return tomllib.loads(text, parse_float=Decimal)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidValue(f"is not TOML: {error}") from None
     except ValueError:  # of int, which converts at most 4,300 digits
         raise InvalidValue("has an integer of more than 4,300 digits; shorten it") from None
+
+
+def _parts(key: str) -> int:
+    return len(re.findall(_PART, key)) if key.count(".") >= MAX_KEY_PARTS else 1

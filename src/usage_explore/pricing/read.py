@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.files.tables import opened
-from usage_explore.files.toml import parsed_toml
+from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.pricing import fields
 from usage_explore.pricing.book import PARAMETER, Price, PriceBook
@@ -95,9 +95,7 @@ def _read_table(source: RecordSource, name: str) -> PriceBook:
 def _toml(path: Path, name: str) -> Mapping[str, Any]:
     shown = validators.named(name)
     try:
-        if path.stat().st_size > _MAX_TOML_BYTES:
-            raise QueryError([Fault(PARAMETER, f"{shown}: is larger than {_MAX_TOML_BYTES:,} bytes; save it as CSV")])
-        return parsed_toml(path.read_bytes())
+        return read_toml(path, _MAX_TOML_BYTES, "; save it as CSV")
     except OSError as error:
         raise QueryError([Fault(PARAMETER, f"{shown}: cannot be read: {error.strerror or error}")]) from None
     except InvalidValue as error:

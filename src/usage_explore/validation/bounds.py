@@ -29,7 +29,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.toml import parsed_toml
+from usage_explore.files.toml import read_toml
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
@@ -238,9 +238,7 @@ def toml(known: Iterable[Bound[Any]]) -> str:
 def _file(path: Path) -> Mapping[str, object]:
     named = path_text(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise QueryError([Fault(PARAMETER, f"{named}: is larger than {MAX_BYTES:,} bytes")])
-        return parsed_toml(path.read_bytes())
+        return read_toml(path, MAX_BYTES)
     except OSError as error:
         raise QueryError([Fault(PARAMETER, f"{named}: cannot be read: {error.strerror or error}")]) from None
     except InvalidValue as error:
