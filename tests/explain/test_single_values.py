@@ -114,6 +114,17 @@ def test_a_value_is_named_rather_than_several_in_which_it_changed() -> None:
     assert [region.where for region in settled(leaves, [((1, 0), (2, 0))])] == [((0, 0),)]
 
 
+def test_a_metric_is_named_rather_than_its_prices() -> None:
+    leaves: list[Leaf] = [((0, price), 10, 100 + 50 * price) for price in range(3)]
+    leaves += [((metric, 3 * metric + price), 1000, 1010) for metric in range(1, 4) for price in range(3)]
+    assert [region.where for region in settled(leaves, [((1, 1),), ((1, 2),)])] == [((0, 0),)]
+
+
+def test_customers_that_doubled_are_not_named_by_the_region_where_others_did_not() -> None:
+    leaves: list[Leaf] = [((code, int(code >= 8)), 1000, 2000 if code < 5 else 1000) for code in range(16)]
+    assert len(settled(leaves, [((0, code),) for code in range(5)])) == 5
+
+
 def test_a_large_change_in_what_the_found_part_leaves_is_named_too() -> None:
     """The found part grew by more than all together, as a customer fell by nearly as much."""
     leaves = history([(10_000, 12_500), (2100, 700), *[(10_000, 10_000)] * 3])

@@ -107,23 +107,28 @@ def settle(
 
 
 def _widened(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> list[Region]:
-    """The regions, one of several values as the value that has nearly all of its change, and clearly more besides.
+    """The regions, each as the one value that has nearly all of its change, and clearly more besides, if there is one.
 
-    So the customer is named whose usage fell, not one of its prices in one currency. The value is more surprising.
+    So the customer is named whose usage fell, not one of its prices in one currency; and a metric, not its prices. The
+    value is more surprising, and changed nearly as much relative to its amounts, if the region is a single one, too.
     """
-    if all(len(region.where) == 1 for region in regions):
-        return list(regions)
+    if not regions:
+        return []
     sums = read(regions)
     wheres: list[Element] = []
     for index, region in enumerate(regions):
         volume, change = float(sums.volumes[0][index].sum()), float(sums.changes[0][index].sum())
-        best = (change**2 / max(abs(volume) + abs(volume + change), abs(change)) if change else 0.0), region.where
-        for dim, (volumes, changes) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
-            surprises = _surprises(volumes.sum(axis=0), changes.sum(axis=0), _MIN_WIDER * abs(change), 0.0)
-            wider = (changes[index] * np.sign(change) >= _MIN_INSIDE * abs(change)) & (changes.sum(axis=0) * change > 0)
-            surprises = np.where(wider, surprises, 0.0)
+        amount = max(abs(volume) + abs(volume + change), abs(change))
+        best = (change**2 / amount if amount else 0.0), region.where
+        for dim, (within, inside) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
+            volumes, changes = within.sum(axis=0), inside.sum(axis=0)
+            wider = (inside[index] * np.sign(change) >= _MIN_INSIDE * abs(change)) & (changes * change > 0)
+            if len(region.where) == 1:
+                amounts = np.abs(volumes) + np.abs(volumes + changes)
+                wider &= np.abs(changes) * amount >= _MIN_INSIDE * abs(change) * amounts
+            surprises = np.where(wider, _surprises(volumes, changes, _MIN_WIDER * abs(change), 0.0), 0.0)
             best = max(best, (float(surprises.max(initial=0.0)), ((dim, int(surprises.argmax())),)))
-        wheres.append(best[1] if len(region.where) > 1 else region.where)
+        wheres.append(best[1])
     return list(regions) if wheres == [region.where for region in regions] else disjoint(dict.fromkeys(wheres))
 
 
