@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import streamlit as st
 
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
@@ -25,6 +26,7 @@ from usage_explore.query.validators import EARLIEST, instant
 from usage_explore.store import Store
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.anomalies.series import HISTORY, grid_of_edges
+from usage_explore.validation.checks import duplicates
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
@@ -55,13 +57,27 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
         return
     with st.spinner("Looking for what accounts for it"):
         explanation = _explanation(source.store, source.store.organization_id, validation.now, compared)
-    st.markdown(f"**What accounts for it**  \n{markdown.plain(explanation.sentence)}")
+    sentences = " ".join(filter(None, (_copies(finding, explanation), explanation.sentence)))
+    st.markdown(f"**What accounts for it**  \n{markdown.plain(sentences)}")
     if explanation.cells:
         spec = explanation.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
         spec.pop("title")  # the page says it, where it wraps and is read out
         st.vega_lite_chart(spec=spec, theme=None, key="finding_explanation")
     if explanation.notes:
         st.caption(markdown.plain(" ".join(f"{note}." for note in explanation.notes)))
+
+
+def _copies(finding: Finding, explanation: Explanation) -> str:
+    """That the events of a finding of duplicates are copies, which no value tells; else blank."""
+    if finding.check != duplicates.NAME:
+        return ""
+    which = formatting.counted(finding.events, "event")
+    if explanation.query.metric == "sum_quantity" and finding.quantity is not None:
+        which += f", {formatting.exact(finding.quantity)} of the quantity,"
+    are, they = ("is a copy", "it was") if finding.events == 1 else ("are copies", "they were")
+    if dict(finding.facts).get(duplicates.KIND_FACT) == duplicates.REUSE:
+        return f"{which} came with the idempotency key of an earlier event that has other content."
+    return f"{which} {are}: {they} sent again, and a correct invoice counts each key once."
 
 
 def change(validation: Validation, finding: Finding) -> Change | None:
