@@ -40,8 +40,13 @@ from usage_explore.store.display import ChartKind, Order, Span
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""
 
-_HOVER = {"type": "point", "fields": ["series"], "on": "pointerover", "clear": "pointerout"}
-"""The selection of the series under the pointer."""
+_HOVER = {
+    "type": "point",
+    "fields": ["series"],
+    "on": {"type": "pointerover", "filter": "event.item && event.item.datum && event.item.datum.series"},
+    "clear": "pointerout",
+}
+"""The selection of the series under the pointer; above the bars, where a mark is of a whole bucket, of none."""
 
 _DIMMED = 0.3
 """Opacity of the other series."""
