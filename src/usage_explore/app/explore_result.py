@@ -376,7 +376,7 @@ def ranking(
     difference = {}
     if answer.comparison:
         changes = [moved(row.change) for row in rows]
-        difference = {"difference": grid.numbers("Difference", changes, formatting.signed_short)}
+        difference = {"difference": grid.numbers("Difference", changes, _signed_short)}
     others = (
         _SQUARE_PIXELS
         + sum(column.width for column in difference.values())
@@ -526,8 +526,8 @@ def _change_column(rows: Sequence[Row], compared: Windows | str, order: Order) -
     )
 
 
-def _signed_short(value: Decimal) -> str:
-    return formatting.typographic(f"+{formatting.short(value)}" if value > 0 else formatting.short(value))
+def _signed_short(value: Number) -> str:
+    return formatting.typographic(formatting.signed_short(value))
 
 
 def _ratio(change: Change | None) -> float | None:

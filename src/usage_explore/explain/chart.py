@@ -14,7 +14,7 @@ from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import SHORT_NUMBER, Palette, appearance, theme
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.result import EVERYTHING_ELSE, Cell, Part
-from usage_explore.formatting import exact, percent, short_ids, signed
+from usage_explore.formatting import exact, percent, short_ids, signed, typographic
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.queries import METRICS
 
@@ -116,7 +116,7 @@ def _row(index: int, part: Part, label: str, look: Palette, max_characters: int)
     return {
         "index": index,
         "value": float(change),
-        "lines": wrapped(text, max_characters, _MAX_LABEL_LINES),
+        "lines": wrapped(typographic(text), max_characters, _MAX_LABEL_LINES),
         "where": label,
         "change": signed(change),
         "share": share,

@@ -58,7 +58,7 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
     with st.spinner("Looking for what accounts for it"):
         explanation = _explanation(source.store, source.store.organization_id, validation.now, compared)
     sentences = " ".join(filter(None, (_copies(finding, explanation), explanation.sentence)))
-    st.markdown(f"**What accounts for it**  \n{markdown.plain(sentences)}")
+    st.markdown(f"**What accounts for it**  \n{markdown.plain(formatting.typographic(sentences))}")
     if explanation.cells:
         spec = explanation.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
         spec.pop("title")  # the page says it, where it wraps and is read out
