@@ -45,3 +45,23 @@ def test_what_accounts_for_duplicates_is_that_they_are_copies(
     (said,) = drawn
     quantity = 20 * again.get("quantity", 2)
     assert f"20 events, {quantity} of the quantity,{words} " in said.replace("\\", "")
+
+
+def test_what_accounts_for_a_unit_cost_is_a_cost(events_database_url: str) -> None:
+    """A customer's usage stayed as it was, and cost 100 times as much for twelve hours."""
+    costs = {"external_cost_amount": Decimal("0.01"), "external_cost_currency": "USD"}
+    events = [
+        replace(event, external_cost_amount=event.external_cost_amount * 100)
+        if BATCH <= event.timestamp < BATCH + timedelta(hours=12) and customer == 0
+        else event
+        for customer in range(3)
+        for event in steady(customer, SINCE - timedelta(days=30), UNTIL, timedelta(minutes=30), **costs)
+    ]
+    with store_of(events_database_url, events) as store:
+        validation = store.validate(SEPTEMBER, checks=["unit_costs"])
+        (finding,) = validation.findings
+        compared = explanation.change(validation, finding)
+        assert compared is not None
+        explained = store.explain(compared.query, **dict(compared.options))
+    assert (explained.query.metric, explained.currency) == ("sum_cost", "USD")
+    assert explained.change == 24 * (Decimal(1) - Decimal("0.01"))

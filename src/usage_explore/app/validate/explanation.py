@@ -26,7 +26,7 @@ from usage_explore.query.validators import EARLIEST, instant
 from usage_explore.store import Store
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.anomalies.series import HISTORY, grid_of_edges
-from usage_explore.validation.checks import duplicates
+from usage_explore.validation.checks import duplicates, unit_costs
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
@@ -83,8 +83,8 @@ def _copies(finding: Finding, explanation: Explanation) -> str:
 def change(validation: Validation, finding: Finding) -> Change | None:
     """The finding's bucket against its expected value, else the finding's time against the same time a week before.
 
-    A finding longer than a week is compared with the time before, of the same length. None if the finding has no
-    events, or is about no single customer or metric.
+    A finding longer than a week is compared with the time before, of the same length; one on unit costs by the cost in
+    the currency of its share. None if the finding has no events, or is about no single customer or metric.
     """
     if not finding.events or (finding.customer_id is None and finding.metric_key is None):
         return None
@@ -97,9 +97,16 @@ def change(validation: Validation, finding: Finding) -> Change | None:
         return None
     else:
         query = finding.chart_query(validation.period, validation.now)
+    if finding.check == unit_costs.NAME:
+        query = query.replace(metric="sum_cost", external_cost_currency=_currency(finding))
     since, until = _span(query, validation, finding)
     baseline = "week" if until - since <= _WEEK else "before"
     return Change(query, (("since", since), ("until", until), ("baseline", baseline)))
+
+
+def _currency(finding: Finding) -> str:
+    """The currency of the cost of which a finding is a share."""
+    return next(name for name, _ in finding.amounts if finding.share_of == f"cost in {formatting.data_value(name)}")
 
 
 def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tuple[datetime, datetime]:
