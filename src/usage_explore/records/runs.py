@@ -147,10 +147,10 @@ def closest(
     within: tuple[datetime, datetime],
     filters: Iterable[tuple[str, str]] = (),
 ) -> Run | None:
-    """The run that examined most of the half-open span, of several the newest; None if none examined any of it.
+    """The run that examined most of the half-open span; None if none examined any of it.
 
-    A run examined its window up to its `as_of`. It has no filters, or some of `filters`, pairs as in a link. All runs
-    are compared. Raises `RecordError`.
+    Of several it is that with the fewest checks left out, of those the newest. A run examined its window up to its
+    `as_of`. It has no filters, or some of `filters`, pairs as in a link. All runs are compared. Raises `RecordError`.
     """
     since, until = within
     allowed = {pair for pair in filters if pair[0] not in _WINDOW and not _SURROGATE.search("".join(pair))}
@@ -162,10 +162,10 @@ def closest(
         if len(allowed) <= _MAX_ALTERNATIVES:  # so that the runs of other customers are not read
             has = (c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in allowed)
             wanted.append(or_(c.period.not_like(_NARROWED), *has))
-        for row in place.rows(select(c.id, c.period, c.since, c.until, c.as_of, c.made_at).where(*wanted)):
+        for row in place.rows(select(c.id, c.period, c.since, c.until, c.as_of, c.made_at, c.versions).where(*wanted)):
             common = min(row.until, row.as_of, until) - max(row.since, since)
             narrowed = (pair for pair in url_params.pairs(row.period) if pair[0] not in _WINDOW)
-            rank = common, row.made_at, str(row.id)
+            rank = common, -_number_left_out(row.versions), row.made_at, str(row.id)
             if common > timedelta(0) and allowed.issuperset(narrowed) and (best is None or rank > best):
                 best = rank
                 result = place, select(table).where(c.organization_id == organization_id, c.id == row.id)
@@ -173,6 +173,13 @@ def closest(
         return None
     place, statement = result
     return _run(place.rows(statement)[0], place.name)
+
+
+def _number_left_out(versions: str) -> int:
+    try:
+        return len(json.loads(versions).get(_LEFT_OUT, ()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RecordError(f"A run in the records cannot be read: {error}") from None
 
 
 def _run(row: Row[Any], place: PlaceName) -> Run:

@@ -105,10 +105,10 @@ class Decisions(SavedViews, Rates):
             return runs.runs(kept, own, most=most, within=span, whole=whole)
 
     def closest_run(self, within: tuple[datetime, datetime], filters: Params = ()) -> Run | None:
-        """The kept run that examined most of a half-open span of time, of several the newest; None without any.
+        """The kept run that examined most of a half-open span of time, of several by most checks; None without any.
 
-        It has no filters, or some of `filters`, as in a link. Raises `QueryError`, `RecordError`, `ScopeError`,
-        `DatabaseError`.
+        Of those it is the newest. It has no filters, or some of `filters`, as in a link. Raises `QueryError`,
+        `RecordError`, `ScopeError`, `DatabaseError`.
         """
         span, given = _within(within), pairs(filters)
         with self._recorded(RUNS) as (_, kept, own, _):
