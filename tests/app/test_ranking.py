@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, Store, demo, formatting
-from usage_explore.app import cache, explore_result, query_edits
+from usage_explore.app import cache, explore_result, grid, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.leaders import OTHER
 from usage_explore.db import ddl
+from usage_explore.decimals import Number
 from usage_explore.selection import selected, windows
 
 LINK: dict[str, Any] = {"organization_id": ACME, **WINDOW}
@@ -90,3 +92,11 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
         day = source.aggregate(query.replace(since=span[0], until=span[1]))
         own_largest.add({item.key for item in day.series} == {item.key for item in answer.series})
     assert False in own_largest  # on some day others are larger than the chart's
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(Decimal("-46.1"), "\N{MINUS SIGN}46.1"), (Decimal(926), "+926"), (0, "0")]
+)
+def test_the_difference_of_a_compared_ranking_has_the_minus_of_its_change(number: Number, text: str) -> None:
+    shown = explore_result._signed_short
+    assert grid.numbers("Difference", [number], shown).shown(float(number)) == shown(number) == text

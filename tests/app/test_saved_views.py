@@ -27,6 +27,7 @@ from usage_explore.db import ddl
 from usage_explore.records import runs
 from usage_explore.records.tables import RUNS, VIEWS_TABLE
 from usage_explore.records.views import Headline, SavedView
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.review import run_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -213,7 +214,10 @@ def test_home_links_to_the_newest_kept_validation(home: Open, store: Store) -> N
     store.scoped(ORGANIZATION).keep_run(validation)
     app = home(organization_id=OWN)
     (link,) = (link.proto for link in app.get("page_link") if link.label == "**Nothing found**")
-    assert seen(app, f", as of {formatting.minute(validation.period.as_of)}, UTC")
+    every = len(CHECKS)
+    assert seen(app, f" by 1 of {every} checks, as of {formatting.minute(validation.period.as_of)}, UTC")
+    store.scoped(ORGANIZATION).keep_run(store.validate(Period(organization_id=OWN, since="-30d")))
+    assert not seen(home(organization_id=OWN), f" of {every} checks")
     period = validation.period
     assert Period.from_params(parse_qsl(link.query_string)).replace(organization_id=OWN).span == period.span
 

@@ -180,16 +180,19 @@ def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore
         always=(),
         before=1,
         after=2,
-        share=None,
+        share=Decimal("-0.25"),
         is_new=False,
         is_gone=False,
         query=query,
     )
-    assert why._row(pair, pair.label, "events").exclusions == (
+    row = why._row(pair, pair.label, "events", Decimal(4))
+    assert (row.part, row.share, row.is_against) == ("\N{MINUS SIGN}25.0 %", 0.25, True)
+    assert row.name.endswith(" (against the change)")
+    assert row.exclusions == (
         "Not metric tokens_in, not only in this pair",
         "Not model large, not only in this pair",
     )
-    assert not why._row(pair, pair.label, "events").excludable
+    assert not row.excludable
     edited = [why.without_value(ExploreView(query), Selection(query), pair, place).query for place in (0, 1)]
     assert [dict(each.exclude) for each in edited] == [{"metric_key": ("tokens_in",)}, {"dim:model": ("large",)}]
 
@@ -203,6 +206,6 @@ def test_why_says_what_it_explains_of_a_unit_cost_and_which_windows_differ_in_le
     words = "A unit cost is a ratio, whose change has no parts: this is the change of its cost."
     assert words in notes(metric="unit_cost", metric_key="tokens_in", external_cost_currency="USD", span=SPAN)
     plain = notes(compare="2026-08-25T00:00:00Z/2026-09-01T00:00:00Z")
-    assert "differ in length" in plain
+    assert "The two windows differ in length: 28 days against 7." in plain
     assert words not in plain
     assert "differ in length" not in notes(span=SPAN)

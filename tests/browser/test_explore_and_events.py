@@ -301,6 +301,10 @@ def test_a_series_under_the_pointer_dims_the_others_in_the_browser_alone(visit: 
         expect(page.locator("#vg-tooltip-element")).to_contain_text("Sep 2026")
         expect(dimmed).not_to_have_count(0)
         assert whole.count() == apart + page.locator(f"{CHART} [aria-label*='; series: {name};']").count()
+    tops = [mark.bounding_box() for mark in page.locator(f"{CHART} [aria-label*='; series: ']").all()]
+    page.mouse.move(bar.x, min(top["y"] for top in tops if top) + 1, steps=3)  # the marks there are of whole buckets
+    expect(page.locator("#vg-tooltip-element")).to_contain_text("Sep 2026")
+    expect(dimmed).to_have_count(0)
     page.mouse.move(5, 5)
     expect(whole).to_have_count(number)
     assert not sent

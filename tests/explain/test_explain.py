@@ -323,7 +323,7 @@ def test_five_of_eight_values_that_doubled_are_one_part_of_the_sentence(explaine
     ]
     explanation = explained(more)
     assert {cell.where for cell in explanation.cells} == {(("dim:plan", f"p{number}"),) for number in range(5)}
-    assert "+300 (100 %) where plan is one of 5 values, p0, p1, p2, p3 and p4" in explanation.sentence
+    assert "+300 (100 % of the change) where plan is one of 5 values, p0, p1, p2, p3 and p4" in explanation.sentence
     assert not explanation.is_even
 
 
@@ -510,3 +510,20 @@ def test_a_label_names_what_it_leaves_out(acme: Store) -> None:
     assert cell.exclusions == "model is not x or (missing), region is not eu"
     few = dataclasses.replace(cell, without=cell.without[1:])
     assert few.label == "metric is a, model is not (missing), region is not eu"
+
+
+def test_a_part_against_the_change_says_so_and_the_first_share_says_of_what(explained: Any) -> None:
+    """Plan p0 grows by 200, p1 falls by 50: 133 % of the change, and 33 % against it."""
+    before, after = utc(2026, 5, 26), utc(2026, 6, 2)
+    amounts = {before: (100, 100, 300), after: (300, 50, 300)}
+    sizes = {(day, plan): size for day, of in amounts.items() for plan, size in enumerate(of)}
+    explanation = explained(
+        [
+            event(day + timedelta(seconds=number), dimensions=f'{{"plan": "p{plan}"}}')
+            for (day, plan), size in sizes.items()
+            for number in range(size)
+        ]
+    )
+    assert ": +200 (133.3 % of the change) where " in explanation.sentence
+    assert "; -50 (-33.3 %, against the change) where " in explanation.sentence
+    assert [cell.is_against for cell in explanation.cells] == [False, True]

@@ -99,6 +99,52 @@ def test_a_part_of_the_common_growth_gives_way_to_the_customer_that_hid_it() -> 
     assert wheres == {((0, 0),), ((0, 1),), ((0, 2),)}
 
 
+def test_where_too_much_changed_to_name_all_the_largest_are_named() -> None:
+    """No set that began with the found part left no larger value out, so nothing at all was named."""
+    amounts = [(45, 136), (97, 11), (110, 319), (521, 1484), (166, 36), (324, 62), (45, 38), (187, 556), (100, 110)]
+    amounts += [(143, 23), (129, 26), (17, 15), (7, 9), (152, 37), (46, 145)]
+    leaves: list[Leaf] = [(divmod(place, 3), *both) for place, both in enumerate(amounts)]
+    assert [region.where for region in settled(leaves, [((0, 0),)])] == [((1, 0),), ((0, 1),), ((0, 2),)]
+
+
+def test_a_value_is_named_rather_than_several_in_which_it_changed() -> None:
+    """All usage of a price in pounds was that of a customer, who used less of everything."""
+    leaves: list[Leaf] = [((0, 0, 0), 2000, 200), ((0, 1, 0), 2000, 800), ((0, 2, 1), 600, 100)]
+    leaves += [((code, price, 1), 1000, 1010) for code in range(1, 6) for price in range(3)]
+    assert [region.where for region in settled(leaves, [((1, 0), (2, 0))])] == [((0, 0),)]
+
+
+def test_a_metric_is_named_rather_than_its_prices() -> None:
+    leaves: list[Leaf] = [((0, price), 10, 100 + 50 * price) for price in range(3)]
+    leaves += [((metric, 3 * metric + price), 1000, 1010) for metric in range(1, 4) for price in range(3)]
+    assert [region.where for region in settled(leaves, [((1, 1),), ((1, 2),)])] == [((0, 0),)]
+
+
+def test_customers_that_doubled_are_not_named_by_the_region_where_others_did_not() -> None:
+    leaves: list[Leaf] = [((code, int(code >= 8)), 1000, 2000 if code < 5 else 1000) for code in range(16)]
+    assert len(settled(leaves, [((0, code),) for code in range(5)])) == 5
+
+
+def test_a_large_change_in_what_the_found_part_leaves_is_named_too() -> None:
+    """The found part grew by more than all together, as a customer fell by nearly as much."""
+    leaves = history([(10_000, 12_500), (2100, 700), *[(10_000, 10_000)] * 3])
+    assert {region.where for region in settled(leaves, [((0, 0),)])} == {((0, 0),), ((0, 1),)}
+
+
+def test_a_part_excludes_nothing_that_is_not_named() -> None:
+    """Each region is as if only the named ones had been found."""
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        leaves: list[Leaf] = []
+        for codes in {tuple(int(draw.integers(size)) for size in (6, 4, 3)) for _ in range(60)}:
+            before = int(draw.pareto(1.0) * 20)
+            leaves.append((codes, before, int(draw.poisson(before * draw.choice([0.2, 1.0, 1.0, 1.1, 3.0])))))
+        elements = [((0, 0),), ((1, 0), (2, 1)), ((2, 2),), ((0, 3), (1, 2))]
+        regions = settled(leaves, elements)
+        alone = {region.where: sorted(region.without) for region in disjoint([region.where for region in regions])}
+        assert {region.where: sorted(region.without) for region in regions} == alone
+
+
 def test_growth_of_everything_is_not_blamed_on_its_largest_values() -> None:
     leaves = history([(400, 0), *[(10_000, 13_000)] * 4])
     assert [region.where for region in settled(leaves, [((0, 0),)])] == [((0, 0),)]

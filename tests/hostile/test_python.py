@@ -202,6 +202,8 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "search within": lambda thing: store.search("a", thing),
         "runs within": lambda thing: store.runs(within=thing),
         "runs since": lambda thing: store.runs(within=(thing, moment)),
+        "closest_run": store.closest_run,
+        "closest_run filters": lambda thing: store.closest_run((moment, moment), thing),
         "runs most": lambda thing: store.runs(most=thing),
         "search most": lambda thing: store.search("a", most=thing),
         "organization_name": store.organization_name,

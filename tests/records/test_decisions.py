@@ -35,6 +35,7 @@ from usage_explore.records.places import create_tables
 from usage_explore.records.signoffs import SignOff
 from usage_explore.records.tables import DECISIONS, RUNS, SIGNOFFS
 from usage_explore.validation import Finding, Validation, signed_usage
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.signed_again import changes_until, lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import overlap_warning
 from usage_explore.validation.signed_usage import Changes, period_words
@@ -174,15 +175,30 @@ def test_the_run_of_a_window_is_the_one_that_examined_most_of_it(store: Store) -
     assert {run.id for run in store.runs(within=(until - day, until))} == {month.id, own.id}
     assert store.runs(within=(until, until + day)) == []
     assert {run.id for run in store.runs(whole=True)} == {week.id, month.id}
-    every = store.runs()
-    week, month, own = sorted(every, key=lambda run: [week.id, month.id, own.id].index(run.id))
-    mine = [("customer_id", str(CUSTOMERS[0]))]
-    assert runs.closest(every, since, until) == month
-    assert runs.closest(every, since, until, mine) == own  # the newer one
-    assert runs.closest(every, since, until, [("customer_id", str(CUSTOMERS[1]))]) == month
-    assert runs.closest(every, until, until + day) is None
-    early = replace(month, as_of=since + day)  # what it calls its period had not been, mostly
-    assert runs.closest([early, week], since, until) == week
+    assert month.left_out == tuple(name for name in CHECKS if name != "duplicates")
+
+    def closest(*window: datetime, customer: int | None = None) -> UUID | None:
+        filters = [] if customer is None else [("customer_id", str(CUSTOMERS[customer])), ("timezone", "UTC")]
+        found = store.closest_run((window[0], window[1]), filters)
+        assert found is None or found in store.runs()
+        return found and found.id
+
+    assert closest(since, until) == month.id
+    assert closest(since, until, customer=0) == own.id  # the newer one
+    assert closest(since, until, customer=1) == month.id
+    assert closest(until, until + day) is None
+    with store._recorded(RUNS) as (_, places, organization_id, _):
+        # what it calls its period had not been, mostly
+        early = replace(month, id=uuid4(), made_at=month.made_at + day, as_of=since + day)
+        runs.keep(places, early)
+        fewer = replace(month, id=uuid4(), made_at=month.made_at + day, left_out=(*month.left_out, "duplicates"))
+        runs.keep(places, fewer)
+        for number in range(60):
+            runs.keep(places, replace(own, id=uuid4(), made_at=own.made_at + timedelta(seconds=number)))
+        assert runs.closest(places, organization_id, (since, since + 2 * day), [("metric_key", "a")] * 200) is not None
+    assert closest(since, until) == closest(since, until, customer=1) == month.id
+    with pytest.raises(QueryError, match="not a pair of times"):
+        store.closest_run((since,))  # type: ignore[arg-type]
 
 
 def test_the_same_validation_is_kept_once(store: Store) -> None:

@@ -15,7 +15,7 @@ export default function (component) {
     const name = cell.actionable
       ? element("button", { class: "name", type: "button", title: `Only ${cell.title}`, "aria-label": `Only ${cell.name}`, "data-place": `${table.id} ${index}`, onclick: act("only") }, cell.name)
       : element("span", { class: "name", title: cell.title }, cell.name)
-    const bar = element("span", { class: "bar", "aria-hidden": "true", style: `width:${Math.max(0, Math.min(1, cell.share)) * 100}%` })
+    const bar = element("span", { class: cell.is_against ? "bar against" : "bar", "aria-hidden": "true", style: `width:${Math.max(0, Math.min(1, cell.share)) * 100}%` })
     const not = element("td", { class: "not" })
     if (cell.link) not.append(element("a", { href: cell.link, title: `Page of ${cell.name}`, "aria-label": `Page of ${cell.name}`, onclick: (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return // the browser opens another tab
@@ -25,7 +25,7 @@ export default function (component) {
     if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, onclick: act("not") }, NOT))
     cell.exclusions.forEach((title, place) => not.append(element("button", { type: "button", title, "aria-label": title, onclick: () => setTriggerValue("exclude", { row: index, place }) }, NOT)))
     return element("tr", { title: cell.title }, element("th", { scope: "row" }, name, bar),
-      element("td", { class: "total" }, cell.total), element("td", { class: "part" }, cell.part),
+      element("td", { class: "total" }, cell.total), element("td", { class: "part", "data-of": data.headings[1] }, cell.part),
       element("td", { class: "change" }, cell.change), not)
   }
 

@@ -18,7 +18,8 @@ Layout = Literal["grid", "wide", "list"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar.
+    """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar,
+    which is dashed if `is_against`.
 
     `actionable` rows have the button "only", `excludable` ones the button "not", those with a `link` one to that page.
     `exclusions` are the titles of further buttons, each of which excludes a part of the row's conditions.
@@ -34,6 +35,7 @@ class Cell:
     excludable: bool
     link: str = ""
     exclusions: tuple[str, ...] = ()
+    is_against: bool = False
 
 
 @dataclass(frozen=True, slots=True)

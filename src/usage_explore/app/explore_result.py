@@ -40,8 +40,13 @@ from usage_explore.store.display import ChartKind, Order, Span
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The state of a chart without a selection."""
 
-_HOVER = {"type": "point", "fields": ["series"], "on": "pointerover", "clear": "pointerout"}
-"""The selection of the series under the pointer."""
+_HOVER = {
+    "type": "point",
+    "fields": ["series"],
+    "on": {"type": "pointerover", "filter": "event.item && event.item.datum && event.item.datum.series"},
+    "clear": "pointerout",
+}
+"""The selection of the series under the pointer; above the bars, where a mark is of a whole bucket, of none."""
 
 _DIMMED = 0.3
 """Opacity of the other series."""
@@ -371,7 +376,7 @@ def ranking(
     difference = {}
     if answer.comparison:
         changes = [moved(row.change) for row in rows]
-        difference = {"difference": grid.numbers("Difference", changes, formatting.signed_short)}
+        difference = {"difference": grid.numbers("Difference", changes, _signed_short)}
     others = (
         _SQUARE_PIXELS
         + sum(column.width for column in difference.values())
@@ -521,8 +526,8 @@ def _change_column(rows: Sequence[Row], compared: Windows | str, order: Order) -
     )
 
 
-def _signed_short(value: Decimal) -> str:
-    return formatting.typographic(f"+{formatting.short(value)}" if value > 0 else formatting.short(value))
+def _signed_short(value: Number) -> str:
+    return formatting.typographic(formatting.signed_short(value))
 
 
 def _ratio(change: Change | None) -> float | None:

@@ -18,11 +18,8 @@ from usage_explore.names import Names
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.records.identities import WHAT, WHO, RecordedFinding
-from usage_explore.records.runs import Run, closest
+from usage_explore.records.runs import Run
 from usage_explore.validation.registry import CHECKS
-
-MAX_COMPARED_RUNS = 50
-"""The newest runs over a window, of which one is shown."""
 
 
 def newest(source: Source) -> tuple[Run | None, Run | None]:
@@ -37,7 +34,7 @@ def closest_to(source: Source, span: tuple[datetime, datetime], filters: Iterabl
 
     Raises `RecordError`, `DatabaseError`.
     """
-    return closest(source.store.runs(within=span, most=MAX_COMPARED_RUNS), *span, filters)
+    return source.store.closest_run(span, filters)
 
 
 def found(run: Run) -> str:
@@ -52,10 +49,15 @@ def pinned_view(run: Run, timezone: str) -> ValidateView:
 
 
 def words(run: Run, zone: ZoneInfo) -> str:
-    """What a run examined, and as of when: "the validation of 1–30 Nov 2026, as of 1 Dec 2026 09:30"."""
+    """What a run examined, and as of when: "the validation of 1–30 Nov 2026, as of 1 Dec 2026 09:30".
+
+    "the validation of 1–30 Nov 2026 by 1 of 17 checks, …" if it was run without some, or some failed.
+    """
     days = formatting.span_in(run.since, run.until, zone)
     known = formatting.minute(run.as_of.astimezone(zone))
-    return f"the validation of {days}, as of {known}"
+    every = len(run.checks) + len(run.left_out)
+    by = f" by {len(run.checks):,} of {every:,} checks" if run.left_out else ""
+    return f"the validation of {days}{by}, as of {known}"
 
 
 def finding_words(finding: RecordedFinding, names: Names) -> str:

@@ -18,12 +18,10 @@ _log = logging.getLogger(__name__)
 
 def draw(home: Page) -> None:
     """Go to the page of the link in the address bar; say why that is not possible, with a way to the page `home`."""
-    is_opened = False
     with problems.shown():
         _follow()
-        is_opened = True
-    if not is_opened:
-        st.page_link(home, label="Home", icon=":material/home:")
+        return
+    st.page_link(home, label="Home", icon=":material/home:")
 
 
 def _follow() -> None:

@@ -66,8 +66,8 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
     if not hits:
         st.markdown(f"Nothing has **{markdown.plain(formatting.data_value(text))}**.")
         st.caption(
-            "Searched: ids and idempotency keys of all events; names and external ids of customers, products and"
-            f" subscriptions; values of every column and dimension, {when}."
+            "Searched: ids and idempotency keys of all events, which must be whole; any part of names and external ids"
+            f" of customers, products and subscriptions, and of values of every column and dimension, {when}."
         )
         return
     if len(hits) == 1 and _is_one_event(hits[0]):

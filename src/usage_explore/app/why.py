@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import streamlit as st
 
@@ -19,7 +20,7 @@ from usage_explore.explain.result import EVERYTHING_ELSE
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
-from usage_explore.query.queries import METRICS, RATIOS
+from usage_explore.query.queries import METRICS, RATIOS, AggregateQuery
 from usage_explore.selection import Selection, Windows
 
 
@@ -30,12 +31,9 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         return
     now, before = windows.now, windows.before
     query = selection.query.replace(since=now.since, until=now.until, group_by="none", compare=None, cumulative=None)
-    notes = []
+    notes = _notes(query, windows)
     if query.metric in RATIOS:
         query = query.replace(metric="sum_cost")
-        notes.append("A unit cost is a ratio, whose change has no parts: this is the change of its cost")
-    if words := lengths(query, (now.since, now.until), (before.since, before.until)):
-        notes.append(f"The two windows differ in length, {words}: part of each change is the length")
     place = st.empty()
 
     def watch(work: Callable[[], Explanation]) -> Explanation:
@@ -53,11 +51,23 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         st.caption(markdown.plain(f"{'. '.join(notes)}."))
 
 
+def _notes(query: AggregateQuery, windows: Windows) -> list[str]:
+    """What must be known to read the change: that it is of another measure, or of windows of other lengths."""
+    notes = []
+    if query.metric in RATIOS:
+        notes.append("A unit cost is a ratio, whose change has no parts: this is the change of its cost")
+    now, before = windows.now, windows.before
+    if words := lengths(query, (now.since, now.until), (before.since, before.until)):
+        notes.append(f"The two windows differ in length: {words}")
+    return notes
+
+
 def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
     cells = explanation.cells
     unit = METRICS[explanation.query.metric]
-    rows = [_row(cell, explanation.names.in_text(cell.label), unit, explanation.names) for cell in cells]
-    rows.append(_row(explanation.rest, EVERYTHING_ELSE, unit))
+    largest = max(Decimal(part.contribution).copy_abs() for part in (*cells, explanation.rest))
+    rows = [_row(cell, explanation.names.in_text(cell.label), unit, largest, explanation.names) for cell in cells]
+    rows.append(_row(explanation.rest, EVERYTHING_ELSE, unit, largest))
     table = boards.Table(
         id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
     )
@@ -70,8 +80,13 @@ def _table(view: ExploreView, selection: Selection, explanation: Explanation) ->
         if row < len(cells) and place < len(cells[row].where):
             go(view, lambda: without_value(view, selection, cells[row], place))
 
-    headings = ("change", "share", "before → after")
+    headings = ("change", "of the change" if explanation.change else "", "before → after")
     boards.draw([table], headings, key="causes", act=act, exclude=exclude, layout="wide")
+    if any(row.is_against for row in rows):
+        st.caption(
+            "A bar is as long as the part's change. Dashed: against the change of the total, so its percentage is "
+            "negative; those of all parts add up to 100 %."
+        )
     if any(row.exclusions for row in rows):
         st.caption(
             "A pair cannot be excluded alone, as filters know no “not both”. Each ≠ beside it excludes one of its "
@@ -99,21 +114,24 @@ def filtered(view: ExploreView, selection: Selection, cell: Cell, action: query_
     return settled.with_query(query)
 
 
-def _row(part: Part, label: str, unit: str, names: Names = NO_NAMES) -> boards.Cell:
+def _row(part: Part, label: str, unit: str, largest: Decimal, names: Names = NO_NAMES) -> boards.Cell:
     before, after = formatting.exact(part.before), formatting.exact(part.after)
     change = formatting.signed(part.contribution)
     is_single = isinstance(part, Cell) and len(part.where) == 1 and not part.without
-    state = without = ""
+    states, without = [], ""
     if isinstance(part, Cell):
         without = names.in_text(part.exclusions)
-        state = " (new)" if part.is_new else " (gone)" if part.is_gone else ""
+        states += ["new"] if part.is_new else ["gone"] if part.is_gone else []
+    states += ["against the change"] if part.is_against else []
+    size = Decimal(part.contribution).copy_abs()
     return boards.Cell(
-        name=formatting.short_ids(label) + state,
+        name=formatting.short_ids(label) + (f" ({', '.join(states)})" if states else ""),
         title=formatting.typographic(f"{label}: {before} {unit} before, {after} after{without and f' ({without})'}"),
         total=formatting.typographic(change),
-        part="–" if part.share is None else formatting.typographic(formatting.percent(part.share)),
+        part="" if part.share is None else formatting.typographic(formatting.percent(part.share)),
         change=formatting.typographic(f"{formatting.short(part.before)} → {formatting.short(part.after)}"),
-        share=0.0 if part.share is None else float(part.share),
+        share=float(size / largest) if size else 0.0,
+        is_against=part.is_against,
         actionable=isinstance(part, Cell),
         excludable=is_single,
         exclusions=_exclusions(part, names) if isinstance(part, Cell) and not is_single else (),

@@ -14,7 +14,7 @@ from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import SHORT_NUMBER, Palette, appearance, theme
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.result import EVERYTHING_ELSE, Cell, Part
-from usage_explore.formatting import exact, percent, short_ids, signed
+from usage_explore.formatting import exact, percent, short_ids, signed, typographic
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.queries import METRICS
 
@@ -72,7 +72,10 @@ def chart(
     )
     base = alt.Chart(inline(rows, "cells")).encode(
         y=alt.Y("index:O", axis=None, scale=alt.Scale(padding=0)),
-        tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in ("where", "change", "share", "before", "after")],
+        tooltip=[
+            alt.Tooltip(f"{name}:N", title="share of the change" if name == "share" else name)
+            for name in ("where", "change", "share", "before", "after")
+        ],
     )
     below_label = (label_height - _BAR_GAP) / 2 + 2
     bars = base.mark_bar(height=_BAR_HEIGHT, cornerRadius=2, yOffset=below_label)
@@ -108,12 +111,12 @@ def _row(index: int, part: Part, label: str, look: Palette, max_characters: int)
         color = look.hues[_INCREASE_HUE if change > 0 else _DECREASE_HUE]
         presence = "new" if part.is_new else "gone" if part.is_gone else ""
     share = "" if part.share is None else percent(part.share)
-    details = ", ".join(filter(None, (share, presence)))
+    details = ", ".join(filter(None, (part.share_words, presence)))
     text = f"{signed(change)}{f' ({details})' if details else ''}: {short_ids(label)}"
     return {
         "index": index,
         "value": float(change),
-        "lines": wrapped(text, max_characters, _MAX_LABEL_LINES),
+        "lines": wrapped(typographic(text), max_characters, _MAX_LABEL_LINES),
         "where": label,
         "change": signed(change),
         "share": share,

@@ -62,6 +62,18 @@ class Part:
         """`after - before`, exact."""
         return difference(self.after, self.before)
 
+    @property
+    def is_against(self) -> bool:
+        """Whether the part changed in the other direction than the total: its share is negative."""
+        return self.share is not None and self.share < 0
+
+    @property
+    def share_words(self) -> str:
+        """The share in words, "72.7 % of the change" or "-5.3 %, against the change"; blank without, or beyond 100."""
+        if self.share is None or self.share.copy_abs() > _MAX_RATIO:
+            return ""
+        return f"{percent(self.share)}{', against the change' if self.is_against else ' of the change'}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell(Part):
@@ -324,8 +336,8 @@ class Explanation:
         parts = self._alike()
         if not parts:
             parts = [
-                f"{signed(cell.contribution)}{_share_suffix(cell)} where {cell.label}{_presence(cell)}"
-                f"{'' if place else peak}"
+                f"{signed(cell.contribution)}{_share_suffix(cell, is_first=not place)} where {cell.label}"
+                f"{_presence(cell)}{'' if place else peak}"
                 for place, cell in enumerate(self.cells)
             ]
             more = len(parts) - _MAX_CELLS_IN_SENTENCE
@@ -345,7 +357,8 @@ class Explanation:
         whole = Part(before=zero, after=total, share=_share(total, self.change))
         values = formatting.listed([data_value(cell.where[0][1]) for cell in self.cells], most=len(self.cells))
         name = group_name(self.cells[0].where[0][0])
-        return [f"{signed(total)}{_share_suffix(whole)} where {name} is one of {len(self.cells)} values, {values}"]
+        change = f"{signed(total)}{_share_suffix(whole, is_first=True)}"
+        return [f"{change} where {name} is one of {len(self.cells)} values, {values}"]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -422,8 +435,10 @@ def _presence(cell: Cell) -> str:
     return " (new)" if cell.is_new else " (gone)" if cell.is_gone else ""
 
 
-def _share_suffix(part: Part) -> str:
-    return "" if part.share is None or part.share.copy_abs() > _MAX_RATIO else f" ({percent(part.share)})"
+def _share_suffix(part: Part, *, is_first: bool) -> str:
+    """The share in brackets; the first of a sentence, and those against the change, say of what."""
+    words = part.share_words
+    return f" ({words if is_first or part.is_against else words.removesuffix(' of the change')})" if words else ""
 
 
 def _ratio(change: Number, before: Number) -> str:

@@ -35,8 +35,15 @@ or after, and of their own amount before by which they changed beyond all others
 _MIN_OTHERS = 0.2
 """Least part of the amounts outside all regions that the others of a value have, which is then compared with them."""
 
-_MAX_READINGS = 5
-"""Times that the exact sums are read. If a value is missing in the last ones, regions smaller than it are left out."""
+_MIN_INSIDE, _MIN_WIDER = 0.8, 1.25
+"""A value is named for several if it has at least the first part of their change, and changed by the second or more."""
+
+_MAX_UNEXPLAINED_SHARE = 0.5
+"""Share of the change outside all regions, above which large single values are looked for there."""
+
+_MAX_READINGS, _MAX_LARGEST = 5, 4
+"""Times that the exact sums are read to complete regions. If values are missing in the last ones, too, as many with the
+largest changes are named instead."""
 
 _MIN_CANDIDATE_SHARE, _MIN_SURPRISE_SHARE = 0.5, 0.8
 """Of the missing values with at least the first part of the largest own change, the one whose change is most surprising
@@ -86,24 +93,111 @@ def settle(
 
     `read` has the sums of disjoint regions. Without any, no value is looked for if the change `is_even`.
     """
+    if is_even and not regions:
+        return [], read([])
+    regions = _widened(regions, read)
+    completed = _completed(regions, read)
+    if completed is None and len(regions) > 1:  # too many values changed as much as the smallest of them
+        largest = regions[int(_sizes(read(regions)).argmax())]
+        completed = _completed([Region(largest.where)], read)
+    settled, sums = completed or ([], read([]))
+    if completed and (not settled or _is_accounted_for(sums)):
+        return settled, sums
+    return _with_largest(settled, sums, read)
+
+
+def _widened(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> list[Region]:
+    """The regions, each as the one value that has nearly all of its change, and clearly more besides, if there is one.
+
+    So the customer is named whose usage fell, not one of its prices in one currency; and a metric, not its prices. The
+    value is more surprising, and changed nearly as much relative to its amounts, if the region is a single one, too.
+    """
+    if not regions:
+        return []
+    sums = read(regions)
+    wheres: list[Element] = []
+    for index, region in enumerate(regions):
+        volume, change = float(sums.volumes[0][index].sum()), float(sums.changes[0][index].sum())
+        amount = max(abs(volume) + abs(volume + change), abs(change))
+        best = (change**2 / amount if amount else 0.0), region.where
+        for dim, (within, inside) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
+            volumes, changes = within.sum(axis=0), inside.sum(axis=0)
+            wider = (inside[index] * np.sign(change) >= _MIN_INSIDE * abs(change)) & (changes * change > 0)
+            if len(region.where) == 1:
+                amounts = np.abs(volumes) + np.abs(volumes + changes)
+                wider &= np.abs(changes) * amount >= _MIN_INSIDE * abs(change) * amounts
+            surprises = np.where(wider, _surprises(volumes, changes, _MIN_WIDER * abs(change), 0.0), 0.0)
+            best = max(best, (float(surprises.max(initial=0.0)), ((dim, int(surprises.argmax())),)))
+        wheres.append(best[1])
+    return list(regions) if wheres == [region.where for region in regions] else disjoint(dict.fromkeys(wheres))
+
+
+def _completed(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> tuple[list[Region], Sums] | None:
+    """The regions with the values that are missing, and their sums; None if too many are."""
     current = list(regions)
-    if is_even and not current:
-        return [], read(current)
-    for reading in range(_MAX_READINGS):
-        everything = read(current)
-        kept = _worth_naming(everything)
-        sums, settled = everything.keeping(kept), [current[index] for index in kept]
+    for _ in range(_MAX_READINGS):
+        settled, sums = _kept(current, read(current))
         missing = missing_values(sums)
         changed = _with_values(settled, sums, missing)
-        if not missing or {region.where for region in changed} == {region.where for region in settled}:
+        if _exclusions(changed) == _exclusions(settled):
+            return None if missing else (settled, sums)
+        current = changed
+    return None
+
+
+def _is_accounted_for(sums: Sums) -> bool:
+    """Whether the regions leave no large part of the whole change, or of a change against it, to everything else."""
+    rest, whole = float(sums.changes[0][-1].sum()), float(sums.changes[0].sum())
+    return abs(rest) <= _MAX_UNEXPLAINED_SHARE * abs(whole)
+
+
+def _with_largest(
+    regions: Sequence[Region], sums: Sums, read: Callable[[Sequence[Region]], Sums]
+) -> tuple[list[Region], Sums]:
+    """The regions with the values outside that changed most, each by a large part of the whole.
+
+    As many as have no larger value left out.
+    """
+    settled, result = list(regions), sums
+    current = settled
+    for _ in range(_MAX_LARGEST):
+        pair = _largest(sums)
+        if pair is None:
             break
-        if reading + 1 < _MAX_READINGS:
-            current = changed
-    while settled and missing_values(sums):
-        changes = _sizes(sums)
-        kept = [index for index in range(len(settled)) if index != changes.argmin()]
-        sums, settled = sums.keeping(kept), [settled[index] for index in kept]
-    return settled, sums
+        changed = disjoint([*(region.where for region in current), (pair,)])
+        changed, sums = _kept(changed, read(changed))
+        if len(changed) <= len(current):
+            break
+        current = changed
+        if not missing_values(sums):  # else one that the named ones had balanced is larger now
+            settled, result = current, sums
+    return settled, result
+
+
+def _largest(sums: Sums) -> Pair | None:
+    """The value with the largest own change, if it is one of its own and large against the whole; else None."""
+    volumes, changes = (float(array[0].sum()) for array in (sums.volumes, sums.changes))
+    least = max(
+        MIN_OUTSTANDING_CHANGE * abs(changes), MIN_OUTSTANDING_TOTAL * max(abs(volumes), abs(volumes + changes))
+    )
+    best: Pair | None = None
+    for dim, (volume, change) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
+        is_own = _surprises(volume[-1], change[-1], least, 0.0) > 0
+        size = np.where(is_own, np.abs(change[-1]), 0.0)
+        if size.any() and size.max() > least:
+            least, best = float(size.max()), (dim, int(size.argmax()))
+    return best
+
+
+def _kept(regions: Sequence[Region], sums: Sums) -> tuple[list[Region], Sums]:
+    """The regions that are worth naming, and the sums with the others in everything else."""
+    kept = _worth_naming(sums)
+    return [regions[index] for index in kept], sums.keeping(kept)
+
+
+def _exclusions(regions: Sequence[Region]) -> dict[Element, list[Pair]]:
+    """What each region excludes, in any order."""
+    return {region.where: sorted(region.without) for region in regions}
 
 
 def missing_values(sums: Sums) -> list[Pair]:

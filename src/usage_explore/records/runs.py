@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from usage_explore.decimals import rfc3339
@@ -26,13 +27,20 @@ MAX_COMPARED_RUNS = 20
 MAX_LISTED_RUNS = 1_000
 """The newest runs that are listed."""
 
-_FILES = "files"
-"""The key of the files among the versions, where they are stored."""
+_FILES, _LEFT_OUT = "files", "left_out"
+"""The keys of the files and of the checks left out among the versions, where they are stored."""
 
 _WINDOW = ("since", "until", "window")
 
 _NARROWED = "%&%&%"
 """What the period of a run with filters is like in SQL: it has more parameters than `since` and `until`."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What no query string has, and no database takes."""
+
+_MAX_ALTERNATIVES = 100
+"""Filters of a link that a statement looks for in the periods of runs: SQLite bounds the depth of expressions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,8 @@ class Run:
     `findings` what they found, folded ones too. `versions` has the version of the package and the hash of the bounds,
     `report_hash` the SHA-256 of the validation's content. `files` are the `name` and `sha256` of each file that was
     given, by argument of `Store.validate`, in the order of their importance; of their content nothing is kept.
+    `left_out` are the checks that it was run without, or that failed; not those that lacked a file or events to judge.
+    Runs of older versions have none.
     """
 
     id: UUID
@@ -62,6 +72,7 @@ class Run:
     checks: tuple[str, ...]
     findings: tuple[RecordedFinding, ...] = field(repr=False)
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     place: PlaceName = "file"
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,12 +98,13 @@ def run_id(organization_id: UUID, period: str, made_at: datetime, report_hash: s
 
 def keep(places: Places, run: Run) -> Run:
     """Keep a run; one that is kept already stays as it is. Raises `RecordError`, `DatabaseError`."""
+    more = {_FILES: run.to_dict()["files"], _LEFT_OUT: list(run.left_out)}
     values = {
         **{name: getattr(run, name) for name in ("organization_id", "id", "made_at", "since", "until", "timezone")},
         **{name: getattr(run, name) for name in ("period", "as_of", "events", "report_hash")},
         **{severity: run.counts.get(severity, 0) for severity in ("high", "medium", "low")},
         "author": texts.author(run.author),
-        "versions": json.dumps({**run.versions, **({_FILES: run.to_dict()["files"]} if run.files else {})}),
+        "versions": json.dumps({**run.versions, **{name: value for name, value in more.items() if value}}),
         "checks": json.dumps(list(run.checks)),
         "findings": findings_json(run.findings),
     }
@@ -130,24 +142,44 @@ def runs(
 
 
 def closest(
-    made: Iterable[Run], since: datetime, until: datetime, filters: Iterable[tuple[str, str]] = ()
+    places: Places,
+    organization_id: UUID,
+    within: tuple[datetime, datetime],
+    filters: Iterable[tuple[str, str]] = (),
 ) -> Run | None:
-    """The run that examined most of `[since, until)`, of several the newest; None if none examined any of it.
+    """The run that examined most of the half-open span; None if none examined any of it.
 
-    A run examined its window up to its `as_of`. It has no filters, or some of `filters`, pairs as in a link.
+    Of several it is that with the fewest checks left out, of those the newest. A run examined its window up to its
+    `as_of`. It has no filters, or some of `filters`, pairs as in a link. All runs are compared. Raises `RecordError`.
     """
-    allowed = {*filters}
+    since, until = within
+    allowed = {pair for pair in filters if pair[0] not in _WINDOW and not _SURROGATE.search("".join(pair))}
+    best, result = None, None
+    for place in places.all:
+        table = place.table
+        c = table.c
+        wanted = [c.organization_id == organization_id, c.since < until, c.until > since]
+        if len(allowed) <= _MAX_ALTERNATIVES:  # so that the runs of other customers are not read
+            has = (c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in allowed)
+            wanted.append(or_(c.period.not_like(_NARROWED), *has))
+        for row in place.rows(select(c.id, c.period, c.since, c.until, c.as_of, c.made_at, c.versions).where(*wanted)):
+            common = min(row.until, row.as_of, until) - max(row.since, since)
+            narrowed = (pair for pair in url_params.pairs(row.period) if pair[0] not in _WINDOW)
+            rank = common, -_number_left_out(row.versions), row.made_at, str(row.id)
+            if common > timedelta(0) and allowed.issuperset(narrowed) and (best is None or rank > best):
+                best = rank
+                result = place, select(table).where(c.organization_id == organization_id, c.id == row.id)
+    if result is None:
+        return None
+    place, statement = result
+    return _run(place.rows(statement)[0], place.name)
 
-    def common(run: Run) -> timedelta:
-        return min(run.until, run.as_of, until) - max(run.since, since)
 
-    fitting = [
-        run
-        for run in made
-        if common(run) > timedelta(0)
-        and allowed.issuperset(pair for pair in url_params.pairs(run.period) if pair[0] not in _WINDOW)
-    ]
-    return max(fitting, key=lambda run: (common(run), run.made_at, str(run.id)), default=None)
+def _number_left_out(versions: str) -> int:
+    try:
+        return len(json.loads(versions).get(_LEFT_OUT, ()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RecordError(f"A run in the records cannot be read: {error}") from None
 
 
 def _run(row: Row[Any], place: PlaceName) -> Run:
@@ -155,8 +187,9 @@ def _run(row: Row[Any], place: PlaceName) -> Run:
     values["counts"] = {severity: values.pop(severity) for severity in ("high", "medium", "low")}
     try:
         versions, checks = json.loads(values.pop("versions")), tuple(json.loads(values.pop("checks")))
-        files = versions.pop(_FILES, {})
+        files, left_out = versions.pop(_FILES, {}), tuple(versions.pop(_LEFT_OUT, ()))
     except (ValueError, TypeError) as error:
         raise RecordError(f"A run in the records cannot be read: {error}") from None
     findings = findings_of(values.pop("findings"))
-    return Run(**values, versions=versions, checks=checks, findings=findings, files=files, place=place)
+    more = {"versions": versions, "checks": checks, "findings": findings, "files": files, "left_out": left_out}
+    return Run(**values, **more, place=place)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExac
 from usage_explore.formatting import data_value, exact
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance, parsed_instant
-from usage_explore.query.url_params import query_string
+from usage_explore.query.url_params import Params, pairs, query_string
 from usage_explore.records import decisions, runs, signoffs
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import RecordedFinding
@@ -96,17 +96,23 @@ class Decisions(SavedViews, Rates):
         With `within`, those whose windows overlap this half-open span; with `whole`, those of the whole organization,
         without filters. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
-        if within is not None:
-            expect_instance("within", within, tuple)
-            if len(within) != 2:
-                raise QueryError([Fault("within", "is not a pair of times")])
-            within = parsed_instant("within", within[0]), parsed_instant("within", within[1])
+        span = None if within is None else _within(within)
         try:
             most = validators.integer(most, 1, runs.MAX_LISTED_RUNS)
         except ValueError as error:
             raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
-            return runs.runs(kept, own, most=most, within=within, whole=whole)
+            return runs.runs(kept, own, most=most, within=span, whole=whole)
+
+    def closest_run(self, within: tuple[datetime, datetime], filters: Params = ()) -> Run | None:
+        """The kept run that examined most of a half-open span of time, of several by most checks; None without any.
+
+        Of those it is the newest. It has no filters, or some of `filters`, as in a link. Raises `QueryError`,
+        `RecordError`, `ScopeError`, `DatabaseError`.
+        """
+        span, given = _within(within), pairs(filters)
+        with self._recorded(RUNS) as (_, kept, own, _):
+            return runs.closest(kept, own, span, given)
 
     def decide(
         self,
@@ -309,6 +315,14 @@ class Decisions(SavedViews, Rates):
                 raise ScopeError("organization_id: a query needs an organization; name one")
             places = self.records.places(connection, self.table, kind)
             yield connection, places, scoped.organization_id, current_time(connection)
+
+
+def _within(within: Any) -> tuple[datetime, datetime]:
+    """A span of time. Raises `QueryError`."""
+    expect_instance("within", within, tuple)
+    if len(within) != 2:
+        raise QueryError([Fault("within", "is not a pair of times")])
+    return parsed_instant("within", within[0]), parsed_instant("within", within[1])
 
 
 def _differing(usage: Iterable[UsageLine], validation: Validation) -> str:

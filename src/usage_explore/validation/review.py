@@ -24,6 +24,7 @@ from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, nearest, with_ids
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import SEVERITIES, Finding
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
 
@@ -398,7 +399,14 @@ def run_of(validation: Validation, author: str, made_at: datetime | None = None)
         checks=complete_checks(validation),
         findings=recorded(validation.findings),
         files=validation.files,
+        left_out=_left_out(validation),
     )
+
+
+def _left_out(validation: Validation) -> tuple[str, ...]:
+    """The checks that were not chosen, or that failed."""
+    ended = {result.check.name for result in validation.results if not result.failed}
+    return tuple(name for name in CHECKS if name not in ended)
 
 
 def period_key(period: Period) -> str:

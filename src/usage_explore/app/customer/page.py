@@ -420,21 +420,18 @@ def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Sourc
         if finding.identity.customer_id == str(customer_id) and not finding.folded_into
     )
     pinned = kept_runs.pinned_view(kept, query.timezone)
-    has_common = any(finding.identity.customer_id is None and not finding.folded_into for finding in kept.findings)
-    if not about:
+    if about:
+        narrowed = pinned.replace(customers=(str(customer_id),))
+        names = kept_runs.names_in(about, source)
+        for finding in about[:_MAX_FINDINGS]:
+            opened = narrowed.replace(finding=finding.identity.id)
+            kept_runs.link(pages, opened, kept_runs.finding_words(finding, names))
+        more = len(about) - _MAX_FINDINGS
+        rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
+        kept_runs.link(pages, narrowed, markdown.plain(rest))
+    else:
         kept_runs.link(pages, pinned, markdown.plain(f"None names this customer in {examined}"))
-        if has_common:
-            kept_runs.link(pages, pinned, _COMMON_FINDINGS)
-        return
-    narrowed = pinned.replace(customers=(str(customer_id),))
-    names = kept_runs.names_in(about, source)
-    for finding in about[:_MAX_FINDINGS]:
-        opened = narrowed.replace(finding=finding.identity.id)
-        kept_runs.link(pages, opened, kept_runs.finding_words(finding, names))
-    more = len(about) - _MAX_FINDINGS
-    rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
-    kept_runs.link(pages, narrowed, markdown.plain(rest))
-    if has_common:
+    if any(finding.identity.customer_id is None and not finding.folded_into for finding in kept.findings):
         kept_runs.link(pages, pinned, _COMMON_FINDINGS)
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import streamlit as st
 
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
@@ -25,6 +26,7 @@ from usage_explore.query.validators import EARLIEST, instant
 from usage_explore.store import Store
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.anomalies.series import HISTORY, grid_of_edges
+from usage_explore.validation.checks import duplicates, unit_costs
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
@@ -55,7 +57,8 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
         return
     with st.spinner("Looking for what accounts for it"):
         explanation = _explanation(source.store, source.store.organization_id, validation.now, compared)
-    st.markdown(f"**What accounts for it**  \n{markdown.plain(explanation.sentence)}")
+    sentences = " ".join(filter(None, (_copies(finding, explanation), explanation.sentence)))
+    st.markdown(f"**What accounts for it**  \n{markdown.plain(formatting.typographic(sentences))}")
     if explanation.cells:
         spec = explanation.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
         spec.pop("title")  # the page says it, where it wraps and is read out
@@ -64,11 +67,24 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
         st.caption(markdown.plain(" ".join(f"{note}." for note in explanation.notes)))
 
 
+def _copies(finding: Finding, explanation: Explanation) -> str:
+    """That the events of a finding of duplicates are copies, which no value tells; else blank."""
+    if finding.check != duplicates.NAME:
+        return ""
+    which = formatting.counted(finding.events, "event")
+    if explanation.query.metric == "sum_quantity" and finding.quantity is not None:
+        which += f", {formatting.exact(finding.quantity)} of the quantity,"
+    are, they = ("is a copy", "it was") if finding.events == 1 else ("are copies", "they were")
+    if dict(finding.facts).get(duplicates.KIND_FACT) == duplicates.REUSE:
+        return f"{which} came with the idempotency key of an earlier event that has other content."
+    return f"{which} {are}: {they} sent again, and a correct invoice counts each key once."
+
+
 def change(validation: Validation, finding: Finding) -> Change | None:
     """The finding's bucket against its expected value, else the finding's time against the same time a week before.
 
-    A finding longer than a week is compared with the time before, of the same length. None if the finding has no
-    events, or is about no single customer or metric.
+    A finding longer than a week is compared with the time before, of the same length; one on unit costs by the cost in
+    the currency of its share. None if the finding has no events, or is about no single customer or metric.
     """
     if not finding.events or (finding.customer_id is None and finding.metric_key is None):
         return None
@@ -81,9 +97,16 @@ def change(validation: Validation, finding: Finding) -> Change | None:
         return None
     else:
         query = finding.chart_query(validation.period, validation.now)
+    if finding.check == unit_costs.NAME:
+        query = query.replace(metric="sum_cost", external_cost_currency=_currency(finding))
     since, until = _span(query, validation, finding)
     baseline = "week" if until - since <= _WEEK else "before"
     return Change(query, (("since", since), ("until", until), ("baseline", baseline)))
+
+
+def _currency(finding: Finding) -> str:
+    """The currency of the cost of which a finding is a share."""
+    return next(name for name, _ in finding.amounts if finding.share_of == f"cost in {formatting.data_value(name)}")
 
 
 def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tuple[datetime, datetime]:
