@@ -93,6 +93,20 @@ def settle(
 
     `read` has the sums of disjoint regions. Without any, no value is looked for if the change `is_even`.
     """
+    known: dict[str, Sums] = {}
+
+    def once(regions: Sequence[Region]) -> Sums:
+        key = repr(regions)
+        if key not in known:
+            known[key] = read(regions)
+        return known[key]
+
+    return _settled(regions, once, is_even=is_even)
+
+
+def _settled(
+    regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums], *, is_even: bool
+) -> tuple[list[Region], Sums]:
     if is_even and not regions:
         return [], read([])
     regions = _widened(regions, read)
