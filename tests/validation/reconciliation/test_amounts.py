@@ -623,6 +623,34 @@ def test_a_small_difference_is_no_evidence_of_another_period(make: Make, aggrega
     assert set(sheet(validation, "explained_by")) == {""}
 
 
+@pytest.mark.parametrize(
+    ("aggregation", "billed", "words"),
+    [
+        ("max", 5000, "the sum of the quantities, while the price is by max"),
+        ("sum", 12, "the number of events, while the price is by sum"),
+        ("unique:dim:user", 5000, "the sum of the quantities, while the price is by unique:dim:user"),
+    ],
+)
+def test_another_aggregation_is_named(make: Make, aggregation: str, billed: int, words: str) -> None:
+    quantities = (*[100] * 11, 3900)
+    rows = [event(0, SINCE + timedelta(days=1 + day), quantity=Decimal(each)) for day, each in enumerate(quantities)]
+    price = {**PER_UNIT, "aggregation": aggregation}
+    validation = validated(make(rows), [line(0, billed, Decimal(billed) / 10)], price)
+    finding = explained(validation, "another aggregation")
+    assert words in finding.sentence
+    assert finding.severity == "high"
+
+
+def test_another_aggregation_of_all_customers_is_one_finding(make: Make) -> None:
+    rows = [
+        event(who, SINCE + timedelta(days=day), quantity=Decimal(50 + who)) for who in range(3) for day in (1, 2, 3)
+    ]
+    lines = [line(who, 150 + 3 * who, Decimal(150 + 3 * who) / 10) for who in range(3)]
+    finding = only(validated(make(rows), lines, {**PER_UNIT, "aggregation": "max"}))
+    assert finding.kind == "another aggregation"
+    assert "3 totals of 3 customers" in finding.sentence
+
+
 def test_a_line_of_the_wrong_customer_is_named(make: Make) -> None:
     validation = validated(make(usage(5000)), [line(1, 5000, "500")], PER_UNIT)
     assert set(sheet(validation, "explained_by")) == {"swapped customers"}

@@ -13,6 +13,7 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
+    AGGREGATION,
     FACTOR,
     MIN_COMMON_AMOUNTS,
     PERIOD,
@@ -130,7 +131,7 @@ def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is None or not (cause.name in (PERIOD, UNIT) or cause.name.startswith(FACTOR)):
+    if cause is None or not (cause.name in (AGGREGATION, PERIOD, UNIT) or cause.name.startswith(FACTOR)):
         return inf
     return 2 if cause.name == PERIOD else MIN_COMMON_AMOUNTS()
 

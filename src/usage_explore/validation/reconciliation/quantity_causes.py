@@ -9,6 +9,7 @@ from fractions import Fraction
 from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import listed, short
 from usage_explore.validation.reconciliation.causes import (
+    AGGREGATION,
     FACTOR,
     MAX_FACTOR_DIGITS,
     MIN_COMMON_AMOUNTS,
@@ -35,6 +36,9 @@ a coincidence."""
 _MIN_MOVED_DIGITS = 4
 """Digits of a quantity, without zeros at its ends, from which it is another customer's if no line has it alone."""
 
+_MIN_ADDED = 10
+"""A sum or number of events from which it is recognized: a smaller one is easily a coincidence."""
+
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
@@ -50,6 +54,25 @@ def repeated_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
         once = total(line.quantity for line in first)
         if repeated and abs(Decimal(difference(once, row.recomputed or Decimal(0)))) <= tolerance:
             set_cause(row, Cause(REPEATED, "high", f"the used quantity without a repeated line: {listed(repeated)}"))
+
+
+def aggregation_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
+    """Set the cause of rows whose invoiced quantity is the sum or the number of events, while the price has another."""
+    for row in rows:
+        if row.expected is None or row.invoiced is None or not row.expected.is_priced:
+            continue
+        lines = row.expected.lines
+        kinds = {line.part.price.aggregation for line in lines}
+        added, events = total(line.quantity for line in lines), Decimal(sum(line.events for line in lines))
+        for kind, words, value in (
+            ("sum", "the sum of the quantities", added),
+            ("count", "the number of events", events),
+        ):
+            if kind in kinds or not value.is_finite() or abs(value) < _MIN_ADDED:
+                continue
+            if abs(Decimal(difference(row.invoiced, value))) <= tolerance:
+                by = listed(sorted(kinds))
+                set_cause(row, Cause(AGGREGATION, "high", f"{words}, while the price is by {by}"))
 
 
 def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
