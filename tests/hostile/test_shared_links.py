@@ -493,10 +493,17 @@ def test_links_of_this_machine_have_titles_and_escape_them(database: str, tmp_pa
             "validate": "Validation of usage, ",
             "customer": "Customer 00000000…, last 7 days, UTC",
             "home": "Saved views",
+            "load": "Load events from a file",
         }.items():
             own = {"organization_id": str(ORGANIZATION)}
             own |= {"customer_id": str(UUID(int=1)), "since": "-7d"} if page == "customer" else {}
-            assert f"<title>{title}" in alone.get(f"/{page}", params=own).text
+            head = alone.get(f"/{page}", params=own).text
+            assert f"<title>{title}" in head
+            found = re.search('property="og:image" content="([^"]*)"', head)
+            assert bool(found) == (page != "load")
+            if found:
+                drawn = alone.get(unescape(found[1]).removeprefix(alone.url))
+                assert (drawn.status_code, drawn.content[:4]) == (200, b"\x89PNG")
         made = alone.store.share(SHOWN)
         answer = alone.get(path(made))
         assert answer.status_code == 302

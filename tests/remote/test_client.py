@@ -98,7 +98,7 @@ def test_the_key_is_nowhere_to_be_seen(
                 pickle.dumps(kept)
         ring.revoke(key.split("_")[1])
         for ask in (lambda: store.count(EventQuery()), lambda: store.read(), lambda: store.validate(Period())):
-            with pytest.raises(ConfigurationError, match="key: Send an API key") as refused:
+            with pytest.raises(ConfigurationError, match="key: the server wants one") as refused:
                 ask()  # type: ignore[no-untyped-call]
             seen += [repr(refused.value), "".join(traceback.format_exception(refused.value))]
         store.close()
@@ -171,6 +171,28 @@ def test_a_busy_server_is_asked_again_after_its_time(serve: Serve, monkeypatch: 
         assert len(received) == 1
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_server_that_restarts_behind_a_proxy_is_asked_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
+    away = (status, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
+    store, received = serve(away, away, (200, {}, wire.dumps(42)))
+    assert store.count(EventQuery()) == 42
+    assert (len(received), len(slept)) == (3, 2)
+    monkeypatch.setattr(client, "_AWAY_SECONDS", client.MAX_RETRY_SECONDS + 1)
+    store, _ = serve(away)
+    with pytest.raises(DatabaseUnavailable, match=f"The server is away .status {status}."):
+        store.count(EventQuery())
+
+
+def test_a_fault_of_a_proxy_is_one_of_the_server_not_of_the_address(serve: Serve) -> None:
+    store, _ = serve((500, {}, b"<html>Internal Server Error</html>"))
+    with pytest.raises(ServerError, match="status 500"):
+        store.count(EventQuery())
+
+
 def test_a_read_whose_connection_was_closed_is_sent_once_more(serve: Serve) -> None:
     closed = (200, {"Content-Length": "99", "Connection": "close"}, b"")  # the connection ends before the answer does
     store, received = serve(closed, (200, {}, wire.dumps(42)))
@@ -198,7 +220,7 @@ def test_the_key_does_not_follow_a_redirect(serve: Serve) -> None:
         ("timeout", StatementTimeout, "words"),
         ("mismatch", TableMismatch, "words"),
         ("forbidden", ScopeError, "words"),
-        ("unauthorized", ConfigurationError, "key: words"),
+        ("unauthorized", ConfigurationError, "this one is wrong or was revoked"),
         ("too-many", ConfigurationError, "key: words"),
         ("misdirected", ConfigurationError, "key: words"),
         ("not-found", ConfigurationError, "same version"),

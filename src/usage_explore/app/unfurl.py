@@ -30,6 +30,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params
 from usage_explore.query.base import Query
 from usage_explore.query.describe import describe, window_words
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import query_string
 from usage_explore.records.links import PATH
 from usage_explore.web.heads import Card
@@ -41,6 +42,7 @@ _VIEWS: dict[str, type[ExploreView | EventsView | ValidateView | CustomerView | 
     "validate": ValidateView,
     "customer": CustomerView,
     "home": HomeView,
+    "load": HomeView,
 }
 _TITLE = re.compile(rb"<title>Streamlit</title>")
 _OTHERS = (f"{PREFIX}/", PATH, "/_stcore/", "/static/", "/media/", "/component/", "/auth/")
@@ -115,17 +117,28 @@ async def _card(page: str, request: Request) -> Card:
         text = request.scope["query_string"].decode("ascii", "replace")
         url_params.pairs(f"?{text}")
         view = _VIEWS[page].from_params(tuple(parse_qsl(text, keep_blank_values=True)))
+        picture = query_string(_picture(view))
     except (UsageExploreError, ValueError):
         return Card()
     query = view.query
     organization, names = await _names(query) if query.organization_id else ("", NO_NAMES)
-    title = names.in_text(_title(view, names))
+    title = "Load events from a file" if page == "load" else names.in_text(_title(view, names))
     url = f"{settings.app_url}/{page}" + (f"?{query_string(view.to_params())}" if query.organization_id else "")
     image = ""
-    if isinstance(view, ExploreView) and query.organization_id:
-        shown = (*query.to_params(), ("chart", view.chart))
-        image = f"{settings.app_url}{PREFIX}/v1/usage-events/aggregate.png?{query_string(shown)}"
+    if query.organization_id and page != "load":
+        image = f"{settings.app_url}{PREFIX}/v1/usage-events/aggregate.png?{picture}"
     return Card(title, " · ".join(filter(None, [organization, "Metered usage, explored live"])), image, url)
+
+
+def _picture(view: ExploreView | EventsView | ValidateView | CustomerView | HomeView) -> tuple[tuple[str, str], ...]:
+    """The parameters of the chart of a view: that of Explore, of others the usage under their filters."""
+    if isinstance(view, ExploreView):
+        return (*view.query.to_params(), ("chart", view.chart))
+    given = view.query.shared_with(AggregateQuery)
+    if isinstance(view, EventsView):
+        window = {"since": view.query.occurred_after, "until": view.query.occurred_before, "timezone": view.timezone}
+        given |= {name: value for name, value in window.items() if value is not None}
+    return AggregateQuery(**{"group_by": "metric_key", **given}).to_params()
 
 
 def _title(view: ExploreView | EventsView | ValidateView | CustomerView | HomeView, names: Names) -> str:

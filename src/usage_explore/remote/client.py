@@ -47,6 +47,12 @@ it. A request that is sent at that moment would be lost."""
 MAX_RETRY_SECONDS = 30.0
 """Time for which a server that is busy or away (503 with Retry-After) is asked again."""
 
+_AWAY = (502, 503, 504)
+"""Statuses of a proxy whose server is restarting."""
+
+_AWAY_SECONDS = 1.0
+"""Pause before a server that is away is asked again."""
+
 _KEY = re.compile(r"ue_[0-9A-Za-z]{1,64}_[0-9A-Za-z_-]{16,256}")
 _PROBLEM = "urn:usage-explore:problem:"
 
@@ -160,7 +166,11 @@ def problem_error(body: Mapping[str, Any], status: int) -> UsageExploreError:
             return QueryError(faults)
         case "forbidden":
             return ScopeError(detail)
-        case "unauthorized" | "too-many" | "misdirected":
+        case "unauthorized":
+            return ConfigurationError(
+                "key: the server wants one; none was given, or this one is wrong or was revoked: ask its operator"
+            )
+        case "too-many" | "misdirected":
             return ConfigurationError(f"key: {detail}")
         case "not-exact":
             return NotExact(detail)
@@ -174,6 +184,10 @@ def problem_error(body: Mapping[str, Any], status: int) -> UsageExploreError:
             return QueryError([Fault("query", f"{detail} Give fewer or shorter values.")])
         case "not-acceptable" | "not-found" | "method":
             return ConfigurationError("url: the server lacks this operation; install the same version on both")
+        case "" if status in _AWAY:
+            return DatabaseUnavailable(f"The server is away (status {status}); try again shortly.")
+        case "" if status >= 500:
+            return ServerError(f"The server failed (status {status}).")
         case "":
             return ConfigurationError(
                 f"url: no usage-explore server answers there (status {status}); check the address"
@@ -191,9 +205,10 @@ def _body(response: httpx.Response) -> Mapping[str, Any]:
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds after which a request can be sent again: after a 503, and while too many validations run; else None."""
-    text = response.headers.get("Retry-After", "")
-    is_busy = response.status_code == 503 or str(_body(response).get("type")) == f"{_PROBLEM}too-many-jobs"
-    return float(text) if is_busy and text.isdecimal() and len(text) < 6 else None
+    text, kind = response.headers.get("Retry-After", ""), str(_body(response).get("type") or "")
+    if (response.status_code == 503 or kind == f"{_PROBLEM}too-many-jobs") and text.isdecimal() and len(text) < 6:
+        return float(text)
+    return _AWAY_SECONDS if not kind and response.status_code in _AWAY else None
 
 
 def _reason(error: httpx.HTTPError) -> str:
