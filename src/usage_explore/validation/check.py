@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -183,9 +183,46 @@ def limited(
 
 
 def limited_findings(findings: Iterable[Finding], plural: str) -> tuple[Sequence[Finding], str]:
-    """The gravest findings of one kind, see `limited`."""
+    """The gravest findings of one kind, see `limited`; the others are one finding, unless it would be low."""
     ranked = sorted(findings, key=lambda finding: (_RANK[finding.severity], -finding.events))
-    return limited(ranked, plural, lambda rest: counted(sum(finding.events for finding in rest), "event"))
+    shown, note = limited(ranked, plural, _events)
+    rest = ranked[len(shown) :]
+    further = [_further(rest, note)] if rest and rest[0].severity != "low" else []
+    return [*shown, *further], note
+
+
+def _events(findings: Sequence[Finding]) -> str:
+    return counted(sum(finding.events for finding in findings), "event")
+
+
+def _further(findings: Sequence[Finding], words: str) -> Finding:
+    """One finding for several of one kind, as grave as the first; `words` count them."""
+    first = findings[0]
+    differing = [name for name in SUBJECTS if len({getattr(finding, name) for finding in findings}) > 1]
+    without: dict[str, Any] = {name: None for name in differing if getattr(first, name) is not None}
+    return replace(
+        first,
+        kind="further",
+        sentence=f"There are {words}, like those that are findings of their own.",
+        since=min(finding.since for finding in findings),
+        until=max(finding.until for finding in findings),
+        events=sum(finding.events for finding in findings),
+        question=first.question.replace(**without),
+        quantity=None,
+        amounts=_summed(finding.amounts for finding in findings),
+        too_high=None if first.too_high is None else _summed(finding.too_high or () for finding in findings),
+        facts=(),
+        also_seen_by=(),
+        folded=(),
+        **without,
+    )
+
+
+def _summed(amounts: Iterable[tuple[tuple[str, Decimal], ...]]) -> tuple[tuple[str, Decimal], ...]:
+    by_currency: dict[str, list[Decimal]] = {}
+    for currency, amount in (pair for pairs in amounts for pair in pairs):
+        by_currency.setdefault(currency, []).append(amount)
+    return tuple((currency, total(by_currency[currency])) for currency in sorted(by_currency))
 
 
 def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:

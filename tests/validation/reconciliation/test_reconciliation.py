@@ -493,9 +493,15 @@ def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(stor
     amounts = [f"{quantity}.00" for _, quantity in lines]
     result = reconciled(store, frame(lines, ("metric_key",), amount=amounts, currency="EUR"), PERIOD)
     assert result.outcome is not None
-    assert len(result.outcome.findings) == 100
+    (further,) = (finding for finding in result.outcome.findings if finding.kind == "further totals")
+    listed = [finding for finding in result.outcome.findings if finding != further]
+    assert len(listed) == 100
+    assert further.severity == "high"
+    assert further.sentence.startswith("216 further totals of 200 customers, ")
+    assert "3,046 events, 40,100 EUR too much" in further.sentence
+    assert further.amounts == further.too_high == (("EUR", Decimal(40_100)),)
     assert "204 more differences, see the sheet, 3,046 events, 40,100 EUR too much." in result.outcome.note
-    assert {finding.share_of for finding in result.outcome.findings} == {"quantity of x"}
+    assert {finding.share_of for finding in listed} == {"quantity of x"}
     assert (sheet(result)["status"] == "extra").sum() == 300
 
 

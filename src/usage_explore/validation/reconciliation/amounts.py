@@ -31,6 +31,7 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
     amounts_by_currency,
     too_much_and_too_little,
+    worth,
 )
 from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
 from usage_explore.validation.usage_sums import joined
@@ -185,6 +186,34 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         ),
         **shared,
     )
+
+
+def further_findings(differences: Differences, groups: list[list[Row]]) -> list[Finding]:
+    """One finding for the differences beyond those with one of their own; none if there are none, or if it is low."""
+    if not groups or (severity := differences.severity(groups[0][0])) == "low":
+        return []
+    examination, rows = differences.examination, [row for group in groups for row in group]
+    since, until = examination.period.span
+    customers = {str(row.key[0]) for row in rows}
+    totals = f"{len(rows):,} further totals of {counted(len(customers), 'customer')}"
+    return [
+        Finding(
+            check=NAME,
+            kind="further totals",
+            severity=severity,
+            sentence=f"{totals}, {span_in(since, until, examination.period.zone)}, differ from what was used or is"
+            f" expected, {worth(groups)}: the sheet has them.",
+            since=since,
+            until=until,
+            events=sum(row.events for row in rows),
+            question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id"),
+            amounts=amounts_by_currency(rows),
+            too_high=amounts_by_currency(rows, too_high=True),
+            share=part(len(rows), sum(bool(row.lines) for row in differences.rows)),
+            share_of="invoiced totals",
+            facts=(("customers", listed(sorted(customers), most=20)),),
+        )
+    ]
 
 
 def _sums(rows: list[Row]) -> tuple[dict[str, Decimal], dict[str, Decimal]]:

@@ -37,6 +37,7 @@ from usage_explore.validation.reconciliation.amounts import (
     common_causes,
     common_finding,
     compare_amounts,
+    further_findings,
     matches,
     unchecked,
 )
@@ -167,7 +168,7 @@ def examine(examination: Examination) -> Outcome:
     unknown = unknown_customers(examination, given, used)
     differences = Differences(examination, columns, rows, tolerance, reported, unknown)
     common = [common_finding(differences, group) for group in groups]
-    findings, more = differences.findings()
+    findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
     priced = {
         line.line
@@ -183,7 +184,7 @@ def examine(examination: Examination) -> Outcome:
     unit_prices = [unit_price_finding(differences, price) for price in prices]
     amounts_left = unchecked(rows) if has_prices else _not_checked(examination)
     return Outcome(
-        findings=(*common, *findings, *charged, *unit_prices),
+        findings=(*common, *findings, *further_findings(differences, others), *charged, *unit_prices),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
         unchecked="; ".join(filter(None, (amounts_left, _without_currency(lines)))),

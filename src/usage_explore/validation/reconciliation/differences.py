@@ -96,10 +96,10 @@ class Differences:
     reported: frozenset[Key] = frozenset()
     unknown: Mapping[UUID, UUID | None] = field(default_factory=dict)
 
-    def findings(self) -> tuple[list[Finding], str]:
-        """The gravest, after one for all customers without lines, and a note on the others, see `limited`.
+    def findings(self) -> tuple[list[Finding], list[list[Row]], str]:
+        """The gravest, after one for all customers without lines; the rows of the others, and a note, see `limited`.
 
-        The others are not made findings, since there may be as many as there are lines.
+        Of the others there may be as many as there are lines.
         """
         uninvoiced = self._uninvoiced_rows()
         in_one_finding = {row.key for row in uninvoiced} | self.reported
@@ -110,8 +110,8 @@ class Differences:
                 groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
-        shown, note = limited(ranked, "differences, see the sheet", _worth)
-        return first + [self._finding(rows) for rows in shown], note
+        shown, note = limited(ranked, "differences, see the sheet", worth)
+        return first + [self._finding(rows) for rows in shown], ranked[len(shown) :], note
 
     def query(self, rows: list[Row]) -> AggregateQuery | EventQuery:
         """The usage of a customer's rows; if no query shows exactly that, more of the customer's."""
@@ -124,7 +124,7 @@ class Differences:
         """As findings are ranked: severity, share, events."""
         first = rows[0]
         subjects = tuple("" if value is None else str(value) for value in first.key)
-        severity = list(SEVERITIES).index(self._severity(first))
+        severity = list(SEVERITIES).index(self.severity(first))
         return severity, -self._share(rows)[0], -sum(row.events for row in rows), subjects
 
     def _split(self, rows: list[Row]) -> Iterator[list[Row]]:
@@ -222,7 +222,7 @@ class Differences:
                     amounts.setdefault(currency, []).append(amount)
         return {currency: total(values) for currency, values in amounts.items()}
 
-    def _severity(self, row: Row) -> Severity:
+    def severity(self, row: Row) -> Severity:
         """High without late events or duplicates, and as grave as its cause; never high in a period that is not over,
         since usage may still arrive.
         """
@@ -261,7 +261,7 @@ class Differences:
         return Finding(
             check=NAME,
             kind="uninvoiced customers",
-            severity=self._severity(rows[0]),
+            severity=self.severity(rows[0]),
             sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
             f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
             f" {counted(events, 'event')} in {counted(len(rows), 'total')},"
@@ -293,7 +293,7 @@ class Differences:
         return Finding(
             check=NAME,
             kind=", ".join(filter(None, (first.status, first.explained_by))),
-            severity=self._severity(first),
+            severity=self.severity(first),
             sentence=self._sentence(rows),
             since=since,
             until=until,
@@ -454,7 +454,7 @@ def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
     return words
 
 
-def _worth(groups: Iterable[list[Row]]) -> str:
+def worth(groups: Iterable[list[Row]]) -> str:
     """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
     rows = [row for group in groups for row in group]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *too_much_and_too_little(rows)))
