@@ -92,6 +92,7 @@ from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, Invoic
 from usage_explore.validation.reconciliation.moved_periods import period_causes
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
+    aggregation_causes,
     repeated_causes,
     swapped_causes,
     unit_causes,
@@ -288,6 +289,7 @@ def _find_causes(
     repeated_causes(differing, tolerance)
     swapped_causes([row for row in differing if row.cause is None])
     unit_causes([row for row in differing if row.cause is None], tolerance)
+    aggregation_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
     if not left:
