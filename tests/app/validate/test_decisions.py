@@ -174,7 +174,8 @@ def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open,
     assert words not in said(app), "it is there"
     told = said(ran(page(**LINK)))
     assert words in told
-    assert "drop it again to compare. A price book need not be dropped once it is stored" in told
+    assert "drop it again to compare. A price book need not be dropped once an administrator has stored it" in told
+    assert "`" not in told
     assert [run.files["prices"]["name"] for run in store.runs() if run.files] == ["p.csv"]
 
 
