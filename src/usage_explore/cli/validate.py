@@ -358,12 +358,9 @@ def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> R
 
 def _expected(rating: Rating | None) -> str:
     """The expected amounts that are signed, and how many events have none."""
-    from usage_explore.validation.report.wording import amounts
+    from usage_explore.validation.report.wording import expected_words
 
-    if rating is None:
-        return "no expected amounts: there is no price book"
-    unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
-    return f"expected {amounts(rating.totals.items()) or 'nothing'}{unpriced}"
+    return f"expected {expected_words(rating)}" if rating else "no expected amounts: there is no price book"
 
 
 def _signed_before(store: Store, validation: Validation) -> SignOff | None:

@@ -30,7 +30,7 @@ from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
-from usage_explore.validation.report.wording import amounts
+from usage_explore.validation.report.wording import amounts, expected_words
 from usage_explore.validation.review import Review, organization_of
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
@@ -210,7 +210,7 @@ def _statement(
         "Period": what,
         "Usage": f"{size}, as of {as_of}",
         "External cost": cost or "none",
-        "Expected amounts": _expected_words(rating),
+        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, formatting.cents),
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
@@ -278,15 +278,6 @@ def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
         return expected(source, with_files) or "not computed: there is no price book"
     except UsageExploreError as error:
         return f"not computed: {error}"
-
-
-def _expected_words(rating: Rating | str) -> str:
-    """The expected amounts by currency, or why there are none."""
-    if isinstance(rating, str):
-        return rating
-    text = amounts(rating.totals.items(), formatting.cents) or "none"
-    unpriced = rating.unpriced_events
-    return f"{text}; {formatting.counted(unpriced, 'event')} without a price" if unpriced else text
 
 
 def _replaced_words(source: Source, last: SignOff, as_of: str) -> str:
