@@ -172,7 +172,7 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     assert (lost.exit_code, lost.stdout.count("Signed off by")) == (FOUND, 0)
     words = " ".join(lost.stderr.split())
     assert "with preferred currencies of 1 customer, which are missing now" in words
-    assert "Give the file again (--prices, --wallets), or sign with --fail-on never" in words
+    assert "Give the file again (--prices, --wallets), or sign with --accept-missing" in words
     insert([event(DAY, customer_id=JUNE, quantity=Decimal(2), ingested_at=datetime.now(UTC))])
     late = ("--as-of", "2100-01-01T00:00:00Z", "--wallets", str(wallets))
     more = run(*sign, *gate, *late)
@@ -201,6 +201,10 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
         ("arrived late", str(JUNE), "1", ""),
         ("expected amount", str(JUNE), "0", "3"),
     ], "the usage of the later sign-off, the amount of the one that has amounts"
+    unsigned, accepted = (run(*sign, "--prices", str(prices), *more) for more in ((), ("--accept-missing",)))
+    assert (unsigned.exit_code, "Signed off by" in unsigned.stdout) == (FOUND, False), "though findings never fail"
+    assert (accepted.exit_code, "Signed off by" in accepted.stdout) == (0, True)
+    assert "Warning: the sign-off" in accepted.stderr
 
 
 def test_a_sign_off_is_said_to_be_kept_where_the_one_before_cannot_be_compared(

@@ -731,6 +731,36 @@ def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, inser
         assert changes.uncompared == 0
 
 
+@pytest.mark.parametrize("included", [0, 5])
+def test_late_events_in_both_parts_of_an_overlap_are_billed_once_with_their_amount(
+    store: Store, insert: Insert, included: int
+) -> None:
+    """A month in UTC, then in Berlin's time; a row whose amount depends on the events of both says so."""
+    prices = [{"metric_key": "tokens", "unit_amount": "0.5", "included_quantity": included, "currency": "USD"}]
+    berlin = {"since": "2026-08-31T22:00:00Z", "until": "2026-09-30T22:00:00Z", "timezone": "Europe/Berlin"}
+    signed = []
+    insert([event(DAY, quantity=Decimal(100), customer_id=CUSTOMERS[2])])
+    for filters in ({}, berlin):
+        validation = full(store, **filters)
+        signed.append(store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices)))
+    times = (datetime(2026, 9, 30, 23, tzinfo=UTC), DAY, datetime(2026, 8, 31, 23, tzinfo=UTC))
+    late = zip(times, (2, 4, 8), strict=True)
+    insert(
+        [event(at, quantity=Decimal(units), customer_id=CUSTOMERS[2], ingested_at=store.now()) for at, units in late]
+    )
+    own, later = (store.changes_since(item, prices=prices) for item in signed)
+    assert [(line.events, line.quantity, line.amount) for line in later.corrections] == [(2, Decimal(12), Decimal(6))]
+    (line,) = own.corrections
+    if included:
+        assert (line.events, line.quantity, line.amount, own.uncompared) == (1, Decimal(2), None, 1)
+        assert line.reason == (
+            f"arrived late; amount not told from that in {str(signed[1].id)[:8]}: sign this period again"
+        )
+    else:
+        assert (line.events, line.quantity, line.amount, own.uncompared) == (1, Decimal(2), Decimal(1), 0)
+        assert [part.amounts() for part in own.taken_over] == [[("USD", Decimal(2))]]
+
+
 def test_an_edit_is_counted_once_in_the_last_sign_off_that_covers_it_whatever_the_zone(
     store: Store, insert: Insert, events_connection: ddl.Connection
 ) -> None:

@@ -110,6 +110,11 @@ def _input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--by", metavar="NAME", help="Who answers for it, for the report, the run and the sign-off.")
 @click.option("--keep/--no-keep", default=True, help="Keep this run, so that the next one says what is new.")
 @click.option("--sign-off", is_flag=True, help="Sign off the period, if nothing is as grave as --fail-on. Needs --by.")
+@click.option(
+    "--accept-missing",
+    is_flag=True,
+    help="Sign off although prices or preferred currencies of the sign-off before are missing now.",
+)
 @click.option("--note", default="", show_default=False, metavar="TEXT", help="A note on the sign-off.")
 @click.option(
     "--notify",
@@ -131,6 +136,7 @@ def validate(
     by: str | None,
     keep: bool,
     sign_off: bool,
+    accept_missing: bool,
     note: str,
     notify: str | None,
     notify_http: bool,
@@ -161,6 +167,8 @@ def validate(
         raise ConfigurationError("--sign-off: needs who signs; name them with --by NAME")
     if sign_off and not keep:
         raise ConfigurationError("--sign-off: keeps the run that is signed; leave --no-keep out")
+    if accept_missing and not sign_off:
+        raise ConfigurationError("--accept-missing: is for a sign-off; add --sign-off")
     if note and not sign_off:
         raise ConfigurationError("--note: is for a sign-off; add --sign-off, or use `usage-explore decide`")
     address = notify or settings_in_force().notify_url
@@ -201,7 +209,7 @@ def validate(
             rating = _rated(store, validation, inputs)
             priced = last_signoff([one for one in every if one.amounts], validation.period)
             lost, others = lost_inputs(priced, rating), other_inputs(priced, rating)
-            if not lost or fail_on == "never":
+            if not lost or accept_missing:
                 signed = store.sign_off(validation, by=by, note=note, rating=rating)
         with _standing(signed):
             if before and signed:
@@ -251,7 +259,7 @@ def validate(
                 )
         elif lost:
             say(
-                f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --fail-on never.",
+                f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --accept-missing.",
                 err=True,
             )
         elif sign_off:
@@ -350,12 +358,9 @@ def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> R
 
 def _expected(rating: Rating | None) -> str:
     """The expected amounts that are signed, and how many events have none."""
-    from usage_explore.validation.report.wording import amounts
+    from usage_explore.validation.report.wording import expected_words
 
-    if rating is None:
-        return "no expected amounts: there is no price book"
-    unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
-    return f"expected {amounts(rating.totals.items()) or 'nothing'}{unpriced}"
+    return f"expected {expected_words(rating)}" if rating else "no expected amounts: there is no price book"
 
 
 def _signed_before(store: Store, validation: Validation) -> SignOff | None:

@@ -258,6 +258,7 @@ class Decisions(SavedViews, Rates):
             now = current_time(connection)
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods)
+        rating = None
         if signoff.amounts and found.removed_before is None:
             from usage_explore.validation.inputs import Preferences
 
@@ -270,7 +271,7 @@ class Decisions(SavedViews, Rates):
                 found = dataclasses.replace(found, amounts_note=note)
             else:
                 found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
-        found = signed_overlaps.without_later(found, later)
+        found = signed_overlaps.without_later(found, later, rating)
         with self._transaction(period) as (connection, scoped):
             taken = (line.customer_id for one in found.taken_over for line in one.corrections)
             ids = (("customer_id", customer) for customer in (*(row.key[0] for row in found.rows), *taken))

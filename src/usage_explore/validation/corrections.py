@@ -29,7 +29,7 @@ class Correction:
     """What changed in a customer's usage of a metric in a wallet: the numbers now minus those that were signed.
 
     `quantity` and `cost` are None where no usage changed, but its expected amount, `amount` where that did not.
-    `reasons` are those of the usage; "expected amount" if only that changed.
+    `reasons` are those of the usage; "expected amount" if only that changed. `note` says why the amount is unknown.
     """
 
     customer_id: str
@@ -42,11 +42,12 @@ class Correction:
     cost_currency: str | None = None
     amount: Decimal | None = None
     amount_currency: str | None = None
+    note: str = ""
 
     @property
     def reason(self) -> str:
-        """The reasons as text: `arrived late and edited`."""
-        return " and ".join(self.reasons)
+        """The reasons as text, with the note: `arrived late and edited`."""
+        return "; ".join(filter(None, (" and ".join(self.reasons), self.note)))
 
     @property
     def correction(self) -> Literal["supplement", "credit", "none"]:
@@ -66,7 +67,7 @@ class Correction:
 
     def to_dict(self, names: Names) -> dict[str, Any]:
         """The row as JSON carries it: decimals as text."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "reasons"}
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("reasons", "note")}
         numbers = {name: decimal_text(fields[name]) for name in ("quantity", "cost", "amount")}
         name = names.name("customer_id", self.customer_id)
         start = {"correction": self.correction, "reason": self.reason, "customer_id": self.customer_id}
@@ -193,4 +194,5 @@ def _correction(wallet: str | None, usage: Sequence[Change], amount: Change | No
         cost_currency=next((row.key[3] for row in usage if row.key[3] is not None), None),
         amount=None if amount is None else amount.amount,
         amount_currency=None if amount is None else amount.key[3],
+        note=next((row.note for row in usage if row.note), "") if amount is None else "",
     )

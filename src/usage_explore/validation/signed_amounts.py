@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.decimals import difference, total
+from usage_explore.pricing.amounts import rate
 from usage_explore.records.signoffs import AmountBasis, AmountLine, Key
 from usage_explore.validation.signed_usage import Change, Changes, key_order
 
@@ -73,3 +75,26 @@ def amount_changes(signed: Iterable[AmountLine], now: Iterable[AmountLine]) -> t
         for key in sorted({*before, *after}, key=key_order)
     }
     return tuple(Change(key, "expected amount", amount=amount) for key, amount in differences.items() if amount)
+
+
+def amount_without(change: Change, late: Iterable[Change], rating: Rating) -> Decimal | None:
+    """A changed amount without late events of its customer and metric; None where their part depends on the others.
+
+    That is so unless one price with the same amount for each unit covers the usage. The rest is rounded as the whole.
+    """
+    customer, metric, wallet, _ = change.key
+    lines = [line for line in rating.lines if (str(line.customer_id), line.metric_key) == (customer, metric)]
+    mine = [line for line in lines if line.wallet_currency == wallet]
+    has_unpriced = any((str(usage.customer_id), usage.metric_key) == (customer, metric) for usage in rating.unpriced)
+    is_by_wallet = all(line.wallet_currency is not None for line in lines)
+    if change.amount is None or has_unpriced or len(mine) != 1 or not (is_by_wallet or len(lines) == 1):
+        return None
+    line, price = mine[0], mine[0].price
+    is_added = price.model == "per_unit" and price.aggregation in ("sum", "count")
+    if not is_added or price.included_quantity or price.minimum_amount or any(tier.flat_amount for tier in price.tiers):
+        return None
+    preferred = rating.wallets.get(UUID(customer), rating.wallets.get(None))
+    taken = [row for row in late if len(lines) == 1 or (row.key[2] or preferred) == wallet]
+    units = total(Decimal(row.events) if price.aggregation == "count" else row.quantity for row in taken)
+    now = rate(price, Decimal(difference(line.billable_quantity, units))).amount
+    return Decimal(difference(change.amount, Decimal(difference(line.amount, now))))

@@ -9,19 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from itertools import combinations
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from usage_explore import formatting
+from usage_explore.decimals import difference
 from usage_explore.errors import QueryError
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
+from usage_explore.validation.signed_amounts import amount_without
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 from usage_explore.validation.usage_sums import joined
+
+if TYPE_CHECKING:
+    from usage_explore.pricing.rating import Rating
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
@@ -98,14 +104,15 @@ def _of_other_periods(period: Period, signed: Iterable[SignOff]) -> tuple[SignOf
     return tuple(result)
 
 
-def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
+def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | None = None) -> Changes:
     """The changes without those that are, or may be, of later sign-offs that have a part of the events.
 
     Late events are separated before. Other changes are separated by customer and metric, and by the quarters of an hour
     in which events changed: they are a later sign-off's if all of these are in its period. An amount goes with the
-    usage that changed it, and is counted in a later sign-off only if that has amounts. `uncompared` counts what cannot
-    be separated, such as a customer's metric with edits in both parts. What retention removed is nothing to bill, and
-    stays among the changes of each sign-off that has it.
+    usage that changed it, and is counted in a later sign-off only if that has amounts. Late events in both parts divide
+    it by `rating`, if each unit has the same price; else their row says that it cannot be divided. `uncompared` counts
+    what cannot be separated, such as a customer's metric with edits in both parts. What retention removed is nothing to
+    bill, and stays among the changes of each sign-off that has it.
     """
     if not later:
         return changes
@@ -115,6 +122,7 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
     moved: list[tuple[tuple[SignOff, ...], Change]] = [((later[index],), row) for index, row in changes.shared]
     amounts = []
     left = {"edits": 0, "amounts": 0}
+    undivided: set[tuple[str, str]] = set()
     period, periods = signed_period(changes.signoff), [signed_period(other) for other in later]
     priced = [each for each, other in zip(periods, later, strict=True) if other.amounts]
     for row in changes.rows:
@@ -123,6 +131,13 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
             continue
         is_amount = row.reason == "expected amount"
         whose = _amount_of(changes, row, period, priced) if is_amount else _edit_of(changes, row, period, periods)
+        if is_amount and whose == "unknown" and rating is not None:
+            own = _own_amount(changes, row, period, later, rating)
+            if own is not None and row.amount is not None:
+                rows += [replace(row, amount=own)] if own else []
+                rest = Decimal(difference(row.amount, own))
+                amounts += [replace(row, amount=rest)] if rest else []
+                continue
         is_removed = row.reason == "removed by retention"  # to bill in no sign-off, and said in each
         if whose == "own" or is_removed:
             rows.append(row)
@@ -132,6 +147,7 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
             left["edits"] += whose == "unknown" and bool(changes.days or changes.slots)
         elif whose == "unknown":
             left["amounts" if is_amount else "edits"] += 1
+            undivided |= {row.key[:2]} if is_amount else set()
         elif is_amount:
             amounts.append(row)
         else:
@@ -147,9 +163,11 @@ def without_later(changes: Changes, later: Sequence[SignOff]) -> Changes:
         note += f"; {formatting.counted(left['amounts'], 'changed expected amount')} cannot be told from those there"
     if any(left.values()):
         note += "; sign this period again to count them"
+    where = joined([str(other.id)[:8] for other in with_amounts])
+    unknown = f"amount not told from that in {where}: sign this period again"
     return replace(
         changes,
-        rows=tuple(rows),
+        rows=tuple(replace(row, note=unknown) if row.key[:2] in undivided else row for row in rows),
         days=changes.days if days else (),
         overlap_note=note,
         taken_over=_taken_over(moved, changes.wallets),
@@ -255,6 +273,19 @@ def _amount_of(changes: Changes, row: Change, period: Period, later: Sequence[Pe
     if changes.has_other_prices or len(found) != 1:
         return "unknown"
     return found.pop()
+
+
+def _own_amount(
+    changes: Changes, row: Change, period: Period, later: Sequence[SignOff], rating: Rating
+) -> Decimal | None:
+    """The part of a changed amount that is not of late events in later sign-offs; None if it cannot be divided."""
+    priced = [signed_period(other) for other in later if other.amounts]
+    same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
+    known = [other for other in same if other.reason != "arrived late"]
+    if changes.has_other_prices or any(_edit_of(changes, other, period, priced) != "own" for other in known):
+        return None
+    taken = [late for index, late in changes.shared if late.key[:2] == row.key[:2] and later[index].amounts]
+    return amount_without(row, taken, rating)
 
 
 def _overlaps(period: Period, start: datetime) -> bool:

@@ -82,7 +82,8 @@ class Change:
     """What changed for one reason in the usage of a key: the numbers now minus those that were signed.
 
     An "expected amount" has only an `amount`, in the key's currency; the other reasons have none. "edited" changes no
-    number. `digest` is by how much the sum of the hashes of events known when it was signed changed.
+    number. `digest` is by how much the sum of the hashes of events known when it was signed changed, `note` why usage
+    has no amount.
     """
 
     key: Key
@@ -92,6 +93,7 @@ class Change:
     cost: Decimal = Decimal(0)
     amount: Decimal | None = None
     digest: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

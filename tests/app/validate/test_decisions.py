@@ -174,7 +174,8 @@ def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open,
     assert words not in said(app), "it is there"
     told = said(ran(page(**LINK)))
     assert words in told
-    assert "drop it again to compare. A price book need not be dropped once it is stored" in told
+    assert "drop it again to compare. A price book need not be dropped once an administrator has stored it" in told
+    assert "`" not in told
     assert [run.files["prices"]["name"] for run in store.runs() if run.files] == ["p.csv"]
 
 
@@ -254,6 +255,9 @@ def test_signing_again_says_what_is_lost_and_what_the_earlier_sign_off_still_has
     late = store.now()
     generated_events.insert(events_connection, [event(DAY, quantity=Decimal("4.2"), ingested_at=late)])
     events_connection.commit()
+    (table,) = in_tab(ran(page(**LINK)), "Sign-off").table
+    replaces = str(table.value.to_dict())
+    assert f"{str(first.id)[:8]} by ana; of its 1 correction, what was known at " in replaces
     second = store.validate(period.replace(as_of=store.now()))
     store.sign_off(second, by="ben", rating=store.rate(second.period, prices=book))
     app = in_tab(ran(page(**LINK)), "Sign-off")

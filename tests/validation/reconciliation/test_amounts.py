@@ -84,6 +84,20 @@ def test_right_lines_match_and_all_amounts_are_checked(make: Make) -> None:
     assert "4 of 4 amounts are those of the price book" in validation.results[0].outcome.note  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("aggregation", "shown", "wrong", "billed"),
+    [("max", 5003, "sum", 5003), ("max", 5002, "sum", 5003), ("sum", 5003, "count", 2)],
+)
+def test_another_aggregation_than_the_price_s_is_named(
+    make: Make, aggregation: str, shown: int, wrong: str, billed: int
+) -> None:
+    price = {**PER_UNIT, "aggregation": aggregation, "unit_amount": "0.37"}
+    amount = str(Decimal("0.37") * billed)
+    validation = validated(make(usage(5003)), [line(0, shown, amount)], price)
+    assert sheet(validation, "explained_by") == [f"{wrong} instead of {aggregation}"]
+    assert f"the {wrong}, {billed:,}, while the price takes the {aggregation}, " in only(validation).sentence
+
+
 def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
     tenfold = tuple(str(Decimal(amount) * 10) for amount in AMOUNTS)
     finding = only(validated(make(usage(*USED)), right(tenfold), STAIRCASE))

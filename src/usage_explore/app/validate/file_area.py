@@ -68,7 +68,7 @@ def file_area(with_files: ValidationWithFiles, review: Review) -> None:
         stored = (
             ""
             if is_priced
-            else " A price book need not be dropped once it is stored: `usage-explore prices load FILE`."
+            else " A price book need not be dropped once an administrator has stored it for the organization."
         )
         st.caption(f":material/history: {markdown.plain(text)}{stored}")
     for index, file in enumerate(unclear):

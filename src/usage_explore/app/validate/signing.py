@@ -30,7 +30,7 @@ from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
-from usage_explore.validation.report.wording import amounts
+from usage_explore.validation.report.wording import amounts, expected_words
 from usage_explore.validation.review import Review, organization_of
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
@@ -79,11 +79,11 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
     every = _signoffs(source.store, source.store.organization_id)
     signed = [one for one in every if last_signoff([one], validation.period)]
     if not signed:
-        _statement(view, source, with_files, review, again=False)
+        _statement(view, source, with_files, review, None)
         return
     if _signed(source, signed[0], zone):
         st.divider()
-        _statement(view, source, with_files, review, again=True)
+        _statement(view, source, with_files, review, signed[0])
     else:
         with st.expander("Sign off again", key="sign_again", on_change="rerun") as again:
             if again.open:
@@ -91,7 +91,7 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
                     "Nothing has changed since the last sign-off, which stays in force. Another one replaces it: sign"
                     " again to change its note, its signer or the findings that it leaves open."
                 )
-                _statement(view, source, with_files, review, again=True)
+                _statement(view, source, with_files, review, signed[0])
     if len(signed) > 1:
         number = formatting.counted(len(signed) - 1, "earlier sign-off")
         with st.expander(f"{number} of this period", key="signed_earlier", on_change="rerun") as earlier:
@@ -193,15 +193,15 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
 
 
 def _statement(
-    view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review, *, again: bool
+    view: ValidateView, source: Source, with_files: ValidationWithFiles, review: Review, last: SignOff | None
 ) -> None:
-    """What is signed, what stays open, and the button."""
+    """What is signed, which sign-off it replaces, what stays open, and the button."""
     validation = with_files.validation
     rating = _rating(source, with_files)
     period, zone = validation.period, validation.period.zone
     as_of = _minute(period.as_of or validation.now, zone)
     what = validation.names.in_text(describe(period.replace(as_of=None)))
-    st.markdown(f"**{'Sign off again' if again else 'Sign off this period'}**")
+    st.markdown(f"**{'Sign off again' if last else 'Sign off this period'}**")
     organization = validation.names.full("organization", str(period.organization_id))
     size = formatting.counted(validation.totals.events, "event")
     cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), formatting.cents)
@@ -210,10 +210,12 @@ def _statement(
         "Period": what,
         "Usage": f"{size}, as of {as_of}",
         "External cost": cost or "none",
-        "Expected amounts": _expected_words(rating),
+        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, formatting.cents),
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
+    if last:
+        details["Replaces"] = _replaced_words(source, last, as_of)
     with st.container(width=_STATEMENT_WIDTH):
         st.table({name: markdown.plain(text) for name, text in details.items()}, border="horizontal")
         st.caption(f"Report hash {review.report_hash}: the same checks on the same data give it again.")
@@ -278,13 +280,14 @@ def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
         return f"not computed: {error}"
 
 
-def _expected_words(rating: Rating | str) -> str:
-    """The expected amounts by currency, or why there are none."""
-    if isinstance(rating, str):
-        return rating
-    text = amounts(rating.totals.items(), formatting.cents) or "none"
-    unpriced = rating.unpriced_events
-    return f"{text}; {formatting.counted(unpriced, 'event')} without a price" if unpriced else text
+def _replaced_words(source: Source, last: SignOff, as_of: str) -> str:
+    """The sign-off that the next one replaces, and what becomes of its corrections."""
+    words = f"sign-off {str(last.id)[:8]} by {formatting.data_value(last.author)}"
+    number = len(changed_since(source, last).corrections)
+    if not number:
+        return f"{words}, which has no corrections"
+    own = formatting.counted(number, "correction")
+    return f"{words}; of its {own}, what was known at {as_of} becomes part of this one: hand that to billing first"
 
 
 def _findings_words(review: Review) -> str:

@@ -308,7 +308,7 @@ def _out_of_bounds_findings(check: str, examination: Examination) -> tuple[Findi
             severity="high",
             sentence=f"{counted(number, 'event')} cannot be billed: a time lies outside 1970 to 2200, so no total has"
             f" them, such as {first.id} (timestamp {first.timestamp}, ingested_at {first.ingested_at});"
-            " `usage-explore doctor` says how to list them.",
+            " the command usage-explore doctor says how to list them.",
             since=since,
             until=until,
             events=number,

@@ -19,6 +19,7 @@ from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import data_value, date_and_time, in_sentence, short, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
+from usage_explore.pricing.usage import Line
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Severity
 from usage_explore.validation.reconciliation.compare import Key, Row
@@ -331,6 +332,9 @@ def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo, name: str = "") -
             for cause, amount in _wrong_tiers(price, quantity):
                 if name in ("", cause.name) and _is_within(charge, amount):
                     return cause
+            for cause, wrong_quantity in wrong_aggregations(lines):
+                if name in ("", cause.name) and _fits(charge, price, wrong_quantity):
+                    return cause
     return None
 
 
@@ -404,6 +408,19 @@ def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decim
             Cause("wrong tier", "high", words),
             total((exact_product((charged, tier.unit_amount)), tier.flat_amount)),
         )
+
+
+def wrong_aggregations(lines: list[Line]) -> Iterator[tuple[Cause, Decimal]]:
+    """The summed quantities and the number of events, where the prices of lines take something else of them."""
+    kinds = {line.part.price.aggregation.partition(":")[0] for line in lines}
+    if len(kinds) != 1:
+        return
+    takes, right = kinds.pop(), total(line.billable for line in lines)
+    sums = ("sum", total(line.quantity for line in lines)), ("count", Decimal(sum(line.events for line in lines)))
+    for name, quantity in sums:
+        if name != takes and quantity != right:
+            words = f"the {name}, {in_sentence(quantity)}, while the price takes the {takes}, {in_sentence(right)}"
+            yield Cause(f"{name} instead of {takes}", "high", words), quantity
 
 
 class Shift(NamedTuple):

@@ -376,8 +376,7 @@ class Differences:
             return ""
         return (
             f"; no total of lines differs from its usage by {in_sentence(bound)}, one unit of the invoices' last"
-            f" decimal per line, or more: if their quantities are rounded, use --tolerance {plain(bound)}, in Python"
-            f" usage_explore.validation.read_invoices(…, tolerance={plain(bound)})"
+            f" decimal per line, or more: if their quantities are rounded, a tolerance of {plain(bound)} accepts them"
         )
 
     @cached_property

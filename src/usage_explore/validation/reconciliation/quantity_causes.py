@@ -1,4 +1,6 @@
-"""Causes of wrong quantities that need no price book: repeated lines, another unit, a factor, swapped customers."""
+"""Causes of wrong quantities that need no price book: repeated lines, another unit, a factor, swapped customers; and of
+quantities that are added up although the price takes no sum.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from usage_explore.validation.reconciliation.causes import (
     UNIT,
     Cause,
     set_cause,
+    wrong_aggregations,
 )
 from usage_explore.validation.reconciliation.compare import Key, Row
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
@@ -96,6 +99,18 @@ def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
             if (cause := _quantity_factor_cause(ratio)) is not None:
                 set_cause(row, cause)
             break
+
+
+def aggregation_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
+    """Set the cause of rows whose invoiced quantity is a sum or number of events that their price does not take."""
+    for row in rows:
+        invoiced = row.invoiced or Decimal(0)
+        if row.expected is None or len(invoiced.normalize(_EXACT).as_tuple().digits) < MIN_SIGNIFICANT_DIGITS:
+            continue
+        for cause, quantity in wrong_aggregations(row.expected.lines):
+            if abs(Decimal(difference(invoiced, quantity))) <= tolerance:
+                set_cause(row, cause)
+                break
 
 
 def _quantity_factor_causes(rows: list[Row]) -> None:

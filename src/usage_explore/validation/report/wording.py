@@ -21,6 +21,7 @@ from usage_explore.query.queries import METRICS, AggregateQuery
 
 if TYPE_CHECKING:
     from usage_explore.answers import AggregateSource
+    from usage_explore.pricing.rating import Rating
     from usage_explore.records.decisions import Decision
     from usage_explore.validation import Result, Validation
 
@@ -51,6 +52,12 @@ def amounts(by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[
     return ", ".join(
         f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
     )
+
+
+def expected_words(rating: Rating, number: Callable[[Decimal], str] = exact) -> str:
+    """The expected amounts of a rating by currency, and how many events have none."""
+    unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
+    return f"{amounts(rating.totals.items(), number) or 'nothing'}{unpriced}"
 
 
 def text(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
