@@ -94,8 +94,8 @@ def test_another_aggregation_than_the_price_s_is_named(
     price = {**PER_UNIT, "aggregation": aggregation, "unit_amount": "0.37"}
     amount = str(Decimal("0.37") * billed)
     validation = validated(make(usage(5003)), [line(0, shown, amount)], price)
-    assert sheet(validation, "explained_by") == [f"{wrong} instead of {aggregation}"]
-    assert f"the {wrong}, {billed:,}, while the price takes the {aggregation}, " in only(validation).sentence
+    assert sheet(validation, "explained_by") == ["another aggregation"]
+    assert f"by the {wrong}, while the price takes the {aggregation}" in only(validation).sentence
 
 
 def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
@@ -640,9 +640,9 @@ def test_a_small_difference_is_no_evidence_of_another_period(make: Make, aggrega
 @pytest.mark.parametrize(
     ("aggregation", "billed", "words"),
     [
-        ("max", 5000, "the sum of the quantities, while the price is by max"),
-        ("sum", 12, "the number of events, while the price is by sum"),
-        ("unique:dim:user", 5000, "the sum of the quantities, while the price is by unique:dim:user"),
+        ("max", 5000, "by the sum, while the price takes the max"),
+        ("sum", 12, "by the count, while the price takes the sum"),
+        ("unique:dim:user", 5000, "by the sum, while the price takes the unique"),
     ],
 )
 def test_another_aggregation_is_named(make: Make, aggregation: str, billed: int, words: str) -> None:

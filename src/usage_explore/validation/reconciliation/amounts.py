@@ -172,9 +172,9 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         since=since,
         until=until,
         events=sum(row.events for row in rows),
-        question=examination.aggregate_question(
-            metric="sum_quantity", group_by="metric_key" if len(customers) == 1 else "customer_id", **shared
-        ),
+        question=differences.query(rows)
+        if len(customers) == 1
+        else examination.aggregate_question(metric="sum_quantity", group_by="customer_id", **shared),
         amounts=amounts_by_currency(rows),
         too_high=amounts_by_currency(rows, too_high=True),
         share=share[0],

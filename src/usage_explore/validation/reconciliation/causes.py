@@ -419,8 +419,7 @@ def wrong_aggregations(lines: list[Line]) -> Iterator[tuple[Cause, Decimal]]:
     sums = ("sum", total(line.quantity for line in lines)), ("count", Decimal(sum(line.events for line in lines)))
     for name, quantity in sums:
         if name != takes and quantity != right:
-            words = f"the {name}, {in_sentence(quantity)}, while the price takes the {takes}, {in_sentence(right)}"
-            yield Cause(f"{name} instead of {takes}", "high", words), quantity
+            yield Cause(AGGREGATION, "high", f"by the {name}, while the price takes the {takes}"), quantity
 
 
 class Shift(NamedTuple):

@@ -291,7 +291,6 @@ def _find_causes(
     swapped_causes([row for row in differing if row.cause is None])
     aggregation_causes([row for row in differing if row.cause is None], tolerance)
     unit_causes([row for row in differing if row.cause is None], tolerance)
-    aggregation_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
     if not left:

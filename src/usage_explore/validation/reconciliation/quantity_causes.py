@@ -11,7 +11,6 @@ from fractions import Fraction
 from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import listed, short
 from usage_explore.validation.reconciliation.causes import (
-    AGGREGATION,
     FACTOR,
     MAX_FACTOR_DIGITS,
     MIN_COMMON_AMOUNTS,
@@ -59,25 +58,6 @@ def repeated_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
             set_cause(row, Cause(REPEATED, "high", f"the used quantity without a repeated line: {listed(repeated)}"))
 
 
-def aggregation_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
-    """Set the cause of rows whose invoiced quantity is the sum or the number of events, while the price has another."""
-    for row in rows:
-        if row.expected is None or row.invoiced is None or not row.expected.is_priced:
-            continue
-        lines = row.expected.lines
-        kinds = {line.part.price.aggregation for line in lines}
-        added, events = total(line.quantity for line in lines), Decimal(sum(line.events for line in lines))
-        for kind, words, value in (
-            ("sum", "the sum of the quantities", added),
-            ("count", "the number of events", events),
-        ):
-            if kind in kinds or not value.is_finite() or abs(value) < _MIN_ADDED:
-                continue
-            if abs(Decimal(difference(row.invoiced, value))) <= tolerance:
-                by = listed(sorted(kinds))
-                set_cause(row, Cause(AGGREGATION, "high", f"{words}, while the price is by {by}"))
-
-
 def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
     """Set the cause of rows whose invoiced quantity is the used one in another unit, or multiplied."""
     rows = [row for row in rows if row.invoiced and row.recomputed and row.recomputed.is_finite()]
@@ -105,7 +85,7 @@ def aggregation_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
     """Set the cause of rows whose invoiced quantity is a sum or number of events that their price does not take."""
     for row in rows:
         invoiced = row.invoiced or Decimal(0)
-        if row.expected is None or len(invoiced.normalize(_EXACT).as_tuple().digits) < MIN_SIGNIFICANT_DIGITS:
+        if row.expected is None or abs(invoiced) < _MIN_ADDED:
             continue
         for cause, quantity in wrong_aggregations(row.expected.lines):
             if abs(Decimal(difference(invoiced, quantity))) <= tolerance:
