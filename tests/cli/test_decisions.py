@@ -310,3 +310,16 @@ def test_records_that_cannot_be_read_make_every_finding_count(run: Run, monkeypa
     result = run("validate", *SEPTEMBER, "--fail-on", "new-high")
     assert result.exit_code == FOUND
     assert "every finding counts as new and open. the file is damaged" in result.stderr
+
+
+def test_a_period_whose_totals_do_not_agree_is_not_signed(run: Run, events_connection: ddl.Connection) -> None:
+    assert run("extract").exit_code == 0
+    events_connection.execute("UPDATE usage_events SET quantity = quantity + 1 WHERE timestamp >= '2026-09-30'")
+    events_connection.commit()
+    signing = ("validate", *SEPTEMBER, "--fail-on", "never", "--by", "ana", "--sign-off")
+    refused = run(*signing)
+    assert refused.exit_code == 1, refused.output
+    assert "Not signed off: its totals do not agree with a second count" in refused.stderr
+    assert run("extract", "--verify", "--repair").exit_code == 1
+    signed = run(*signing)
+    assert (signed.exit_code, "Signed off by ana" in signed.stdout) == (0, True), signed.output

@@ -197,10 +197,10 @@ def validate(
         signals.check()  # before the run is kept: a check may have failed by the signal
         review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(store, validation)
-        fails = _fails(validation, review, fail_on)
+        fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
         overlap = lost = others = ""
         before = rating = superseded = None
-        if sign_off and by and not fails:
+        if sign_off and by and not fails and not wrong:
             from usage_explore.validation.signed_again import lost_inputs, other_inputs
             from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 
@@ -262,13 +262,15 @@ def validate(
                 f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --accept-missing.",
                 err=True,
             )
+        elif sign_off and wrong:
+            say(f"Not signed off: {wrong}. `usage-explore extract --verify --repair` corrects the extract.", err=True)
         elif sign_off:
             say(
                 f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"
                 " `usage-explore decide`, or sign with --fail-on never.",
                 err=True,
             )
-        is_incomplete = bool(validation.failed or not validation.totals.events)
+        is_incomplete = bool(validation.failed or not validation.totals.events or wrong)
         code = FOUND if fails or (lost and signed is None) else int(is_incomplete)
     if webhook is not None:
         result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"

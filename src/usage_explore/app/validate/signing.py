@@ -30,7 +30,7 @@ from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
-from usage_explore.validation.report.wording import amounts, expected_words
+from usage_explore.validation.report.wording import amounts, disagreement, expected_words, statements
 from usage_explore.validation.review import Review, organization_of
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
@@ -315,6 +315,9 @@ def _open(view: ValidateView, finding_id: str) -> None:
 def _sign(validation: Validation, rating: Rating | None) -> None:
     try:
         store = cache.source(organization_of(validation)).store
+        if reason := disagreement(statements(store, validation)):
+            st.session_state[_ERROR] = f"Not signed off: {reason}."
+            return
         store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"Not signed off: {error}"

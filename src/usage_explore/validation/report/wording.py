@@ -211,6 +211,14 @@ def statements(store: AggregateSource, validation: Validation) -> tuple[Statemen
     return (*(_aggregate(store, validation, metric) for metric in RECOUNTED), *_sheets(validation))
 
 
+def disagreement(found: Iterable[Statement]) -> str:
+    """Why a period cannot be signed whose totals do not agree with a second count; "" if all do."""
+    wrong = [statement.sentence.rstrip(".") for statement in found if statement.agrees is False]
+    if not wrong:
+        return ""
+    return f"its totals do not agree with a second count, so one of the two is wrong: {'; '.join(wrong)}"
+
+
 def sheet_totals(sheet: pd.DataFrame) -> dict[str, tuple[int, Decimal]]:
     """(events, quantity) by metric, exact, of a sheet with `metric_key`, `events` and `quantity`."""
     rows: dict[str, list[tuple[int, Decimal]]] = {}
