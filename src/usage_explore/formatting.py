@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
@@ -87,14 +87,14 @@ def in_sentence(value: Number) -> str:
 
 
 def cents(amount: Decimal) -> str:
-    """An amount of money to the cent: `1,234.50`; `< 0.01` for less, and NaN and infinities by their names.
+    """An amount of money to the cent, half up: `1,234.50`; `< 0.01` for less, and NaN and infinities by their names.
 
     >>> cents(Decimal("20.2340944392")), cents(Decimal("-0.001")), cents(Decimal(0))
     ('20.23', '> -0.01', '0.00')
     """
     if not amount.is_finite():
         return str(amount)
-    precise = Context(prec=max(amount.adjusted(), 0) + 4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
+    precise = Context(prec=max(amount.adjusted(), 0) + 4, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
     rounded = amount.quantize(_CENT, context=precise)
     if amount and not rounded:
         return "< 0.01" if amount > 0 else "> -0.01"

@@ -205,6 +205,7 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     assert (unsigned.exit_code, "Signed off by" in unsigned.stdout) == (FOUND, False), "though findings never fail"
     assert (accepted.exit_code, "Signed off by" in accepted.stdout) == (0, True)
     assert "Warning: the sign-off" in accepted.stderr
+    assert "so bill each event once" in accepted.stderr, "the narrower sign-off has this event, too"
 
 
 def test_a_sign_off_is_said_to_be_kept_where_the_one_before_cannot_be_compared(

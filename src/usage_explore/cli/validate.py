@@ -257,6 +257,8 @@ def validate(
                     f" it: {superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
                     " --csv FILE.csv` writes them."
                 )
+                if superseded.overlap_note:
+                    say(f"Warning: {superseded.overlap_note}.", err=True)
         elif lost:
             say(
                 f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --accept-missing.",

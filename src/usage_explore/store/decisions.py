@@ -289,7 +289,9 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             found = signed_again.changes_until(signoff, until, exists_since)
             ids = (("customer_id", row.key[0]) for row in found.rows)
-            return dataclasses.replace(found, names=self._directory(connection, scoped).names(ids))
+            names = self._directory(connection, scoped).names(ids)
+        note = signed_overlaps.common_note(period, self.signoffs()) if found.corrections else ""
+        return dataclasses.replace(found, names=names, overlap_note=note)
 
     def _recorded_finding(self, finding_id: str) -> RecordedFinding:
         """The finding of an id, as the newest run that has it recorded it, else the newest decision."""

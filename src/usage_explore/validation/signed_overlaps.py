@@ -88,6 +88,19 @@ def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
     )
 
 
+def common_note(period: Period, signed: Iterable[SignOff]) -> str:
+    """What to mind of the corrections until a resolved period was signed again, where other signed periods have events
+    of it; "" where none has. The numbers that two sign-offs froze do not tell these events from the others.
+    """
+    names = [f"{str(one.id)[:8]} ({period_words(one)})" for one in _of_other_periods(period, latest_of_periods(signed))]
+    if not names:
+        return ""
+    return (
+        f"it has events in common with {joined(names)}: what changed in them may be among the corrections of both,"
+        " so bill each event once"
+    )
+
+
 def _of_other_periods(period: Period, signed: Iterable[SignOff]) -> tuple[SignOff, ...]:
     """The sign-offs of other periods that may have events of a resolved one, as far as this version can read them."""
     result = []

@@ -812,6 +812,19 @@ def test_amounts_that_are_cut_off_stay_rounding_beside_one_at_an_old_price(make:
     assert sorted(sheet(validation, "explained_by")) == ["price change", *["rounding"] * 3]
 
 
+def test_amounts_that_are_all_a_cent_too_high_are_one_finding_in_each_currency(make: Make) -> None:
+    used = (12_617, 556_286, 9_900, 11_111, 22_222, 33_333, 44_444)
+    amounts = ("126.18", "5562.87", "99.01", "111.12", "222.23", "333.34", "444.45")
+    lines = priced_lines(used, amounts)
+    for each in lines[:3]:
+        each["currency"] = "EUR"
+    wallets = {str(each["customer_id"]): each["currency"] for each in lines}
+    books = [{**CENTS, "currency": currency} for currency in ("EUR", "USD")]
+    findings = validated(make(usage(*used)), lines, *books, wallets=wallets).findings
+    assert [finding.kind for finding in findings] == ["same difference"] * 2
+    assert sorted(finding.sentence.split(" total")[0] for finding in findings) == ["3", "4"]
+
+
 def test_amounts_that_are_all_a_cent_too_high_are_no_rounding_where_cents_were_rounded_down(make: Make) -> None:
     """6.26 for 6.2525 is 0.01 more than 6.25, as are the others."""
     used = (5002, 5000, 7000, 9000)

@@ -109,6 +109,8 @@ def _superseded(source: Source, one: SignOff, following: SignOff, zone: ZoneInfo
         words += f". Until the next sign-off: {formatting.typographic(changed.sentence)}"
     if changed.amounts_note:
         words += f". Expected amounts are not compared: {changed.amounts_note}"
+    if changed.overlap_note:
+        words += f". {changed.overlap_note[0].upper()}{changed.overlap_note[1:]}"
     st.caption(markdown.plain(f"{words}."))
     if changed.corrections:
         _download(changed, "The later sign-off includes them. Hand them to billing, if it does not have them yet.")

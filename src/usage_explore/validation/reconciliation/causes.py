@@ -252,12 +252,13 @@ def _same_difference(charges: list[Charge]) -> Decimal | None:
 
 
 def _difference_causes(charges: list[Charge], rounded: list[Charge]) -> None:
-    """Set the cause of amounts that are all off by the same, if they are most of those without a cause."""
+    """Set the cause of amounts that are all off by the same, if they are most of their currency without a cause."""
+    every = Counter(charge.currency for charge in charges)
     groups: dict[tuple[str, Decimal], list[Charge]] = {}
     for charge in charges:
         groups.setdefault(_off(charge), []).append(charge)
     for (currency, off), members in groups.items():
-        enough = len(members) >= MIN_COMMON_AMOUNTS() and len(members) >= MIN_COMMON_SHARE() * len(charges)
+        enough = len(members) >= MIN_COMMON_AMOUNTS() and len(members) >= MIN_COMMON_SHARE() * every[currency]
         if enough and _same_difference(members) is not None:
             words = f"{in_sentence(abs(off))} {data_value(currency)} {'more' if off > 0 else 'less'} than expected"
             cause = Cause(SAME_DIFFERENCE, "high", words)
