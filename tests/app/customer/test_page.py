@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
@@ -244,6 +245,29 @@ def test_texts_from_the_data_stay_texts(
     assert "<script" not in html(app)
     assert "&lt;script&gt;alert(1)" in html(app)
     assert re.search(r'aria-label="&quot;&gt;&lt;script', html(app))
+
+
+@pytest.mark.parametrize(
+    ("quantities", "zero", "bar"),
+    [((-60, -30), "100%", "--from:50%;--to:100%"), ((60, -20), "25%", "--from:0%;--to:25%"), ((5, 9), "0%", "to:100%")],
+)
+def test_the_line_of_a_chart_is_at_zero(
+    use: Callable[..., None],
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    quantities: tuple[int, int],
+    zero: str,
+    bar: str,
+) -> None:
+    rows = [event(SINCE + timedelta(days=day), quantity=Decimal(each)) for day, each in enumerate(quantities)]
+    store_of(events_connection, events_database_url, rows).close()
+    use(events_database_url)
+    app = opened(
+        AppTest.from_function(_page, default_timeout=PATIENCE),
+        {"organization_id": str(ORGANIZATION), "customer_id": str(JUNE), "window": "2026-09"},
+    )
+    assert f'style="--zero:{zero}"' in html(app)
+    assert bar in html(app)
 
 
 def _page() -> None:

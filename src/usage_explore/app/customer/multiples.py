@@ -2,7 +2,8 @@
 
 A chart is a row of cells, one for each bucket, without a canvas: a dozen metrics with three charts each are drawn at
 once, and wrap with the page. Sums are bars, ratios are dots. A cell under the pointer shows its time and exact value;
-a screen reader hears the chart's summary. Unfinished buckets are striped, those that have not begun are hatched.
+a screen reader hears the chart's summary. A line is at zero, below which negative sums hang. Unfinished buckets are
+striped, those that have not begun are hatched.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _STYLE = """<style>
 .multiples .figure {{ font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }}
 .multiples small {{ color: {soft}; font-size: 0.8rem; }}
-.multiples .plot {{ display: flex; height: 3.25rem; border-bottom: 1px solid {soft}; margin-top: 0.15rem; }}
+.multiples .plot {{ display: flex; height: 3.25rem; margin-top: 0.15rem;
+  background: linear-gradient({soft} 0 0) 0 calc(100% - var(--zero)) / 100% 1px no-repeat; }}
 .multiples i {{ flex: 1 1 0; min-width: 0; position: relative; --ink: {ink};
   box-shadow: inset {gap} 0 0 {background}; }}
 .multiples i.bar {{ background: linear-gradient(to top, transparent var(--from), var(--ink) var(--from),
@@ -132,7 +134,8 @@ def _chart(answer: Aggregate, chart: Chart) -> str:
     figure = escape(formatting.typographic(formatting.short(chart.total)))
     return (
         f'<div><div class="figure" title="{exact}"><strong>{figure}</strong> {_small(changed(chart.change))}</div>'
-        f'<div class="plot" role="img" aria-label="{escape(_spoken(answer, chart, values))}">{cells}</div></div>'
+        f'<div class="plot" style="--zero:{_percent(Decimal(0), scale)}" role="img"'
+        f' aria-label="{escape(_spoken(answer, chart, values))}">{cells}</div></div>'
     )
 
 
