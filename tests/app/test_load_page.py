@@ -21,6 +21,7 @@ from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
 from support.app_pages import opened
+from support.database_servers import drop_role
 from support.waiting import PATIENCE
 from usage_explore import config
 from usage_explore.access.api_keys import Keyring
@@ -423,9 +424,7 @@ def reader(events_database_url: str) -> Iterator[str]:
         admin.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
     parts = urlsplit(events_database_url)
     yield urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
-    with psycopg.connect(events_database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
-        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    drop_role(events_database_url, role)
 
 
 def test_a_role_that_only_reads_gets_a_sentence(use: Callable[..., None], reader: str, tmp_path: Path) -> None:

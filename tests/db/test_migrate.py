@@ -8,14 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
 from support import generated_events
-from support.database_servers import kind
+from support.database_servers import drop_role, kind
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
@@ -276,9 +275,7 @@ def reader(filled: ddl.Connection, events_database_url: str) -> Iterator[str]:
     filled.commit()
     parts = urlsplit(events_database_url)
     yield urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
-    with psycopg.connect(events_database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
-        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    drop_role(events_database_url, role)
 
 
 def test_select_is_enough_for_every_question(reader: str, tmp_path: Path) -> None:

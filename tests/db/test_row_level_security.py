@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from support import generated_events
+from support.database_servers import drop_role
 from support.query_oracle import Row
 from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, EventQuery, Store, connect, doctor
@@ -45,9 +45,7 @@ def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
     store = connect(urlunsplit(parts._replace(netloc=f"{role}@{host}")))
     yield store
     store.close()
-    with psycopg.connect(events_database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
-        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    drop_role(events_database_url, role)
 
 
 def test_the_role_sees_one_organization_and_nothing_of_the_other(reader: Store, own: list[Row]) -> None:

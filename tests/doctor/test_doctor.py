@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from support import extracts
+from support.database_servers import drop_role
 from support.timescale_layouts import without_columnstore
 from usage_explore import EventQuery, connect
 from usage_explore.db import ddl
@@ -57,9 +58,7 @@ def role(server_url: str, filled: str) -> Iterator[str]:
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(sql.Identifier(name)))
     yield name
-    with psycopg.connect(filled, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
-        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+    drop_role(filled, name)
 
 
 def as_role(url: str, role: str) -> str:

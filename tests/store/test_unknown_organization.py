@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from click.testing import CliRunner
 from psycopg import sql
@@ -16,6 +15,7 @@ from sqlalchemy import event
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.database_servers import drop_role
 from support.query_oracle import Row
 from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
@@ -117,9 +117,7 @@ def hidden(filled: str) -> Iterator[str]:
         connection.commit()
     parts = urlsplit(filled)
     yield urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
-    with psycopg.connect(filled, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
-        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    drop_role(filled, role)
 
 
 @pytest.mark.parametrize("table", ["usage_events", "seen"])

@@ -41,6 +41,19 @@ def forgo_durability(server_url: str) -> None:
         admin.execute("SELECT pg_reload_conf()")
 
 
+def drop_role(url: str, role: str) -> None:
+    """Drop a role and its permissions; again if the database was just gathering statistics, which may be a deadlock."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        for attempt in range(3):
+            try:
+                admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+                break
+            except psycopg.errors.DeadlockDetected:
+                if attempt == 2:
+                    raise
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
 def kind(server_url: str) -> str:
     """What the server is: postgresql, timescaledb or citus."""
     with psycopg.connect(server_url) as connection:

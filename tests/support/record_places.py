@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import psycopg
 from psycopg import sql
 
+from support.database_servers import drop_role
 from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.plain_events import store_of
 from support.query_oracle import Row
@@ -42,9 +42,7 @@ class as_role:  # noqa: N801 - a context manager
     def __exit__(self, *_: object) -> None:
         self.everyone.close()
         if self.role:
-            with psycopg.connect(self.admin, autocommit=True) as admin:
-                admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(self.role)))
-                admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(self.role)))
+            drop_role(self.admin, self.role)
 
 
 def neighbour(store: Store) -> Store:
