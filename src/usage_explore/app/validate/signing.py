@@ -94,6 +94,11 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
                 _statement(view, source, with_files, review, signed[0])
     if len(signed) > 1:
         number = formatting.counted(len(signed) - 1, "earlier sign-off")
+        st.caption(
+            f"It replaces the sign-off of {_minute(signed[1].signed_at, zone)} by"
+            f" {markdown.plain(formatting.data_value(signed[1].author))}, and includes what had changed until then. If"
+            " billing does not have these corrections yet, they are below."
+        )
         with st.expander(f"{number} of this period", key="signed_earlier", on_change="rerun") as earlier:
             if earlier.open:
                 for following, one in pairwise(signed):
