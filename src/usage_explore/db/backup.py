@@ -194,7 +194,7 @@ def restore(home: Path, path: Path, *, replace: bool = False, say: _Say = bool) 
             restoring = home / "restoring"
             _remove(restoring)
             try:
-                say("Restoring into a new database beside the one that is there.")
+                say("Restoring into a new database; it takes its place when all of its tables agree with the backup.")
                 postgresql = _fill(restoring, archive, manifest, say)
                 server.replace(restoring / "data")
             finally:
@@ -285,7 +285,7 @@ def _server_version(connection: ddl.Connection) -> str:
 
 
 def _name(path: Path) -> str:
-    return shorten(path.name)
+    return shorten(path.name or str(path))
 
 
 def _add(archive: zipfile.ZipFile, name: str, home: Path, program: str, *arguments: str) -> Member:
