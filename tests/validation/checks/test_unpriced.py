@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event
@@ -72,3 +73,25 @@ def test_a_tenth_of_all_events_without_a_price_is_high_in_one_finding_at_least(
     )
     assert result.outcome is not None
     assert [finding.severity for finding in result.outcome.findings] == severities
+
+
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [
+        ({"metric_key": "a", "amount": "0.30"}, "high"),
+        ({"price_key": "p1", "amount": "0.30"}, "high"),
+        ({"metric_key": "a", "price_key": "p1", "amount": "0.30"}, "high"),
+        ({"metric_key": "a", "price_key": "p2", "amount": "0.30"}, "medium"),
+        ({"metric_key": "calls", "amount": "2.00"}, "medium"),
+        ({"metric_key": "a", "amount": None}, "medium"),
+    ],
+)
+def test_usage_without_a_price_that_is_invoiced_is_high(make: Make, line: dict[str, str | None], severity: str) -> None:
+    priced = [event(0, SINCE + timedelta(minutes=minute)) for minute in range(20)]
+    lines = pd.DataFrame([{"customer_id": str(CUSTOMERS[0]), "quantity": "1", "currency": "USD", **line}], dtype="str")
+    store = make([*priced, event(0, SINCE, "a", price_key="p1")])
+    result = examine(store, "unpriced", SEPTEMBER, prices=BOOK, invoices=lines)
+    assert result.outcome is not None
+    (finding,) = result.outcome.findings
+    assert finding.severity == severity
+    assert ("though invoice lines have amounts for it" in finding.sentence) == (severity == "high")

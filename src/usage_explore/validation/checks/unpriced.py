@@ -63,6 +63,11 @@ class _Group:
         self.prices.add(item.price_key)
         self.events += item.events
 
+    def has(self, metric: str | None, price: str | None) -> bool:
+        """Whether an invoice line of a metric or price may bill some of it."""
+        is_of_price = price is None or price in self.prices
+        return is_of_price if metric is None and price is not None else metric in self.metrics and is_of_price
+
 
 def statement(table: Table, period: Period) -> Select[Any]:
     """The usage that prices are looked up for, see `usage_explore.pricing.usage.statement`."""
@@ -97,13 +102,21 @@ def _findings(examination: Examination, unpriced: list[Unpriced]) -> Iterator[Fi
         groups.setdefault((item.reason, item.metric_key if is_single else None), _Group()).add(item)
     ordered = sorted(groups.items(), key=lambda entry: (-entry[1].events, str(entry[0])))
     in_all = sum(group.events for group in groups.values())
+    invoices = examination.inputs.invoices
+    lines = [line for line in invoices.lines if line.amount] if invoices else []
+    billed = {(line.metric_key, line.price_key) for line in lines}
     for number, ((reason, metric), group) in enumerate(ordered):
         events = group.events if number else in_all  # the largest finding stands for all that has no price
-        severity: Severity = "high" if events >= HIGH_SHARE() * examination.totals.events else "medium"
-        yield _finding(examination, reason, metric, group, severity)
+        is_billed = any(group.has(*subject) for subject in billed)
+        severity: Severity = "medium"
+        if is_billed or events >= HIGH_SHARE() * examination.totals.events:
+            severity = "high"
+        yield _finding(examination, reason, metric, group, severity, is_billed=is_billed)
 
 
-def _finding(examination: Examination, reason: str, metric: str | None, group: _Group, severity: Severity) -> Finding:
+def _finding(
+    examination: Examination, reason: str, metric: str | None, group: _Group, severity: Severity, *, is_billed: bool
+) -> Finding:
     since, until = examination.period.span
     customer = next(iter(group.customers)) if len(group.customers) == 1 else None
     of = f"customer {customer}" if customer else counted(len(group.customers), "customer")
@@ -116,7 +129,8 @@ def _finding(examination: Examination, reason: str, metric: str | None, group: _
         severity=severity,
         sentence=f"{counted(group.events, 'event')} of {what} of {of},"
         f" {span_in(since, until, examination.period.zone)}, {'has' if group.events == 1 else 'have'} no price in the"
-        f" price book{'' if quantity is None else f', quantity {in_sentence(quantity)}'}: {reason}.",
+        f" price book{'' if quantity is None else f', quantity {in_sentence(quantity)}'}"
+        f"{', though invoice lines have amounts for it' if is_billed else ''}: {reason}.",
         since=since,
         until=until,
         events=group.events,
@@ -154,7 +168,7 @@ CHECK = Check(
         "price": "the customer's own, else the one that names the most of product, metric and price key, valid at the"
         " time of the event; of several currencies that of the wallet",
         "high": f"{percent(HIGH_SHARE())} of the period's events have no price: the largest finding and each that has"
-        " as many itself; others are medium",
+        " as many itself, and each that invoice lines have amounts for; others are medium",
         "many metrics": f"more than {MAX_SINGLE_METRICS} metrics without a price for one reason are one finding",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest",
     },
