@@ -209,3 +209,5 @@ def test_why_says_what_it_explains_of_a_unit_cost_and_which_windows_differ_in_le
     assert "The two windows differ in length: 28 days against 7." in plain
     assert words not in plain
     assert "differ in length" not in notes(span=SPAN)
+    assert "The quantity adds" in notes(metric="sum_quantity", span=SPAN)
+    assert "The quantity adds" not in notes(metric="sum_quantity", metric_key="tokens_in", span=SPAN)

@@ -407,7 +407,7 @@ def _tabs(
     draw: dict[Tab, Callable[[], None]] = {
         "events": lambda: _events(pages, view, source, answer, selection),
         "who": lambda: who.draw(view, source, selection, compared),
-        "why": lambda: why.draw(view, source, selection, compared),
+        "why": lambda: why.draw(view, source, selection, compared, answer.adds),
         "data": lambda: _data(answer),
         "code": lambda: _code(view, source),
         "download": lambda: download(view, source, answer),

@@ -24,14 +24,17 @@ from usage_explore.query.queries import METRICS, RATIOS, AggregateQuery
 from usage_explore.selection import Selection, Windows
 
 
-def draw(view: ExploreView, source: Source, selection: Selection, windows: Windows | str) -> None:
-    """Draw what accounts for the change between the two windows; that of the cost for a unit cost."""
+def draw(view: ExploreView, source: Source, selection: Selection, windows: Windows | str, adds: str = "") -> None:
+    """Draw what accounts for the change between the two windows; that of the cost for a unit cost.
+
+    `adds` says what unlike metrics the quantities add.
+    """
     if isinstance(windows, str):
         st.info(markdown.plain(f"There is no change to explain: {windows}."))
         return
     now, before = windows.now, windows.before
     query = selection.query.replace(since=now.since, until=now.until, group_by="none", compare=None, cumulative=None)
-    notes = _notes(query, windows)
+    notes = [*([f"The quantity {adds}"] if adds else []), *_notes(query, windows)]
     if query.metric in RATIOS:
         query = query.replace(metric="sum_cost")
     place = st.empty()
