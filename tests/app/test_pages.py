@@ -294,6 +294,14 @@ def test_a_window_before_or_after_all_events_offers_theirs(explore: Open) -> Non
     assert app.query_params["since"] == "2026-08-31T00:00:00Z"
 
 
+def test_a_link_that_is_older_than_all_arrivals_offers_what_is_known_now(explore: Open) -> None:
+    app = explore(organization_id=ACME, window="2026-09", as_of="2020-01-01T00:00:00Z")
+    assert "Events that arrived after 1 Jan 2020 00:00 do not count here." in text(app)
+    app.button(key="show_now").click().run()
+    assert "as_of" not in app.query_params
+    assert charts(app) == 1
+
+
 def test_no_page_offers_the_window_that_it_shows(explore: Open, events: Open) -> None:
     shown = explore(organization_id=ACME, since="2030-01-01T00:00:00Z", until="2030-02-01T00:00:00Z")
     assert "widen" not in text(shown)

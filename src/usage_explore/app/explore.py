@@ -239,11 +239,17 @@ def _nothing(pages: Pages, view: ExploreView, source: Source, names: Names) -> N
     is_wider = wide.span != resolved.span
     if query_edits.filters(query):
         sentences.append("Remove a filter or widen the window." if is_wider else "Remove a filter.")
+    if query.as_of is not None:
+        known = formatting.date_and_time(query.as_of.astimezone(query.zone))
+        sentences.append(f"Events that arrived after {known} do not count here.")
     days = formatting.span(*(edge.astimezone(query.zone) for edge in wide.span))
     sentence(" ".join([*sentences, f"This organization's events lie within {days}, {query.timezone}."]))
     with st.container(horizontal=True, gap="small", key="nothing"):
         if is_wider:
             st.button(f"Show {days}", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(wide)))
+        if query.as_of is not None:
+            live = query.replace(as_of=None)
+            st.button("As known now", key="show_now", on_click=lambda: go(view, lambda: view.with_query(live)))
         reset_button(view)
 
 
