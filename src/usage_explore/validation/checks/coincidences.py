@@ -46,6 +46,10 @@ CHANCE_DEVIATIONS = BOUNDS.add("chance_deviations", 6, "deviations", 1, 100,
     "Square roots of the expected number by which a day's equal events exceed those of other days; and 3 events "
     "beside.")
 
+MIN_SENT_AGAIN_SHARE = BOUNDS.add("min_sent_again_share", 0.4, "share", 0, 1,
+    "Share of a day's events that are equal to another one, from which the day is unlike others, at least half of "
+    "which have no such event.")
+
 HISTORY = BOUNDS.add("history", timedelta(weeks=4), "weeks", 1, 52,
     "Time before the period that says how many events of a customer's metric are usually equal.")
 
@@ -348,6 +352,9 @@ def _is_uneven(start: datetime, days: Mapping[datetime, Counts]) -> bool:
     if not pairs:
         return False
     counts = days[start]
+    ordinary = sum(not other.superfluous for other in others)
+    if 2 * ordinary >= len(others) and counts.superfluous >= MIN_SENT_AGAIN_SHARE() * counts.events:
+        return counts.superfluous > CHANCE_DEVIATIONS() / 2  # several such days are no measure of one another
     return _exceeds(counts.superfluous, counts.any_pairs * sum(other.superfluous for other in others) / pairs)
 
 
