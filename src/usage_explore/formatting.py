@@ -312,7 +312,7 @@ def path_text(path: PurePath | str, *, whole: bool = False) -> str:
             shown = PurePath("~", given.relative_to(Path.home()))
         with suppress(OSError, ValueError):
             shown = given.relative_to(Path.cwd())
-    text = printable(str(shown)).replace("\n", "\\n")
+    text = on_one_line(str(shown))
     return text if whole or len(text) <= MAX_PATH_CHARACTERS else f"…{text[1 - MAX_PATH_CHARACTERS :]}"
 
 

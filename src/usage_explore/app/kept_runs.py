@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -27,14 +25,6 @@ def newest(source: Source) -> tuple[Run | None, Run | None]:
     whole = next(iter(source.store.runs(most=1, whole=True)), None)
     latest = next(iter(source.store.runs(most=1)), None)
     return whole, None if whole and latest and latest.id == whole.id else latest
-
-
-def closest_to(source: Source, span: tuple[datetime, datetime], filters: Iterable[tuple[str, str]]) -> Run | None:
-    """The kept run that examined most of a span, without filters or with some of these pairs of a link.
-
-    Raises `RecordError`, `DatabaseError`.
-    """
-    return source.store.closest_run(span, filters)
 
 
 def found(run: Run) -> str:

@@ -34,7 +34,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         return
     now, before = windows.now, windows.before
     query = selection.query.replace(since=now.since, until=now.until, group_by="none", compare=None, cumulative=None)
-    notes = [*([f"The quantity {adds}"] if adds else []), *_notes(query, windows)]
+    notes = _notes(query, windows, adds)
     if query.metric in RATIOS:
         query = query.replace(metric="sum_cost")
     place = st.empty()
@@ -54,9 +54,11 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         st.caption(markdown.plain(f"{'. '.join(notes)}."))
 
 
-def _notes(query: AggregateQuery, windows: Windows) -> list[str]:
-    """What must be known to read the change: that it is of another measure, or of windows of other lengths."""
-    notes = []
+def _notes(query: AggregateQuery, windows: Windows, adds: str) -> list[str]:
+    """What must be known to read the change: that it adds unlike metrics, or is of another measure or of windows of
+    other lengths.
+    """
+    notes = [f"The quantity {adds}"] if adds else []
     if query.metric in RATIOS:
         notes.append("A unit cost is a ratio, whose change has no parts: this is the change of its cost")
     now, before = windows.now, windows.before

@@ -209,8 +209,8 @@ def _further(findings: Sequence[Finding], words: str) -> Finding:
         events=sum(finding.events for finding in findings),
         question=first.question.replace(**without),
         quantity=None,
-        amounts=_summed(finding.amounts for finding in findings),
-        too_high=None if first.too_high is None else _summed(finding.too_high or () for finding in findings),
+        amounts=_by_currency(finding.amounts for finding in findings),
+        too_high=None if first.too_high is None else _by_currency(finding.too_high or () for finding in findings),
         facts=(),
         also_seen_by=(),
         folded=(),
@@ -218,11 +218,16 @@ def _further(findings: Sequence[Finding], words: str) -> Finding:
     )
 
 
-def _summed(amounts: Iterable[tuple[tuple[str, Decimal], ...]]) -> tuple[tuple[str, Decimal], ...]:
-    by_currency: dict[str, list[Decimal]] = {}
-    for currency, amount in (pair for pairs in amounts for pair in pairs):
-        by_currency.setdefault(currency, []).append(amount)
-    return tuple((currency, total(by_currency[currency])) for currency in sorted(by_currency))
+def _by_currency(amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> tuple[tuple[str, Decimal], ...]:
+    return tuple(sorted(added_amounts(amounts).items()))
+
+
+def added_amounts(amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
+    """The sums by currency of the amounts of several findings."""
+    sums: dict[str, list[Decimal]] = {}
+    for currency, amount in (pair for of_finding in amounts for pair in of_finding):
+        sums.setdefault(currency, []).append(amount)
+    return {currency: total(values) for currency, values in sums.items()}
 
 
 def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -145,7 +145,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
         is_amount = row.reason == "expected amount"
         whose = _amount_of(changes, row, period, priced) if is_amount else _edit_of(changes, row, period, periods)
         if is_amount and whose == "unknown" and rating is not None:
-            own = _own_amount(changes, row, period, later, rating)
+            own = _own_amount(changes, row, period, later, priced, rating)
             if own is not None and row.amount is not None:
                 rows += [replace(row, amount=own)] if own else []
                 rest = Decimal(difference(row.amount, own))
@@ -289,10 +289,17 @@ def _amount_of(changes: Changes, row: Change, period: Period, later: Sequence[Pe
 
 
 def _own_amount(
-    changes: Changes, row: Change, period: Period, later: Sequence[SignOff], rating: Rating
+    changes: Changes,
+    row: Change,
+    period: Period,
+    later: Sequence[SignOff],
+    priced: Sequence[Period],
+    rating: Rating,
 ) -> Decimal | None:
-    """The part of a changed amount that is not of late events in later sign-offs; None if it cannot be divided."""
-    priced = [signed_period(other) for other in later if other.amounts]
+    """The part of a changed amount that is not of late events in later sign-offs; None if it cannot be divided.
+
+    `priced` are the periods of those later sign-offs that have amounts.
+    """
     same = [other for other in changes.rows if other.key[:2] == row.key[:2] and other.amount is None]
     known = [other for other in same if other.reason != "arrived late"]
     if changes.has_other_prices or any(_edit_of(changes, other, period, priced) != "own" for other in known):

@@ -13,7 +13,7 @@ from decimal import Decimal
 from usage_explore.decimals import total
 from usage_explore.formatting import MAX_LISTED, cents_in_sentence, counted, cut, listed, short, short_ids
 from usage_explore.names import Names
-from usage_explore.validation.check import Finding, Severity
+from usage_explore.validation.check import Finding, Severity, added_amounts
 
 MIN_SIMILAR = 3
 """Findings from which a list shows them as one."""
@@ -82,17 +82,17 @@ class Similar:
         """Their exact cost by currency; none if they may share events, and of amounts that are too high or too low."""
         if not self.are_apart:
             return {}
-        return _added(finding.amounts if finding.too_high is None else () for finding in self.findings)
+        return added_amounts(finding.amounts if finding.too_high is None else () for finding in self.findings)
 
     @property
     def too_high(self) -> dict[str, Decimal]:
         """By how much their invoice lines are too high, by currency: no line is in two of them."""
-        return _added(finding.too_high or () for finding in self.findings)
+        return added_amounts(finding.too_high or () for finding in self.findings)
 
     @property
     def too_low(self) -> dict[str, Decimal]:
         """By how much their invoice lines are too low, by currency: no line is in two of them."""
-        return _added(finding.too_low or () for finding in self.findings)
+        return added_amounts(finding.too_low or () for finding in self.findings)
 
     def sentence(self, title: str, names: Names, *, ids: bool = False) -> str:
         """The finding's sentence; of several "Silence: 14 findings on 12 customers: Acme, Birch and 10 more.".
@@ -109,13 +109,6 @@ class Similar:
         who = ", ".join(labels) if ids or len(labels) <= MAX_LISTED else _more(labels)
         number = counted(len(self.findings), "finding")
         return f"{title}: {number} on {counted(len(customers), 'customer')}{of}: {who}."
-
-
-def _added(amounts: Iterable[Iterable[tuple[str, Decimal]]]) -> dict[str, Decimal]:
-    sums: dict[str, list[Decimal]] = {}
-    for currency, amount in (pair for of_finding in amounts for pair in of_finding):
-        sums.setdefault(currency, []).append(amount)
-    return {currency: total(values) for currency, values in sums.items()}
 
 
 def brief(sentence: str) -> str:

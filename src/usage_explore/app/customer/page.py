@@ -402,7 +402,7 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
     window = {"window": query.window} if query.window else {"since": query.since, "until": query.until}
     shared = {"organization_id": query.organization_id, "timezone": query.timezone, "customer_id": customer_id}
     _title("Findings")
-    kept = kept_runs.closest_to(source, query.resolve(source.now).span, [("customer_id", str(customer_id))])
+    kept = source.store.closest_run(query.resolve(source.now).span, [("customer_id", str(customer_id))])
     with st.container(gap=None, key="customer_findings"):
         if kept is None:
             st.caption("No kept validation examined this customer in this window.")

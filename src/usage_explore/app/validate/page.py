@@ -132,7 +132,7 @@ def _not_yet(view: ValidateView, source: Source) -> None:
     )
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
     span = view.query.resolve(source.now).span
-    kept = kept_runs.closest_to(source, span, view.query.to_params())
+    kept = source.store.closest_run(span, view.query.to_params())
     if kept is not None:
         examined = kept_runs.words(kept, view.query.zone)
         st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}, found {kept_runs.found(kept)}."))

@@ -65,8 +65,8 @@ class _Group:
 
     def has(self, metric: str | None, price: str | None) -> bool:
         """Whether an invoice line of a metric or price may bill some of it."""
-        is_of_price = price is None or price in self.prices
-        return is_of_price if metric is None and price is not None else metric in self.metrics and is_of_price
+        is_of_metric, is_of_price = metric in self.metrics, price is None or price in self.prices
+        return is_of_price and (is_of_metric or (metric is None and price is not None))
 
 
 def statement(table: Table, period: Period) -> Select[Any]:

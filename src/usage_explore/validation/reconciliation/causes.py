@@ -140,8 +140,7 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
         if not any(_specific(charge, book, zone, name) for charge in _spread(rounded)):
             continue
         fitting = [(charge, cause) for charge in rounded if (cause := _specific(charge, book, zone, name))]
-        for charge, cause in _echoes(number, fitting, rounded):
-            set_cause(charge.row, cause)
+        _set_echoes(number, fitting, rounded)
     _difference_causes([charge for charge in left if charge.row.cause is None], rounded)
     left = [charge for charge in left if charge.row.cause is None]
     factor, multiplied = _common_factor(left)
@@ -169,12 +168,13 @@ def _set_factor(factor: Decimal, charges: list[Charge], rounded: list[Charge]) -
         bounds = _bounds(charge)
         if bounds and bounds[0] <= abs(factor) <= bounds[1] and _sign(charge) * factor > 0:
             fitting.append((charge, cause))
-    for charge, _ in [*((charge, cause) for charge in charges), *_echoes(len(charges), fitting, rounded)]:
+    for charge in charges:
         set_cause(charge.row, cause)
+    _set_echoes(len(charges), fitting, rounded)
 
 
-def _echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[Charge]) -> Iterator[tuple[Charge, Cause]]:
-    """Those taken for rounding that have the cause of a number of others, too.
+def _set_echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[Charge]) -> None:
+    """Set the cause of a number of charges for those of `rounded` that have it, too, as `fitting` says.
 
     Ten times ten cents is also the sum of ten events of a tenth of a cent, each rounded up. A way of rounding keeps its
     charges if it explains as many as the cause does.
@@ -185,7 +185,8 @@ def _echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[Char
         by_name.setdefault(charge.row.explained_by, []).append((charge, cause))
     for name, members in by_name.items():
         if number + len(members) > every[name]:
-            yield from members
+            for charge, cause in members:
+                set_cause(charge.row, cause)
 
 
 def _factor_cause(factor: Decimal) -> Cause:
@@ -263,9 +264,9 @@ def _difference_causes(charges: list[Charge], rounded: list[Charge]) -> None:
             words = f"{in_sentence(abs(off))} {data_value(currency)} {'more' if off > 0 else 'less'} than expected"
             cause = Cause(SAME_DIFFERENCE, "high", words)
             fitting = [(charge, cause) for charge in rounded if _off(charge) == (currency, off)]
-            echoes = _echoes(len(members), fitting, rounded)
-            for charge in [*members, *(charge for charge, _ in echoes)]:
+            for charge in members:
                 set_cause(charge.row, cause)
+            _set_echoes(len(members), fitting, rounded)
 
 
 def _off(charge: Charge) -> tuple[str, Decimal]:
