@@ -754,7 +754,7 @@ def test_late_events_in_both_parts_of_an_overlap_are_billed_once_with_their_amou
     if included:
         assert (line.events, line.quantity, line.amount, own.uncompared) == (1, Decimal(2), None, 1)
         assert line.reason == (
-            f"arrived late; amount not told from that in {str(signed[1].id)[:8]}: sign this period again"
+            f"arrived late; its amount cannot be separated from that in {str(signed[1].id)[:8]}: sign this period again"
         )
     else:
         assert (line.events, line.quantity, line.amount, own.uncompared) == (1, Decimal(2), Decimal(1), 0)

@@ -23,7 +23,10 @@ _TOKENS = re.compile(
 
 
 def read_toml(path: Path, max_bytes: int, advice: str = "") -> dict[str, Any]:
-    """The content of a TOML file of at most so many bytes. Raises `InvalidValue` with the reason, `OSError`."""
+    """The content of a TOML file.
+
+    Raises `InvalidValue` for more than `max_bytes` bytes, followed by `advice`, and for what is not TOML; `OSError`.
+    """
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)  # a pipe or device has no size
     if len(content) > max_bytes:

@@ -89,8 +89,10 @@ def overlap_warning(period: Period, signed: Iterable[SignOff]) -> str:
 
 
 def common_note(period: Period, signed: Iterable[SignOff]) -> str:
-    """What to mind of the corrections until a resolved period was signed again, where other signed periods have events
-    of it; "" where none has. The numbers that two sign-offs froze do not tell these events from the others.
+    """A warning on the corrections until a resolved period was signed again, if other signed periods have events of it.
+
+    "" if none has. These corrections are differences between the sums of two sign-offs, which do not separate the
+    common events from the others.
     """
     names = [f"{str(one.id)[:8]} ({period_words(one)})" for one in _of_other_periods(period, latest_of_periods(signed))]
     if not names:
@@ -177,7 +179,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
     if any(left.values()):
         note += "; sign this period again to count them"
     where = joined([str(other.id)[:8] for other in with_amounts])
-    unknown = f"amount not told from that in {where}: sign this period again"
+    unknown = f"its amount cannot be separated from that in {where}: sign this period again"
     return replace(
         changes,
         rows=tuple(replace(row, note=unknown) if row.key[:2] in undivided else row for row in rows),

@@ -172,10 +172,10 @@ def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open,
     app.run()
     words = f"Last validated with p.csv (sha256 {hashlib.sha256(PRICES).hexdigest()[:12]}) by test@example.com"
     assert words not in said(app), "it is there"
-    told = said(ran(page(**LINK)))
-    assert words in told
-    assert "drop it again to compare. A price book need not be dropped once an administrator has stored it" in told
-    assert "`" not in told
+    text = said(ran(page(**LINK)))
+    assert words in text
+    assert "drop it again to compare. A price book need not be dropped once an administrator has stored it" in text
+    assert "`" not in text
     assert [run.files["prices"]["name"] for run in store.runs() if run.files] == ["p.csv"]
 
 

@@ -68,7 +68,10 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
 
 
 def _copies(finding: Finding, explanation: Explanation) -> str:
-    """That the events of a finding of duplicates are copies, which no value tells; else blank."""
+    """For a finding of duplicates, a sentence that its events are copies; blank for others.
+
+    The values that account for the change do not show it.
+    """
     if finding.check != duplicates.NAME:
         return ""
     which = formatting.counted(finding.events, "event")
