@@ -72,6 +72,12 @@ def listed_id(result: Result, check: str = "duplicates") -> str:
     return match[1]
 
 
+def test_a_sign_off_says_which_events_it_leaves_out(run: Run) -> None:
+    as_of = ("--as-of", (DAY + timedelta(minutes=50)).isoformat(), "--fail-on", "never")
+    signed = run("validate", *SEPTEMBER, *as_of, "--sign-off", "--by", "ana")
+    assert "without 41 events of the period that arrived later" in " ".join(signed.stdout.split())
+
+
 def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, insert: Insert, tmp_path: Path) -> None:
     first = run("validate", *SEPTEMBER)
     assert first.exit_code == FOUND

@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_said(filled: Extract) -> None:
         (["--show", "--drop"], "give one of them"),
         (["--repair"], "give --verify too"),
         (["--every", "1x"], "is not a span"),
-        (["--organization-id", "0a0a0a0a-0000-4000-8000-00000000ffff"], "is not an organization you may see"),
+        (["--organization-id", "0a0a0a0a-0000-4000-8000-00000000ffff"], "`usage-explore organizations` lists them"),
     ],
 )
 def test_wrong_options_are_errors(filled: Extract, arguments: list[str], words: str) -> None:

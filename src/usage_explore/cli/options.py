@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from usage_explore.cli.signals import SIGNALS, Signals
-from usage_explore.errors import ConfigurationError, QueryError, UsageExploreError
+from usage_explore.errors import ConfigurationError, QueryError, ScopeError, UsageExploreError
 from usage_explore.formatting import printable
 from usage_explore.query import validators
 
@@ -50,6 +50,8 @@ class Group(click.Group):
                 return super().invoke(ctx)
             except Exception as error:
                 signals.check()
+                if isinstance(error, ScopeError) and "choose" in str(error):
+                    _fail(f"{error}; `usage-explore organizations` lists them", 1)
                 if isinstance(error, UsageExploreError):
                     _fail(str(error), 2 if isinstance(error, QueryError) else 1)
                 if isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):

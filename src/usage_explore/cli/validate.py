@@ -19,15 +19,13 @@ import click
 from usage_explore.cli.options import common, organization, say, settings_in_force
 from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
-from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import counted, path_text
+from usage_explore.formatting import path_text
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
 
 if TYPE_CHECKING:
-    from usage_explore.pricing.rating import Rating
     from usage_explore.records.signoffs import SignOff
     from usage_explore.store import Store
     from usage_explore.validation import Validation
@@ -150,6 +148,7 @@ def validate(
     examined, such as a period without any event. 4 instead of 0 when the notification was not delivered.
     """
     from usage_explore.cli import notify as notifications
+    from usage_explore.cli import signing
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
@@ -198,22 +197,13 @@ def validate(
         review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(store, validation)
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
-        overlap = lost = others = ""
-        before = rating = superseded = None
+        attempt = None
         if sign_off and by and not fails and not wrong:
-            from usage_explore.validation.signed_again import lost_inputs, other_inputs
-            from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
-
-            every = store.signoffs()
-            overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
-            rating = _rated(store, validation, inputs)
-            priced = last_signoff([one for one in every if one.amounts], validation.period)
-            lost, others = lost_inputs(priced, rating), other_inputs(priced, rating)
-            if not lost or accept_missing:
-                signed = store.sign_off(validation, by=by, note=note, rating=rating)
-        with _standing(signed):
-            if before and signed:
-                superseded = store.changes_since(before, until=signed)
+            attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
+            signed = attempt.signed
+        with signing.standing(signed):
+            if attempt:
+                attempt = attempt.with_superseded(store)
             last = (signed or _signed_before(store, validation)) if report or json_ else None
             changes = None if last is None else _changed_since(store, last, inputs)
             if report:
@@ -243,27 +233,8 @@ def validate(
             click.echo(document)
         for path in parts:
             say(f"Wrote {path_text(path)}.", err=True)
-        for warning in filter(None, [overlap, (lost or others) if signed is not None else ""]):
-            say(f"Warning: {warning}", err=True)
-        if signed is not None:
-            left = f"; {counted(len(signed.open), 'finding')} of high severity left open" if signed.open else ""
-            left = "; ".join((left, _expected(rating), *validation.unchecked))
-            what = f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}{left}"
-            say(f"Signed off by {signed.author}: {what}.")
-            if superseded and superseded.corrections:
-                id_ = str(superseded.signoff.id)[:8]
-                say(
-                    f"It includes {counted(len(superseded.corrections), 'correction')} of the sign-off {id_} before"
-                    f" it: {superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
-                    " --csv FILE.csv` writes them."
-                )
-                if superseded.overlap_note:
-                    say(f"Warning: {superseded.overlap_note}.", err=True)
-        elif lost:
-            say(
-                f"Not signed off: {lost}. Give the file again (--prices, --wallets), or sign with --accept-missing.",
-                err=True,
-            )
+        if attempt:
+            attempt.report()
         elif sign_off and wrong:
             say(f"Not signed off: {wrong}. `usage-explore extract --verify --repair` corrects the extract.", err=True)
         elif sign_off:
@@ -273,7 +244,7 @@ def validate(
                 err=True,
             )
         is_incomplete = bool(validation.failed or not validation.totals.events or wrong)
-        code = FOUND if fails or (lost and signed is None) else int(is_incomplete)
+        code = FOUND if fails or (attempt and signed is None) else int(is_incomplete)
     if webhook is not None:
         result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"
         message = partial(_message, validation, review, result, signed is not None)
@@ -287,17 +258,6 @@ def validate(
             say(f"Notified {webhook}.", err=True)
     if code:
         sys.exit(code)
-
-
-@contextmanager
-def _standing(signed: SignOff | None) -> Iterator[None]:
-    """Say of a failure or interruption in the block that the sign-off before it is kept."""
-    try:
-        yield
-    except BaseException:
-        if signed is not None:
-            say(f"Signed off by {signed.author}: this is kept, only its report was not written.", err=True)
-        raise
 
 
 def _message(validation: Validation, review: Review | None, result: Result, is_signed: bool) -> dict[str, Any]:
@@ -348,23 +308,6 @@ def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> N
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a folder; name a file in it")
         if any(path.resolve() == other.resolve() for other in read):
             raise ConfigurationError(f"{option}: {shorten(path.name)} is a file to read; name another to write")
-
-
-def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> Rating | None:
-    """The expected amounts to sign, by the price book that was given or is stored; None without one."""
-    from usage_explore.errors import NoPriceBook
-
-    try:
-        return store.rate(validation.period, prices=inputs.get("prices"), wallets=inputs.get("wallets"))
-    except NoPriceBook:
-        return None
-
-
-def _expected(rating: Rating | None) -> str:
-    """The expected amounts that are signed, and how many events have none."""
-    from usage_explore.validation.report.wording import expected_words
-
-    return f"expected {expected_words(rating)}" if rating else "no expected amounts: there is no price book"
 
 
 def _signed_before(store: Store, validation: Validation) -> SignOff | None:

@@ -86,7 +86,7 @@ def _choice(pages: Pages, view: CustomerView, source: Source) -> None:
     st.subheader("Which customer?", anchor=False)
     _controls(view, source)
     if not rows:
-        sentence("No customer has events in this window; choose another one.")
+        sentence("No customer has events in this window; choose another window.")
         return
     st.caption(
         f"The {len(rows):,} of {formatting.counted(board['customer_id'].values, 'customer')} with the most events; "

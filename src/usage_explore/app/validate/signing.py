@@ -210,12 +210,14 @@ def _statement(
     what = validation.names.in_text(describe(period.replace(as_of=None)))
     st.markdown(f"**{'Sign off again' if last else 'Sign off this period'}**")
     organization = validation.names.full("organization", str(period.organization_id))
-    size = formatting.counted(validation.totals.events, "event")
+    usage = f"{formatting.counted(validation.totals.events, 'event')}, as of {as_of}"
+    if later := validation.unexamined:
+        usage += f"; without {formatting.counted(later.events, 'event')} that arrived later"
     cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), formatting.cents)
     details = {
         "Organization": organization,
         "Period": what,
-        "Usage": f"{size}, as of {as_of}",
+        "Usage": usage,
         "External cost": cost or "none",
         "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, formatting.cents),
         "Findings": _findings_words(review),
@@ -310,8 +312,9 @@ def _findings_words(review: Review) -> str:
 
 
 def _unchecked(validation: Validation) -> str:
-    """The checks that were skipped or failed."""
-    return ", ".join(result.check.title for result in validation.results if result.skipped or result.failed)
+    """The checks that were skipped or failed, and what the others could not compare."""
+    titles = ", ".join(result.check.title for result in validation.results if result.skipped or result.failed)
+    return "; ".join(filter(None, [titles, *validation.unchecked]))
 
 
 def _open(view: ValidateView, finding_id: str) -> None:
