@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryErr
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import events_table, names_table
+from usage_explore.errors import NotExact
 from usage_explore.extract import routing, segments, watermark
 from usage_explore.query.filters import GROUPS
 
@@ -177,3 +180,35 @@ def test_every_question_about_events_without_a_dimension(extract: Extract, dimen
             lambda store: store.currencies(question),
         ):
             assert ask(fast) == ask(raw)
+
+
+def test_newest_events_with_more_decimal_places_give_the_same_numbers(extract: Extract) -> None:
+    extract.add(event(quantity=Decimal("1.5")), event(NOON + HOUR, quantity=Decimal(2)))
+    extract.connection.commit()
+    extract.refresh(NOON + 2 * HOUR)
+    extract.add(event(NOON + 3 * HOUR, quantity=Decimal("0.0000000042")))
+    extract.connection.commit()
+    query = AggregateQuery(since=NOON, until=NOON + 4 * HOUR, bucket="hour", metric="sum_quantity")
+    answers = []
+    for home in (extract.home, extract.home / "none"):
+        with connect(extract.url, organization_id=ORGANIZATION, home=home) as store:
+            answers.append(store.aggregate(query))
+    assert answers[0].served.because is None
+    values = [[point.value for point in answer.series[0].points] for answer in answers]
+    assert values[0] == values[1] == [Decimal("1.5"), 2, 0, Decimal("0.0000000042")]
+    assert answers[0].to_dict()["series"] == answers[1].to_dict()["series"]
+
+
+def test_reading_the_extract_ends_where_the_newest_events_are_no_number(extract: Extract) -> None:
+    extract.add(event(quantity=Decimal("1.5")))
+    extract.connection.commit()
+    extract.refresh(NOON + 2 * HOUR)
+    extract.add(event(NOON + 3 * HOUR, quantity=Decimal("NaN")))
+    extract.connection.commit()
+    query = AggregateQuery(since=NOON, until=NOON + 4 * HOUR, bucket="hour", metric="sum_quantity")
+    with (
+        connect(extract.url, organization_id=ORGANIZATION, home=extract.home) as store,
+        pytest.raises(NotExact, match="NaN"),
+    ):
+        store.aggregate(query)
+    assert not [thread for thread in threading.enumerate() if thread.name == "usage-explore-duckdb"]

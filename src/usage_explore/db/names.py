@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -57,12 +58,16 @@ _BATCH_ROWS = 10_000
 _FITS = """
 SELECT count(*) FILTER (WHERE a.attname <> 'unit') = 6 AND bool_and(has_table_privilege(a.attrelid, 'SELECT')),
     coalesce(bool_or(a.attname = 'unit'), false)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_schema_privilege(n.oid, 'USAGE')
-  AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
-  AND (a.attname IN ('organization_id', 'id') AND t.typname = 'uuid' OR t.typname IN ('text', 'varchar')
+FROM pg_attribute a
+WHERE a.attrelid = (
+    SELECT c.oid FROM pg_class c
+    WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND has_schema_privilege(c.relnamespace, 'USAGE')
+      AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid)
+          ELSE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = %(schema)s) END
+) AND a.attnum > 0 AND NOT a.attisdropped
+  AND (a.attname IN ('organization_id', 'id') AND a.atttypid = 'pg_catalog.uuid'::regtype
+       OR a.atttypid IN ('pg_catalog.text'::regtype, 'pg_catalog.varchar'::regtype)
        AND a.attname IN ('kind', 'external_id', 'name', 'preferred_currency', 'unit'))
 """
 
@@ -132,8 +137,17 @@ class Directory:
     query: Query
     given: Names = NO_NAMES
 
+    def prepare(self, *, units: bool) -> None:
+        """Read what does not depend on the events: the names in the query's filters, and whether there are `units`."""
+        if filtered_ids(self.query):
+            _ = self._filtered
+        elif units:
+            _ = self._fits
+
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of the ids in the query's filters, and of these (column, id); those that are given, too."""
+        if "_filtered" in vars(self):
+            return self._filtered | self._read(_checked(ids)) | self.given
         return self._read([*filtered_ids(self.query), *_checked(ids)]) | self.given
 
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
@@ -219,7 +233,11 @@ class Directory:
     def _is_readable(self) -> bool:
         return self._fits[0]
 
-    @property
+    @cached_property
+    def _filtered(self) -> Names:
+        return self._read(filtered_ids(self.query))
+
+    @cached_property
     def _fits(self) -> tuple[bool, bool]:
         return _directory_fits(self.connection, self.table)
 

@@ -151,6 +151,15 @@ class Cursor:
         """
         if threading.current_thread() is not threading.main_thread():
             return read()
+        with self.beside(read) as result:
+            return result()
+
+    @contextlib.contextmanager
+    def beside(self, read: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
+        """Run `read` in a thread beside the block, which calls what is given for the result.
+
+        DuckDB is interrupted where the block ends before it.
+        """
         result: Future[_Result] = Future()
 
         def work() -> None:
@@ -162,12 +171,11 @@ class Cursor:
         thread = threading.Thread(target=work, name="usage-explore-duckdb", daemon=True)
         try:
             thread.start()
-            return result.result()
-        except BaseException:
+            yield result.result
+        finally:
             while thread.is_alive() and not result.done():
                 self.connection.interrupt()
                 thread.join(_REPEAT_SECONDS)
-            raise
 
 
 @dataclass(eq=False)

@@ -17,6 +17,9 @@ from usage_explore.query.limits import MAX_METRIC_KEYS, MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import SeriesKind
 
+Point = tuple[int | None, str | None, Number | None]
+"""A row of `statement.points`: bucket, key and value; of a metric key neither bucket nor value."""
+
 
 class Row(NamedTuple):
     """A row of an aggregate: a series by rank, or with `kind` None only what all rows have in common."""
@@ -33,7 +36,7 @@ class Row(NamedTuple):
     divisors: Sequence[Any] = ()
 
 
-def tail_points(tail: Tail, measure: Measure) -> Iterator[tuple[int | None, str | None, Number | None]]:
+def tail_points(tail: Tail, measure: Measure) -> Iterator[Point]:
     """The points of the tail as of `statement.points`; they may repeat."""
     zero = _zero(measure)
     texts = [text for name in measure.sums for text in tail.sums.get(name, ())]
@@ -44,7 +47,7 @@ def tail_points(tail: Tail, measure: Measure) -> Iterator[tuple[int | None, str 
 
 
 def ranked(
-    points: Iterable[tuple[int | None, str | None, Number | None]],
+    points: Iterable[Point],
     query: AggregateQuery,
     size: int,
     measure: Measure,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,12 +137,17 @@ class Paths:
     _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
     def aggregate(
-        self, query: AggregateQuery, kept: Sequence[str | None] | None = None, *, one_currency: bool = True
+        self,
+        query: AggregateQuery,
+        kept: Sequence[str | None] | None = None,
+        *,
+        one_currency: bool = True,
+        beside: Callable[[], object] | None = None,
     ) -> tuple[tuple[Series, ...], AddedMetrics, Currencies, Served]:
         """The series of a resolved query, the metrics that they add up, the currencies, and the path.
 
         With `kept`, the series are those keys (None for missing) that have events, and Other. Without `one_currency`
-        a series may add up costs in several.
+        a series may add up costs in several. `beside` is called while the extract is read, if there is time.
 
         Raises `QueryError`, for costs in several currencies too, and `NotExact`.
         """
@@ -152,7 +157,7 @@ class Paths:
         if one_currency and query.group_by != CURRENCY:
             check_currencies(costs)
         try:
-            rows: Sequence[Any] = self._from_extract(query, kept)
+            rows: Sequence[Any] = self._from_extract(query, kept, beside)
         except ExtractUnusable as error:
             because = str(error)
             rows = self.connection.execute(aggregation.aggregate(self.table, query, kept)).all()
@@ -302,7 +307,9 @@ class Paths:
             sources[key] = folder.source(driver, self.extracts.url, self.table)
         return sources[key]
 
-    def _from_extract(self, query: AggregateQuery, kept: Sequence[str | None] | None) -> list[Row]:
+    def _from_extract(
+        self, query: AggregateQuery, kept: Sequence[str | None] | None, beside: Callable[[], object] | None
+    ) -> list[Row]:
         held = self.held(query)
         edges = query.edges()
         by_metric = not aggregation.has_metric_keys(query)
@@ -314,24 +321,34 @@ class Paths:
             costed=query.metric in COST_METRICS,
         )
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
-        tail = self.tail(held, query, measure)
-        measure = _scaled(measure, scans, tail)
+        of_scans = _scaled(measure, scans, Tail())
         assert self.extracts is not None  # noqa: S101 - `held` raises without
+        self.check(held, query)
         in_python = len(measure.sums) < 2  # a ratio has two
-        late = list(ranking.tail_points(tail, measure)) if in_python else []
         size, group = len(edges) - 1, (held.folder, query.group_by)
         if in_python and not scans:
-            return ranking.ranked(late, query, size, measure, kept)
+            tail = self._tail(held, query, measure)
+            measure = _with_tail(of_scans, tail)
+            return ranking.ranked(ranking.tail_points(tail, measure), query, size, measure, kept)
         with_metrics: list[Scan] = []
         if by_metric:
             scans, with_metrics = _apart(held, query, edges, scans)
-        points, parameters = statement.points(scans, query, Tail() if in_python else tail, measure, with_metrics)
         with self.extracts.cursor(held.timeout) as cursor:
-            found = None
+            found: Iterable[ranking.Point] | None = None
             if in_python and size < self.extracts.many_points.get(group, size + 1):
-                found = cursor.rows_up_to(_MAX_POINTS_IN_PYTHON, points, parameters)
+                points = statement.points(scans, query, Tail(), of_scans, with_metrics)
+                with cursor.beside(partial(cursor.rows_up_to, _MAX_POINTS_IN_PYTHON, *points)) as read:
+                    tail = self._tail(held, query, measure)
+                    if beside:
+                        beside()
+                    found = read()
+            else:
+                tail = self._tail(held, query, measure)
+            measure = _with_tail(of_scans, tail)
+            late = list(ranking.tail_points(tail, measure)) if in_python else []
             if found is None:  # a table costs little where there are many points, and much where there are few
-                ((number,),) = cursor.run(f"CREATE TEMP TABLE points AS {points}", parameters)
+                text, parameters = statement.points(scans, query, Tail() if in_python else tail, measure, with_metrics)
+                ((number,),) = cursor.run(f"CREATE TEMP TABLE points AS {text}", parameters)
                 if in_python and number <= _MAX_POINTS_IN_PYTHON:
                     found = cursor.run("SELECT bucket, key, value FROM points", [])
             if found is not None:
@@ -339,8 +356,8 @@ class Paths:
             if in_python:
                 self.extracts.many_points[group] = min(size, self.extracts.many_points.get(group, size))
             if late:
-                points, parameters = statement.points([], query, tail, measure)
-                cursor.run(f"INSERT INTO points {points}", parameters)
+                text, parameters = statement.points([], query, tail, measure)
+                cursor.run(f"INSERT INTO points {text}", parameters)
             return [Row(*row) for row in cursor.run(*statement.ranked(query, measure, kept))]
 
     def run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:
@@ -354,6 +371,9 @@ class Paths:
         Raises `ExtractUnusable` for a damaged file, and for a sum that is no number.
         """
         self.check(held, query)
+        return self._tail(held, query, measure)
+
+    def _tail(self, held: Held, query: Query, measure: Measure) -> Tail:
         late = self.late(held, query, [measure.group])
         if late is None:
             return Tail()
@@ -458,6 +478,12 @@ def _apart(
 def _scaled(measure: Measure, scans: Sequence[Scan], tail: Tail) -> Measure:
     """The measure with the digits after the point of its sums over scans and tail."""
     return replace(measure, scales=tuple(statement.scale(name, scans, tail.scales) for name in measure.sums))
+
+
+def _with_tail(measure: Measure, tail: Tail) -> Measure:
+    """The scaled measure of scans with the digits after the point that the tail needs as well."""
+    scales = (max(scale, tail.scales.get(name, 0)) for name, scale in zip(measure.sums, measure.scales, strict=True))
+    return replace(measure, scales=tuple(scales))
 
 
 def _as_float(text: str) -> float:

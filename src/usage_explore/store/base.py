@@ -29,9 +29,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import (
-    AggregateQuery,
     EventQuery,
-    LeaderboardQuery,
     Period,
     Position,
     decode_cursor,
@@ -40,7 +38,6 @@ from usage_explore.records.places import Records
 from usage_explore.results.types import (
     Event,
 )
-from usage_explore.results.units import QUANTITIES, AddedMetrics
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
 
@@ -215,12 +212,6 @@ class StoreBase:
         if key not in known:
             known[key] = catalog.finds(driver, self.table.fullname, columns)
         return known[key]
-
-    def _units(
-        self, connection: Connection, query: AggregateQuery | LeaderboardQuery, metrics: AddedMetrics
-    ) -> dict[str, str]:
-        """The units of the metrics whose quantities a query adds up, or divides by."""
-        return self._directory(connection, query).units(metrics.keys) if query.metric in QUANTITIES else {}
 
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, _names_table(self.names_table, self.table), query, self.given_names)

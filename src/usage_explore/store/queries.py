@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.comparison import compared
+from usage_explore.db.names import Directory
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, TableMismatch
 from usage_explore.event_pages import EventPage
@@ -34,7 +35,7 @@ from usage_explore.query.queries import (
 )
 from usage_explore.results.named import event_ids, named_boards, named_events, named_series
 from usage_explore.results.types import Comparison, Event
-from usage_explore.results.units import common_unit
+from usage_explore.results.units import QUANTITIES, AddedMetrics, common_unit
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -127,18 +128,21 @@ class Queries(Rates, Lookups):
             paths = self._paths(connection)
             now = paths.now
             resolved, capped = _in_effect(scoped, now)
-            series, metrics, currencies, served = paths.aggregate(resolved)
-            units = self._units(connection, resolved, metrics)
+            directory = self._directory(connection, resolved)
+            prepare = partial(directory.prepare, units=resolved.metric in QUANTITIES)
+            series, metrics, currencies, served = paths.aggregate(resolved, beside=prepare)
+            units_of = partial(_units, directory, resolved)
+            units = units_of(metrics)
             comparison = None
             if resolved.compare is not None:
                 began = time.perf_counter()
                 closed_until = min(now, resolved.as_of or now)
-                unit, units_of = common_unit(metrics.number, units), partial(self._units, connection, resolved)
+                unit = common_unit(metrics.number, units)
                 comparison = compared(paths, resolved, series, currencies, closed_until, unit, units_of)
                 took = served.took + timedelta(seconds=time.perf_counter() - began)
                 served = dataclasses.replace(served, took=took)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
-            names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
+            names = directory.names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             # no metric of a cost is no cost, or no event
             has_events = bool(metrics.number) or (resolved.metric in COST_METRICS and paths.count(resolved) > 0)
@@ -179,7 +183,7 @@ class Queries(Rates, Lookups):
         query = answer.query.replace(compare=answer.query.compare or "previous")
         with self._transaction(query, snapshot=True) as (connection, scoped):
             paths = self._paths(connection)
-            units_of = partial(self._units, connection, scoped)
+            units_of = partial(_units, self._directory(connection, scoped), scoped)
             closed_until = answer.closed_until
             return compared(paths, scoped, answer.series, answer.currencies, closed_until, answer.unit, units_of)
 
@@ -207,8 +211,9 @@ class Queries(Rates, Lookups):
                 for leader in board.leaders
                 if leader.key
             )
-            names = self._directory(connection, resolved).names(ids)
-            units = self._units(connection, resolved, metrics)
+            directory = self._directory(connection, resolved)
+            names = directory.names(ids)
+            units = _units(directory, resolved, metrics)
             hinted = self._hint(
                 connection, resolved, empty=not any(board.leaders for board in boards), exists_since=served.exists_since
             )
@@ -373,6 +378,11 @@ class Queries(Rates, Lookups):
             names=names,
             hints=hinted,
         )
+
+
+def _units(directory: Directory, query: AggregateQuery | LeaderboardQuery, metrics: AddedMetrics) -> dict[str, str]:
+    """The units of the metrics whose quantities a query adds up, or divides by."""
+    return directory.units(metrics.keys) if query.metric in QUANTITIES else {}
 
 
 def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bool]:
