@@ -520,7 +520,7 @@ def test_ids_are_shown_by_their_first_digits_and_copied_whole(events: Open, stor
 
 
 @pytest.mark.parametrize(
-    ("quantity", "rounds"), [("12345678901234.5", True), ("12345678901234567890123456789.5", False), ("12.5", False)]
+    ("quantity", "rounds"), [("12345678901234.5", True), ("12345678901234567890123456789.5", True), ("12.5", False)]
 )
 def test_totals_are_called_rounded_only_where_they_are(
     use: Callable[..., None],

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
 from typing import Any, Literal
@@ -96,33 +96,25 @@ def numbers(
 ) -> Column:
     """Exact numbers, as wide as the longest, at most 420 pixels; then the last digits are cut, not the first."""
     texts = [None if value is None else plain(value) for value in values]
-    if len(values) <= _MAX_STYLED and all(text is None or _is_double(text) for text in texts):
+    if len(values) > _MAX_STYLED:
+        return _digits(label, texts, **options)
+    if all(text is None or _is_double(text) for text in texts):
         # the shortest decimal of this double is the exact number
         doubles = [None if text is None else float(text) for text in texts]
         return ratios(label, doubles, lambda value: shown(Decimal(repr(value))), **options)
-    return _digits(label, texts, **options)
+    return _digits(label, texts, lambda text: shown(Decimal(text)), **options)
 
 
 def money(label: str, amounts: Sequence[Decimal | None]) -> Column:
     """Amounts of one currency, shown to the cent; a copy has every digit."""
-    column = numbers(
+    return numbers(
         label, amounts, lambda amount: formatting.cents(Decimal(amount)), help="To the cent; a copy has every digit."
     )
-    if column.shown is None:  # text, because of digits that a double does not hold
-        column = replace(column, shown=lambda text: formatting.cents(Decimal(text)))
-    return column
 
 
 def percents(label: str, shares: Sequence[Decimal | None]) -> Column:
     """Shares shown in per cent, `88.7 %`; a copy has the exact share, 0.8868…."""
-    column = numbers(label, shares, formatting.percent)
-    if column.shown is not None:
-        return column
-    pixels = width(label, [None if share is None else formatting.percent(share) for share in shares])
-    config = st.column_config.TextColumn(
-        label, alignment="right", width=pixels, help="In per cent; a copy has the share with every digit."
-    )
-    return replace(column, config=config, shown=lambda text: formatting.percent(Decimal(text)), width=pixels)
+    return numbers(label, shares, formatting.percent, help="In per cent; a copy has the share with every digit.")
 
 
 def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], str], **options: Any) -> Column:
@@ -134,13 +126,15 @@ def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], 
     return Column(pd.Series(values, dtype="float64"), config, shown, pixels)
 
 
-def _digits(label: str, texts: Sequence[str | None], **options: Any) -> Column:
+def _digits(
+    label: str, texts: Sequence[str | None], shown: Callable[[str], str] | None = None, **options: Any
+) -> Column:
     """Numbers as text, because Streamlit's own format "plain" writes 108.99999999999999 for 109."""
     options.setdefault("help", "Every digit, held as text: sorting by this column is alphabetical, not by size.")
-    pixels = width(label, texts)
+    pixels = width(label, [text if text is None or shown is None else shown(text) for text in texts])
     alignment: Literal["left", "right"] = "right" if pixels < _MAX_WIDTH_PIXELS else "left"
     config = st.column_config.TextColumn(label, alignment=alignment, width=pixels, **options)
-    return Column(pd.Series(texts, dtype="object"), config, width=pixels)
+    return Column(pd.Series(texts, dtype="object"), config, shown, pixels)
 
 
 def texts(
