@@ -72,6 +72,20 @@ def listed_id(result: Result, check: str = "duplicates") -> str:
     return match[1]
 
 
+def test_several_findings_are_decided_on_at_once_or_none(run: Run, insert: Insert) -> None:
+    insert([*twice(LARGE, 60)])
+    words = " ".join(run("validate", *SEPTEMBER, "--check", "duplicates").stdout.split())
+    ids = re.findall(r"\[([0-9a-f]{12})\]", words)
+    assert len(ids) == 2
+    refused = run("decide", ids[0], "ffffffffffff", "--acknowledge", "--by", "ana")
+    assert (refused.exit_code, "ffffffffffff' is the id of no finding" in refused.stderr) == (2, True), refused.output
+    assert "No decisions" in run("decisions").stdout
+    made = run("decide", *ids, ids[0], "--acknowledge", "--by", "ana", "--note", "Credited.")
+    assert made.stdout.count("ana: acknowledged. Credited.") == 2
+    assert run("decisions").stdout.count("ana: acknowledged. Credited.") == 2
+    assert run("validate", *SEPTEMBER, "--check", "duplicates").exit_code == 0
+
+
 def test_a_sign_off_says_which_events_it_leaves_out(run: Run) -> None:
     as_of = ("--as-of", (DAY + timedelta(minutes=50)).isoformat(), "--fail-on", "never")
     signed = run("validate", *SEPTEMBER, *as_of, "--sign-off", "--by", "ana")

@@ -34,7 +34,7 @@ _STDOUT = Path("-")
 
 
 @click.command()
-@click.argument("finding", metavar="ID")
+@click.argument("findings", metavar="ID...", nargs=-1, required=True)
 @click.option("--acknowledge", is_flag=True, help="The finding was examined and needs no change.")
 @click.option("--mute-until", metavar="TIME", help="It does not count until this RFC 3339 time.")
 @click.option("--assign", metavar="NAME", help='Person or team in charge; "" for none.')
@@ -44,7 +44,7 @@ _STDOUT = Path("-")
 @organization
 @common
 def decide(
-    finding: str,
+    findings: tuple[str, ...],
     acknowledge: bool,
     mute_until: str | None,
     assign: str | None,
@@ -52,7 +52,10 @@ def decide(
     note: str,
     by: str | None,
 ) -> None:
-    """Decide on the finding of this ID, which `validate` prints in brackets; earlier decisions stay in its history."""
+    """Decide on the findings of these IDs, which `validate` prints in brackets; earlier decisions stay in the history.
+
+    The decision is kept for all of them or, if one is unknown, for none.
+    """
     from usage_explore.open_store import opened
     from usage_explore.records.texts import LOCAL_AUTHOR
 
@@ -67,8 +70,8 @@ def decide(
     if not chosen and not note:
         raise ConfigurationError("--acknowledge, --mute-until, --assign, --reopen, --note: give one of them")
     with opened(settings_in_force()) as store:
-        made = store.decide(
-            finding.strip("[]"),
+        decided = store.decide_all(
+            list(dict.fromkeys(finding.strip("[]") for finding in findings)),
             chosen[0] if chosen else "note",
             by=LOCAL_AUTHOR if by is None else by,
             note=note,
@@ -77,8 +80,9 @@ def decide(
         )
     from usage_explore.validation.report.wording import decision
 
-    say(decision(made, ZoneInfo("UTC")))
-    say(f"on {made.finding.identity.check}: {made.finding.sentence}")
+    for made in decided:
+        say(decision(made, ZoneInfo("UTC")))
+        say(f"on {made.finding.identity.check}: {made.finding.sentence}")
 
 
 @click.command(name="decisions")

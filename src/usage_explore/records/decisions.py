@@ -8,7 +8,7 @@ checked that it is visible.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
@@ -74,7 +74,7 @@ class Decision:
 def decide(
     places: Places,
     organization_id: UUID,
-    finding: RecordedFinding,
+    findings: Sequence[RecordedFinding],
     action: str,
     now: datetime,
     *,
@@ -82,19 +82,30 @@ def decide(
     until: datetime | str | None = None,
     assignee: str | None = None,
     note: str = "",
-) -> Decision:
-    """Keep a decision on a finding. Raises `QueryError` with all faults, `RecordError`, `DatabaseError`."""
+) -> list[Decision]:
+    """Keep the same decision on each finding, or on none.
+
+    Raises `QueryError` with all faults, `RecordError`, `DatabaseError`.
+    """
     values = _values(author, action, now, until, assignee, note)
-    own = {"organization_id": organization_id, "id": uuid4(), **values}
+    made = []
     with places.saving.writing() as writer:
-        if writer.count(organization_id) >= MAX_DECISIONS:
-            raise RecordError(f"There are {MAX_DECISIONS:,} decisions already, the most there may be.")
+        if writer.count(organization_id) + len(findings) > MAX_DECISIONS:
+            raise RecordError(f"There may be {MAX_DECISIONS:,} decisions at most, and these would be more.")
         latest = writer.latest(organization_id, "made_at")
         made_at = now if latest is None else max(now, latest + _ONE_MICROSECOND)
-        text = json.dumps(finding.to_dict(), ensure_ascii=False)
-        row = {**own, "made_at": made_at, "finding_id": finding.identity.id, "finding": text}
-        writer.change(insert(writer.table).values(**row))
-    return Decision(**own, made_at=made_at, finding=finding, place=places.saving.name)
+        for number, finding in enumerate(findings):
+            own = {
+                "organization_id": organization_id,
+                "id": uuid4(),
+                **values,
+                "made_at": made_at + number * _ONE_MICROSECOND,
+            }
+            text = json.dumps(finding.to_dict(), ensure_ascii=False)
+            row = {**own, "finding_id": finding.identity.id, "finding": text}
+            writer.change(insert(writer.table).values(**row))
+            made.append(Decision(**own, finding=finding, place=places.saving.name))
+    return made
 
 
 def decisions(places: Places, organization_id: UUID, finding_id: str | None = None) -> list[Decision]:

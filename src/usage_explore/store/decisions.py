@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -133,17 +133,34 @@ class Decisions(SavedViews, Rates):
 
         >>> store.decide(validation.findings[0], "acknowledge", by="ana", note="A retry, credited.")  # doctest: +SKIP
         """
+        (made,) = self.decide_all([finding], action, by=by, note=note, until=until, assignee=assignee)
+        return made
+
+    def decide_all(
+        self,
+        findings: Sequence[Finding | str],
+        action: str,
+        *,
+        by: str = LOCAL_AUTHOR,
+        note: str = "",
+        until: datetime | str | None = None,
+        assignee: str | None = None,
+    ) -> list[Decision]:
+        """Keep the same decision on each of these findings of one organization, or on none; else as `decide`."""
         from usage_explore.validation.check import Finding
         from usage_explore.validation.review import identities, recorded_finding
 
         expect_instance("by", by, str)
         organization_id = None
-        if isinstance(finding, str):
-            about = self._recorded_finding(finding)
-        else:
-            expect_instance("finding", finding, Finding)
-            organization_id = finding.question.organization_id
-            about = recorded_finding(finding, identities([finding])[0])
+        recorded = self._recorded_findings([finding for finding in findings if isinstance(finding, str)])
+        about = []
+        for finding in findings:
+            if isinstance(finding, str):
+                about.append(recorded[finding])
+            else:
+                expect_instance("finding", finding, Finding)
+                organization_id = finding.question.organization_id
+                about.append(recorded_finding(finding, identities([finding])[0]))
         given = {"author": by, "note": note, "until": until, "assignee": assignee}
         with self._recorded(DECISIONS, organization_id) as (_, kept, own, now):
             return decisions.decide(kept, own, about, action, now, **given)  # type: ignore[arg-type]
@@ -293,18 +310,24 @@ class Decisions(SavedViews, Rates):
         note = signed_overlaps.common_note(period, self.signoffs()) if found.corrections else ""
         return dataclasses.replace(found, names=names, overlap_note=note)
 
-    def _recorded_finding(self, finding_id: str) -> RecordedFinding:
-        """The finding of an id, as the newest run that has it recorded it, else the newest decision."""
+    def _recorded_findings(self, ids: Sequence[str]) -> dict[str, RecordedFinding]:
+        """The findings of these ids, each as the newest run that has it recorded it, else the newest decision."""
+        if not ids:
+            return {}
         with self._recorded(RUNS) as (_, kept, own, _):
             every = [finding for run in runs.runs(kept, own) for finding in run.findings]
         every += [decision.finding for decision in reversed(self.decisions())]
-        about = next((finding for finding in every if finding.identity.id == finding_id), None)
-        if about is None:
-            message = (
-                f"{validators.shorten(finding_id)} is the id of no finding of a kept run; validate the period first"
+        known = {finding.identity.id: finding for finding in reversed(every)}
+        unknown = [
+            Fault(
+                "finding", f"{validators.shorten(id_)} is the id of no finding of a kept run; validate the period first"
             )
-            raise QueryError([Fault("finding", message)])
-        return about
+            for id_ in ids
+            if id_ not in known
+        ]
+        if unknown:
+            raise QueryError(unknown)
+        return known
 
     @contextmanager
     def _recorded(

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from support import generated_events
 from support.app_pages import Open, opened, ran, validate_page
 from support.generated_events import NEIGHBOUR, ORGANIZATION
-from support.plain_events import JUNE, beside, event, store_of
+from support.plain_events import JUNE, LARGE, beside, event, store_of
 from support.query_oracle import Row
 from support.waiting import PATIENCE
 from usage_explore import Period, Store, formatting
@@ -83,6 +83,24 @@ def duplicates(store: Store) -> str:
     """The id of the finding on the copies."""
     review = store.review(store.validate(Period(**LINK)))
     return next(item.id for item in review.items if item.identity.check == "duplicates")
+
+
+def test_all_open_findings_of_a_check_are_acknowledged_at_once(
+    page: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    other = [replace(row, id=uuid4(), customer_id=LARGE, idempotency_key=f"l{row.idempotency_key}") for row in twice()]
+    generated_events.insert(events_connection, other)
+    events_connection.commit()
+    assert "open findings of this list" not in said(ran(page(**LINK))), "without a check in the filter"
+    app = ran(page(**LINK, check="duplicates"))
+    assert "All 2 open findings of this list:" in said(app)
+    acknowledge(app, "Credited.")
+    made = store.decisions()
+    assert [(one.action, one.author, one.note) for one in made] == [
+        ("acknowledge", "test@example.com", "Credited.")
+    ] * 2
+    assert len({one.finding.identity.id for one in made}) == 2
+    assert "open findings of this list" not in said(app)
 
 
 def test_the_rows_of_duplicates_are_in_pairs_with_the_copy_marked(page: Open, store: Store) -> None:
@@ -232,7 +250,7 @@ def test_a_failed_decision_is_said_and_the_page_stays(
     def damaged(*_: object, **__: object) -> None:
         raise RecordError("Nothing was saved: no room")
 
-    monkeypatch.setattr(Store, "decide", damaged)
+    monkeypatch.setattr(Store, "decide_all", damaged)
     acknowledge(app)
     assert "Nothing was saved: no room" in said(app)
     assert "New · open" in said(app)

@@ -6,7 +6,7 @@ A decision is kept at the click. Every decision checks anew that the organizatio
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -33,6 +33,8 @@ _REVIEW, _ERROR, _KEPT = "validate_review", "validate_decision_error", "validate
 
 _FRESH_SECONDS = 60
 """Age up to which the decisions of other people are shown."""
+
+_MAX_DECIDED_AT_ONCE = 100
 
 _MUTES = (("for a week", 7), ("for 30 days", 30), ("for 90 days", 90))
 """Offered ends of a mute, in days from today."""
@@ -146,8 +148,7 @@ def actions(source: Source, validation: Validation, item: Reviewed) -> None:
     zone = validation.period.zone
     st.caption(markdown.plain(_status(item, zone)))
     notice()
-    organization_id = organization_of(validation)
-    decide = _deciding(organization_id, item)
+    decide = _deciding(organization_of(validation), [item])
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding_actions"):
         if item.is_open:
             text = "You have looked at it and answer for it. It no longer counts as open."
@@ -158,6 +159,22 @@ def actions(source: Source, validation: Validation, item: Reviewed) -> None:
         _mute(validation.period, decide)
         _assign(item, decide)
         _note(decide)
+
+
+def actions_on_all(validation: Validation, items: Iterable[Reviewed]) -> None:
+    """Draw the buttons that decide the same on every open one of these findings, unless they are too many."""
+    still_open = [item for item in items if item.is_open]
+    if not 1 < len(still_open) <= _MAX_DECIDED_AT_ONCE:
+        return
+    decide = _deciding(organization_of(validation), still_open)
+    number = formatting.counted(len(still_open), "open finding")
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="small", key="all_findings_actions", width="content"
+    ):
+        st.caption(f"All {number} of this list:", width="content")
+        text = f"You have looked at each of the {number} and answer for them. They no longer count as open."
+        _settle("acknowledge", ":material/check:", text, decide, f"Acknowledge {number}")
+        _mute(validation.period, decide)
 
 
 def history(item: Reviewed, zone: ZoneInfo) -> None:
@@ -192,8 +209,8 @@ def _minute(moment: datetime, zone: ZoneInfo) -> str:
 _Decide = Callable[..., None]
 
 
-def _settle(action: str, icon: str, text: str, decide: _Decide) -> None:
-    """The form of an action that needs no more than a reason."""
+def _settle(action: str, icon: str, text: str, decide: _Decide, label: str = "") -> None:
+    """The form of an action that needs no more than a reason; `label` is that of its button, by default the action."""
     key = f"decide_{action}"
     popover = st.popover(action.capitalize(), icon=icon, key=key, on_change="rerun")
     if not popover.open:
@@ -202,7 +219,7 @@ def _settle(action: str, icon: str, text: str, decide: _Decide) -> None:
         st.caption(text)
         _reason(key)
         _who_decides(key)
-        st.button(action.capitalize(), key=f"{key}_save", type="primary", on_click=lambda: decide(action, key))
+        st.button(label or action.capitalize(), key=f"{key}_save", type="primary", on_click=lambda: decide(action, key))
 
 
 def _mute(period: Period, decide: _Decide) -> None:
@@ -274,15 +291,16 @@ def _note(decide: _Decide) -> None:
         st.button("Save note", key="decide_note_save", type="primary", on_click=lambda: decide("note", "decide_note"))
 
 
-def _deciding(organization_id: UUID, item: Reviewed) -> _Decide:
-    """A function that decides on the finding by the form in a popover, and closes it if that succeeded."""
+def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
+    """A function that decides on the findings by the form in a popover, and closes it if that succeeded."""
+    findings = [item.finding for item in items]
 
     def decide(action: str, popover: str, **given: object) -> None:
         _remember_name(popover)
         note = st.session_state.get(f"{popover}_text", "")
         try:
             store = cache.source(organization_id).store
-            store.decide(item.finding, action, by=current_author(), note=note, **given)  # type: ignore[arg-type]
+            store.decide_all(findings, action, by=current_author(), note=note, **given)  # type: ignore[arg-type]
         except UsageExploreError as error:
             st.session_state[_ERROR] = str(error)
             return

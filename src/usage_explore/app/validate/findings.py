@@ -96,6 +96,8 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     with left:
         if listed:
             _list(view, review, listed, one)
+            if view.checks and one is None:
+                decisions.actions_on_all(validation, map(review.of, listed))
         else:
             sentence(f"None of the {formatting.counted(len(all_findings), 'finding')} is listed with these filters.")
     if right and one:
@@ -178,13 +180,12 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     # a click on similar findings filters to their check, where each has a row; one that was decided on has its own
     apart = [item.finding for item in review.items if item.decisions or item.finding is one]
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
-    columns = _columns(folded, review, bool(one))
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
     key = f"findings {hash((validation.period, view))}"
     grid.draw(
-        columns,
+        _columns(folded, review, bool(one)),
         inks={"Severity": [inks[item.severity] for item in folded]},
         row_height=_ROW_HEIGHT,
         height="content"
