@@ -104,3 +104,8 @@ def test_what_is_not_a_result_is_neither_sent_nor_built() -> None:
         with pytest.raises(ConfigurationError, match="install the same version"):
             wire.loads(json.dumps({"version": "9.9", "result": result}).encode())
     assert sent(Hit("id", "1", 2)) == Hit("id", "1", 2)
+
+
+def test_a_web_page_is_no_answer_of_the_api() -> None:
+    with pytest.raises(ConfigurationError, match="a web page is at this address, not the API"):
+        wire.loads(b"\n<!DOCTYPE html><title>Elsewhere</title>")

@@ -69,16 +69,21 @@ def dumps(result: object) -> bytes:
 def loads(content: bytes, store: object = None) -> Any:
     """The result that `dumps` wrote, its pages and answers with this store.
 
-    Raises `ConfigurationError` if it is of a version of the package with other classes.
+    Raises `ConfigurationError` if it is of a version of the package with other classes, or a web page.
     """
-    sender = "another version"
+    if content.lstrip().startswith(b"<"):
+        raise ConfigurationError(
+            "url: a web page is at this address, not the API; give the address at which usage-explore opens, such as"
+            " https://usage.example.com"
+        )
+    sender = "the server"
     try:
         body = json.loads(content)
-        sender = str(body["version"])
+        sender = f"the server's, {body['version']!s:.40}"
         return decoded(body["result"], store)
     except Exception as error:  # whatever a constructor says to arguments that it does not expect
         raise ConfigurationError(
-            f"url: this version, {version('usage-explore')}, cannot read the answer of the server's, {sender:.40}"
+            f"url: this version, {version('usage-explore')}, cannot read the answer of {sender}"
             f" ({type(error).__name__}); install the same version of usage-explore on both"
         ) from error
 
