@@ -589,6 +589,23 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
         store.sign_off(validation, by="ana", rating=other)
 
 
+def test_late_usage_within_an_included_quantity_has_an_amount_of_zero(store: Store, insert: Insert) -> None:
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "included_quantity": 1_000_000, "currency": "USD"}]
+    validation = full(store)
+    signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices))
+    late = {"customer_id": CUSTOMERS[0], "quantity": Decimal(2), "ingested_at": store.now()}
+    insert([event(DAY, **late), event(DAY, metric_key="free", **late)])
+    second = full(store, as_of=store.now())
+    again = store.sign_off(second, by="ben", rating=store.rate(second.period, prices=prices))
+    changes = store.changes_since(signed, prices=prices)
+    assert changes.sentence == "+2 events, arrived late; +1 event without a price, with an unknown amount"
+    amounts = {line.metric_key: (line.amount, line.amount_currency) for line in changes.lines}
+    assert amounts == {"tokens": (Decimal(0), "USD"), "free": (None, None)}
+    # a sign-off keeps how many events have no price, not which
+    until = store.changes_since(signed, until=again)
+    assert {line.amount for line in until.lines} == {None}
+
+
 TWO_CURRENCIES = [
     {"metric_key": "tokens", "unit_amount": amount, "currency": currency}
     for amount, currency in ((1, "USD"), (3, "EUR"))

@@ -81,3 +81,25 @@ def test_an_edit_is_billed_only_if_its_amount_changed() -> None:
     amount = Change((CUSTOMERS[0], "calls", "EUR", "EUR"), "expected amount", amount=Decimal(1))
     assert [line.correction for line in corrections([edited], {})] == ["none"]
     assert [line.correction for line in corrections([edited, amount], {})] == ["supplement"]
+
+
+def test_usage_whose_amount_did_not_change_has_an_amount_of_zero_and_usage_without_a_price_none() -> None:
+    def late(metric: str, wallet: str | None = None, note: str = "") -> Change:
+        return Change((CUSTOMERS[0], metric, wallet, None), "arrived late", 1, Decimal(2), note=note)
+
+    rows = [
+        late("included"),
+        late("unpriced"),
+        late("divided", note="its amount cannot be separated"),
+        Change((CUSTOMERS[0], "edited", "EUR", None), "edited"),
+    ]
+    rated = [(CUSTOMERS[0], metric, "EUR", "EUR") for metric in ("included", "divided", "edited", "unchanged")]
+    found = {line.metric_key: line for line in corrections(rows, WALLETS, rated)}
+    included = found.pop("included")
+    assert (included.amount, included.amount_currency, included.wallet_currency) == (Decimal(0), "EUR", "EUR")
+    assert (included.correction, included.reason) == ("supplement", "arrived late")
+    assert {name: (line.amount, line.correction) for name, line in found.items()} == {
+        "unpriced": (None, "supplement"),
+        "divided": (None, "supplement"),
+        "edited": (None, "none"),
+    }

@@ -17,11 +17,14 @@ from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.names import Names
-    from usage_explore.records.signoffs import SignOff
+    from usage_explore.records.signoffs import Key, SignOff
     from usage_explore.validation.signed_usage import Change, Reason
 
 _Group = tuple[str, str, str | None]
 """Customer, metric and the wallet that its usage goes to."""
+
+_NOT_BILLED = {"edited", "removed by retention"}
+"""Reasons of changes that are no correction by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class Correction:
         "none" for events that were edited with the same sums and amount, and for removed ones that were used and
         billed.
         """
-        if self.amount is None and set(self.reasons) <= {"edited", "removed by retention"}:
+        if self.amount is None and set(self.reasons) <= _NOT_BILLED:
             return "none"
         for number in (self.amount, self.quantity, self.cost, Decimal(self.events)):
             if number is not None and (number.is_nan() or number > 0):
@@ -143,14 +146,19 @@ def _cents(amount: Decimal) -> str:
     return f"+{text}" if text[0].isdigit() else text
 
 
-def corrections(rows: Iterable[Change], wallets: Mapping[UUID | None, str]) -> tuple[Correction, ...]:
+def corrections(
+    rows: Iterable[Change], wallets: Mapping[UUID | None, str], rated: Iterable[Key] = ()
+) -> tuple[Correction, ...]:
     """The changes in rows whose sums are those of the changes: each event, cost and amount is in one row.
 
     An amount is in the row of the usage that changed with it. Where this has several reasons, they are one row, since
     an amount is not divided by them. Costs in several currencies have a row each, likewise amounts: the first of
     both are in one row. `wallets` are the preferred currencies by customer, of None the organization's: usage without a
-    wallet goes there.
+    wallet goes there. `rated` are the customers, metrics, wallets and currencies of which all usage has a price: where
+    their amount did not change it is 0, as of usage within an included quantity; other usage has an unknown amount.
     """
+    from usage_explore.validation.signed_usage import Change
+
     usage: dict[_Group, list[Change]] = {}
     amounts: dict[_Group, list[Change]] = {}
     for row in rows:
@@ -161,10 +169,20 @@ def corrections(rows: Iterable[Change], wallets: Mapping[UUID | None, str]) -> t
             usage.setdefault((customer, metric, wallet), []).append(row)
         else:
             amounts.setdefault((customer, metric, wallet), []).append(row)
+    for *group_, currency in sorted(rated, key=lambda key: key[3] or ""):
+        group = group_[0] or "", group_[1] or "", group_[2]
+        if _is_billed(usage.get(group, ())) and not any(row.amount for row in amounts.get(group, ())):
+            zero = Change((*group, currency), "expected amount", amount=Decimal(0))
+            amounts.setdefault(group, []).append(zero)
     result: list[Correction] = []
     for group in sorted({*usage, *amounts}, key=lambda group: tuple(part or "" for part in group)):
         result += _of_group(group, usage.get(group, []), amounts.get(group, []))
     return tuple(result)
+
+
+def _is_billed(usage: Sequence[Change]) -> bool:
+    """Whether usage changed, of a known amount, that is not only edited with the same sums, or removed."""
+    return not {row.reason for row in usage} <= _NOT_BILLED and not any(row.note for row in usage)
 
 
 def _of_group(group: _Group, usage: Sequence[Change], amounts: Sequence[Change]) -> list[Correction]:

@@ -46,6 +46,7 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
             is_net = kept.reason == "changed or removed"
             rows.append(replace(kept, reason="until signed again") if is_net else kept)
     note = _not_comparable(signoff, following)
+    has_unpriced = following.basis is None or following.basis.unpriced_events > 0
     if exists_since is not None and signoff.amounts:
         note = f"events before {formatting.zoned(exists_since, ZoneInfo(signoff.timezone))} were removed"
     return Changes(
@@ -55,6 +56,7 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
         removed_before=exists_since,
         amounts_note=note,
         wallets={} if following.basis is None else following.basis.wallets,
+        rated=frozenset() if note or has_unpriced else frozenset(line.key for line in following.amounts),
     )
 
 

@@ -56,14 +56,16 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
                 f" other prices; {_GIVE}"
             )
             return replace(changes, amounts_note=note)
-    rows = (*changes.rows, *amount_changes(changes.signoff.amounts, amount_lines(rating)))
+    lines = amount_lines(rating)
+    unpriced = {(str(usage.customer_id), usage.metric_key) for usage in rating.unpriced}
     more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
     return replace(
         changes,
-        rows=rows,
+        rows=(*changes.rows, *amount_changes(changes.signoff.amounts, lines)),
         unpriced_events=more,
         has_other_prices=basis is None or basis.prices_hash != rating.prices_hash or basis.wallets != rating.wallets,
         wallets=rating.wallets,
+        rated=frozenset(line.key for line in lines if line.key[:2] not in unpriced),
     )
 
 

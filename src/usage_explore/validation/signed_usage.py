@@ -102,17 +102,16 @@ class Changes:
 
     It is true if anything but retention changed the usage. `days` are the days of the period on which events were
     changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
-    events are gone: its changes before then cannot be told from retention, and expected amounts are not compared.
-    Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
-    sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
-    `taken_over` has these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes
-    that may be theirs. None of these are among the rows.
-    `unpriced_events` are the events without a price, now minus when signed: their amount is unknown. `slots` are
-    the quarters of an hour with events that were changed, edited or removed, with the change of their digest, None
-    if unknown; `shared` are the late events that later sign-offs count, each with the position of the sign-off.
-    `has_other_prices` is true unless the amounts were compared by the prices that were signed, `wallets` are the
-    preferred currencies by customer that they were compared by, of None the organization's. `rows` have each reason
-    apart, and amounts of their own; `lines` are what billing needs.
+    events are gone: changes before then cannot be told from retention, and amounts are not compared. Expected amounts
+    are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal sums may hide
+    other events. What the period has in common with later sign-offs of other periods is counted there: `taken_over` has
+    these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes that may be theirs.
+    None of these are among the rows. `unpriced_events` are the events without a price, now minus when signed: their
+    amount is unknown. `slots` are the quarters of an hour with events that were changed, edited or removed, with the
+    change of their digest, None if unknown; `shared` are the late events that later sign-offs count, each with the
+    position of the sign-off. `has_other_prices`: the amounts were compared by other prices than were signed. `wallets`
+    are the preferred currencies by customer, of None the organization's, `rated` the keys of amounts all of whose usage
+    has a price. `rows` have each reason apart, and amounts of their own; `lines` are what billing needs.
     """
 
     signoff: SignOff
@@ -130,6 +129,7 @@ class Changes:
     taken_over: tuple[TakenOver, ...] = ()
     uncompared: int = 0
     wallets: Mapping[UUID | None, str] = field(default_factory=dict, repr=False)
+    rated: frozenset[Key] = field(default=frozenset(), repr=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
@@ -138,7 +138,7 @@ class Changes:
     @cached_property
     def lines(self) -> tuple[Correction, ...]:
         """The rows for billing: usage and expected amount of a customer's metric in one."""
-        return corrections(self.rows, self.wallets)
+        return corrections(self.rows, self.wallets, self.rated)
 
     @property
     def corrections(self) -> tuple[Correction, ...]:
@@ -317,14 +317,9 @@ def statement(table: Table, period: Period, as_of: datetime, later: Sequence[Per
     in_later = or_(false(), *_in(table, later)).is_(True)
     late, shared = and_(arrived_late, ~in_later), and_(arrived_late, in_later)
     digest = func.coalesce(func.sum(event_hash(table)).filter(known), 0).label("digest")
+    number = func.count().filter(shared).label("shared_events")
     return (
-        select(
-            *keys,
-            *_sums(table, known),
-            *_sums(table, late, "late_"),
-            digest,
-            func.count().filter(shared).label("shared_events"),
-        )
+        select(*keys, *_sums(table, known), *_sums(table, late, "late_"), digest, number)
         .where(*conditions(table, period.replace(as_of=None)))
         .group_by(*keys)
     )
