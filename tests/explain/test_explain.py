@@ -24,6 +24,7 @@ from usage_explore.explain import Cell, Explanation, run
 from usage_explore.explain.run import number as parsed_expected
 from usage_explore.explain.run import peak_run
 from usage_explore.explain.spans import spans
+from usage_explore.formatting import exact
 
 DAY = timedelta(days=1)
 
@@ -506,8 +507,10 @@ def test_a_label_names_what_it_leaves_out(acme: Store) -> None:
         is_gone=False,
         query=query,
     )
-    assert cell.label == "metric is a, without 3 values of model and region"
+    assert cell.label == "metric is a, model is not x or (missing), region is not eu"
     assert cell.exclusions == "model is not x or (missing), region is not eu"
+    many = dataclasses.replace(cell, without=tuple(("dim:model", name) for name in "xyzw"))
+    assert many.label == "metric is a, model is not x, y and 2 more"
     few = dataclasses.replace(cell, without=cell.without[1:])
     assert few.label == "metric is a, model is not (missing), region is not eu"
 
@@ -527,3 +530,22 @@ def test_a_part_against_the_change_says_so_and_the_first_share_says_of_what(expl
     assert ": +200 (133.3 % of the change) where " in explanation.sentence
     assert "; -50 (-33.3 %, against the change) where " in explanation.sentence
     assert [cell.is_against for cell in explanation.cells] == [False, True]
+
+
+def test_a_headline_has_rounded_numbers_and_windows_to_the_minute(acme: Store) -> None:
+    until = utc(2026, 9, 20, 10, 11, 12)
+    costs = AggregateQuery(
+        since=until - timedelta(days=5), until=until, metric="sum_cost", external_cost_currency="USD"
+    )
+    quantities = AggregateQuery(since=costs.since, until=until, metric="sum_quantity")
+    for query, rounded in ((costs, "-1,070.02"), (quantities, "-1,070")):
+        found = acme.explain(query)
+        assert found.rounded_change(Decimal("-1070.0198710961")) == rounded
+        assert found.rounded_change(found.change) in found.headline
+        exactly = exact(found.change).lstrip("-+")
+        assert (exactly in found.sentence, exactly in found.headline) == (True, False)
+        assert ("10:11:12" in found.sentence, "10:11:12" in found.headline, "10:11" in found.headline) == (
+            True,
+            False,
+            True,
+        )

@@ -17,11 +17,14 @@ from usage_explore.app.validate.run import watched
 from usage_explore.comparison import lengths
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
-from usage_explore.names import NO_NAMES, Names
+from usage_explore.names import Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import METRICS, RATIOS, AggregateQuery
 from usage_explore.selection import Selection, Windows
+
+_MAX_EXACT_CHARACTERS = 12
+"""Characters of a change up to which the table has all its digits; those of a longer one are in its tooltip."""
 
 
 def draw(view: ExploreView, source: Source, selection: Selection, windows: Windows | str, adds: str = "") -> None:
@@ -47,7 +50,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
 
     explanation = source.explanation(query, (before.since, before.until), watch)
     place.empty()
-    st.markdown(markdown.plain(formatting.typographic(explanation.sentence)))
+    st.markdown(markdown.plain(formatting.typographic(formatting.short_ids(explanation.headline))))
     if explanation.cells:
         _table(view, selection, explanation)
     if notes := [*notes, *explanation.notes]:
@@ -69,10 +72,9 @@ def _notes(query: AggregateQuery, windows: Windows, adds: str) -> list[str]:
 
 def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
     cells = explanation.cells
-    unit = METRICS[explanation.query.metric]
     largest = max(Decimal(part.contribution).copy_abs() for part in (*cells, explanation.rest))
-    rows = [_row(cell, explanation.names.in_text(cell.label), unit, largest, explanation.names) for cell in cells]
-    rows.append(_row(explanation.rest, EVERYTHING_ELSE, unit, largest))
+    rows = [_row(explanation, cell, explanation.names.in_text(cell.label), largest) for cell in cells]
+    rows.append(_row(explanation, explanation.rest, EVERYTHING_ELSE, largest))
     table = boards.Table(
         id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
     )
@@ -119,9 +121,11 @@ def filtered(view: ExploreView, selection: Selection, cell: Cell, action: query_
     return settled.with_query(query)
 
 
-def _row(part: Part, label: str, unit: str, largest: Decimal, names: Names = NO_NAMES) -> boards.Cell:
+def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> boards.Cell:
+    names, unit = explanation.names, METRICS[explanation.query.metric]
     before, after = formatting.exact(part.before), formatting.exact(part.after)
     change = formatting.signed(part.contribution)
+    shown = change if len(change) <= _MAX_EXACT_CHARACTERS else explanation.rounded_change(part.contribution)
     is_single = isinstance(part, Cell) and len(part.where) == 1 and not part.without
     states, without = [], ""
     if isinstance(part, Cell):
@@ -131,8 +135,10 @@ def _row(part: Part, label: str, unit: str, largest: Decimal, names: Names = NO_
     size = Decimal(part.contribution).copy_abs()
     return boards.Cell(
         name=formatting.short_ids(label) + (f" ({', '.join(states)})" if states else ""),
-        title=formatting.typographic(f"{label}: {before} {unit} before, {after} after{without and f' ({without})'}"),
-        total=formatting.typographic(change),
+        title=formatting.typographic(
+            f"{label}: {change}, {before} {unit} before, {after} after{without and f' ({without})'}"
+        ),
+        total=formatting.typographic(shown),
         part="" if part.share is None else formatting.typographic(formatting.percent(part.share)),
         change=formatting.typographic(f"{formatting.short(part.before)} → {formatting.short(part.after)}"),
         share=float(size / largest) if size else 0.0,

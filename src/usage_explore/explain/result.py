@@ -5,7 +5,7 @@ No event is in two cells. `build_parts` makes the parts from the sums of the dat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Context, Decimal
@@ -99,8 +99,7 @@ class Cell(Part):
             for group, value in sorted((*customer, *self.where), key=_order)
         ]
         if len(self.without) > _MAX_EXCLUDED_IN_LABEL:
-            names = [*dict.fromkeys(group_name(group) for group, _ in self.without)]
-            conditions.append(f"without {len(self.without)} values of {formatting.listed(names, most=len(names))}")
+            conditions += [f"{name} is not {_some(values)}" for name, values in self._excluded().items()]
         else:
             conditions += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
         return ", ".join(conditions)
@@ -108,10 +107,14 @@ class Cell(Part):
     @property
     def exclusions(self) -> str:
         """All values that the cell's events have not: "region is not eu, model is not x or (missing)"; "" for none."""
+        return ", ".join(f"{name} is not {' or '.join(values)}" for name, values in self._excluded().items())
+
+    def _excluded(self) -> dict[str, list[str]]:
+        """The values that the cell's events have not, by the name of their group."""
         excluded: dict[str, list[str]] = {}
         for group, value in self.without:
             excluded.setdefault(group_name(group), []).append(data_value(value))
-        return ", ".join(f"{name} is not {' or '.join(values)}" for name, values in excluded.items())
+        return excluded
 
     @property
     def question(self) -> EventQuery:
@@ -315,10 +318,29 @@ class Explanation:
     @decimal_context()
     def sentence(self) -> str:
         """The change and the parts that account for it, in one sentence."""
+        return self._sentence(exact, signed, (self.before, self.after))
+
+    @property
+    def headline(self) -> str:
+        """`sentence` with money to the cent, other numbers of about four digits, and windows to the minute."""
+        windows = _to_the_minute(self.before), _to_the_minute(self.after)
+        return self._sentence(self._rounded, self.rounded_change, windows)
+
+    def rounded_change(self, number: Number) -> str:
+        """A change of money to the cent, of another measure with about four digits, and its sign: `+84.2 k`."""
+        text = self._rounded(number)
+        return f"+{text}" if number > 0 and text[0].isdigit() else text
+
+    def _rounded(self, number: Number) -> str:
+        return formatting.short(number) if self.currency is None else formatting.cents_in_sentence(Decimal(number))
+
+    def _sentence(
+        self, exact: Callable[[Number], str], signed: Callable[[Number], str], windows: tuple[Span, Span]
+    ) -> str:
         unit = self.currency or measure_name(self.query.metric, self.total.after)
         now, then = exact(self.total.after), exact(self.total.before)
-        against = f"{then} expected" if self.expected is not None else f"{then} {words(self.before, self.query)}"
-        change = f"{now} {unit} {words(self.after, self.query)} against {against}"
+        against = f"{then} expected" if self.expected is not None else f"{then} {words(windows[0], self.query)}"
+        change = f"{now} {unit} {words(windows[1], self.query)} against {against}"
         if not self.change:
             change += ", no change in all"
         else:
@@ -333,7 +355,7 @@ class Explanation:
             if self.is_even:
                 return f"{change}, spread evenly: every larger value changed by about as much, and no value stands out."
             return f"{change}: no value or pair of values stands out."
-        parts = self._alike()
+        parts = self._alike(signed)
         if not parts:
             parts = [
                 f"{signed(cell.contribution)}{_share_suffix(cell, is_first=not place)} where {cell.label}"
@@ -345,7 +367,7 @@ class Explanation:
                 parts = [*parts[:_MAX_CELLS_IN_SENTENCE], counted(more, "smaller part")]
         return self.names.in_text(f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else.")
 
-    def _alike(self) -> list[str]:
+    def _alike(self, signed: Callable[[Number], str]) -> list[str]:
         """More cells than a sentence has room for as one part, if all are single values of one group; else none."""
         groups = {cell.where[0][0] for cell in self.cells}
         is_single = all(len(cell.where) == 1 and not cell.without for cell in self.cells)
@@ -429,6 +451,19 @@ def dict_of(params: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for name, value in params:
         values.setdefault(name, []).append(value)
     return values
+
+
+def _some(values: Sequence[str]) -> str:
+    """The first values: `a or b`, `a, b and 12 more`."""
+    if len(values) <= _MAX_EXCLUDED_IN_LABEL:
+        return " or ".join(values)
+    first = values[:_MAX_EXCLUDED_IN_LABEL]
+    return f"{', '.join(first)} and {len(values) - len(first):,} more"
+
+
+def _to_the_minute(span: Span) -> Span:
+    since, until = (edge.replace(second=0, microsecond=0) for edge in (span.since, span.until))
+    return Span(since, until)
 
 
 def _presence(cell: Cell) -> str:
