@@ -24,6 +24,7 @@ from support.plain_events import beside, event, store_of
 from support.record_places import as_role as _as_role
 from support.record_places import neighbour
 from support.timescale_layouts import without_columnstore
+from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError
@@ -172,6 +173,7 @@ def test_many_savers_at_once_lose_nothing_and_stay_within_the_bound(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "MAX_VIEWS", 5)
+    monkeypatch.setattr("usage_explore.records.places._MAX_WAIT_SECONDS", PATIENCE)
 
     def save(number: int) -> bool:
         try:
