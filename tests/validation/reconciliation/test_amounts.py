@@ -804,6 +804,16 @@ def test_small_amounts_at_an_old_price_are_no_rounding(make: Make) -> None:
     assert "4 totals of 4 customers" in finding.sentence
 
 
+def test_a_small_amount_at_an_old_price_stays_there_beside_others_that_are_a_cent_too_low(make: Make) -> None:
+    """0.02 for 0.025, that is 0.03, is the old price as the first ones are, and a cent too low as the last ones are."""
+    used = (5000, 7000, 9000, 2, 8000, 8800, 9600)
+    amounts = ("50", "70", "90", "0.02", "99.99", "109.99", "119.99")
+    old = {**PER_UNIT, "unit_amount": "0.01", "valid_to": "2026-09-01T00:00:00Z"}
+    new = {**PER_UNIT, "unit_amount": "0.0125", "valid_from": "2026-09-01T00:00:00Z"}
+    validation = validated(make(usage(*used)), priced_lines(used, amounts), old, new)
+    assert sheet(validation, "explained_by") == [*["price change"] * 4, *["same difference"] * 3]
+
+
 def test_amounts_that_are_cut_off_stay_rounding_beside_one_at_an_old_price(make: Make) -> None:
     used = (2, 6, 10, 5000)
     old = {**PER_UNIT, "unit_amount": "0.01", "valid_to": "2026-09-01T00:00:00Z"}

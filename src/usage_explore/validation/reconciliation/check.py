@@ -42,6 +42,7 @@ from usage_explore.validation.reconciliation.amounts import (
     unchecked,
 )
 from usage_explore.validation.reconciliation.causes import (
+    EVENT_ROUNDING,
     MAX_SHIFTED_ROWS,
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
@@ -99,7 +100,6 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     unit_causes,
 )
 from usage_explore.validation.reconciliation.recomputed_causes import (
-    EVENT_ROUNDING,
     event_rounding_causes,
     rated_period_causes,
 )
