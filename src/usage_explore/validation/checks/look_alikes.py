@@ -243,7 +243,7 @@ def examine(examination: Examination) -> Outcome:
         stray_predicate=lambda stray: (
             predicate(stray) + _CHANCE.get(stray.kind, "").format(history=duration(coincidences.HISTORY()))
         ),
-        stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
+        stray_severity=lambda stray, own: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
     table, period = examination.table, examination.period
     times = examination.times(repeated_times(table, period))
