@@ -20,6 +20,7 @@ from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import names_table
+from usage_explore.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.handover import ticket
@@ -496,6 +497,36 @@ def test_a_line_that_is_billed_twice_is_named(make: Make, prices: tuple[dict[str
     unequal = validated(make(usage(5000, 1234)), [*lines[:2], line(0, 5000, "400")], *prices)
     assert unequal.findings
     assert not any("repeated" in found.sentence for found in unequal.findings)
+
+
+@pytest.mark.parametrize("is_priced", [False, True])
+@pytest.mark.parametrize(("billed_twice", "others"), [(1, 2), (3, 0), (2, 1), (12, 2)])
+def test_a_customer_that_is_billed_twice_is_one_finding(
+    make: Make, is_priced: bool, billed_twice: int, others: int
+) -> None:
+    """All its lines twice; and all customers' together where the whole invoice is there twice, or that of many."""
+    metrics, customers = ("calls", "bytes", "seats"), range(billed_twice + others)
+    noon = SINCE + timedelta(days=3, hours=12)
+    rows = [event(who, noon, m, quantity=Decimal(100 + who)) for who in customers for m in metrics]
+    lines = []
+    for row in rows:
+        each = {"customer_id": str(row.customer_id), "metric_key": row.metric_key, "quantity": str(row.quantity)}
+        currency = ("EUR", "USD")[row.customer_id.int % 2]
+        lines.append({**each, "amount": str(row.quantity / 10), "currency": currency})
+    twice = [each for each in lines if UUID(each["customer_id"]).int < 0xC0 + billed_twice]
+    prices = [{**PER_UNIT, "metric_key": m, "currency": code} for m in metrics for code in ("EUR", "USD")]
+    findings = validated(make(rows), lines + twice, *(prices if is_priced else ())).findings
+    is_together = not others or billed_twice > 10
+    assert [finding.kind for finding in findings] == ["repeated line"] * (1 if is_together else billed_twice)
+    for finding in findings:
+        assert finding.severity == "high"
+        assert "the used quantity without repeated lines" in finding.sentence
+        mine = [each for each in twice if finding.customer_id in (None, UUID(each["customer_id"]))]
+        sums: dict[str, Decimal] = {}
+        for each in mine:
+            sums[each["currency"]] = sums.get(each["currency"], Decimal(0)) + Decimal(each["amount"])
+        assert dict(finding.amounts) == dict(finding.too_high) == sums
+        assert all(f"{plain(amount)} {code} too much" in finding.sentence for code, amount in sums.items())
 
 
 @pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
