@@ -56,6 +56,26 @@ def test_so_is_that_of_a_small_file(make: Make, rows: list[Row]) -> None:
     assert make(rows).validate(september(), checks=JUDGING).findings == ()
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("first", [history(LOADED), history(SINCE + 20 * DAY, last=20), []])
+@pytest.mark.parametrize("lag", [5 * DAY, 60 * DAY])
+def test_a_second_file_of_a_few_rows_is_a_load_too(make: Make, first: list[Row], rows: int, lag: timedelta) -> None:
+    second = history(SINCE + 21 * DAY + lag, 21, 22)[:rows]
+    validation = make(first + second).validate(september(), checks=JUDGING)
+    assert validation.findings == ()
+    assert validation.results[0].skipped.startswith("arrival times unknown, lateness not judged")
+
+
+@pytest.mark.parametrize("first_live_day", [27, 55])
+def test_a_late_event_beside_a_load_is_late_where_others_arrived_as_they_occurred(
+    make: Make, first_live_day: int
+) -> None:
+    late = event(SINCE + 22 * DAY, ingested_at=SINCE + 60 * DAY)
+    store = make([*history(SINCE + 20 * DAY, 0, 20), *live(first_live_day, first_live_day + 3), late])
+    (finding,) = store.validate(september(), checks=["impossible_times"]).findings
+    assert (finding.events, finding.since) == (1, late.timestamp)
+
+
 def test_several_files_loaded_at_one_time_are_one_load(make: Make) -> None:
     files = [
         history(LOADED + number * MINUTE, number, number + 1, customer_id=customer)

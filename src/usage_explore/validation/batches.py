@@ -136,7 +136,7 @@ class BatchWording:
     severity: Callable[[Batch, Decimal], Severity]
     predicate: Callable[[Batch], str]
     stray_predicate: Callable[[Batch], str] | None = None
-    stray_severity: Callable[[Batch], Severity] = lambda stray: "low"
+    stray_severity: Callable[[Batch, Decimal], Severity] = lambda stray, own: "low"
     facts: Callable[[Batch], Iterable[tuple[str, str]]] = lambda batch: ()
     continues: Callable[[Batch, Batch], bool] = lambda batch, later: is_soon(batch.until, later.since)
     """Whether a later batch of the same kind and customer, with a metric of the first, is the same incident."""
@@ -237,13 +237,13 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
         if item.batch.events < MIN_BATCH_EVENTS():
             _include(small, (item.batch.kind, item.batch.customer), item.batch)
         elif item.severity == "low":
-            _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
+            _include(stray, (item.batch.kind, wording.stray_severity(item.batch, item.own)), item.batch)
         else:
             judged.append(item)
     small_by_kind: dict[str, list[_Judged]] = {}
     for item in (_judged(batch, wording, usage) for batch in small.values()):
         if item.severity == "low" or item.own < LARGE_SHARE():
-            _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
+            _include(stray, (item.batch.kind, wording.stray_severity(item.batch, item.own)), item.batch)
         else:
             small_by_kind.setdefault(item.batch.kind, []).append(item)
     for members in small_by_kind.values():

@@ -5,6 +5,10 @@ A bulk load has events whose `ingested_at` is the time at which a file or a hist
 `ingested_at`, more than a day after they occurred, and are most of what occurred on those days. They arrived then at
 the latest, so that what is not late by it is not late; how late the others were is unknown. A source that sends a batch
 each night shares one `ingested_at` a day, too: where the nights before did so in time, arrival times are real.
+
+Files of a few rows are no such load by themselves. Where bulk loads are most of a period, or a few late arrivals all
+there is, these came with small loads if nothing shows a source that sends as events occur: hardly any arrival was in
+time, neither in the period nor in the days before the late ones arrived.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
-from usage_explore.validation.periods import earlier, organization_period
+from usage_explore.validation.periods import INSTANT, earlier, organization_period
 from usage_explore.validation.usage_sums import UsageSum, sum_of_query
 
 BOUNDS = CheckBounds("common")
@@ -43,12 +47,19 @@ MIN_NIGHTS = BOUNDS.add("min_nights", 3, "days", 1, 60,
     "Days among them whose events arrived together in time, at least, that show that the source sends in batches: "
     "sharing an arrival time is no sign of a load then.")
 
+MIN_LIVE_ARRIVALS = BOUNDS.add("min_live_arrivals", 3, "arrivals", 1, 1000,
+    "Different arrival times in the period, or in the `nights` before a late event arrived, whose events are all in "
+    "time, at least, that show that events arrive as they occur: few late ones are then late, not loaded.")
+
 MIN_NIGHTLY_SHARE = BOUNDS.add("min_nightly_share", 0.05, "share", 0, 1,
     "Share of a day's events from which those of one arrival time are a batch.")
 # fmt: on
 
 MAX_LOAD_TIMES = 1_000
 """Arrival times that are examined, those with the most late events."""
+
+MAX_SMALL_LOADS = 100
+"""Loads of a few rows that are recognized; a period with more late arrivals beside bulk loads is judged."""
 
 _DAY = timedelta(days=1)
 
@@ -89,14 +100,56 @@ def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]
     """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
     table = examination.table
     every = organization_period(period, *period.span)
-    suspects = sorted(row.ingested_at for row in examination.extracted_rows(shared_times(table, every)))
-    if not suspects:
+    late = list(examination.extracted_rows(late_times(table, every)))
+    if not late:
         return ()
+    suspects = sorted(row.ingested_at for row in late if row.events > 1)
     days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
-    for row in examination.extracted_rows(by_day(table, every, suspects)):
+    for row in examination.extracted_rows(by_day(table, every, suspects)) if suspects else ():
         days[row.day][row.ingested_at] = row.events
     bulk = [load for load in _loads(suspects) if _is_bulk(load, days)]
-    return tuple(time for load in bulk if not _is_of_nightly_source(examination, every, load, days) for time in load)
+    times = [time for load in bulk if not _is_of_nightly_source(examination, every, load, days) for time in load]
+    others = sorted({row.ingested_at for row in late}.difference(times))
+    if not others or len(late) == MAX_LOAD_TIMES:
+        return tuple(times)
+    loaded = sum(events.get(time, 0) for events in days.values() for time in times)
+    if 2 * loaded > sum(sum(events.values()) for events in days.values()):
+        times += _small(examination, every, others, MIN_LIVE_ARRIVALS())
+    elif not times and len(others) <= MIN_LIVE_ARRIVALS():  # perhaps all there is
+        times = _small(examination, every, others, 1)
+    return tuple(sorted(times))
+
+
+def _small(examination: Examination, period: Period, others: Sequence[datetime], live: int) -> list[datetime]:
+    """The late arrivals that came with small loads: those without `live` arrivals in time, in the period or before."""
+    loads = _loads(others)
+    if len(loads) > MAX_SMALL_LOADS or _in_time(examination, period) >= live:
+        return []
+    small = []
+    for load in loads:
+        since, until = earlier(load[0], NIGHTS() * _DAY), load[-1] + INSTANT
+        if _in_time(examination, organization_period(period, since, until)) < live:
+            small += load
+    return small
+
+
+def _in_time(examination: Examination, period: Period) -> int:
+    (arrivals,) = examination.rows(in_time(examination.table, period))
+    return int(arrivals.number)
+
+
+def in_time(table: Table, period: Period) -> Select[Any]:
+    """The `number` of arrival times in a period whose events are all in time, up to `MIN_LIVE_ARRIVALS`."""
+    c = table.c
+    arrivals = (
+        select(c.ingested_at)
+        .where(*conditions(table, period))
+        .group_by(c.ingested_at)
+        .having(func.max(c.ingested_at - c.timestamp) <= literal(_DAY + MIN_LATE_LAG()))
+        .limit(MIN_LIVE_ARRIVALS())
+        .cte("arrivals")
+    )
+    return select(func.count().label("number")).select_from(arrivals)
 
 
 def _is_of_nightly_source(
@@ -146,15 +199,17 @@ def nightly(table: Table, period: Period) -> Select[Any]:
     return select(func.count().label("number")).select_from(batches)
 
 
-def shared_times(table: Table, period: Period) -> Select[Any]:
-    """The values of `ingested_at` that late events of the period share: `ingested_at`, `events` bigint."""
+def late_times(table: Table, period: Period) -> Select[Any]:
+    """The values of `ingested_at` that late events of the period have, the most common first.
+
+    Columns: `ingested_at`, `events` bigint.
+    """
     c = table.c
     events = func.count()
     return (
         select(c.ingested_at, events.label("events"))
         .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG()))
         .group_by(c.ingested_at)
-        .having(events > 1)
         .order_by(events.desc(), c.ingested_at)
         .limit(MAX_LOAD_TIMES)
     )

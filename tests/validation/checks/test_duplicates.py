@@ -208,7 +208,7 @@ def test_a_few_copies_are_told_together(events_connection: ddl.Connection, event
     (finding,) = store.validate(september(), checks=["duplicates"]).findings
     store.close()
     assert (finding.severity, finding.events, finding.customer_id, finding.quantity) == (
-        "medium",
+        "high",
         10,
         None,
         Decimal(10),
@@ -231,6 +231,28 @@ def test_all_events_of_a_small_customer_sent_twice_are_its_own_high_finding(
     assert (medium.severity, medium.events, medium.customer_id) == ("medium", 1, JUNE)
     assert f"of customer {JUNE}" in medium.sentence
     store.close()
+
+
+@pytest.mark.parametrize("moved", [timedelta(0), HOUR, timedelta(days=9)])
+@pytest.mark.parametrize(
+    ("usual", "more", "severity"), [(900, 0, "high"), (1_100, 0, "medium"), (900, 1, "medium"), (5, 0, "high")]
+)
+def test_one_event_sent_again_is_high_where_it_is_billed_twice(
+    events_connection: ddl.Connection,
+    events_database_url: str,
+    moved: timedelta,
+    usual: int,
+    more: int,
+    severity: str,
+) -> None:
+    """From a thousandth of the customer's usage on; another content under its key may be a correction."""
+    rows = [event(SINCE + timedelta(minutes=10 * number), quantity=Decimal(1)) for number in range(usual)]
+    first = rows[3]
+    copy = again(first, timestamp=first.timestamp + moved, quantity=first.quantity + more)
+    store = store_of(events_connection, events_database_url, [*rows, copy])
+    (finding,) = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.quantity) == (severity, 1, copy.quantity)
 
 
 def test_many_small_customers_sent_twice_are_one_high_finding(

@@ -245,6 +245,96 @@ def test_copies_of_equal_quantities_on_a_grid_are_undecided(
     store.close()
 
 
+def hourly(first_day: int, hours: range = range(24), **fields: object) -> list[Row]:
+    """A meter that counts 1 in each of these hours of the days from a first one to the end of the period."""
+    return [
+        event(SINCE + timedelta(days=day, hours=hour), quantity=Decimal(1), **fields)
+        for day in range(first_day, 30)
+        for hour in hours
+    ]
+
+
+def resent(rows: list[Row], after: timedelta) -> list[Row]:
+    """The rows under new keys, each so long after its first arrival."""
+    return [
+        event(row.timestamp, quantity=row.quantity, customer_id=row.customer_id, ingested_at=row.ingested_at + after)
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("hours", [range(24), range(9, 12)])
+@pytest.mark.parametrize(
+    ("first_day", "after"), [(-28, timedelta(0)), (-28, HOUR / 2), (0, HOUR / 2)], ids=["before", "both", "apart"]
+)
+def test_copies_of_equal_quantities_all_month_are_undecided(
+    events_connection: ddl.Connection, events_database_url: str, hours: range, first_day: int, after: timedelta
+) -> None:
+    """That there were none before the period tells, or that they arrive apart."""
+    meter, normal = hourly(first_day), hourly(first_day, customer_id=SMALL)
+    copies = resent([row for row in meter if row.timestamp >= SINCE and row.timestamp.hour in hours], after)
+    store = store_of(events_connection, events_database_url, meter + normal + copies + beside(meter))
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.customer_id) == ("low", JUNE)
+    assert (finding.events, finding.quantity) == (len(copies), Decimal(len(copies)))
+    assert "may be copies or usage of its own" in finding.sentence
+
+
+@pytest.mark.parametrize("step", [HOUR, timedelta(days=3)])
+def test_nine_equal_events_sent_again_later_are_undecided(
+    events_connection: ddl.Connection, events_database_url: str, step: timedelta
+) -> None:
+    rows = [event(SINCE + number * step, quantity=Decimal(5), customer_id=SMALL) for number in range(9)]
+    store = store_of(events_connection, events_database_url, [*rows, *resent(rows, HOUR / 2), *hourly(0)])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.customer_id) == ("low", SMALL)
+    assert (finding.events, finding.quantity) == (9, Decimal(45))
+
+
+@pytest.mark.parametrize(
+    ("first_day", "after"), [(-28, timedelta(0)), (-28, HOUR / 2), (0, timedelta(0)), (0, timedelta(minutes=4))]
+)
+def test_two_meters_of_equal_quantities_have_no_finding(
+    events_connection: ddl.Connection, events_database_url: str, first_day: int, after: timedelta
+) -> None:
+    meter = hourly(first_day)
+    store = store_of(events_connection, events_database_url, meter + resent(meter, after))
+    assert store.validate(september(), checks=["look_alikes"]).findings == ()
+    store.close()
+
+
+@pytest.mark.parametrize("late", [0.01, 0.1, 1.0])
+def test_two_meters_of_equal_quantities_with_late_events_have_no_finding(
+    events_connection: ddl.Connection, events_database_url: str, late: float
+) -> None:
+    draw = random.Random(5)
+    rows = [
+        event(row.timestamp, quantity=row.quantity, ingested_at=row.timestamp + HOUR * 2 * draw.random())
+        if draw.random() < late
+        else row
+        for row in hourly(0) + hourly(0)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    assert store.validate(september(), checks=["look_alikes"]).findings == ()
+    store.close()
+
+
+@pytest.mark.parametrize("growth", [1, 3])
+def test_more_random_times_on_a_grid_than_before_have_no_finding(
+    events_connection: ddl.Connection, events_database_url: str, growth: int
+) -> None:
+    draw = random.Random(7)
+    rows = [
+        event(SINCE + timedelta(days=day) + draw.randrange(144) * TEN_MINUTES, quantity=Decimal(1))
+        for day in range(-28, 30)
+        for _ in range(draw.randrange(10, 25) * (growth if day >= 0 else 1))
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    assert store.validate(september(), checks=["look_alikes"]).findings == ()
+    store.close()
+
+
 def test_copies_of_equal_quantities_off_the_grid_are_found(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

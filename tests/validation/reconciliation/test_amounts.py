@@ -20,6 +20,7 @@ from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import names_table
+from usage_explore.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.handover import ticket
@@ -498,6 +499,36 @@ def test_a_line_that_is_billed_twice_is_named(make: Make, prices: tuple[dict[str
     assert not any("repeated" in found.sentence for found in unequal.findings)
 
 
+@pytest.mark.parametrize("is_priced", [False, True])
+@pytest.mark.parametrize(("billed_twice", "others"), [(1, 2), (3, 0), (2, 1), (12, 2)])
+def test_a_customer_that_is_billed_twice_is_one_finding(
+    make: Make, is_priced: bool, billed_twice: int, others: int
+) -> None:
+    """All its lines twice; and all customers' together where the whole invoice is there twice, or that of many."""
+    metrics, customers = ("calls", "bytes", "seats"), range(billed_twice + others)
+    noon = SINCE + timedelta(days=3, hours=12)
+    rows = [event(who, noon, m, quantity=Decimal(100 + who)) for who in customers for m in metrics]
+    lines = []
+    for row in rows:
+        each = {"customer_id": str(row.customer_id), "metric_key": row.metric_key, "quantity": str(row.quantity)}
+        currency = ("EUR", "USD")[row.customer_id.int % 2]
+        lines.append({**each, "amount": str(row.quantity / 10), "currency": currency})
+    twice = [each for each in lines if UUID(each["customer_id"]).int < 0xC0 + billed_twice]
+    prices = [{**PER_UNIT, "metric_key": m, "currency": code} for m in metrics for code in ("EUR", "USD")]
+    findings = validated(make(rows), lines + twice, *(prices if is_priced else ())).findings
+    is_together = not others or billed_twice > 10
+    assert [finding.kind for finding in findings] == ["repeated line"] * (1 if is_together else billed_twice)
+    for finding in findings:
+        assert finding.severity == "high"
+        assert "the used quantity without repeated lines" in finding.sentence
+        mine = [each for each in twice if finding.customer_id in (None, UUID(each["customer_id"]))]
+        sums: dict[str, Decimal] = {}
+        for each in mine:
+            sums[each["currency"]] = sums.get(each["currency"], Decimal(0)) + Decimal(each["amount"])
+        assert dict(finding.amounts) == dict(finding.too_high) == sums
+        assert all(f"{plain(amount)} {code} too much" in finding.sentence for code, amount in sums.items())
+
+
 @pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
 def test_swapped_customers_are_named(make: Make, prices: tuple[dict[str, Any], ...]) -> None:
     lines = [line(0, 1234, "123.4"), line(1, 5000, "500")]
@@ -802,6 +833,16 @@ def test_small_amounts_at_an_old_price_are_no_rounding(make: Make) -> None:
     finding = only(validated(make(usage(*used)), priced_lines(used, ("50", "70", "90", "0.02")), old, new))
     assert finding.kind == "price change"
     assert "4 totals of 4 customers" in finding.sentence
+
+
+def test_a_small_amount_at_an_old_price_stays_there_beside_others_that_are_a_cent_too_low(make: Make) -> None:
+    """0.02 for 0.025, that is 0.03, is the old price as the first ones are, and a cent too low as the last ones are."""
+    used = (5000, 7000, 9000, 2, 8000, 8800, 9600)
+    amounts = ("50", "70", "90", "0.02", "99.99", "109.99", "119.99")
+    old = {**PER_UNIT, "unit_amount": "0.01", "valid_to": "2026-09-01T00:00:00Z"}
+    new = {**PER_UNIT, "unit_amount": "0.0125", "valid_from": "2026-09-01T00:00:00Z"}
+    validation = validated(make(usage(*used)), priced_lines(used, amounts), old, new)
+    assert sheet(validation, "explained_by") == [*["price change"] * 4, *["same difference"] * 3]
 
 
 def test_amounts_that_are_cut_off_stay_rounding_beside_one_at_an_old_price(make: Make) -> None:

@@ -124,3 +124,55 @@ def test_a_further_error_of_an_invoice_of_another_zone_stays_without_a_reason(ma
     assert found.pop(wrong) == ""
     assert {*found.values()} == {"another period"}
     assert str(CUSTOMERS[1]) in wrong
+
+
+FIRST, AFTER = utc(2026, 10, 1, 9), utc(2026, 11, 1, 9)
+"""A time of the first day of October, and of the day after it: an invoice a day late has the one and not the other."""
+
+
+@pytest.mark.parametrize("aggregation", [None, "sum", "count"])
+def test_what_a_late_invoice_lacks_or_has_beside_is_part_of_its_one_finding(
+    make: Make, aggregation: str | None
+) -> None:
+    """Usage of the first day alone, of the day after alone, and two customers whose wrong numbers look like a swap."""
+    at = {3: [FIRST], 4: [AFTER], 5: [FIRST, utc(2026, 10, 9)], 6: [utc(2026, 10, 9), AFTER]}
+    extra = [event(who, time, "calls", quantity=Decimal(7)) for who, times in at.items() for time in times]
+    rows = [*events(7, customers=3), *extra]
+    late = [replace(row, timestamp=row.timestamp - timedelta(days=1)) for row in rows]
+    billed = [replace(row, quantity=Decimal(1)) if aggregation == "count" else row for row in late]
+    prices = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": aggregation} for m in METRICS]
+    validation, found = causes(make(rows), lines(billed, BERLIN), prices=prices if aggregation else None)
+    assert {*found.values()} == {"another period"}
+    assert {str(CUSTOMERS[who]) for who in at} <= {customer for customer, _ in found}
+    (finding,) = validation.findings
+    assert f"{len(found)} totals of 7 customers" in finding.sentence
+    assert "each is the usage of 2 Oct – 1 Nov 2026" in finding.sentence
+
+
+def test_what_another_period_does_not_explain_exactly_stays_beside_a_late_invoice(make: Make) -> None:
+    """Usage of other days without a line, and a customer with an exact line that the period would change."""
+    right = [event(4, utc(2026, 10, 9) + timedelta(hours=hour), "calls") for hour in range(3)]
+    right += [event(4, FIRST, metric) for metric in ("calls", "bytes")]
+    rows = [*events(7, customers=3), *(event(3, utc(2026, 10, 9 * day), "calls") for day in (1, 2)), *right]
+    late = [
+        replace(row, timestamp=row.timestamp - timedelta(days=1)) for row in rows if row.customer_id in CUSTOMERS[:3]
+    ]
+    exact = [line for line in lines(right, BERLIN) if line["metric_key"] == "calls"]
+    _, found = causes(make(rows), [*lines(late, BERLIN), *exact])
+    assert found.pop((str(CUSTOMERS[3]), "calls")) == ""
+    assert found.pop((str(CUSTOMERS[4]), "bytes")) == ""
+    assert {*found.values()} == {"another period"}
+
+
+def test_the_period_of_one_customer_explains_nothing_of_others(make: Make) -> None:
+    rows = [*events(7, customers=3), event(3, FIRST, "calls")]
+    late = [
+        replace(row, timestamp=row.timestamp - timedelta(days=1)) for row in rows if row.customer_id == CUSTOMERS[0]
+    ]
+    others = [
+        {**line, "quantity": line["quantity"] + 10_000 + number} for number, line in enumerate(lines(rows, BERLIN))
+    ]
+    others = [line for line in others if line["customer_id"] in map(str, CUSTOMERS[1:3])]
+    _, found = causes(make(rows), [*lines(late, BERLIN), *others])
+    assert found[str(CUSTOMERS[3]), "calls"] == ""
+    assert {cause for (customer, _), cause in found.items() if customer == str(CUSTOMERS[0])} == {"another period"}

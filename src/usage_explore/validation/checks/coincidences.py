@@ -4,7 +4,8 @@ Meters that report on a grid of times, with few different quantities, send equal
 copy. Copies are told apart by how often events of one time are equal: as often as events of neighbouring times where
 they are not copies, far more often where they are. The bound is a chance of 1 in 1,000,000 by the Chernoff bound on the
 binomial distribution. Where all quantities are equal, content says nothing: then times off the minute decide, which
-independent events rarely share, and else nothing does.
+independent events rarely share, and else nothing does: then they are undecided if there are more of them than before
+the period, or if they arrive apart, as if sent again.
 
 Judged by day, and for the period as a whole: each customer's metric by itself, and those with too few events, such as
 one a day, together. Copies among many equal events show in that each content of a time has an even number of them.
@@ -59,6 +60,12 @@ MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 20, "events", 1, 1000000,
 MIN_HABIT_DAYS_SHARE = BOUNDS.add("min_habit_days_share", 0.5, "share", 0, 1,
     "Share of the days with events in that time with equal events, from which equal events are the meter's habit.")
 
+PROMPT = BOUNDS.add("prompt", timedelta(minutes=5), "minutes", 0.1, 1440,
+    "Time from an event to its arrival, or between the arrivals of equal events, up to which nothing was sent later.")
+
+MIN_APART_EVIDENCE = BOUNDS.add("min_apart_evidence", 7.0, "logarithm", 1, 200,
+    "Negative natural logarithm of the chance that so many equal events of one quantity arrive apart: 1 in 1,000.")
+
 MIN_ONE_CONTENT_SHARE = BOUNDS.add("min_one_content_share", 0.9, "share", 0, 1,
     "Share of pairs of events of neighbouring times that are of one content, from which content says nothing.")
 # fmt: on
@@ -100,6 +107,27 @@ class Counts:
     off_minute: int = 0
     off_second: int = 0
     offsets: int = 0
+    repeated: int = 0
+    slow: int = 0
+    apart: int = 0
+
+    @property
+    def is_of_one_content(self) -> bool:
+        """Whether content says nothing of what is a copy."""
+        return self.partner_share >= MIN_ONE_CONTENT_SHARE()
+
+    @property
+    def arrive_apart_beyond_chance(self) -> bool:
+        """Whether equal events arrive apart more often than they would by themselves, as if sent again.
+
+        If a share p of all events is slow, the first of two is with p * p at least, and they arrive apart with at most
+        2 * p * (1 - p).
+        """
+        slow = sqrt((self.slow + 1) / (self.cells + 2))
+        if not self.repeated or slow >= 0.5:  # slow ones say nothing: loaded at several times, for example
+            return False
+        expected, share = 2 * slow * (1 - slow), self.apart / self.repeated
+        return share > expected and self.repeated * _divergence(share, expected) > MIN_APART_EVIDENCE()
 
     @property
     def superfluous(self) -> int:
@@ -229,14 +257,47 @@ def with_history(
 
     def is_usual(customer: UUID, metric: str, start: datetime) -> bool:
         history, counts = usual.get((customer, metric)), series[customer, metric][start]
-        differs = _sum(series[customer, metric].values()).partner_share < MIN_ONE_CONTENT_SHARE()
-        if history is None or history.events < MIN_HISTORY_EVENTS() or counts.contents > 1 or differs:
+        is_one = counts.contents <= 1 and _sum(series[customer, metric].values()).is_of_one_content
+        if history is None or history.events < MIN_HISTORY_EVENTS() or not is_one:
             return False
         return not _exceeds(counts.superfluous, counts.events * history.superfluous / history.events)
 
     return {
         key: "undecided" if verdict == "copies" and is_usual(*key) else verdict for key, verdict in verdicts.items()
     }
+
+
+def open_series(series: Days, verdicts: Mapping[Key, Verdict]) -> list[Series]:
+    """The customers' metrics of one content with equal events and no verdict: only other times may tell of copies."""
+    return sorted(
+        (customer, metric)
+        for (customer, metric), days in series.items()
+        if not any((customer, metric, start) in verdicts for start in days)
+        and any(counts.superfluous for counts in days.values())
+        and _sum(days.values()).is_of_one_content
+    )
+
+
+def sent_again(series: Days, before: Days, chosen: Iterable[Series]) -> dict[Key, Verdict]:
+    """The days of such metrics with twice as many equal events as `HISTORY` before lets expect, as undecided.
+
+    Where the history is too short, equal events must arrive apart.
+    """
+    result: dict[Key, Verdict] = {}
+    for customer, metric in chosen:
+        days, known = series[customer, metric], before.get((customer, metric), {})
+        history = _sum(known.values())
+        pairs = sum(counts.any_pairs for counts in known.values())
+        is_known = history.events >= MIN_HISTORY_EVENTS() and pairs > 0
+        rate = (history.superfluous + 1) / pairs if is_known else 0.0
+        expected = {start: rate * counts.any_pairs for start, counts in days.items()}
+        whole, usual = _sum(days.values()), sum(expected.values())
+        is_more = whole.superfluous > 2 * usual and _exceeds(whole.superfluous, usual)
+        is_again = is_more if is_known else whole.arrive_apart_beyond_chance
+        if is_again:
+            alike = (start for start, counts in days.items() if counts.superfluous > expected[start])
+            result |= dict.fromkeys(((customer, metric, start) for start in alike), "undecided")
+    return result
 
 
 def usual_days(series: Days, before: Days) -> list[Key]:

@@ -195,7 +195,7 @@ _WORDING = BatchWording(
     check=NAME,
     severity=_severity,
     predicate=_predicate,
-    stray_severity=lambda stray: "medium",
+    stray_severity=_severity,
     facts=lambda batch: ((KIND_FACT, batch.kind),),
 )
 
@@ -218,7 +218,7 @@ CHECK = Check(
         "batch": f"events of one customer less than {duration(BATCH_GAP())} apart are one batch, and batches of"
         f" a metric within {duration(STEADY_GAP())}; {small_batches()}",
         "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE())} or more of the customer's"
-        " usage in the period",
+        " usage in the period, be it one event",
     },
     unit="events",
     bounds=(*BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),

@@ -176,7 +176,7 @@ def examine(examination: Examination) -> Outcome:
         check=NAME,
         severity=severity,
         predicate=lambda batch: f": {_reason(batch, period)}",
-        stray_severity=lambda stray: "medium" if stray.kind == BEYOND else "low",
+        stray_severity=lambda stray, own: "medium" if stray.kind == BEYOND else "low",
         facts=lambda affected: affected.arrival(period.zone),
     )
     rows = list(examination.extracted_rows(statement(examination.table, period)))

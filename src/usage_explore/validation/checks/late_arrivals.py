@@ -36,6 +36,7 @@ from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import (
     MAX_LOAD_DURATION,
     MIN_LATE_LAG,
+    MIN_LIVE_ARRIVALS,
     MIN_LOADED_DAYS,
     MIN_NIGHTS,
     NIGHTS,
@@ -222,9 +223,10 @@ def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Findin
 
 def _together(examination: Examination, loads: BulkLoads, usage: UsageSum) -> str:
     spell = span_in(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
+    theirs = "share their ingested_at" if usage.events > 1 else "has the ingested_at of a load"
     return (
-        f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} share their ingested_at,"
-        f" {spell}, as when a history or a file without ingested_at is loaded"
+        f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} {theirs}, {spell}, as when a"
+        " history or a file without ingested_at is loaded"
     )
 
 
@@ -278,7 +280,9 @@ CHECK = Check(
         f" {duration(MAX_LOAD_DURATION())}) that is more than {duration(MIN_LATE_LAG())} later, unless events of"
         f" {MIN_NIGHTS()} of the {NIGHTS()} days before arrived together in time, as from a source that sends each"
         f" night: when they arrived is unknown, lateness is not judged; medium below {percent(USUAL_LOAD_SHARE())} of"
-        " the period's events, else low, and skipped where all of them are",
+        " the period's events, else low, and skipped where all of them are; so of a few further late events, where"
+        f" fewer than {MIN_LIVE_ARRIVALS()} arrivals were in time in the period, and in the {NIGHTS()} days before"
+        " theirs",
         "far past": f"later than {duration(MAX_AGE())} is an impossible time",
         "batch": f"events of one customer that arrived less than {duration(BATCH_GAP())} apart are one batch; those of"
         f" a metric that arrive within {duration(STEADY_GAP())} and about as late, by the factor {LIKE_LAG_RATIO()},"

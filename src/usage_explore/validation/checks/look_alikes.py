@@ -243,7 +243,7 @@ def examine(examination: Examination) -> Outcome:
         stray_predicate=lambda stray: (
             predicate(stray) + _CHANCE.get(stray.kind, "").format(history=duration(coincidences.HISTORY()))
         ),
-        stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
+        stray_severity=lambda stray, own: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
     table, period = examination.table, examination.period
     times = examination.times(repeated_times(table, period))
@@ -267,11 +267,15 @@ def _verdicts(examination: Examination, unjudged: Sequence[pair_counts.Series]) 
     verdicts = coincidences.verdicts(
         series, lambda days: examination.rows(pair_counts.shared_times(table, period, days))
     )
-    copied = sorted({(customer, metric) for (customer, metric, _), verdict in verdicts.items() if verdict == "copies"})
+    copied = {(customer, metric) for (customer, metric, _), verdict in verdicts.items() if verdict == "copies"}
+    left = coincidences.open_series(series, verdicts)
     before = preceding(period, coincidences.HISTORY())
-    if before is None or not copied:
-        return verdicts
-    return coincidences.with_history(verdicts, series, _counted(examination, before, copied))
+    chosen = sorted(copied.union(left))
+    known = _counted(examination, before, chosen) if before is not None and chosen else {}
+    return {
+        **coincidences.with_history(verdicts, series, known),
+        **coincidences.sent_again(series, known, left),
+    }
 
 
 def _usual(examination: Examination, certain: Sequence[pair_counts.Series]) -> Verdicts:
@@ -285,7 +289,9 @@ def _usual(examination: Examination, certain: Sequence[pair_counts.Series]) -> V
 
 
 def _counted(examination: Examination, span: Period, series: Sequence[pair_counts.Series]) -> coincidences.Days:
-    return coincidences.counted(examination.rows(pair_counts.statement(examination.table, span, series)))
+    return coincidences.counted(
+        examination.rows(pair_counts.statement(examination.table, span, series, coincidences.PROMPT()))
+    )
 
 
 def exported(table: Table) -> ColumnElement[bool]:
@@ -389,7 +395,9 @@ CHECK = Check(
         " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
         " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or all are equal and as"
         f" often as in the {duration(coincidences.HISTORY())} before, or there are fewer than"
-        f" {coincidences.MIN_JUDGED_TIMES()} times, it is undecided and low; the rest is no finding",
+        f" {coincidences.MIN_JUDGED_TIMES()} times, or all are equal and twice as often as in that time before, or,"
+        f" without it, arrive more than {duration(coincidences.PROMPT())} apart, it is undecided and low; the rest is"
+        " no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",

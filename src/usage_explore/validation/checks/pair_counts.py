@@ -34,11 +34,11 @@ DAY = timedelta(days=1)
 Series = tuple[UUID, str]
 
 
-def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[Any]:
+def statement(table: Table, period: Period, series: Sequence[Series], prompt: timedelta) -> Select[Any]:
     """The `Counts` of these customers' metrics by day of 24 hours.
 
     Columns: `customer_id`, `metric_key`, `day` timestamptz, and the fields of `Counts`, bigint or numeric. Events with
-    one idempotency key count once.
+    one idempotency key count once. What arrives later than `prompt` after something is `slow`, or `apart` from it.
     """
     c = table.c
     wanted = (
@@ -52,6 +52,7 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
     content = [c.customer_id, c.metric_key, c.timestamp, c.quantity, c.dimensions]
     cells = (
         select(*content, func.count(distinct(c.idempotency_key)).label("number"), day(c.timestamp, period).label("day"))
+        .add_columns(func.min(c.ingested_at).label("first"), func.max(c.ingested_at).label("last"))
         .join_from(table, wanted, and_(c.customer_id == wanted.c.customer, c.metric_key == wanted.c.metric))
         .where(*conditions(table, period))
         .group_by(*content)
@@ -80,6 +81,9 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
             func.sum(k.number).label("events"),
             func.count().label("cells"),
             func.count().filter(k.number == 2).label("twins"),
+            func.count().filter(k.first > k.timestamp + literal(prompt)).label("slow"),
+            func.count().filter(k.number > 1, k.last > k.first + literal(prompt)).label("apart"),
+            func.count().filter(k.number > 1).label("repeated"),
             func.sum(k.number * (k.number - 1) / 2).label("equal"),
             func.bool_and(func.mod(k.number, 2) == 0).label("is_even"),
             func.sum(k.number * k.number_before).filter(k.place_before == k.place - 1).label("partners"),
@@ -105,6 +109,9 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
             func.count().filter(m.is_even).label("even"),
             func.sum(m.cells).label("cells"),
             func.sum(m.twins).label("twins"),
+            func.sum(m.slow).label("slow"),
+            func.sum(m.apart).label("apart"),
+            func.sum(m.repeated).label("repeated"),
             func.sum(m.events * func.coalesce(m.events_before, 0)).label("neighbours"),
             func.sum(func.coalesce(m.partners, 0)).label("partners"),
             func.count().filter(in_minute != 0).label("off_minute"),

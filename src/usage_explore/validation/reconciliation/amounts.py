@@ -17,6 +17,7 @@ from usage_explore.validation.reconciliation.causes import (
     FACTOR,
     MIN_COMMON_AMOUNTS,
     PERIOD,
+    REPEATED,
     UNIT,
     Cause,
     Charge,
@@ -35,6 +36,9 @@ from usage_explore.validation.reconciliation.differences import (
 )
 from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
 from usage_explore.validation.usage_sums import joined
+
+REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
+"""The cause of several totals with repeated lines; that of a single one names the lines."""
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -115,12 +119,20 @@ def _largest(amounts: Mapping[str, Decimal]) -> tuple[str | None, Decimal | None
 
 def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows that one cause explains and that are one finding: wrong amounts of several customers, several quantities
-    by one period or factor, or rows of many customers.
+    by one period or factor, rows of many customers, or the repeated lines of a customer or of the whole invoice.
     """
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    repeated: list[Row] = []
+    billed = 0
     for row in rows:
-        if row.cause is not None:
+        billed += bool(row.lines)
+        if row.cause is not None and row.cause.name == REPEATED:
+            repeated.append(row)
+        elif row.cause is not None:
             groups.setdefault((row.cause.name, row.cause.words), []).append(row)
+    is_whole = len(repeated) == billed or len({row.key[0] for row in repeated}) > MAX_SINGLE_CUSTOMERS()
+    for row in repeated:
+        groups.setdefault((REPEATED, None if is_whole else row.key[0]), []).append(row)
     return [
         group
         for group in groups.values()
@@ -132,20 +144,24 @@ def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is None or not (cause.name in (AGGREGATION, PERIOD, UNIT) or cause.name.startswith(FACTOR)):
+    if cause is not None and cause.name in (PERIOD, REPEATED):
+        return 2
+    if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
         return inf
-    return 2 if cause.name == PERIOD else MIN_COMMON_AMOUNTS()
+    return MIN_COMMON_AMOUNTS()
 
 
 def common_finding(differences: Differences, rows: list[Row]) -> Finding:
-    """One finding for rows of several customers with one cause."""
+    """One finding for several rows with one cause, of one customer or more."""
     examination = differences.examination
     cause = rows[0].cause
     assert cause is not None  # noqa: S101 - `common_causes` groups by it
     since, until = examination.period.span
     span = span_in(since, until, examination.period.zone)
     customers = {row.key[0] for row in rows}
-    totals = f"{counted(len(rows), 'total')} of {counted(len(customers), 'customer')}, {span},"
+    whose = counted(len(customers), "customer") if len(customers) > 1 else f"customer {rows[0].key[0]}"
+    totals = f"{counted(len(rows), 'total')} of {whose}, {span},"
+    words = REPEATED_WORDS if cause.name == REPEATED else cause.words
     if all(row.status == "wrong amount" for row in rows):
         invoiced, expected = _sums(rows)
         sides = too_much_and_too_little(rows)
@@ -154,7 +170,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         else:
             what = f"are charged {currency_words(invoiced)}, but {currency_words(expected)} is expected"
     else:
-        what = "are invoiced other quantities than were used"
+        what = ", ".join(("are invoiced other quantities than were used", *too_much_and_too_little(rows)))
     severity = cause.severity
     if severity == "high" and examination.closed_until < until:
         severity = "medium"
@@ -168,7 +184,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         check=NAME,
         kind=cause.name,
         severity=severity,
-        sentence=f"{totals} {what}: each is {cause.words}.",
+        sentence=f"{totals} {what}: each is {words}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),

@@ -25,6 +25,7 @@ from usage_explore.validation.check import Severity
 from usage_explore.validation.reconciliation.compare import Key, Row
 
 ROUNDING = "rounding"
+EVENT_ROUNDING = "rounding per event"
 SAME_DIFFERENCE = "same difference"
 SWAPPED = "swapped customers"
 REPEATED = "repeated line"
@@ -177,12 +178,13 @@ def _set_echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[
     """Set the cause of a number of charges for those of `rounded` that have it, too, as `fitting` says.
 
     Ten times ten cents is also the sum of ten events of a tenth of a cent, each rounded up. A way of rounding keeps its
-    charges if it explains as many as the cause does.
+    charges if it explains as many as the cause does. Those that an earlier cause has already stay with it.
     """
     every = Counter(charge.row.explained_by for charge in rounded)
     by_name: dict[str, list[tuple[Charge, Cause]]] = {}
     for charge, cause in fitting:
-        by_name.setdefault(charge.row.explained_by, []).append((charge, cause))
+        if charge.row.explained_by in (ROUNDING, EVENT_ROUNDING):
+            by_name.setdefault(charge.row.explained_by, []).append((charge, cause))
     for name, members in by_name.items():
         if number + len(members) > every[name]:
             for charge, cause in members:

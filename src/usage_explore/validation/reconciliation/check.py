@@ -42,6 +42,7 @@ from usage_explore.validation.reconciliation.amounts import (
     unchecked,
 )
 from usage_explore.validation.reconciliation.causes import (
+    EVENT_ROUNDING,
     MAX_SHIFTED_ROWS,
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
@@ -90,7 +91,7 @@ from usage_explore.validation.reconciliation.differences import (
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, billed_in, by_key
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
-from usage_explore.validation.reconciliation.moved_periods import period_causes
+from usage_explore.validation.reconciliation.moved_periods import period_causes, period_echoes
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
     aggregation_causes,
@@ -99,7 +100,6 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     unit_causes,
 )
 from usage_explore.validation.reconciliation.recomputed_causes import (
-    EVENT_ROUNDING,
     event_rounding_causes,
     rated_period_causes,
 )
@@ -296,14 +296,24 @@ def _find_causes(
     if not left:
         return
 
+    # a line without usage has no price of its own: what it counts is what other customers' totals of its key do
+    counted_keys = {row.key[1:]: row.expected.counts_events for row in rows if row.expected is not None}
+
     def added(row: Row, change: Moved) -> Decimal | None:
-        counts = row.expected.counts_events if row.expected is not None else False
+        counts = row.expected.counts_events if row.expected is not None else counted_keys.get(row.key[1:], False)
         return None if counts is None else Decimal(change.events) if counts else change.quantity
 
     customers = {row.key[0] for row in left}
     hourly = hourly_by_key(examination, columns, customers, shift_hours())
+    span, zone = examination.period.span, examination.period.zone
     members = [row for row in rows if row.key[0] in customers]
-    period_causes(members, hourly, added, tolerance, examination.period.span, examination.period.zone)
+    recognized = period_causes(members, hourly, added, tolerance, span, zone)
+    if recognized:
+        others = {row.key[0] for row in rows if row.status in _QUANTITIES} - customers
+        hourly |= hourly_by_key(examination, columns, others, shift_hours()) if others else {}
+        period_echoes(
+            (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
+        )
     if priced is not None:
 
         def has_quantity(row: Row, expected: Expected) -> bool:

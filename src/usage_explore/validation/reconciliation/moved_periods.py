@@ -5,6 +5,9 @@ them gives any small number. So a period is recognized by all lines of a custome
 the other period would change it, speaks against that; the lines that it explains must outnumber those that it does not;
 and together they must be no coincidence (`MIN_EVIDENCE`): a line counts as much as there are numbers that the periods
 could have given it, and the less the more of the tried periods give its number.
+
+A period that is recognized so explains more: usage of a single day that has no line, lines without usage, and what
+looks like a swap of two customers (`period_echoes`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.validation.reconciliation.causes import (
     MIN_MOVED_EVENTS,
     MIN_SHIFTED_ROWS,
+    PERIOD,
     HourlyUsage,
     Moved,
     Shift,
@@ -55,11 +59,11 @@ def period_causes(
     tolerance: Decimal,
     span: tuple[datetime, datetime],
     zone: ZoneInfo,
-) -> None:
+) -> dict[Shift, frozenset[object] | None]:
     """Set the cause of open rows of customers that are invoiced the usage of a moved period.
 
     `rows` are all rows of the customers, exact ones too. `added` is the change of a row's quantity by a shift, None if
-    that is no sum.
+    that is no sum. Returns the customers of each shift that is a cause, None for one of most lines: of the invoice.
     """
     utc = in_utc(span, zone)
     tried = _tried(span, utc)
@@ -73,6 +77,8 @@ def period_causes(
         lines = sum(map(len, claims[shift].values()))
         return -lines, shift != utc, not shift.is_of_days, abs(shift.start) + abs(shift.end), shift
 
+    wrong = sum(_is_wrong(line.row) for lines in customers.values() for line in lines)
+    recognized: dict[Shift, frozenset[object] | None] = {}
     for shift in sorted(filter(claims.__getitem__, tried), key=rank):
         lines = [line for of_customer in claims[shift].values() for line in of_customer]
         is_likely = shift.is_of_days or shift == utc
@@ -87,6 +93,46 @@ def period_causes(
         )
         for line in lines if enough else ():
             set_cause(line.row, period_cause(shift.moved(span), span, zone))
+        if enough:
+            recognized[shift] = None if 2 * len(lines) > wrong else frozenset(claims[shift])
+    return recognized
+
+
+def period_echoes(
+    rows: Iterable[Row],
+    hourly: HourlyUsage,
+    added: Callable[[Row, Moved], Decimal | None],
+    recognized: Mapping[Shift, frozenset[object] | None],
+    tolerance: Decimal,
+    span: tuple[datetime, datetime],
+    zone: ZoneInfo,
+) -> None:
+    """Set the cause of further rows that have exactly the usage of a period that `period_causes` recognized.
+
+    Of its customers, or of all for a period of the invoice, but of none with an exact row that it would change.
+    """
+    rows = [row for row in rows if row.key in hourly and (row.usage is None or row.usage.quantity.is_finite())]
+    for shift, customers in recognized.items():
+        cause = period_cause(shift.moved(span), span, zone)
+        fitting, contradicted = [], set()
+        for row in rows:
+            usage = hourly[row.key]
+            start, end = _moved(usage, "start", shift.start), _moved(usage, "end", shift.end)
+            both = Moved(start.moved + end.moved, start.events + end.events, total((start.quantity, end.quantity)))
+            change = added(row, both)
+            if not change or not change.is_finite():
+                continue
+            if row.status in ("matched", "wrong amount"):
+                if change.copy_abs() > tolerance >= row.difference.copy_abs():  # usage that costs nothing has no line
+                    contradicted.add(row.key[0])
+            elif row.status in ("missing", "extra", "over-billed", "under-billed") and _has(row, change, tolerance):
+                fitting.append(row)
+        for row in fitting:
+            is_concerned = customers is None or row.key[0] in customers
+            is_open = row.cause is not None or not row.explained_by  # not by late events or duplicates
+            is_other = row.cause is None or row.cause.name != PERIOD
+            if is_concerned and is_open and is_other and row.key[0] not in contradicted:
+                set_cause(row, cause)
 
 
 def _tried(span: tuple[datetime, datetime], utc: Shift | None) -> list[Shift]:
@@ -121,6 +167,10 @@ def _line(
     return _Line(row, changes, moved, fitting, _evidence(row, list(numbers.values()), tolerance))
 
 
+def _is_wrong(row: Row) -> bool:
+    return row.is_open and row.status != "wrong amount"
+
+
 def _moved(usage: Mapping[tuple[str, int], tuple[int, Decimal]], end: str, hours: int) -> Moved:
     """The effect of moving one end."""
     sign = 1 if (end == "end") == (hours > 0) else -1
@@ -132,9 +182,8 @@ def _moved(usage: Mapping[tuple[str, int], tuple[int, Decimal]], end: str, hours
 
 def _has(row: Row, change: Decimal, tolerance: Decimal) -> bool:
     """Whether the row's lines have its quantity with this change, as known at finalization."""
-    if row.usage is None:
-        return False
-    billed = total((row.usage.quantity, row.usage.late.copy_negate(), change))
+    known = (row.usage.quantity, row.usage.late.copy_negate()) if row.usage is not None else ()
+    billed = total((*known, change))
     return Decimal(difference(billed, row.invoiced or Decimal(0))).copy_abs() <= tolerance
 
 
@@ -161,7 +210,7 @@ def _claims(shift: Shift, customers: Mapping[object, list[_Line]], tolerance: De
         affected = [line for line in lines if shift in line.changes]
         if any(line.row.status in ("matched", "wrong amount") for line in affected):
             continue
-        open_lines = [line for line in lines if line.row.is_open and line.row.status != "wrong amount"]
+        open_lines = [line for line in lines if _is_wrong(line.row)]
         fitting = [line for line in open_lines if shift in line.fitting]
         if fitting and 2 * len(fitting) > len(open_lines):
             claims[customer] = fitting

@@ -27,6 +27,7 @@ from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.reconciliation.causes import (
+    EVENT_ROUNDING,
     Cause,
     Charge,
     Shift,
@@ -38,8 +39,6 @@ from usage_explore.validation.reconciliation.causes import (
 )
 from usage_explore.validation.reconciliation.compare import Key, Row, key_of
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
-
-EVENT_ROUNDING = "rounding per event"
 
 BOUNDS = CheckBounds("reconciliation")
 
