@@ -165,3 +165,17 @@ def test_a_load_after_the_finalization_is_one_finding(make: Make, others: list[R
     assert "arrival times are unknown" in finding.sentence
     assert result.outcome.sheet is not None
     assert result.outcome.sheet["events_later"].sum() == len(rows)
+
+
+def test_a_small_load_after_the_finalization_is_judged_by_its_customers_and_share(make: Make) -> None:
+    second = history(UNTIL + 20 * DAY, 21, 22)
+    store = make([*history(UNTIL + DAY), *second])
+    (finding,) = store.validate(september(finalized_at=UNTIL + 2 * DAY), checks=["after_finalization"]).findings
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", len(second), JUNE)
+
+
+def test_the_finding_on_loads_after_the_finalization_names_their_time_alone(make: Make) -> None:
+    store = make([*history(UNTIL + DAY, 0, 15), *history(UNTIL + 20 * DAY, 15, 30)])
+    (finding,) = store.validate(september(finalized_at=UNTIL + 2 * DAY), checks=["after_finalization"]).findings
+    assert (finding.severity, finding.events) == ("high", 45)
+    assert "after the period was finalized, 21 Oct 2026" in finding.sentence

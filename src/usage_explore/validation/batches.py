@@ -252,6 +252,9 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
         else:
             for member in members:
                 _include(stray, (member.batch.kind, member.severity), member.batch)
+    for kind, severity in [*stray]:  # one incident, of customers with more and with less usage beside it
+        if severity == "medium" and (kind, "high") in stray:
+            stray[kind, "high"].include(stray.pop((kind, severity)))
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
     findings = [_finding(examination, wording, item.batch, item.severity, item.own, usage) for item in shown]

@@ -87,17 +87,20 @@ def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) ->
     return [~in_loads(ingested_at, times)] if times else []
 
 
-def bulk_loads(examination: Examination) -> BulkLoads:
-    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters."""
-    times = load_times(examination, examination.period)
+def bulk_loads(examination: Examination, *, small: bool = True) -> BulkLoads:
+    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters.
+
+    With the `small` ones beside them.
+    """
+    times = load_times(examination, examination.period, small=small)
     if not times:
         return BulkLoads()
     usage = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
     return BulkLoads(times, usage) if usage else BulkLoads()
 
 
-def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
-    """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
+def load_times(examination: Examination, period: Period, *, small: bool = True) -> tuple[datetime, ...]:
+    """The values of `ingested_at` that bulk loads of a resolved period have, and `small` ones beside them, in order."""
     table = examination.table
     every = organization_period(period, *period.span)
     late = list(examination.extracted_rows(late_times(table, every)))
@@ -110,7 +113,7 @@ def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]
     bulk = [load for load in _loads(suspects) if _is_bulk(load, days)]
     times = [time for load in bulk if not _is_of_nightly_source(examination, every, load, days) for time in load]
     others = sorted({row.ingested_at for row in late}.difference(times))
-    if not others or len(late) == MAX_LOAD_TIMES:
+    if not others or not small or len(late) == MAX_LOAD_TIMES:
         return tuple(times)
     loaded = sum(events.get(time, 0) for events in days.values() for time in times)
     if 2 * loaded > sum(sum(events.values()) for events in days.values()):

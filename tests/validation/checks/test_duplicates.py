@@ -255,6 +255,21 @@ def test_one_event_sent_again_is_high_where_it_is_billed_twice(
     assert (finding.severity, finding.events, finding.quantity) == (severity, 1, copy.quantity)
 
 
+def test_single_copies_of_customers_with_little_and_much_usage_are_one_finding(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """One of 100 events is high, one of 2,000 is medium: together they are high."""
+    rows = [
+        event(SINCE + timedelta(minutes=number), customer_id=customer, quantity=Decimal(1))
+        for customer, events in ((SMALL, 100), (JUNE, 2_000))
+        for number in range(events)
+    ]
+    store = store_of(events_connection, events_database_url, [*rows, again(rows[0]), again(rows[-1])])
+    (finding,) = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", 2, None)
+
+
 def test_many_small_customers_sent_twice_are_one_high_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

@@ -280,6 +280,18 @@ def test_copies_of_equal_quantities_all_month_are_undecided(
     assert "may be copies or usage of its own" in finding.sentence
 
 
+def test_the_new_level_that_copies_of_equal_quantities_make_is_part_of_their_finding(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    meter = hourly(-35)
+    copies = resent([row for row in meter if row.timestamp >= SINCE], HOUR / 2)
+    store = store_of(events_connection, events_database_url, meter + copies)
+    (finding,) = store.validate(september()).findings
+    store.close()
+    assert (finding.check, finding.also_seen_by, finding.severity) == ("look_alikes", ("shifts",), "medium")
+    assert (finding.events, finding.quantity) == (720, Decimal(720))
+
+
 @pytest.mark.parametrize("step", [HOUR, timedelta(days=3)])
 def test_nine_equal_events_sent_again_later_are_undecided(
     events_connection: ddl.Connection, events_database_url: str, step: timedelta

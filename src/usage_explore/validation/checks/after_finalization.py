@@ -135,7 +135,7 @@ def examine(examination: Examination) -> Outcome:
         note = "what changed by customer and metric is in the sheet alone: the period was finalized before it ended"
         finding, looked_at = _early(examination, every), examination.totals.events
         return Outcome(findings=(finding,), looked_at=looked_at, sheet=sheet(every), note=note)
-    loads = bulk_loads(examination) if every else BulkLoads()
+    loads = bulk_loads(examination, small=False) if every else BulkLoads()
     changes = _changes(examination, loads.times) if loads.times else every
     judged = [(_severity(change), change) for change in changes]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].own, -pair[1].events))
@@ -218,12 +218,12 @@ def _bulk(examination: Examination, loads: BulkLoads) -> tuple[Finding, ...]:
     """What came with bulk loads after the finalization, all of it at once; high where other events had arrived."""
     period, arrived = examination.period, examination.table.c.ingested_at
     assert period.finalized_at is not None  # noqa: S101 - the check needs it
-    later = (in_loads(arrived, loads.times), arrived > period.finalized_at)
-    usage = sum_of_query(examination, examination.events_question(), *later) if loads.times else None
+    times = [time for time in loads.times if time > period.finalized_at]
+    usage = sum_of_query(examination, examination.events_question(), in_loads(arrived, times)) if times else None
     if usage is None:
         return ()
     share = part(usage.events, examination.totals.events)
-    spell = span_in(loads.times[0], loads.times[-1] + INSTANT, period.zone)
+    spell = span_in(times[0], times[-1] + INSTANT, period.zone)
     return (
         Finding(
             check=NAME,
