@@ -171,7 +171,7 @@ def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore
         baseline=(span[0] - 7 * DAY, span[1] - 7 * DAY),
     )
     shown = " ".join(each.value for each in app.markdown).replace("\\", "")
-    assert formatting.typographic(explanation.sentence).replace("\\", "") in shown
+    assert formatting.typographic(explanation.headline).replace("\\", "") in shown
     assert not any("Searching for the causes" in each.value for each in app.caption)
     query = AggregateQuery(**LINK)
     pair = Cell(
@@ -185,7 +185,7 @@ def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore
         is_gone=False,
         query=query,
     )
-    row = why._row(pair, pair.label, "events", Decimal(4))
+    row = why._row(explanation, pair, pair.label, Decimal(4))
     assert (row.part, row.share, row.is_against) == ("\N{MINUS SIGN}25.0 %", 0.25, True)
     assert row.name.endswith(" (against the change)")
     assert row.exclusions == (
