@@ -18,6 +18,7 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_AMOUNTS,
     PERIOD,
     REPEATED,
+    SWAPPED,
     UNIT,
     Cause,
     Charge,
@@ -39,6 +40,12 @@ from usage_explore.validation.usage_sums import joined
 
 REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
 """The cause of several totals with repeated lines; that of a single one names the lines."""
+
+SWAPPED_WORDS = "what another one of them used, or is to pay"
+"""The cause of the totals of swapped customers; that of a single one names the other customer."""
+
+MAX_NAMED_SWAPPED = 3
+"""Swapped customers that are named."""
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -119,7 +126,8 @@ def _largest(amounts: Mapping[str, Decimal]) -> tuple[str | None, Decimal | None
 
 def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows that one cause explains and that are one finding: wrong amounts of several customers, several quantities
-    by one period or factor, rows of many customers, or the repeated lines of a customer or of the whole invoice.
+    by one period or factor, rows of many customers, those of swapped customers, or the repeated lines of a customer or
+    of the whole invoice.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     repeated: list[Row] = []
@@ -129,7 +137,7 @@ def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
         if row.cause is not None and row.cause.name == REPEATED:
             repeated.append(row)
         elif row.cause is not None:
-            groups.setdefault((row.cause.name, row.cause.words), []).append(row)
+            groups.setdefault((row.cause.name, row.cause.among or row.cause.words), []).append(row)
     is_whole = len(repeated) == billed or len({row.key[0] for row in repeated}) > MAX_SINGLE_CUSTOMERS()
     for row in repeated:
         groups.setdefault((REPEATED, None if is_whole else row.key[0]), []).append(row)
@@ -144,7 +152,7 @@ def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name in (PERIOD, REPEATED):
+    if cause is not None and cause.name in (PERIOD, REPEATED, SWAPPED):
         return 2
     if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
         return inf
@@ -160,8 +168,10 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     span = span_in(since, until, examination.period.zone)
     customers = {row.key[0] for row in rows}
     whose = counted(len(customers), "customer") if len(customers) > 1 else f"customer {rows[0].key[0]}"
+    if cause.among and 1 < len(customers) <= MAX_NAMED_SWAPPED:
+        whose = " and ".join(f"customer {customer}" for customer in sorted(customers, key=str))
     totals = f"{counted(len(rows), 'total')} of {whose}, {span},"
-    words = REPEATED_WORDS if cause.name == REPEATED else cause.words
+    words = REPEATED_WORDS if cause.name == REPEATED else SWAPPED_WORDS if cause.among else cause.words
     if all(row.status == "wrong amount" for row in rows):
         invoiced, expected = _sums(rows)
         sides = too_much_and_too_little(rows)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import difference, exact_product, plain, total
@@ -87,11 +87,15 @@ _FINE = Context(prec=40)
 
 
 class Cause(NamedTuple):
-    """A cause: its `name` in the sheet, its severity, and what a wrong line has instead, in words."""
+    """A cause: its `name` in the sheet, its severity, and what a wrong line has instead, in words.
+
+    `among` are the customers that were swapped.
+    """
 
     name: str
     severity: Severity
     words: str
+    among: frozenset[Any] = frozenset()
 
 
 class Charge(NamedTuple):
@@ -287,7 +291,8 @@ def swapped_amount_causes(charges: list[Charge]) -> None:
         same = by_amount[charge.row.key[1:], charge.currency, charge.amount]
         if len(others) == len(same) == 1 and others[0].invoiced == charge.amount:
             words = f"the amount of customer {others[0].row.key[0]}, who is charged that of this one"
-            set_cause(charge.row, Cause(SWAPPED, "high", words))
+            among = frozenset({charge.row.key[0], others[0].row.key[0]})
+            set_cause(charge.row, Cause(SWAPPED, "high", words, among))
 
 
 def _simplest(low: Decimal, high: Decimal) -> Decimal | None:

@@ -150,14 +150,14 @@ def swapped_causes(rows: Iterable[Row]) -> None:
         ]
         if len(others) == 1:
             words = f"what customer {others[0].key[0]} used, who is billed what this one used"
-            set_cause(row, Cause(SWAPPED, "high", words))
+            set_cause(row, Cause(SWAPPED, "high", words, frozenset({row.key[0], others[0].key[0]})))
     for row in open_rows:
         circle = _circle(row, by_used) if row.cause is None else []
         for one, other in zip(circle, [*circle[1:], *circle[:1]], strict=True):
             words = (
                 f"what customer {other.key[0]} used; each of {len(circle):,} customers is billed what another one used"
             )
-            set_cause(one, Cause(SWAPPED, "high", words))
+            set_cause(one, Cause(SWAPPED, "high", words, frozenset(each.key[0] for each in circle)))
     _other_customers_causes([row for row in open_rows if row.cause is None])
 
 
