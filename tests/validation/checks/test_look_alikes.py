@@ -280,6 +280,19 @@ def test_copies_of_equal_quantities_all_month_are_undecided(
     assert "may be copies or usage of its own" in finding.sentence
 
 
+@pytest.mark.parametrize(("copied", "found"), [(30, True), (10, True), (1, False)])
+def test_copies_of_one_equal_quantity_a_day_are_undecided(
+    events_connection: ddl.Connection, events_database_url: str, copied: int, *, found: bool
+) -> None:
+    """There are no neighbouring times within a day; that no day before had two events tells."""
+    meter = hourly(-28, range(1))
+    copies = resent([row for row in meter if row.timestamp >= SINCE][:copied], timedelta(0))
+    store = store_of(events_connection, events_database_url, meter + copies + hourly(-28, range(1), customer_id=SMALL))
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert [(one.severity, one.customer_id, one.events) for one in findings] == [("low", JUNE, copied)] * found
+
+
 def test_the_new_level_that_copies_of_equal_quantities_make_is_part_of_their_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

@@ -288,9 +288,10 @@ def sent_again(series: Days, before: Days, chosen: Iterable[Series]) -> dict[Key
         days, known = series[customer, metric], before.get((customer, metric), {})
         history = _sum(known.values())
         pairs = sum(counts.any_pairs for counts in known.values())
-        is_known = history.events >= MIN_HISTORY_EVENTS() and pairs > 0
-        rate = (history.superfluous + 1) / pairs if is_known else 0.0
-        expected = {start: rate * counts.any_pairs for start, counts in days.items()}
+        is_known = history.events >= MIN_HISTORY_EVENTS()
+        # of one event a day there are no pairs of neighbouring times
+        rate = (history.superfluous + 1) / (pairs or 2 * history.events) if is_known else 0.0
+        expected = {start: rate * (counts.any_pairs if pairs else counts.events) for start, counts in days.items()}
         whole, usual = _sum(days.values()), sum(expected.values())
         is_more = whole.superfluous > 2 * usual and _exceeds(whole.superfluous, usual)
         is_again = is_more if is_known else whole.arrive_apart_beyond_chance
