@@ -698,6 +698,35 @@ def test_another_aggregation_of_all_customers_is_one_finding(make: Make) -> None
     assert "3 totals of 3 customers" in finding.sentence
 
 
+@pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
+def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
+    make: Make, prices: tuple[dict[str, Any], ...]
+) -> None:
+    rows = [
+        event(who, SINCE + timedelta(days=day), quantity=Decimal(50 + 7 * who + day))
+        for who in range(4)
+        for day in (1, 2)
+    ]
+    largest = [Decimal(52 + 7 * who) for who in range(4)]
+    store = make(rows)
+    finding = only(validated(store, [line(who, each, each / 10) for who, each in enumerate(largest)], *prices))
+    assert finding.kind == "another aggregation"
+    assert "4 totals of 4 customers" in finding.sentence
+    assert finding.sentence.endswith("each is by the max, while the price takes the sum.")
+    # of one customer it may be a missing event
+    lines = [line(who, 103 + 14 * who, Decimal(103 + 14 * who) / 10) for who in range(1, 4)]
+    found = validated(store, [line(0, 52, "5.2"), *lines], *prices)
+    assert "another aggregation" not in sheet(found, "explained_by")
+
+
+def test_small_sums_in_place_of_maxima_are_part_of_the_finding(make: Make) -> None:
+    rows = [event(who, SINCE + timedelta(days=day), quantity=Decimal(20)) for who in range(4) for day in (1, 2)]
+    rows[-2:] = [event(3, SINCE + timedelta(days=day), quantity=Decimal("1.25")) for day in (1, 2)]
+    lines = [*(line(who, 40, 4) for who in range(3)), line(3, Decimal("2.5"), Decimal("0.25"))]
+    finding = only(validated(make(rows), lines, {**PER_UNIT, "aggregation": "max"}))
+    assert "4 totals of 4 customers" in finding.sentence
+
+
 def test_a_line_of_the_wrong_customer_is_named(make: Make) -> None:
     validation = validated(make(usage(5000)), [line(1, 5000, "500")], PER_UNIT)
     assert set(sheet(validation, "explained_by")) == {"swapped customers"}

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import difference, plain, total
@@ -77,6 +78,7 @@ from usage_explore.validation.reconciliation.compare import (
     duplicates_by_key,
     explain,
     hourly_by_key,
+    largest_by_key,
     position,
     set_amounts,
     statement,
@@ -289,7 +291,8 @@ def _find_causes(
         return
     repeated_causes(differing, tolerance)
     swapped_causes([row for row in differing if row.cause is None])
-    aggregation_causes([row for row in differing if row.cause is None], tolerance)
+    largest = partial(largest_by_key, examination, columns)
+    aggregation_causes([row for row in differing if row.cause is None], tolerance, largest)
     unit_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]

@@ -305,6 +305,24 @@ def hourly_by_key(
     return usage
 
 
+def largest_by_key(examination: Examination, columns: tuple[str, ...], customers: set[UUID]) -> dict[Key, Decimal]:
+    """The largest quantity of an event of customers, by key; as known at finalization, where that is given."""
+    period, c = examination.period, examination.table.c
+    known = [at for at in (period.as_of, period.finalized_at) if at is not None]
+    there = period.replace(finalized_at=None, as_of=min(known, default=None))
+    keys = [c.customer_id, *(c[name] for name in dict.fromkeys((*columns, "wallet_currency")))]
+    statement = (
+        select(*keys, func.max(c.quantity).label("largest"))
+        .where(*conditions(examination.table, there), c.customer_id == any_(array(sorted(customers), Uuid())))
+        .group_by(*keys)
+    )
+    largest: dict[Key, Decimal] = {}
+    for row in examination.rows(statement):
+        key = key_of(examination, row, columns)
+        largest[key] = max(row.largest, largest.get(key, row.largest))
+    return largest
+
+
 def compare(
     lines: Iterable[InvoiceLine], usage: Mapping[Key, Usage], key: Callable[[InvoiceLine], Key], tolerance: Decimal
 ) -> list[Row]:

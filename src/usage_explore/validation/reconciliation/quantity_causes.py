@@ -4,13 +4,16 @@ quantities that are added up although the price takes no sum.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from fractions import Fraction
+from uuid import UUID
 
 from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import listed, short
 from usage_explore.validation.reconciliation.causes import (
+    AGGREGATION,
     FACTOR,
     MAX_FACTOR_DIGITS,
     MIN_COMMON_AMOUNTS,
@@ -81,16 +84,53 @@ def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
             break
 
 
-def aggregation_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
-    """Set the cause of rows whose invoiced quantity is a sum or number of events that their price does not take."""
+def aggregation_causes(
+    rows: Sequence[Row], tolerance: Decimal, largest: Callable[[set[UUID]], Mapping[Key, Decimal]]
+) -> None:
+    """Set the cause of rows whose invoiced quantity is a sum, a number of events or the largest quantity of an event,
+    where their price takes something else.
+
+    A small number, and the largest quantity, is easily a coincidence: it must be one for many customers alike.
+    `largest` reads the largest quantities of customers.
+    """
+    found: dict[tuple[Key, Cause], int] = Counter()
+    small: list[tuple[Row, Cause]] = []
+    by_key: dict[Key, list[Row]] = {}
     for row in rows:
         invoiced = row.invoiced or Decimal(0)
-        if row.expected is None or abs(invoiced) < _MIN_ADDED:
-            continue
-        for cause, quantity in wrong_aggregations(row.expected.lines):
+        for cause, quantity in wrong_aggregations(row.expected.lines) if row.expected is not None else ():
             if abs(Decimal(difference(invoiced, quantity))) <= tolerance:
-                set_cause(row, cause)
+                found[row.key[1:], cause] += 1
+                if abs(invoiced) < _MIN_ADDED:
+                    small.append((row, cause))
+                else:
+                    set_cause(row, cause)
                 break
+        if row.cause is None and row.lines and row.usage is not None and row.usage.events > 1:
+            by_key.setdefault(row.key[1:], []).append(row)
+    for row, cause in small:
+        if found[row.key[1:], cause] >= MIN_COMMON_AMOUNTS():
+            set_cause(row, cause)
+    many = [members for members in by_key.values() if len(members) >= MIN_COMMON_AMOUNTS()]
+    quantities = largest({row.key[0] for members in many for row in members}) if many else {}
+    for members in many:
+        fitting = [row for row in members if row.cause is None and _is_largest(row, quantities, tolerance)]
+        if len(fitting) >= MIN_COMMON_AMOUNTS() and 2 * len(fitting) > len(members):
+            for row in fitting:
+                set_cause(row, Cause(AGGREGATION, "high", f"by the max, while the price takes the {_taken(row)}"))
+
+
+def _is_largest(row: Row, largest: Mapping[Key, Decimal], tolerance: Decimal) -> bool:
+    quantity = largest.get(row.key)
+    if quantity is None or not quantity.is_finite() or _taken(row) == "max":
+        return False
+    return abs(Decimal(difference(row.invoiced or Decimal(0), quantity))) <= tolerance
+
+
+def _taken(row: Row) -> str:
+    """What the price of a row takes of its quantities; without a price the sum."""
+    kinds = {line.part.price.aggregation.partition(":")[0] for line in row.expected.lines} if row.expected else {"sum"}
+    return kinds.pop() if len(kinds) == 1 else "max"
 
 
 def _quantity_factor_causes(rows: list[Row]) -> None:
