@@ -601,9 +601,14 @@ def test_late_usage_within_an_included_quantity_has_an_amount_of_zero(store: Sto
     assert changes.sentence == "+2 events, arrived late; +1 event without a price, with an unknown amount"
     amounts = {line.metric_key: (line.amount, line.amount_currency) for line in changes.lines}
     assert amounts == {"tokens": (Decimal(0), "USD"), "free": (None, None)}
-    # a sign-off keeps how many events have no price, not which
+    assert store.signoffs() == [again, signed]
     until = store.changes_since(signed, until=again)
-    assert {line.amount for line in until.lines} == {None}
+    assert {line.metric_key: (line.amount, line.amount_currency) for line in until.lines} == amounts
+    assert again.basis is not None
+    older = replace(
+        again, basis=replace(again.basis, unpriced=None)
+    )  # of a version that did not keep which have no price
+    assert {line.amount for line in changes_until(signed, older).lines} == {None}
 
 
 TWO_CURRENCIES = [

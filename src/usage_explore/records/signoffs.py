@@ -82,13 +82,15 @@ class AmountBasis:
     """What signed amounts were computed by.
 
     `prices` names the price book and `prices_hash` is the hash of its prices. `wallets` are the preferred currencies by
-    customer, of None the organization's default. `unpriced_events` had no price, and so no amount.
+    customer, of None the organization's default. `unpriced_events` had no price, and so no amount; they were of the
+    customers' metrics in `unpriced`, None in sign-offs of versions that did not keep them.
     """
 
     prices: str
     prices_hash: str
     wallets: Mapping[UUID | None, str]
     unpriced_events: int
+    unpriced: frozenset[tuple[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +275,8 @@ def _amounts_json(amounts: Sequence[AmountLine], basis: AmountBasis | None) -> s
         return json.dumps(lines)
     wallets = [[customer and str(customer), currency] for customer, currency in basis.wallets.items()]
     fields = {"prices": basis.prices, "prices_hash": basis.prices_hash, "unpriced_events": basis.unpriced_events}
+    if basis.unpriced is not None:
+        fields["unpriced"] = sorted(basis.unpriced)
     return json.dumps({"lines": lines, **fields, "wallets": wallets})
 
 
@@ -290,6 +294,7 @@ def _amounts(content: Any) -> tuple[tuple[AmountLine, ...], AmountBasis | None]:
         prices_hash=content["prices_hash"],
         wallets={customer and UUID(customer): currency for customer, currency in content["wallets"]},
         unpriced_events=int(content["unpriced_events"]),
+        unpriced=None if (keys := content.get("unpriced")) is None else frozenset((one, other) for one, other in keys),
     )
     return amounts, basis
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context
 from usage_explore.records.signoffs import SignOff, UsageLine
-from usage_explore.validation.signed_amounts import amount_changes, amount_lines
+from usage_explore.validation.signed_amounts import amount_changes, amount_lines, rated_keys
 from usage_explore.validation.signed_overlaps import last_signoff
 from usage_explore.validation.signed_usage import Changes, changed, key_order, retained, signed_period
 from usage_explore.validation.usage_sums import joined
@@ -46,7 +46,8 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
             is_net = kept.reason == "changed or removed"
             rows.append(replace(kept, reason="until signed again") if is_net else kept)
     note = _not_comparable(signoff, following)
-    has_unpriced = following.basis is None or following.basis.unpriced_events > 0
+    basis = following.basis
+    unpriced = None if basis is None else frozenset() if not basis.unpriced_events else basis.unpriced
     if exists_since is not None and signoff.amounts:
         note = f"events before {formatting.zoned(exists_since, ZoneInfo(signoff.timezone))} were removed"
     return Changes(
@@ -55,8 +56,8 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
         rows=(*rows, *(() if note else amount_changes(signoff.amounts, following.amounts))),
         removed_before=exists_since,
         amounts_note=note,
-        wallets={} if following.basis is None else following.basis.wallets,
-        rated=frozenset() if note or has_unpriced else frozenset(line.key for line in following.amounts),
+        wallets={} if basis is None else basis.wallets,
+        rated=frozenset() if note or unpriced is None else rated_keys(following.amounts, unpriced),
     )
 
 

@@ -34,7 +34,17 @@ def amount_basis(rating: Rating) -> AmountBasis:
         prices_hash=rating.prices_hash,
         wallets=rating.wallets,
         unpriced_events=rating.unpriced_events,
+        unpriced=_unpriced(rating),
     )
+
+
+def rated_keys(amounts: Iterable[AmountLine], unpriced: frozenset[tuple[str, str]]) -> frozenset[Key]:
+    """The keys of amounts but those of customers' metrics with usage that has no price."""
+    return frozenset(line.key for line in amounts if line.key[:2] not in unpriced)
+
+
+def _unpriced(rating: Rating) -> frozenset[tuple[str, str]]:
+    return frozenset((str(usage.customer_id), usage.metric_key) for usage in rating.unpriced)
 
 
 _GIVE = "give the price book of the sign-off"
@@ -57,7 +67,6 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
             )
             return replace(changes, amounts_note=note)
     lines = amount_lines(rating)
-    unpriced = {(str(usage.customer_id), usage.metric_key) for usage in rating.unpriced}
     more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
     return replace(
         changes,
@@ -65,7 +74,7 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
         unpriced_events=more,
         has_other_prices=basis is None or basis.prices_hash != rating.prices_hash or basis.wallets != rating.wallets,
         wallets=rating.wallets,
-        rated=frozenset(line.key for line in lines if line.key[:2] not in unpriced),
+        rated=rated_keys(lines, _unpriced(rating)),
     )
 
 
