@@ -228,6 +228,8 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "decide note": lambda thing: store.decide("0123456789ab", "note", note=thing),
         "decide until": lambda thing: store.decide("0123456789ab", "mute", until=thing),
         "decide assignee": lambda thing: store.decide("0123456789ab", "assign", assignee=thing),
+        "decide_all": lambda thing: store.decide_all(thing, "acknowledge"),
+        "decide_all finding": lambda thing: store.decide_all([thing], "acknowledge"),
         "decisions": store.decisions,
         "sign_off": lambda thing: store.sign_off(thing, by="a"),
         "sign_off by": lambda thing: store.sign_off(checked, by=thing),

@@ -125,6 +125,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
     def log_message(self, *_: object) -> None:
         """Nothing is logged."""
 
@@ -169,6 +176,14 @@ def test_a_busy_server_is_asked_again_after_its_time(serve: Serve, monkeypatch: 
         with pytest.raises(DatabaseUnavailable, match="words"):
             store.count(EventQuery())
         assert len(received) == 1
+
+
+def test_a_job_that_a_restart_lost_is_no_operation_that_the_server_lacks(serve: Serve) -> None:
+    job = wire.dumps({"id": "j1", "state": "queued", "progress": {}, "result": None, "problem": None})
+    store, received = serve((202, {}, job), (404, {}, problem("not-found")))
+    with pytest.raises(DatabaseUnavailable, match="The server has restarted and lost the job; ask again"):
+        store.validate(Period(window="2026-10"))
+    assert [path.rpartition("/")[2] for path, _ in received[1:]] == ["j1", "j1"]
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])

@@ -216,7 +216,8 @@ class Extracts:
         self._watchdog.stop()
         with self._lock:
             if self._database is not None:
-                self._database.close()
+                with contextlib.suppress(duckdb.Error):  # a thread still reads: the process ends
+                    self._database.close()
                 self._database = None
 
     def check(self, folder: Path, segments: list[Segment]) -> None:
@@ -260,10 +261,15 @@ class Extracts:
         Raises as `run`.
         """
         cursor = self._instance().cursor()
+
+        def interrupt() -> None:
+            with contextlib.suppress(duckdb.ConnectionException):  # it was closed meanwhile
+                cursor.interrupt()
+
         try:
             with (
-                self._watchdog.limited(timeout, cursor.interrupt) as expired,
-                timeouts.interruptible(cursor.interrupt),
+                self._watchdog.limited(timeout, interrupt) as expired,
+                timeouts.interruptible(interrupt),
                 _errors(),
             ):
                 yield Cursor(cursor)

@@ -366,7 +366,12 @@ class RemoteStore(Store):
                     break
                 time.sleep(seconds)
                 seconds = min(seconds * 1.5, _MAX_POLL_SECONDS)
-                job = self._job("GET", path, [])
+                try:
+                    job = self._job("GET", path, [])
+                except ConfigurationError as error:
+                    if not str(error).startswith("url: "):
+                        raise
+                    raise DatabaseUnavailable("The server has restarted and lost the job; ask again.") from error
         finally:
             with suppress(UsageExploreError):  # else its result is kept for an hour
                 self.client.send("DELETE", path, [])

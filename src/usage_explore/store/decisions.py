@@ -138,7 +138,7 @@ class Decisions(SavedViews, Rates):
 
     def decide_all(
         self,
-        findings: Sequence[Finding | str],
+        findings: Iterable[Finding | str],
         action: str,
         *,
         by: str = LOCAL_AUTHOR,
@@ -151,6 +151,11 @@ class Decisions(SavedViews, Rates):
         from usage_explore.validation.review import identities, recorded_finding
 
         expect_instance("by", by, str)
+        if isinstance(findings, str) or not isinstance(findings, Iterable):
+            raise QueryError([Fault("findings", f"{validators.shorten(findings)} is no list of findings or their ids")])
+        findings = list(findings)
+        if not findings:
+            raise QueryError([Fault("findings", "are none; give at least one finding or its id")])
         organization_id = None
         recorded = self._recorded_findings([finding for finding in findings if isinstance(finding, str)])
         about = []
@@ -171,7 +176,10 @@ class Decisions(SavedViews, Rates):
         Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         if finding_id is not None:
-            expect_instance("finding_id", finding_id, str)
+            try:
+                validators.text(finding_id)
+            except (TypeError, ValueError) as error:
+                raise QueryError([Fault("finding_id", str(error))]) from None
         with self._recorded(DECISIONS) as (_, kept, own, _):
             return decisions.decisions(kept, own, finding_id)
 
