@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from support import generated_events
@@ -26,6 +27,7 @@ from usage_explore.cli.main import main
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    NoPriceBook,
     NotExact,
     QueryError,
     ScopeError,
@@ -176,6 +178,27 @@ def test_a_busy_server_is_asked_again_after_its_time(serve: Serve, monkeypatch: 
         with pytest.raises(DatabaseUnavailable, match="words"):
             store.count(EventQuery())
         assert len(received) == 1
+
+
+def test_a_certificate_that_is_not_trusted_is_no_server_that_is_away(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise httpx.ConnectError(
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed (_ssl.c:1006)"
+        )
+
+    monkeypatch.setattr(httpx.Client, "send", refused)
+    store, _ = serve((200, {}, wire.dumps(1)))
+    with pytest.raises(ConfigurationError, match=r"no certificate that this machine trusts .*self-signed\); ask"):
+        store.count(EventQuery())
+
+
+def test_a_missing_price_book_is_its_error_from_afar() -> None:
+    local = NoPriceBook()
+    errors = [{"parameter": fault.parameter, "message": fault.message} for fault in local.faults]
+    found = problem_error(json.loads(problem("query", errors=errors)), 400)
+    assert (type(found), str(found)) == (NoPriceBook, str(local))
 
 
 def test_a_job_that_a_restart_lost_is_no_operation_that_the_server_lacks(serve: Serve) -> None:

@@ -22,6 +22,7 @@ from usage_explore.errors import (
     ConfigurationError,
     DatabaseUnavailable,
     Fault,
+    NoPriceBook,
     NotExact,
     QueryError,
     ScopeError,
@@ -142,7 +143,12 @@ class Client:
         except httpx.InvalidURL:
             raise ConfigurationError(f"url: {validators.shorten(self.url)} is no address") from None
         except httpx.HTTPError as error:
-            raise DatabaseUnavailable(f"{self.url} does not answer: {_reason(error)}; try again shortly") from None
+            reason = _reason(error)
+            if "certificate" in reason.lower():
+                raise ConfigurationError(
+                    f"url: {self.url} has no certificate that this machine trusts ({reason}); ask its operator"
+                ) from None
+            raise DatabaseUnavailable(f"{self.url} does not answer: {reason}; try again shortly") from None
 
 
 class _Bearer(httpx.Auth):
@@ -163,7 +169,8 @@ def problem_error(body: Mapping[str, Any], status: int) -> UsageExploreError:
     faults = [Fault(str(item["parameter"]), str(item["message"])) for item in body.get("errors") or ()]
     match str(body.get("type") or "").removeprefix(_PROBLEM):
         case "query" if faults:
-            return QueryError(faults)
+            missing = NoPriceBook()
+            return missing if faults == [*missing.faults] else QueryError(faults)
         case "forbidden":
             return ScopeError(detail)
         case "unauthorized":

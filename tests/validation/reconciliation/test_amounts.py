@@ -698,6 +698,14 @@ def test_another_aggregation_of_all_customers_is_one_finding(make: Make) -> None
     assert "3 totals of 3 customers" in finding.sentence
 
 
+def test_an_amount_of_zero_is_not_that_of_the_number_of_events(make: Make) -> None:
+    """Which rounds to 0 by a small price."""
+    price = {**PER_UNIT, "unit_amount": "0.0000075"}
+    used = tuple(3_000_000 + 1000 * who for who in range(4))
+    validation = validated(make(usage(*used)), [line(who, each, "0") for who, each in enumerate(used)], price)
+    assert "another aggregation" not in sheet(validation, "explained_by")
+
+
 @pytest.mark.parametrize("prices", [(), (PER_UNIT,)])
 def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
     make: Make, prices: tuple[dict[str, Any], ...]

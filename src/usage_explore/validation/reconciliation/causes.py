@@ -341,7 +341,7 @@ def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo, name: str = "") -
             for cause, amount in _wrong_tiers(price, quantity):
                 if name in ("", cause.name) and _is_within(charge, amount):
                     return cause
-            for cause, wrong_quantity in wrong_aggregations(lines):
+            for cause, wrong_quantity in wrong_aggregations(lines) if charge.invoiced else ():  # 0 fits any small one
                 if name in ("", cause.name) and _fits(charge, price, wrong_quantity):
                     return cause
     return None
