@@ -54,8 +54,14 @@ def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
             expected = len(members) * max(rates, default=0.0)
             if len(others) >= MIN_OTHER_EVENTS() and not any(map(holds, others)):
                 expected = 0.0
+            of_customer = [row for row in same if row.customer_id == customer]
+            taken = -total(row.quantity for row in members if holds(row))
+            positive = total(row.quantity for row in of_customer if row.quantity > 0)
+            is_large = kind == "negative" and 0 < positive <= 2 * taken
             if events and (
-                not expected or events > expected + CHANCE_DEVIATIONS() * math.sqrt(expected) + CHANCE_DEVIATIONS() / 2
+                is_large
+                or not expected
+                or events > expected + CHANCE_DEVIATIONS() * math.sqrt(expected) + CHANCE_DEVIATIONS() / 2
             ):
                 result[kind, customer, metric] += events
     return result
@@ -124,6 +130,24 @@ def test_a_day_of_what_there_never_was_is_one_finding(
     assert finding.quantity == total(row.quantity for row in planted)
     assert finding.amounts == (("EUR", Decimal("0.5") * number),)
     assert (finding.since, finding.until) == (planted[0].timestamp, planted[-1].timestamp + timedelta(microseconds=1))
+    store.close()
+
+
+def test_a_large_credit_is_not_hidden_by_those_of_others(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """Nor by another one of the customer; what it had in the weeks before is usual."""
+    large = [event(SINCE + day * DAY, quantity=Decimal(-480_000)) for day in (3, 12)]
+    small = event(SINCE + DAY, customer_id=SMALL, quantity=Decimal(-1))
+    rows = ordinary(JUNE) + ordinary(SMALL) + [*large, small]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = findings(store)
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", 2, JUNE)
+    assert finding.quantity == Decimal(-960_000)
+    before = [event(row.timestamp - 25 * DAY, customer_id=row.customer_id, quantity=row.quantity) for row in rows]
+    store.close()
+    store = store_of(events_connection, events_database_url, before)
+    assert findings(store) == ()
     store.close()
 
 

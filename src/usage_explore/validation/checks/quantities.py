@@ -4,9 +4,10 @@ larger than any before.
 Credits are negative and legitimate. So a day of a customer's metric is unusual only if it has more of a kind than both
 the customer's other days and the other customers lead to expect, or if none of many other events has any. All days are
 unusual if the period has far more of a kind than the customer's weeks before it: a fault of a whole period is not
-learned from. NaN and infinite quantities always are unusual: they cannot be billed. Where zeros are usual at some hours
-of the week, such as at night, a day's zeros at other hours are judged by themselves: a meter that reports zero all day
-is not hidden by its nights.
+learned from. So is a day that takes off half of a customer's usage of the metric, whatever others have. NaN and
+infinite quantities always are unusual: they cannot be billed. Where zeros are usual at some hours of the week, such as
+at night, a day's zeros at other hours are judged by themselves: a meter that reports zero all day is not hidden by its
+nights.
 
 A quantity is outsized if it is many times the largest one of the customer's weeks before. This needs few events, unlike
 `unit_slips` and `shifts`, which judge days with many.
@@ -80,6 +81,10 @@ MIN_OTHER_EVENTS = BOUNDS.add("min_other_events", 1_000, "events", 1, 100000000,
 HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
     "Share of a customer's own quantity of the metric from which negative quantities are high.")
 
+SURELY_NEGATIVE_SHARE = BOUNDS.add("surely_negative_share", Decimal("0.5"), "share", 0, 1,
+    "A day's negative quantity, as a share of the customer's positive quantity of the metric in the period, from which "
+    "it is unusual whatever other customers have, unless the customer had some in the weeks before.")
+
 HIGH_ZERO_OWN_SHARE = BOUNDS.add("high_zero_own_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customer's events of the metric from which zeros are high, if they are also `HIGH_ZERO_SHARE` of "
     "all.")
@@ -144,8 +149,9 @@ def statement(table: Table, period: Period) -> Select[Any]:
             func.coalesce(func.sum(c.quantity).filter(holds), 0).label(f"{kind}_quantity"),
         )
     ]
+    positive = func.coalesce(func.sum(c.quantity).filter(and_(c.quantity > 0, ~kinds(table)[UNCOUNTABLE])), 0)
     cells = (
-        select(c.customer_id, c.metric_key, day, func.count().label("events"), *measured)
+        select(c.customer_id, c.metric_key, day, func.count().label("events"), positive.label("positive"), *measured)
         .where(*conditions(table, period))
         .group_by(c.customer_id, c.metric_key, day)
         .cte("cells")
@@ -196,6 +202,7 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
         .cast(Double)
         .label("others"),
         func.sum(c.events).over(partition_by=own).cast(Double).label("whole_events"),
+        func.sum(c.positive).over(partition_by=own).label("whole_positive"),
         func.sum(c[kind]).over(partition_by=own).cast(Double).label("whole"),
     ).subquery(f"known_{kind}")
     k, h = known.c, history.c
@@ -208,6 +215,12 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     other_rate_before = (h[f"metric_{kind}"] - h[kind]) / func.nullif(h.metric_events - h.events, 0)
     before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), func.coalesce(other_rate_before, 0.0))
     is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS(), k.whole > chance_bound(k.whole_events * before_rate))
+    is_large = and_(
+        literal(kind == NEGATIVE),
+        k.whole_positive > 0,
+        -k.quantity >= k.whole_positive * literal(SURELY_NEGATIVE_SHARE(), Numeric),
+        func.coalesce(h[kind], 0) == 0,
+    )
     return (
         select(
             literal(kind).label("kind"),
@@ -216,12 +229,12 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
             k.day,
             k.events,
             k.quantity,
-            case((is_unusual_day, expected), else_=k.all_events * before_rate).label("expected"),
+            case((or_(is_unusual_day, is_large), expected), else_=k.all_events * before_rate).label("expected"),
         )
         .select_from(
             known.outerjoin(history, and_(h.customer_id == k.customer_id, h.metric_key == k.metric_key)),
         )
-        .where(k.events > 0, or_(is_unusual_day, is_unusual_period))
+        .where(k.events > 0, or_(is_unusual_day, is_unusual_period, is_large))
     )
 
 
@@ -448,6 +461,9 @@ CHECK = Check(
         f" of the customer's events, at least {MIN_HOUR_EVENTS()}, of the {HISTORY().days // 7} weeks before were zero,"
         " if more than these lead to expect in the same way; where zero is usual at other hours",
         "outsized": outsized_parameter(),
+        "large": f"a day whose negative quantity is {percent(SURELY_NEGATIVE_SHARE())} or more of the customer's"
+        f" positive quantity of the metric, if it had none in the {HISTORY().days // 7} weeks before, whatever others"
+        " have",
         "none": f"none is expected where none of at least {MIN_OTHER_EVENTS():,} events of other customers is of that"
         " kind",
         "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS()} events or more make"
