@@ -321,14 +321,14 @@ class Paths:
             costed=query.metric in COST_METRICS,
         )
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
-        of_scans = _scaled(measure, scans, Tail())
+        every_scan = scans
         assert self.extracts is not None  # noqa: S101 - `held` raises without
         self.check(held, query)
         in_python = len(measure.sums) < 2  # a ratio has two
         size, group = len(edges) - 1, (held.folder, query.group_by)
         if in_python and not scans:
             tail = self._tail(held, query, measure)
-            measure = _with_tail(of_scans, tail)
+            measure = _scaled(measure, scans, tail)
             return ranking.ranked(ranking.tail_points(tail, measure), query, size, measure, kept)
         with_metrics: list[Scan] = []
         if by_metric:
@@ -336,6 +336,7 @@ class Paths:
         with self.extracts.cursor(held.timeout) as cursor:
             found: Iterable[ranking.Point] | None = None
             if in_python and size < self.extracts.many_points.get(group, size + 1):
+                of_scans = _scaled(measure, every_scan, Tail())
                 points = statement.points(scans, query, Tail(), of_scans, with_metrics)
                 with cursor.beside(partial(cursor.rows_up_to, _MAX_POINTS_IN_PYTHON, *points)) as read:
                     tail = self._tail(held, query, measure)
@@ -344,7 +345,7 @@ class Paths:
                     found = read()
             else:
                 tail = self._tail(held, query, measure)
-            measure = _with_tail(of_scans, tail)
+            measure = _scaled(measure, every_scan, tail)
             late = list(ranking.tail_points(tail, measure)) if in_python else []
             if found is None:  # a table costs little where there are many points, and much where there are few
                 text, parameters = statement.points(scans, query, Tail() if in_python else tail, measure, with_metrics)
@@ -478,12 +479,6 @@ def _apart(
 def _scaled(measure: Measure, scans: Sequence[Scan], tail: Tail) -> Measure:
     """The measure with the digits after the point of its sums over scans and tail."""
     return replace(measure, scales=tuple(statement.scale(name, scans, tail.scales) for name in measure.sums))
-
-
-def _with_tail(measure: Measure, tail: Tail) -> Measure:
-    """The scaled measure of scans with the digits after the point that the tail needs as well."""
-    scales = (max(scale, tail.scales.get(name, 0)) for name, scale in zip(measure.sums, measure.scales, strict=True))
-    return replace(measure, scales=tuple(scales))
 
 
 def _as_float(text: str) -> float:
