@@ -590,7 +590,7 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
 
 
 def test_late_usage_within_an_included_quantity_has_an_amount_of_zero(store: Store, insert: Insert) -> None:
-    prices = [{"metric_key": "tokens", "unit_amount": 1, "included_quantity": 1_000_000, "currency": "USD"}]
+    prices = [{"metric_key": "tokens", "unit_amount": 1, "included_quantity": 10**15, "currency": "USD"}]
     validation = full(store)
     signed = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=prices))
     late = {"customer_id": CUSTOMERS[0], "quantity": Decimal(2), "ingested_at": store.now()}
