@@ -315,7 +315,6 @@ class Explanation:
         return self.total.contribution
 
     @property
-    @decimal_context()
     def sentence(self) -> str:
         """The change and the parts that account for it, in one sentence."""
         return self._sentence(exact, signed, (self.before, self.after))
@@ -334,6 +333,7 @@ class Explanation:
     def _rounded(self, number: Number) -> str:
         return formatting.short(number) if self.currency is None else formatting.cents_in_sentence(Decimal(number))
 
+    @decimal_context()
     def _sentence(
         self, exact: Callable[[Number], str], signed: Callable[[Number], str], windows: tuple[Span, Span]
     ) -> str:

@@ -169,10 +169,10 @@ def corrections(
             usage.setdefault((customer, metric, wallet), []).append(row)
         else:
             amounts.setdefault((customer, metric, wallet), []).append(row)
-    for *group_, currency in sorted(rated, key=lambda key: key[3] or ""):
-        group = group_[0] or "", group_[1] or "", group_[2]
+    for customer, metric, wallet, currency in sorted(rated, key=lambda key: key[3] or ""):
+        group = customer, metric, wallet
         if _is_billed(usage.get(group, ())) and not any(row.amount for row in amounts.get(group, ())):
-            zero = Change((*group, currency), "expected amount", amount=Decimal(0))
+            zero = Change((customer, metric, wallet, currency), "expected amount", amount=Decimal(0))
             amounts.setdefault(group, []).append(zero)
     result: list[Correction] = []
     for group in sorted({*usage, *amounts}, key=lambda group: tuple(part or "" for part in group)):

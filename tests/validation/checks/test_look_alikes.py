@@ -269,7 +269,7 @@ def resent(rows: list[Row], after: timedelta) -> list[Row]:
 def test_copies_of_equal_quantities_all_month_are_undecided(
     events_connection: ddl.Connection, events_database_url: str, hours: range, first_day: int, after: timedelta
 ) -> None:
-    """That there were none before the period tells, or that they arrive apart."""
+    """They are found because there were none before the period, or because they arrive later than the first ones."""
     meter, normal = hourly(first_day), hourly(first_day, customer_id=SMALL)
     copies = resent([row for row in meter if row.timestamp >= SINCE and row.timestamp.hour in hours], after)
     store = store_of(events_connection, events_database_url, meter + normal + copies + beside(meter))
@@ -284,7 +284,7 @@ def test_copies_of_equal_quantities_all_month_are_undecided(
 def test_copies_of_one_equal_quantity_a_day_are_undecided(
     events_connection: ddl.Connection, events_database_url: str, copied: int, *, found: bool
 ) -> None:
-    """There are no neighbouring times within a day; that no day before had two events tells."""
+    """They are found because no day before the period had two events."""
     meter = hourly(-28, range(1))
     copies = resent([row for row in meter if row.timestamp >= SINCE][:copied], timedelta(0))
     store = store_of(events_connection, events_database_url, meter + copies + hourly(-28, range(1), customer_id=SMALL))

@@ -268,7 +268,10 @@ def with_history(
 
 
 def open_series(series: Days, verdicts: Mapping[Key, Verdict]) -> list[Series]:
-    """The customers' metrics of one content with equal events and no verdict: only other times may tell of copies."""
+    """The customers' metrics whose events all have one quantity, some of them the same time, and no verdict yet.
+
+    Only the events before the period, or the times of arrival, can show whether these are copies.
+    """
     return sorted(
         (customer, metric)
         for (customer, metric), days in series.items()

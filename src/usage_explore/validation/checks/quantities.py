@@ -4,10 +4,10 @@ larger than any before.
 Credits are negative and legitimate. So a day of a customer's metric is unusual only if it has more of a kind than both
 the customer's other days and the other customers lead to expect, or if none of many other events has any. All days are
 unusual if the period has far more of a kind than the customer's weeks before it: a fault of a whole period is not
-learned from. So is a day that takes off half of a customer's usage of the metric, whatever others have. NaN and
-infinite quantities always are unusual: they cannot be billed. Where zeros are usual at some hours of the week, such as
-at night, a day's zeros at other hours are judged by themselves: a meter that reports zero all day is not hidden by its
-nights.
+learned from. A day that takes off half of a customer's usage of the metric is unusual, too, whatever others have. NaN
+and infinite quantities always are unusual: they cannot be billed. Where zeros are usual at some hours of the week, such
+as at night, a day's zeros at other hours are judged by themselves: a meter that reports zero all day is not hidden by
+its nights.
 
 A quantity is outsized if it is many times the largest one of the customer's weeks before. This needs few events, unlike
 `unit_slips` and `shifts`, which judge days with many.

@@ -150,6 +150,11 @@ def common_causes(rows: Iterable[Row]) -> list[list[Row]]:
     ]
 
 
+def is_of_repeated_lines(rows: list[Row]) -> bool:
+    """Whether repeated lines are the common cause of rows."""
+    return rows[0].cause is not None and rows[0].cause.name == REPEATED
+
+
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
     if cause is not None and cause.name in (PERIOD, REPEATED, SWAPPED):

@@ -8,7 +8,7 @@ finding's severity.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
@@ -419,12 +419,17 @@ def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decim
         )
 
 
+def taken(lines: Sequence[Line]) -> str | None:
+    """What the prices of lines take of the quantities, such as "sum" or "max"; None where they differ."""
+    kinds = {line.part.price.aggregation.partition(":")[0] for line in lines}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
 def wrong_aggregations(lines: list[Line]) -> Iterator[tuple[Cause, Decimal]]:
     """The summed quantities and the number of events, where the prices of lines take something else of them."""
-    kinds = {line.part.price.aggregation.partition(":")[0] for line in lines}
-    if len(kinds) != 1:
+    takes, right = taken(lines), total(line.billable for line in lines)
+    if takes is None:
         return
-    takes, right = kinds.pop(), total(line.billable for line in lines)
     sums = ("sum", total(line.quantity for line in lines)), ("count", Decimal(sum(line.events for line in lines)))
     for name, quantity in sums:
         if name != takes and quantity != right:

@@ -13,7 +13,7 @@ If the lines name wallets, usage without one is counted in the wallet that the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -39,6 +39,7 @@ from usage_explore.validation.reconciliation.amounts import (
     common_finding,
     compare_amounts,
     further_findings,
+    is_of_repeated_lines,
     matches,
     unchecked,
 )
@@ -164,11 +165,14 @@ def examine(examination: Examination) -> Outcome:
     examination.progress(0.8)
     set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
-    groups = common_causes(rows)
-    reported = frozenset(row.key for group in groups for row in group)
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
-    differences = Differences(examination, columns, rows, tolerance, reported, unknown)
+    every = Differences(examination, columns, rows, tolerance, unknown=unknown)
+    groups = [
+        group for group in common_causes(rows) if not is_of_repeated_lines(group) or every.is_shown_exactly(group)
+    ]
+    reported = frozenset(row.key for group in groups for row in group)
+    differences = replace(every, reported=reported)
     common = [common_finding(differences, group) for group in groups]
     findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")

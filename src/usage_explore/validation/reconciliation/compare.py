@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import MAX_PREC, Context, Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -275,6 +275,11 @@ def key_of(examination: Examination, row: Any, columns: tuple[str, ...]) -> Key:
     return (row.customer_id, *values.values())
 
 
+def known_at(period: Period) -> datetime | None:
+    """The time as of which the invoice can know usage: of `as_of` and `finalized_at` the earlier, None without both."""
+    return min((at for at in (period.as_of, period.finalized_at) if at is not None), default=None)
+
+
 def hourly_by_key(
     examination: Examination, columns: tuple[str, ...], customers: set[UUID], hours: int
 ) -> dict[Key, dict[tuple[str, int], tuple[int, Decimal]]]:
@@ -284,12 +289,11 @@ def hourly_by_key(
     """
     period, table = examination.period, examination.table
     c = table.c
-    known = [at for at in (period.as_of, period.finalized_at) if at is not None]
     selected = tuple(dict.fromkeys((*columns, "wallet_currency")))
     usage: dict[Key, dict[tuple[str, int], tuple[int, Decimal]]] = {}
     for end, edge in zip(("start", "end"), period.span, strict=True):
         since, until = earlier(edge, timedelta(hours=hours)), min(edge + timedelta(hours=hours), LATEST)
-        near = period.replace(since=since, until=until, finalized_at=None, as_of=min(known, default=None))
+        near = period.replace(since=since, until=until, finalized_at=None, as_of=known_at(period))
         passed = func.extract("epoch", c.timestamp - literal(edge, DateTime(timezone=True)))
         hour = func.floor(passed / 3600).cast(Integer).label("hour")
         keys = [c.customer_id, *(c[name] for name in selected)]
@@ -308,8 +312,7 @@ def hourly_by_key(
 def largest_by_key(examination: Examination, columns: tuple[str, ...], customers: set[UUID]) -> dict[Key, Decimal]:
     """The largest quantity of an event of customers, by key; as known at finalization, where that is given."""
     period, c = examination.period, examination.table.c
-    known = [at for at in (period.as_of, period.finalized_at) if at is not None]
-    there = period.replace(finalized_at=None, as_of=min(known, default=None))
+    there = period.replace(finalized_at=None, as_of=known_at(period))
     keys = [c.customer_id, *(c[name] for name in dict.fromkeys((*columns, "wallet_currency")))]
     statement = (
         select(*keys, func.max(c.quantity).label("largest"))

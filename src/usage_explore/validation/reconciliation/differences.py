@@ -120,6 +120,10 @@ class Differences:
             return self.examination.events_question(**parameters)
         return self.examination.aggregate_question(metric="sum_quantity", **parameters)
 
+    def is_shown_exactly(self, rows: list[Row]) -> bool:
+        """Whether a query can show exactly the rows; those of several customers are shown by customer."""
+        return len({row.key[0] for row in rows}) > 1 or self._filters(rows).exact
+
     def _rank(self, rows: list[Row]) -> tuple[Any, ...]:
         """As findings are ranked: severity, share, events."""
         first = rows[0]

@@ -30,6 +30,7 @@ from usage_explore.validation.reconciliation.compare import (
     Key,
     Row,
     Usage,
+    known_at,
     superfluous_ids,
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
@@ -210,8 +211,7 @@ class PricedUsage:
 
     def _early(self) -> Period:
         period = self.examination.period
-        known = [at for at in (period.as_of, period.finalized_at) if at is not None]
-        return period.replace(as_of=min(known))
+        return period.replace(as_of=known_at(period))
 
 
 def adopt(usage: Mapping[Key, Usage], expected: Mapping[Key, Expected], early: Mapping[Key, Expected] | None) -> None:

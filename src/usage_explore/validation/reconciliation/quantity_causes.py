@@ -23,6 +23,7 @@ from usage_explore.validation.reconciliation.causes import (
     UNIT,
     Cause,
     set_cause,
+    taken,
     wrong_aggregations,
 )
 from usage_explore.validation.reconciliation.compare import Key, Row
@@ -122,15 +123,14 @@ def aggregation_causes(
 
 def _is_largest(row: Row, largest: Mapping[Key, Decimal], tolerance: Decimal) -> bool:
     quantity = largest.get(row.key)
-    if quantity is None or not quantity.is_finite() or _taken(row) == "max":
+    if quantity is None or not quantity.is_finite() or _taken(row) in ("max", None):
         return False
     return abs(Decimal(difference(row.invoiced or Decimal(0), quantity))) <= tolerance
 
 
-def _taken(row: Row) -> str:
-    """What the price of a row takes of its quantities; without a price the sum."""
-    kinds = {line.part.price.aggregation.partition(":")[0] for line in row.expected.lines} if row.expected else {"sum"}
-    return kinds.pop() if len(kinds) == 1 else "max"
+def _taken(row: Row) -> str | None:
+    """What the prices of a row take of its quantities, None where they differ; without a price the sum."""
+    return taken(row.expected.lines) if row.expected else "sum"
 
 
 def _quantity_factor_causes(rows: list[Row]) -> None:
