@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -30,6 +31,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.decimals import Number
+from usage_explore.explain.leaf_sums import LeafColumns, Texts
 from usage_explore.explain.result import Where
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.aggregate import total_of
@@ -40,14 +42,6 @@ Condition = tuple[Where, Where]
 
 NO_BOARD = -1
 """The `board` of the sums of all events of a cell."""
-
-
-class Leaf(NamedTuple):
-    """The amount, in the window `side`, of the events with the same `values`, a text or None for each group."""
-
-    side: int
-    value: Number
-    values: tuple[str | None, ...]
 
 
 class CellSum(NamedTuple):
@@ -89,17 +83,31 @@ class EventSums:
             self.connection.execute(select(both.c.key).group_by(both.c.key).order_by(*ordered).limit(most)).scalars()
         )
 
-    def leaves(self, groups: Sequence[str], share: int) -> list[Leaf]:
+    def leaves(self, groups: Sequence[str], share: int) -> LeafColumns:
         """All combinations of values; a sum of no number is one, too."""
         selects = []
         for number, (source, side) in enumerate(zip(self.sources, self.sides, strict=True)):
             columns = [expression(source, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
             selects.append(
-                select(literal(number, Integer).label("side"), _measured(source, side).label("value"), *columns)
+                select(
+                    literal(number, Integer).label("side"),
+                    func.count().label("events"),
+                    _measured(source, side).label("value"),
+                    *columns,
+                )
                 .where(*conditions(source, side), *_sampled(source, share))
                 .group_by(*columns)
             )
-        return [Leaf(row[0], row[1], tuple(row[2:])) for row in self.connection.execute(union_all(*selects))]
+        rows = self.connection.execute(union_all(*selects)).all()
+        if not rows:
+            return LeafColumns.none(len(groups))
+        sides, events, amounts, *texts = zip(*rows, strict=True)
+        return LeafColumns(
+            np.array(sides, dtype=np.int64),
+            np.array(events, dtype=np.int64),
+            [*amounts],
+            [*map(Texts.of, texts)],
+        )
 
     def sums(self, cells: Sequence[Condition], groups: Sequence[str]) -> list[CellSum]:
         """The exact sums of all events, by cell, and by cell and value of each group. The table is read once."""

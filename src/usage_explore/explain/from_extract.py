@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from usage_explore.decimals import Number, exact_sum
-from usage_explore.explain.from_events import NO_BOARD, CellSum, Condition, EventSums, Leaf, sample_bound
+import numpy as np
+
+from usage_explore.decimals import exact_sum
+from usage_explore.explain.from_events import NO_BOARD, CellSum, Condition, EventSums, sample_bound
+from usage_explore.explain.leaf_sums import LeafColumns, Texts
+from usage_explore.explain.model import Codes
 from usage_explore.explain.result import Where
 from usage_explore.extract import leaderboards, statement
 from usage_explore.extract.manifest import DAY, IDS
@@ -22,6 +26,9 @@ from usage_explore.query.filters import GROUPS
 from usage_explore.query.queries import SUMS, AggregateQuery
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import KEYS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _Row = TypeVar("_Row")
 
@@ -49,8 +56,9 @@ class ExtractSums:
             found.update(dict(self.paths.choices(side, KEYS, None, filters.dimension_keys)))
         return sorted(found, key=lambda key: (-found[key], key))[:most]
 
-    def leaves(self, groups: Sequence[str], share: int) -> list[Leaf]:
+    def leaves(self, groups: Sequence[str], share: int) -> LeafColumns:
         """All combinations of values of at least one group."""
+        late = self._late(lambda late: [late.leaves(groups, share)], [*groups, "id"])
         made, names = Statement(), [f"g{index}" for index in range(len(groups))]
         scans = [*self._scans(groups, rows=share > 1)]
         sums = SUMS[self.sides[0].metric]
@@ -61,24 +69,29 @@ class ExtractSums:
             where = statement.conditions(made, scan, self.sides[side])
             if share > 1:
                 where.append(f"md5(id::VARCHAR) < '{sample_bound(share)}'")
-            if sums:
-                value = f"coalesce({statement.sum_of(sums[0], scan)}, 0)::DECIMAL(38, {scale}) AS value"
-            else:
-                value = f"{'count(*)' if scan.unit is None else 'sum(events)'}::HUGEINT AS value"
-            selected = ", ".join([f"{side} AS side", value, *keys])
+            events = f"{'count(*)' if scan.unit is None else 'sum(events)'}::HUGEINT"
+            value = f"coalesce({statement.sum_of(sums[0], scan)}, 0)::DECIMAL(38, {scale})" if sums else events
+            selected = ", ".join([f"{side} AS side", f"{events} AS events", f"{value} AS value", *keys])
             parts.append(
                 f"SELECT {selected} FROM {statement.source(scan)} WHERE {' AND '.join(where) or 'true'}"
                 f" GROUP BY {', '.join(names)}"
             )
-        found: defaultdict[tuple[int, tuple[str | None, ...]], list[Number]] = defaultdict(list)
+        leaves = LeafColumns.none(len(groups))
         if parts:
-            texts = "".join(f", {name}::VARCHAR" for name in names)
-            text = f"SELECT side, sum(value){texts} FROM ({' UNION ALL '.join(parts)}) GROUP BY ALL"
-            for side, value, *values in self.paths.run(self.held, text, made.parameters):
-                found[side, tuple(values)].append(value if sums else int(value))
-        for leaf in self._late(lambda late: late.leaves(groups, share), [*groups, "id"]):
-            found[leaf.side, leaf.values].append(leaf.value)
-        return [Leaf(side, exact_sum(amounts, 0), values) for (side, values), amounts in found.items()]
+            texts = "".join(f", {name}::VARCHAR AS {name}" for name in names)
+            value = f"sum(value){'' if sums else '::BIGINT'}"
+            text = (
+                f"SELECT side, sum(events)::BIGINT, {value}{texts} FROM ({' UNION ALL '.join(parts)})"
+                f" GROUP BY side, {', '.join(names)}"
+            )
+            assert self.paths.extracts is not None  # noqa: S101 - `held` raises without
+            table = self.paths.extracts.arrow(text, made.parameters, self.held.timeout)
+            sides, counts, amounts, *found = table.columns
+            numbers: list[Any] = amounts.to_pylist()
+            leaves = LeafColumns(_integers(sides), _integers(counts), numbers, [*map(_texts, found)])
+        for more in late:
+            leaves = leaves.with_late(more)
+        return leaves
 
     def sums(self, cells: Sequence[Condition], groups: Sequence[str]) -> list[CellSum]:
         """The exact sums of all events, by cell, and by cell and value of each group."""
@@ -149,6 +162,17 @@ def _has(made: Statement, scan: Scan, condition: Condition) -> str:
     where, without = condition
     tests = [test("NOT DISTINCT FROM", *pair) for pair in where] + [test("DISTINCT FROM", *pair) for pair in without]
     return " AND ".join(tests) or "true"
+
+
+def _integers(column: pa.Array[Any] | pa.ChunkedArray[Any]) -> Codes:
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _texts(column: pa.ChunkedArray[Any]) -> Texts:
+    encoded: Any = column.dictionary_encode().combine_chunks()
+    values = encoded.dictionary.to_pylist()
+    codes = _integers(encoded.indices.fill_null(len(values)))
+    return Texts(codes, [*values, None] if encoded.null_count else values)
 
 
 def _merged(rows: Iterable[CellSum]) -> list[CellSum]:

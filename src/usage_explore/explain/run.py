@@ -6,6 +6,7 @@ cell. Both come from the extract, or from the events if it cannot answer, with t
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 
 from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.errors import Fault, NotExact, QueryError
-from usage_explore.explain.from_events import CellSum, Condition, EventSums, Leaf
+from usage_explore.explain.from_events import CellSum, Condition, EventSums
 from usage_explore.explain.from_extract import ExtractSums
+from usage_explore.explain.leaf_sums import MAX_LEAVES, LeafColumns, LeafSums, Texts, scale_before
 from usage_explore.explain.model import Codes, Floats, Leaves, Pair, Region, fold_values
 from usage_explore.explain.result import Explanation, Peak, Where, build_parts, filters_of
 from usage_explore.explain.search import choose_regions, spread_evenly
@@ -48,6 +49,9 @@ _MIN_DISTINCT_LEAVES = 50
 """Leaves up to which a group is searched even if its values are unique."""
 
 
+_MAX_FLOAT = Decimal("1e300")
+"""Amounts in a unit, up to which floats have room for sums."""
+
 MIN_PEAK_DAYS, MAX_PEAK_DAYS = 3, 400
 """Days of a window in which the days of the change are looked for."""
 
@@ -75,7 +79,7 @@ class _Reader(Protocol):
     """The sums of the events of two windows; see `from_events.EventSums`."""
 
     def keys(self, share: int, most: int) -> list[str]: ...
-    def leaves(self, groups: Sequence[str], share: int) -> list[Leaf]: ...
+    def leaves(self, groups: Sequence[str], share: int) -> LeafColumns: ...
     def sums(self, cells: Sequence[Condition], groups: Sequence[str]) -> list[CellSum]: ...
     def overlaps(self, excluded: Sequence[tuple[Where, tuple[str, str | None]]]) -> list[bool]: ...
 
@@ -116,7 +120,7 @@ def _explained(
     share = 1
     while events > share * SAMPLE_EVENTS:
         share *= 2
-    values, notes = _values(reader, share)
+    values, leaves, notes = _values(reader, share)
     if share > 1:
         notes.append(f"The search used one in {share} of the {events:,} events; the amounts are of all of them")
     if windows.cut:
@@ -129,8 +133,16 @@ def _explained(
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
     found, even = _regions(values, share, expected)
     zero: Number = 0 if query.metric == "count" else Decimal(0)
-    found, sums = settle(found, lambda regions: _sums(reader, values, regions, expected, zero), is_even=even)
-    regions = _shortened(reader, values, found)
+    whole = None
+    if values.groups and len(leaves.sides) * share <= MAX_LEAVES:
+        every = leaves if share == 1 else reader.leaves(values.groups, 1)
+        whole = LeafSums.of(every, values.values, values.known)
+    found, sums = settle(
+        found,
+        lambda regions: whole.sums(regions, expected) if whole else _sums(reader, values, regions, expected, zero),
+        is_even=even,
+    )
+    regions = _shortened(reader, values, found, whole)
     parts = build_parts(sums, query, regions, _always(values, found, sums), expected)
     peak = None
     if expected is None:
@@ -163,36 +175,32 @@ def _currency(paths: Paths, sides: Sequence[AggregateQuery]) -> str | None:
     return next(iter(found), None)
 
 
-def _values(reader: _Reader, share: int) -> tuple[_Values, list[str]]:
+def _values(reader: _Reader, share: int) -> tuple[_Values, LeafColumns, list[str]]:
+    """The values to search, the leaves with the groups that are searched, and the limits of the search."""
     keys = reader.keys(share, MAX_DIMENSIONS + 1)
     notes = []
     if len(keys) > MAX_DIMENSIONS:
         notes.append(f"Only the {MAX_DIMENSIONS} most frequent dimensions were searched")
     groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_DIMENSIONS] if _is_group(key))]
-    rows = reader.leaves(groups, share)
-    kept, codes, values, unique = [], [], [], []
-    for index, group in enumerate(groups):
-        texts = np.array([row.values[index] for row in rows], dtype=object)
-        column, named = pd.factorize(texts, sort=True, use_na_sentinel=True)
-        known: list[str | None] = list(named)
-        if (column < 0).any():
-            column = np.where(column < 0, len(known), column)
-            known.append(None)
-        if len(rows) > _MIN_DISTINCT_LEAVES and len(known) > _MAX_DISTINCT_SHARE * len(rows):
+    leaves = reader.leaves(groups, share)
+    number, unique = len(leaves.sides), []
+    kept: dict[str, Texts] = {}
+    for group, texts in zip(groups, leaves.groups, strict=True):
+        if number > _MIN_DISTINCT_LEAVES and len(texts.values) > _MAX_DISTINCT_SHARE * number:
             unique.append(group)
-        elif len(known) > 1:
-            kept.append(group)
-            codes.append(column.astype(np.int64))
-            values.append(known)
+        elif len(texts.values) > 1:
+            kept[group] = texts.in_order()
     if unique:
         notes.append(f"Not searched, because nearly every event has its own value: {', '.join(map(ascii, unique))}")
-    before, after, unit = _amounts(rows)
-    stacked = np.array(codes, dtype=np.int64).reshape(len(codes), len(rows)).T
+    before, after, unit = _amounts(leaves)
+    stacked = np.array([of.codes for of in kept.values()], dtype=np.int64).reshape(len(kept), number).T
     # the database gives rows in any order, on which no answer may depend
     order = np.lexsort((before, *stacked.T))
     stacked, before, after = stacked[order], before[order], after[order]
+    values = tuple(of.values for of in kept.values())
     indexes = tuple({value: code for code, value in enumerate(of)} for of in values)
-    return _Values(tuple(kept), stacked, tuple(values), before, after, unit, indexes), notes
+    searched = dataclasses.replace(leaves, groups=[*kept.values()])
+    return _Values(tuple(kept), stacked, values, before, after, unit, indexes), searched, notes
 
 
 def number(expected: object) -> Decimal | None:
@@ -215,14 +223,14 @@ def _is_group(key: str) -> bool:
     return True
 
 
-def _amounts(rows: Sequence[Leaf]) -> tuple[Floats, Floats, Decimal]:
-    """The amounts of the rows before and after as multiples of the largest, as floats have bounds; and the largest."""
-    values = [Decimal(row.value) for row in rows]
+def _amounts(leaves: LeafColumns) -> tuple[Floats, Floats, Decimal]:
+    """The amounts of leaves before and after as multiples of the largest, as floats have bounds; and the largest."""
+    values = [Decimal(amount) for amount in leaves.amounts]
     if not all(value.is_finite() for value in values):
         raise NotExact.not_finite()
     largest = max((value.copy_abs() for value in values), default=Decimal(0)) or Decimal(1)
     amounts = np.array([float(value / largest) for value in values])
-    later = np.array([row.side == 1 for row in rows], dtype=bool)
+    later = np.array(leaves.sides, dtype=bool)
     return np.where(later, 0.0, amounts), np.where(later, amounts, 0.0), largest
 
 
@@ -255,15 +263,11 @@ def _sums(
     rows = sorted(found, key=lambda row: (row.board, row.key is None, row.key or "", row.side, row.cell))
     events = [0] * (len(regions) + 1), [0] * (len(regions) + 1)
     amounts = [zero] * (len(regions) + 1), [zero] * (len(regions) + 1)
-    if not all(Decimal(row.value).is_finite() for row in rows):
-        raise NotExact.not_finite()
-    unit = max((Decimal(row.value).copy_abs() for row in rows), default=Decimal(0)) or Decimal(1)
+    unit = _unit(Decimal(row.value) for row in rows)
     whole = [row for row in rows if row.board < 0]
     for row in whole:
         events[row.side][row.cell], amounts[row.side][row.cell] = row.events, row.value
-    scale, earlier = 1.0, exact_sum(amounts[0], zero)
-    if expected is not None and earlier > 0 < expected:
-        scale = min(1e9, float(expected / Decimal(earlier)))
+    scale = scale_before(expected, amounts[0])
     for row in rows:
         if row.board >= 0 and row.key not in values.known[row.board]:
             values.known[row.board][row.key] = len(values.values[row.board])
@@ -279,6 +283,16 @@ def _sums(
             if not row.side:
                 volumes[row.board][place] = amount
     return Sums(events, amounts, volumes, changes, counts)
+
+
+def _unit(amounts: Iterable[Decimal]) -> Decimal:
+    """The last digit of the amounts, of which floats hold whole numbers exactly; the largest if it needs too many."""
+    known = [*amounts]
+    if not all(amount.is_finite() for amount in known):
+        raise NotExact.not_finite()
+    last = Decimal(1).scaleb(min((int(amount.as_tuple().exponent) for amount in known), default=0))
+    largest = max((amount.copy_abs() for amount in known), default=Decimal(0))
+    return largest if largest > last * _MAX_FLOAT else last
 
 
 def _always(values: _Values, regions: Sequence[Region], sums: Sums) -> list[Where]:
@@ -345,18 +359,21 @@ def peak_run(changes: Sequence[Decimal]) -> tuple[int, int] | None:
     return result if is_short and part >= _MIN_PEAK_PART * total.copy_abs() else None
 
 
-def _shortened(reader: _Reader, values: _Values, regions: Sequence[Region]) -> list[tuple[Where, Where]]:
+def _shortened(
+    reader: _Reader, values: _Values, regions: Sequence[Region], whole: LeafSums | None
+) -> list[tuple[Where, Where]]:
     """The regions without the excluded values that none of their events has in either window: they exclude nothing."""
     excluding = {(region.where, pair): Region((*region.where, pair)) for region in regions for pair in region.without}
-    sampled = {key for key, both in excluding.items() if both.mask(values.codes).any()}
-    unsure = [key for key in excluding if key not in sampled]
+    codes = values.codes if whole is None else whole.codes
+    known = {key for key, both in excluding.items() if both.mask(codes).any()}
+    unsure = [key for key in excluding if key not in known] if whole is None else []
     if unsure:
         pairs = [(_where(values, where), _where(values, [pair])[0]) for where, pair in unsure]
-        sampled |= {key for key, there in zip(unsure, reader.overlaps(pairs), strict=True) if there}
+        known |= {key for key, there in zip(unsure, reader.overlaps(pairs), strict=True) if there}
     return [
         (
             _where(values, region.where),
-            _where(values, [pair for pair in region.without if (region.where, pair) in sampled]),
+            _where(values, [pair for pair in region.without if (region.where, pair) in known]),
         )
         for region in regions
     ]

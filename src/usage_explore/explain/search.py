@@ -362,7 +362,8 @@ class _Climb:
     def __init__(self, leaves: Leaves, noise: Noise) -> None:
         self.leaves = leaves
         self.model = Model(leaves.change, leaves.size, noise, float(np.sign(leaves.difference.sum())))
-        self.whole = leaves.sums(self.model.rows)
+        self.free: Mask = np.ones(len(leaves.change), dtype=bool)
+        self.free_sums = leaves.sums(self.model.rows)
         self.ordinary = float(self.model.rows[1].sum())
         # log costs of selecting a cause's dimensions, and one of their elements
         levels = np.array([len(dims) for dims in leaves.dims])
@@ -424,8 +425,7 @@ class _Climb:
 
     def _larger(self, causes: _Causes, banned: Collection[int]) -> _Causes | None:
         owner = self.owner(causes)
-        taken = np.flatnonzero(owner >= 0)
-        sums = self.whole - self.leaves.sums(self.model.rows[:, taken], taken)
+        sums = self._of_free(owner < 0)
         cuboid = self.leaves.cuboid
         open_ = sums[0] > 0.5
         open_[list(banned)] = False
@@ -443,6 +443,17 @@ class _Climb:
             if more[at] > best:
                 best, result = float(more[at]), (*causes[:index], (*cause, int(alike[at])), *causes[index + 1 :])
         return result if best > 0 else None
+
+    def _of_free(self, free: Mask) -> Floats:
+        """The sums of the leaves that are free; from those of the last set of causes if fewer leaves differ."""
+        changed, rows = np.flatnonzero(free != self.free), self.model.rows
+        if len(changed) < free.sum():
+            signs = np.where(free[changed], 1.0, -1.0)
+            self.free_sums = self.free_sums + self.leaves.sums(rows[:, changed] * signs, changed)
+        else:
+            self.free_sums = self.leaves.sums(rows[:, free], np.flatnonzero(free))
+        self.free = free
+        return self.free_sums
 
     def _sums(self, mask: Mask) -> Floats:
         return np.asarray(self.model.rows[:, mask].sum(axis=1, keepdims=True))
