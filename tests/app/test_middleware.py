@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
@@ -20,7 +22,7 @@ from support.api_server import command
 from support.ports import free_port
 from support.waiting import PATIENCE, eventually
 from usage_explore import config
-from usage_explore.app.middleware import MAX_FILES, MAX_HELD
+from usage_explore.app.middleware import MAX_FILES, MAX_HELD, _wanted_messages
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 SECRET = "keeps the cookies " + "c" * 22
@@ -265,6 +267,62 @@ def test_text_ends_a_websocket_without_a_traceback(app: App) -> None:
     assert closed.value.rcvd.code == 1003
     assert app.client.get("/_stcore/health").status_code == 200
     assert "Traceback" not in app.log.read_text()
+
+
+def test_what_is_no_message_ends_a_websocket_without_a_traceback(app: App) -> None:
+    with app.tab() as tab:
+        session_of(tab)
+        tab.send(b"\xff\xff no message")
+        with pytest.raises(ConnectionClosed) as closed:
+            list(iter(tab.recv, None))
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == 1002
+    assert "Traceback" not in app.log.read_text()
+
+
+def answers_to(tab: ClientConnection, asked: BackMsg) -> list[str]:
+    """The kinds of what is answered to a message."""
+    tab.send(asked.SerializeToString())
+    tab.send(BackMsg(app_heartbeat=True).SerializeToString())
+    kinds = list[str]()
+    while "heartbeat_ack" not in kinds:
+        message = ForwardMsg()
+        message.ParseFromString(tab.recv(PATIENCE))
+        kinds.append(str(message.WhichOneof("type")))
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("email", "names", "is_answered"), [("ana@example.com", 3, True), ("ana@example.com", 101, False), (None, 1, False)]
+)
+def test_who_may_upload_nothing_learns_no_addresses_of_files(
+    app: App, email: str | None, names: int, is_answered: bool
+) -> None:
+    """An answer is a hundred times as long as the names in the question: 0.5 MB of them held up the server."""
+    with app.tab(email) as tab:
+        asked = BackMsg()
+        asked.file_urls_request.session_id = session_of(tab)
+        asked.file_urls_request.file_names.extend([""] * names)
+        assert ("file_urls_response" in answers_to(tab, asked)) == is_answered
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["clear_cache", "set_run_on_save", "load_git_info", "debug_shutdown_runtime", "debug_disconnect_websocket"],
+)
+def test_no_page_clears_the_caches_of_others(name: str) -> None:
+    """What Streamlit would do for its developer, whoever asks, is left out; the next message is read."""
+    unwanted, wanted = BackMsg(**{name: True}), BackMsg(stop_script=True)
+    sent = iter([{"type": "websocket.receive", "bytes": each.SerializeToString()} for each in (unwanted, wanted)])
+
+    async def receive() -> Message:
+        return next(sent)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    read = asyncio.run(_wanted_messages(receive, send)())
+    assert BackMsg.FromString(read["bytes"]) == wanted
 
 
 @pytest.mark.parametrize(

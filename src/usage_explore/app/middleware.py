@@ -5,7 +5,8 @@
 - Hosts: without an allow list only names of this machine; the API under `/api/` checks its requests itself.
 - Uploads: files of at most 20 MB, at most `MAX_FILES` per session and `MAX_HELD` bytes in all sessions, only into a
   session of a user with access. A file counts from its admission. Others are refused before their body is read.
-- WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`.
+- WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`. Of Streamlit's messages only
+  those that the app's pages need: none that clears the caches of all users.
 - Pages: framed by this origin only, and they send other sites no referrer. Charts and files
   (`/media/`): not cached.
 - Streamlit's metrics and its agent API: 404.
@@ -27,11 +28,14 @@ from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakValueDictionary
 
 import streamlit as st
+from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Common_pb2 import FileURLsRequest
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
@@ -65,7 +69,13 @@ _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 """Concurrent uploads. Without sign-in all sessions are one user's."""
 
 _WAIT_SECONDS = 10
-_UNSUPPORTED_DATA = 1003
+_PROTOCOL_ERROR, _UNSUPPORTED_DATA = 1002, 1003
+_MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
+"""What a page of the app sends beside questions of where to upload files."""
+
+_MAX_NAMES = 100
+"""Files that are dropped on a page at once; of these it takes `MAX_FILES`."""
+
 _CLOSED = ("/_stcore/metrics", "/_stcore/agent/")
 _UPLOADS = "/_stcore/upload_file/"
 _HEADERS = {
@@ -104,7 +114,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] == "websocket":
-            await self.app(scope, _without_text(receive, send), send)
+            await self.app(scope, _wanted_messages(receive, send), send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -216,17 +226,41 @@ def _release(server: Runtime, files: MemoryUploadedFileManager) -> None:
             files.remove_session_files(session_id)
 
 
-def _without_text(receive: Receive, send: Send) -> Receive:
-    """The messages of a WebSocket up to the first one of text, at which it is closed: Streamlit logs a traceback."""
+def _wanted_messages(receive: Receive, send: Send) -> Receive:
+    """The messages of a WebSocket that the app's pages send; others are left out.
+
+    A text, or what is no message, ends it, as Streamlit logs a traceback for each.
+    """
 
     async def message() -> Message:
-        received = await receive()
-        if received["type"] != "websocket.receive" or received.get("bytes") is not None:
-            return received
-        await send({"type": "websocket.close", "code": _UNSUPPORTED_DATA})
-        return {"type": "websocket.disconnect", "code": _UNSUPPORTED_DATA}
+        while True:
+            received = await receive()
+            if received["type"] != "websocket.receive":
+                return received
+            data = received.get("bytes")
+            if data is None:
+                return await _ended(send, _UNSUPPORTED_DATA)
+            sent = BackMsg()
+            try:
+                sent.ParseFromString(data)
+            except DecodeError:
+                return await _ended(send, _PROTOCOL_ERROR)
+            kind = sent.WhichOneof("type")
+            if kind in _MESSAGES or (kind == "file_urls_request" and _may_name(sent.file_urls_request)):
+                return received
 
     return message
+
+
+async def _ended(send: Send, code: int) -> Message:
+    await send({"type": "websocket.close", "code": code})
+    return {"type": "websocket.disconnect", "code": code}
+
+
+def _may_name(request: FileURLsRequest) -> bool:
+    """Whether a session may ask where to upload files, as each name makes an answer a hundred times as long."""
+    session = runtime.get_instance().get_app_session(request.session_id)
+    return session is not None and sign_in.may_upload(session._user_info) and len(request.file_names) <= _MAX_NAMES
 
 
 def _is_own(headers: Headers) -> bool:
