@@ -14,9 +14,10 @@ import pytest
 
 from support.waiting import PATIENCE
 from usage_explore.errors import LoadError, QueryError
-from usage_explore.files import containers, parquet_source, sources
+from usage_explore.files import containers, parquet_source, sources, tables
 from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import loads
+from usage_explore.files.open import open_source
 from usage_explore.files.parquet_source import ParquetSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.validation.inputs import read_preferences
@@ -233,6 +234,32 @@ def test_a_csv_row_without_end_is_refused(tmp_path: Path) -> None:
     assert path.stat().st_size < 1_000_000
     with CsvSource(path) as source, pytest.raises(LoadError, match="the row is longer than 16 MiB"):
         list(source)
+
+
+@pytest.mark.parametrize(("name", "blank"), [("a.csv", b"\n"), ("a.csv.gz", b"\r\n"), ("a.jsonl.gz", b" \n")])
+def test_blank_lines_without_end_are_refused(tmp_path: Path, name: str, blank: bytes) -> None:
+    """No row among them would reach the bound of rows; half a gigabyte of them took over a minute."""
+    content = (b"" if "json" in name else b"a,b\n") + blank * 100_000 + b'{"a": 1}\n'
+    path = tmp_path / name
+    for more, refusal in ((b"", ""), (blank, "more than 100,000 blank lines follow each other; delete them")):
+        data = more + content if "json" in name else content[:4] + more + content[4:]
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        if refusal:
+            with pytest.raises(LoadError, match=refusal), open_source(path) as source:
+                list(source)
+        else:
+            with open_source(path) as source:
+                assert len(list(source)) == 1
+
+
+def test_a_table_has_a_bound_of_bytes_whatever_the_size_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MAX_BYTES_OF_SMALL_FILES", 100_000)
+    path = tmp_path / "invoices.csv.gz"
+    path.write_bytes(gzip.compress(b"customer_id,metric_key,quantity\n" + b"c,m,1\n" * 20_000))
+    with pytest.raises(QueryError, match="has more than 100,000 bytes once decompressed"):
+        read_invoices(path)
 
 
 def test_a_header_of_many_columns_is_refused_at_once(tmp_path: Path) -> None:

@@ -70,14 +70,16 @@ def start_decoder(script: str, request: Mapping[str, object]) -> Any:
 class Content:
     """The data in a file, which can be read from its start several times.
 
-    `path` is the file's name in messages, `containers` what is around the data ("gzip", "ZIP"), from the outside.
+    `path` is the file's name in messages, `containers` what is around the data ("gzip", "ZIP"), from the outside, and
+    `max_bytes` the most that it may have once decompressed.
     Raises `LoadError` for a ZIP file without exactly one member.
     """
 
-    def __init__(self, path: Path, *, file: Path | None = None) -> None:
+    def __init__(self, path: Path, *, file: Path | None = None, max_bytes: int | None = None) -> None:
         self.path = path
         self._file = file or path
         self.length = self._file.stat().st_size
+        self._max_bytes = max_bytes or max_decoded_bytes(self.length)
         self.containers: tuple[str, ...] = ()
         self._member: zipfile.ZipInfo | None = None
         if not self.length:
@@ -122,8 +124,8 @@ class Content:
             else:
                 stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")))
         if self.containers:
-            max_bytes = max_decoded_bytes(self.length)
-            stream = stack.enter_context(io.BufferedReader(_Bounded(stream, max_bytes, self.path), 1 << 16))
+            bounded = _Bounded(stream, self._max_bytes, self.path)
+            stream = stack.enter_context(io.BufferedReader(bounded, 1 << 16))
         return raw, stream
 
     def on_disk(self, stack: ExitStack) -> Path:

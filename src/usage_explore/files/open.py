@@ -82,12 +82,14 @@ def open_source(
     delimiter: str | None = None,
     encoding: str | None = None,
     sheet: str | int | None = None,
+    max_bytes: int | None = None,
 ) -> Source:
     """The file as a stream of records. "-" is standard input; to read that twice, open a `StandardInput`.
 
     `kind` is one of `KINDS`; None goes by the content, and by the name where that does not decide. Data inside gzip or
     ZIP is read as if it were alone. `delimiter` is that of a CSV file (a character, or tab, semicolon, …), `encoding`
     that of a text file ("cp1252"), `sheet` the name or number from 1 of a workbook's sheet; None detects them.
+    `max_bytes` bounds what is inside gzip or ZIP; None goes by the file's size.
 
     Raises `LoadError` for a file that does not exist, is empty, cannot be read or has none of these formats, and
     `ConfigurationError` for unknown options and those of another format.
@@ -108,7 +110,7 @@ def open_source(
                     f"{path_text(shown)}: is not a file that can be read twice; save it as a file first, or pipe it"
                     " into -"
                 )
-            content = Content(shown, file=file)
+            content = Content(shown, file=file, max_bytes=max_bytes)
             kind = _checked_kind(content, kind, encoding)
             _check_options(shown, kind, delimiter=delimiter, encoding=encoding, sheet=sheet)
             source = _opened(content, kind, stack, delimiter=delimiter, encoding=encoding, sheet=sheet)

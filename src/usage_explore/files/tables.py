@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.errors import Fault, LoadError, QueryError
+from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record
 from usage_explore.formatting import path_text
@@ -69,7 +70,7 @@ def _file(path: Path) -> Iterator[Records]:
     kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
     if kind is None:
         raise LoadError(f"{path_text(path)}: is not named as a file that can be read; save it as {', '.join(kinds)}")
-    with open_source(path, kind) as file:
+    with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
         yield Records(file.unit, file.names or (), file.floats, file, file.only)

@@ -31,6 +31,9 @@ BLOCK_BYTES = 256 * 1024
 NOT_UTF_8 = "; save the file as UTF-8, or name its encoding: --encoding cp1252 (Windows, Western Europe)"
 """What to do about text that is not UTF-8."""
 
+_MAX_BLANK_LINES = 100_000
+"""Blank lines that follow each other: they are no rows, so that no bound of rows ends reading them."""
+
 
 class TextSource(Source):
     """A file of text. `position` and `length` are bytes of the file on disk.
@@ -45,6 +48,7 @@ class TextSource(Source):
         self._is_encoding_named = encoding is not None
         self.length = self.content.length
         self.line_number = 0
+        self._blank_lines = 0
         self._lines: deque[bytes] = deque()
         """Lines that were read ahead."""
         with ExitStack() as stack:
@@ -90,6 +94,12 @@ class TextSource(Source):
             )
         if self.line_number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
+        self._blank_lines = self._blank_lines + 1 if line.isspace() else 0
+        if self._blank_lines > _MAX_BLANK_LINES:
+            raise LoadError(
+                f"{path_text(self.path)}, line {self.line_number:,}: more than {_MAX_BLANK_LINES:,} blank lines follow"
+                " each other; delete them"
+            )
         try:
             return line.decode(), "has a NUL character" if b"\0" in line else None
         except UnicodeDecodeError as error:
