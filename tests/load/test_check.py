@@ -285,6 +285,16 @@ def test_numbers_are_written_without_an_exponent_and_long_ones_short(tmp_path):
     assert "  cost: 102.5 USD\n" in shown
 
 
+def test_names_of_metrics_and_currencies_add_no_lines(tmp_path):
+    event = {"timestamp": TIME, "customer_id": "c", "quantity": "1", "external_cost_amount": "1"}
+    named = {"metric_key": "a\nforged: 1", "external_cost_currency": "USD\nforged: 2"}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event | named))
+    lines = shown_by_command(path)[1].splitlines()
+    assert not [line for line in lines if line.startswith("forged")]
+    assert "  a\\nforged: 1: 1 in 1 event" in lines
+
+
 def test_missing_columns_are_an_exit_code(tmp_path):
     path = tmp_path / "file.csv"
     path.write_text("red,blue\ngreen,blue\n")

@@ -21,7 +21,7 @@ from usage_explore.decimals import exact_sum
 from usage_explore.errors import LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.formatting import counted, in_sentence, listed, path_text
+from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
@@ -480,10 +480,10 @@ def _numbers(checked: FileCheck) -> Iterator[str]:
     )
     yield f"{counted(checked.customers, 'customer')}, {counted(len(checked.totals), 'metric')}"
     for total in checked.totals[:MAX_LISTED_METRICS]:
-        yield f"  {total.name}: {in_sentence(total.amount)} in {counted(total.events, 'event')}"
+        yield f"  {on_one_line(total.name or '')}: {in_sentence(total.amount)} in {counted(total.events, 'event')}"
     if len(checked.totals) > MAX_LISTED_METRICS:
         yield f"  … and {len(checked.totals) - MAX_LISTED_METRICS:,} more metrics"
     for total in checked.costs:
-        yield f"  cost: {in_sentence(total.amount)} {total.name or 'without a currency'}"
+        yield f"  cost: {in_sentence(total.amount)} {on_one_line(total.name or 'without a currency')}"
     yield from (f"  {note}" for note in checked.notes)
     yield from fault_lines(checked.faults, checked.rejected)
