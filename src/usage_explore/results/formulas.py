@@ -32,10 +32,11 @@ def escaped(text: str) -> str:
     ("'=1+1", '-60', "''tis", 'plain', "a;'=1;b", "a\n'=1")
     """
     parts = ["", *_SEPARATOR.split(text)]
-    pairs = zip(parts[::2], parts[1::2], [*parts[2::2], ""], strict=True)
-    return "".join(
-        before + _apostrophe(part + (after if before in ("", ";") else "")) + part for before, part, after in pairs
-    )
+    result = []
+    for before, part, after in zip(parts[::2], parts[1::2], [*parts[2::2], ""], strict=True):
+        start = part or (after if before in ("", ";") else "")
+        result.append(f"{before}{_apostrophe(start)}{part}")
+    return "".join(result)
 
 
 def original(text: str) -> str:
