@@ -18,12 +18,15 @@ from usage_explore.formatting import counted, date_and_time, duration, exact, sh
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
+from usage_explore.validation.review import SETTLED
+from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.answers import AggregateSource
     from usage_explore.pricing.rating import Rating
     from usage_explore.records.decisions import Decision
     from usage_explore.validation import Result, Validation
+    from usage_explore.validation.review import Review
 
 
 MISSING = "—"
@@ -99,11 +102,13 @@ def _scalar(value: Any, zone: ZoneInfo) -> str:
     return text(inside) if type(inside) is type(value) else cell(inside, zone)
 
 
-def verdict(validation: Validation) -> str:
-    """The result in a line: `12 findings: 3 high, 5 medium, 4 low; 1 check failed`."""
+def verdict(validation: Validation, review: Review | None = None) -> str:
+    """The result in a line: `12 findings: 3 high, 5 medium, 4 low; 1 check failed`.
+
+    Where a `review` has decisions, severities are those of open findings: `6 findings: 2 high open, 4 acknowledged`.
+    """
     if validation.findings:
-        by_severity = ", ".join(f"{number:,} {severity}" for severity, number in validation.counts().items() if number)
-        summary = f"{counted(len(validation.findings), 'finding')}: {by_severity}"
+        summary = f"{counted(len(validation.findings), 'finding')}: {_by_severity(validation, review)}"
     elif validation.totals.events:
         summary = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
     else:
@@ -114,6 +119,14 @@ def verdict(validation: Validation) -> str:
     summary = "; ".join((summary, *validation.unchecked))
     failed = len(validation.failed)
     return f"{summary}; {counted(failed, 'check')} failed" if failed else summary
+
+
+def _by_severity(validation: Validation, review: Review | None) -> str:
+    states = review.counts() if review else {}
+    settled = [f"{states[state]:,} {state}" for state in SETTLED if states.get(state)]
+    numbers = review.open_counts() if review and settled else validation.counts()
+    words = [f"{number:,} {severity}" for severity, number in numbers.items() if number]
+    return ", ".join([f"{joined(words) or 'none'} open", *settled] if settled else words)
 
 
 def changed_bounds(validation: Validation) -> str:
