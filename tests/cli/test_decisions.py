@@ -219,7 +219,7 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     late = ("--as-of", "2100-01-01T00:00:00Z", "--wallets", str(wallets))
     more = run(*sign, *gate, *late)
     words = " ".join(more.stdout.split())
-    assert re.search(r"; expected [\d,]+ EUR\. It includes 1 correction of the sign-off", words), words
+    assert re.search(r"; expected [\d,]+\.00 EUR\. It includes 1 correction of the sign-off", words), words
     assert "+1 event, included when it was signed again; expected amounts +6.00 EUR" in words
     before = json.loads(run("signoffs", "--json", "-").stdout)[1]["id"]
     assert run("signoffs", before, "--csv", str(corrections)).exit_code == 0

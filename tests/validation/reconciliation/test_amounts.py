@@ -20,7 +20,7 @@ from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import names_table
-from usage_explore.decimals import plain
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.handover import ticket
@@ -105,7 +105,7 @@ def test_ten_times_too_high_is_high_and_said_once(make: Make) -> None:
     assert finding.severity == "high"
     assert "4 totals of 4 customers" in finding.sentence
     assert (
-        "are charged 18,599.7 USD, but 1,859.97 USD is expected: each is 10 times the expected amount."
+        "are charged 18,599.70 USD, but 1,859.97 USD is expected: each is 10 times the expected amount."
         in finding.sentence
     )
     assert finding.amounts == (("USD", Decimal("16739.73")),)
@@ -118,15 +118,17 @@ def test_one_cause_of_too_much_and_too_little_says_both_not_their_net(make: Make
     quantities = (500, 700, 900, -400)
     tenfold = [line(who, quantity, str(quantity)) for who, quantity in enumerate(quantities)]
     finding = only(validated(make(usage(*quantities)), tenfold, PER_UNIT))
-    assert "are charged 1,890 USD too much and 360 USD too little: each is 10 times the expected" in finding.sentence
+    assert (
+        "are charged 1,890.00 USD too much and 360.00 USD too little: each is 10 times the expected" in finding.sentence
+    )
     assert (finding.too_high, finding.too_low) == ((("USD", Decimal(1890)),), (("USD", Decimal(360)),))
 
 
 def test_one_amount_ten_times_too_high_is_named_with_its_factor(make: Make) -> None:
     finding = only(validated(make(usage(5000)), [line(0, 5000, "4200")], STAIRCASE))
     assert finding.severity == "high"
-    assert "is charged 4,200 USD for calls" in finding.sentence
-    assert "but 420 USD is expected for 5,000: that is 10 times the expected amount." in finding.sentence
+    assert "is charged 4,200.00 USD for calls" in finding.sentence
+    assert "but 420.00 USD is expected for 5,000: that is 10 times the expected amount." in finding.sentence
     assert finding.customer_id == CUSTOMERS[0]
 
 
@@ -177,7 +179,7 @@ def test_a_wrong_amount_has_a_share_of_the_expected_amount_and_says_what_is_too_
     of_one = Similar(tuple(replace(finding, customer_id=CUSTOMERS[0]) for finding in findings))
     assert (of_one.are_apart, of_one.too_high, of_one.too_low) == (False, row.too_high, row.too_low)
     assert first.to_dict("")["too_high"] == {"USD": "210"}
-    assert "Invoiced too little: 20 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
+    assert "Invoiced too little: 20.00 USD" in ticket(validation, by_customer[CUSTOMERS[3]], "")
 
 
 @pytest.mark.parametrize(("typed", "near"), [(0x10C1, 0xC1), (0xC17, 0xC1), (0xAAAAAA, None)])
@@ -226,7 +228,7 @@ def test_a_wrong_quantity_at_the_expected_amount_says_so(make: Make) -> None:
     assert "but used 1,000: 2,000 too much, at the amount that is expected" in finding.sentence
     assert (finding.amounts, finding.share_of) == ((), "quantity of calls")
     little = only(validated(store, [line(0, 1001, "900.00")], PER_UNIT))
-    assert "1 too much, and 800 USD too much" in little.sentence
+    assert "1 too much, and 800.00 USD too much" in little.sentence
     assert (little.share, little.share_of) == (Decimal(8), "expected amount in USD"), "not 0.1 % of the quantity"
 
 
@@ -354,8 +356,8 @@ def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
     lines = [line(0, 500, "51"), line(0, 300, "4400", currency="JPY")]
     finding = only(validated(make(events), lines, *prices))
-    assert "is charged 4,400 JPY and 51 USD for calls" in finding.sentence
-    assert "but 4,500 JPY and 50 USD is expected" in finding.sentence
+    assert "is charged 4,400 JPY and 51.00 USD for calls" in finding.sentence
+    assert "but 4,500 JPY and 50.00 USD is expected" in finding.sentence
     assert finding.amounts == (("JPY", Decimal(100)), ("USD", Decimal("1.00")))
 
 
@@ -453,7 +455,7 @@ def test_a_wrong_tier_of_several_customers_is_one_finding(make: Make) -> None:
     lines = [line(0, 5000, "500"), line(1, 6000, "600")]
     finding = explained(validated(make(usage(5000, 6000)), lines, STAIRCASE), "wrong tier")
     assert "2 totals of 2 customers" in finding.sentence
-    assert "the whole quantity at tier 1, 0.1 a unit" in finding.sentence
+    assert "the whole quantity at tier 1, 0.10 USD a unit" in finding.sentence
 
 
 def test_the_former_price_is_named(make: Make) -> None:
@@ -526,7 +528,7 @@ def test_a_customer_that_is_billed_twice_is_one_finding(
         for each in mine:
             sums[each["currency"]] = sums.get(each["currency"], Decimal(0)) + Decimal(each["amount"])
         assert dict(finding.amounts) == dict(finding.too_high) == sums
-        assert all(f"{plain(amount)} {code} too much" in finding.sentence for code, amount in sums.items())
+        assert all(f"{exact_money(amount, code)} too much" in finding.sentence for code, amount in sums.items())
 
 
 @pytest.mark.parametrize("prices", [(), (PER_UNIT,)])

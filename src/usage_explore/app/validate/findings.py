@@ -27,6 +27,7 @@ from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
+from usage_explore.pricing.currencies import exact_amount, exact_money, rounded_amount
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery, Period
@@ -184,14 +185,13 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
 
 
 def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding | None) -> None:
-    validation = review.validation
     # a click on similar findings filters to their check, where each has a row; one that was decided on has its own
     apart = [item.finding for item in review.items if item.decisions or item.finding is one]
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
-    key = f"findings {hash((validation.period, view))}"
+    key = f"findings {hash((review.validation.period, view))}"
     grid.draw(
         _columns(folded, review, bool(one)),
         inks={"Severity": [inks[item.severity] for item in folded]},
@@ -326,9 +326,9 @@ def _size(finding: Finding) -> None:
             headline_number(number, "event" if finding.events == 1 else "events", f"Exactly {finding.events:,}.")
         for label, amounts in sizes(finding):
             for currency, amount in amounts:
-                shown = markdown.plain(formatting.typographic(formatting.cents(amount)))
-                exactly = markdown.plain(f"Exactly {formatting.exact(amount)} {currency}.")
-                headline_number(shown, f"{named_value(currency)} {label}", exactly)
+                rounded = markdown.plain(formatting.typographic(rounded_amount(amount, currency)))
+                exactly = markdown.plain(f"Exactly {exact_money(amount, currency)}.")
+                headline_number(rounded, f"{named_value(currency)} {label}", exactly)
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
@@ -361,8 +361,8 @@ def _events(pages: Pages, source: Source, validation: Validation, item: Reviewed
             marks = {"Sent": grid.texts("Sent", sent, width=70, help=help_)}
         events_table(events, timezone, page.names, before=marks, height=250, key="finding_events")
         number = counted(query, source)
-        more = f", the newest {len(page.events)} shown" if page.cursor else ""
-        heading.markdown(f"**{number}**{markdown.plain(more)}", width="content")
+        more = markdown.plain(f", the newest {len(page.events)} shown" if page.cursor else "")
+        heading.markdown(f"**{number}**{more}", width="content")
         if number != formatting.counted(finding.events, "event"):
             st.caption(markdown.plain(_apart(finding)))
     else:
@@ -422,7 +422,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
         details["quantity affected"] = formatting.exact(finding.quantity)
     for label, amounts in sizes(finding):
         for currency, amount in amounts:
-            details[f"{label}, {currency}"] = formatting.exact(amount)
+            details[f"{label}, {currency}"] = exact_amount(amount, currency)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     details |= {_fact_name(name): validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}

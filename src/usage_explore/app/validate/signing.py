@@ -22,6 +22,7 @@ from usage_explore.app.validate.amounts import expected
 from usage_explore.app.validate.decisions import current_author, forget, name_field
 from usage_explore.app.validate.files import ValidationWithFiles, dropped_file
 from usage_explore.errors import UsageExploreError
+from usage_explore.pricing.currencies import rounded_amount
 from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
@@ -145,7 +146,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
     left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
     if one.amounts:
-        totals = amounts(one.amount_totals.items(), formatting.cents)
+        totals = amounts(one.amount_totals.items(), rounded_amount)
         left += f"Signed with expected amounts of {totals}. "
     if changed.amounts_note:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
@@ -213,13 +214,13 @@ def _statement(
     usage = f"{formatting.counted(validation.totals.events, 'event')}, as of {as_of}"
     if later := validation.unexamined:
         usage += f"; without {formatting.counted(later.events, 'event')} that arrived later"
-    cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), formatting.cents)
+    cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), rounded_amount)
     details = {
         "Organization": organization,
         "Period": what,
         "Usage": usage,
         "External cost": cost or "none",
-        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, formatting.cents),
+        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, rounded_amount),
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
+from usage_explore.pricing.currencies import exact_sums
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
@@ -22,7 +23,6 @@ from usage_explore.validation.reconciliation.causes import (
     UNIT,
     Cause,
     Charge,
-    currency_words,
     is_rounding,
 )
 from usage_explore.validation.reconciliation.compare import Row
@@ -183,7 +183,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         if len(sides) > len(amounts_by_currency(rows)):  # sums would hide both
             what = f"are charged {joined(sides)}"
         else:
-            what = f"are charged {currency_words(invoiced)}, but {currency_words(expected)} is expected"
+            what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
     else:
         what = ", ".join(("are invoiced other quantities than were used", *too_much_and_too_little(rows)))
     severity = cause.severity

@@ -15,13 +15,13 @@ from uuid import UUID
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.currencies import exact_money, exact_sums
 from usage_explore.pricing.rating import tier_text
 from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.causes import currency_words
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
 from usage_explore.validation.reconciliation.expected import invoiced_amounts
 from usage_explore.validation.unknown_customers import unknown_words
@@ -330,12 +330,12 @@ class Differences:
                 recomputed=in_sentence(row.recomputed or Decimal(0)),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
-                charged="" if row.expected is None else currency_words(invoiced_amounts(row, row.expected) or {}),
-                expected="" if row.expected is None else currency_words(row.expected.amounts),
+                charged="" if row.expected is None else exact_sums(invoiced_amounts(row, row.expected) or {}),
+                expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
             if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
                 much = "much" if row.amount_difference > 0 else "little"
-                sentence += f", and {_money(row, row.amount_difference.copy_abs())} too {much}"
+                sentence += f", and {exact_money(row.amount_difference.copy_abs(), row.currency)} too {much}"
             elif (
                 row.amount_difference == 0 and row.amount_differences and row.status in ("over-billed", "under-billed")
             ):
@@ -406,7 +406,7 @@ class Differences:
         (row,) = rows
         facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
         if row.expected is not None and row.expected.is_priced:
-            facts.append(("expected amount", currency_words(row.expected.amounts)))
+            facts.append(("expected amount", exact_sums(row.expected.amounts)))
             priced = map(_priced, row.expected.lines[:MAX_LISTED_LINES])
             facts += [
                 (f"expected by ({number})" if number > 1 else "expected by", text)
@@ -446,19 +446,19 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
 
 
 def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
-    """By how much amounts of rows are too high and too low, by currency: `12.5 EUR too much`, `3 EUR too little`."""
+    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `3.00 EUR too little`."""
     rows = list(rows)
     too_high = dict(amounts_by_currency(rows, too_high=True))
     words = []
     for currency, amount in amounts_by_currency(rows):
         much = too_high.get(currency, Decimal(0))
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        words += [f"{in_sentence(side)} {data_value(currency)} {which}" for side, which in sides if side]
+        words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
 
 
 def worth(groups: Iterable[list[Row]]) -> str:
-    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
+    """The events of differences, and their amounts by currency: `840 events, 12.50 EUR too much`."""
     rows = [row for group in groups for row in group]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *too_much_and_too_little(rows)))
 
@@ -469,11 +469,6 @@ def _can_filter(name: str, values: set[Any]) -> bool:
         return len(values) == 1
     texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS]
     return len(texts) == len(values) <= _MAX_FILTER_VALUES
-
-
-def _money(row: Row, amount: Decimal | None) -> str:
-    """An amount with the currency of a row."""
-    return f"{in_sentence(amount or Decimal(0))} {data_value(row.currency) if row.currency else ''}".strip()
 
 
 def _priced(line: Line) -> str:

@@ -31,6 +31,7 @@ from usage_explore.charts.style import millis
 from usage_explore.decimals import decimal_context, plain, rfc3339, total
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.names import Names
+from usage_explore.pricing.currencies import rounded_amount
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
@@ -214,7 +215,7 @@ def _environment(validation: Validation, review: Review | None) -> jinja2.Enviro
     )
     filters: dict[str, Callable[..., Any]] = {
         "amounts": wording.amounts,
-        "cents": partial(wording.amounts, number=formatting.cents),
+        "cents": partial(wording.amounts, number=rounded_amount),
         "agreement": wording.agreement,
         "counted": formatting.counted,
         "number": formatting.exact,

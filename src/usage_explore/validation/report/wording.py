@@ -15,6 +15,7 @@ from pandas.api.types import is_scalar
 from usage_explore.decimals import Number, rfc3339, total
 from usage_explore.errors import UsageExploreError
 from usage_explore.formatting import counted, date_and_time, duration, exact, shortened, zoned
+from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
@@ -50,14 +51,17 @@ _MAX_DAILY = 1_000
 _SECOND = timedelta(seconds=1)
 
 
-def amounts(by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[[Decimal], str] = exact) -> str:
-    """`12.5 EUR, 3 USD`, with the amounts as `number` writes them."""
+def amounts(
+    by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[[Decimal, str | None], str] = exact_amount
+) -> str:
+    """`12.50 EUR, 3.00 USD`, with the amounts as `number` writes them."""
     return ", ".join(
-        f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
+        f"{number(amount, currency)} {text(currency) if currency else '(no currency)'}"
+        for currency, amount in by_currency
     )
 
 
-def expected_words(rating: Rating, number: Callable[[Decimal], str] = exact) -> str:
+def expected_words(rating: Rating, number: Callable[[Decimal, str | None], str] = exact_amount) -> str:
     """The expected amounts of a rating by currency, and how many events have none."""
     unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
     return f"{amounts(rating.totals.items(), number) or 'nothing'}{unpriced}"
