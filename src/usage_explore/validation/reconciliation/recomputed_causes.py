@@ -1,28 +1,20 @@
-"""Causes that the events are read for again: amounts rounded for each event, and other periods of what is no sum.
+"""A cause that the events are read for again: amounts rounded for each event.
 
-A maximum, a latest quantity and a number of different values are not the sum of hours, so that the usage of a moved
-period is rated as a whole, for a few periods: a day earlier or later, or the period in UTC.
-
-Such numbers are often small and alike: that 18 users instead of 17 are those of the day before is no evidence, nor are
-two cents. The differences that one cause explains, each in units of its last decimal, are multiplied, and must come to
-`MIN_EVIDENCE`.
+Two cents are no evidence: the differences that one way of rounding explains, each in units of its last decimal, are
+multiplied, and must come to `MIN_EVIDENCE`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Integer, Numeric, Uuid, any_, func, literal, select
 
 from usage_explore.decimals import difference, exact_product
 from usage_explore.pricing.book import Price
-from usage_explore.query.queries import Period
-from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
@@ -30,15 +22,10 @@ from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
     Cause,
     Charge,
-    Shift,
     is_rounding,
-    period_cause,
     set_cause,
-    shift_hours,
-    shifts,
 )
 from usage_explore.validation.reconciliation.compare import Key, Row, key_of
-from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -126,61 +113,6 @@ def _rounded_by_event(
         for name in rounded:
             of_key[name] = of_key.get(name, Decimal(0)) + getattr(row, name.replace(" ", "_"))
     return sums
-
-
-def rated_period_causes(
-    examination: Examination,
-    priced: PricedUsage,
-    columns: tuple[str, ...],
-    rows: Iterable[Row],
-    matches: Callable[[Row, Expected], bool],
-) -> None:
-    """Set the cause of rows of quantities that are no sum and that are invoiced those of another period."""
-    left = {
-        row.key: row
-        for row in rows
-        if row.cause is None and row.expected is not None and row.lines and row.expected.counts_events is None
-    }
-    if not left:
-        return
-    customers = {key[0] for key in left}
-    span, zone = examination.period.span, examination.period.zone
-    fitting: list[tuple[Decimal, Shift, list[Row]]] = []
-    for shift in _periods(examination.period):
-        since, until = shift.moved(span)
-        if since < EARLIEST or until > LATEST or since >= until:
-            continue
-        keys = by_key(priced.moved(since, until, customers), columns)
-        explained = [row for key, row in left.items() if key in keys and matches(row, keys[key])]
-        evidence = exact_product([_evidence(row) for row in explained])
-        if explained and evidence >= MIN_EVIDENCE():
-            fitting.append((evidence, shift, explained))
-    for _, shift, explained in sorted(fitting, key=lambda item: (-item[0], item[1])):
-        for row in explained:
-            if row.cause is None:
-                set_cause(row, period_cause(shift.moved(span), span, zone))
-
-
-def _periods(period: Period) -> list[Shift]:
-    """The shifts by whole days, and the one to the period in UTC, if that is whole hours."""
-    days = [shift for shift in shifts() if shift.is_of_days]
-    utc = in_utc(period.span, period.zone)
-    return days if utc is None else [*days, utc]
-
-
-def in_utc(span: tuple[datetime, datetime], zone: ZoneInfo) -> Shift | None:
-    """The shift to the period in UTC; None if it is UTC's, or not of whole hours up to `MAX_SHIFT`."""
-    offsets = [edge.astimezone(zone).utcoffset() or timedelta(0) for edge in span]
-    shift = Shift(*(offset // timedelta(hours=1) for offset in offsets))
-    is_whole = not any(offset % timedelta(hours=1) for offset in offsets)
-    return shift if is_whole and 0 < max(map(abs, shift)) <= shift_hours() else None
-
-
-def _evidence(row: Row) -> Decimal:
-    """The difference of a row in units of the last decimal of its invoiced and used quantity."""
-    numbers = [number.normalize().as_tuple().exponent for number in (row.invoiced, row.recomputed) if number]
-    places = max([0, *(-exponent for exponent in numbers if isinstance(exponent, int))])
-    return row.difference.copy_abs().scaleb(places)
 
 
 def _ids(customers: set[UUID]) -> ColumnElement[Any]:
