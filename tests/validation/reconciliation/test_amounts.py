@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import names_table
+from usage_explore.decimals import total
 from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
@@ -607,6 +609,59 @@ def test_amounts_rounded_for_each_event_are_named(
     assert words in finding.sentence
     other = only(validated(store, [line(0, 2_500, billed + Decimal("0.02"))], price))
     assert "single events" not in other.sentence
+
+
+def of_cents(seed: int, most: int) -> list[list[Row]]:
+    """2 to 13 events each of 40 customers, of quantities with decimals."""
+    draw = random.Random(seed)
+    return [
+        [
+            event(who, SINCE + timedelta(hours=draw.randrange(700)), quantity=Decimal(draw.randrange(1, most)) / 100)
+            for _ in range(draw.randrange(2, 14))
+        ]
+        for who in range(40)
+    ]
+
+
+def to_cents(amount: Decimal, rounding: str = ROUND_HALF_UP) -> Decimal:
+    return amount.quantize(Decimal("0.01"), rounding)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("most", "severity"), [(40_000, "medium"), (4_000, "high")])
+def test_cents_that_were_rounded_for_each_event_are_one_finding_as_grave_as_their_sum(
+    make: Make, most: int, severity: str, seed: int
+) -> None:
+    """Some are off by less than a cent, which another way of rounding gives too, and some amounts look swapped."""
+    price, lines, off = Decimal("0.0137"), [], []
+    for who, events in enumerate(of_cents(seed, most)):
+        quantity = total(row.quantity for row in events)
+        billed = total(to_cents(row.quantity * price) for row in events)
+        lines.append(line(who, quantity, billed))
+        off.append(billed - to_cents(quantity * price))
+    store = make([row for events in of_cents(seed, most) for row in events])
+    finding = only(validated(store, lines, {**PER_UNIT, "unit_amount": str(price)}))
+    assert (finding.kind, finding.severity) == ("rounding per event", severity)
+    assert finding.sentence.startswith(f"{sum(map(bool, off))} totals of ")
+    assert dict(finding.amounts) == {"USD": sum(map(abs, off))}
+    assert dict(finding.too_high or ()) == {"USD": sum(each for each in off if each > 0)}
+
+
+@pytest.mark.parametrize("rounding", [ROUND_DOWN, ROUND_UP])
+def test_cents_that_were_rounded_for_each_line_are_not_said_to_be_of_each_event(make: Make, rounding: str) -> None:
+    price, lines = Decimal("0.0137"), []
+    for who, events in enumerate(of_cents(3, 4_000)):
+        quantity = total(row.quantity for row in events)
+        lines.append(line(who, quantity, to_cents(quantity * price, rounding)))
+    store = make([row for events in of_cents(3, 4_000) for row in events])
+    finding = only(validated(store, lines, {**PER_UNIT, "unit_amount": str(price)}))
+    assert (finding.kind, finding.severity) == ("rounding", "low")
+
+
+def test_a_factor_near_one_is_written_with_its_digits(make: Make) -> None:
+    lines = [line(who, used, Decimal(used) * Decimal("0.10004")) for who, used in enumerate((50_000, 25_000, 75_000))]
+    finding = only(validated(make(usage(50_000, 25_000, 75_000)), lines, PER_UNIT))
+    assert "each is 1.0004 times the expected amount" in finding.sentence
 
 
 def test_two_cents_are_no_evidence_of_rounding_for_each_event(make: Make) -> None:

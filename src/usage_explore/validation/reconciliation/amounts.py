@@ -15,6 +15,7 @@ from usage_explore.validation.check import Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
+    EVENT_ROUNDING,
     FACTOR,
     MIN_COMMON_AMOUNTS,
     PERIOD,
@@ -157,7 +158,7 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name in (PERIOD, REPEATED, SWAPPED):
+    if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED):
         return 2
     if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
         return inf
@@ -186,9 +187,6 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
             what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
     else:
         what = ", ".join(("are invoiced other quantities than were used", *too_much_and_too_little(rows)))
-    severity = cause.severity
-    if severity == "high" and examination.closed_until < until:
-        severity = "medium"
     shared = _shared(differences, rows)
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):
@@ -198,7 +196,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     return Finding(
         check=NAME,
         kind=cause.name,
-        severity=severity,
+        severity=differences.severity(rows[0]),
         sentence=f"{totals} {what}: each is {words}.",
         since=since,
         until=until,

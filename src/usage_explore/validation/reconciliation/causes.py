@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import difference, exact_product, plain, total
-from usage_explore.formatting import date_and_time, in_sentence, short, span_in
+from usage_explore.formatting import date_and_time, exact, in_sentence, short, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
 from usage_explore.pricing.currencies import exact_money
@@ -197,7 +197,10 @@ def _set_echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[
 
 
 def _factor_cause(factor: Decimal) -> Cause:
-    return Cause(f"{FACTOR}{plain(factor)}", "high", f"{short(factor)} times the expected amount")
+    text = plain(factor)
+    is_short = len(text.partition(".")[2]) <= MAX_FACTOR_DIGITS()  # 1.0004, which is not "1"
+    shown = exact(factor) if is_short else short(factor)
+    return Cause(f"{FACTOR}{text}", "high", f"{shown} times the expected amount")
 
 
 def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:

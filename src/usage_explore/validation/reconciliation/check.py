@@ -248,10 +248,10 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
             alternatives[BOTH] = by_key(priced.once(customers, early=True), columns)
         explain_by(unexplained, alternatives, duplicates, is_right)
     swapped_causes([row for row in rows if row.status in (*QUANTITY_STATUSES, "wrong amount") and not row.explained_by])
-    swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
     for cause, expected in alternatives.items():
         _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
+    swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
     _find_causes(examination, columns, rows, tolerance, priced)
     return rows

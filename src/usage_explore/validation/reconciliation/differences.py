@@ -22,6 +22,7 @@ from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
+from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
 from usage_explore.validation.reconciliation.expected import invoiced_amounts
 from usage_explore.validation.unknown_customers import unknown_words
@@ -38,6 +39,10 @@ MAX_SINGLE_CUSTOMERS = BOUNDS.add("max_single_customers", 10, "customers", 0, 10
 MIN_UNINVOICED_SHARE = BOUNDS.add("min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one "
     "finding.")
+
+HIGH_ROUNDED_SHARE = BOUNDS.add("high_rounded_share", Decimal("0.001"), "share", 0, 1,
+    "Share of the expected amounts by which amounts that were rounded for each event are too high or too low, all "
+    "together, from which they are of high severity.")
 # fmt: on
 
 MAX_LISTED_LINES = 20
@@ -227,13 +232,20 @@ class Differences:
         return {currency: total(values) for currency, values in amounts.items()}
 
     def severity(self, row: Row) -> Severity:
-        """High without late events or duplicates, and as grave as its cause; never high in a period that is not over,
-        since usage may still arrive.
+        """High without late events or duplicates, and as grave as its cause, that of amounts rounded for each event as
+        their sum is; never high in a period that is not over, since usage may still arrive.
         """
         is_over = self.examination.closed_until >= self.examination.period.span[1]
+        if row.cause is not None and row.cause.name == EVENT_ROUNDING and not self._is_event_rounding_high:
+            return "medium"
         if row.cause is not None and row.cause.severity != "high":
             return row.cause.severity
         return "high" if (row.cause is not None or not row.explained_by) and is_over else "medium"
+
+    @cached_property
+    def _is_event_rounding_high(self) -> bool:
+        rows = [row for row in self.rows if row.cause is not None and row.cause.name == EVENT_ROUNDING]
+        return self.amount_share(rows)[0] >= HIGH_ROUNDED_SHARE()
 
     @cached_property
     def _customers_with_usage(self) -> set[UUID]:
