@@ -352,6 +352,33 @@ def test_a_missing_line_is_found_where_other_customers_are_billed_for_the_metric
     assert "has no invoice line for seats" in finding.sentence
 
 
+def test_what_a_customer_without_lines_should_be_billed_is_said_by_currency(make: Make) -> None:
+    events = [*usage(*USED), *usage(*USED, metric="seats"), *usage(*USED[:2], metric="users")]
+    prices = (PER_UNIT, {**PER_UNIT, "metric_key": "seats", "currency": "JPY", "unit_amount": 3})
+    others = [line(who, used, Decimal(used) / 10) for who, used in enumerate(USED) if who]
+    others += [line(who, used, used * 3, "seats", currency="JPY") for who, used in enumerate(USED) if who]
+    others.append(line(1, USED[1], None, "users"))
+    finding = only(validated(make(events), others, *prices))
+    said = (
+        "have no invoice line, for which 15,000 JPY and 500.00 USD is expected, and more for 1 total without a price: "
+    )
+    assert said in finding.sentence
+
+
+def test_the_amount_of_a_missing_line_is_said_with_and_without_a_price_book(make: Make) -> None:
+    store, others = make(usage(*USED)), (1, 2, 3)
+    single = only(validated(store, [line(who, USED[who], None) for who in others], PER_UNIT))
+    assert ": 5,000 was used in 2 events, for which 500.00 USD is expected" in single.sentence
+    estimated = only(validated(store, [line(who, USED[who], USED[who]) for who in others]))
+    assert ": 5,000 was used in 2 events, 5,000.00 USD too little" in estimated.sentence
+
+
+def test_all_customers_without_lines_are_said_with_the_amount_that_is_expected(make: Make) -> None:
+    every = validated(make(usage(*[100] * 12)), [line(20, 1, "0.10")], PER_UNIT).findings
+    (finding,) = (finding for finding in every if finding.kind == "uninvoiced customers")
+    assert "100 % of all events, for which 120.00 USD is expected; the invoices may be incomplete." in finding.sentence
+
+
 def test_each_currency_of_a_wrong_total_is_named(make: Make) -> None:
     """Usage of two wallets, lines that tell none apart: both amounts are wrong."""
     events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]

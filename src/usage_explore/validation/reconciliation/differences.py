@@ -24,9 +24,9 @@ from usage_explore.validation.check import SEVERITIES, Examination, Finding, Sev
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
-from usage_explore.validation.reconciliation.expected import invoiced_amounts
+from usage_explore.validation.reconciliation.expected import expected_words, invoiced_amounts
 from usage_explore.validation.unknown_customers import unknown_words
-from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
+from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, joined
 
 NAME = "reconciliation"
 
@@ -281,7 +281,8 @@ class Differences:
             sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
             f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
             f" {counted(events, 'event')} in {counted(len(rows), 'total')},"
-            f" {percent(part(events, examination.totals.events))} of all events; the invoices may be incomplete.",
+            f" {', '.join((f'{percent(part(events, examination.totals.events))} of all events', *_money(rows)))}; the"
+            " invoices may be incomplete.",
             since=since,
             until=until,
             events=events,
@@ -298,11 +299,8 @@ class Differences:
     def _finding(self, rows: list[Row]) -> Finding:
         first = rows[0]
         since, until = self.examination.period.span
-        shared = {
-            name: first.key[index]
-            for index, name in enumerate(self.columns, 1)
-            if len({row.key[index] for row in rows}) == 1
-        }
+        keys = {name: {row.key[index] for row in rows} for index, name in enumerate(self.columns, 1)}
+        shared = {name: next(iter(values)) for name, values in keys.items() if len(values) == 1}
         differences = [row.difference.copy_abs() for row in rows if row.difference.is_finite()]
         has_one_metric = "metric_key" in shared or len(rows) == 1
         share, share_of = self._share(rows)
@@ -331,7 +329,8 @@ class Differences:
         span = span_in(since, until, self.examination.period.zone)
         if len(rows) > 1:
             totals = f"{counted(len(rows), 'total')} of customer {row.key[0]}, {span}"
-            sentence = f"{totals}, {_SEVERAL_TOTALS[row.status]}: {listed([self._total(other) for other in rows])}"
+            named = listed([self._total(other) for other in rows])
+            sentence = f"{', '.join((totals, _SEVERAL_TOTALS[row.status], *_money(rows)))}: {named}"
         else:
             without_line = row.status == "not comparable" and not row.lines
             sentence = (_NOT_COMPARABLE_WITHOUT_LINE if without_line else _ONE_TOTAL[row.status]).format(
@@ -345,19 +344,19 @@ class Differences:
                 charged="" if row.expected is None else exact_sums(invoiced_amounts(row, row.expected) or {}),
                 expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
-            if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
+            is_billed = row.status in ("over-billed", "under-billed")
+            if row.amount_difference and row.expected is not None and is_billed:
                 much = "much" if row.amount_difference > 0 else "little"
                 sentence += f", and {exact_money(row.amount_difference.copy_abs(), row.currency)} too {much}"
-            elif (
-                row.amount_difference == 0 and row.amount_differences and row.status in ("over-billed", "under-billed")
-            ):
+            elif is_billed and row.amount_difference == 0 and row.amount_differences:
                 sentence += ", at the amount that is expected"
-        explanation = self._explanation(rows)
-        if row.amount_fits == "used":
-            explanation += (
-                "; the quantity alone is wrong: each amount is that of the used one, at the unit price of other lines"
-            )
-        text = f"{sentence}{explanation}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
+            elif row.status in ("missing", "extra"):
+                sentence = ", ".join((sentence, *_money(rows)))
+        fits = "each amount is that of the used one, at the unit price of other lines"
+        alone = f"; the quantity alone is wrong: {fits}" if row.amount_fits == "used" else ""
+        text = (
+            f"{sentence}{self._explanation(rows)}{alone}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
+        )
         return text if text.endswith("?") else f"{text}."
 
     def _explanation(self, rows: list[Row]) -> str:
@@ -467,6 +466,12 @@ def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
         words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
+
+
+def _money(rows: list[Row]) -> list[str]:
+    """What rows without a line should be billed; by how much others are too high and too low."""
+    words = expected_words(rows) if rows[0].status == "missing" else ""
+    return [words] if words else [joined(sides)] if (sides := too_much_and_too_little(rows)) else []
 
 
 def worth(groups: Iterable[list[Row]]) -> str:
