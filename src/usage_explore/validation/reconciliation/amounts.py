@@ -11,7 +11,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
 from usage_explore.pricing.currencies import exact_sums
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import Finding
+from usage_explore.validation.check import AFTER_SIGN_OFF, Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
@@ -158,6 +158,8 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
+    if cause is not None and cause.name == AFTER_SIGN_OFF:
+        return 1
     if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED):
         return 2
     if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):

@@ -24,12 +24,14 @@ from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import Period
 from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
     MAX_FINDINGS_PER_CHECK,
     Check,
     Examination,
     Outcome,
     limited,
     limited_findings,
+    signed_words,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes
@@ -159,6 +161,11 @@ def examine(examination: Examination) -> Outcome:
     examination.progress(0.8)
     set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
+    if examination.signed is not None:
+        words = f"what had arrived by {signed_words(examination.signed, period.zone)}"
+        for row in rows:
+            if row.explained_by == LATE and row.cause is None:
+                set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
     every = Differences(examination, columns, rows, tolerance, unknown=unknown)
