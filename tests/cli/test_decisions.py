@@ -112,6 +112,13 @@ def test_a_sign_off_says_which_events_it_leaves_out(run: Run) -> None:
     as_of = ("--as-of", (DAY + timedelta(minutes=50)).isoformat(), "--fail-on", "never")
     signed = run("validate", *SEPTEMBER, *as_of, "--sign-off", "--by", "ana")
     assert "without 41 events of the period that arrived later" in " ".join(signed.stdout.split())
+    words = " ".join(signed.stderr.split())
+    assert "Warning: only 9 of 30 days are signed: as of 2026-09-10 12:50:00 +00:00 the period was not over;" in words
+    assert "41 events of the period, 50.6 % of all, arrived later and are not part of it." in words
+    assert "Signed off by ana: 9 of 30 days, 40 events," in signed.stdout
+    assert "; 9 of 30 days" in " ".join(run("signoffs").stdout.split())
+    whole = run("validate", *SEPTEMBER, "--fail-on", "never", "--sign-off", "--by", "ana")
+    assert (whole.exit_code, "Warning: only" in whole.stderr, "30 days" in whole.stdout) == (0, False, False)
 
 
 def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, insert: Insert, tmp_path: Path) -> None:

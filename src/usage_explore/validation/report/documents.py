@@ -227,6 +227,7 @@ def _environment(validation: Validation, review: Review | None) -> jinja2.Enviro
         "share": formatting.percent,
         "states": _states,
         "state": lambda state: state.words(validation.period.zone),
+        "days": lambda signed: wording.days_signed(signed.since, signed.until, signed.as_of, validation.period.zone),
         "files_before": lambda review: review.files_sentence(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),
         "decision": partial(wording.decision, zone=validation.period.zone),

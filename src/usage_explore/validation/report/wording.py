@@ -14,7 +14,7 @@ from pandas.api.types import is_scalar
 
 from usage_explore.decimals import Number, rfc3339, total
 from usage_explore.errors import UsageExploreError
-from usage_explore.formatting import counted, date_and_time, duration, exact, shortened, zoned
+from usage_explore.formatting import counted, date_and_time, duration, exact, percent, shortened, zoned
 from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -49,6 +49,9 @@ _MAX_DAILY = 1_000
 """Days of a period that are counted by day; longer ones by week, within the aggregate's 2,400 buckets."""
 
 _SECOND = timedelta(seconds=1)
+
+_MIN_UNSIGNED = Decimal("0.01")
+"""Share of a period's events that arrived after its `as_of`, from which its sign-off says so in a warning."""
 
 
 def amounts(
@@ -177,6 +180,28 @@ def unexamined(validation: Validation, option: str = "as_of=") -> str:
         f"{events} arrived in the last {duration(left.settled_at - left.latest)} and {are} not examined; wait until"
         f" {zoned(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
     )
+
+
+def days_signed(since: datetime, until: datetime, as_of: datetime, zone: ZoneInfo) -> str:
+    """How much of a period was over when it was signed, `14 of 31 days`; "" if all of it was."""
+    if as_of >= until:
+        return ""
+    first, last, signed = (moment.astimezone(zone).date() for moment in (since, until - timedelta.resolution, as_of))
+    days = (last - first).days + 1
+    return f"{max(0, min((signed - first).days, days)):,} of {counted(days, 'day')}"
+
+
+def left_unsigned(validation: Validation) -> str:
+    """What a sign-off lacks: `only 14 of 31 days are signed: …`, and later arrivals from 1 % on; "" for nothing."""
+    period, left = validation.period, validation.unexamined
+    as_of = period.as_of or validation.now
+    days = days_signed(*period.span, as_of, period.zone)
+    words = [f"only {days} are signed: as of {zoned(as_of, period.zone)} the period was not over"] if days else []
+    events = left.events if left else 0
+    if events >= _MIN_UNSIGNED * (events + validation.totals.events) and events:
+        share = percent(events, events + validation.totals.events)
+        words.append(f"{counted(events, 'event')} of the period, {share} of all, arrived later and are not part of it")
+    return "; ".join(words)
 
 
 _ACTIONS = {"acknowledge": "acknowledged", "note": "noted", "reopen": "reopened"}
