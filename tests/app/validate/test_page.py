@@ -208,7 +208,7 @@ def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: 
         (table,) = (each.value for each in app.table if "quantity affected" in each.value.index)
         cells = {name.replace("\\", ""): value.replace("\\", "") for name, value in table.iloc[:, 0].items()}
         assert cells["quantity affected"] == formatting.exact(finding.quantity or 0)
-        assert cells["cost affected, USD"] == "1.5"
+        assert cells["cost affected, USD"] == "1.50"
         assert cells["largest"] == "12345.50"
         assert "The finding counts" not in told
         assert "<script>" not in told

@@ -48,7 +48,7 @@ from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import unexamined
-from usage_explore.validation.review import Review
+from usage_explore.validation.review import SETTLED, Review
 from usage_explore.validation.signed_usage import Changes
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
@@ -92,7 +92,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
     keep_run(source, with_files.validation, has_files=with_files.validation is not validation)
     review, unreadable = reviewed(source, with_files.validation)
     with top.container():
-        _headline(with_files.validation, source.now)
+        _headline(with_files.validation, review, source.now)
         if unreadable:
             st.warning(markdown.plain(unreadable), icon=":material/warning:")
         elif review.items or review.gone:
@@ -221,13 +221,17 @@ def _with_preset(query: Period, name: str, now: datetime) -> Period:
     return with_window(query, now, window=name)
 
 
-def _headline(validation: Validation, now: datetime) -> None:
-    """The findings of each severity, the checks that did not run, the events checked, and a button to run again."""
+def _headline(validation: Validation, review: Review, now: datetime) -> None:
+    """Findings by severity and state, the checks that did not run, the events checked, and a button to run again."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         if validation.findings:
-            for severity, number in validation.counts().items():
+            settled = {state: number for state in SETTLED if (number := review.counts()[state])}
+            for severity, number in review.open_counts().items():
                 color = _COLORS[severity] if number else "gray"
-                headline_number(f":{color}[{number:,}]", severity, f"{SEVERITIES[severity].capitalize()}.")
+                label = f"{severity} open" if settled else severity
+                headline_number(f":{color}[{number:,}]", label, f"{SEVERITIES[severity].capitalize()}.")
+            for state, number in settled.items():
+                headline_number(f":gray[{number:,}]", state, "Below the open findings in the list.")
         elif validation.failed:
             headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
         elif validation.totals.events:
@@ -380,6 +384,8 @@ def to_csv(validation: Validation, review: Review | None = None, *, escape_formu
     """
     frame = validation.frame
     if review is not None:
+        places = {id(finding): place for place, finding in enumerate(validation.findings)}
+        frame = frame.iloc[[places[id(item.finding)] for item in review.items]].reset_index(drop=True)
         more = {
             "finding_id": [item.id for item in review.items],
             "states": [", ".join(item.states) for item in review.items],
