@@ -12,6 +12,7 @@ from support.browser_pages import CHART, address, examined, parameters, picture,
 from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.page_state import identity
+from usage_explore.app.validate import findings
 from usage_explore.query.queries import Period
 
 Visit = Callable[..., Page]
@@ -91,6 +92,12 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
         assert links
         assert rows
         assert rows["y"] - links["y"] - links["height"] >= 43
+    page.set_viewport_size({"width": 390, "height": 1200})
+    settled(page)
+    assert table.locator("canvas th").all_inner_texts() == ["#", "Severity", "Finding"]
+    whole, sentence = table.locator(".dvn-scroller").evaluate("each => [each.scrollWidth, each.clientWidth]")
+    assert whole <= sentence <= 360
+    assert 0.6 * sentence <= sentence - findings._NARROW_RANK_PIXELS - findings._NARROW_SEVERITY_PIXELS
 
 
 def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:

@@ -47,6 +47,12 @@ _LETTER_PIXELS, _PADDING_PIXELS, _MAX_WIDTH_PIXELS = 6.6, 18, 420
 BUTTON_PIXELS = 44
 """Width of a column of buttons."""
 
+BORDER_PIXELS = 2
+"""Width of a table's border."""
+
+SELECTED_CELL = "background-color: rgba(128, 128, 128, 0.22)"
+"""Style of the cells of the selected row, readable on light and dark."""
+
 PAGE = "customer page"
 """Column of the table of events, and key, of the buttons that open a customer's page."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, home, metrics, open_link, sign_in
+from usage_explore.app import demo_fill, events, explore, home, metrics, open_link, room, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
@@ -24,6 +24,8 @@ _ICON = (
 # Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; where that
 # margin is too narrow, the menu leaves with the header, as it would cover what scrolls below it. What the bar shows
 # while a script runs lies in the corner below.
+# A table that has more columns or rows than it shows has a shadow at that edge, until it is scrolled to its end: its
+# edge may be that of a column. A timeline of what does not scroll is not active.
 # The list beside an open finding has the width of its columns, whose sentences would be cut; where both have no room
 # the finding is above the list.
 # An id is cut on screen and copied whole.
@@ -43,7 +45,17 @@ _STYLE = """<style>
 .st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
-.st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> .st-key-browser_storage) {{ display: none; }}
+.st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room)) {{
+  display: none;
+}}
+@property --more-right {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
+@property --more-below {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
+@keyframes more-right {{ from, 97% {{ --more-right: {shadow}; }} to {{ --more-right: transparent; }} }}
+@keyframes more-below {{ from, 97% {{ --more-below: {shadow}; }} to {{ --more-below: transparent; }} }}
+.dvn-scroller {{
+  box-shadow: inset -1rem 0 0.6rem -0.6rem var(--more-right), inset 0 -1rem 0.6rem -0.6rem var(--more-below);
+  animation: more-right linear both, more-below linear both; animation-timeline: scroll(self x), scroll(self y);
+}}
 .brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
@@ -141,14 +153,29 @@ pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} 
 pre .token:is(.string, .char, .url, .attr-value) {{ color: {green} !important; }}
 pre .token:is(.number, .boolean, .operator, .null, .builtin) {{ color: {orange} !important; }}
 </style>"""
-_LIGHT = {"on_primary": "#ffffff", "gray": "#5f6675", "blue": "#0b5cad", "green": "#0a7040", "orange": "#9a4a00"}
-_DARK = {"on_primary": "#0e1117", "gray": "#a3aab8", "blue": "#7cbcf5", "green": "#4cc38a", "orange": "#f2994a"}
+_LIGHT = {
+    "on_primary": "#ffffff",
+    "gray": "#5f6675",
+    "blue": "#0b5cad",
+    "green": "#0a7040",
+    "orange": "#9a4a00",
+    "shadow": "#12161f44",
+}
+_DARK = {
+    "on_primary": "#0e1117",
+    "gray": "#a3aab8",
+    "blue": "#7cbcf5",
+    "green": "#4cc38a",
+    "orange": "#f2994a",
+    "shadow": "#eceef233",
+}
 
 
 def run(first: str = "explore") -> None:
     """Draw the page of the URL's path; `first` is the page at `/`."""
     st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
     st.html(_STYLE.format(**(_DARK if st.context.theme.type == "dark" else _LIGHT)))
+    room.watch()
 
     def explore_page() -> None:
         with shown():

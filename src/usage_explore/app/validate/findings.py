@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown
+from usage_explore.app import grid, markdown, room
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
@@ -50,9 +51,15 @@ _NEEDS = {
 }
 """What a check needs to run, by `Check.needs`."""
 
-_ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
+_ROW_HEIGHT, _NARROW_ROW_HEIGHT = 66, 85  # pixels: three and four lines; Streamlit wraps text in rows of more than 64
 _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 """Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
+
+_SEVERITY_PIXELS, _NARROW_SEVERITY_PIXELS, _NARROW_RANK_PIXELS = 90, 80, 34
+
+_NARROW_PIXELS, _CHARACTERS_PER_PIXEL = 672, 0.55
+"""Room below which the sentences do not fit beside the other columns; there, characters of one in four lines, by width.
+"""
 
 _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
     "Too much": lambda item: item.too_high,
@@ -63,7 +70,8 @@ _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
 
 _MAX_FULL_HEIGHT_ROWS = 12
 _MAX_GONE = 50
-_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 760, 900  # pixels of a longer list, alone and beside an open finding
+_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 728, 860
+"""Pixels of a longer list, alone and beside an open finding: half a row more than whole ones."""
 
 
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation, review: Review) -> None:
@@ -182,20 +190,25 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
+    narrow = pixels if (pixels := room.pixels()) and pixels < _NARROW_PIXELS else None
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
-    key = f"findings {hash((validation.period, view))}"
+    key = f"findings {hash((validation.period, view, narrow))}"
+    selecting: dict[str, Any] = {"selection_mode": "single-cell"}
+    if not narrow:  # a column of boxes
+        boxes = {"selection": {"rows": rows}}
+        selecting = {"selection_mode": ("single-row", "single-cell"), "selection_default": boxes}
     grid.draw(
-        _columns(folded, review, bool(one)),
+        _narrow_columns(folded, review, narrow) if narrow else _columns(folded, review, bool(one)),
         inks={"Severity": [inks[item.severity] for item in folded]},
-        row_height=_ROW_HEIGHT,
+        marked=[grid.SELECTED_CELL if place in rows else "" for place in range(len(folded))] if narrow and rows else (),
+        row_height=_NARROW_ROW_HEIGHT if narrow else _ROW_HEIGHT,
         height="content"
         if len(folded) <= _MAX_FULL_HEIGHT_ROWS
         else _SCROLLED_HEIGHT_BESIDE
         if one
         else _SCROLLED_HEIGHT,
         key=key,
-        selection_mode=("single-row", "single-cell"),
-        selection_default={"selection": {"rows": rows}},
+        **selecting,
         on_select=lambda: _select(view, review, folded, grid.clicked(st.session_state[key], rows)),
         alt="Findings by impact",
     )
@@ -208,29 +221,12 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
 
 def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[str, grid.Column]:
     """The columns of the list; only rank, severity, state and finding `beside` one."""
-    names = review.validation.names
-    titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
-    # a copy has the whole ids beside the names
-    copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
-    pixels, most = _FINDING_BESIDE if beside else _FINDING
-    metrics = review.validation.totals.metrics.keys()
-    short = [
-        fitting(item.first.sentence, most, names, metrics)
-        if item.is_one
-        else formatting.cut(item.sentence(title, names), most)
-        for item, title in zip(listed, titles, strict=True)
-    ]
-    shown = dict(zip(copied, short, strict=True))
+    titles = [_title(item) for item in listed]
     columns = {
         grid.RANK: grid.ranks(len(listed)),
-        "Severity": grid.texts("Severity", [item.severity for item in listed], _severity, width=90),
+        "Severity": _severities(listed, _SEVERITY_PIXELS),
         "State": grid.texts("State", [_state(item, review) for item in listed], width=110),
-        "Finding": grid.texts(
-            "Finding",
-            copied,
-            lambda text: shown.get(text, text),
-            width=pixels,
-        ),
+        "Finding": _sentences(listed, review, *(_FINDING_BESIDE if beside else _FINDING)),
         "Affected": grid.ratios(
             "Affected",
             [float(item.first.share) if item.is_one else None for item in listed],
@@ -253,8 +249,44 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
     return columns
 
 
-def _severity(severity: str) -> str:
-    return f"● {severity.capitalize()}"
+def _narrow_columns(listed: Sequence[Similar], review: Review, pixels: int) -> dict[str, grid.Column]:
+    """The columns of the list on a narrow screen: the sentence has most of it, and names a state other than open."""
+    sentence = pixels - _NARROW_RANK_PIXELS - _NARROW_SEVERITY_PIXELS - grid.BORDER_PIXELS
+    most = min(int(sentence * _CHARACTERS_PER_PIXEL), _FINDING[1])
+    states = [_state(item, review) if item.is_one and not review.of(item.first).is_open else "" for item in listed]
+    return {
+        grid.RANK: grid.ranks(len(listed)),
+        "Severity": _severities(listed, _NARROW_SEVERITY_PIXELS),
+        "Finding": _sentences(listed, review, sentence, most, states),
+    }
+
+
+def _title(item: Similar) -> str:
+    return CHECKS[item.check].title if item.check in CHECKS else item.check
+
+
+def _severities(listed: Sequence[Similar], pixels: int) -> grid.Column:
+    return grid.texts(
+        "Severity", [item.severity for item in listed], lambda severity: f"● {severity.capitalize()}", width=pixels
+    )
+
+
+def _sentences(
+    listed: Sequence[Similar], review: Review, pixels: int, most: int, states: Sequence[str] = ()
+) -> grid.Column:
+    """The findings in at most so many characters, after their `states`; a copy has the whole text and ids."""
+    names, metrics = review.validation.names, review.validation.totals.metrics.keys()
+    copied, shown = [], {}
+    for item, state in zip(listed, states or ("",) * len(listed), strict=True):
+        before = f"{state} · " if state else ""
+        short = (
+            fitting(item.first.sentence, most - len(before), names, metrics)
+            if item.is_one
+            else formatting.cut(item.sentence(_title(item), names), most)
+        )
+        copied.append(item.sentence(_title(item), names, ids=True))
+        shown[copied[-1]] = before + short
+    return grid.texts("Finding", copied, lambda text: shown.get(text, text), width=pixels)
 
 
 def _state(item: Similar, review: Review) -> str:
