@@ -1,4 +1,6 @@
-"""The tab "Why": the few values and pairs that account for the change of the selection, each a click to filter."""
+"""The tab "Why": the few values and pairs that account for the change of the selection, each a click to filter, and
+another one to its events.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.navigation import go
-from usage_explore.app.page_state import ExploreView
+from usage_explore.app.navigation import fits, go, link
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.selected import settled_series
 from usage_explore.app.validate.run import watched
 from usage_explore.comparison import lengths
+from usage_explore.errors import QueryError
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
+from usage_explore.explain.spans import words
 from usage_explore.names import Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
@@ -133,6 +137,7 @@ def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> 
         states += ["new"] if part.is_new else ["gone"] if part.is_gone else []
     states += ["against the change"] if part.is_against else []
     size = Decimal(part.contribution).copy_abs()
+    rows, rows_title = _rows(explanation, part) if isinstance(part, Cell) else ("", "")
     return boards.Cell(
         name=formatting.short_ids(label) + (f" ({', '.join(states)})" if states else ""),
         title=formatting.typographic(
@@ -146,7 +151,26 @@ def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> 
         actionable=isinstance(part, Cell),
         excludable=is_single,
         exclusions=_exclusions(part, names) if isinstance(part, Cell) and not is_single else (),
+        rows=rows,
+        rows_title=rows_title,
     )
+
+
+def _rows(explanation: Explanation, cell: Cell) -> tuple[str, str]:
+    """The link to exactly the cell's events, and its tooltip; blank if no link can hold it.
+
+    They are those of the days that the sentence names, else those of the window; those before if there are none after.
+    """
+    span = explanation.before if cell.is_gone else explanation.after
+    if explanation.peak is not None and cell is explanation.cells[0]:
+        span = explanation.peak.span
+    try:
+        target = EventsView(cell.events(span), explanation.query.timezone)
+    except QueryError:  # such as a value that is longer than those of filters
+        return "", ""
+    if not fits(target.to_params()):
+        return "", ""
+    return link(target), formatting.typographic(f"Its events {words(span, explanation.query)}")
 
 
 def _exclusions(cell: Cell, names: Names) -> tuple[str, ...]:
