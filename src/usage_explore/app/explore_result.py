@@ -463,7 +463,12 @@ def ranking(
             f"□ {'is' if len(parts_of_other) == 1 else 'are'} in Other, too, which counts "
             f"{'it' if len(parts_of_other) == 1 else 'them'}: shown because of the change."
         )
-    key = follow("order", view.order)
+    order_input(view, "order")
+
+
+def order_input(view: ExploreView, key: str) -> None:
+    """Draw the order of the rows, which is that of the ranking and of all leaderboards."""
+    follow(key, view.order)
     st.segmented_control(
         "Ranked by",
         get_args(Order),
