@@ -42,7 +42,7 @@ _STYLE = """<style>
 }} }}
 @keyframes leave {{ to {{ visibility: hidden; }} }}
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
-.st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
+.st-key-controls [data-testid="stButtonGroup"] button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
 .st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room)) {{
