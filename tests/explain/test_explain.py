@@ -452,7 +452,7 @@ def test_a_day_that_was_unusual_before_is_named_by_its_own_date(explained: Any) 
     assert explanation.peak is not None
     assert (explanation.peak.span.since, explanation.peak.span.until) == (utc(2026, 5, 24), utc(2026, 5, 25))
     assert explanation.peak.contribution == -180
-    assert "-180 of it because of the window before, on Sun 24 May 2026" in explanation.sentence
+    assert "-180 of it because of high amounts on Sun 24 May 2026" in explanation.sentence
 
 
 def test_values_that_moved_are_named_where_the_search_names_none(explained: Any) -> None:

@@ -47,22 +47,35 @@ def settled(leaves: Sequence[Leaf], elements: Sequence[Element]) -> list[Region]
 
 
 def larger_values(leaves: Sequence[Leaf], regions: Sequence[Region]) -> list[Pair]:
-    """The values with an own change above that of some region, which is not the change of everything else."""
+    """The values with an own change above that of some region, which is not the change of everything else.
+
+    Nor a shift by less than half of their amounts, where the region changed by that much of its own.
+    """
     outside = [leaf for leaf in leaves if not any(is_inside(region, leaf[0]) for region in regions)]
-    named = [
-        abs(sum(after - before for codes, before, after in leaves if is_inside(region, codes))) for region in regions
-    ]
     whole = sum(before for _, before, _ in outside)
     ordinary = Fraction(sum(after - before for _, before, after in outside), whole) if whole else Fraction(0)
+    named = []
+    for region in regions:
+        inside = [leaf for leaf in leaves if is_inside(region, leaf[0])]
+        change = sum(after - before for _, before, after in inside)
+        named.append((abs(change), is_strong(sum(before for _, before, _ in inside), change, ordinary)))
     result = []
     for pair in {(dim, code) for codes, _, _ in outside for dim, code in enumerate(codes)}:
         own = [(before, after) for codes, before, after in outside if codes[pair[0]] == pair[1]]
         volume, change = sum(before for before, _ in own), sum(after - before for before, after in own)
         usual = 2 * ordinary * volume
         is_usual = 0 <= change < usual or usual < change <= 0
-        if any(abs(change) > size for size in named) and not is_usual:
+        others = whole - volume
+        beside = Fraction(ordinary * whole - change, others) if 5 * others >= whole > 0 < others else ordinary
+        is_large = any(abs(change) > size for size, strong in named if not strong or is_strong(volume, change, beside))
+        if is_large and not is_usual:
             result.append(pair)
     return result
+
+
+def is_strong(volume: int, change: int, ordinary: Fraction) -> bool:
+    excess = (change - ordinary * volume) * (1 if change > 0 else -1)
+    return 2 * excess >= volume
 
 
 def history(customers: Sequence[tuple[int, int]]) -> list[Leaf]:
@@ -94,17 +107,56 @@ def test_two_customers_that_moved_most_are_named_before_small_ones_that_came_and
 def test_a_part_of_the_common_growth_gives_way_to_the_customer_that_hid_it() -> None:
     """A third of all customers, which grew by 5.6 %, seemed to stand out, as one of the others fell by 2,239."""
     customers = [(3619, 1380), (633, 54), (0, 310), *ORDINARY[:3], *[(10_000, 10_560)] * 3]
-    leaves = [((code, int(code >= 6), *more), *amounts) for (code, *more), *amounts in history(customers)]
+    leaves: list[Leaf] = [
+        ((code, int(code >= 6), *more), before, after) for (code, *more), before, after in history(customers)
+    ]
     wheres = {region.where for region in settled(leaves, [((1, 1),), ((0, 1),), ((0, 2),)])}
     assert wheres == {((0, 0),), ((0, 1),), ((0, 2),)}
 
 
-def test_where_too_much_changed_to_name_all_the_largest_are_named() -> None:
-    """No set that began with the found part left no larger value out, so nothing at all was named."""
+def test_where_much_changed_the_value_with_nearly_all_of_it_is_named_rather_than_a_part() -> None:
+    """It changed by 929 of 950; no set that began with the found part, of 214, left no larger value out."""
     amounts = [(45, 136), (97, 11), (110, 319), (521, 1484), (166, 36), (324, 62), (45, 38), (187, 556), (100, 110)]
     amounts += [(143, 23), (129, 26), (17, 15), (7, 9), (152, 37), (46, 145)]
     leaves: list[Leaf] = [(divmod(place, 3), *both) for place, both in enumerate(amounts)]
-    assert [region.where for region in settled(leaves, [((0, 0),)])] == [((1, 0),), ((0, 1),), ((0, 2),)]
+    assert [region.where for region in settled(leaves, [((0, 0),)])] == [((1, 0),)]
+
+
+def test_values_that_changed_strongly_are_named_where_small_shifts_of_large_ones_hide_them() -> None:
+    """No set of the largest changes, of which some are shifts of a region of the world, left no larger value out."""
+    amounts = [
+        (1000, 1100),
+        (3000, 2700),
+        (2000, 2200),
+        (200, 66),
+        (200, 66),
+        (200, 66),
+        (200, 54),
+        (100, 33),
+        (100, 33),
+    ]
+    amounts += [
+        (200, 540),
+        (200, 540),
+        (100, 330),
+        (100, 110),
+        (100, 110),
+        (200, 180),
+        (200, 220),
+        (200, 180),
+        (200, 220),
+    ]
+    leaves: list[Leaf] = [(divmod(place, 3), *both) for place, both in enumerate(amounts)]
+    assert [region.where for region in settled(leaves, [])][:3] == [((0, 3),), ((0, 1),), ((0, 2),)]
+
+
+def test_the_customer_that_tripled_is_named_rather_than_the_price_of_most_usage() -> None:
+    """The price had four fifths of the usage, and grew a little more than the others with that customer."""
+    leaves: list[Leaf] = [
+        ((code, price), 1_000, 1_060 if price == 0 else 1_040) for code in range(1, 20) for price in (0, 1)
+    ]
+    leaves += [((code, 0), 3_000, 3_180) for code in range(1, 20)] + [((0, 0), 2_000, 7_000)]
+    assert [region.where for region in settled(leaves, [((1, 0),)])] == [((0, 0),)]
 
 
 def test_a_value_is_named_rather_than_several_in_which_it_changed() -> None:

@@ -236,6 +236,15 @@ def test_entities_that_expand_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
             records(tmp_path / "a.xlsx", bomb)
 
 
+def test_a_shared_text_in_every_row_is_not_read_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workbook has the text once; 100 kB of it were 36 GB of values."""
+    monkeypatch.setattr(containers, "MAX_BYTES_OF_SMALL_FILES", 100_000)
+    monkeypatch.setattr(containers, "MAX_EXPANSION", 1)
+    rows = [["a"], *[["x" * 30_000]] * 5]
+    with pytest.raises(LoadError, match="has more than 100,000 bytes of values, too many for the size of the file"):
+        records(tmp_path / "a.xlsx", workbook({"S": rows}))
+
+
 def test_a_workbook_that_expands_beyond_the_bound_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xlsx_source, "MAX_UNCOMPRESSED_BYTES", 1_000)
     with pytest.raises(

@@ -348,7 +348,8 @@ class Explanation:
             change += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
         peak = ""
         if self.peak is not None and self.change:
-            earlier = "because of the window before, " if self.peak.span.since < self.after.since else ""
+            size = "high" if self.peak.contribution < 0 else "low"
+            earlier = f"because of {size} amounts " if self.peak.span.since < self.after.since else ""
             peak = f", {signed(self.peak.contribution)} of it {earlier}{words(self.peak.span, self.query)}"
         if not self.cells:
             change += peak

@@ -38,6 +38,9 @@ _MIN_OTHERS = 0.2
 _MIN_INSIDE, _MIN_WIDER = 0.8, 1.25
 """A value is named for several if it has at least the first part of their change, and changed by the second or more."""
 
+_MIN_WITHIN, _MAX_WITHIN = 0.25, 0.5
+"""A value is named before a region if it has at least the first part of its change, and few of its amounts."""
+
 _MAX_UNEXPLAINED_SHARE = 0.5
 """Share of the change outside all regions, above which large single values are looked for there."""
 
@@ -110,14 +113,20 @@ def _settled(
     if is_even and not regions:
         return [], read([])
     regions = _widened(regions, read)
+    outstanding = _outstanding(regions, read)
+    if outstanding:
+        regions = disjoint(dict.fromkeys([outstanding, *(region.where for region in regions)]))
     completed = _completed(regions, read)
     if completed is None and len(regions) > 1:  # too many values changed as much as the smallest of them
-        largest = regions[int(_sizes(read(regions)).argmax())]
-        completed = _completed([Region(largest.where)], read)
+        first = outstanding or regions[int(_sizes(read(regions)).argmax())].where
+        completed = _completed([Region(first)], read)
     settled, sums = completed or ([], read([]))
     if completed and (not settled or _is_accounted_for(sums)):
         return settled, sums
-    return _with_largest(settled, sums, read)
+    larger = _with_largest(settled, sums, read, 0.0)
+    if larger[0] == settled:
+        larger = _with_largest(settled, sums, read, MIN_OUTSTANDING_GROWTH)
+    return larger
 
 
 def _widened(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> list[Region]:
@@ -146,6 +155,36 @@ def _widened(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]
     return list(regions) if wheres == [region.where for region in regions] else disjoint(dict.fromkeys(wheres))
 
 
+def _outstanding(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> Element | None:
+    """The value that would be named without the regions, if much of one of their changes is its own.
+
+    Its change must be more surprising than theirs: the customer is named that tripled, not the price of most usage,
+    which grew with it a little more than the others.
+    """
+    sums = read(regions) if regions else None
+    values = missing_values(sums.keeping([]))[:1] if sums else []
+    if sums is None or not values or any(values[0] in region.where for region in regions):
+        return None
+    dim, code = values[0]
+    volumes, changes = sums.volumes[dim], sums.changes[dim]
+    amounts = np.abs(volumes) + np.abs(volumes + changes)
+    is_small = amounts[:-1, code] <= _MAX_WITHIN * amounts[:-1].sum(axis=1)
+    of_regions = changes[:-1].sum(axis=1)
+    has_much = changes[:-1, code] * np.sign(of_regions) >= _MIN_WITHIN * np.abs(of_regions)
+    surprise = _surprises(volumes.sum(axis=0), changes.sum(axis=0), 0.0, 0.0)[code]
+    is_first = bool(is_small.all() and has_much.any() and surprise > _surprises_of_regions(sums).max())
+    return (values[0],) if is_first else None
+
+
+def _surprises_of_regions(sums: Sums) -> Floats:
+    """For each region the squared change beyond that of everything outside all of them, relative to its amounts."""
+    volumes, changes = (array[0].sum(axis=1) for array in (sums.volumes, sums.changes))
+    ordinary = _ordinary(volumes[-1:], changes[-1:])
+    excess = np.maximum(_excess(changes[:-1], volumes[:-1], ordinary), 0.0)
+    amounts = np.maximum(np.abs(volumes) + np.abs(volumes + changes), np.abs(changes))[:-1]
+    return np.asarray(excess**2 / np.where(amounts > 0, amounts, 1.0))
+
+
 def _completed(regions: Sequence[Region], read: Callable[[Sequence[Region]], Sums]) -> tuple[list[Region], Sums] | None:
     """The regions with the values that are missing, and their sums; None if too many are."""
     current = list(regions)
@@ -166,41 +205,38 @@ def _is_accounted_for(sums: Sums) -> bool:
 
 
 def _with_largest(
-    regions: Sequence[Region], sums: Sums, read: Callable[[Sequence[Region]], Sums]
+    regions: Sequence[Region], sums: Sums, read: Callable[[Sequence[Region]], Sums], growth: float
 ) -> tuple[list[Region], Sums]:
     """The regions with the values outside that changed most, each by a large part of the whole.
 
-    As many as have no larger value left out.
+    As many as have no larger value left out. Only values that changed by `growth`, relative to before, beyond others.
     """
     settled, result = list(regions), sums
     current = settled
     for _ in range(_MAX_LARGEST):
-        pair = _largest(sums)
-        if pair is None:
-            break
-        changed = disjoint([*(region.where for region in current), (pair,)])
+        volumes, changes = (float(array[0].sum()) for array in (sums.volumes, sums.changes))
+        amount = max(abs(volumes), abs(volumes + changes))
+        least = max(MIN_OUTSTANDING_CHANGE * abs(changes), MIN_OUTSTANDING_TOTAL * amount)
+        more = _larger_values(sums, least, growth)[:1] if growth else _largest(sums, least)
+        changed = disjoint([*(region.where for region in current), *((pair,) for pair in more)])
         changed, sums = _kept(changed, read(changed))
-        if len(changed) <= len(current):
+        if not len(current) < len(changed) <= MAX_REGIONS:
             break
         current = changed
-        if not missing_values(sums):  # else one that the named ones had balanced is larger now
+        if not _larger_values(sums, float(_sizes(sums).min()), growth):  # else the named ones had balanced one of them
             settled, result = current, sums
     return settled, result
 
 
-def _largest(sums: Sums) -> Pair | None:
-    """The value with the largest own change, if it is one of its own and large against the whole; else None."""
-    volumes, changes = (float(array[0].sum()) for array in (sums.volumes, sums.changes))
-    least = max(
-        MIN_OUTSTANDING_CHANGE * abs(changes), MIN_OUTSTANDING_TOTAL * max(abs(volumes), abs(volumes + changes))
-    )
-    best: Pair | None = None
+def _largest(sums: Sums, least: float) -> list[Pair]:
+    """The value with the largest own change, if it is one of its own and larger than the least."""
+    result: list[Pair] = []
     for dim, (volume, change) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
         is_own = _surprises(volume[-1], change[-1], least, 0.0) > 0
         size = np.where(is_own, np.abs(change[-1]), 0.0)
         if size.any() and size.max() > least:
-            least, best = float(size.max()), (dim, int(size.argmax()))
-    return best
+            least, result = float(size.max()), [(dim, int(size.argmax()))]
+    return result
 
 
 def _kept(regions: Sequence[Region], sums: Sums) -> tuple[list[Region], Sums]:
@@ -218,17 +254,17 @@ def missing_values(sums: Sums) -> list[Pair]:
     """The values of one dimension that must be named as the regions are, the most surprising change first."""
     if not sums.changes:
         return []
-    outside = [(volumes[-1], changes[-1]) for volumes, changes in zip(sums.volumes, sums.changes, strict=True)]
-    growth = 0.0
     if len(sums.events[0]) > 1:
-        least = float(_sizes(sums).min())
-    else:
-        before, change = float(outside[0][0].sum()), float(outside[0][1].sum())
-        amount = max(abs(before), abs(before + change))
-        least, growth = (
-            max(MIN_OUTSTANDING_CHANGE * abs(change), MIN_OUTSTANDING_TOTAL * amount),
-            MIN_OUTSTANDING_GROWTH,
-        )
+        return _larger_values(sums, float(_sizes(sums).min()), 0.0)
+    before, change = float(sums.volumes[0].sum()), float(sums.changes[0].sum())
+    amount = max(abs(before), abs(before + change))
+    least = max(MIN_OUTSTANDING_CHANGE * abs(change), MIN_OUTSTANDING_TOTAL * amount)
+    return _larger_values(sums, least, MIN_OUTSTANDING_GROWTH)
+
+
+def _larger_values(sums: Sums, least: float, growth: float) -> list[Pair]:
+    """The values of one dimension with an own change of more than `least`; see `missing_values` and `_surprises`."""
+    outside = [(volumes[-1], changes[-1]) for volumes, changes in zip(sums.volumes, sums.changes, strict=True)]
     found = [_surprises(volumes, changes, least, growth) for volumes, changes in outside]
     largest = max((float(np.abs(of[1][there > 0]).max(initial=0.0)) for of, there in zip(outside, found, strict=True)))
     if not largest:

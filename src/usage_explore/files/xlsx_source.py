@@ -18,7 +18,7 @@ from typing import Any
 
 from usage_explore.errors import LoadError
 from usage_explore.files import xlsx_decoder
-from usage_explore.files.containers import directory, is_workbook, start_decoder
+from usage_explore.files.containers import directory, is_workbook, max_decoded_bytes, start_decoder
 from usage_explore.files.exact_json import loads
 from usage_explore.files.sources import (
     MAX_COLUMNS,
@@ -83,6 +83,7 @@ class XlsxSource(Source):
         self._row = 0
         self._rows_ahead: deque[Any] = deque()
         self._check_directory()
+        self._bytes, self._max_bytes = 0, max_decoded_bytes(self._file.stat().st_size)
         with ExitStack() as stack:
             self._start(None if sheet is None else str(sheet))
             stack.callback(self._stop)
@@ -135,6 +136,12 @@ class XlsxSource(Source):
     def _next_line(self) -> Any:
         """The next line of the decoder's output; None at the end. Raises `LoadError` where it ended with an error."""
         line = self._process.stdout.readline()
+        self._bytes += len(line)
+        if self._bytes > self._max_bytes:
+            raise LoadError(
+                f"{path_text(self.path)}: has more than {self._max_bytes:,} bytes of values, too many for the size of"
+                " the file; save the sheet as CSV"
+            )
         if line.endswith(b"\n"):
             return loads(line.decode())
         reason = self._process.stderr.read().decode(errors="replace")
