@@ -53,7 +53,7 @@ _STYLE = """<style>
 @keyframes more-right {{ from, 97% {{ --more-right: {shadow}; }} to {{ --more-right: transparent; }} }}
 @keyframes more-below {{ from, 97% {{ --more-below: {shadow}; }} to {{ --more-below: transparent; }} }}
 .dvn-scroller {{
-  box-shadow: inset -1rem 0 0.6rem -0.6rem var(--more-right), inset 0 -1rem 0.6rem -0.6rem var(--more-below);
+  box-shadow: inset -0.8rem 0 0.6rem -0.6rem var(--more-right), inset 0 -0.8rem 0.6rem -0.6rem var(--more-below);
   animation: more-right linear both, more-below linear both; animation-timeline: scroll(self x), scroll(self y);
 }}
 .brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
@@ -159,7 +159,7 @@ _LIGHT = {
     "blue": "#0b5cad",
     "green": "#0a7040",
     "orange": "#9a4a00",
-    "shadow": "#12161f44",
+    "shadow": "#12161f33",
 }
 _DARK = {
     "on_primary": "#0e1117",

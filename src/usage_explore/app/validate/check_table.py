@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown
+from usage_explore.app import markdown
 from usage_explore.validation import Result, Validation
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import changed_bounds
@@ -22,25 +23,16 @@ _NEEDS = {
 
 def checks(validation: Validation) -> None:
     """Draw a row per check, then what each check means and its parameters."""
-    results = validation.results
-    notes = [
-        result.outcome.note if result.outcome else "" if result.check.needs else result.skipped for result in results
+    rows = [
+        {
+            "Check": markdown.plain(result.check.title),
+            "Result": _with_note(result),
+            "Among": markdown.plain(f"{result.outcome.looked_at:,} {result.check.unit}") if result.outcome else "",
+            "Took": f"{result.took.total_seconds():.1f} s" if result.outcome else "",
+        }
+        for result in validation.results
     ]
-    columns = {
-        "Check": grid.texts("Check", [result.check.title for result in results], width=270),
-        "Result": grid.texts("Result", [_result_text(result) for result in results], width=330),
-        "Among": grid.numbers("Among", [result.outcome.looked_at if result.outcome else None for result in results]),
-        "Unit": grid.texts("Unit", [result.check.unit if result.outcome else None for result in results]),
-        "Seconds": grid.ratios(
-            "Took",
-            [result.took.total_seconds() if result.outcome else None for result in results],
-            lambda seconds: f"{seconds:.1f} s",
-        ),
-        "Note": grid.texts("Note", notes, width="large"),
-    }
-    if not any(notes):
-        del columns["Note"]
-    grid.draw(columns, height="content", alt="The checks, what each found, and among how much")
+    st.table(pd.DataFrame(rows), border="horizontal", hide_index=True)
     if changed := changed_bounds(validation):
         st.caption(markdown.plain(changed))
     with st.expander("What each check means for the invoice, and the bounds it applies"):
@@ -52,6 +44,13 @@ def checks(validation: Validation) -> None:
                     {markdown.plain(name): markdown.plain(meaning) for name, meaning in parameters.items()},
                     border="horizontal",
                 )
+
+
+def _with_note(result: Result) -> str:
+    """The result, and what the check says beside it, such as what it could not judge."""
+    note = result.outcome.note if result.outcome else "" if result.check.needs else result.skipped
+    text = markdown.plain(_result_text(result))
+    return f"{text} :gray[· {markdown.plain(note)}]" if note else text
 
 
 def _result_text(result: Result) -> str:

@@ -26,6 +26,7 @@ from usage_explore.app.validate import decisions
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
+from usage_explore.decimals import Number
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
@@ -41,6 +42,13 @@ from usage_explore.validation.review import STATES, Review, Reviewed
 from usage_explore.validation.similar import Similar, fitting, similar
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+_LAST_NUMBER = re.compile(r"(?<=, quantity )-?\d+(\.\d+)?$", re.ASCII)
+_NUMERIC_FACTS = re.compile(
+    r"actual|expected|low|high|excess|times .+|(usual )?cost in .+|.*\bevents\b.*|quantit.+|(?P<affected>affected .+)"
+)
+"""Names of facts that are numbers, or of those of a metric: `205 events, quantity 33518.84`."""
+
 _ROW_HEIGHT, _NARROW_ROW_HEIGHT = 66, 85  # pixels: three and four lines; Streamlit wraps text in rows of more than 64
 _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 """Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
@@ -226,6 +234,8 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
     }
     if beside:
         return {name: column for name, column in columns.items() if name != "Affected"}
+    wholes = [(item.is_one and item.first.share_of) or None for item in listed]
+    columns["Affected of"] = grid.texts("Affected of", wholes, width=grid.width("Affected of", wholes))
     columns["Events"] = grid.numbers("Events", [item.events for item in listed])
     for label, amounts_of in _AMOUNTS.items():  # over and under are never added
         amounts = [amounts_of(item) for item in listed]
@@ -233,8 +243,6 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
             heading = f"{label}, {named_value(currency)}"
             columns[heading] = grid.money(heading, [of_item.get(currency) for of_item in amounts])
     columns["Quantity"] = grid.numbers("Quantity", [item.quantity for item in listed])
-    wholes = [(item.is_one and item.first.share_of) or None for item in listed]
-    columns["Affected of"] = grid.texts("Affected of", wholes, width=grid.width("Affected of", wholes))
     columns["Check"] = grid.texts("Check", titles)
     return columns
 
@@ -441,13 +449,15 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
             details[group_name(name)] = validation.names.full(name, value) if name in ID_COLUMNS else named_value(value)
     details["events"] = formatting.exact(finding.events)
     if finding.quantity is not None:
-        details["quantity affected"] = formatting.exact(finding.quantity)
+        details["quantity affected"] = _exact(finding.quantity)
     for label, amounts in sizes(finding):
         for currency, amount in amounts:
-            details[f"{label}, {currency}"] = formatting.exact(amount)
+            details[f"{label}, {currency}"] = _exact(amount)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
-    details |= {_fact_name(name): validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}
+    details |= {
+        _fact_name(name): validation.names.in_text(_fact(name, text, zone), ids=True) for name, text in finding.facts
+    }
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}
 
 
@@ -457,9 +467,17 @@ def _fact_name(name: str) -> str:
     return f"{ALSO_SEEN_BY} {CHECKS[check].title}" if check != name and check in CHECKS else name
 
 
-def _fact(text: str, zone: ZoneInfo) -> str:
-    """A fact as text: times on the zone's clock."""
-    return formatting.timestamp(instant(text), zone) if _TIME.fullmatch(text) else text
+def _fact(name: str, text: str, zone: ZoneInfo) -> str:
+    """A fact as text: times on the zone's clock, numbers with thousands separated; values of the data as they are."""
+    if _TIME.fullmatch(text):
+        return formatting.timestamp(instant(text), zone)
+    if (numeric := _NUMERIC_FACTS.fullmatch(name)) and numeric["affected"]:
+        return _LAST_NUMBER.sub(lambda number: _exact(Decimal(number[0])), text)
+    return _exact(Decimal(text)) if numeric and _NUMBER.fullmatch(text) else text
+
+
+def _exact(value: Number) -> str:
+    return formatting.typographic(formatting.exact(value))
 
 
 def _code(source: Source, finding: Finding) -> None:
