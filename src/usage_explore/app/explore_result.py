@@ -359,7 +359,9 @@ def ranking(
         "share": grid.ratios(
             "Share",
             [
-                float(Decimal(row.total) / Decimal(total)) if row.total is not None and total and total > 0 else None
+                float(Decimal(row.total) / Decimal(total))
+                if row.total is not None and total and total > 0 and row.key not in result.movers
+                else None
                 for row in rows
             ],
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),

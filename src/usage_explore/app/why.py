@@ -5,6 +5,7 @@ another one to its events.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import streamlit as st
@@ -74,30 +75,54 @@ def _notes(query: AggregateQuery, windows: Windows, adds: str) -> list[str]:
     return notes
 
 
-def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
+def draw_parts(
+    explanation: Explanation,
+    key: str,
+    act: Callable[[Cell, query_edits.Action], None] | None = None,
+    exclude: Callable[[Cell, int], None] | None = None,
+) -> tuple[boards.Cell, ...]:
+    """Draw the parts, each with a link to its events, and with what filters by it if there is an `act`; the rows."""
     cells = explanation.cells
     largest = max(Decimal(part.contribution).copy_abs() for part in (*cells, explanation.rest))
-    rows = [_row(explanation, cell, explanation.names.in_text(cell.label), largest) for cell in cells]
-    rows.append(_row(explanation, explanation.rest, EVERYTHING_ELSE, largest))
+    rows = tuple(
+        _row(explanation, part, label, largest)
+        for part, label in (
+            *((cell, explanation.names.in_text(cell.label)) for cell in cells),
+            (explanation.rest, EVERYTHING_ELSE),
+        )
+    )
+    if act is None:
+        rows = tuple(replace(row, actionable=False, excludable=False, exclusions=()) for row in rows)
     table = boards.Table(
-        id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
+        id="causes", name="What changed", values="", rows=rows, search=None, searchable=False, groupable=False
     )
 
-    def act(_: str, row: int, action: query_edits.Action) -> None:
-        if row < len(cells):
-            go(view, lambda: filtered(view, selection, cells[row], action))
+    def acted(_: str, row: int, action: query_edits.Action) -> None:
+        if act is not None and row < len(cells):
+            act(cells[row], action)
 
-    def exclude(row: int, place: int) -> None:
-        if row < len(cells) and place < len(cells[row].where):
-            go(view, lambda: without_value(view, selection, cells[row], place))
+    def excluded(row: int, place: int) -> None:
+        if exclude is not None and row < len(cells) and place < len(cells[row].where):
+            exclude(cells[row], place)
 
-    headings = ("change", "of the change" if explanation.change else "", "before → after")
-    boards.draw([table], headings, key="causes", act=act, exclude=exclude, layout="wide")
+    amounts = "before → after" if explanation.expected is None else "expected → actual"
+    headings = ("change", "of the change" if explanation.change else "", amounts)
+    boards.draw([table], headings, key=key, act=acted, exclude=excluded, layout="wide")
     if any(row.is_against for row in rows):
         st.caption(
             "A bar is as long as the part's change. Dashed: against the change of the total, so its percentage is "
             "negative; those of all parts add up to 100 %."
         )
+    return rows
+
+
+def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
+    rows = draw_parts(
+        explanation,
+        "causes",
+        lambda cell, action: go(view, lambda: filtered(view, selection, cell, action)),
+        lambda cell, place: go(view, lambda: without_value(view, selection, cell, place)),
+    )
     if any(row.exclusions for row in rows):
         st.caption(
             "A pair cannot be excluded alone, as filters know no “not both”. Each ≠ beside it excludes one of its "

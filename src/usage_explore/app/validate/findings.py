@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import streamlit as st
 
@@ -17,37 +15,26 @@ from usage_explore.app import grid, markdown, room
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
-from usage_explore.app.header import closable_heading, headline_number
+from usage_explore.app.header import Step, closable_heading, headline_number
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
-from usage_explore.app.validate import decisions
+from usage_explore.app.validate import decisions, facts
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
-from usage_explore.decimals import Number
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery, Period
-from usage_explore.query.validators import instant
 from usage_explore.results.types import Event
 from usage_explore.validation import SEVERITIES, Finding, Validation
 from usage_explore.validation.checks import duplicates
-from usage_explore.validation.folding import ALSO_SEEN_BY
 from usage_explore.validation.handover import sizes
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.review import STATES, Review, Reviewed
 from usage_explore.validation.similar import Similar, fitting, similar
-
-_TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
-_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
-_LAST_NUMBER = re.compile(r"(?<=, quantity )-?\d+(\.\d+)?$", re.ASCII)
-_NUMERIC_FACTS = re.compile(
-    r"actual|expected|low|high|excess|times .+|(usual )?cost in .+|.*\bevents\b.*|quantit.+|(?P<affected>affected .+)"
-)
-"""Names of facts that are numbers, or of those of a metric: `205 events, quantity 33518.84`."""
 
 _ROW_HEIGHT, _NARROW_ROW_HEIGHT = 66, 85  # pixels: three and four lines; Streamlit wraps text in rows of more than 64
 _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
@@ -108,7 +95,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
             sentence(f"None of the {formatting.counted(len(all_findings), 'finding')} is listed with these filters.")
     if right and one:
         with right, shown():
-            _open_finding(pages, view, source, validation, review.of(one))
+            _open_finding(pages, view, source, validation, review.of(one), _beside(view, review, listed, one))
     _gone(validation, review)
 
 
@@ -313,12 +300,29 @@ def clean(validation: Validation) -> str:
     return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
 
 
-def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: Validation, item: Reviewed) -> None:
+def _beside(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding) -> list[Step]:
+    """The steps to the findings before and after the opened one in the list; none if that is not in it."""
+    place = next((place for place, finding in enumerate(listed) if finding is one), None)
+    if place is None:
+        return []
+
+    def step(to: int) -> Callable[[], ValidateView] | None:
+        return (lambda: view.replace(finding=review.of(listed[to]).id)) if 0 <= to < len(listed) else None
+
+    return [
+        ("Previous", ":material/chevron_left:", step(place - 1)),
+        ("Next", ":material/chevron_right:", step(place + 1)),
+    ]
+
+
+def _open_finding(
+    pages: Pages, view: ValidateView, source: Source, validation: Validation, item: Reviewed, beside: Sequence[Step]
+) -> None:
     """Draw the finding; a part that fails shows its error in its place."""
     finding = item.finding
     check = CHECKS[finding.check]
     heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
-    closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None))
+    closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None), beside)
     with shown():
         decisions.actions(source, validation, item)
     st.markdown(markdown.plain(validation.names.in_text(finding.sentence)))
@@ -449,35 +453,17 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
             details[group_name(name)] = validation.names.full(name, value) if name in ID_COLUMNS else named_value(value)
     details["events"] = formatting.exact(finding.events)
     if finding.quantity is not None:
-        details["quantity affected"] = _exact(finding.quantity)
+        details["quantity affected"] = facts.exact(finding.quantity)
     for label, amounts in sizes(finding):
         for currency, amount in amounts:
-            details[f"{label}, {currency}"] = _exact(amount)
+            details[f"{label}, {currency}"] = facts.exact(amount)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     details |= {
-        _fact_name(name): validation.names.in_text(_fact(name, text, zone), ids=True) for name, text in finding.facts
+        facts.title(name): validation.names.in_text(facts.shown(name, text, zone), ids=True)
+        for name, text in finding.facts
     }
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}
-
-
-def _fact_name(name: str) -> str:
-    """The name of a fact; that of a folded finding has the title of its check."""
-    check = name.removeprefix(f"{ALSO_SEEN_BY} ")
-    return f"{ALSO_SEEN_BY} {CHECKS[check].title}" if check != name and check in CHECKS else name
-
-
-def _fact(name: str, text: str, zone: ZoneInfo) -> str:
-    """A fact as text: times on the zone's clock, numbers with thousands separated; values of the data as they are."""
-    if _TIME.fullmatch(text):
-        return formatting.timestamp(instant(text), zone)
-    if (numeric := _NUMERIC_FACTS.fullmatch(name)) and numeric["affected"]:
-        return _LAST_NUMBER.sub(lambda number: _exact(Decimal(number[0])), text)
-    return _exact(Decimal(text)) if numeric and _NUMBER.fullmatch(text) else text
-
-
-def _exact(value: Number) -> str:
-    return formatting.typographic(formatting.exact(value))
 
 
 def _code(source: Source, finding: Finding) -> None:
