@@ -76,7 +76,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; width: auto; min-width: 0; }}
 }}
 @media (max-width: 1279px) {{
-  .st-key-header > :first-child a {{ gap: 0; }}
+  .st-key-header > :first-child a {{ gap: 0; min-height: 1.87rem; }}
   .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
 }}
 @media (max-width: 1023px) {{
@@ -87,7 +87,8 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ order: 4; flex: 1 1 5rem; max-width: 15rem; }}
   .st-key-header > :is(.st-key-share, :has(> .st-key-known)) {{ order: 5; }}
 }}
-.st-key-headline {{ row-gap: 0.25rem; }}
+.st-key-filters {{ align-items: flex-start; }}
+:is(.st-key-headline, .st-key-costs_by_currency) {{ row-gap: 0.25rem; }}
 [class*="st-key-file-"] {{ padding: 0 0.25rem 0 0.75rem; min-height: 2.5rem; flex-wrap: nowrap; max-width: 100%; }}
 [class*="st-key-file-"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
 [class*="st-key-file-"] p {{ font-size: 0.875rem; overflow-wrap: anywhere; }}
@@ -102,7 +103,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
       [data-testid="stLayoutWrapper"]:has(> :is(.st-key-controls, .st-key-exact_range, .st-key-compared_range)),
       .st-key-compare, .st-key-cumulative, .st-key-chart_kind
     ) {{ display: none; }}
-  .st-key-headline {{ gap: 0 1rem; }}
+  :is(.st-key-headline, .st-key-costs_by_currency) {{ gap: 0 1rem; }}
   .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) {{ flex-wrap: nowrap; gap: 0.5rem; }}
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) > * {{ flex: 1 1 0; min-width: 0; }}
@@ -121,7 +122,8 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-known label {{ display: none; }}
 }}
 [class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}
-[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
+[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 1 1 auto; }}
+:is(.st-key-hits, .st-key-home) [data-testid="stPageLink-NavLink"] {{ padding-left: 0; }}
 [class*="st-key-hit_row"] > :last-child {{ flex: none; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{ flex-wrap: nowrap; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > :first-child {{
