@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -55,6 +56,8 @@ def test_what_moved_most_in_other_has_its_shape(explore: Open, store: Store, dem
         if customer in row.series
         or store.scoped(ACME).names([("customer_id", customer)]).label("customer_id", customer) == row.name
     ]
+    assert math.isnan(row.share)  # Other counts it
+    assert ranking["share"].sum() == pytest.approx(1)
     points = store.aggregate(query_edits.only(AggregateQuery(**LINK), "customer_id", customer)).series[0].points
     largest = max(point.value for point in points)
     assert list(row.shape) == pytest.approx([point.value / largest for point in points])

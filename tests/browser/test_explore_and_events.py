@@ -169,6 +169,16 @@ def test_the_header_s_controls_are_under_the_pointer(visit: Visit) -> None:
             assert page.evaluate(hit, middle), (width, box)
 
 
+def test_no_icon_is_squashed(visit: Visit) -> None:
+    page = settled(visit(address("", organization_id=ACME, window="2026-09")))
+    page.get_by_role("button", name="Clear value").wait_for()
+    sizes = page.locator("svg[viewBox='0 0 24 24']:visible").evaluate_all(
+        "all => all.map(each => each.getBoundingClientRect()).map(box => [box.width, box.height])"
+    )
+    assert sizes
+    assert all(width == pytest.approx(height, abs=1) for width, height in sizes), sizes
+
+
 def test_on_a_phone_the_chart_is_on_the_first_screen_and_the_controls_unfold(visit: Visit) -> None:
     page = visit(address("", **LINK))
     page.set_viewport_size({"width": 390, "height": 844})

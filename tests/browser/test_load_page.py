@@ -79,6 +79,13 @@ def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[...
     assert header is not None
     assert header["height"] <= 110
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    if path == "/load":
+        upload, heading = (
+            page.get_by_test_id(name) for name in ("stFileUploaderDropzone", "stHeadingWithActionElements")
+        )
+        expect(upload.get_by_role("button").locator("p")).not_to_have_css("font-size", "0px")
+        lefts = [box["x"] for part in (upload, heading) if (box := part.bounding_box())]
+        assert lefts[0] == lefts[1]
 
 
 def test_a_recognized_file_takes_two_clicks(new_page: NewPage, empty_site: Site) -> None:

@@ -8,10 +8,11 @@ from uuid import uuid4
 
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import CHART, address, examined, parameters, picture, settled
+from support.browser_pages import CHART, address, at_rest, examined, parameters, picture, settled
 from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.page_state import identity
+from usage_explore.app.validate import findings
 from usage_explore.query.queries import Period
 
 Visit = Callable[..., Page]
@@ -91,6 +92,15 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
         assert links
         assert rows
         assert rows["y"] - links["y"] - links["height"] >= 43
+    page.set_viewport_size({"width": 390, "height": 1200})
+    settled(page)
+    assert table.locator("canvas th").all_inner_texts() == ["#", "Severity", "Finding"]
+    expect(page.get_by_role("button", name="Previous")).to_be_disabled()
+    whole, sentence = table.locator(".dvn-scroller").evaluate("each => [each.scrollWidth, each.clientWidth]")
+    assert whole <= sentence <= 360
+    assert 0.6 * sentence <= sentence - findings._NARROW_RANK_PIXELS - findings._NARROW_SEVERITY_PIXELS
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_url(lambda url: parse_qs(urlsplit(url).query)["finding"] == [identity(found[1])])
 
 
 def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
@@ -137,7 +147,7 @@ def test_a_picked_check_stays_when_its_findings_are_gone(visit: Visit, store: St
     settled(page)
     for tab in ("Checks", "Findings"):
         page.get_by_role("tab", name=tab, exact=True).click()
-        settled(page)
+        at_rest(page)
         assert parameters(page)["check"] == ["reconciliation"]
     expect(page.get_by_text("This link cannot be shown")).to_have_count(0)
 

@@ -17,11 +17,13 @@ export default function (component) {
       : element("span", { class: "name", title: cell.title }, cell.name)
     const bar = element("span", { class: cell.is_against ? "bar against" : "bar", "aria-hidden": "true", style: `width:${Math.max(0, Math.min(1, cell.share)) * 100}%` })
     const not = element("td", { class: "not" })
-    if (cell.link) not.append(element("a", { href: cell.link, title: `Page of ${cell.name}`, "aria-label": `Page of ${cell.name}`, onclick: (event) => {
+    const follow = (href) => (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return // the browser opens another tab
       event.preventDefault()
-      visit(cell.link)
-    } }, "↗"))
+      visit(href)
+    }
+    if (cell.rows) not.append(element("a", { class: "rows", href: cell.rows, title: cell.rows_title, "aria-label": `Rows of ${cell.name}`, onclick: follow(cell.rows) }, "Rows"))
+    if (cell.link) not.append(element("a", { href: cell.link, title: `Page of ${cell.name}`, "aria-label": `Page of ${cell.name}`, onclick: follow(cell.link) }, "↗"))
     if (cell.excludable) not.append(element("button", { type: "button", title: `Not ${cell.name}`, "aria-label": `Not ${cell.name}`, onclick: act("not") }, NOT))
     cell.exclusions.forEach((title, place) => not.append(element("button", { type: "button", title, "aria-label": title, onclick: () => setTriggerValue("exclude", { row: index, place }) }, NOT)))
     return element("tr", { title: cell.title }, element("th", { scope: "row" }, name, bar),

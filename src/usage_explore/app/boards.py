@@ -21,7 +21,8 @@ class Cell:
     """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar,
     which is dashed if `is_against`.
 
-    `actionable` rows have the button "only", `excludable` ones the button "not", those with a `link` one to that page.
+    `actionable` rows have the button "only", `excludable` ones the button "not", those with a `link` one to that page,
+    those with `rows` one to their events, with a tooltip.
     `exclusions` are the titles of further buttons, each of which excludes a part of the row's conditions.
     """
 
@@ -36,6 +37,8 @@ class Cell:
     link: str = ""
     exclusions: tuple[str, ...] = ()
     is_against: bool = False
+    rows: str = ""
+    rows_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

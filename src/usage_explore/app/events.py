@@ -294,6 +294,9 @@ def _fields(event: Event, timezone: str) -> None:
     texts = cells(event, timezone)
     del texts["dimensions"]
     texts["organization_id"] = str(event.organization_id)
+    for column in ("quantity", "external_cost_amount"):
+        if (number := getattr(event, column)) is not None:
+            texts[column] = formatting.typographic(formatting.exact(number))
     headings = {"timestamp": f"timestamp ({timezone})", "ingested_at": f"ingested_at ({timezone})"}
     names = {column: name for name, column in NAME_COLUMNS.items() if getattr(event, name)}
     rows: dict[str, str] = {}

@@ -17,7 +17,7 @@ import streamlit as st
 
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, markdown
+from usage_explore.app import grid, markdown, room
 from usage_explore.app.cache import Key, Source, Totals
 from usage_explore.app.leaders import OTHER, Row, moved, ranked
 from usage_explore.app.navigation import changed, follow, go, leave_for
@@ -57,11 +57,8 @@ _MAX_SHAPE_POINTS = 200  # the newest buckets
 _SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 154, 72, 120
 """Column widths."""
 
-_PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
-"""Width of a table on a screen of 390 pixels, and of a narrow page's margins with its scroll bar."""
-
-_SELECTED_CELL = "background-color: rgba(128, 128, 128, 0.22)"
-"""Style of the cells of the selected series, readable on light and dark."""
+_PHONE_TABLE_PIXELS = 360
+"""Width of a table on a screen of 390 pixels."""
 
 MAX_MOVERS = 5
 """Largest changes, of which those in Other have rows of their own."""
@@ -72,20 +69,17 @@ _ORDERS: dict[Order, str] = {
     "relative": "by relative change",
 }
 
-_BAR_PIXELS, _PADDING_PIXELS, _BORDER_PIXELS, _SLACK_PIXELS = 3.5, 15, 2, 4
-"""Width of a bar with its gap, of a cell's padding, of a table's border, and of a table's spare room."""
+_BAR_PIXELS, _PADDING_PIXELS, _SLACK_PIXELS = 3.5, 15, 4
+"""Width of a bar with its gap, of a cell's padding, and of a table's spare room."""
 
 _SIDE_BY_SIDE = """<style>
 .st-key-answer [data-testid="stColumn"] {{ flex: 1000 1 380px; min-width: 0 }}
 .st-key-answer [data-testid="stColumn"]:last-child {{ flex: 1 1 {width}px }}
 @media (max-width: 1100px) {{ .st-key-answer [data-testid="stColumn"] {{ flex-basis: 100% !important }} }}
-@media (max-width: {narrow}px) {{
-  .st-key-answer [data-testid="stColumn"]:last-child [data-testid="stFullScreenFrame"] {{ max-width: {shapeless}px }}
-}}
+@media (max-width: 1100px) {{ .st-key-answer [data-testid="stColumn"]:last-child {{ margin-top: 0.75rem }} }}
 </style>"""
-"""The ranking has the width of its columns, the chart the rest; without room for both, the chart is above.
-
-On a screen narrower than the ranking, the last column (shape) is reached by scrolling: cut, it would lack its end.
+"""The ranking has the width of its columns, the chart the rest; without room for both, the chart is above, and its
+controls are clear of the table's toolbar.
 """
 
 
@@ -311,6 +305,7 @@ def ranking(
 ) -> None:
     """Draw the ranking; `act` is called with its basis and the series whose name, or whose "not", was clicked.
 
+    A narrow screen has no columns of shapes, shares and "not", as far as they have no room there.
     A click in the column "Pick" selects the series, or clears the selected one.
     """
     result = ranked_series(source, answer, selection, compared, view.order)
@@ -346,10 +341,10 @@ def ranking(
             leave_for(CustomerView.of(view.query, key[1]))
 
     # bars show a spike as it is, where there is room for them; lines smooth it
-    room = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
-    shape = st.column_config.BarChartColumn if room <= _MAX_SHAPE_PIXELS else st.column_config.LineChartColumn
+    bars = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
+    shape = st.column_config.BarChartColumn if bars <= _MAX_SHAPE_PIXELS else st.column_config.LineChartColumn
     heading = "Shape to date" if any(line and line[-1].end > answer.closed_until for line in points) else "Shape"
-    shape_width = min(max(room, _MIN_SHAPE_PIXELS, grid.width(heading, [])), _MAX_SHAPE_PIXELS)
+    shape_width = min(max(bars, _MIN_SHAPE_PIXELS, grid.width(heading, [])), _MAX_SHAPE_PIXELS)
     drawing = shape(
         heading,
         help="The buckets of the window up to now, from zero, relative to the largest of the series and copied so. "
@@ -364,7 +359,9 @@ def ranking(
         "share": grid.ratios(
             "Share",
             [
-                float(Decimal(row.total) / Decimal(total)) if row.total is not None and total and total > 0 else None
+                float(Decimal(row.total) / Decimal(total))
+                if row.total is not None and total and total > 0 and row.key not in result.movers
+                else None
                 for row in rows
             ],
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
@@ -381,14 +378,14 @@ def ranking(
         _SQUARE_PIXELS
         + sum(column.width for column in difference.values())
         + sum(column.width for column in ratios.values())
-        + _BORDER_PIXELS
+        + grid.BORDER_PIXELS
     )
     whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
     if answer.query.metric not in RATIOS and 0 < len(unit_text(answer.unit)) <= _MAX_UNIT_CHARACTERS:
         with_unit = f"{total_heading} {unit_text(answer.unit)}"
-        room = _PHONE_TABLE_PIXELS - others - whole_name
+        left = _PHONE_TABLE_PIXELS - others - whole_name
         least, wider = (grid.numbers(text, totals, formatting.short).width for text in (total_heading, with_unit))
-        if not least <= room < wider:  # the unit alone would push columns off a phone's screen
+        if not least <= left < wider:  # the unit alone would push columns off a phone's screen
             total_heading = with_unit
     total_column = grid.numbers(total_heading, totals, formatting.exact if fits else formatting.short)
     if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
@@ -448,13 +445,18 @@ def ranking(
             pd.Series(["↗" if row.key[1] else None for row in rows], dtype="object"),
             button("page", "Page", visit, "Open the customer's page"),
         )
-    shapeless = others + name_width
-    width = shapeless + shape_width + (len(columns) - list(columns).index("pick")) * grid.BUTTON_PIXELS + _SLACK_PIXELS
-    st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _PAGE_MARGIN_PIXELS, shapeless=shapeless))
+    buttons = (len(columns) - list(columns).index("pick")) * grid.BUTTON_PIXELS
+    width = others + name_width + shape_width + buttons
+    left_out = {"shape": shape_width, "share": ratios["share"].width, "not": grid.BUTTON_PIXELS}
+    for column, its_width in left_out.items():
+        if width > (room.pixels() or width):
+            del columns[column]
+            width -= its_width
+    st.html(_SIDE_BY_SIDE.format(width=width + _SLACK_PIXELS))
     grid.draw(
         columns,
         inks={"series": [colours[drawn[row.key]] if row.key in drawn else muted for row in rows]},
-        marked=[_SELECTED_CELL if row.key == selected_key else "" for row in rows] if selected_key else (),
+        marked=[grid.SELECTED_CELL if row.key == selected_key else "" for row in rows] if selected_key else (),
         height="auto" if len(rows) <= 14 else 520,
         alt=f"{name} ranked {_ORDERS[view.order]}",
     )
@@ -463,7 +465,12 @@ def ranking(
             f"□ {'is' if len(parts_of_other) == 1 else 'are'} in Other, too, which counts "
             f"{'it' if len(parts_of_other) == 1 else 'them'}: shown because of the change."
         )
-    key = follow("order", view.order)
+    order_input(view, "order")
+
+
+def order_input(view: ExploreView, key: str) -> None:
+    """Draw the order of the rows, which is that of the ranking and of all leaderboards."""
+    follow(key, view.order)
     st.segmented_control(
         "Ranked by",
         get_args(Order),

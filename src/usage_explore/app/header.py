@@ -43,6 +43,10 @@ MAX_ORGANIZATION_BUTTONS = 12
 """Organizations up to which the choice is a list of buttons, beyond that a searchable box."""
 
 
+Step = tuple[str, str, Callable[[], View] | None]
+"""A button to the row before or after an opened one: label, icon, and the view, None at the end of the list."""
+
+
 def header(
     pages: Pages,
     view: View,
@@ -164,11 +168,29 @@ def customer_view(view: View, now: datetime) -> CustomerView | None:
     return CustomerView.of(explore.query, query.customer_id)
 
 
-def closable_heading(text: str, key: str, view: View, closed: Callable[[], View]) -> None:
-    """Draw the heading of an opened row, `text` in Markdown, with a button that goes to the view without it."""
+def closable_heading(
+    text: str,
+    key: str,
+    view: View,
+    closed: Callable[[], View],
+    beside: Sequence[Step] = (),
+) -> None:
+    """Draw the heading of an opened row, `text` in Markdown, with a button that goes to the view without it.
+
+    `beside` are the buttons to the rows before and after it.
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(text, width="content")
         st.space("stretch")
+        for label, icon, edited in beside:
+            st.button(
+                label,
+                type="tertiary",
+                icon=icon,
+                disabled=edited is None,
+                key=f"{key} {label}",
+                on_click=lambda edited=edited: go(view, edited) if edited else None,
+            )
         st.button("Close", type="tertiary", icon=":material/close:", key=key, on_click=lambda: go(view, closed))
 
 

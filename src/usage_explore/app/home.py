@@ -34,7 +34,8 @@ def draw(pages: Pages) -> None:
     view, source = opened
     header(pages, view, source, known_at=source.now)
     notice()
-    left, right = st.columns([5, 3], gap="large")
+    with st.container(key="home"):
+        left, right = st.columns([5, 3], gap="large")
     with left:
         with shown():
             _views(pages, view, source)
@@ -115,7 +116,7 @@ def _view(pages: Pages, view: HomeView, source: Source, saved: SavedView) -> Non
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             saved_views.link(pages, view, saved)
             if saved.pinned != saved.params:
-                saved_views.link(pages, view, saved, pinned=True, label="as saved")
+                saved_views.link(pages, view, saved, pinned=True, label="As saved")
             saved_views.edit(saved, str(saved.id))
         words = [saved.page.capitalize() if saved.page in PAGES else "", saved_views.saved_words(saved, zone)]
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, home, metrics, open_link, sign_in
+from usage_explore.app import demo_fill, events, explore, home, metrics, open_link, room, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
@@ -24,6 +24,8 @@ _ICON = (
 # Streamlit's bar over the page is empty but for its menu, which lies in the page's margin beside the header; where that
 # margin is too narrow, the menu leaves with the header, as it would cover what scrolls below it. What the bar shows
 # while a script runs lies in the corner below.
+# A table that has more columns or rows than it shows has a shadow at that edge, until it is scrolled to its end: its
+# edge may be that of a column. A timeline of what does not scroll is not active.
 # The list beside an open finding has the width of its columns, whose sentences would be cut; where both have no room
 # the finding is above the list.
 # An id is cut on screen and copied whole.
@@ -40,10 +42,20 @@ _STYLE = """<style>
 }} }}
 @keyframes leave {{ to {{ visibility: hidden; }} }}
 @media (min-width: 901px) {{ [data-testid="stMainBlockContainer"] {{ padding-left: 3rem; padding-right: 3rem; }} }}
-.st-key-controls button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
+.st-key-controls [data-testid="stButtonGroup"] button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
-.st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> .st-key-browser_storage) {{ display: none; }}
+.st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room)) {{
+  display: none;
+}}
+@property --more-right {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
+@property --more-below {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
+@keyframes more-right {{ from, 97% {{ --more-right: {shadow}; }} to {{ --more-right: transparent; }} }}
+@keyframes more-below {{ from, 97% {{ --more-below: {shadow}; }} to {{ --more-below: transparent; }} }}
+.dvn-scroller {{
+  box-shadow: inset -0.8rem 0 0.6rem -0.6rem var(--more-right), inset 0 -0.8rem 0.6rem -0.6rem var(--more-below);
+  animation: more-right linear both, more-below linear both; animation-timeline: scroll(self x), scroll(self y);
+}}
 .brush_brush {{ pointer-events: none; }} /* a chart's brush: the pointer reaches the bucket below, with its tooltip */
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
@@ -64,7 +76,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :has(> [data-testid="stSpace"]) {{ flex: 1 1 0; width: auto; min-width: 0; }}
 }}
 @media (max-width: 1279px) {{
-  .st-key-header > :first-child a {{ gap: 0; }}
+  .st-key-header > :first-child a {{ gap: 0; min-height: 1.87rem; }}
   .st-key-header > :first-child p, .st-key-search button p, .st-key-views button p {{ font-size: 0; }}
 }}
 @media (max-width: 1023px) {{
@@ -75,7 +87,8 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ order: 4; flex: 1 1 5rem; max-width: 15rem; }}
   .st-key-header > :is(.st-key-share, :has(> .st-key-known)) {{ order: 5; }}
 }}
-.st-key-headline {{ row-gap: 0.25rem; }}
+.st-key-filters {{ align-items: flex-start; }}
+:is(.st-key-headline, .st-key-costs_by_currency) {{ row-gap: 0.25rem; }}
 [class*="st-key-file-"] {{ padding: 0 0.25rem 0 0.75rem; min-height: 2.5rem; flex-wrap: nowrap; max-width: 100%; }}
 [class*="st-key-file-"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
 [class*="st-key-file-"] p {{ font-size: 0.875rem; overflow-wrap: anywhere; }}
@@ -90,7 +103,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
       [data-testid="stLayoutWrapper"]:has(> :is(.st-key-controls, .st-key-exact_range, .st-key-compared_range)),
       .st-key-compare, .st-key-cumulative, .st-key-chart_kind
     ) {{ display: none; }}
-  .st-key-headline {{ gap: 0 1rem; }}
+  :is(.st-key-headline, .st-key-costs_by_currency) {{ gap: 0 1rem; }}
   .st-key-headline h3 {{ padding: 0.15rem 0; font-size: 1.25rem; }}
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) {{ flex-wrap: nowrap; gap: 0.5rem; }}
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) > * {{ flex: 1 1 0; min-width: 0; }}
@@ -109,7 +122,8 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-known label {{ display: none; }}
 }}
 [class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}
-[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
+[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 1 1 auto; }}
+:is(.st-key-hits, .st-key-home) [data-testid="stPageLink-NavLink"] {{ padding-left: 0; }}
 [class*="st-key-hit_row"] > :last-child {{ flex: none; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{ flex-wrap: nowrap; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > :first-child {{
@@ -141,14 +155,29 @@ pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} 
 pre .token:is(.string, .char, .url, .attr-value) {{ color: {green} !important; }}
 pre .token:is(.number, .boolean, .operator, .null, .builtin) {{ color: {orange} !important; }}
 </style>"""
-_LIGHT = {"on_primary": "#ffffff", "gray": "#5f6675", "blue": "#0b5cad", "green": "#0a7040", "orange": "#9a4a00"}
-_DARK = {"on_primary": "#0e1117", "gray": "#a3aab8", "blue": "#7cbcf5", "green": "#4cc38a", "orange": "#f2994a"}
+_LIGHT = {
+    "on_primary": "#ffffff",
+    "gray": "#5f6675",
+    "blue": "#0b5cad",
+    "green": "#0a7040",
+    "orange": "#9a4a00",
+    "shadow": "#12161f33",
+}
+_DARK = {
+    "on_primary": "#0e1117",
+    "gray": "#a3aab8",
+    "blue": "#7cbcf5",
+    "green": "#4cc38a",
+    "orange": "#f2994a",
+    "shadow": "#eceef233",
+}
 
 
 def run(first: str = "explore") -> None:
     """Draw the page of the URL's path; `first` is the page at `/`."""
     st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
     st.html(_STYLE.format(**(_DARK if st.context.theme.type == "dark" else _LIGHT)))
+    room.watch()
 
     def explore_page() -> None:
         with shown():

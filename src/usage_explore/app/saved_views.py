@@ -315,7 +315,7 @@ def _links(pages: Pages, view: View, saved: tuple[SavedView, ...]) -> None:
                 link(pages, view, one)
                 st.space("stretch")
                 if one.pinned != one.params:
-                    link(pages, view, one, pinned=True, label="as saved")
+                    link(pages, view, one, pinned=True, label="As saved")
     if not saved:
         st.caption("No views are saved yet.")
         return

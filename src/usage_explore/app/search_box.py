@@ -73,7 +73,9 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
     if len(hits) == 1 and _is_one_event(hits[0]):
         st.session_state[_CLOSING] = True
         visit(link(_events(view, source, hits[0])), key="search_visit")
-    st.caption(f"Events of {when}, without filters; of an id or key, of any time. A click filters by it.")
+    st.caption(
+        f"Numbers are of {when}, without the page's filters; ids and keys are of any time. A click filters by it."
+    )
     groups: dict[str, list[tuple[int, Hit]]] = {}
     for number, hit in enumerate(hits):
         groups.setdefault(hit.group, []).append((number, hit))

@@ -15,6 +15,7 @@ from usage_explore import formatting
 from usage_explore.answers import Leaderboards
 from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Key, Source
+from usage_explore.app.explore_result import order_input
 from usage_explore.app.filters import group_label
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
 from usage_explore.app.navigation import go, link
@@ -70,7 +71,10 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
     about = f"Without changes, {windows}." if isinstance(windows, str) else f"Changes {windows.label}."
     if query.metric != selection.query.metric:
         about = f"These are costs; unit costs do not add up. {about}"
-    st.caption(markdown.plain(f"{about} Click a name for only it, a title to group by it."))
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="leaderboards_head"):
+        if compared is not None:
+            order_input(view, "leaderboards_order")
+        st.caption(markdown.plain(f"{about} Click a name for only it, a title to group by it."), width="content")
 
     def act(table: str, row: int, action: query_edits.Action) -> None:
         item = next((item for item in drawn if item.group == table), None)

@@ -1,8 +1,11 @@
-"""The tab "Why": the few values and pairs that account for the change of the selection, each a click to filter."""
+"""The tab "Why": the few values and pairs that account for the change of the selection, each a click to filter, and
+another one to its events.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import streamlit as st
@@ -10,13 +13,15 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.navigation import go
-from usage_explore.app.page_state import ExploreView
+from usage_explore.app.navigation import fits, go, link
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.selected import settled_series
 from usage_explore.app.validate.run import watched
 from usage_explore.comparison import lengths
+from usage_explore.errors import QueryError
 from usage_explore.explain import Cell, Explanation, Part
 from usage_explore.explain.result import EVERYTHING_ELSE
+from usage_explore.explain.spans import words
 from usage_explore.names import Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
@@ -70,30 +75,54 @@ def _notes(query: AggregateQuery, windows: Windows, adds: str) -> list[str]:
     return notes
 
 
-def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
+def draw_parts(
+    explanation: Explanation,
+    key: str,
+    act: Callable[[Cell, query_edits.Action], None] | None = None,
+    exclude: Callable[[Cell, int], None] | None = None,
+) -> tuple[boards.Cell, ...]:
+    """Draw the parts, each with a link to its events, and with what filters by it if there is an `act`; the rows."""
     cells = explanation.cells
     largest = max(Decimal(part.contribution).copy_abs() for part in (*cells, explanation.rest))
-    rows = [_row(explanation, cell, explanation.names.in_text(cell.label), largest) for cell in cells]
-    rows.append(_row(explanation, explanation.rest, EVERYTHING_ELSE, largest))
+    rows = tuple(
+        _row(explanation, part, label, largest)
+        for part, label in (
+            *((cell, explanation.names.in_text(cell.label)) for cell in cells),
+            (explanation.rest, EVERYTHING_ELSE),
+        )
+    )
+    if act is None:
+        rows = tuple(replace(row, actionable=False, excludable=False, exclusions=()) for row in rows)
     table = boards.Table(
-        id="causes", name="What changed", values="", rows=tuple(rows), search=None, searchable=False, groupable=False
+        id="causes", name="What changed", values="", rows=rows, search=None, searchable=False, groupable=False
     )
 
-    def act(_: str, row: int, action: query_edits.Action) -> None:
-        if row < len(cells):
-            go(view, lambda: filtered(view, selection, cells[row], action))
+    def acted(_: str, row: int, action: query_edits.Action) -> None:
+        if act is not None and row < len(cells):
+            act(cells[row], action)
 
-    def exclude(row: int, place: int) -> None:
-        if row < len(cells) and place < len(cells[row].where):
-            go(view, lambda: without_value(view, selection, cells[row], place))
+    def excluded(row: int, place: int) -> None:
+        if exclude is not None and row < len(cells) and place < len(cells[row].where):
+            exclude(cells[row], place)
 
-    headings = ("change", "of the change" if explanation.change else "", "before → after")
-    boards.draw([table], headings, key="causes", act=act, exclude=exclude, layout="wide")
+    amounts = "before → after" if explanation.expected is None else "expected → actual"
+    headings = ("change", "of the change" if explanation.change else "", amounts)
+    boards.draw([table], headings, key=key, act=acted, exclude=excluded, layout="wide")
     if any(row.is_against for row in rows):
         st.caption(
             "A bar is as long as the part's change. Dashed: against the change of the total, so its percentage is "
             "negative; those of all parts add up to 100 %."
         )
+    return rows
+
+
+def _table(view: ExploreView, selection: Selection, explanation: Explanation) -> None:
+    rows = draw_parts(
+        explanation,
+        "causes",
+        lambda cell, action: go(view, lambda: filtered(view, selection, cell, action)),
+        lambda cell, place: go(view, lambda: without_value(view, selection, cell, place)),
+    )
     if any(row.exclusions for row in rows):
         st.caption(
             "A pair cannot be excluded alone, as filters know no “not both”. Each ≠ beside it excludes one of its "
@@ -133,6 +162,7 @@ def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> 
         states += ["new"] if part.is_new else ["gone"] if part.is_gone else []
     states += ["against the change"] if part.is_against else []
     size = Decimal(part.contribution).copy_abs()
+    rows, rows_title = _rows(explanation, part) if isinstance(part, Cell) else ("", "")
     return boards.Cell(
         name=formatting.short_ids(label) + (f" ({', '.join(states)})" if states else ""),
         title=formatting.typographic(
@@ -146,7 +176,26 @@ def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> 
         actionable=isinstance(part, Cell),
         excludable=is_single,
         exclusions=_exclusions(part, names) if isinstance(part, Cell) and not is_single else (),
+        rows=rows,
+        rows_title=rows_title,
     )
+
+
+def _rows(explanation: Explanation, cell: Cell) -> tuple[str, str]:
+    """The link to exactly the cell's events, and its tooltip; blank if no link can hold it.
+
+    They are those of the days that the sentence names, else those of the window; those before if there are none after.
+    """
+    span = explanation.before if cell.is_gone else explanation.after
+    if explanation.peak is not None and cell is explanation.cells[0]:
+        span = explanation.peak.span
+    try:
+        target = EventsView(cell.events(span), explanation.query.timezone)
+    except QueryError:  # such as a value that is longer than those of filters
+        return "", ""
+    if not fits(target.to_params()):
+        return "", ""
+    return link(target), formatting.typographic(f"Its events {words(span, explanation.query)}")
 
 
 def _exclusions(cell: Cell, names: Names) -> tuple[str, ...]:

@@ -200,14 +200,17 @@ def _headline(story: Story) -> None:
             note = formatting.typographic(length_note(story.quantities.query, story.compared, story.movers.whole))
             meaning = "; ".join(filter(None, (story.compared.label, note)))
             headline_number(changed(story.movers.whole), meaning, f"Before: {before}.")
-        for cost in story.currencies:
-            name = formatting.data_value(cost.currency)
-            headline_number(
-                markdown.plain(formatting.typographic(formatting.short(cost.cost))),
-                f"cost in {name}" if cost.currency is not None else "cost without a currency",
-                f"Exactly {formatting.exact(cost.cost)}, of {formatting.counted(cost.events, 'event')} with a cost. "
-                "Amounts in different currencies do not add up.",
-            )
+        with st.container(
+            horizontal=True, vertical_alignment="center", gap="medium", width="content", key="costs_by_currency"
+        ):
+            for cost in story.currencies:
+                name = formatting.data_value(cost.currency)
+                headline_number(
+                    markdown.plain(formatting.typographic(formatting.short(cost.cost))),
+                    f"cost in {name}" if cost.currency is not None else "cost without a currency",
+                    f"Exactly {formatting.exact(cost.cost)}, of {formatting.counted(cost.events, 'event')} with a cost."
+                    " Amounts in different currencies do not add up.",
+                )
 
 
 def _changes(pages: Pages, view: CustomerView, story: Story) -> None:

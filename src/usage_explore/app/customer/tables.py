@@ -29,8 +29,10 @@ _TABLES = {
 """The columns that have a table, with its title and the noun of a value."""
 
 _STYLE = """<style>
-.boards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1.2rem 2rem;
-  align-items: start; padding-top: 0.8rem; }}
+.boards {{ display: grid; grid-template-columns: minmax(0, 1fr); gap: 1.2rem 2rem; align-items: start;
+  padding-top: 0.8rem; }}
+@media (min-width: 700px) {{ .boards {{ grid-template-columns: repeat(2, minmax(0, 1fr)); }} }}
+@media (min-width: 1350px) {{ .boards {{ grid-template-columns: repeat(4, minmax(0, 1fr)); }} }}
 .boards table {{ width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.87rem; }}
 .boards caption {{ text-align: left; font-size: 1rem; font-weight: 600; padding-bottom: 0.25rem; }}
 .boards th, .boards td {{ padding: 0.2rem 0.4rem; border: 0; border-bottom: 1px solid {grid}; text-align: right;

@@ -60,7 +60,7 @@ def _dropped() -> tuple[str, File] | None:
     with left:
         uploaded = st.file_uploader(
             "Drop a file: CSV, JSON, Parquet or Excel, also in .gz or .zip",
-            key=f"file {number}",
+            key=f"dropped {number}",
             max_upload_size=MAX_UPLOAD_MEGABYTES,
         )
     with right:

@@ -15,7 +15,7 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import cache, markdown
+from usage_explore.app import cache, markdown, why
 from usage_explore.app.cache import Source
 from usage_explore.charts import undrawable
 from usage_explore.charts.expected import Expected
@@ -51,7 +51,7 @@ class Change:
 
 
 def explained(source: Source, validation: Validation, finding: Finding) -> None:
-    """Draw the explanation's sentence and ranked bars; nothing if the finding is no change of usage."""
+    """Draw the explanation's sentence and its parts; nothing if the finding is no change of usage."""
     compared = change(validation, finding)
     if compared is None:
         return
@@ -60,9 +60,7 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
     sentences = " ".join(filter(None, (_copies(finding, explanation), explanation.sentence)))
     st.markdown(f"**What accounts for it**  \n{markdown.plain(formatting.typographic(sentences))}")
     if explanation.cells:
-        spec = explanation.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
-        spec.pop("title")  # the page says it, where it wraps and is read out
-        st.vega_lite_chart(spec=spec, theme=None, key="finding_explanation")
+        why.draw_parts(explanation, "finding_explanation")
     if explanation.notes:
         st.caption(markdown.plain(" ".join(f"{note}." for note in explanation.notes)))
 

@@ -1,28 +1,26 @@
-"""The findings: the list with its filters, the open finding in full, and the table of checks."""
+"""The findings: the list with its filters, and the open finding in full."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown
+from usage_explore.app import grid, markdown, room
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
-from usage_explore.app.header import closable_heading, headline_number
+from usage_explore.app.header import Step, closable_heading, headline_number
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
-from usage_explore.app.validate import decisions
+from usage_explore.app.validate import decisions, facts
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
@@ -31,30 +29,23 @@ from usage_explore.pricing.currencies import exact_amount, exact_money, rounded_
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery, Period
-from usage_explore.query.validators import instant
 from usage_explore.results.types import Event
-from usage_explore.validation import SEVERITIES, Finding, Result, Validation
+from usage_explore.validation import SEVERITIES, Finding, Validation
 from usage_explore.validation.checks import duplicates
-from usage_explore.validation.folding import ALSO_SEEN_BY
 from usage_explore.validation.handover import sizes
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.wording import changed_bounds
 from usage_explore.validation.review import STATES, Review, Reviewed
 from usage_explore.validation.similar import Similar, fitting, similar
 
-_TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
-_NEEDS = {
-    "invoices": "drop the invoice lines above the tabs",
-    "preferences": "drop the preferred currencies above the tabs",
-    "control": "drop the totals by day above the tabs",
-    "prices": "drop a price book above the tabs",
-    "finalized_at": "say above when the invoice was finalized",
-}
-"""What a check needs to run, by `Check.needs`."""
-
-_ROW_HEIGHT = 66  # pixels; Streamlit wraps text in rows of more than 64
+_ROW_HEIGHT, _NARROW_ROW_HEIGHT = 66, 85  # pixels: three and four lines; Streamlit wraps text in rows of more than 64
 _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 """Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
+
+_SEVERITY_PIXELS, _NARROW_SEVERITY_PIXELS, _NARROW_RANK_PIXELS = 90, 80, 34
+
+_NARROW_PIXELS, _CHARACTERS_PER_PIXEL = 672, 0.55
+"""Room below which the sentences do not fit beside the other columns; there, characters of one in four lines, by width.
+"""
 
 _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
     "Too much": lambda item: item.too_high,
@@ -65,7 +56,8 @@ _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
 
 _MAX_FULL_HEIGHT_ROWS = 12
 _MAX_GONE = 50
-_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 760, 900  # pixels of a longer list, alone and beside an open finding
+_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 728, 860
+"""Pixels of a longer list, alone and beside an open finding: half a row more than whole ones."""
 
 
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation, review: Review) -> None:
@@ -104,7 +96,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
             sentence(f"None of the {formatting.counted(len(all_findings), 'finding')} is listed with these filters.")
     if right and one:
         with right, shown():
-            _open_finding(pages, view, source, validation, review.of(one))
+            _open_finding(pages, view, source, validation, review.of(one), _beside(view, review, listed, one))
     _gone(validation, review)
 
 
@@ -190,20 +182,25 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
+    narrow = pixels if (pixels := room.pixels()) and pixels < _NARROW_PIXELS else None
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
-    key = f"findings {hash((review.validation.period, view))}"
+    key = f"findings {hash((review.validation.period, view, narrow))}"
+    selecting: dict[str, Any] = {"selection_mode": "single-cell"}
+    if not narrow:  # a column of boxes
+        boxes = {"selection": {"rows": rows}}
+        selecting = {"selection_mode": ("single-row", "single-cell"), "selection_default": boxes}
     grid.draw(
-        _columns(folded, review, bool(one)),
+        _narrow_columns(folded, review, narrow) if narrow else _columns(folded, review, bool(one)),
         inks={"Severity": [inks[item.severity] for item in folded]},
-        row_height=_ROW_HEIGHT,
+        marked=[grid.SELECTED_CELL if place in rows else "" for place in range(len(folded))] if narrow and rows else (),
+        row_height=_NARROW_ROW_HEIGHT if narrow else _ROW_HEIGHT,
         height="content"
         if len(folded) <= _MAX_FULL_HEIGHT_ROWS
         else _SCROLLED_HEIGHT_BESIDE
         if one
         else _SCROLLED_HEIGHT,
         key=key,
-        selection_mode=("single-row", "single-cell"),
-        selection_default={"selection": {"rows": rows}},
+        **selecting,
         on_select=lambda: _select(view, review, folded, grid.clicked(st.session_state[key], rows)),
         alt="Findings, open ones first, by impact",
     )
@@ -216,25 +213,12 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
 
 def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[str, grid.Column]:
     """The columns of the list; only rank, severity, state and finding `beside` one."""
-    names = review.validation.names
-    titles = [CHECKS[item.check].title if item.check in CHECKS else item.check for item in listed]
-    # a copy has the whole ids beside the names
-    copied = [item.sentence(title, names, ids=True) for item, title in zip(listed, titles, strict=True)]
-    pixels, most = _FINDING_BESIDE if beside else _FINDING
-    short = [
-        fitting(item.first.sentence, most, names, review.validation.totals.metrics.keys())
-        if item.is_one
-        else formatting.cut(item.sentence(title, names), most)
-        for item, title in zip(listed, titles, strict=True)
-    ]
-    shown = dict(zip(copied, short, strict=True))
+    titles = [_title(item) for item in listed]
     columns = {
         grid.RANK: grid.ranks(len(listed)),
-        "Severity": grid.texts(
-            "Severity", [item.severity for item in listed], lambda name: f"● {name.capitalize()}", width=90
-        ),
+        "Severity": _severities(listed, _SEVERITY_PIXELS),
         "State": grid.texts("State", [_state(item, review) for item in listed], width=110),
-        "Finding": grid.texts("Finding", copied, lambda text: shown.get(text, text), width=pixels),
+        "Finding": _sentences(listed, review, *(_FINDING_BESIDE if beside else _FINDING)),
         "Affected": grid.ratios(
             "Affected",
             [float(item.first.share) if item.is_one else None for item in listed],
@@ -244,6 +228,8 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
     }
     if beside:
         return {name: column for name, column in columns.items() if name != "Affected"}
+    wholes = [(item.is_one and item.first.share_of) or None for item in listed]
+    columns["Affected of"] = grid.texts("Affected of", wholes, width=grid.width("Affected of", wholes))
     columns["Events"] = grid.numbers("Events", [item.events for item in listed])
     for label, amounts_of in _AMOUNTS.items():  # over and under are never added
         amounts = [amounts_of(item) for item in listed]
@@ -251,10 +237,48 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
             heading = f"{label}, {named_value(currency)}"
             columns[heading] = grid.money(heading, [of_item.get(currency) for of_item in amounts])
     columns["Quantity"] = grid.numbers("Quantity", [item.quantity for item in listed])
-    wholes = [(item.is_one and item.first.share_of) or None for item in listed]
-    columns["Affected of"] = grid.texts("Affected of", wholes, width=grid.width("Affected of", wholes))
     columns["Check"] = grid.texts("Check", titles)
     return columns
+
+
+def _narrow_columns(listed: Sequence[Similar], review: Review, pixels: int) -> dict[str, grid.Column]:
+    """The columns of the list on a narrow screen: the sentence has most of it, and names a state other than open."""
+    sentence = pixels - _NARROW_RANK_PIXELS - _NARROW_SEVERITY_PIXELS - grid.BORDER_PIXELS
+    most = min(int(sentence * _CHARACTERS_PER_PIXEL), _FINDING[1])
+    states = [_state(item, review) if item.is_one and not review.of(item.first).is_open else "" for item in listed]
+    return {
+        grid.RANK: grid.ranks(len(listed)),
+        "Severity": _severities(listed, _NARROW_SEVERITY_PIXELS),
+        "Finding": _sentences(listed, review, sentence, most, states),
+    }
+
+
+def _title(item: Similar) -> str:
+    return CHECKS[item.check].title if item.check in CHECKS else item.check
+
+
+def _severities(listed: Sequence[Similar], pixels: int) -> grid.Column:
+    return grid.texts(
+        "Severity", [item.severity for item in listed], lambda severity: f"● {severity.capitalize()}", width=pixels
+    )
+
+
+def _sentences(
+    listed: Sequence[Similar], review: Review, pixels: int, most: int, states: Sequence[str] = ()
+) -> grid.Column:
+    """The findings in at most so many characters, after their `states`; a copy has the whole text and ids."""
+    names, metrics = review.validation.names, review.validation.totals.metrics.keys()
+    copied, shown = [], {}
+    for item, state in zip(listed, states or ("",) * len(listed), strict=True):
+        before = f"{state} · " if state else ""
+        short = (
+            fitting(item.first.sentence, most - len(before), names, metrics)
+            if item.is_one
+            else formatting.cut(item.sentence(_title(item), names), most)
+        )
+        copied.append(item.sentence(_title(item), names, ids=True))
+        shown[copied[-1]] = before + short
+    return grid.texts("Finding", copied, lambda text: shown.get(text, text), width=pixels)
 
 
 def _state(item: Similar, review: Review) -> str:
@@ -283,12 +307,29 @@ def clean(validation: Validation) -> str:
     return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
 
 
-def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: Validation, item: Reviewed) -> None:
+def _beside(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding) -> list[Step]:
+    """The steps to the findings before and after the opened one in the list; none if that is not in it."""
+    place = next((place for place, finding in enumerate(listed) if finding is one), None)
+    if place is None:
+        return []
+
+    def step(to: int) -> Callable[[], ValidateView] | None:
+        return (lambda: view.replace(finding=review.of(listed[to]).id)) if 0 <= to < len(listed) else None
+
+    return [
+        ("Previous", ":material/chevron_left:", step(place - 1)),
+        ("Next", ":material/chevron_right:", step(place + 1)),
+    ]
+
+
+def _open_finding(
+    pages: Pages, view: ValidateView, source: Source, validation: Validation, item: Reviewed, beside: Sequence[Step]
+) -> None:
     """Draw the finding; a part that fails shows its error in its place."""
     finding = item.finding
     check = CHECKS[finding.check]
     heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
-    closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None))
+    closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None), beside)
     with shown():
         decisions.actions(source, validation, item)
     st.markdown(markdown.plain(validation.names.in_text(finding.sentence)))
@@ -419,25 +460,17 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
             details[group_name(name)] = validation.names.full(name, value) if name in ID_COLUMNS else named_value(value)
     details["events"] = formatting.exact(finding.events)
     if finding.quantity is not None:
-        details["quantity affected"] = formatting.exact(finding.quantity)
+        details["quantity affected"] = facts.exact(finding.quantity)
     for label, amounts in sizes(finding):
         for currency, amount in amounts:
-            details[f"{label}, {currency}"] = exact_amount(amount, currency)
+            details[f"{label}, {currency}"] = formatting.typographic(exact_amount(amount, currency))
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
-    details |= {_fact_name(name): validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}
+    details |= {
+        facts.title(name): validation.names.in_text(facts.shown(name, text, zone), ids=True)
+        for name, text in finding.facts
+    }
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}
-
-
-def _fact_name(name: str) -> str:
-    """The name of a fact; that of a folded finding has the title of its check."""
-    check = name.removeprefix(f"{ALSO_SEEN_BY} ")
-    return f"{ALSO_SEEN_BY} {CHECKS[check].title}" if check != name and check in CHECKS else name
-
-
-def _fact(text: str, zone: ZoneInfo) -> str:
-    """A fact as text: times on the zone's clock."""
-    return formatting.timestamp(instant(text), zone) if _TIME.fullmatch(text) else text
 
 
 def _code(source: Source, finding: Finding) -> None:
@@ -451,50 +484,3 @@ def _code(source: Source, finding: Finding) -> None:
 def _upper(text: str) -> str:
     """The text as a sentence, with a capital letter and a period."""
     return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
-
-
-def checks(validation: Validation) -> None:
-    """Draw a row per check, then what each check means and its parameters."""
-    results = validation.results
-    notes = [
-        result.outcome.note if result.outcome else "" if result.check.needs else result.skipped for result in results
-    ]
-    columns = {
-        "Check": grid.texts("Check", [result.check.title for result in results], width=270),
-        "Result": grid.texts("Result", [_result_text(result) for result in results], width=330),
-        "Among": grid.numbers("Among", [result.outcome.looked_at if result.outcome else None for result in results]),
-        "Unit": grid.texts("Unit", [result.check.unit if result.outcome else None for result in results]),
-        "Seconds": grid.ratios(
-            "Took",
-            [result.took.total_seconds() if result.outcome else None for result in results],
-            lambda seconds: f"{seconds:.1f} s",
-        ),
-        "Note": grid.texts("Note", notes, width="large"),
-    }
-    if not any(notes):
-        del columns["Note"]
-    grid.draw(columns, height="content", alt="The checks, what each found, and among how much")
-    if changed := changed_bounds(validation):
-        st.caption(markdown.plain(changed))
-    with st.expander("What each check means for the invoice, and the bounds it applies"):
-        for result in validation.results:
-            check = result.check
-            st.markdown(f"**{markdown.plain(check.title)}**  \n{markdown.plain(check.means)}")
-            if parameters := result.parameters:
-                st.table(
-                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in parameters.items()},
-                    border="horizontal",
-                )
-
-
-def _result_text(result: Result) -> str:
-    outcome = result.outcome
-    if result.failed:
-        return f"failed: {result.failed}"
-    if outcome is None:
-        return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
-    if outcome.findings:
-        return formatting.counted(len(outcome.findings), "finding")
-    if outcome.reported_by:
-        return f"reported by {', '.join(CHECKS[name].title for name in outcome.reported_by)}"
-    return "clean" if outcome.looked_at else "nothing to check"

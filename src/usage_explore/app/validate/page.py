@@ -33,10 +33,11 @@ from usage_explore.app.page_state import ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
+from usage_explore.app.validate.check_table import checks
 from usage_explore.app.validate.decisions import keep_run, reviewed
 from usage_explore.app.validate.file_area import file_area
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
-from usage_explore.app.validate.findings import checks, clean, findings
+from usage_explore.app.validate.findings import clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
 from usage_explore.app.validate.signing import changed_since, forget_signoffs, last_of, sign_off, signed_line
 from usage_explore.errors import UsageExploreError
