@@ -87,7 +87,7 @@ def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, i
     (signed,) = store.signoffs()
     assert finding.sentence.startswith(f"Arrived after the sign-off of {signed.signed_at.day} ")
     for words in (
-        " by ana: +18 events, of 3 customers, 17 Sep 2026",
+        " by ana: +18 events of 3 customers, 17 Sep 2026",
         f"`usage-explore signoffs {str(signed.id)[:8]} --csv FILE.csv`",
         "6 totals of 3 customers, 1–30 Sep 2026, are invoiced other quantities than were used, 1.80 USD too little",
         "Impossible times",

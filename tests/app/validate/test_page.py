@@ -392,6 +392,21 @@ def drop(app: AppTest, **files: str) -> AppTest:
     return app.file_uploader[0].set_value(given).run()
 
 
+@pytest.mark.parametrize("window", [WINDOW, {"since": "-9999d"}])
+def test_files_are_dropped_before_the_checks_run(page: Open, window: dict[str, str]) -> None:
+    """A window that moves with the clock keeps its files until its checks have run."""
+    link = {**LINK, **window, "until": window.get("until", "now")}
+    app = drop(page(**link), mine=LINES, book=BOOK.decode())
+    assert "Checks not run yet" in said(app)
+    assert "**mine.csv**" in said(app.run())
+    app = ran(app)
+    assert "Checks not run yet" not in said(app)
+    assert "**mine.csv**" in said(app)
+    assert "**book.toml**" in said(app)
+    app.session_state["validate_tab"] = "Reconciliation"
+    assert "Nothing wrong among 2 things" in said(opened(app, {}))
+
+
 LINES = f"customer_id,metric_key,quantity,amount,currency\n{uuid4()},tokens_in,1,2,USD\n{uuid4()},tokens_in,1,2,USD\n"
 
 

@@ -35,7 +35,7 @@ from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.check_table import checks
 from usage_explore.app.validate.decisions import keep_run, reviewed
-from usage_explore.app.validate.file_area import file_area
+from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, waiting_period
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
@@ -89,6 +89,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             _not_yet(view, source)
         return
     area = st.container()
+    adopt_files(view, validation.period)
     with_files = validated_with_files(source, validation)
     keep_run(source, with_files.validation, has_files=with_files.validation is not validation)
     review, unreadable = reviewed(source, with_files.validation)
@@ -100,7 +101,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
         with area:
-            file_area(with_files, review)
+            file_area(with_files.validation.period, with_files.faults, last_files(with_files, review))
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
@@ -131,6 +132,7 @@ def _not_yet(view: ValidateView, source: Source) -> None:
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
+    file_area(waiting_period(view, source), {})
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
     span = view.query.resolve(source.now).span
     kept = source.store.closest_run(span, view.query.to_params())

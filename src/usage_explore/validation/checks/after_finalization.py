@@ -235,13 +235,14 @@ def _after_sign_off(examination: Examination, signed: SignOff, changes: list[_Ch
     """All of it at once: the sign-off has the corrections, by customer and metric."""
     later = UsageSum.of_sums([change.later for change in changes])
     costs = joined([f"+{words}" for words in rounded_sums(later.amounts)])
-    size = ", ".join(filter(None, (f"+{counted(later.events, 'event')}", costs and f"external cost {costs}")))
+    size = f"+{counted(later.events, 'event')} of {counted(len(later.customers), 'customer')}"
+    when = span_in(later.since, later.until, examination.period.zone)
     return Finding(
         check=NAME,
         kind=AFTER_SIGN_OFF,
         severity=min((_severity(change) for change in changes), key=list(SEVERITIES).index),
-        sentence=f"Arrived after {signed_words(signed, examination.period.zone)}: {size}, of"
-        f" {counted(len(later.customers), 'customer')}, {span_in(later.since, later.until, examination.period.zone)};"
+        sentence=f"Arrived after {signed_words(signed, examination.period.zone)}: {size}, {when}"
+        f"{f', external cost {costs}' if costs else ''};"
         f" `usage-explore signoffs {str(signed.id)[:8]} --csv FILE.csv` has the corrections.",
         question=examination.events_question(ingested_after=signed.as_of + INSTANT),
         facts=(("sign-off", str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),

@@ -14,7 +14,7 @@ from pandas.api.types import is_scalar
 
 from usage_explore.decimals import Number, rfc3339, total
 from usage_explore.errors import UsageExploreError
-from usage_explore.formatting import counted, date_and_time, duration, exact, percent, shortened, zoned
+from usage_explore.formatting import counted, date_and_time, duration, exact, minute, percent, shortened, zoned
 from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -196,7 +196,9 @@ def left_unsigned(validation: Validation) -> str:
     period, left = validation.period, validation.unexamined
     as_of = period.as_of or validation.now
     days = days_signed(*period.span, as_of, period.zone)
-    words = [f"only {days} are signed: as of {zoned(as_of, period.zone)} the period was not over"] if days else []
+    words = (
+        [f"only {days} are signed: the period was not over at {minute(as_of.astimezone(period.zone))}"] if days else []
+    )
     events = left.events if left else 0
     if events >= _MIN_UNSIGNED * (events + validation.totals.events) and events:
         share = percent(events, events + validation.totals.events)
