@@ -146,7 +146,7 @@ def test_what_was_found_is_shown_by_impact_with_what_was_clean_and_what_was_skip
     told = said(app)
     for severity, number in found.counts().items():
         assert f"[{number:,}]" in told
-        assert f"[{severity}]" in told
+        assert f"{severity} open" in told
     assert formatting.short(found.totals.events) in told
     assert [sentence.split(";")[0] for sentence in listed(app)] == [
         finding.sentence.split(";")[0] for finding in found.findings

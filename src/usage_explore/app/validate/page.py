@@ -49,7 +49,7 @@ from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import unexamined
-from usage_explore.validation.review import SETTLED, Review
+from usage_explore.validation.review import Review
 from usage_explore.validation.signed_usage import Changes
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
@@ -225,16 +225,12 @@ def _with_preset(query: Period, name: str, now: datetime) -> Period:
 
 
 def _headline(validation: Validation, review: Review, now: datetime) -> None:
-    """Findings by severity and state, the checks that did not run, the events checked, and a button to run again."""
+    """The open findings of each severity, what did not run, the events checked, and a button to run again."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         if validation.findings:
-            settled = {state: number for state in SETTLED if (number := review.counts()[state])}
             for severity, number in review.open_counts().items():
                 color = _COLORS[severity] if number else "gray"
-                label = f"{severity} open" if settled else severity
-                headline_number(f":{color}[{number:,}]", label, f"{SEVERITIES[severity].capitalize()}.")
-            for state, number in settled.items():
-                headline_number(f":gray[{number:,}]", state, "Below the open findings in the list.")
+                headline_number(f":{color}[{number:,}]", f"{severity} open", f"{SEVERITIES[severity].capitalize()}.")
         elif validation.failed:
             headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
         elif validation.totals.events:
