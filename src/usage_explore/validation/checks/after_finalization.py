@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, false, func, select
 
 from usage_explore.decimals import plain, rfc3339, total
+from usage_explore.files.open import SUFFIXES
 from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
 from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.query.buckets import Bucket
@@ -237,13 +238,15 @@ def _after_sign_off(examination: Examination, signed: SignOff, changes: list[_Ch
     costs = joined([f"+{words}" for words in rounded_sums(later.amounts)])
     size = f"+{counted(later.events, 'event')} of {counted(len(later.customers), 'customer')}"
     when = span_in(later.since, later.until, examination.period.zone)
+    is_file = signed.basis is not None and signed.basis.prices.lower().endswith((".toml", *SUFFIXES))
+    prices = " --prices FILE" if is_file else ""  # without them the corrections have no amounts
     return Finding(
         check=NAME,
         kind=AFTER_SIGN_OFF,
         severity=min((_severity(change) for change in changes), key=list(SEVERITIES).index),
         sentence=f"Arrived after {signed_words(signed, examination.period.zone)}: {size}, {when}"
         f"{f', external cost {costs}' if costs else ''};"
-        f" `usage-explore signoffs {str(signed.id)[:8]} --csv FILE.csv` has the corrections.",
+        f" `usage-explore signoffs {str(signed.id)[:8]}{prices} --csv FILE.csv` has the corrections.",
         question=examination.events_question(ingested_after=signed.as_of + INSTANT),
         facts=(("sign-off", str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),
         is_general=True,
