@@ -353,7 +353,7 @@ def _result(result: Result, findings: Sequence[Finding], reported_by: Sequence[s
         outcome=replace(
             result.outcome,
             findings=tuple(findings),
-            note="; ".join(filter(None, (result.outcome.note, note))),
+            note="; ".join(filter(None, (result.outcome.note.removesuffix("."), note))),
             reported_by=tuple(checks),
         ),
     )
