@@ -43,7 +43,6 @@ _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX
 _MIN_PERCENT, _MIN_CHANGE_PERCENT = Decimal("0.000001"), Decimal("0.01")
 _THOUSAND = Decimal("999.95")  # 1,000 with one decimal
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
-_CENT = Decimal("0.01")
 _MINUTE = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -86,20 +85,24 @@ def in_sentence(value: Number) -> str:
     return f"{sign}0.0…0{significant[:_FIRST_DIGITS]}{cut} {decimals}"
 
 
-def cents(amount: Decimal) -> str:
+def cents(amount: Decimal, places: int = 2) -> str:
     """An amount of money to the cent, half up: `1,234.50`; `< 0.01` for less, and NaN and infinities by their names.
 
-    >>> cents(Decimal("20.2340944392")), cents(Decimal("-0.001")), cents(Decimal(0))
-    ('20.23', '> -0.01', '0.00')
+    `places` are the decimals of a currency that has other than two.
+
+    >>> cents(Decimal("20.2340944392")), cents(Decimal("-0.001")), cents(Decimal(0)), cents(Decimal("17.6"), 0)
+    ('20.23', '> -0.01', '0.00', '18')
     """
     if not amount.is_finite():
         return str(amount)
-    precise = Context(prec=max(amount.adjusted(), 0) + 4, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
-    rounded = amount.quantize(_CENT, context=precise)
+    unit = Decimal(1).scaleb(-places)
+    digits = max(amount.adjusted(), 0) + places + 2
+    precise = Context(prec=digits, rounding=ROUND_HALF_UP, Emin=MIN_EMIN, Emax=MAX_EMAX)
+    rounded = amount.quantize(unit, context=precise)
     if amount and not rounded:
-        return "< 0.01" if amount > 0 else "> -0.01"
-    whole, _, fraction = format(rounded.copy_abs(), "f").partition(".")
-    return f"{'-' if rounded < 0 else ''}{exact(int(whole))}.{fraction}"
+        return f"< {unit:f}" if amount > 0 else f"> -{unit:f}"
+    whole, point, fraction = format(rounded.copy_abs(), "f").partition(".")
+    return f"{'-' if rounded < 0 else ''}{exact(int(whole))}{point}{fraction}"
 
 
 def cents_in_sentence(amount: Decimal) -> str:

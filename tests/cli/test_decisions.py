@@ -86,10 +86,39 @@ def test_several_findings_are_decided_on_at_once_or_none(run: Run, insert: Inser
     assert run("validate", *SEPTEMBER, "--check", "duplicates").exit_code == 0
 
 
+def test_open_findings_come_first_and_alone_count_by_severity(run: Run, insert: Insert, tmp_path: Path) -> None:
+    insert([*twice(LARGE, 60)])
+    only = (*SEPTEMBER, "--check", "duplicates")
+    first, second = re.findall(r"\[([0-9a-f]{12})\]", " ".join(run("validate", *only).stdout.split()))
+    run("decide", first, "--acknowledge", "--by", "ana")
+    page, document = tmp_path / "r.html", tmp_path / "r.json"
+    text = " ".join(run("validate", *only, "--report", str(page), "--json", str(document)).stdout.split())
+    assert "2 findings: 1 high open, 1 acknowledged" in text
+    assert re.findall(r"\[([0-9a-f]{12})\]", text) == [second, first]
+    content, html = json.loads(document.read_text()), page.read_text()
+    assert [row["finding_id"] for row in content["findings"]] == [second, first]
+    assert {row["finding_id"]: row["sentence"] in text for row in content["findings"]} == {first: True, second: True}
+    assert content["findings_by_severity"] == {"high": 2, "medium": 0, "low": 0}
+    assert content["review"]["open_by_severity"] == {"high": 1, "medium": 0, "low": 0}
+    assert ">2 findings: 1 high open, 1 acknowledged</p>" in html
+    assert html.index("known, acknowledged") > html.index('<span class="state">known</span>')
+    run("decide", second, "--mute-until", "2100-01-01T00:00:00Z", "--by", "ana")
+    text = run("validate", *only, "--report", str(page)).stdout
+    assert "2 findings: none open, 1 acknowledged, 1 muted" in text
+    assert "Every finding is acknowledged or muted." in page.read_text()
+
+
 def test_a_sign_off_says_which_events_it_leaves_out(run: Run) -> None:
     as_of = ("--as-of", (DAY + timedelta(minutes=50)).isoformat(), "--fail-on", "never")
     signed = run("validate", *SEPTEMBER, *as_of, "--sign-off", "--by", "ana")
     assert "without 41 events of the period that arrived later" in " ".join(signed.stdout.split())
+    words = " ".join(signed.stderr.split())
+    assert "Warning: only 9 of 30 days are signed: the period was not over at 10 Sep 2026 12:50;" in words
+    assert "41 events of the period, 50.6 % of all, arrived later and are not part of it." in words
+    assert "Signed off by ana: 9 of 30 days, 40 events," in signed.stdout
+    assert "; 9 of 30 days" in " ".join(run("signoffs").stdout.split())
+    whole = run("validate", *SEPTEMBER, "--fail-on", "never", "--sign-off", "--by", "ana")
+    assert (whole.exit_code, "Warning: only" in whole.stderr, "30 days" in whole.stdout) == (0, False, False)
 
 
 def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, insert: Insert, tmp_path: Path) -> None:
@@ -197,7 +226,7 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     late = ("--as-of", "2100-01-01T00:00:00Z", "--wallets", str(wallets))
     more = run(*sign, *gate, *late)
     words = " ".join(more.stdout.split())
-    assert re.search(r"; expected [\d,]+ EUR\. It includes 1 correction of the sign-off", words), words
+    assert re.search(r"; expected [\d,]+\.00 EUR\. It includes 1 correction of the sign-off", words), words
     assert "+1 event, included when it was signed again; expected amounts +6.00 EUR" in words
     before = json.loads(run("signoffs", "--json", "-").stdout)[1]["id"]
     assert run("signoffs", before, "--csv", str(corrections)).exit_code == 0

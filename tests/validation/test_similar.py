@@ -104,6 +104,7 @@ def test_the_sentence_names_customers_and_a_copy_all_of_them(ids: bool) -> None:
         ("9 events, < 0.001 % of all events.", "9 events."),
         ("It takes 6,361 off, 16.1 % of what is left to bill.", "It takes 6,361 off, 16.1 % of what is left to bill."),
         ("3 have none, 1.4 % of all that have one.", "3 have none, 1.4 % of all that have one."),
+        ("It is charged 17.400 KWD, 0.1254 USD and 1.5001 JPY.", "It is charged 17.400 KWD, 0.13 USD and 2 JPY."),
     ],
 )
 def test_a_list_repeats_neither_the_share_nor_the_other_checks(sentence: str, short: str) -> None:

@@ -230,7 +230,7 @@ def _csv(changed: Sequence[Changes], *, escape_formulas: bool) -> bytes:
 
 
 def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> None:
-    from usage_explore.validation.report.wording import amounts
+    from usage_explore.validation.report.wording import amounts, days_signed
     from usage_explore.validation.signed_usage import period_words
 
     if not signed:
@@ -240,7 +240,9 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
     for one in signed:
         zone, item = ZoneInfo(one.timezone), changed.get(one.id)
         since = "superseded" if item is None else item if isinstance(item, str) else _sentence(item)
-        left = f"; {counted(len(one.open), 'open high finding')}" if one.open else ""
+        days = days_signed(one.since, one.until, one.as_of, zone)
+        left = f"; {days}" if days else ""
+        left += f"; {counted(len(one.open), 'open high finding')}" if one.open else ""
         left += f"; expected {amounts(one.amount_totals.items())}" if one.amounts else ""
         rows.append(
             (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.cli.options import say
 from usage_explore.decimals import rfc3339
 from usage_explore.formatting import counted
-from usage_explore.validation.report.wording import expected_words
+from usage_explore.validation.report.wording import days_signed, expected_words, left_unsigned
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 
@@ -59,6 +59,8 @@ class Signing:
             return
         if self.lost or self.others:
             say(f"Warning: {self.lost or self.others}", err=True)
+        if left := left_unsigned(self.validation):
+            say(f"Warning: {left}. Sign again when the rest is there.", err=True)
         say(f"Signed off by {self.signed.author}: {'; '.join(self._parts(self.signed))}.")
         if self.superseded and self.superseded.corrections:
             id_ = str(self.superseded.signoff.id)[:8]
@@ -72,7 +74,9 @@ class Signing:
 
     def _parts(self, signed: SignOff) -> Iterator[str]:
         """What was signed, and what was left out of it."""
-        yield f"{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}"
+        period = self.validation.period
+        days = days_signed(*period.span, signed.as_of, period.zone)
+        yield f"{f'{days}, ' if days else ''}{counted(signed.events, 'event')}, as of {rfc3339(signed.as_of)}"
         if left := self.validation.unexamined:
             yield f"without {counted(left.events, 'event')} of the period that arrived later"
         if signed.open:

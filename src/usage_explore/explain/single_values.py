@@ -32,6 +32,9 @@ MIN_OUTSTANDING_CHANGE, MIN_OUTSTANDING_TOTAL, MIN_OUTSTANDING_GROWTH = 0.25, 0.
 """Of values that are named where the search names none: the least parts of the whole change, of the whole amount before
 or after, and of their own amount before by which they changed beyond all others."""
 
+_MIN_DEVIATIONS = 3.0
+"""Standard deviations of the number of events, by which a value changed that is named where the search names none."""
+
 _MIN_OTHERS = 0.2
 """Least part of the amounts outside all regions that the others of a value have, which is then compared with them."""
 
@@ -231,8 +234,8 @@ def _with_largest(
 def _largest(sums: Sums, least: float) -> list[Pair]:
     """The value with the largest own change, if it is one of its own and larger than the least."""
     result: list[Pair] = []
-    for dim, (volume, change) in enumerate(zip(sums.volumes, sums.changes, strict=True)):
-        is_own = _surprises(volume[-1], change[-1], least, 0.0) > 0
+    for dim, (volume, change, count) in enumerate(zip(sums.volumes, sums.changes, sums.counts, strict=True)):
+        is_own = _surprises(volume[-1], change[-1], least, 0.0, _chance(count[-1], volume[-1], change[-1])) > 0
         size = np.where(is_own, np.abs(change[-1]), 0.0)
         if size.any() and size.max() > least:
             least, result = float(size.max()), [(dim, int(size.argmax()))]
@@ -265,7 +268,8 @@ def missing_values(sums: Sums) -> list[Pair]:
 def _larger_values(sums: Sums, least: float, growth: float) -> list[Pair]:
     """The values of one dimension with an own change of more than `least`; see `missing_values` and `_surprises`."""
     outside = [(volumes[-1], changes[-1]) for volumes, changes in zip(sums.volumes, sums.changes, strict=True)]
-    found = [_surprises(volumes, changes, least, growth) for volumes, changes in outside]
+    chance = [_chance(counts[-1], *of) if growth else 0.0 for counts, of in zip(sums.counts, outside, strict=True)]
+    found = [_surprises(*of, least, growth, by_chance) for of, by_chance in zip(outside, chance, strict=True)]
     largest = max((float(np.abs(of[1][there > 0]).max(initial=0.0)) for of, there in zip(outside, found, strict=True)))
     if not largest:
         return []
@@ -281,19 +285,27 @@ def _larger_values(sums: Sums, least: float, growth: float) -> list[Pair]:
         code = int(surprises.argmax())
         result.append((dim, code))
         volumes[code] = changes[code] = 0.0
-        surprises = _surprises(volumes, changes, least, growth)
+        surprises = _surprises(volumes, changes, least, growth, chance[dim])
     return result
 
 
-def _surprises(volumes: Floats, changes: Floats, least: float, growth: float) -> Floats:
+def _chance(counts: Floats, volumes: Floats, changes: Floats) -> Floats:
+    """The least change of each value that is no chance: that of its events coming or not, each of average amount."""
+    amount = float((np.abs(volumes) + np.abs(volumes + changes)).sum()) / max(float(counts.sum()), 1.0)
+    return np.asarray(_MIN_DEVIATIONS * amount * np.sqrt(counts))
+
+
+def _surprises(volumes: Floats, changes: Floats, least: float, growth: float, chance: float | Floats = 0.0) -> Floats:
     """For each missing value the squared change beyond that of the others, relative to its amounts; 0 for others.
 
-    `least` is exceeded by the change of a missing value, and `growth` by its excess relative to before.
+    `least` is exceeded by the change of a missing value, `growth` by its excess relative to before, and `chance` by its
+    excess.
     """
     size = np.abs(changes)
     excess = _excess(changes, volumes, _of_others(volumes, changes))
     amounts = np.maximum(np.abs(volumes) + np.abs(volumes + changes), size)
     is_missing = (size > least) & (excess >= MIN_DISTINCT_SHARE * size) & (excess >= growth * np.abs(volumes))
+    is_missing &= excess >= chance
     return np.where(is_missing, excess**2 / np.where(is_missing, amounts, 1.0), 0.0)
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     RecordSource = Path | str | pd.DataFrame | pa.Table | ArrowStream
 
 _BATCH_ROWS = 10_000
-_MAX_ROWS = 5_000_000
+_MAX_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

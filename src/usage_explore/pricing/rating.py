@@ -14,10 +14,11 @@ from uuid import UUID
 
 from usage_explore.decimals import difference, plain, ratio, rfc3339, total
 from usage_explore.errors import NotExact
-from usage_explore.formatting import counted, data_value, exact
+from usage_explore.formatting import counted
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.pricing.amounts import Amount, TierAmount, rate
 from usage_explore.pricing.book import Price
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.pricing.fields import prices_hash
 from usage_explore.pricing.usage import Line, Rated, Unpriced
 from usage_explore.query.describe import describe, period_document
@@ -240,7 +241,7 @@ class Rating:
         return row
 
     def __repr__(self) -> str:
-        amounts = ", ".join(f"{exact(amount)} {data_value(currency)}" for currency, amount in self.totals.items())
+        amounts = ", ".join(exact_money(amount, currency) for currency, amount in self.totals.items())
         without = f"; {counted(self.unpriced_events, 'event')} without a price" if self.unpriced else ""
         period = self.names.in_text(describe(self.period))
         return f"<Rating: {amounts or 'no amount'} on {counted(len(self.lines), 'line')}{without}; {period}>"

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import insert, select
 
 from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.errors import Fault, QueryError, RecordError
@@ -191,18 +191,20 @@ def sign(places: Places, organization_id: UUID, now: datetime, *, author: str, n
     return SignOff(**own, **{name: signed[name] for name in _AS_JSON}, place=places.saving.name)
 
 
-def signoffs(places: Places, organization_id: UUID) -> list[SignOff]:
-    """The organization's sign-offs, newest first. Raises `RecordError`."""
+def signoffs(places: Places, organization_id: UUID, *, whole: bool = True) -> list[SignOff]:
+    """The organization's sign-offs, newest first; without usage and amounts unless `whole`. Raises `RecordError`."""
     signed = []
     for place in places.all:
         table = place.table
-        statement = select(table).where(table.c.organization_id == organization_id)
-        signed += [_signoff(row, place.name) for row in place.rows(statement)]
+        left_out = {} if whole else {"usage": "[]", "amounts": "[]"}
+        columns = [column for column in table.c if column.name not in left_out]
+        statement = select(*columns).where(table.c.organization_id == organization_id)
+        signed += [_signoff({**row._mapping, **left_out}, place.name) for row in place.rows(statement)]
     return sorted(signed, key=lambda item: (item.signed_at, str(item.id)), reverse=True)
 
 
-def _signoff(row: Row[Any], place: PlaceName) -> SignOff:
-    values = dict(row._mapping)
+def _signoff(row: Mapping[str, Any], place: PlaceName) -> SignOff:
+    values = dict(row)
     try:
         usage = _usage_of(values.pop("usage"))
         amounts, basis = _amounts(json.loads(values.pop("amounts")))

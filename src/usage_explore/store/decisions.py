@@ -13,10 +13,11 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from usage_explore.decimals import total
-from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, ScopeError
+from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, RecordError, ScopeError
 from usage_explore.formatting import data_value, exact
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance, parsed_instant
+from usage_explore.query.queries import Period
 from usage_explore.query.url_params import Params, pairs, query_string
 from usage_explore.records import decisions, runs, signoffs
 from usage_explore.records.decisions import Decision
@@ -247,6 +248,18 @@ class Decisions(SavedViews, Rates):
         """The organization's sign-offs, newest first. Raises `RecordError`, `ScopeError`, `DatabaseError`."""
         with self._recorded(SIGNOFFS) as (_, kept, own, _):
             return signoffs.signoffs(kept, own)
+
+    def _signed(self, period: Period) -> SignOff | None:
+        from usage_explore.validation.signed_overlaps import last_signoff
+
+        if self.records is None:
+            return None
+        try:
+            with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
+                scoped = period.replace(organization_id=own).resolve(now)
+                return last_signoff(signoffs.signoffs(kept, own, whole=False), scoped)
+        except RecordError:
+            return None  # whoever asks for sign-offs is told
 
     def changes_since(
         self,

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from usage_explore.event_pages import PageSource
     from usage_explore.explain import Baseline, Explanation
     from usage_explore.pricing.read import PriceSource
+    from usage_explore.records.signoffs import SignOff
     from usage_explore.validation.bounds import BoundsSource
     from usage_explore.validation.check import Finding
     from usage_explore.validation.control.totals import ControlSource
@@ -269,6 +270,7 @@ class Queries(Rates, Lookups):
         given = self.bounds if bounds is None else bounds
         changed = NO_BOUNDS if given is None else read_bounds(given, registry.all_bounds())
         plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs, bounds=changed)
+        signed = self._signed(requested)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
@@ -286,11 +288,24 @@ class Queries(Rates, Lookups):
                 plan = dataclasses.replace(plan, inputs=more)
             directory = self._directory(connection, scoped)
             validation = plan.validation(
-                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle, directory.names
+                connection,
+                self.table,
+                settled,
+                now,
+                self.extracts,
+                self.app_url,
+                progress,
+                settle,
+                directory.names,
+                signed,
             )
             names = directory.names(validation.ids())
             files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
             return dataclasses.replace(validation, names=names, files=files)
+
+    def _signed(self, period: Period) -> SignOff | None:
+        """The last sign-off of a period, without its usage; None without one, or where none are kept."""
+        return None
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
         """The superfluous events of a finding of the check `duplicates`, each beside the event that counts.

@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, Table, select
 
@@ -16,7 +17,7 @@ from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.routing import Paths
 from usage_explore.extract.translated import Translated
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, data_value, minute
 from usage_explore.names import NO_NAMES, Names, kind_of
 from usage_explore.query import buckets
 from usage_explore.query.base import Query
@@ -26,6 +27,7 @@ from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
+from usage_explore.records.signoffs import SignOff
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.bounds import Bound
 from usage_explore.validation.inputs import Inputs
@@ -52,6 +54,12 @@ _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 MAX_FINDINGS_PER_CHECK = 100
 """Findings of one check, or of one kind of it; its note counts the others."""
 
+
+AFTER_SIGN_OFF = "after sign-off"
+"""The kind of findings on all that arrived after the period was signed."""
+
+SIGNED_AS_OF = "signed as of"
+"""The fact on such a finding that has the time after which its events arrived."""
 
 MAX_TIMES = 20_000
 """Times of events that a statement is narrowed down to; it reads more of them by its own plan."""
@@ -169,6 +177,11 @@ class Finding:
             "query": describe(self.question),
             "url": self.url(app_url),
         }
+
+
+def signed_words(signed: SignOff, zone: ZoneInfo) -> str:
+    """`the sign-off of 5 Nov 2026 14:30 by ana`."""
+    return f"the sign-off of {minute(signed.signed_at.astimezone(zone))} by {data_value(signed.author)}"
 
 
 def limited(
@@ -341,6 +354,9 @@ class Examination:
     """Called by a check that takes long with the part that is done, 0 to 1."""
     shared: dict[str, Any] = field(default_factory=dict)
     """What one check computes and another one needs as well, by the name of the first."""
+
+    signed: SignOff | None = None
+    """The sign-off of the period whose `as_of` is taken as the time of finalization, as none was given; else None."""
 
     @property
     def closed_until(self) -> datetime:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from usage_explore import formatting
 from usage_explore.decimals import plain, total
+from usage_explore.pricing.currencies import rounded_amount
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -132,15 +133,15 @@ def money_words(amounts: Iterable[tuple[str | None, Decimal]]) -> list[str]:
         if amount:
             (under if amount.is_finite() and amount < 0 else over).append(amount)
     return [
-        f"{' and '.join(_cents(total(part)) for part in parts if part)} {currency}"
+        f"{' and '.join(_cents(total(part), currency) for part in parts if part)} {currency}"
         for currency, parts in sorted(sums.items())
         if any(parts)
     ]
 
 
-def _cents(amount: Decimal) -> str:
+def _cents(amount: Decimal, currency: str) -> str:
     """An amount to the cent with its sign, `+0.42`; one below a cent with four digits, `+0.0034`."""
-    text = formatting.cents(amount)
+    text = rounded_amount(amount, currency)
     if amount.is_finite() and not text.lstrip("-")[0].isdigit():
         text = formatting.short(amount)
     return f"+{text}" if text[0].isdigit() else text

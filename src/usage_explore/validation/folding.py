@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import SEVERITIES, Finding
+from usage_explore.validation.check import AFTER_SIGN_OFF, SEVERITIES, SIGNED_AS_OF, Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.result import Result
 
@@ -219,6 +219,24 @@ def _same_outage(specific: Findings, other: Finding) -> Findings:
     ]
 
 
+def _arrived_after(specific: Findings, other: Finding) -> Findings:
+    """The finding on all that arrived after the sign-off, if all events of the other did, or all lines lack these."""
+    signed = [finding for finding in specific if finding.kind == AFTER_SIGN_OFF]
+    first = dict(other.facts).get("first arrival")
+    if other.kind == AFTER_SIGN_OFF:
+        return signed
+    return [
+        finding
+        for finding in signed
+        if first and datetime.fromisoformat(dict(finding.facts)[SIGNED_AS_OF]) < datetime.fromisoformat(first)
+    ]
+
+
+def _too_old(specific: Findings, other: Finding) -> Findings:
+    """As `_arrived_after`, of events that are too old; not of those with a time to come."""
+    return _arrived_after(specific, other) if other.kind == "past" else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Findings of the check `specific` may explain one of the check `other`.
@@ -247,6 +265,9 @@ RULES = (
     Rule("look_alikes", "shifts", _accounts_for),
     Rule("shifts", "silence", _same_outage),
     Rule("silence", "shifts", _same_silence),
+    Rule("after_finalization", "late_arrivals", _arrived_after),
+    Rule("after_finalization", "impossible_times", _too_old),
+    Rule("after_finalization", "reconciliation", _arrived_after),
     Rule("after_finalization", "late_arrivals", _same_events),
     Rule("new_usage", "unrated", _same_subscriptions),
     Rule("currencies", "wallets", _same_currencies),
@@ -296,7 +317,8 @@ def _with(finding: Finding, other: Finding, titles: Mapping[str, str]) -> Findin
     names = dict.fromkeys((*finding.also_seen_by, other.check, *other.also_seen_by))
     seen_by = tuple(name for name in names if name != finding.check)
     number = sum(name.startswith(f"{ALSO_SEEN_BY} {other.check}") for name, _ in finding.facts)
-    is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id)
+    is_same = (other.check, other.customer_id) == (finding.check, finding.customer_id) or other.kind == AFTER_SIGN_OFF
+    of_lines = finding if other.too_high is None else other
     same_check = f" {other.sentence}" if is_same else ""
     sentence = finding.sentence.removesuffix(_also(finding.also_seen_by, titles)) + same_check
     sentence += _also(seen_by, titles)
@@ -305,6 +327,8 @@ def _with(finding: Finding, other: Finding, titles: Mapping[str, str]) -> Findin
         severity=min(finding.severity, other.severity, key=list(SEVERITIES).index),
         sentence=sentence,
         also_seen_by=seen_by,
+        amounts=of_lines.amounts,
+        too_high=of_lines.too_high,
         folded=(*finding.folded, replace(other, folded=()), *other.folded),
         facts=(*finding.facts, (f"{ALSO_SEEN_BY} {other.check}{f' ({number + 1})' if number else ''}", other.sentence)),
     )

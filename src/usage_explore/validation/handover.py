@@ -11,6 +11,7 @@ import pandas as pd
 from usage_explore.decimals import plain
 from usage_explore.formatting import exact, percent, span_in, zoned
 from usage_explore.names import Names
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.results import frames
@@ -34,7 +35,7 @@ def ticket(validation: Validation, finding: Finding, link: str) -> str:
     if finding.quantity is not None:
         size.append(f"Quantity: {exact(finding.quantity)}")
     size += [
-        f"{label.capitalize()}: {', '.join(f'{exact(amount)} {currency}' for currency, amount in amounts)}"
+        f"{label.capitalize()}: {', '.join(exact_money(amount, currency) for currency, amount in amounts)}"
         for label, amounts in sizes(finding)
     ]
     whole = f" of {finding.share_of}" if finding.share_of else ""

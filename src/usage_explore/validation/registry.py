@@ -20,6 +20,7 @@ from usage_explore.extract.engine import Extracts
 from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
+from usage_explore.records.signoffs import SignOff
 from usage_explore.validation import folding
 from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
@@ -201,15 +202,22 @@ class Plan:
         progress: Progress | None,
         settle: timedelta | None,
         names_of: Callable[[Iterable[tuple[str, UUID]]], Names],
+        signed: SignOff | None = None,
     ) -> Validation:
         """The period, resolved and with its `as_of`, examined on the connection's snapshot.
 
         `settle` is the settle time that `as_of` follows from, None where it was given; `names_of` reads the directory.
+        What arrived after the last sign-off, `signed`, is what arrived after finalization, unless that was given, or
+        the sign-off was made before the period was over.
         """
+        examined = period
+        if signed and period.finalized_at is None and period.span[1] <= signed.as_of < (period.as_of or now):
+            examined = period.replace(finalized_at=signed.as_of)
         examination = Examination(
             connection=connection,
             table=table,
-            period=period,
+            period=examined,
+            signed=None if examined == period else signed,
             now=now,
             totals=Totals(events=0, metrics={}, costs={}),
             extracts=extracts,

@@ -23,7 +23,7 @@ from usage_explore.query.url_params import query_string
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, nearest, with_ids
 from usage_explore.records.runs import Run, run_id
-from usage_explore.validation.check import SEVERITIES, Finding
+from usage_explore.validation.check import SEVERITIES, Finding, Severity
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
@@ -98,6 +98,9 @@ State = Literal["new", "known", "open", "acknowledged", "muted", "assigned"]
 
 STATES: tuple[State, ...] = get_args(State)
 """States of a finding, of which it has several: new or known; open, acknowledged or muted; perhaps assigned."""
+
+SETTLED: tuple[State, ...] = ("acknowledged", "muted")
+"""States of a finding that is no longer open."""
 
 MAX_GROWTH = 2
 """Factor by which a finding's events may grow before an acknowledgement or a mute no longer covers it."""
@@ -212,9 +215,9 @@ class Reviewed:
 class Review:
     """A validation's findings with their states.
 
-    `items` are by impact, as `validation.findings`. `previous` is the run of the same period and filters before this
-    one, None for the first; `gone` are the findings of earlier runs that this one no longer has, of the checks that ran
-    to their end. `with_files` is the newest run that was given files.
+    `items` are the open findings, then those that are acknowledged or muted, both by impact. `previous` is the run of
+    the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
+    one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files.
     """
 
     validation: Validation = field(repr=False)
@@ -242,6 +245,10 @@ class Review:
         """The findings of a severity that are neither acknowledged nor muted."""
         return tuple(item for item in self.items if item.finding.severity == severity and item.is_open)
 
+    def open_counts(self) -> Mapping[Severity, int]:
+        """The number of findings of each severity that are neither acknowledged nor muted, the gravest first."""
+        return {severity: len(self.open(severity)) for severity in SEVERITIES}
+
     @property
     def new(self) -> tuple[Reviewed, ...]:
         """The findings that no earlier run of the period had."""
@@ -253,18 +260,16 @@ class Review:
 
     def sentence(self, zone: ZoneInfo) -> str:
         """What changed since the run before, `Since the run of 5 Nov 2026 14:30: 2 new, 30 known, 1 gone.`, or that
-        there is none; where findings are acknowledged or muted, how many are open.
+        there is none; where findings are acknowledged, muted or assigned, how many.
         """
         counts = self.counts()
         decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
-        still = [f"{len(self.open(severity)):,} {severity}" for severity in SEVERITIES]
-        left = f" Open: {', '.join(still)}." if any(not item.is_open for item in self.items) else ""
         if self.previous is None:
             start = "First run of this period that is kept: every finding is new"
-            return f"{start}; {', '.join(decided)}.{left}" if decided else f"{start}."
+            return f"{start}; {', '.join(decided)}." if decided else f"{start}."
         made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
-        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}.{left}"
+        return f"Since the run of {formatting.date_and_time(made_at)}: {', '.join((numbers, *decided))}."
 
     def files_sentence(self, zone: ZoneInfo, again: str = "give") -> str:
         """Which files an earlier run was given and this one was not, or with other content; "" without any.
@@ -296,6 +301,7 @@ class Review:
             "previous_run": self.previous.to_dict() if self.previous else None,
             "previous_run_with_files": self.with_files.to_dict() if self.with_files else None,
             "findings_by_state": dict(self.counts()),
+            "open_by_severity": dict(self.open_counts()),
             "new": [item.id for item in self.items if item.is_new],
             "known": [item.id for item in self.items if not item.is_new],
             "gone": [finding.to_dict() for finding in self.gone],
@@ -350,7 +356,7 @@ def review(
     )
     return Review(
         validation=validation,
-        items=items,
+        items=tuple(sorted(items, key=lambda item: not item.is_open)),
         previous=runs[0] if runs else None,
         gone=_gone(validation, runs, [finding.identity for finding in known]),
         now=now,

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context
+from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.records.signoffs import SignOff, UsageLine
 from usage_explore.validation.signed_amounts import amount_changes, amount_lines, rated_keys
 from usage_explore.validation.signed_overlaps import last_signoff
@@ -120,4 +121,4 @@ def _both(before: SignOff, what: str, rating: Rating | None) -> str:
 
 
 def _amounts(totals: Mapping[str, Decimal]) -> str:
-    return joined([f"{formatting.cents(amount)} {currency}" for currency, amount in totals.items()]) or "nothing"
+    return joined(rounded_sums(totals.items())) or "nothing"

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.decimals import total
-from usage_explore.formatting import MAX_LISTED, cents_in_sentence, counted, cut, listed, short, short_ids
+from usage_explore.formatting import MAX_LISTED, counted, cut, listed, short, short_ids
 from usage_explore.names import Names
+from usage_explore.pricing.currencies import rounded_in_sentence
 from usage_explore.validation.check import Finding, Severity, added_amounts
 
 MIN_SIMILAR = 3
@@ -20,7 +21,7 @@ MIN_SIMILAR = 3
 
 _ALSO_SEEN = re.compile(r" Also seen by: [^.]*\.$")
 _SHARE = re.compile(r"[;,] (?:< )?[\d,.]+ % of (?:the customer's|all) (?!that\b)[^;:,]*?(?=\.$)")
-_AMOUNT = re.compile(r"(?P<about>\babout )?(?<![\d.,])(?P<amount>\d[\d,]*\.\d{3,})(?= [A-Z]{3}\b)")
+_AMOUNT = re.compile(r"(?P<about>\babout )?(?<![\d.,])(?P<amount>\d[\d,]*\.\d{3,})(?= (?P<currency>[A-Z]{3})\b)")
 _CENT = Decimal("0.01")
 _METRICS = re.compile(r"(?P<before>, |; |\buses )(?P<keys>(?:[^\s,:;]+, )*[^\s,:;]+) and (?P<more>\d[\d,]*) more")
 _VERB = re.compile(
@@ -132,7 +133,7 @@ def _rounded(match: re.Match[str]) -> str:
     amount = Decimal(match["amount"].replace(",", ""))
     if match["about"] and amount and abs(amount) < _CENT:
         return f"{match['about']}{short(amount)}"
-    return f"{match['about'] or ''}{cents_in_sentence(amount)}"
+    return f"{match['about'] or ''}{rounded_in_sentence(amount, match['currency'])}"
 
 
 def fitting(sentence: str, max_characters: int, names: Names, metrics: Collection[str] = ()) -> str:

@@ -12,7 +12,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, FromClause, Select, Table, Uuid, any_, func, select
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import cents_in_sentence, counted, data_value, listed
+from usage_explore.formatting import counted, data_value, listed
+from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import array, conditions
@@ -141,7 +142,7 @@ class UsageSum:
     @property
     def cost_words(self) -> str:
         """The costs to the cent: `12.50 EUR and 3.00 USD`; `amounts` has every digit."""
-        return joined([f"{cents_in_sentence(cost)} {data_value(currency)}" for currency, cost in self.amounts])
+        return joined(rounded_sums(self.amounts))
 
     @property
     def scattered(self) -> str:

@@ -103,6 +103,35 @@ def test_all_open_findings_of_a_check_are_acknowledged_at_once(
     assert "open findings of this list" not in said(app)
 
 
+def test_open_findings_come_first_and_the_counts_follow_the_filters(
+    page: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    other = [replace(row, id=uuid4(), customer_id=LARGE, idempotency_key=f"l{row.idempotency_key}") for row in twice()]
+    generated_events.insert(events_connection, other)
+    events_connection.commit()
+    review = store.review(store.validate(Period(**LINK)))
+    high = [item for item in review.items if item.finding.severity == "high"]
+    first = next(item for item in high if item.identity.check == "duplicates")
+    store.decide(first.finding, "acknowledge", by="ana")
+    app = ran(page(**LINK))
+    words = said(app)
+    assert f"[{len(high) - 1:,}]" in words
+    assert "high open" in words
+    assert next(iter(app.dataframe)).value["State"].iloc[-1].startswith("Acknowledged")
+    app = ran(page(**LINK, check="duplicates", state="acknowledged"))
+    (severity,) = (one for one in app.get("button_group") if one.label == "Severity")
+    assert list(severity.options) == ["High 1", "Medium 0", "Low 0"]
+
+
+def test_a_period_that_is_not_over_is_signed_with_a_warning(page: Open) -> None:
+    app = in_tab(ran(page(**LINK, as_of="2026-09-15T06:00:00Z")), "Sign-off")
+    assert "Only 14 of 30 days are signed: the period was not over at 15 Sep 2026 06:00" in said(app)
+    assert "arrived later and are not part of it." in said(app)
+    app.button(key="sign_off").click().run()
+    assert ", 14 of 30 days" in said(app)
+    assert "days are signed" not in said(in_tab(ran(page(**LINK)), "Sign-off"))
+
+
 def test_the_rows_of_duplicates_are_in_pairs_with_the_copy_marked(page: Open, store: Store) -> None:
     app = ran(page(**LINK, finding=duplicates(store)))
     (rows,) = (table.value for table in app.dataframe if "Sent" in table.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -176,3 +176,84 @@ def test_the_period_of_one_customer_explains_nothing_of_others(make: Make) -> No
     _, found = causes(make(rows), [*lines(late, BERLIN), *others])
     assert found[str(CUSTOMERS[3]), "calls"] == ""
     assert {cause for (customer, _), cause in found.items() if customer == str(CUSTOMERS[0])} == {"another period"}
+
+
+AGGREGATIONS = {"calls": "sum", "seats": "max", "level": "latest", "users": "unique:dim:user"}
+BOOK = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": a} for m, a in AGGREGATIONS.items()]
+
+
+def aggregated(seed: int, per_day: int, customers: int = 8) -> list[Row]:
+    """Events of metrics that are billed by several aggregations, of which seats grow."""
+    draw = random.Random(seed)
+    made = []
+    for who in range(customers):
+        for metric in AGGREGATIONS:
+            for _ in range(int(35 * per_day * draw.uniform(0.2, 1.5))):
+                minute = draw.randrange(35 * 24 * 60)
+                seats = 5 + minute // 4000 + draw.randrange(6)
+                quantity = {"seats": Decimal(seats), "users": Decimal(1)}.get(metric, Decimal(draw.randrange(1, 10**5)))
+                dimensions = {"user": f"u{draw.randrange(60)}"} if metric == "users" else {}
+                at = utc(2026, 9, 29) + timedelta(minutes=minute)
+                made.append(event(who, at, metric, quantity=quantity, dimensions=dimensions))
+    return made
+
+
+def billed(rows: list[Row], zone: ZoneInfo, metrics: Collection[str] = AGGREGATIONS) -> list[dict[str, Any]]:
+    """An invoice of the October of a zone by these aggregations."""
+    totals: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.timestamp, row.ingested_at, row.id)):
+        if (local := row.timestamp.astimezone(zone)).month == 10 and local.year == 2026 and row.metric_key in metrics:
+            totals.setdefault((str(row.customer_id), row.metric_key), []).append(row)
+    take: dict[str, Callable[[list[Row]], Decimal]] = {
+        "calls": lambda members: sum((row.quantity for row in members), Decimal(0)),
+        "seats": lambda members: max(row.quantity for row in members),
+        "level": lambda members: members[-1].quantity,
+        "users": lambda members: Decimal(len({row.dimensions for row in members})),
+    }
+    return [
+        {"customer_id": customer, "metric_key": metric, "quantity": take[metric](members)}
+        for (customer, metric), members in totals.items()
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("zone", "days", "words", "per_day"),
+    [
+        (BERLIN, 1, "2 Oct – 1 Nov 2026", 1),
+        (BERLIN, -1, "30 Sep – 30 Oct 2026", 4),
+        (UTC, 0, "1 Oct 2026 02:00 to 1 Nov 2026 01:00, the period in UTC", 12),
+        (NEW_YORK, 0, "1 Oct 2026 06:00 to 1 Nov 2026 05:00", 12),
+    ],
+)
+def test_what_is_no_sum_is_part_of_the_one_finding_of_another_period(
+    make: Make, zone: ZoneInfo, days: int, words: str, per_day: int, seed: int
+) -> None:
+    """Maxima, latest quantities and users are often those of several periods: that of the sums is named."""
+    rows = aggregated(seed, per_day)
+    late = [replace(row, timestamp=row.timestamp - timedelta(days=days)) for row in rows]
+    validation, found = causes(make(rows), billed(late, zone), prices=BOOK)
+    assert {metric for _, metric in found} >= {"calls", "level"}
+    assert {*found.values()} == {"another period"}
+    (finding,) = validation.findings
+    assert f"each is the usage of {words}." in finding.sentence
+
+
+def test_a_further_error_of_what_is_no_sum_stays_beside_the_other_period(make: Make) -> None:
+    rows = aggregated(3, 12)
+    invoice = billed(rows, UTC)
+    (wrong,) = (line for line in invoice if (line["customer_id"], line["metric_key"]) == (str(CUSTOMERS[1]), "users"))
+    wrong["quantity"] += 100
+    _, found = causes(make(rows), invoice, prices=BOOK)
+    assert found.pop((str(CUSTOMERS[1]), "users")) == ""
+    assert {*found.values()} == {"another period"}
+
+
+def test_the_latest_quantity_of_one_line_names_no_period_that_leaves_the_others_wrong(make: Make) -> None:
+    """Of an invoice of New York without sums, a few lines are alike in UTC: most are not."""
+    rows = aggregated(4, 4)
+    metrics = ("seats", "level", "users")
+    store = make([row for row in rows if row.metric_key in metrics])
+    _, found = causes(store, billed(rows, NEW_YORK, metrics), prices=BOOK)
+    assert len(found) > 3
+    assert {*found.values()} == {""}

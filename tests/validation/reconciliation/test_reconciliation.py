@@ -499,9 +499,9 @@ def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(stor
     assert len(listed) == 100
     assert further.severity == "high"
     assert further.sentence.startswith("216 further totals of 200 customers, ")
-    assert "3,046 events, 40,100 EUR too much" in further.sentence
+    assert "3,046 events, 40,100.00 EUR too much" in further.sentence
     assert further.amounts == further.too_high == (("EUR", Decimal(40_100)),)
-    assert "204 more differences, see the sheet, 3,046 events, 40,100 EUR too much." in result.outcome.note
+    assert "204 more differences, see the sheet, 3,046 events, 40,100.00 EUR too much." in result.outcome.note
     assert {finding.share_of for finding in listed} == {"quantity of x"}
     assert (sheet(result)["status"] == "extra").sum() == 300
 

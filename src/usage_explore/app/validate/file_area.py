@@ -6,16 +6,22 @@ several kinds asks what it is, and the kind of any file can be changed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.app import markdown
+from usage_explore.app.cache import Source
+from usage_explore.app.page_state import ValidateView
 from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
 from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file, dropped_key
 from usage_explore.errors import QueryError
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
+from usage_explore.query.url_params import query_string
 from usage_explore.validation.file_kinds import FILE_KINDS, FileKind
 from usage_explore.validation.review import Review
 
@@ -38,9 +44,32 @@ def _take_files(period: Period) -> None:
         st.session_state[_NUMBER] = number + 1
 
 
-def file_area(with_files: ValidationWithFiles, review: Review) -> None:
-    """Draw the chips of the files, the upload, which files the last run had, and what is wrong with a file."""
-    period = with_files.validation.period
+def waiting_period(view: ValidateView, source: Source) -> Period:
+    """The period to which files belong that are dropped before the checks run: the same until they have run.
+
+    A window that moves with the clock is another one at each run of the page.
+    """
+    period = view.query.resolve(source.now).replace(organization_id=source.store.organization_id)
+    kept: Period = st.session_state.setdefault(_waiting(view), period)
+    return kept
+
+
+def adopt_files(view: ValidateView, period: Period) -> None:
+    """Make files that were dropped before the checks ran those of the validated period."""
+    waiting = st.session_state.pop(_waiting(view), None)
+    kinds: tuple[FileKind | Literal["unclear"], ...] = (*GIVEN, "unclear")
+    for argument in kinds if isinstance(waiting, Period) else ():
+        before, now = (dropped_key(argument, one) for one in (waiting, period))
+        if before != now and before in st.session_state:
+            st.session_state.setdefault(now, st.session_state.pop(before))
+
+
+def _waiting(view: ValidateView) -> str:
+    return f"validate_waiting {query_string(view.query.to_params())}"
+
+
+def file_area(period: Period, faults: Mapping[FileKind, QueryError], note: str = "") -> None:
+    """Draw the chips of the files, the upload, a note, and what is wrong with a file."""
     given = {argument: file for argument in GIVEN if (file := dropped_file(argument, period))}
     unclear = _unclear(period)
     if not given and not unclear:
@@ -54,7 +83,7 @@ def file_area(with_files: ValidationWithFiles, review: Review) -> None:
     else:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="files"):
             for argument, file in given.items():
-                _chip(argument, file, argument in with_files.faults, period)
+                _chip(argument, file, argument in faults, period)
             with st.popover("Add files", icon=":material/add:", type="tertiary", key="add_files"):
                 _upload(period)
                 lacking = [
@@ -62,22 +91,24 @@ def file_area(with_files: ValidationWithFiles, review: Review) -> None:
                 ]
                 if lacking:
                     st.caption(f"Not given yet: {formatting.listed(lacking, most=len(lacking))}.")
-    if text := review.files_sentence(period.zone, "drop"):
-        last = review.with_files.files if review.with_files else {}
-        is_priced = with_files.validation.files.get("prices") or not last.get("prices")
-        stored = (
-            ""
-            if is_priced
-            else " A price book need not be dropped once an administrator has stored it for the organization."
-        )
-        st.caption(f":material/history: {markdown.plain(text)}{stored}")
+    if note:
+        st.caption(f":material/history: {markdown.plain(note)}")
     for index, file in enumerate(unclear):
         _ask(index, file, period)
     for text in st.session_state.pop(_NOTICES, ()):
         st.caption(f":material/info: {markdown.plain(text)}")
-    for argument, error in with_files.faults.items():
+    for argument, error in faults.items():
         if argument in given:
             _faulty(argument, given[argument], error)
+
+
+def last_files(with_files: ValidationWithFiles, review: Review) -> str:
+    """Which files the last run had that this one lacks, or has with other content; "" for none."""
+    text = review.files_sentence(with_files.validation.period.zone, "drop")
+    last = review.with_files.files if review.with_files else {}
+    if not text or with_files.validation.files.get("prices") or not last.get("prices"):
+        return text
+    return f"{text} A price book need not be dropped once an administrator has stored it for the organization."
 
 
 def _uploader(number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,7 @@ from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
+from usage_explore.pricing.currencies import exact_amount, exact_money, rounded_amount
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery, Period
@@ -74,7 +75,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         _gone(validation, review)
         return
     _filters(view, validation, review)
-    listed = view.listed(all_findings, review)
+    listed = view.listed([item.finding for item in review.items], review)
     opened = review.named(view.finding) if view.finding else None
     one = opened.finding if opened else None
     if one is None:
@@ -112,10 +113,16 @@ def _gone(validation: Validation, review: Review) -> None:
 
 
 def _filters(view: ValidateView, validation: Validation, review: Review) -> None:
-    """The list's filters; their options have the number of findings."""
-    all_findings = validation.findings
+    """The list's filters; their options have the number of findings that match the other filters."""
+
+    def counts(field: str, values: Callable[[Finding], Iterable[Any]]) -> Counter[Any]:
+        found = Counter({value: 0 for finding in validation.findings for value in values(finding) if value is not None})
+        others = view.replace(**{field: ()}).listed(validation.findings, review)
+        found.update(value for finding in others for value in values(finding) if value is not None)
+        return found
+
     with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="finding_filters"):
-        severities = Counter(finding.severity for finding in all_findings)
+        severities = counts("severities", lambda finding: (finding.severity,))
         key = follow("severities", list(view.severities))
         st.segmented_control(
             "Severity",
@@ -125,24 +132,25 @@ def _filters(view: ValidateView, validation: Validation, review: Review) -> None
             format_func=lambda name: f"{name.capitalize()} {severities[name]:,}",
             on_change=changed(key, view, lambda picked: view.replace(severities=tuple(picked), finding=None)),
         )
-        states: Counter[str] = Counter(state for item in review.items for state in item.states)
-        checks = Counter(finding.check for finding in all_findings)
-        customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
-        metrics = Counter(finding.metric_key for finding in all_findings if finding.metric_key is not None)
+        states = counts("states", lambda finding: review.of(finding).states)
         _pick(view, "states", "State", {name: name.capitalize() for name in STATES}, states)
+        checks = counts("checks", lambda finding: (finding.check,))
         _pick(view, "checks", "Check", {name: check.title for name, check in CHECKS.items()}, checks)
-        ids = [customer for customer, _ in customers.most_common()]
-        names = {id_: validation.names.full("customer", id_) for id_ in (*ids, *view.customers)}
+        customers = counts("customers", lambda finding: (finding.customer_id and str(finding.customer_id),))
+        names = {
+            id_: validation.names.full("customer", id_) for id_ in (*dict(customers.most_common()), *view.customers)
+        }
         _pick(view, "customers", "Customer", names, customers)
-        keys = [metric for metric, _ in metrics.most_common()]
-        _pick(view, "metrics", "Metric", {key: named_value(key) for key in (*keys, *view.metrics)}, metrics)
+        metrics = counts("metrics", lambda finding: (finding.metric_key,))
+        keys = {key: named_value(key) for key in (*dict(metrics.most_common()), *view.metrics)}
+        _pick(view, "metrics", "Metric", keys, metrics)
 
 
 def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], counts: Counter[str]) -> None:
-    """Draw a filter of the list; of `options`, by value their names, are offered what has findings or is picked."""
+    """Draw a filter of the list; of `options`, by value their names, are offered what is in `counts` or picked."""
     picked: tuple[str, ...] = getattr(view, field)
     offered = {
-        value: f"{name}  ·  {counts[value]:,}" for value, name in options.items() if counts[value] or value in picked
+        value: f"{name}  ·  {counts[value]:,}" for value, name in options.items() if value in counts or value in picked
     }
     key = follow(f"finding_{field}", list(picked))
     # the browser sends the labels that it drew, with the counts of then, and Streamlit passes on those it does not know
@@ -169,7 +177,6 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
 
 
 def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding | None) -> None:
-    validation = review.validation
     # a click on similar findings filters to their check, where each has a row; one that was decided on has its own
     apart = [item.finding for item in review.items if item.decisions or item.finding is one]
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
@@ -177,7 +184,7 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
     narrow = pixels if (pixels := room.pixels()) and pixels < _NARROW_PIXELS else None
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
-    key = f"findings {hash((validation.period, view, narrow))}"
+    key = f"findings {hash((review.validation.period, view, narrow))}"
     selecting: dict[str, Any] = {"selection_mode": "single-cell"}
     if not narrow:  # a column of boxes
         boxes = {"selection": {"rows": rows}}
@@ -195,10 +202,10 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
         key=key,
         **selecting,
         on_select=lambda: _select(view, review, folded, grid.clicked(st.session_state[key], rows)),
-        alt="Findings by impact",
+        alt="Findings, open ones first, by impact",
     )
     st.caption(
-        "By impact: severity first, then the affected part. "
+        "Open findings first, by impact: severity, then the affected part. "
         + ("" if one else "Click a row to see what is behind it.")
         + ("" if len(folded) == len(listed) else " Similar findings share a row; a click lists them.")
     )
@@ -360,9 +367,9 @@ def _size(finding: Finding) -> None:
             headline_number(number, "event" if finding.events == 1 else "events", f"Exactly {finding.events:,}.")
         for label, amounts in sizes(finding):
             for currency, amount in amounts:
-                shown = markdown.plain(formatting.typographic(formatting.cents(amount)))
-                exactly = markdown.plain(f"Exactly {formatting.exact(amount)} {currency}.")
-                headline_number(shown, f"{named_value(currency)} {label}", exactly)
+                rounded = markdown.plain(formatting.typographic(rounded_amount(amount, currency)))
+                exactly = markdown.plain(f"Exactly {exact_money(amount, currency)}.")
+                headline_number(rounded, f"{named_value(currency)} {label}", exactly)
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
@@ -395,8 +402,8 @@ def _events(pages: Pages, source: Source, validation: Validation, item: Reviewed
             marks = {"Sent": grid.texts("Sent", sent, width=70, help=help_)}
         events_table(events, timezone, page.names, before=marks, height=250, key="finding_events")
         number = counted(query, source)
-        more = f", the newest {len(page.events)} shown" if page.cursor else ""
-        heading.markdown(f"**{number}**{markdown.plain(more)}", width="content")
+        more = markdown.plain(f", the newest {len(page.events)} shown" if page.cursor else "")
+        heading.markdown(f"**{number}**{more}", width="content")
         if number != formatting.counted(finding.events, "event"):
             st.caption(markdown.plain(_apart(finding)))
     else:
@@ -456,7 +463,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
         details["quantity affected"] = facts.exact(finding.quantity)
     for label, amounts in sizes(finding):
         for currency, amount in amounts:
-            details[f"{label}, {currency}"] = facts.exact(amount)
+            details[f"{label}, {currency}"] = formatting.typographic(exact_amount(amount, currency))
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     details |= {

@@ -35,7 +35,7 @@ from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.check_table import checks
 from usage_explore.app.validate.decisions import keep_run, reviewed
-from usage_explore.app.validate.file_area import file_area
+from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, waiting_period
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
@@ -89,18 +89,19 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             _not_yet(view, source)
         return
     area = st.container()
+    adopt_files(view, validation.period)
     with_files = validated_with_files(source, validation)
     keep_run(source, with_files.validation, has_files=with_files.validation is not validation)
     review, unreadable = reviewed(source, with_files.validation)
     with top.container():
-        _headline(with_files.validation, source.now)
+        _headline(with_files.validation, review, source.now)
         if unreadable:
             st.warning(markdown.plain(unreadable), icon=":material/warning:")
         elif review.items or review.gone:
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
         with area:
-            file_area(with_files, review)
+            file_area(with_files.validation.period, with_files.faults, last_files(with_files, review))
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
@@ -131,6 +132,7 @@ def _not_yet(view: ValidateView, source: Source) -> None:
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
+    file_area(waiting_period(view, source), {})
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
     span = view.query.resolve(source.now).span
     kept = source.store.closest_run(span, view.query.to_params())
@@ -222,13 +224,13 @@ def _with_preset(query: Period, name: str, now: datetime) -> Period:
     return with_window(query, now, window=name)
 
 
-def _headline(validation: Validation, now: datetime) -> None:
-    """The findings of each severity, the checks that did not run, the events checked, and a button to run again."""
+def _headline(validation: Validation, review: Review, now: datetime) -> None:
+    """The open findings of each severity, what did not run, the events checked, and a button to run again."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         if validation.findings:
-            for severity, number in validation.counts().items():
+            for severity, number in review.open_counts().items():
                 color = _COLORS[severity] if number else "gray"
-                headline_number(f":{color}[{number:,}]", severity, f"{SEVERITIES[severity].capitalize()}.")
+                headline_number(f":{color}[{number:,}]", f"{severity} open", f"{SEVERITIES[severity].capitalize()}.")
         elif validation.failed:
             headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
         elif validation.totals.events:
@@ -381,6 +383,8 @@ def to_csv(validation: Validation, review: Review | None = None, *, escape_formu
     """
     frame = validation.frame
     if review is not None:
+        places = {id(finding): place for place, finding in enumerate(validation.findings)}
+        frame = frame.iloc[[places[id(item.finding)] for item in review.items]].reset_index(drop=True)
         more = {
             "finding_id": [item.id for item in review.items],
             "states": [", ".join(item.states) for item in review.items],

@@ -37,6 +37,7 @@ from usage_explore.query.queries import Period
 from usage_explore.validation import Validation
 from usage_explore.validation.check import Check
 from usage_explore.validation.file_kinds import FileKind, Recognized, read_names, recognized
+from usage_explore.validation.folding import folded
 
 _T = TypeVar("_T")
 
@@ -126,7 +127,7 @@ def with_files(
         again = _cached_with_files(lambda: made, organization_id, *key)
     (renewed,) = again.results
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
-    return replace(validation, results=results)
+    return replace(validation, results=folded(results))
 
 
 def price_book(file: File) -> PriceBook:

@@ -22,6 +22,7 @@ from usage_explore.app.validate.amounts import expected
 from usage_explore.app.validate.decisions import current_author, forget, name_field
 from usage_explore.app.validate.files import ValidationWithFiles, dropped_file
 from usage_explore.errors import UsageExploreError
+from usage_explore.pricing.currencies import rounded_amount
 from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
@@ -30,7 +31,14 @@ from usage_explore.records.texts import LOCAL_AUTHOR, MAX_NOTE_CHARACTERS
 from usage_explore.store import Store
 from usage_explore.validation import Validation
 from usage_explore.validation.file_kinds import FileKind
-from usage_explore.validation.report.wording import amounts, disagreement, expected_words, statements
+from usage_explore.validation.report.wording import (
+    amounts,
+    days_signed,
+    disagreement,
+    expected_words,
+    left_unsigned,
+    statements,
+)
 from usage_explore.validation.review import Review, organization_of
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
@@ -145,7 +153,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
     left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
     if one.amounts:
-        totals = amounts(one.amount_totals.items(), formatting.cents)
+        totals = amounts(one.amount_totals.items(), rounded_amount)
         left += f"Signed with expected amounts of {totals}. "
     if changed.amounts_note:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
@@ -210,16 +218,17 @@ def _statement(
     what = validation.names.in_text(describe(period.replace(as_of=None)))
     st.markdown(f"**{'Sign off again' if last else 'Sign off this period'}**")
     organization = validation.names.full("organization", str(period.organization_id))
-    usage = f"{formatting.counted(validation.totals.events, 'event')}, as of {as_of}"
+    days = days_signed(*period.span, period.as_of or validation.now, zone)
+    usage = f"{f'{days}, ' if days else ''}{formatting.counted(validation.totals.events, 'event')}, as of {as_of}"
     if later := validation.unexamined:
         usage += f"; without {formatting.counted(later.events, 'event')} that arrived later"
-    cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), formatting.cents)
+    cost = amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""), rounded_amount)
     details = {
         "Organization": organization,
         "Period": what,
         "Usage": usage,
         "External cost": cost or "none",
-        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, formatting.cents),
+        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, rounded_amount),
         "Findings": _findings_words(review),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
@@ -254,6 +263,7 @@ def _statement(
     rated = None if isinstance(rating, str) else rating
     inputs = lost_inputs(before, rated) or other_inputs(before, rated)
     for warning, icon in (
+        (left_unsigned(validation), ":material/hourglass_bottom:"),
         (inputs, ":material/money_off:"),
         (overlap_warning(period, every), ":material/event_repeat:"),
     ):
@@ -354,9 +364,14 @@ def _minute(moment: datetime, zone: ZoneInfo) -> str:
 
 
 def _signed_words(one: SignOff, zone: ZoneInfo) -> str:
-    """When it was signed, and as of when: "5 Nov 2026 14:30, as known at 14:25". Changes count from the latter."""
+    """When it was signed, and as of when: "5 Nov 2026 14:30, as known at 14:25". Changes count from the latter.
+
+    Where the period was not over: "…, 14 of 31 days".
+    """
     signed_at = one.signed_at.astimezone(zone)
-    return f"{formatting.minute(signed_at)}, as known at {formatting.minute(one.as_of.astimezone(zone), signed_at)}"
+    known = f"as known at {formatting.minute(one.as_of.astimezone(zone), signed_at)}"
+    days = days_signed(one.since, one.until, one.as_of, zone)
+    return ", ".join(filter(None, (formatting.minute(signed_at), known, days)))
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)

@@ -14,22 +14,37 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, false, func, select
 
-from usage_explore.decimals import plain, total
+from usage_explore.decimals import plain, rfc3339, total
+from usage_explore.files.open import SUFFIXES
 from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
+from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
+from usage_explore.records.signoffs import SignOff
 from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
 from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, in_loads, outside_loads
-from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
+from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
+    SEVERITIES,
+    SIGNED_AS_OF,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+    signed_words,
+)
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,
     cost_facts,
+    joined,
     metric_filter,
     own_usage,
     sum_keys,
@@ -127,10 +142,13 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
 
 def examine(examination: Examination) -> Outcome:
     """One finding for each customer's metric that changed since, or one for all where the period was finalized before
-    it ended; and all of them as the sheet, see `sheet`. What came with bulk loads is one finding: whether it had
-    arrived before is unknown.
+    it ended, or is signed; and all of them as the sheet, see `sheet`. What came with bulk loads is one finding: whether
+    it had arrived before is unknown.
     """
     every = _changes(examination)
+    if every and examination.signed is not None:
+        finding = _after_sign_off(examination, examination.signed, every)
+        return Outcome(findings=(finding,), looked_at=examination.totals.events, sheet=sheet(every))
     if every and _is_early(examination.period):
         note = "what changed by customer and metric is in the sheet alone: the period was finalized before it ended"
         finding, looked_at = _early(examination, every), examination.totals.events
@@ -211,6 +229,28 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
             ("changed", f"{counted(change.events, 'event')}, quantity {plain(change.quantity)}"),
             *cost_facts(change.later.costs),
         ),
+    )
+
+
+def _after_sign_off(examination: Examination, signed: SignOff, changes: list[_Change]) -> Finding:
+    """All of it at once: the sign-off has the corrections, by customer and metric."""
+    later = UsageSum.of_sums([change.later for change in changes])
+    costs = joined([f"+{words}" for words in rounded_sums(later.amounts)])
+    size = f"+{counted(later.events, 'event')} of {counted(len(later.customers), 'customer')}"
+    when = span_in(later.since, later.until, examination.period.zone)
+    is_file = signed.basis is not None and signed.basis.prices.lower().endswith((".toml", *SUFFIXES))
+    prices = " --prices FILE" if is_file else ""  # without them the corrections have no amounts
+    return Finding(
+        check=NAME,
+        kind=AFTER_SIGN_OFF,
+        severity=min((_severity(change) for change in changes), key=list(SEVERITIES).index),
+        sentence=f"Arrived after {signed_words(signed, examination.period.zone)}: {size}, {when}"
+        f"{f', external cost {costs}' if costs else ''};"
+        f" `usage-explore signoffs {str(signed.id)[:8]}{prices} --csv FILE.csv` has the corrections.",
+        question=examination.events_question(ingested_after=signed.as_of + INSTANT),
+        facts=(("sign-off", str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),
+        is_general=True,
+        **later.fields(examination),
     )
 
 

@@ -19,7 +19,8 @@ from uuid import UUID
 from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
 
 from usage_explore.decimals import difference, plain, total
-from usage_explore.formatting import cents_in_sentence, counted, data_value, exact, percent, span_in
+from usage_explore.formatting import counted, data_value, exact, percent, span_in
+from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array
@@ -400,7 +401,7 @@ def _finding(examination: Examination, incident: Incident, share: tuple[Decimal,
     whose = f"customer {customer}" if customer else counted(len(customers), "customer")
     factor = Decimal(format(incident.factor, ".3g"))
     price = _common_value(incident, "price_key")
-    excess = joined([f"{cents_in_sentence(cost)} {data_value(code)}" for code, cost in incident.excess.items()])
+    excess = joined(rounded_sums(incident.excess.items()))
     costs = [
         fact
         for currency, (cost, usual) in sorted(incident.costs.items())

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.query import buckets
 from usage_explore.query.filters import CURRENCY
 from usage_explore.validation.bounds import CheckBounds
@@ -308,15 +309,15 @@ def _size(run: Run) -> tuple[int, Decimal | None]:
 def _sentence(examination: Examination, run: Run) -> str:
     """What differs, without its full stop."""
     first, (events, quantity) = run.first, _size(run)
-    control, used = (in_sentence(amount) for amount in run.sums(first.measure))
-    lacking = in_sentence(total(row.lacking for row in run.rows).copy_abs())
+    currency = first.subject.currency if first.measure == "cost" else None
+    control, used = (exact_money(amount, currency) for amount in run.sums(first.measure))
+    lacking = exact_money(total(row.lacking for row in run.rows).copy_abs(), currency)
     metrics = _named(run.metrics)
-    what, unit = metrics, ""
+    what = metrics
     if first.measure == "quantity":
         what = f"the quantity of {metrics}"
     elif first.measure == "cost":
-        unit = f" {data_value(first.subject.currency)}"
-        what = f"the external cost in{unit}{f' of {metrics}' if metrics else ''}"
+        what = f"the external cost in {data_value(currency)}{f' of {metrics}' if metrics else ''}"
     if len(run.customers) == 1:
         what += f" of customer {next(iter(run.customers))}"
     elif run.customers:
@@ -325,17 +326,14 @@ def _sentence(examination: Examination, run: Run) -> str:
     if len(run.days) > 1:
         when += f", {counted(len(run.days), 'day')}"
     if first.status == "no control total":
-        size = counted(events, "event") if first.measure != "cost" else f"{used}{unit}"
+        size = counted(events, "event") if first.measure != "cost" else used
         return f"There is no control total for {what}, {when}, where {size} {_were(events)} ingested"
     is_missing = first.status == "missing"
     share = f"{percent(run.share)} of {what} {'is missing' if is_missing else 'is too much'}, {when}"
     side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"
-    size = counted(events, "event") if first.measure == "events" else f"{lacking}{unit}"
+    size = counted(events, "event") if first.measure == "events" else lacking
     of_quantity = f", quantity {in_sentence(quantity)}" if first.measure == "events" and quantity else ""
-    return (
-        f"{share}: {size} {side}{of_quantity}. The control totals are {control}{unit}, the ingested events come to"
-        f" {used}{unit}"
-    )
+    return f"{share}: {size} {side}{of_quantity}. The control totals are {control}, the ingested events come to {used}"
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:

@@ -9,11 +9,13 @@ from typing import Any
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
+from usage_explore.pricing.currencies import exact_sums
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import Finding
+from usage_explore.validation.check import AFTER_SIGN_OFF, Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
+    EVENT_ROUNDING,
     FACTOR,
     MIN_COMMON_AMOUNTS,
     PERIOD,
@@ -22,7 +24,6 @@ from usage_explore.validation.reconciliation.causes import (
     UNIT,
     Cause,
     Charge,
-    currency_words,
     is_rounding,
 )
 from usage_explore.validation.reconciliation.compare import Row
@@ -157,7 +158,9 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name in (PERIOD, REPEATED, SWAPPED):
+    if cause is not None and cause.name == AFTER_SIGN_OFF:
+        return 1
+    if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED):
         return 2
     if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
         return inf
@@ -183,12 +186,9 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         if len(sides) > len(amounts_by_currency(rows)):  # sums would hide both
             what = f"are charged {joined(sides)}"
         else:
-            what = f"are charged {currency_words(invoiced)}, but {currency_words(expected)} is expected"
+            what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
     else:
         what = ", ".join(("are invoiced other quantities than were used", *too_much_and_too_little(rows)))
-    severity = cause.severity
-    if severity == "high" and examination.closed_until < until:
-        severity = "medium"
     shared = _shared(differences, rows)
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):
@@ -198,7 +198,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     return Finding(
         check=NAME,
         kind=cause.name,
-        severity=severity,
+        severity=differences.severity(rows[0]),
         sentence=f"{totals} {what}: each is {words}.",
         since=since,
         until=until,

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import difference, exact_product, plain, total
-from usage_explore.formatting import data_value, date_and_time, in_sentence, short, span_in
+from usage_explore.formatting import date_and_time, exact, in_sentence, short, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.pricing.usage import Line
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Severity
@@ -196,7 +197,10 @@ def _set_echoes(number: int, fitting: list[tuple[Charge, Cause]], rounded: list[
 
 
 def _factor_cause(factor: Decimal) -> Cause:
-    return Cause(f"{FACTOR}{plain(factor)}", "high", f"{short(factor)} times the expected amount")
+    text = plain(factor)
+    is_short = len(text.partition(".")[2]) <= MAX_FACTOR_DIGITS()  # 1.0004, which is not "1"
+    shown = exact(factor) if is_short else short(factor)
+    return Cause(f"{FACTOR}{text}", "high", f"{shown} times the expected amount")
 
 
 def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
@@ -267,7 +271,7 @@ def _difference_causes(charges: list[Charge], rounded: list[Charge]) -> None:
     for (currency, off), members in groups.items():
         enough = len(members) >= MIN_COMMON_AMOUNTS() and len(members) >= MIN_COMMON_SHARE() * every[currency]
         if enough and _same_difference(members) is not None:
-            words = f"{in_sentence(abs(off))} {data_value(currency)} {'more' if off > 0 else 'less'} than expected"
+            words = f"{exact_money(abs(off), currency)} {'more' if off > 0 else 'less'} than expected"
             cause = Cause(SAME_DIFFERENCE, "high", words)
             fitting = [(charge, cause) for charge in rounded if _off(charge) == (currency, off)]
             for charge in members:
@@ -378,7 +382,7 @@ def _wrong_prices(
         words = f"the amount without the included quantity of {in_sentence(price.included_quantity)}"
         yield Cause("included quantity", "high", words), replace(price, included_quantity=Decimal(0))
     if price.minimum_amount:
-        words = f"the amount without the minimum of {in_sentence(price.minimum_amount)}"
+        words = f"the amount without the minimum of {exact_money(price.minimum_amount, price.currency)}"
         yield Cause("minimum", "high", words), replace(price, minimum_amount=Decimal(0))
     for other in _related(price, book, key):
         if other.key != price.key and other.currency == currency:
@@ -412,7 +416,8 @@ def _wrong_tiers(price: Price, quantity: Decimal) -> Iterator[tuple[Cause, Decim
         return
     charged = rate(price, quantity).charged_quantity
     for number, tier in enumerate(price.tiers, 1):
-        words = f"the whole quantity at tier {number}, {in_sentence(tier.unit_amount)} a unit, of {price.label}"
+        unit_amount = exact_money(tier.unit_amount, price.currency)
+        words = f"the whole quantity at tier {number}, {unit_amount} a unit, of {price.label}"
         yield (
             Cause("wrong tier", "high", words),
             total((exact_product((charged, tier.unit_amount)), tier.flat_amount)),
@@ -491,8 +496,3 @@ def period_cause(moved: tuple[datetime, datetime], span: tuple[datetime, datetim
 
 def _clock(instant: datetime, zone: ZoneInfo) -> str:
     return instant.astimezone(zone).replace(tzinfo=None).isoformat()
-
-
-def currency_words(amounts: Mapping[str, Decimal]) -> str:
-    """`12.50 USD and 3 JPY`."""
-    return " and ".join(f"{in_sentence(amount)} {data_value(currency)}" for currency, amount in sorted(amounts.items()))

@@ -23,8 +23,9 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import total
-from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
+from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.pricing import currencies
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
@@ -155,7 +156,7 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     index = differences.columns.index(column) + 1
     rows = [row for row in differences.rows if row.key[index] == deviation.key and customer in (None, row.key[0])]
     example, usual = (deviation.doubled or deviating)[0], deviation.usual
-    currency = "" if deviation.currency is None else f" {data_value(deviation.currency)}"
+    currency = deviation.currency
     key: dict[str, Any] = {column: deviation.key}
     return Finding(
         check=NAME,
@@ -164,8 +165,8 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
         sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
         f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
         f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
-        f" {example.line:,} about {in_sentence(_unit_price(example))}{currency}, while line {usual.line:,} and most"
-        f" others charge about {in_sentence(_unit_price(usual))}{currency}.",
+        f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and most"
+        f" others charge about {exact_money(_unit_price(usual), currency)}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),
@@ -411,7 +412,7 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     severity, reason = _REASONS[wrong.reason]
     first, amounts = lines[0], [line.amount for line in lines if line.amount is not None]
     whose = f"customer {first.customer_id}" if len(customers) == 1 else counted(len(customers), "customer")
-    charges = f" charges {in_sentence(first.amount)} {data_value(wrong.charged)}" if first.amount is not None else ""
+    charges = f" charges {exact_money(first.amount, wrong.charged)}" if first.amount is not None else ""
     query: AggregateQuery | EventQuery = (
         differences.query(wrong.rows)
         if len(customers) == 1

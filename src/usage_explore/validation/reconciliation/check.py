@@ -24,12 +24,14 @@ from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import Period
 from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
     MAX_FINDINGS_PER_CHECK,
     Check,
     Examination,
     Outcome,
     limited,
     limited_findings,
+    signed_words,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes
@@ -70,11 +72,11 @@ from usage_explore.validation.reconciliation.compare import (
     BOTH,
     DUPLICATES,
     LATE,
+    QUANTITY_STATUSES,
     ROUNDED_DECIMALS,
     STATUSES,
     Key,
     Row,
-    Status,
     compare,
     duplicates_by_key,
     explain,
@@ -102,10 +104,8 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     swapped_causes,
     unit_causes,
 )
-from usage_explore.validation.reconciliation.recomputed_causes import (
-    event_rounding_causes,
-    rated_period_causes,
-)
+from usage_explore.validation.reconciliation.rated_periods import rated_period_causes
+from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes
 from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
@@ -114,10 +114,6 @@ if TYPE_CHECKING:
 
 NOT_CHECKED = "amounts not checked: no price book was given"
 """What the result says where amounts were compared with nothing."""
-
-
-_QUANTITIES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed")
-"""Statuses of rows whose quantity differs."""
 
 
 def _not_checked(examination: Examination) -> str:
@@ -165,6 +161,11 @@ def examine(examination: Examination) -> Outcome:
     examination.progress(0.8)
     set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
+    if examination.signed is not None:
+        words = f"what had arrived by {signed_words(examination.signed, period.zone)}"
+        for row in rows:
+            if row.explained_by == LATE and row.cause is None:
+                set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
     every = Differences(examination, columns, rows, tolerance, unknown=unknown)
@@ -253,11 +254,11 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         if early is not None:
             alternatives[BOTH] = by_key(priced.once(customers, early=True), columns)
         explain_by(unexplained, alternatives, duplicates, is_right)
-    swapped_causes([row for row in rows if row.status in (*_QUANTITIES, "wrong amount") and not row.explained_by])
-    swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
+    swapped_causes([row for row in rows if row.status in (*QUANTITY_STATUSES, "wrong amount") and not row.explained_by])
     for cause, expected in alternatives.items():
         _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
+    swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
     _find_causes(examination, columns, rows, tolerance, priced)
     return rows
@@ -290,7 +291,7 @@ def _find_causes(
     priced: PricedUsage | None = None,
 ) -> None:
     """Set the cause of rows whose quantity nothing explains yet."""
-    differing = [row for row in rows if row.status in _QUANTITIES and not row.explained_by]
+    differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
     if not differing:
         return
     repeated_causes(differing, tolerance)
@@ -313,21 +314,23 @@ def _find_causes(
     customers = {row.key[0] for row in left}
     hourly = hourly_by_key(examination, columns, customers, shift_hours())
     span, zone = examination.period.span, examination.period.zone
-    members = [row for row in rows if row.key[0] in customers]
+    no_sums = [row for row in rows if added(row, Moved(0, 0, Decimal(0))) is None]
+    others_than_sums = {row.key for row in no_sums}
+    members = [row for row in rows if row.key[0] in customers and row.key not in others_than_sums]
     recognized = period_causes(members, hourly, added, tolerance, span, zone)
-    if recognized:
-        others = {row.key[0] for row in rows if row.status in _QUANTITIES} - customers
-        hourly |= hourly_by_key(examination, columns, others, shift_hours()) if others else {}
-        period_echoes(
-            (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
-        )
     if priced is not None:
 
         def has_quantity(row: Row, expected: Expected) -> bool:
             off = (Decimal(difference(row.invoiced or Decimal(0), quantity)) for quantity in expected.quantities)
             return any(number.copy_abs() <= tolerance for number in off if number.is_finite())
 
-        rated_period_causes(examination, priced, columns, left, has_quantity)
+        recognized = rated_period_causes(examination, priced, columns, no_sums, has_quantity, recognized)
+    if recognized:
+        others = {row.key[0] for row in rows if row.status in QUANTITY_STATUSES} - customers
+        hourly |= hourly_by_key(examination, columns, others, shift_hours()) if others else {}
+        period_echoes(
+            (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
+        )
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:

@@ -41,6 +41,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 quantity at another amount than expected, usage that has NaN or infinite quantities, a difference within the tolerance
 (0 invoiced without usage matches too)."""
 
+QUANTITY_STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed")
+"""Statuses of rows whose quantity differs."""
+
 LATE, DUPLICATES = "late events", "duplicates"
 BOTH = f"{LATE} and {DUPLICATES}"
 

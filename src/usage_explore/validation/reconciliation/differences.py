@@ -15,17 +15,18 @@ from uuid import UUID
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.currencies import exact_money, exact_sums
 from usage_explore.pricing.rating import tier_text
 from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.causes import currency_words
+from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
-from usage_explore.validation.reconciliation.expected import invoiced_amounts
+from usage_explore.validation.reconciliation.expected import expected_words, invoiced_amounts
 from usage_explore.validation.unknown_customers import unknown_words
-from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
+from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, joined
 
 NAME = "reconciliation"
 
@@ -38,6 +39,10 @@ MAX_SINGLE_CUSTOMERS = BOUNDS.add("max_single_customers", 10, "customers", 0, 10
 MIN_UNINVOICED_SHARE = BOUNDS.add("min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one "
     "finding.")
+
+HIGH_ROUNDED_SHARE = BOUNDS.add("high_rounded_share", Decimal("0.001"), "share", 0, 1,
+    "Share of the expected amounts by which amounts that were rounded for each event are too high or too low, all "
+    "together, from which they are of high severity.")
 # fmt: on
 
 MAX_LISTED_LINES = 20
@@ -227,13 +232,20 @@ class Differences:
         return {currency: total(values) for currency, values in amounts.items()}
 
     def severity(self, row: Row) -> Severity:
-        """High without late events or duplicates, and as grave as its cause; never high in a period that is not over,
-        since usage may still arrive.
+        """High without late events or duplicates, and as grave as its cause, that of amounts rounded for each event as
+        their sum is; never high in a period that is not over, since usage may still arrive.
         """
         is_over = self.examination.closed_until >= self.examination.period.span[1]
+        if row.cause is not None and row.cause.name == EVENT_ROUNDING and not self._is_event_rounding_high:
+            return "medium"
         if row.cause is not None and row.cause.severity != "high":
             return row.cause.severity
         return "high" if (row.cause is not None or not row.explained_by) and is_over else "medium"
+
+    @cached_property
+    def _is_event_rounding_high(self) -> bool:
+        rows = [row for row in self.rows if row.cause is not None and row.cause.name == EVENT_ROUNDING]
+        return self.amount_share(rows)[0] >= HIGH_ROUNDED_SHARE()
 
     @cached_property
     def _customers_with_usage(self) -> set[UUID]:
@@ -269,7 +281,8 @@ class Differences:
             sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
             f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
             f" {counted(events, 'event')} in {counted(len(rows), 'total')},"
-            f" {percent(part(events, examination.totals.events))} of all events; the invoices may be incomplete.",
+            f" {', '.join((f'{percent(part(events, examination.totals.events))} of all events', *_money(rows)))}; the"
+            " invoices may be incomplete.",
             since=since,
             until=until,
             events=events,
@@ -286,11 +299,8 @@ class Differences:
     def _finding(self, rows: list[Row]) -> Finding:
         first = rows[0]
         since, until = self.examination.period.span
-        shared = {
-            name: first.key[index]
-            for index, name in enumerate(self.columns, 1)
-            if len({row.key[index] for row in rows}) == 1
-        }
+        keys = {name: {row.key[index] for row in rows} for index, name in enumerate(self.columns, 1)}
+        shared = {name: next(iter(values)) for name, values in keys.items() if len(values) == 1}
         differences = [row.difference.copy_abs() for row in rows if row.difference.is_finite()]
         has_one_metric = "metric_key" in shared or len(rows) == 1
         share, share_of = self._share(rows)
@@ -319,7 +329,8 @@ class Differences:
         span = span_in(since, until, self.examination.period.zone)
         if len(rows) > 1:
             totals = f"{counted(len(rows), 'total')} of customer {row.key[0]}, {span}"
-            sentence = f"{totals}, {_SEVERAL_TOTALS[row.status]}: {listed([self._total(other) for other in rows])}"
+            named = listed([self._total(other) for other in rows])
+            sentence = f"{', '.join((totals, _SEVERAL_TOTALS[row.status], *_money(rows)))}: {named}"
         else:
             without_line = row.status == "not comparable" and not row.lines
             sentence = (_NOT_COMPARABLE_WITHOUT_LINE if without_line else _ONE_TOTAL[row.status]).format(
@@ -330,22 +341,22 @@ class Differences:
                 recomputed=in_sentence(row.recomputed or Decimal(0)),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
-                charged="" if row.expected is None else currency_words(invoiced_amounts(row, row.expected) or {}),
-                expected="" if row.expected is None else currency_words(row.expected.amounts),
+                charged="" if row.expected is None else exact_sums(invoiced_amounts(row, row.expected) or {}),
+                expected="" if row.expected is None else exact_sums(row.expected.amounts),
             )
-            if row.amount_difference and row.expected is not None and row.status in ("over-billed", "under-billed"):
+            is_billed = row.status in ("over-billed", "under-billed")
+            if row.amount_difference and row.expected is not None and is_billed:
                 much = "much" if row.amount_difference > 0 else "little"
-                sentence += f", and {_money(row, row.amount_difference.copy_abs())} too {much}"
-            elif (
-                row.amount_difference == 0 and row.amount_differences and row.status in ("over-billed", "under-billed")
-            ):
+                sentence += f", and {exact_money(row.amount_difference.copy_abs(), row.currency)} too {much}"
+            elif is_billed and row.amount_difference == 0 and row.amount_differences:
                 sentence += ", at the amount that is expected"
-        explanation = self._explanation(rows)
-        if row.amount_fits == "used":
-            explanation += (
-                "; the quantity alone is wrong: each amount is that of the used one, at the unit price of other lines"
-            )
-        text = f"{sentence}{explanation}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
+            elif row.status in ("missing", "extra"):
+                sentence = ", ".join((sentence, *_money(rows)))
+        fits = "each amount is that of the used one, at the unit price of other lines"
+        alone = f"; the quantity alone is wrong: {fits}" if row.amount_fits == "used" else ""
+        text = (
+            f"{sentence}{self._explanation(rows)}{alone}{self._rounding(row)}{unknown_words(row.key[0], self.unknown)}"
+        )
         return text if text.endswith("?") else f"{text}."
 
     def _explanation(self, rows: list[Row]) -> str:
@@ -406,7 +417,7 @@ class Differences:
         (row,) = rows
         facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
         if row.expected is not None and row.expected.is_priced:
-            facts.append(("expected amount", currency_words(row.expected.amounts)))
+            facts.append(("expected amount", exact_sums(row.expected.amounts)))
             priced = map(_priced, row.expected.lines[:MAX_LISTED_LINES])
             facts += [
                 (f"expected by ({number})" if number > 1 else "expected by", text)
@@ -446,19 +457,25 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
 
 
 def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
-    """By how much amounts of rows are too high and too low, by currency: `12.5 EUR too much`, `3 EUR too little`."""
+    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `3.00 EUR too little`."""
     rows = list(rows)
     too_high = dict(amounts_by_currency(rows, too_high=True))
     words = []
     for currency, amount in amounts_by_currency(rows):
         much = too_high.get(currency, Decimal(0))
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        words += [f"{in_sentence(side)} {data_value(currency)} {which}" for side, which in sides if side]
+        words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
 
 
+def _money(rows: list[Row]) -> list[str]:
+    """What rows without a line should be billed; by how much others are too high and too low."""
+    words = expected_words(rows) if rows[0].status == "missing" else ""
+    return [words] if words else [joined(sides)] if (sides := too_much_and_too_little(rows)) else []
+
+
 def worth(groups: Iterable[list[Row]]) -> str:
-    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR too much, 3 EUR too little`."""
+    """The events of differences, and their amounts by currency: `840 events, 12.50 EUR too much`."""
     rows = [row for group in groups for row in group]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *too_much_and_too_little(rows)))
 
@@ -469,11 +486,6 @@ def _can_filter(name: str, values: set[Any]) -> bool:
         return len(values) == 1
     texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS]
     return len(texts) == len(values) <= _MAX_FILTER_VALUES
-
-
-def _money(row: Row, amount: Decimal | None) -> str:
-    """An amount with the currency of a row."""
-    return f"{in_sentence(amount or Decimal(0))} {data_value(row.currency) if row.currency else ''}".strip()
 
 
 def _priced(line: Line) -> str:

@@ -15,8 +15,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Uuid, any_, exists
 
 from usage_explore.decimals import total
+from usage_explore.formatting import counted
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import PriceBook
+from usage_explore.pricing.currencies import exact_sums
 from usage_explore.pricing.rating import only
 from usage_explore.pricing.usage import SPLITS, Line, Rated, Unpriced, pinned, rated_usage
 from usage_explore.query.queries import Period
@@ -112,6 +114,20 @@ def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
             return None
         amounts.setdefault(currency, []).append(line.amount)
     return {currency: total(values) for currency, values in amounts.items()}
+
+
+def expected_words(rows: Iterable[Row]) -> str:
+    """What rows should be billed: `for which 12.50 USD and 3 JPY is expected`; "" where no amount is known."""
+    amounts: dict[str, list[Decimal]] = {}
+    unknown = 0
+    for row in rows:
+        if row.expected is None or not row.expected.is_priced:
+            unknown += 1
+        for currency, amount in row.expected.amounts.items() if row.expected else ():
+            amounts.setdefault(currency, []).append(amount)
+    without = f", and more for {counted(unknown, 'total')} without a price" if unknown else ""
+    sums = exact_sums({currency: total(values) for currency, values in amounts.items()})
+    return f"for which {sums} is expected{without}" if sums else ""
 
 
 def by_key(rated: Rated, columns: tuple[str, ...]) -> dict[Key, Expected]:

@@ -7,7 +7,7 @@ and together they must be no coincidence (`MIN_EVIDENCE`): a line counts as much
 could have given it, and the less the more of the tried periods give its number.
 
 A period that is recognized so explains more: usage of a single day that has no line, lines without usage, and what
-looks like a swap of two customers (`period_echoes`).
+looks like a swap of two customers (`period_echoes`); and quantities that are no sum, see `recomputed_causes`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
 
 from usage_explore.decimals import difference, total
 from usage_explore.validation.reconciliation.causes import (
@@ -31,8 +32,8 @@ from usage_explore.validation.reconciliation.causes import (
     shift_hours,
     shifts,
 )
-from usage_explore.validation.reconciliation.compare import Row
-from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE, in_utc
+from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, Row
+from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
 
 _UNLIKELY = 10
 """How many times as much evidence a shift needs that is neither of whole days nor to UTC, as there are
@@ -41,7 +42,7 @@ many more of those."""
 _HOUR = timedelta(hours=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Line:
     """A row with the change of its quantity by each shift that changes it, and how much evidence its number is."""
 
@@ -52,6 +53,20 @@ class _Line:
     evidence: float
 
 
+@dataclass(frozen=True)
+class Recognized:
+    """A shift that is a cause, of some customers, or of the invoice: None. `alike` explain the same `rows`."""
+
+    shift: Shift
+    customers: frozenset[object] | None
+    rows: list[Row]
+    alike: tuple[Shift, ...] = ()
+
+    def concerns(self, row: Row) -> bool:
+        """Whether it may be the cause of further rows of the row's customer."""
+        return self.customers is None or row.key[0] in self.customers
+
+
 def period_causes(
     rows: Iterable[Row],
     hourly: HourlyUsage,
@@ -59,11 +74,11 @@ def period_causes(
     tolerance: Decimal,
     span: tuple[datetime, datetime],
     zone: ZoneInfo,
-) -> dict[Shift, frozenset[object] | None]:
+) -> list[Recognized]:
     """Set the cause of open rows of customers that are invoiced the usage of a moved period.
 
-    `rows` are all rows of the customers, exact ones too. `added` is the change of a row's quantity by a shift, None if
-    that is no sum. Returns the customers of each shift that is a cause, None for one of most lines: of the invoice.
+    `rows` are all rows of the customers whose quantity is a sum, exact ones too. `added` is the change of a row's
+    quantity by a shift. A shift that is the cause of most lines is one of the invoice.
     """
     utc = in_utc(span, zone)
     tried = _tried(span, utc)
@@ -75,11 +90,13 @@ def period_causes(
 
     def rank(shift: Shift) -> tuple[object, ...]:
         lines = sum(map(len, claims[shift].values()))
-        return -lines, shift != utc, not shift.is_of_days, abs(shift.start) + abs(shift.end), shift
+        is_of_zone = not shift.is_of_days and shift in _of_zones(span, zone)
+        return -lines, shift != utc, not shift.is_of_days, not is_of_zone, abs(shift.start) + abs(shift.end), shift
 
     wrong = sum(_is_wrong(line.row) for lines in customers.values() for line in lines)
-    recognized: dict[Shift, frozenset[object] | None] = {}
-    for shift in sorted(filter(claims.__getitem__, tried), key=rank):
+    recognized = []
+    ranked = sorted(filter(claims.__getitem__, tried), key=rank)
+    for shift in ranked:
         lines = [line for of_customer in claims[shift].values() for line in of_customer]
         is_likely = shift.is_of_days or shift == utc
         evidence = 1.0
@@ -94,7 +111,9 @@ def period_causes(
         for line in lines if enough else ():
             set_cause(line.row, period_cause(shift.moved(span), span, zone))
         if enough:
-            recognized[shift] = None if 2 * len(lines) > wrong else frozenset(claims[shift])
+            of_customers = None if 2 * len(lines) > wrong else frozenset(claims[shift])
+            alike = tuple(other for other in ranked if other != shift and claims[other] == claims[shift])
+            recognized.append(Recognized(shift, of_customers, [line.row for line in lines], alike))
     return recognized
 
 
@@ -102,17 +121,18 @@ def period_echoes(
     rows: Iterable[Row],
     hourly: HourlyUsage,
     added: Callable[[Row, Moved], Decimal | None],
-    recognized: Mapping[Shift, frozenset[object] | None],
+    recognized: Iterable[Recognized],
     tolerance: Decimal,
     span: tuple[datetime, datetime],
     zone: ZoneInfo,
 ) -> None:
-    """Set the cause of further rows that have exactly the usage of a period that `period_causes` recognized.
+    """Set the cause of further rows that have exactly the usage of a period that is recognized.
 
     Of its customers, or of all for a period of the invoice, but of none with an exact row that it would change.
     """
     rows = [row for row in rows if row.key in hourly and (row.usage is None or row.usage.quantity.is_finite())]
-    for shift, customers in recognized.items():
+    for found in recognized:
+        shift = found.shift
         cause = period_cause(shift.moved(span), span, zone)
         fitting, contradicted = [], set()
         for row in rows:
@@ -125,14 +145,34 @@ def period_echoes(
             if row.status in ("matched", "wrong amount"):
                 if change.copy_abs() > tolerance >= row.difference.copy_abs():  # usage that costs nothing has no line
                     contradicted.add(row.key[0])
-            elif row.status in ("missing", "extra", "over-billed", "under-billed") and _has(row, change, tolerance):
+            elif row.status in QUANTITY_STATUSES and _has(row, change, tolerance):
                 fitting.append(row)
         for row in fitting:
-            is_concerned = customers is None or row.key[0] in customers
-            is_open = row.cause is not None or not row.explained_by  # not by late events or duplicates
-            is_other = row.cause is None or row.cause.name != PERIOD
-            if is_concerned and is_open and is_other and row.key[0] not in contradicted:
+            if found.concerns(row) and may_be_of_period(row) and row.key[0] not in contradicted:
                 set_cause(row, cause)
+
+
+def may_be_of_period(row: Row) -> bool:
+    """Whether a row has no other period yet, and is explained neither by late events nor by duplicates."""
+    return not row.explained_by or (row.cause is not None and row.cause.name != PERIOD)
+
+
+@lru_cache(maxsize=8)
+def _of_zones(span: tuple[datetime, datetime], zone: ZoneInfo) -> frozenset[Shift]:
+    """The shifts to the period of any time zone."""
+    clocks = [edge.astimezone(zone).replace(tzinfo=None) for edge in span]
+    zones = [ZoneInfo(name) for name in available_timezones() if "/" in name]
+    moved = ([clock.replace(tzinfo=other) - edge for clock, edge in zip(clocks, span, strict=True)] for other in zones)
+    whole = (offsets for offsets in moved if not any(offset % _HOUR for offset in offsets))
+    return frozenset(Shift(start // _HOUR, end // _HOUR) for start, end in whole)
+
+
+def in_utc(span: tuple[datetime, datetime], zone: ZoneInfo) -> Shift | None:
+    """The shift to the period in UTC; None if it is UTC's, or not of whole hours up to `MAX_SHIFT`."""
+    offsets = [edge.astimezone(zone).utcoffset() or timedelta(0) for edge in span]
+    shift = Shift(*(offset // timedelta(hours=1) for offset in offsets))
+    is_whole = not any(offset % timedelta(hours=1) for offset in offsets)
+    return shift if is_whole and 0 < max(map(abs, shift)) <= shift_hours() else None
 
 
 def _tried(span: tuple[datetime, datetime], utc: Shift | None) -> list[Shift]:

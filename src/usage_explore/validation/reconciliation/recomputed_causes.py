@@ -1,28 +1,20 @@
-"""Causes that the events are read for again: amounts rounded for each event, and other periods of what is no sum.
+"""A cause that the events are read for again: amounts rounded for each event.
 
-A maximum, a latest quantity and a number of different values are not the sum of hours, so that the usage of a moved
-period is rated as a whole, for a few periods: a day earlier or later, or the period in UTC.
-
-Such numbers are often small and alike: that 18 users instead of 17 are those of the day before is no evidence, nor are
-two cents. The differences that one cause explains, each in units of its last decimal, are multiplied, and must come to
-`MIN_EVIDENCE`.
+Two cents are no evidence: the differences that one way of rounding explains, each in units of its last decimal, are
+multiplied, and must come to `MIN_EVIDENCE`. Where it explains nearly all, each counts one unit more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Integer, Numeric, Uuid, any_, func, literal, select
 
 from usage_explore.decimals import difference, exact_product
 from usage_explore.pricing.book import Price
-from usage_explore.query.queries import Period
-from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
@@ -30,15 +22,10 @@ from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
     Cause,
     Charge,
-    Shift,
     is_rounding,
-    period_cause,
     set_cause,
-    shift_hours,
-    shifts,
 )
 from usage_explore.validation.reconciliation.compare import Key, Row, key_of
-from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -46,11 +33,24 @@ BOUNDS = CheckBounds("reconciliation")
 MAX_ROUNDED_PRICES = BOUNDS.add("max_rounded_prices", 20, "prices", 0, 1000,
     "Prices whose events are read again, to see whether a wrong amount was rounded for each event.")
 
+MIN_ROUNDED_SHARE = BOUNDS.add("min_rounded_share", Decimal("0.9"), "share", 0, 1,
+    "Share of the wrong amounts, of a price per unit, that were rounded for each event in one way, from which amounts "
+    "that are a cent off count.")
+
 MIN_EVIDENCE = BOUNDS.add("min_evidence", 1000, "factor", 1, 10**12,
     "Product of the differences that rounding per event, or another period of a maximum, a latest quantity or a number "
     "of different values explains, each in units of its last decimal, from which it is recognized; likewise of the "
     "numbers that lines could have had by other periods.")
 # fmt: on
+
+
+class _PerUnit(NamedTuple):
+    """The amount of a unit, the decimals of amounts, and whether events are counted."""
+
+    unit_amount: Decimal
+    scale: int
+    counts: bool
+
 
 _ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off"}
 
@@ -58,31 +58,57 @@ _ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off
 def event_rounding_causes(examination: Examination, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
     """Set the cause of wrong amounts that are the sum of the amounts of single events, each rounded.
 
-    Tried are amounts of one price per unit without other terms, and at least two events.
+    Tried are amounts of one price per unit without other terms, and at least two events. Many that are a cent off are
+    enough where nearly all have the amount of one way of rounding, also such as are within a cent of the exact one.
     """
-    by_price: dict[tuple[Decimal, int, bool], list[Charge]] = {}
+    by_price: dict[_PerUnit, list[Charge]] = {}
     for charge in charges:
         price = _price_per_unit(charge.row)
-        if price is not None and charge.row.events > 1 and not is_rounding(charge):
+        if price is not None and charge.row.events > 1:
             counts = price.aggregation == "count"
-            by_price.setdefault((price.tiers[0].unit_amount, price.scale, counts), []).append(charge)
+            by_price.setdefault(_PerUnit(price.tiers[0].unit_amount, price.scale, counts), []).append(charge)
+    tried: list[Charge] = []
     fitting: dict[str, list[Charge]] = {name: [] for name in _ROUNDINGS}
-    largest = sorted(by_price.items(), key=lambda item: (-len(item[1]), item[0]))
-    for (unit_amount, scale, counts), members in largest[: MAX_ROUNDED_PRICES()]:
-        customers = {charge.row.key[0] for charge in members}
-        sums = _rounded_by_event(examination, columns, customers, unit_amount, scale, counts)
+
+    def rank(item: tuple[_PerUnit, list[Charge]]) -> tuple[Any, ...]:
+        return all(map(is_rounding, item[1])), -len(item[1]), item[0]
+
+    for per_unit, members in sorted(by_price.items(), key=rank)[: MAX_ROUNDED_PRICES()]:
+        is_likely = not tried or any(_are_most(fits, tried) for fits in fitting.values())
+        if all(map(is_rounding, members)) and not is_likely:
+            break  # their events are not read for a cent each
+        sums = _rounded_by_event(examination, columns, {charge.row.key[0] for charge in members}, per_unit)
+        tried += members
         for charge in members:
             for name, amount in sums.get(charge.row.key, {}).items():
                 if amount == charge.invoiced:
                     fitting[name].append(charge)
     for name in sorted(fitting, key=lambda name: -len(fitting[name])):
-        open_charges = [charge for charge in fitting[name] if charge.row.cause is None]
-        differences = (abs(Decimal(difference(charge.invoiced, charge.amount))) for charge in open_charges)
-        units = (charge.unit for charge in open_charges)
-        evidence = exact_product(off.scaleb(-unit.adjusted()) for off, unit in zip(differences, units, strict=True))
-        for charge in open_charges if evidence >= MIN_EVIDENCE() else ():
-            words = f"the amounts of single events, each {_ROUNDINGS[name]}, added up"
-            set_cause(charge.row, Cause(EVENT_ROUNDING, "high", words))
+        cause = Cause(EVENT_ROUNDING, "high", f"the amounts of single events, each {_ROUNDINGS[name]}, added up")
+        for charge in _explained(tried, fitting[name]):
+            set_cause(charge.row, cause)
+
+
+def _explained(tried: list[Charge], fitting: list[Charge]) -> list[Charge]:
+    """The charges that one way of rounding explains, of those that fit it; none where that may be by chance."""
+    every = [charge for charge in tried if charge.row.cause is None]
+    fits = [charge for charge in fitting if charge.row.cause is None]
+    rounded = [charge for charge in fits if is_rounding(charge)]
+    beyond = [charge for charge in fits if not is_rounding(charge)]
+    if _are_most(fits, every) and exact_product(_off(charge) + 1 for charge in fits) >= MIN_EVIDENCE():
+        return fits
+    if exact_product(map(_off, beyond)) < MIN_EVIDENCE():
+        return []
+    return fits if _are_most(rounded, [charge for charge in every if is_rounding(charge)]) else beyond
+
+
+def _are_most(fitting: list[Charge], tried: list[Charge]) -> bool:
+    return bool(fitting) and len(fitting) >= MIN_ROUNDED_SHARE() * len(tried)
+
+
+def _off(charge: Charge) -> Decimal:
+    """By how many units of its last decimal an amount is off."""
+    return abs(Decimal(difference(charge.invoiced, charge.amount))).scaleb(-charge.unit.adjusted())
 
 
 def _price_per_unit(row: Row) -> Price | None:
@@ -100,15 +126,13 @@ def _rounded_by_event(
     examination: Examination,
     columns: tuple[str, ...],
     customers: set[UUID],
-    unit_amount: Decimal,
-    scale: int,
-    counts: bool,
+    per_unit: _PerUnit,
 ) -> dict[Key, dict[str, Decimal]]:
     """The sums of the events' rounded amounts by key, for each way of rounding."""
     c = examination.table.c
     keys = [c[name] for name in ("customer_id", *dict.fromkeys((*columns, "wallet_currency")))]
-    price = literal(unit_amount, Numeric())
-    amount: ColumnElement[Any] = price if counts else c.quantity * price
+    price, scale = literal(per_unit.unit_amount, Numeric()), per_unit.scale
+    amount: ColumnElement[Any] = price if per_unit.counts else c.quantity * price
     factor = literal(Decimal(10) ** scale, Numeric())
     rounded = {
         "half up": func.round(amount, literal(scale, Integer())),
@@ -126,61 +150,6 @@ def _rounded_by_event(
         for name in rounded:
             of_key[name] = of_key.get(name, Decimal(0)) + getattr(row, name.replace(" ", "_"))
     return sums
-
-
-def rated_period_causes(
-    examination: Examination,
-    priced: PricedUsage,
-    columns: tuple[str, ...],
-    rows: Iterable[Row],
-    matches: Callable[[Row, Expected], bool],
-) -> None:
-    """Set the cause of rows of quantities that are no sum and that are invoiced those of another period."""
-    left = {
-        row.key: row
-        for row in rows
-        if row.cause is None and row.expected is not None and row.lines and row.expected.counts_events is None
-    }
-    if not left:
-        return
-    customers = {key[0] for key in left}
-    span, zone = examination.period.span, examination.period.zone
-    fitting: list[tuple[Decimal, Shift, list[Row]]] = []
-    for shift in _periods(examination.period):
-        since, until = shift.moved(span)
-        if since < EARLIEST or until > LATEST or since >= until:
-            continue
-        keys = by_key(priced.moved(since, until, customers), columns)
-        explained = [row for key, row in left.items() if key in keys and matches(row, keys[key])]
-        evidence = exact_product([_evidence(row) for row in explained])
-        if explained and evidence >= MIN_EVIDENCE():
-            fitting.append((evidence, shift, explained))
-    for _, shift, explained in sorted(fitting, key=lambda item: (-item[0], item[1])):
-        for row in explained:
-            if row.cause is None:
-                set_cause(row, period_cause(shift.moved(span), span, zone))
-
-
-def _periods(period: Period) -> list[Shift]:
-    """The shifts by whole days, and the one to the period in UTC, if that is whole hours."""
-    days = [shift for shift in shifts() if shift.is_of_days]
-    utc = in_utc(period.span, period.zone)
-    return days if utc is None else [*days, utc]
-
-
-def in_utc(span: tuple[datetime, datetime], zone: ZoneInfo) -> Shift | None:
-    """The shift to the period in UTC; None if it is UTC's, or not of whole hours up to `MAX_SHIFT`."""
-    offsets = [edge.astimezone(zone).utcoffset() or timedelta(0) for edge in span]
-    shift = Shift(*(offset // timedelta(hours=1) for offset in offsets))
-    is_whole = not any(offset % timedelta(hours=1) for offset in offsets)
-    return shift if is_whole and 0 < max(map(abs, shift)) <= shift_hours() else None
-
-
-def _evidence(row: Row) -> Decimal:
-    """The difference of a row in units of the last decimal of its invoiced and used quantity."""
-    numbers = [number.normalize().as_tuple().exponent for number in (row.invoiced, row.recomputed) if number]
-    places = max([0, *(-exponent for exponent in numbers if isinstance(exponent, int))])
-    return row.difference.copy_abs().scaleb(places)
 
 
 def _ids(customers: set[UUID]) -> ColumnElement[Any]:

@@ -31,6 +31,7 @@ from usage_explore.charts.style import millis
 from usage_explore.decimals import decimal_context, plain, rfc3339, total
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.names import Names
+from usage_explore.pricing.currencies import rounded_amount
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
@@ -147,13 +148,14 @@ def html(
     picture per chart.
     """
     entries = []
-    for index, finding in enumerate(validation.findings):
+    findings = [item.finding for item in review.items] if review else validation.findings
+    for index, finding in enumerate(findings):
         drawn = picture(store, validation, finding) if index < MAX_CHARTS else None
-        progress((index + 1) / len(validation.findings))
+        progress((index + 1) / len(findings))
         url = finding.url(validation.app_url)
         state = review.of(finding) if review else None
         entries.append(Entry(anchor=f"finding-{index + 1}", finding=finding, url=url, picture=drawn, state=state))
-    environment = _environment(validation)
+    environment = _environment(validation, review)
     style = environment.get_template("report.css").render(light=LIGHT, dark=DARK, colors=_colors())
     return environment.get_template(
         "report.html"
@@ -165,6 +167,7 @@ def html(
         title=validation.names.in_text(describe(validation.period.replace(as_of=None))),
         organization=validation.names.full("organization", str(validation.period.organization_id)),
         severities=SEVERITIES,
+        worst=next((entry.finding.severity for entry in entries if entry.state is None or entry.state.is_open), None),
         entries=entries,
         drawn=MAX_CHARTS,
         folded=_folded(validation, entries[MAX_CHARTS:]),
@@ -202,7 +205,7 @@ def _sql(store: ReportSource, validation: Validation, result: Result) -> str:
         return statements.to_sql(result.check.statement(store.table, validation.period))
 
 
-def _environment(validation: Validation) -> jinja2.Environment:
+def _environment(validation: Validation, review: Review | None) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("usage_explore.validation.report"),
         autoescape=True,
@@ -212,7 +215,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         "amounts": wording.amounts,
-        "cents": partial(wording.amounts, number=formatting.cents),
+        "cents": partial(wording.amounts, number=rounded_amount),
         "agreement": wording.agreement,
         "counted": formatting.counted,
         "number": formatting.exact,
@@ -224,6 +227,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "share": formatting.percent,
         "states": _states,
         "state": lambda state: state.words(validation.period.zone),
+        "days": lambda signed: wording.days_signed(signed.since, signed.until, signed.as_of, validation.period.zone),
         "files_before": lambda review: review.files_sentence(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),
         "decision": partial(wording.decision, zone=validation.period.zone),
@@ -232,7 +236,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "with_names": partial(validation.names.in_text, ids=True),
         "in_force": lambda bounds: [(bound, bound.words(validation.bounds.value(bound))) for bound in bounds],
         "unexamined": wording.unexamined,
-        "verdict": wording.verdict,
+        "verdict": partial(wording.verdict, review=review),
         "words": partial(wording.text, max_characters=wording.MAX_SENTENCE_CHARACTERS),
     }
     environment.filters |= filters
@@ -421,11 +425,11 @@ def reviewed(validation: Validation, review: Review | None) -> dict[str, Any]:
     content = validation.to_dict()
     if review is None:
         return content
-    rows = zip(content["findings"], review.items, strict=True)
+    rows = {id(finding): row for finding, row in zip(validation.findings, content["findings"], strict=True)}
     return {
         **content,
         "review": {**review.to_dict(), "sentence": review.sentence(validation.period.zone)},
-        "findings": [{**row, **item.to_dict()} for row, item in rows],
+        "findings": [{**rows[id(item.finding)], **item.to_dict()} for item in review.items],
     }
 
 

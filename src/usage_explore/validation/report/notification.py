@@ -17,7 +17,6 @@ from usage_explore.errors import (
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import period_document
 from usage_explore.query.queries import Period
-from usage_explore.validation.check import SEVERITIES
 from usage_explore.validation.report import wording
 from usage_explore.validation.result import Validation
 from usage_explore.validation.review import Review
@@ -50,11 +49,7 @@ def notification(
     name = validation.names.name("organization", period.organization_id)
     organization = wording.text(name or period.organization_id)
     url = validation.url() if linked else None
-    headline = wording.verdict(validation)
-    still_open = {
-        severity: validation.counts()[severity] if review is None else len(review.open(severity))
-        for severity in SEVERITIES
-    }
+    headline = wording.verdict(validation, review)
     words = [f"{organization}, {span_in(*period.span, period.zone)}: {headline}."]
     if review is not None:
         words.append(review.sentence(period.zone))
@@ -68,7 +63,7 @@ def notification(
         **period_document(period, name),
         "events": validation.totals.events,
         "findings_by_severity": dict(validation.counts()),
-        "open_by_severity": still_open,
+        "open_by_severity": dict(validation.counts() if review is None else review.open_counts()),
         "findings_by_state": None if review is None else dict(review.counts()),
         "gone": None if review is None else len(review.gone),
         "failed_checks": [check.check.name for check in validation.failed],

@@ -50,7 +50,7 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int, 
     yield from textwrap.wrap(_stamp(validation), width)
     yield from _bold(wording.unexamined(validation, "--as-of "), width)
     yield ""
-    yield from _bold(wording.verdict(validation), width)
+    yield from _bold(wording.verdict(validation, review), width)
     yield from textwrap.wrap(wording.changed_bounds(validation), width)
     if review is not None and (review.items or review.gone):
         yield from textwrap.wrap(review.sentence(validation.period.zone), width)
@@ -81,10 +81,11 @@ def _stamp(validation: Validation) -> str:
 
 
 def _findings(validation: Validation, width: int, review: Review | None) -> Iterator[str]:
-    findings = validation.findings
+    findings = [item.finding for item in review.items] if review else validation.findings
     if not findings:
         return
-    listed = findings[: max(MAX_FINDINGS, validation.counts()["high"])]
+    grave = (review.open_counts() if review else validation.counts())["high"]
+    listed = findings[: max(MAX_FINDINGS, grave)]
     yield ""
     yield from _dim_heading(
         [
@@ -109,7 +110,9 @@ def _findings(validation: Validation, width: int, review: Review | None) -> Iter
         [_COLORS[finding.severity] for finding in listed],
     )
     if more := len(findings) - len(listed):
-        yield f"and {more:,} more, none of high severity; --report and --json have them all"
+        of_high = any(finding.severity == "high" for finding in findings[len(listed) :])
+        none = "none of high severity is open" if of_high else "none of high severity"
+        yield f"and {more:,} more, {none}; --report and --json have them all"
 
 
 def _state_column(review: Review | None) -> list[tuple[str, Justify]]:

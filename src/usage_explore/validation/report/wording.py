@@ -14,16 +14,20 @@ from pandas.api.types import is_scalar
 
 from usage_explore.decimals import Number, rfc3339, total
 from usage_explore.errors import UsageExploreError
-from usage_explore.formatting import counted, date_and_time, duration, exact, shortened, zoned
+from usage_explore.formatting import counted, date_and_time, duration, exact, minute, percent, shortened, zoned
+from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
+from usage_explore.validation.review import SETTLED
+from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.answers import AggregateSource
     from usage_explore.pricing.rating import Rating
     from usage_explore.records.decisions import Decision
     from usage_explore.validation import Result, Validation
+    from usage_explore.validation.review import Review
 
 
 MISSING = "—"
@@ -46,15 +50,21 @@ _MAX_DAILY = 1_000
 
 _SECOND = timedelta(seconds=1)
 
+_MIN_UNSIGNED = Decimal("0.01")
+"""Share of a period's events that arrived after its `as_of`, from which its sign-off says so in a warning."""
 
-def amounts(by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[[Decimal], str] = exact) -> str:
-    """`12.5 EUR, 3 USD`, with the amounts as `number` writes them."""
+
+def amounts(
+    by_currency: Iterable[tuple[str | None, Decimal]], number: Callable[[Decimal, str | None], str] = exact_amount
+) -> str:
+    """`12.50 EUR, 3.00 USD`, with the amounts as `number` writes them."""
     return ", ".join(
-        f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
+        f"{number(amount, currency)} {text(currency) if currency else '(no currency)'}"
+        for currency, amount in by_currency
     )
 
 
-def expected_words(rating: Rating, number: Callable[[Decimal], str] = exact) -> str:
+def expected_words(rating: Rating, number: Callable[[Decimal, str | None], str] = exact_amount) -> str:
     """The expected amounts of a rating by currency, and how many events have none."""
     unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
     return f"{amounts(rating.totals.items(), number) or 'nothing'}{unpriced}"
@@ -99,11 +109,13 @@ def _scalar(value: Any, zone: ZoneInfo) -> str:
     return text(inside) if type(inside) is type(value) else cell(inside, zone)
 
 
-def verdict(validation: Validation) -> str:
-    """The result in a line: `12 findings: 3 high, 5 medium, 4 low; 1 check failed`."""
+def verdict(validation: Validation, review: Review | None = None) -> str:
+    """The result in a line: `12 findings: 3 high, 5 medium, 4 low; 1 check failed`.
+
+    Where a `review` has decisions, severities are those of open findings: `6 findings: 2 high open, 4 acknowledged`.
+    """
     if validation.findings:
-        by_severity = ", ".join(f"{number:,} {severity}" for severity, number in validation.counts().items() if number)
-        summary = f"{counted(len(validation.findings), 'finding')}: {by_severity}"
+        summary = f"{counted(len(validation.findings), 'finding')}: {_by_severity(validation, review)}"
     elif validation.totals.events:
         summary = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
     else:
@@ -114,6 +126,14 @@ def verdict(validation: Validation) -> str:
     summary = "; ".join((summary, *validation.unchecked))
     failed = len(validation.failed)
     return f"{summary}; {counted(failed, 'check')} failed" if failed else summary
+
+
+def _by_severity(validation: Validation, review: Review | None) -> str:
+    states = review.counts() if review else {}
+    settled = [f"{states[state]:,} {state}" for state in SETTLED if states.get(state)]
+    numbers = review.open_counts() if review and settled else validation.counts()
+    words = [f"{number:,} {severity}" for severity, number in numbers.items() if number]
+    return ", ".join([f"{joined(words) or 'none'} open", *settled] if settled else words)
 
 
 def changed_bounds(validation: Validation) -> str:
@@ -160,6 +180,30 @@ def unexamined(validation: Validation, option: str = "as_of=") -> str:
         f"{events} arrived in the last {duration(left.settled_at - left.latest)} and {are} not examined; wait until"
         f" {zoned(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
     )
+
+
+def days_signed(since: datetime, until: datetime, as_of: datetime, zone: ZoneInfo) -> str:
+    """How much of a period was over when it was signed, `14 of 31 days`; "" if all of it was."""
+    if as_of >= until:
+        return ""
+    first, last, signed = (moment.astimezone(zone).date() for moment in (since, until - timedelta.resolution, as_of))
+    days = (last - first).days + 1
+    return f"{max(0, min((signed - first).days, days)):,} of {counted(days, 'day')}"
+
+
+def left_unsigned(validation: Validation) -> str:
+    """What a sign-off lacks: `only 14 of 31 days are signed: …`, and later arrivals from 1 % on; "" for nothing."""
+    period, left = validation.period, validation.unexamined
+    as_of = period.as_of or validation.now
+    days = days_signed(*period.span, as_of, period.zone)
+    words = (
+        [f"only {days} are signed: the period was not over at {minute(as_of.astimezone(period.zone))}"] if days else []
+    )
+    events = left.events if left else 0
+    if events >= _MIN_UNSIGNED * (events + validation.totals.events) and events:
+        share = percent(events, events + validation.totals.events)
+        words.append(f"{counted(events, 'event')} of the period, {share} of all, arrived later and are not part of it")
+    return "; ".join(words)
 
 
 _ACTIONS = {"acknowledge": "acknowledged", "note": "noted", "reopen": "reopened"}

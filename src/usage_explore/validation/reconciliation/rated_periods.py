@@ -1,0 +1,146 @@
+"""Lines that have the quantity of another period, where the price takes a maximum, the latest one or different values.
+
+These are not the sum of hours, so that the usage of a moved period is rated as a whole: of each period that sums and
+counts are of already (`moved_periods`), which explains every line that has exactly its quantity; else of a few periods,
+a day earlier or later, or the period in UTC.
+
+Such numbers are often small and alike: that 18 users instead of 17 are those of the day before is no evidence. The
+differences that one period explains, each in units of its last decimal, are multiplied, and must come to
+`MIN_EVIDENCE`; and it must explain most wrong lines, or most of a customer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from uuid import UUID
+
+from usage_explore.decimals import exact_product
+from usage_explore.query.queries import Period
+from usage_explore.query.validators import EARLIEST, LATEST
+from usage_explore.validation.check import Examination
+from usage_explore.validation.reconciliation.causes import Shift, period_cause, set_cause, shifts
+from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, Key, Row
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
+from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period
+from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
+
+_MAX_ALIKE = 8
+"""Periods that explain the same sums, of which the one with the most of the other quantities is taken."""
+
+
+def rated_period_causes(
+    examination: Examination,
+    priced: PricedUsage,
+    columns: tuple[str, ...],
+    rows: Sequence[Row],
+    matches: Callable[[Row, Expected], bool],
+    recognized: Sequence[Recognized],
+) -> list[Recognized]:
+    """Set the cause of rows that are invoiced the quantity of another period: all periods that are recognized.
+
+    `rows` are those whose quantity is no sum, exact ones too; `recognized` are the periods of the others.
+    """
+    wrong = [row for row in rows if row.status in QUANTITY_STATUSES and may_be_of_period(row)]
+    rated = _Rated(examination, priced, columns, wrong, matches)
+    found = [rated.fitted(one, rows) for one in recognized] if wrong else list(recognized)
+    tried = _periods(examination.period) if wrong else []
+    while tried and (left := [row for row in wrong if row.cause is None and row.lines]):
+        claims = {shift: rated.claimed(shift, left) for shift in tried}
+        evidence = {shift: exact_product(map(_evidence, members)) for shift, members in claims.items()}
+        best = max(tried, key=lambda shift: (evidence[shift], len(claims[shift]), -rated.contradictions(shift, rows)))
+        members = claims[best]
+        if not members or evidence[best] < MIN_EVIDENCE():
+            break
+        customers = None if 2 * len(members) > len(left) else frozenset(row.key[0] for row in members)
+        rated.set_causes(best, members)
+        found.append(rated.fitted(Recognized(best, customers, members), rows))
+    return found
+
+
+@dataclass
+class _Rated:
+    """What the customers of wrong rows would be billed in other periods, each rated once."""
+
+    examination: Examination
+    priced: PricedUsage
+    columns: tuple[str, ...]
+    wrong: list[Row]
+    matches: Callable[[Row, Expected], bool]
+    known: dict[Shift, Mapping[Key, Expected] | None] = field(default_factory=dict)
+
+    def fitted(self, one: Recognized, rows: Sequence[Row]) -> Recognized:
+        """A period, or the one of those alike, that most rows have; set as the cause of all rows that have it.
+
+        Of no customer with an exact row that it would change.
+        """
+
+        def fitting(shift: Shift) -> list[Row]:
+            contradicted = {row.key[0] for row in rows if self._contradicts(shift, row)}
+            concerned = [row for row in self.wrong if one.concerns(row) and row.key[0] not in contradicted]
+            return self.fitting(shift, concerned)
+
+        shift = max((one.shift, *one.alike[:_MAX_ALIKE]), key=lambda shift: len(fitting(shift)))
+        self.set_causes(shift, [*(one.rows if shift != one.shift else ()), *filter(may_be_of_period, fitting(shift))])
+        return Recognized(shift, one.customers, one.rows)
+
+    def fitting(self, shift: Shift, rows: Sequence[Row]) -> list[Row]:
+        """The rows that are invoiced what the customer has in a moved period."""
+        keys = self._keys(shift)
+        return [] if keys is None else [row for row in rows if self.matches(row, keys.get(row.key, Expected()))]
+
+    def claimed(self, shift: Shift, rows: Sequence[Row]) -> list[Row]:
+        """The rows that a moved period explains, if they are most.
+
+        Else those of customers of whom it explains most, and two: the latest quantity of one line is that of many
+        periods.
+        """
+        fitting = self.fitting(shift, rows)
+        if 2 * len(fitting) > len(rows):
+            return fitting
+        every, explained = Counter(row.key[0] for row in rows), Counter(row.key[0] for row in fitting)
+        return [row for row in fitting if 1 < explained[row.key[0]] > every[row.key[0]] / 2]
+
+    def set_causes(self, shift: Shift, rows: Sequence[Row]) -> None:
+        """Set a moved period as the cause of rows."""
+        span, zone = self.examination.period.span, self.examination.period.zone
+        for row in rows:
+            set_cause(row, period_cause(shift.moved(span), span, zone))
+
+    @cached_property
+    def _customers(self) -> set[UUID]:
+        return {row.key[0] for row in self.wrong}
+
+    def contradictions(self, shift: Shift, rows: Sequence[Row]) -> int:
+        """How many exact rows of customers with a wrong one have another quantity in a moved period."""
+        return sum(self._contradicts(shift, row) for row in rows)
+
+    def _contradicts(self, shift: Shift, row: Row) -> bool:
+        is_exact = row.lines and row.status in ("matched", "wrong amount") and not row.difference
+        return bool(is_exact) and row.key[0] in self._customers and not self.fitting(shift, [row])
+
+    def _keys(self, shift: Shift) -> Mapping[Key, Expected] | None:
+        """The expected quantities of a moved period; None where it is none."""
+        if shift not in self.known:
+            since, until = shift.moved(self.examination.period.span)
+            is_period = EARLIEST <= since < until <= LATEST
+            rated = self.priced.moved(since, until, self._customers) if is_period else None
+            self.known[shift] = None if rated is None else by_key(rated, self.columns)
+        return self.known[shift]
+
+
+def _periods(period: Period) -> list[Shift]:
+    """The one to the period in UTC, if that is whole hours, and the shifts by whole days: of both ends first."""
+    days = [shift for shift in shifts() if shift.is_of_days]
+    utc = in_utc(period.span, period.zone)
+    return list(dict.fromkeys([*([utc] if utc else []), *days]))
+
+
+def _evidence(row: Row) -> Decimal:
+    """The difference of a row in units of the last decimal of its invoiced and used quantity."""
+    numbers = [number.normalize().as_tuple().exponent for number in (row.invoiced, row.recomputed) if number]
+    places = max([0, *(-exponent for exponent in numbers if isinstance(exponent, int))])
+    return row.difference.copy_abs().scaleb(places)

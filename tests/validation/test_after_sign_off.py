@@ -1,0 +1,137 @@
+"""What arrives after a sign-off is one finding of the next run, though it is late, old and billed too little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from support import generated_events
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady
+from support.query_oracle import Row, utc
+from usage_explore import Store, connect
+from usage_explore.db import ddl
+from usage_explore.validation import Finding, Validation
+
+HOUR = timedelta(hours=1)
+PRICES = [{"metric_key": metric, "unit_amount": "0.10", "currency": "USD"} for metric in ("calls", "seats")]
+SIGNED = SEPTEMBER.replace(as_of=utc(2026, 10, 2))
+LATER = SEPTEMBER.replace(as_of=utc(2026, 11, 20))
+ARRIVED = utc(2026, 11, 18)
+
+Insert = Callable[[list[Row]], None]
+
+
+@pytest.fixture
+def insert(events_connection: ddl.Connection) -> Insert:
+    def inserted(rows: list[Row]) -> None:
+        generated_events.insert(events_connection, rows)
+        events_connection.commit()
+
+    return inserted
+
+
+@pytest.fixture
+def store(events_database_url: str, insert: Insert, tmp_path: Path) -> Iterator[Store]:
+    """A signed September: an event an hour of four customers and two metrics."""
+    first = SINCE - timedelta(days=20)
+    insert([row for who in range(4) for m in ("calls", "seats") for row in steady(who, first, UNTIL, HOUR, metric=m)])
+    with connect(events_database_url, generated_events.ORGANIZATION, home=tmp_path) as opened:
+        signed = opened.validate(SIGNED, prices=PRICES)
+        opened.sign_off(signed, by="ana", rating=opened.rate(signed.period, prices=PRICES))
+        yield opened
+
+
+def late(customers: int, **given: Any) -> list[Row]:
+    """Three events each, which arrive weeks after the month was signed."""
+    at = utc(2026, 9, 17, 5, 30)
+    return [
+        event(who, at + n * timedelta(minutes=7), metric, ingested_at=ARRIVED + timedelta(minutes=n), **given)
+        for who in range(customers)
+        for metric in ("calls", "seats")
+        for n in range(3)
+    ]
+
+
+def lines(**wrong: str) -> pd.DataFrame:
+    """The invoice that was signed; `wrong` are other quantities by metric, of the first customer."""
+    rows = [
+        {"customer_id": str(CUSTOMERS[who]), "metric_key": metric, "quantity": "720", "amount": "72.00"}
+        for who in range(4)
+        for metric in ("calls", "seats")
+    ]
+    for row in rows[:2]:
+        row["quantity"] = wrong.get(row["metric_key"], row["quantity"])
+    return pd.DataFrame([{**row, "currency": "USD"} for row in rows], dtype="str")
+
+
+def again(store: Store, **given: Any) -> Validation:
+    return store.validate(LATER, prices=PRICES, **given)
+
+
+def sign_off_finding(validation: Validation) -> Finding:
+    (finding,) = (finding for finding in validation.findings if finding.kind == "after sign-off")
+    return finding
+
+
+def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, insert: Insert) -> None:
+    assert again(store, invoices=lines()).findings == (), "nothing arrived"
+    insert(late(3))
+    validation = again(store, invoices=lines())
+    (finding,) = validation.findings
+    (signed,) = store.signoffs()
+    assert finding.sentence.startswith(f"Arrived after the sign-off of {signed.signed_at.day} ")
+    for words in (
+        " by ana: +18 events of 3 customers, 17 Sep 2026",
+        f"`usage-explore signoffs {str(signed.id)[:8]} --csv FILE.csv`",
+        "6 totals of 3 customers, 1–30 Sep 2026, are invoiced other quantities than were used, 1.80 USD too little",
+        "Impossible times",
+        "Reconciliation",
+    ):
+        assert words in finding.sentence
+    assert (finding.events, finding.amounts) == (18, (("USD", Decimal("1.80")),))
+    assert store.count(finding.question) == 18  # type: ignore[arg-type]
+    assert {*validation.sheet("reconciliation")["explained_by"]} == {"", "after sign-off"}  # type: ignore[index]
+
+
+def test_what_is_really_new_stays_beside_the_late_batch(store: Store, insert: Insert) -> None:
+    """Copies among the late events are billed twice, and a line is wrong by more than they are."""
+    batch = late(3)
+    copies = [Row(**{**vars(row), "id": event(0, SINCE).id}) for row in batch if row.customer_id == CUSTOMERS[2]]
+    insert([*batch, *copies])
+    validation = again(store, invoices=lines(calls="900"))
+    finding = sign_off_finding(validation)
+    assert finding.events == 24
+    others = [(other.check, other.customer_id) for other in validation.findings if other is not finding]
+    assert sorted(others, key=str) == [("duplicates", CUSTOMERS[2]), ("reconciliation", CUSTOMERS[0])]
+
+
+def test_a_sign_off_before_the_period_was_over_and_a_given_finalization_are_not_taken(
+    store: Store, insert: Insert
+) -> None:
+    insert(late(1))
+    given = again(store, checks=["after_finalization"])
+    assert [finding.kind for finding in given.findings] == ["after sign-off"]
+    period = LATER.replace(finalized_at=utc(2026, 10, 5))
+    assert all(f.kind != "after sign-off" for f in store.validate(period, checks=["after_finalization"]).findings)
+    half = SEPTEMBER.replace(until=utc(2026, 11, 10))
+    early = store.validate(half.replace(as_of=utc(2026, 11, 1)), prices=PRICES)
+    store.sign_off(early, by="ana")
+    (result,) = store.validate(half.replace(as_of=LATER.as_of), checks=["after_finalization"]).results
+    assert result.skipped == "finalized_at was not given"
+
+
+def test_the_same_finding_of_the_next_run_keeps_its_identity(store: Store, insert: Insert) -> None:
+    insert(late(2))
+    first = again(store)
+    store.keep_run(first)
+    store.decide(sign_off_finding(first), "acknowledge", by="ana")
+    insert([event(3, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR)])
+    review = store.review(again(store))
+    item = review.of(sign_off_finding(review.validation))
+    assert (item.is_new, item.is_open) == (False, False)
