@@ -400,7 +400,8 @@ def test_what_has_not_begun_is_not_drawn_as_zero(kind: charts.SeriesKind) -> Non
     begun = [style.millis(point.start) for point in month.series[0].points if point.start < NOW]
     assert {row["start"] for row in data(spec, "points")} == set(begun)
     assert [row["start"] for row in data(spec, "buckets")] == begun
-    assert "not yet" in svg(charts.chart(month, kind=kind))
+    assert "not yet" in svg(charts.chart(month, kind=kind, width=960))
+    assert "not yet" not in svg(charts.chart(month, kind=kind, width=60))
 
 
 def test_future_dated_events_are_drawn() -> None:

@@ -88,6 +88,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header > :is(.st-key-share, :has(> .st-key-known)) {{ order: 5; }}
 }}
 .st-key-filters {{ align-items: flex-start; }}
+.st-key-filters .st-key-cumulative {{ min-height: 2.5rem; display: flex; align-items: center; }}
 :is(.st-key-headline, .st-key-costs_by_currency) {{ row-gap: 0.25rem; }}
 [class*="st-key-file-"] {{ padding: 0 0.25rem 0 0.75rem; min-height: 2.5rem; flex-wrap: nowrap; max-width: 100%; }}
 [class*="st-key-file-"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
@@ -122,9 +123,9 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-known label {{ display: none; }}
 }}
 [class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}
-[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 1 1 auto; }}
+[class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
 :is(.st-key-hits, .st-key-home) [data-testid="stPageLink-NavLink"] {{ padding-left: 0; }}
-[class*="st-key-hit_row"] > :last-child {{ flex: none; }}
+[class*="st-key-hit_row"] > :not(:first-child) {{ flex: none; margin-left: auto; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{ flex-wrap: nowrap; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > :first-child {{
   flex: 0 0 592px; }}

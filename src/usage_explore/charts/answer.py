@@ -48,6 +48,9 @@ _INDEPENDENT: dict[str, Any] = {
 
 _unvalidated = threading.Lock()
 
+_NARROW_PIXELS = 500
+"""Width of a chart below which its legend leaves the marks their room."""
+
 _PART_WIDTH = 480
 """Pixels of a chart that would fill its container, as a part of several."""
 
@@ -155,7 +158,8 @@ def _properties(
             raise QueryError([Fault("names", "give two series one name; each needs another")])
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
         shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color}, frequent)
-        drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive, selected)
+        legend = _legend(answer, height, width)
+        drawn, notes = _drawn(answer, kind, look, legend, shades, series_names, interactive, selected)
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
     title = style.title(words, [*labels.notes(answer), *notes], width, caption)
     description = labels.summary(answer)
@@ -173,7 +177,7 @@ def _drawn(
     answer: AggregateData,
     kind: Kind,
     look: Palette,
-    height: int,
+    legend: alt.Legend | None,
     by_position: dict[int, str],
     series_names: Sequence[str],
     interactive: bool,
@@ -190,7 +194,7 @@ def _drawn(
         buckets=len(answer.edges) - 1,
         x=style.time_axis(answer),
         y=style.value_axis(answer),
-        legend=_legend(answer, height),
+        legend=legend,
         interactive=interactive,
         steps=answer.query.cumulative,
         compared=answer.comparison is not None,
@@ -273,11 +277,14 @@ def _fitting(kind: Kind, drawn: tuple[chart_rows.Line, ...], answer: AggregateDa
     return kind, notes
 
 
-def _legend(answer: AggregateData, height: int) -> alt.Legend | None:
+def _legend(answer: AggregateData, height: int, width: int | Literal["container"]) -> alt.Legend | None:
+    """The legend beside the marks, or below them in a narrow picture."""
     if answer.query.group_by == "none":
         return None
+    if width != "container" and width < _NARROW_PIXELS:
+        return alt.Legend(title=None, orient="bottom", columns=2, labelLimit=width // 2 - 30)
     # narrower on a phone, for the marks
-    limit = alt.ExprRef("containerSize()[0] < 500 ? 80 : 170")
+    limit = alt.ExprRef(f"containerSize()[0] < {_NARROW_PIXELS} ? 80 : 170")
     return alt.Legend(title=None, orient="right", labelLimit=limit, symbolLimit=max(4, (height - 60) // 20))
 
 

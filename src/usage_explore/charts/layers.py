@@ -29,6 +29,9 @@ _UNFINISHED_OPACITY, _MISSING_OPACITY = 0.25, 0.3
 _FRAME_SHAPE = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
 """SVG path of the legend symbol of (missing)."""
 
+_NOT_YET_PIXELS = 44
+"""Width that the words "not yet" need; a narrower band is without."""
+
 RING_WIDTH = 2
 """Pixels of the outline of what is selected: wider than that of (missing)."""
 
@@ -164,9 +167,14 @@ def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
         base.mark_rect(color=canvas.palette.grid, opacity=0.55, aria=False).encode(
             x=canvas.place(), x2=alt.X2("end:Q")
         ),
-        base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8, aria=False).encode(
-            x=canvas.place("middle")
-        ),
+        base.mark_text(
+            text=alt.ExprRef(f"scale('x', {end}) - scale('x', {start}) < {_NOT_YET_PIXELS} ? '' : 'not yet'"),
+            color=canvas.palette.soft,
+            fontSize=12,
+            baseline="top",
+            y=8,
+            aria=False,
+        ).encode(x=canvas.place("middle")),
     ]
 
 

@@ -49,11 +49,11 @@ _STYLE = """<style>
   white-space: pre; font: 0.8rem/1.4 sans-serif; color: {text}; background: {background}; border: 1px solid {grid};
   border-radius: 4px; padding: 0.3rem 0.5rem; box-shadow: 0 2px 8px #0003; pointer-events: none; }}
 .multiples i.late:hover::after {{ left: auto; right: 0; }}
-.multiples .axis {{ display: flex; justify-content: space-between; min-height: 1.35rem; }}
+.multiples .axis {{ display: flex; justify-content: space-between; }}
 @media (max-width: 640px) {{ .multiples {{ column-gap: 0.6rem; }}
   .multiples .figure small {{ display: block; }}
   .multiples > div:not(:first-child) .axis > :first-child, .multiples > div:not(:last-child) .axis > :last-child {{
-    display: none; }} }}
+    visibility: hidden; width: 0; white-space: nowrap; }} }}
 </style>"""
 
 
