@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +23,8 @@ from support.api_server import command
 from support.ports import free_port
 from support.waiting import PATIENCE, eventually
 from usage_explore import config
-from usage_explore.app.middleware import MAX_FILES, MAX_HELD, _wanted_messages
+from usage_explore.app import middleware
+from usage_explore.app.middleware import MAX_FILES, MAX_HELD, _is_wanted, _wanted_messages
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 SECRET = "keeps the cookies " + "c" * 22
@@ -304,6 +306,24 @@ def test_who_may_upload_nothing_learns_no_addresses_of_files(
         asked.file_urls_request.session_id = session_of(tab)
         asked.file_urls_request.file_names.extend([""] * names)
         assert ("file_urls_response" in answers_to(tab, asked)) == is_answered
+
+
+@pytest.mark.parametrize(
+    ("operation", "session", "is_wanted"),
+    [
+        ({"deferred_file": {"file_id": "f"}}, "with access", True),
+        ({"deferred_file": {"file_id": "f"}}, "without", False),
+        ({"install_skills": {}}, "with access", False),
+        ({}, "with access", False),
+    ],
+)
+def test_of_operations_only_downloads_are_wanted_of_who_has_access(
+    monkeypatch: pytest.MonkeyPatch, operation: dict[str, Any], session: str, is_wanted: bool
+) -> None:
+    """Streamlit also writes instructions for agents into its user's home."""
+    monkeypatch.setattr(middleware, "_has_files", lambda session_id: session_id == "with access")
+    sent = BackMsg(backend_operation_request={"session_id": session, "request_id": "r", **operation})
+    assert _is_wanted(sent) == is_wanted
 
 
 @pytest.mark.parametrize(

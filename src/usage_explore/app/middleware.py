@@ -35,7 +35,6 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
 from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.Common_pb2 import FileURLsRequest
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
@@ -71,7 +70,7 @@ _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 _WAIT_SECONDS = 10
 _PROTOCOL_ERROR, _UNSUPPORTED_DATA = 1002, 1003
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
-"""What a page of the app sends beside questions of where to upload files."""
+"""What a page of the app sends, beside what names files."""
 
 _MAX_NAMES = 100
 """Files that are dropped on a page at once; of these it takes `MAX_FILES`."""
@@ -245,8 +244,7 @@ def _wanted_messages(receive: Receive, send: Send) -> Receive:
                 sent.ParseFromString(data)
             except DecodeError:
                 return await _ended(send, _PROTOCOL_ERROR)
-            kind = sent.WhichOneof("type")
-            if kind in _MESSAGES or (kind == "file_urls_request" and _may_name(sent.file_urls_request)):
+            if _is_wanted(sent):
                 return received
 
     return message
@@ -257,10 +255,20 @@ async def _ended(send: Send, code: int) -> Message:
     return {"type": "websocket.disconnect", "code": code}
 
 
-def _may_name(request: FileURLsRequest) -> bool:
-    """Whether a session may ask where to upload files, as each name makes an answer a hundred times as long."""
-    session = runtime.get_instance().get_app_session(request.session_id)
-    return session is not None and sign_in.may_upload(session._user_info) and len(request.file_names) <= _MAX_NAMES
+def _is_wanted(sent: BackMsg) -> bool:
+    kind = sent.WhichOneof("type")
+    if kind == "file_urls_request":  # each name makes an answer a hundred times as long
+        return len(sent.file_urls_request.file_names) <= _MAX_NAMES and _has_files(sent.file_urls_request.session_id)
+    if kind == "backend_operation_request":
+        operation = sent.backend_operation_request
+        return operation.HasField("deferred_file") and _has_files(operation.session_id)  # made when it is downloaded
+    return kind in _MESSAGES
+
+
+def _has_files(session_id: str) -> bool:
+    """Whether the session is of a user with access."""
+    session = runtime.get_instance().get_app_session(session_id)
+    return session is not None and sign_in.may_upload(session._user_info)
 
 
 def _is_own(headers: Headers) -> bool:
