@@ -1098,3 +1098,13 @@ def test_a_right_quantity_with_the_amount_without_late_events_or_duplicates_is_n
         validated(make(events), [line(0, 5000, "90")], STAIRCASE, period=period), kind, severity="medium"
     )
     assert f"that is the amount without {kind}, while the quantity is that with them" in finding.sentence
+
+
+def test_lines_without_usage_are_not_compared_with_each_other_where_the_book_has_their_price(make: Make) -> None:
+    """Each is right by the book, with its flat amount; their unit prices differ, as do those of all lines."""
+    flat = {**PER_UNIT, "flat_amount": "0.25"}
+    right = [line(who, quantity, f"{quantity / 10 + 0.25:.2f}") for who, quantity in enumerate(USED[:2])]
+    without = [line(2, 6, "0.85"), line(3, 800, "80.25")]
+    validation = validated(make(usage(*USED[:2])), [*right, *without], flat)
+    assert len(validation.findings) == 2
+    assert all("but has no usage of it" in finding.sentence for finding in validation.findings)

@@ -115,6 +115,28 @@ def test_a_late_invoice_of_all_customers_is_one_finding(make: Make) -> None:
     assert "each is the usage of 2 Oct – 1 Nov 2026" in finding.sentence
 
 
+def test_a_quantity_of_another_period_that_is_billed_of_the_period_by_chance_is_part_of_it(make: Make) -> None:
+    """251 of 256 seats were invoiced, of a day before; 5 are included, so that the line seemed exact."""
+    rows = events(7, customers=3)
+    late = [replace(row, timestamp=row.timestamp - timedelta(days=1)) for row in rows]
+    invoice, right = lines(late, BERLIN), lines(rows, BERLIN)
+    off = {(own["metric_key"], own["customer_id"]): own["quantity"] - line["quantity"]
+           for own, line in zip(right, invoice, strict=True)}  # fmt: skip
+    metric, customer = max(off, key=lambda key: off[key])
+    included = off[metric, customer]
+    assert included > 0
+    prices = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "included_quantity": included * (m == metric)}
+              for m in METRICS]  # fmt: skip
+    charged = [
+        {**line, "amount": str(line["quantity"] - included * (line["metric_key"] == metric)), "currency": "USD"}
+        for line in invoice
+    ]
+    validation, found = causes(make(rows), charged, prices=prices)
+    assert found[customer, metric] == "another period"
+    assert {*found.values()} == {"another period"}
+    assert len(validation.findings) == 1
+
+
 def test_a_further_error_of_an_invoice_of_another_zone_stays_without_a_reason(make: Make) -> None:
     rows = events(9, per_day=60)
     invoice = lines(rows, UTC)

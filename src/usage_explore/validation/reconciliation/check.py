@@ -177,11 +177,15 @@ def examine(examination: Examination) -> Outcome:
     common = [common_finding(differences, group) for group in groups]
     findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
+    compared = [row for row in rows if row.expected and row.expected.is_priced]
+    of_book = {(line.metric_key, line.price_key) for row in compared for line in row.lines}
     priced = {
         line.line
         for row in rows
-        if (row.expected and row.expected.is_priced) or row.amount_fits == "used"  # its quantity alone is wrong
         for line in row.lines
+        if (row.expected and row.expected.is_priced)
+        or row.amount_fits == "used"  # its quantity alone is wrong
+        or (row.usage is None and (line.metric_key, line.price_key) in of_book)
     }
     prices, more_prices = limited(
         unit_price_deviations((line for line in lines.compared if line.line not in priced), tolerance),

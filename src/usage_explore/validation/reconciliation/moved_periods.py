@@ -24,6 +24,7 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_MOVED_EVENTS,
     MIN_SHIFTED_ROWS,
     PERIOD,
+    SAME_DIFFERENCE,
     HourlyUsage,
     Moved,
     Shift,
@@ -106,7 +107,7 @@ def period_causes(
             evidence >= MIN_EVIDENCE() * (1 if is_likely else _UNLIKELY)
             and sum(line.moved[shift] for line in lines) >= MIN_MOVED_EVENTS()
             and (shift.is_of_days or len(lines) >= MIN_SHIFTED_ROWS())
-            and not any(line.row.cause for line in lines)
+            and not any(line.row.cause and line.row.cause.name != SAME_DIFFERENCE for line in lines)
         )
         for line in lines if enough else ():
             set_cause(line.row, period_cause(shift.moved(span), span, zone))
@@ -143,7 +144,8 @@ def period_echoes(
             if not change or not change.is_finite():
                 continue
             if row.status in ("matched", "wrong amount"):
-                if change.copy_abs() > tolerance >= row.difference.copy_abs():  # usage that costs nothing has no line
+                is_changed = change.copy_abs() > tolerance >= row.difference.copy_abs()  # else it costs nothing
+                if is_changed and not _has(row, change, tolerance):
                     contradicted.add(row.key[0])
             elif row.status in QUANTITY_STATUSES and _has(row, change, tolerance):
                 fitting.append(row)
@@ -244,14 +246,20 @@ def _evidence(row: Row, changes: list[Decimal], tolerance: Decimal) -> float:
 def _claims(shift: Shift, customers: Mapping[object, list[_Line]], tolerance: Decimal) -> dict[object, list[_Line]]:
     """By customer, the open lines that a shift explains: none where it would change an exact one, or explains fewer of
     the lines than it does not.
+
+    A line may have the shift's quantity, and by chance also what is billed of its own: 251 of 256 with 5 included.
     """
     claims = {}
     for customer, lines in customers.items():
-        affected = [line for line in lines if shift in line.changes]
+        affected = [line for line in lines if shift in line.changes and shift not in line.fitting]
         if any(line.row.status in ("matched", "wrong amount") for line in affected):
             continue
         open_lines = [line for line in lines if _is_wrong(line.row)]
         fitting = [line for line in open_lines if shift in line.fitting]
         if fitting and 2 * len(fitting) > len(open_lines):
-            claims[customer] = fitting
+            by_chance = (line for line in lines if shift in line.fitting and line.row.status == "wrong amount")
+            claims[customer] = [
+                *fitting,
+                *(line for line in by_chance if line.row.explained_by in ("", SAME_DIFFERENCE)),
+            ]
     return claims
