@@ -34,7 +34,8 @@ def clicked(key: str, name: str, then: Callable[[Any], None]) -> Callable[[], No
     """The callback that calls `then` with an event `name` of the component with this key."""
 
     def callback() -> None:
-        event = getattr(st.session_state[key], name, None)
+        # without a state where the run was cut short in which the component was first drawn
+        event = getattr(st.session_state.get(key), name, None)
         if event is not None:
             then(event)
 

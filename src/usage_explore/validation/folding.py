@@ -353,7 +353,9 @@ def _result(result: Result, findings: Sequence[Finding], reported_by: Sequence[s
         outcome=replace(
             result.outcome,
             findings=tuple(findings),
-            note="; ".join(filter(None, (result.outcome.note.removesuffix("."), note))),
+            note=f"{result.outcome.note.removesuffix('.')}; {note}"
+            if result.outcome.note and note
+            else result.outcome.note or note,
             reported_by=tuple(checks),
         ),
     )
