@@ -59,7 +59,7 @@ class LeafColumns:
 
     @classmethod
     def none(cls, groups: int) -> LeafColumns:
-        """No leaves, of so many groups."""
+        """Empty columns, of this number of groups."""
         nothing = np.zeros(0, dtype=np.int64)
         return cls(nothing, nothing, [], [Texts(nothing, [])] * groups)
 
@@ -168,7 +168,7 @@ def scale_before(expected: Decimal | None, amounts: Iterable[Number]) -> float:
 
 
 def _units(amounts: Iterable[Number], digits: int) -> list[int]:
-    """The amounts as whole numbers of a unit of the last of so many digits after the point."""
+    """The amounts in units of the last of `digits` decimals: 1.25 is 125 for two of them."""
     unit = Decimal(1).scaleb(digits)
     return [amount if isinstance(amount, int) else int(exact_product((amount, unit))) for amount in amounts]
 

@@ -217,9 +217,7 @@ def _with_largest(
     settled, result = list(regions), sums
     current = settled
     for _ in range(_MAX_LARGEST):
-        volumes, changes = (float(array[0].sum()) for array in (sums.volumes, sums.changes))
-        amount = max(abs(volumes), abs(volumes + changes))
-        least = max(MIN_OUTSTANDING_CHANGE * abs(changes), MIN_OUTSTANDING_TOTAL * amount)
+        least = _least_outstanding(sums)
         more = _larger_values(sums, least, growth)[:1] if growth else _largest(sums, least)
         changed = disjoint([*(region.where for region in current), *((pair,) for pair in more)])
         changed, sums = _kept(changed, read(changed))
@@ -259,10 +257,14 @@ def missing_values(sums: Sums) -> list[Pair]:
         return []
     if len(sums.events[0]) > 1:
         return _larger_values(sums, float(_sizes(sums).min()), 0.0)
+    return _larger_values(sums, _least_outstanding(sums), MIN_OUTSTANDING_GROWTH)
+
+
+def _least_outstanding(sums: Sums) -> float:
+    """The least change that is large against the whole change, and against the whole amount before or after."""
     before, change = float(sums.volumes[0].sum()), float(sums.changes[0].sum())
     amount = max(abs(before), abs(before + change))
-    least = max(MIN_OUTSTANDING_CHANGE * abs(change), MIN_OUTSTANDING_TOTAL * amount)
-    return _larger_values(sums, least, MIN_OUTSTANDING_GROWTH)
+    return max(MIN_OUTSTANDING_CHANGE * abs(change), MIN_OUTSTANDING_TOTAL * amount)
 
 
 def _larger_values(sums: Sums, least: float, growth: float) -> list[Pair]:

@@ -348,14 +348,13 @@ def _result(result: Result, findings: Sequence[Finding], reported_by: Sequence[s
     if checks:
         number = counted(sum(name != result.check.name for name in reported_by), "finding")
         note = f"{number} on the same events as those of {listed(checks)}, reported there"
+    own = result.outcome.note.removesuffix(".") if note else result.outcome.note
     return replace(
         result,
         outcome=replace(
             result.outcome,
             findings=tuple(findings),
-            note=f"{result.outcome.note.removesuffix('.')}; {note}"
-            if result.outcome.note and note
-            else result.outcome.note or note,
+            note="; ".join(filter(None, (own, note))),
             reported_by=tuple(checks),
         ),
     )

@@ -7,7 +7,7 @@ and together they must be no coincidence (`MIN_EVIDENCE`): a line counts as much
 could have given it, and the less the more of the tried periods give its number.
 
 A period that is recognized so explains more: usage of a single day that has no line, lines without usage, and what
-looks like a swap of two customers (`period_echoes`); and quantities that are no sum, see `recomputed_causes`.
+looks like a swap of two customers (`period_echoes`); and quantities that are no sum, see `rated_periods`.
 """
 
 from __future__ import annotations
