@@ -211,6 +211,17 @@ def events_connection(events_database_url: str) -> Iterator[ddl.Connection]:
         yield opened
 
 
+@pytest.fixture
+def insert(events_connection: ddl.Connection) -> generated_events.Insert:
+    """Writes events into the fresh database."""
+
+    def inserted(rows: list[Row]) -> None:
+        generated_events.insert(events_connection, rows)
+        events_connection.commit()
+
+    return inserted
+
+
 @pytest.fixture(scope="session")
 def generated() -> list[Row]:
     return generated_events.generate()

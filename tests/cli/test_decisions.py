@@ -16,8 +16,7 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner, Result
 
-from support import generated_events
-from support.generated_events import ORGANIZATION
+from support.generated_events import ORGANIZATION, Insert
 from support.plain_events import JUNE, LARGE, event
 from support.query_oracle import Row
 from usage_explore import Store
@@ -28,20 +27,10 @@ from usage_explore.db import ddl
 from usage_explore.errors import RecordError
 
 Run = Callable[..., Result]
-Insert = Callable[[list[Row]], None]
 
 SEPTEMBER = ("--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z")
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
 COST = {"external_cost_amount": Decimal("0.14"), "external_cost_currency": "USD"}
-
-
-@pytest.fixture
-def insert(events_connection: ddl.Connection) -> Insert:
-    def inserted(rows: list[Row]) -> None:
-        generated_events.insert(events_connection, rows)
-        events_connection.commit()
-
-    return inserted
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ from psycopg import sql
 from sqlalchemy import delete, update
 
 from support import generated_events
-from support.generated_events import NEIGHBOUR, ORGANIZATION
+from support.generated_events import NEIGHBOUR, ORGANIZATION, Insert
 from support.plain_events import beside, event
 from support.query_oracle import Row
 from support.record_places import as_role, neighbour
@@ -45,8 +45,6 @@ SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")
 AGAIN = datetime(2026, 9, 11, tzinfo=UTC)
 CUSTOMERS = [UUID(int=0xC0 + number) for number in range(3)]
 
-Insert = Callable[[list[Row]], None]
-
 
 @pytest.fixture(params=["table", "file"])
 def store(
@@ -58,15 +56,6 @@ def store(
         generated_events.insert(events_connection, [*rows, *beside(rows)])
         events_connection.commit()
         yield opened
-
-
-@pytest.fixture
-def insert(events_connection: ddl.Connection) -> Insert:
-    def inserted(rows: list[Row]) -> None:
-        generated_events.insert(events_connection, rows)
-        events_connection.commit()
-
-    return inserted
 
 
 def twice(customer: UUID, since: datetime, number: int, metric: str = "tokens", **more: object) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -64,6 +65,10 @@ def generate(per_scene: int = 250, seed: int = 7) -> list[Row]:
         for tick in ticks:
             rows += [_row(draw, tick) for _ in range(draw.choice([1, 1, 1, 3]))]
     return rows
+
+
+Insert = Callable[[list[Row]], None]
+"""The fixture `insert`: writes events and commits."""
 
 
 def insert(connection: Connection, rows: list[Row]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +13,9 @@ import pytest
 
 from support import generated_events
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady
+from support.generated_events import Insert
 from support.query_oracle import Row, utc
 from usage_explore import Store, connect
-from usage_explore.db import ddl
 from usage_explore.validation import Finding, Validation
 
 HOUR = timedelta(hours=1)
@@ -23,17 +23,6 @@ PRICES = [{"metric_key": metric, "unit_amount": "0.10", "currency": "USD"} for m
 SIGNED = SEPTEMBER.replace(as_of=utc(2026, 10, 2))
 LATER = SEPTEMBER.replace(as_of=utc(2026, 11, 20))
 ARRIVED = utc(2026, 11, 18)
-
-Insert = Callable[[list[Row]], None]
-
-
-@pytest.fixture
-def insert(events_connection: ddl.Connection) -> Insert:
-    def inserted(rows: list[Row]) -> None:
-        generated_events.insert(events_connection, rows)
-        events_connection.commit()
-
-    return inserted
 
 
 @pytest.fixture
