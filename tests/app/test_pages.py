@@ -173,8 +173,10 @@ def test_a_database_without_the_table_says_what_to_run(use: Callable[..., None],
 
 
 def test_a_timed_out_statement_says_what_to_do(use: Callable[..., None], demo_url: str) -> None:
-    use(demo_url, STATEMENT_TIMEOUT="0.001", ORGANIZATION_ID=ACME)
-    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), LINK)
+    use(demo_url, STATEMENT_TIMEOUT="0.1", ORGANIZATION_ID=ACME)
+    with psycopg.connect(demo_url) as another_session:
+        another_session.execute("LOCK TABLE usage_events")
+        app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), LINK)
     assert "narrow the window" in text(app)
     assert not charts(app)
 
