@@ -130,6 +130,16 @@ def test_many_customers_with_the_same_unusual_currency_are_one_finding(store: St
     assert finding.events == 220
 
 
+def test_amounts_without_a_currency_among_others_are_one_finding(store: Store) -> None:
+    """An amount of zero needs no currency."""
+    lines = billed({**EUROS, (2, "seats"): None, (5, "calls"): None, (5, "seats"): None})
+    lines.loc[2 * 5 + 1, "amount"] = "0.00"
+    finding = next(each for each in told(store, lines) if each.kind == "amount without a currency")
+    assert (finding.severity, dict(finding.facts), finding.events) == ("medium", {"lines": "6, 11"}, 20)
+    assert "2 lines of 24" in finding.sentence
+    assert "charge amounts without a currency, which other lines have: line 6 and others" in finding.sentence
+
+
 def test_lines_without_a_currency_are_not_compared_and_counted(store: Store) -> None:
     result = examine(store, "reconciliation", SEPTEMBER, invoices=billed({}, None), wallets={"default": "USD"})
     assert result.is_clean

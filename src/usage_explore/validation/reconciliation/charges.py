@@ -325,11 +325,14 @@ def currency_findings(differences: Differences) -> list[Finding]:
     """The lines in an unexpected currency, the gravest first.
 
     One finding for each customer; for all customers of one currency and reason if more than `MAX_SINGLE_CUSTOMERS`.
+    One for all lines that charge an amount without a currency, where other lines have one.
     """
     lines = sum(1 for _ in _with_currency(differences.rows))
     findings = [
         _currency_finding(differences, wrong, part(len(wrong.lines), lines)) for wrong in _wrong_currencies(differences)
     ]
+    if lines:
+        findings += _without_currency_findings(differences)
     return sorted(
         findings,
         key=lambda finding: (list(SEVERITIES).index(finding.severity), -finding.share, finding.sentence),
@@ -380,6 +383,36 @@ def _booked(row: Row, known: tuple[tuple[str, ...], Reason] | None) -> tuple[tup
 
 def _with_currency(rows: Iterable[Row]) -> Iterator[tuple[Row, InvoiceLine]]:
     return ((row, line) for row in rows for line in row.lines if line.currency is not None)
+
+
+def _without_currency_findings(differences: Differences) -> Iterator[Finding]:
+    """The lines whose amount has no currency, one finding of all customers; a zero needs none."""
+    every = [(row, line) for row in differences.rows for line in row.lines]
+    found = sorted(
+        ((row, line) for row, line in every if line.amount and line.currency is None), key=lambda one: one[1].line
+    )
+    if not found:
+        return
+    examination = differences.examination
+    since, until = examination.period.span
+    number, of_all, first = len(found), counted(len(every), "line"), found[0][1]
+    customers = {line.customer_id for _, line in found}
+    yield Finding(
+        check=NAME,
+        kind="amount without a currency",
+        severity="medium",
+        sentence=f"{counted(number, 'line')} of {of_all}, {span_in(since, until, examination.period.zone)},"
+        f" {'charges an amount' if number == 1 else 'charge amounts'} without a currency, which other lines have:"
+        f" line {first.line:,}{'' if number == 1 else ' and others'}. Give each amount its currency.",
+        since=since,
+        until=until,
+        events=sum({row.key: row.events for row, _ in found}.values()),
+        question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id"),
+        share=part(number, len(every)),
+        share_of="invoice lines",
+        customer_id=first.customer_id if len(customers) == 1 else None,
+        facts=(("lines", ", ".join(f"{line.line:,}" for _, line in found[:MAX_LISTED_LINES])),),
+    )
 
 
 def _code(line: InvoiceLine) -> str:
