@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.demo import loading
 from usage_explore.demo.business import TENANTS
-from usage_explore.errors import ConfigurationError
+from usage_explore.errors import ConfigurationError, QueryError
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
@@ -129,3 +129,54 @@ def test_a_later_run_of_the_demo_is_seen_whole_or_not_at_all(
         monkeypatch.setattr(loading, "record_day", watched)
         assert demo.append(events_connection, table, until=now - DAY).days > 1
         assert seen == {before}
+
+
+def test_a_pinned_comparison_is_cut_where_the_page_s_is(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """October had its last event on the 2nd: its link compares whole months, as the live query does."""
+    for at in ("2026-08-20", "2026-09-01", *["2026-09-20"] * 3, *["2026-10-01"] * 2, "2026-10-02"):
+        add(events_connection, None, at=f"{at}T12:00:00Z")
+    question = AggregateQuery(window="2026-10", compare="previous")
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store:
+        live, pinned = store.aggregate(question), store.aggregate(store.pin(question))
+    assert live.comparison is not None
+    assert pinned.comparison is not None
+    assert pinned.comparison.total == live.comparison.total
+    assert (live.comparison.total.now, live.comparison.total.before) == (3, 4)
+    assert (pinned.comparison.label, pinned.complete) == (live.comparison.label, live.complete)
+    assert str(pinned.query.as_of) == "2026-10-02 12:00:00+00:00"
+    assert pinned.query.complete_until == pinned.query.span[1]
+
+
+@pytest.mark.parametrize(
+    ("known", "until", "closed"),
+    [
+        ("2026-10-31T23:58:00Z", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z"),
+        ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z", None),
+        ("2026-11-09T23:50:00Z", "2026-12-01T00:00:00Z", None),
+        ("2026-11-09T23:49:59Z", "2026-12-01T00:00:00Z", "2026-11-09T23:55:00Z"),
+        (None, "2026-11-01T00:00:00Z", None),
+    ],
+)
+def test_a_pinned_query_says_what_was_over_where_its_as_of_does_not(
+    known: str | None, until: str, closed: str | None
+) -> None:
+    def instant(text: str | None) -> datetime | None:
+        return None if text is None else datetime.fromisoformat(text)
+
+    now, settle = datetime(2026, 11, 10, tzinfo=UTC), timedelta(minutes=5)
+    pinned = AggregateQuery(since="2026-10-01T00:00:00Z", until=until).pin(now, settle, instant(known))
+    assert pinned.complete_until == instant(closed)
+    assert AggregateQuery.from_params(pinned.query_string()) == pinned
+    assert pinned.pin(now + DAY, settle, now) == pinned
+    assert pinned.replace(as_of=None).complete_until is None
+
+
+def test_complete_until_without_as_of_or_before_it_is_refused() -> None:
+    for params in (
+        "complete_until=2026-10-01T00:00:00Z",
+        "complete_until=2026-10-01T00:00:00Z&as_of=2026-10-02T00:00:00Z",
+    ):
+        with pytest.raises(QueryError, match=r"complete_until: (needs|is before) as_of; give both"):
+            AggregateQuery.from_params(params)

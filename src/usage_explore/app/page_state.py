@@ -27,7 +27,7 @@ Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
 
 _WINDOW_PARAMETERS = ("since", "until", "window")
-_CUSTOMER_PARAMETERS = ("organization_id", "customer_id", *_WINDOW_PARAMETERS, "timezone", "as_of")
+_CUSTOMER_PARAMETERS = ("organization_id", "customer_id", *_WINDOW_PARAMETERS, "timezone", "as_of", "complete_until")
 
 
 @dataclass(frozen=True)

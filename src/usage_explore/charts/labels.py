@@ -119,7 +119,7 @@ def state(answer: AggregateData, point: Point) -> str:
         if point.start >= answer.closed_until:
             reasons.append("not begun yet")
         else:
-            known = answer.query.as_of
+            known = answer.query.as_of and answer.closed_until
             when = f" on {without_fractions(date_and_time(known.astimezone(answer.query.zone)))}" if known else ""
             reasons.append(f"still filling{when}")
     return "unfinished: " + " and ".join(reasons)

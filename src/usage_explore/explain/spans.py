@@ -56,7 +56,7 @@ def spans(
         whole = Span(*buckets.whole_days(since, until, query.zone))
     else:
         whole = _bucket(query, parsed_instant("bucket", bucket))
-    after = Span(max(since, whole.since), min(until, whole.until, now, query.as_of or now))
+    after = Span(max(since, whole.since), min(until, whole.until, query.closed_until(now)))
     if after.since >= after.until:
         name = "since" if bucket is None else "bucket"
         raise QueryError([Fault(name, "has not begun yet, so nothing can be said about it")])

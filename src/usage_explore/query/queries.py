@@ -160,6 +160,43 @@ class AggregateQuery(Windowed, EventFilters):
         "the same months of the year before), or `<since>/<until>` in RFC 3339.",
         examples=["previous", "year", "2026-08-01T00:00:00Z/2026-09-01T00:00:00Z"],
     )
+    complete_until: optional_instant = Field(
+        None,
+        description="With `as_of`: the time, at or after it, until which buckets are complete and periods compared; by "
+        "default `as_of`. A pinned link has it where the last event arrived before the window's end.",
+        examples=["2026-10-01T00:10:00Z"],
+    )
+
+    def replace(self, **changes: object) -> Self:
+        """As `Query.replace`; another `as_of` also resets `complete_until`."""
+        if "as_of" in changes:
+            changes = {"complete_until": None, **changes}
+        return super().replace(**changes)
+
+    def pin(self, now: datetime, settle: timedelta, known: datetime | None = None) -> Self:
+        """As `Query.pin`, with `complete_until` where more of the window was over than `as_of` says.
+
+        That is so where the last event had arrived before the window's end or, of a window that is not over, more than
+        the settle time before `now` minus `settle`.
+        """
+        pinned = super().pin(now, settle, known)
+        if self.as_of is not None:
+            return pinned.replace(complete_until=self.complete_until) if pinned.as_of == self.as_of else pinned
+        settled, until = now - settle, pinned.span[1]
+        last = until if until <= settled else settled - settle
+        is_earlier = pinned.as_of is not None and pinned.as_of < last
+        return pinned.replace(complete_until=min(until, settled)) if is_earlier else pinned
+
+    def closed_until(self, now: datetime) -> datetime:
+        """The time until which buckets can be complete: the database's `now`, or as `complete_until` says."""
+        return min(now, self.complete_until or self.as_of or now)
+
+    def _contradictions(self, given: set[str]) -> list[Fault]:
+        faults = super()._contradictions(given)
+        if self.complete_until and (self.as_of is None or self.complete_until < self.as_of):
+            words = "needs as_of" if self.as_of is None else "is before as_of"
+            faults.append(Fault("complete_until", f"{words}; give both, as a pinned link does, or leave it out"))
+        return faults
 
     def edges(self) -> tuple[datetime, ...]:
         """The bucket edges of a resolved query, at most 2,401, counted back from `until`."""

@@ -361,8 +361,8 @@ class AggregateData(HasUnit):
 
     @property
     def closed_until(self) -> datetime:
-        """The end of the last bucket that can be complete: the database's now, or an earlier `as_of`."""
-        return min(self.now, self.query.as_of or self.now)
+        """The end of the last bucket that can be complete: the database's now, or as the query's `as_of` says."""
+        return self.query.closed_until(self.now)
 
     @cached_property
     def complete(self) -> list[bool]:

@@ -137,7 +137,7 @@ class Queries(Rates, Lookups):
             comparison = None
             if resolved.compare is not None:
                 began = time.perf_counter()
-                closed_until = min(now, resolved.as_of or now)
+                closed_until = resolved.closed_until(now)
                 unit = common_unit(metrics.number, units)
                 comparison = compared(paths, resolved, series, currencies, closed_until, unit, units_of)
                 took = served.took + timedelta(seconds=time.perf_counter() - began)
