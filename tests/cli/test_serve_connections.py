@@ -268,6 +268,23 @@ def test_healthz_is_answered_during_a_flood_of_half_sent_requests(api: Api, tmp_
     assert (tmp_path / "log").stat().st_size < 50_000
 
 
+def test_a_client_that_leaves_or_breaks_http_is_no_fault_of_the_server(api: Api, tmp_path: Path) -> None:
+    """Garbage after a request has no response, and whoever leaves within a body waits for none: one line each."""
+    head = b"Host: localhost\r\nContent-Type: application/json\r\n"
+    broken = b"GET /api/healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    left = b"POST /api/v1/links HTTP/1.1\r\n" + head + b'Content-Length: 1000\r\n\r\n{"a":'
+    with api() as address:
+        for sent in (broken, left):
+            for _ in range(5):
+                with _opened(address, sent) as opened:
+                    if sent is broken:
+                        assert _is_closed(opened)
+        eventually(lambda: sum(line["event"] == "request" for line in _lines(tmp_path / "log")) >= 10)
+    requests = [line for line in _lines(tmp_path / "log") if line["event"] == "request" and line["status"] != 200]
+    assert [(line["status"], line["level"]) for line in requests] == [(499, "info")] * 10
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize(
     ("proxies", "client"), [("", "127.0.0.1"), ("192.0.2.1", "127.0.0.1"), ("127.0.0.0/8", "192.0.2.9")]
 )

@@ -6,6 +6,7 @@ The middleware `RequestLog` gives every request an id and a log line, and makes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -16,12 +17,13 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl
 
+import h11
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -336,21 +338,27 @@ class RequestLog:
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             size += len(message.get("body", b""))
-            await send(message)
+            try:
+                await send(message)
+            except h11.LocalProtocolError:  # what followed the request is no HTTP, and no response can be sent any more
+                raise ClientGone from None
 
         try:
             try:
                 await self.app(scope, receive, answer)
-            except ClientGone:
-                problem = Problem(ProblemType.UNAVAILABLE, "The client disconnected.")
-                await problem.response(request_id)(scope, receive, answer)
-                status = _CLIENT_CLOSED_REQUEST
+            except (ClientGone, ClientDisconnect):  # the latter while its body was read
+                state["is_gone"] = True
+                if not status:
+                    problem = Problem(ProblemType.UNAVAILABLE, "The client disconnected.")
+                    with contextlib.suppress(ClientGone):
+                        await problem.response(request_id)(scope, receive, answer)
             except Exception as error:
                 state["failure"] = error
                 if not status:  # a response that has begun is cut off instead
                     await problems.from_error(error).response(request_id)(scope, receive, answer)
         finally:
             if outermost:
+                status = _CLIENT_CLOSED_REQUEST if "is_gone" in state else status
                 self._metrics.observe(
                     _route(scope), scope["method"], status, time.perf_counter() - began, state.get("failure")
                 )

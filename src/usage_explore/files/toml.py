@@ -10,7 +10,7 @@ from typing import Any
 
 from usage_explore.files.values import InvalidValue
 
-MAX_KEY_PARTS = 64
+MAX_KEY_PARTS = 16
 """Parts of a dotted key, such as 2 of `price.tiers`: the memory of `tomllib` grows with their square."""
 
 _PART = r"""(?:"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|[A-Za-z0-9_-]++)"""

@@ -28,7 +28,7 @@ PriceSource: TypeAlias = "RecordSource | Mapping[str, Any] | list[Any] | tuple[A
 MAX_PRICES = 100_000
 """Prices of a book."""
 
-_MAX_TOML_BYTES = 50_000_000
+_MAX_TOML_BYTES = 2_000_000
 _TABLE = "prices"
 _UTC = ZoneInfo("UTC")
 
