@@ -19,6 +19,7 @@ from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record
+from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8, TextSource
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
@@ -60,8 +61,8 @@ def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
                 yield records
         else:
             yield _table(source)
-    except LoadError as error:
-        raise QueryError([Fault(parameter, str(error))]) from None
+    except LoadError as error:  # no encoding can be named here
+        raise QueryError([Fault(parameter, str(error).replace(NOT_UTF_8, SAVE_AS_UTF_8))]) from None
 
 
 @contextmanager
@@ -71,6 +72,8 @@ def _file(path: Path) -> Iterator[Records]:
     if kind is None:
         raise LoadError(f"{path_text(path)}: is not named as a file that can be read; save it as {', '.join(kinds)}")
     with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
+        if isinstance(file, TextSource):
+            file.advice = SAVE_AS_UTF_8
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
         yield Records(file.unit, file.names or (), file.floats, file, file.only)

@@ -28,8 +28,9 @@ from usage_explore.formatting import path_text
 BLOCK_BYTES = 256 * 1024
 """Bytes of a CSV file that are read at once."""
 
-NOT_UTF_8 = "; save the file as UTF-8, or name its encoding: --encoding cp1252 (Windows, Western Europe)"
-"""What to do about text that is not UTF-8."""
+SAVE_AS_UTF_8 = "; save the file as UTF-8"
+NOT_UTF_8 = f"{SAVE_AS_UTF_8}, or name its encoding: --encoding cp1252 (Windows, Western Europe)"
+"""What to do about text that is not UTF-8; the former where no encoding can be named."""
 
 _MAX_BLANK_LINES = 100_000
 """Blank lines that follow each other: they are no rows, so that no bound of rows ends reading them."""
@@ -40,6 +41,9 @@ class TextSource(Source):
 
     `encoding` is one of `encodings.ENCODINGS`; None detects UTF-8 and UTF-16. Raises `ConfigurationError` for another.
     """
+
+    advice = NOT_UTF_8
+    """What errors say to do about text that is not UTF-8."""
 
     def __init__(self, file: Path | Content, *, encoding: str | None = None) -> None:
         self.content = file if isinstance(file, Content) else Content(file)
@@ -108,7 +112,7 @@ class TextSource(Source):
     def _not_text(self, error: UnicodeError) -> str:
         if self.encoding == "utf-8" and isinstance(error, UnicodeDecodeError):
             where = f": {error.reason} at byte {error.start + 1}"
-            return f"is not UTF-8 text{where}{'' if self._is_encoding_named else NOT_UTF_8}"
+            return f"is not UTF-8 text{where}{'' if self._is_encoding_named else self.advice}"
         return f"is not {label(self.encoding or '')} text"
 
 

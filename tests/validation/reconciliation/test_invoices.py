@@ -272,6 +272,15 @@ def test_a_file_with_other_delimiters_and_encodings_is_read(tmp_path: Path, enco
     assert [line.quantity for line in read_invoices(written(tmp_path, text.encode(encoding))).lines] == [Decimal("1.5")]
 
 
+@pytest.mark.parametrize(
+    "text", [b"customer,metric,quantity\nM\xfcller,b,1\n", b"customer,metric,quantity,\xfc\n1,b,1,1"]
+)
+def test_text_that_is_not_utf_8_is_to_be_saved_so(tmp_path: Path, text: bytes) -> None:
+    """`--encoding` is an option of `load` alone."""
+    (fault,) = faults(written(tmp_path, text))
+    assert fault.endswith("; save the file as UTF-8")
+
+
 def test_a_parquet_file_in_gzip_is_read_and_its_floats_refused(tmp_path: Path) -> None:
     table = pa.table({"customer_id": [str(CUSTOMER)], "metric_key": ["m"], "quantity": [1.5]})
     sink = pa.BufferOutputStream()
