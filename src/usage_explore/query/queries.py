@@ -177,7 +177,7 @@ class AggregateQuery(Windowed, EventFilters):
         """As `Query.pin`, with `complete_until` where more of the window was over than `as_of` says.
 
         That is so where the last event had arrived before the window's end or, of a window that is not over, more than
-        the settle time before `now` minus `settle`.
+        twice the settle time before `now`.
         """
         pinned = super().pin(now, settle, known)
         if self.as_of is not None:
@@ -185,7 +185,7 @@ class AggregateQuery(Windowed, EventFilters):
         settled, until = now - settle, pinned.span[1]
         last = until if until <= settled else settled - settle
         is_earlier = pinned.as_of is not None and pinned.as_of < last
-        return pinned.replace(complete_until=min(until, settled)) if is_earlier else pinned
+        return pinned.replace(complete_until=min(until, now)) if is_earlier else pinned
 
     def closed_until(self, now: datetime) -> datetime:
         """The time until which buckets can be complete: the database's `now`, or as `complete_until` says."""
