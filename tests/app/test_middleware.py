@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,40 @@ def test_no_page_clears_the_caches_of_others(name: str) -> None:
 
     read = asyncio.run(_wanted_messages(receive, send)())
     assert BackMsg.FromString(read["bytes"]) == wanted
+
+
+def test_a_flood_of_messages_before_sign_in_takes_turns(app: App) -> None:
+    """One tab that asked for its page without a pause kept the server from everybody, who had signed in or not."""
+    ask = BackMsg()
+    ask.rerun_script.query_string = ""
+    asking, stop = ask.SerializeToString(), threading.Event()
+
+    def read(tab: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in tab:
+                pass
+
+    def flood() -> None:
+        with app.tab() as tab, contextlib.suppress(ConnectionClosed):
+            reading = threading.Thread(target=read, args=(tab,))
+            reading.start()
+            while not stop.is_set():
+                tab.send(asking)
+        reading.join(PATIENCE)
+
+    floods = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
+    for each in floods:
+        each.start()
+    try:
+        with app.tab("ana@example.com") as tab:
+            session_of(tab)
+            for _ in range(5):
+                assert "heartbeat_ack" in answers_to(tab, BackMsg(stop_script=True))
+                assert app.client.get("/_stcore/health").status_code == 200
+    finally:
+        stop.set()
+        for each in floods:
+            each.join(PATIENCE)
 
 
 @pytest.mark.parametrize(

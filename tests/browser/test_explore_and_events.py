@@ -583,6 +583,20 @@ def test_the_header_shows_the_link_s_zone_and_organization_after_every_step_betw
             assert shown == [parameters(page).get("timezone", ["UTC"])[0], "Birch Labs"], step
 
 
+@pytest.mark.parametrize("target", ["Home", "Events"])
+def test_a_link_that_is_clicked_while_a_menu_is_open_goes_to_its_page(visit: Visit, target: str) -> None:
+    """The click also closes the menu, which asks for a run of the page that is being left."""
+    page = visit(address("", organization_id=BIRCH, timezone="Asia/Kolkata", **WINDOW))
+    settled(page).get_by_role("button", name="Filter", exact=True).click()
+    at_rest(page)
+    page.locator(".st-key-header").get_by_role("link", name=target, exact=True).click()
+    page.wait_for_url(f"**/{target.lower()}?*")
+    at_rest(page)
+    assert page.url.split("?")[0].endswith(f"/{target.lower()}")
+    shown = [page.get_by_role("combobox", name=name).input_value() for name in ("Time zone", "Organization")]
+    assert shown == ["Asia/Kolkata", "Birch Labs"]
+
+
 @pytest.mark.parametrize(
     "text", ["http://evil.example/x.png", "![x](http://evil.example)", "www.evil.example", "a@evil.example"]
 )

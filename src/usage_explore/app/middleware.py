@@ -6,7 +6,8 @@
 - Uploads: files of at most 20 MB, at most `MAX_FILES` per session and `MAX_HELD` bytes in all sessions, only into a
   session of a user with access. A file counts from its admission. Others are refused before their body is read.
 - WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`. Of Streamlit's messages only
-  those that the app's pages need: none that clears the caches of all users.
+  those that the app's pages need: none that clears the caches of all users. Their number per second is bounded, for
+  those without access in all their tabs together.
 - Pages: framed by this origin only, and they send other sites no referrer. Charts and files
   (`/media/`): not cached.
 - Streamlit's metrics and its agent API: 404.
@@ -22,27 +23,31 @@ forged header or cookie leads nowhere else.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakValueDictionary
 
 import streamlit as st
 from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.web.server.starlette import starlette_websocket
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
 from usage_explore.api import PREFIX
 from usage_explore.api.problems import Problem
 from usage_explore.api.responses import normalize_accept_encoding
 from usage_explore.api.service import ConcurrencyLimit
 from usage_explore.app import sign_in
+from usage_explore.app.page_messages import MessageRate, PageOfTab
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES, MAX_UPLOAD_MEGABYTES
 
 _log = logging.getLogger(__name__)
@@ -69,6 +74,10 @@ _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 
 _WAIT_SECONDS = 10
 _PROTOCOL_ERROR, _UNSUPPORTED_DATA = 1002, 1003
+
+_TAB_MESSAGES, _STRANGERS_MESSAGES = (10, 60), (20, 60)
+"""Messages per second, and at once, of a tab, and of all tabs of those without access together."""
+
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
 """What a page of the app sends, beside what names files."""
 
@@ -101,6 +110,7 @@ class Guard:
         self._limit = ConcurrencyLimit(_MAX_UPLOADS, _WAIT_SECONDS)
         self._limits: WeakValueDictionary[str, ConcurrencyLimit] = WeakValueDictionary()
         self._reading: set[_Upload] = set()
+        self._strangers = MessageRate(*_STRANGERS_MESSAGES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -113,7 +123,8 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] == "websocket":
-            await self.app(scope, _wanted_messages(receive, send), send)
+            rates = (MessageRate(*_TAB_MESSAGES), *(() if _has_access(scope) else (self._strangers,)))
+            await self.app(scope, _wanted_messages(receive, send, rates), send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -225,17 +236,20 @@ def _release(server: Runtime, files: MemoryUploadedFileManager) -> None:
             files.remove_session_files(session_id)
 
 
-def _wanted_messages(receive: Receive, send: Send) -> Receive:
-    """The messages of a WebSocket that the app's pages send; others are left out.
+def _wanted_messages(receive: Receive, send: Send, rates: Sequence[MessageRate] = ()) -> Receive:
+    """The messages of a WebSocket that the app's pages send, at these rates; others are left out.
 
     A text, or what is no message, ends it, as Streamlit logs a traceback for each.
     """
+    tab = PageOfTab()
 
     async def message() -> Message:
         while True:
             received = await receive()
             if received["type"] != "websocket.receive":
                 return received
+            for rate in rates:
+                await rate.turn()
             data = received.get("bytes")
             if data is None:
                 return await _ended(send, _UNSUPPORTED_DATA)
@@ -244,7 +258,7 @@ def _wanted_messages(receive: Receive, send: Send) -> Receive:
                 sent.ParseFromString(data)
             except DecodeError:
                 return await _ended(send, _PROTOCOL_ERROR)
-            if _is_wanted(sent):
+            if _is_wanted(sent) and not (sent.WhichOneof("type") == "rerun_script" and tab.has_left(sent.rerun_script)):
                 return received
 
     return message
@@ -269,6 +283,20 @@ def _has_files(session_id: str) -> bool:
     """Whether the session is of a user with access."""
     session = runtime.get_instance().get_app_session(session_id)
     return session is not None and sign_in.may_upload(session._user_info)
+
+
+def _has_access(scope: Scope) -> bool:
+    """Whether a WebSocket is of a user with access, read as Streamlit does."""
+    asked = HTTPConnection(scope)
+    user: dict[str, Any] = {}
+    try:
+        cookie = starlette_websocket._get_signed_cookie_with_chunks(asked.cookies, USER_COOKIE_NAME)
+        if cookie:
+            user |= starlette_websocket._parse_decoded_user_cookie(cookie, asked.headers.get("origin", ""))
+        user |= starlette_websocket.gather_user_info(asked.headers)
+    except Exception:  # a cookie that cannot be read is none
+        return False
+    return sign_in.may_upload(user)
 
 
 def _is_own(headers: Headers) -> bool:
