@@ -303,7 +303,22 @@ def _empty(answer: AggregateData, look: Palette, interactive: bool) -> list[alt.
 
 
 class Mark(alt.LayerChart):
-    """A line at an instant with its text, made by `mark`."""
+    """A line at an instant with its text, made by `mark`, or several marks; `mark + chart` is `chart + mark`."""
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, AnswerChart):
+            return other + self
+        if isinstance(other, Mark):
+            return Mark(layer=[*self._each, *other._each])
+        return super().__add__(other)
+
+    @property
+    def _each(self) -> list[Any]:
+        """The marks that were added up, or this one; Altair keeps the data of equal ones once."""
+        own: list[Any] = self.layer
+        if not isinstance(own[0], Mark):
+            return [self]
+        return [Mark(data=self.data, layer=one.layer) if one.data is alt.Undefined else one for one in own]
 
 
 class AnswerChart(Drawn):
@@ -314,9 +329,11 @@ class AnswerChart(Drawn):
             words = "is another answer's chart, with axes and a legend of its own; put it beside with | or below with &"
             raise QueryError([Fault("chart", words)])
         if isinstance(other, Mark):
-            other = self._placed(other)
-        else:
-            _check_layer(other)
+            chart: Any = self
+            for placed in [self._placed(each) for each in other._each]:
+                chart = super(AnswerChart, chart).__iadd__(placed)
+            return chart
+        _check_layer(other)
         return super().__iadd__(other)
 
     def __or__(self, other: Any) -> Any:
@@ -379,6 +396,8 @@ def mark(time: datetime | str, text: str) -> Mark:
     """A line at `time` with `text` above it, to add to the chart of an aggregate.
 
     >>> answer.chart() + charts.mark("2026-09-04T09:30:00Z", "release 4.2")  # doctest: +SKIP
+
+    In either order.
 
     Raises `QueryError` for a time without an offset, if `text` is no string, and if added to a chart without that time.
     """
