@@ -252,6 +252,7 @@ def examine(examination: Examination) -> Outcome:
             predicate(stray) + _CHANCE.get(stray.kind, "").format(history=duration(coincidences.HISTORY()))
         ),
         stray_severity=lambda stray, own: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
+        is_of_a_load=lambda batch: batch.kind == RESTATED,
     )
     table, period = examination.table, examination.period
     times = examination.times(repeated_times(table, period))
