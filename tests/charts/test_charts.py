@@ -833,6 +833,17 @@ def test_a_mark_is_where_its_time_is(kind: charts.SeriesKind, dark: bool) -> Non
     assert marked.to_dict()["layer"][: len(plain_chart.layer)] == plain_chart.to_dict()["layer"]
 
 
+@pytest.mark.usefixtures("validated_charts")
+def test_marks_before_the_chart_are_marks_on_it() -> None:
+    drawn = answer(EVERY).chart()
+    first, second = (charts.mark(f"2026-10-2{day}T00:00:00Z", f"release {day}") for day in (4, 5))
+    assert (first + drawn).to_dict() == (drawn + first).to_dict()
+    both = (drawn + first + second).to_dict()
+    assert (first + second + drawn).to_dict() == (second + (drawn + first)).to_dict() == both
+    assert (drawn + (first + second)).to_dict() == both
+    assert (first + first + drawn).to_dict() == (drawn + first + first).to_dict()
+
+
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_saved_chart_has_a_width(marked: bool, tmp_path: Path) -> None:
     drawn = answer(EVERY).chart()
@@ -857,6 +868,8 @@ def test_a_mark_that_the_chart_does_not_reach_is_refused() -> None:
     drawn = answer(EVERY).chart()
     with pytest.raises(QueryError, match="time: lies outside the chart, which is from 2026-10-20T00:00:00Z to"):
         drawn + charts.mark("2026-12-01T00:00:00Z", "later")
+    with pytest.raises(QueryError, match="time: lies outside the chart"):
+        charts.mark("2026-12-01T00:00:00Z", "later") + drawn
     with pytest.raises(QueryError, match="time: "):
         charts.mark("2026-12-01 00:00", "no offset")
 

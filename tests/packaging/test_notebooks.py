@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import nbformat
 import pytest
@@ -135,7 +136,7 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
     assert re.search(r"\+[\d,]+ events, .*arrived late", outputs(shown, "late"))
     assert "supplement" in outputs(shown, "late")
     assert 'href="http://127.0.0.1:8501/validate?' in outputs(shown, "report")
-    (folder,) = {Path(found) for found in re.findall(r"corrections are in (\S+)", outputs(shown, "late"))}
+    (folder,) = {Path(found) for found in re.findall(r"corrections? in (\S+)", outputs(shown, "late"))}
     assert "<dt>By</dt><dd>notebook</dd>" in (folder.parent / "report.html").read_text()
 
 
@@ -228,6 +229,46 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
         assert "gateway counted none of this" in text
         assert "Nothing is signed: set sign = True" in text
         assert "Without a sign-off there is nothing to compare with" in text
+
+
+@pytest.mark.parametrize(("events", "minutes"), [(8, 0), (1, 10), (8, 10)])
+def test_notebooks_say_what_a_load_a_moment_ago_leaves_unknown(
+    events_connection: ddl.Connection, events_database_url: str, run: Run, events: int, minutes: int
+) -> None:
+    """Nothing is examined within the settle time; when the events arrived is not known at any time."""
+    now = datetime.now(UTC)
+    made = [
+        replace(
+            generated_events.generate(per_scene=1)[0],
+            id=UUID(int=number + 1),
+            idempotency_key=f"key {number}",
+            organization_id=generated_events.ORGANIZATION,
+            timestamp=now - timedelta(days=12 + number),
+            ingested_at=now - timedelta(minutes=minutes),
+            metric_key="calls",
+            quantity=Decimal(number + 1),
+            external_cost_amount=Decimal(1),
+            external_cost_currency="USD",
+        )
+        for number in range(events)
+    ]
+    generated_events.insert(events_connection, made)
+    explored, validated = (run(path, events_database_url) for path in PATHS)
+    texts = [
+        "\n".join(outputs(shown, cell.id) for cell in shown.cells if cell.cell_type == "code")
+        for shown in (explored, validated)
+    ]
+    joined = "".join(texts)
+    assert not [joined[m.start() - 200 : m.end() + 100] for m in re.finditer(r"\b1 (events|corrections)\b", joined)]
+    assert re.search(r"arrived late is not known: arrival times unknown, lateness not judged: \d events? of", texts[0])
+    is_examined = minutes > 0
+    left = "8 events of the period arrived in the last 5 minutes and are not examined; wait until "
+    assert texts[1].count(left) == (0 if is_examined else 2)
+    assert ("No event of this period was examined" in texts[1]) == (not is_examined)
+    assert ("No customer's usage stands out" in texts[1]) == is_examined
+    assert ("No event of this period was sent twice" in texts[1]) == is_examined
+    assert ("findings: {'high': " in outputs(validated, "sign")) == is_examined
+    assert ("findings: none, as no event was examined" in texts[1]) == (not is_examined)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -5,10 +5,11 @@
 All times and exact numbers in a chart are text made here, so the browser's time zone and floats change nothing.
 """
 
-from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, brushed, chart, mark, picked, spec
+from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, chart, mark, spec
 from usage_explore.charts.labels import caption, summary, undrawable
 from usage_explore.charts.layers import Marked, marked
 from usage_explore.charts.picture import image
+from usage_explore.charts.selected import brushed, picked
 from usage_explore.charts.style import DARK, LIGHT, MAX_COLORS, colors, theme
 
 __all__ = [

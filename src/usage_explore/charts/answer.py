@@ -1,8 +1,8 @@
-"""The chart of an aggregate, its combinations with other charts, and the buckets and series selected in it.
+"""The chart of an aggregate and its combinations with other charts.
 
 In Vega-Lite, only the top level has a look, and data and selections are identified by name. So combined charts pass
 their look to the top, have data under unique names, and lose their selections; tooltips stay. Streamlit and
-JupyterChart report selections by name: `pick` (a click), `brush` (an interval of time), `legend`.
+JupyterChart report selections by name: `pick` (a click), `brush` (an interval of time), `legend`; see `selected`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -31,7 +31,7 @@ from usage_explore.query.queries import RATIOS
 from usage_explore.results import frames
 
 if TYPE_CHECKING:
-    from usage_explore.results.types import AggregateData, Series
+    from usage_explore.results.types import AggregateData
 
 Kind = Literal["bars", "lines", "area"]
 
@@ -303,7 +303,22 @@ def _empty(answer: AggregateData, look: Palette, interactive: bool) -> list[alt.
 
 
 class Mark(alt.LayerChart):
-    """A line at an instant with its text, made by `mark`."""
+    """A line at an instant with its text, made by `mark`, or several marks; `mark + chart` is `chart + mark`."""
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, AnswerChart):
+            return other + self
+        if isinstance(other, Mark):
+            return Mark(layer=[*self._each, *other._each])
+        return super().__add__(other)
+
+    @property
+    def _each(self) -> list[Any]:
+        """The marks that were added up, or this one; Altair keeps the data of equal ones once."""
+        own: list[Any] = self.layer
+        if not isinstance(own[0], Mark):
+            return [self]
+        return [Mark(data=self.data, layer=one.layer) if one.data is alt.Undefined else one for one in own]
 
 
 class AnswerChart(Drawn):
@@ -314,9 +329,11 @@ class AnswerChart(Drawn):
             words = "is another answer's chart, with axes and a legend of its own; put it beside with | or below with &"
             raise QueryError([Fault("chart", words)])
         if isinstance(other, Mark):
-            other = self._placed(other)
-        else:
-            _check_layer(other)
+            chart: Any = self
+            for placed in [self._placed(each) for each in other._each]:
+                chart = super(AnswerChart, chart).__iadd__(placed)
+            return chart
+        _check_layer(other)
         return super().__iadd__(other)
 
     def __or__(self, other: Any) -> Any:
@@ -379,6 +396,8 @@ def mark(time: datetime | str, text: str) -> Mark:
     """A line at `time` with `text` above it, to add to the chart of an aggregate.
 
     >>> answer.chart() + charts.mark("2026-09-04T09:30:00Z", "release 4.2")  # doctest: +SKIP
+
+    In either order.
 
     Raises `QueryError` for a time without an offset, if `text` is no string, and if added to a chart without that time.
     """
@@ -458,49 +477,3 @@ def _selected(channel: dict[str, Any]) -> bool:
     """Whether an encoding depends on a removed selection."""
     condition = channel.get("condition")
     return isinstance(condition, dict) and condition.get("param") in _SELECTIONS
-
-
-def brushed(answer: AggregateData, selection: Any) -> tuple[datetime, datetime] | None:
-    """The brushed buckets as `[start, end)`, None without a brush.
-
-    A bucket is selected if its middle is; a brush between two middles selects the bucket it is in. `selection` is
-    Streamlit's (`event.selection`, or the event) or a JupyterChart's (`chart.selections`).
-    """
-    spans = _selection(selection, "brush")
-    if not isinstance(spans, Mapping) or not spans:
-        return None
-    low, high = sorted(float(end) for end in next(iter(spans.values())))
-    edges = [millis(edge) for edge in answer.edges]
-    inside = [index for index in range(len(edges) - 1) if low <= (edges[index] + edges[index + 1]) / 2 <= high]
-    if not inside:
-        middle = (low + high) / 2
-        inside = [index for index in range(len(edges) - 1) if edges[index] <= middle < edges[index + 1]]
-    return (answer.edges[inside[0]], answer.edges[inside[-1] + 1]) if inside else None
-
-
-def picked(answer: AggregateData, selection: Any) -> tuple[Series | None, datetime] | None:
-    """The clicked mark as (series, bucket start), None without a click.
-
-    The series is None if the click was on the whole bucket. A click on a bucket or series that this aggregate does not
-    have, because it was made on another one, is None.
-    """
-    marks = _selection(selection, "pick")
-    if isinstance(marks, Mapping):
-        marks = [marks]
-    if not isinstance(marks, Iterable):
-        return None
-    for mark in marks:
-        start = {millis(edge): edge for edge in answer.edges[:-1]}.get(round(float(mark.get("start") or 0)))
-        position = mark.get("position")
-        if start is None or (position is not None and int(position) >= len(answer.series)):
-            continue
-        return (answer.series[int(position)] if position is not None and int(position) >= 0 else None), start
-    return None
-
-
-def _selection(selection: Any, name: str) -> Any:
-    if isinstance(selection, Mapping):
-        part = selection.get("selection", selection).get(name)
-    else:
-        part = getattr(getattr(selection, "selection", selection), name, None)
-    return getattr(part, "value", part) if not isinstance(part, Mapping) else part

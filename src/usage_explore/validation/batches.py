@@ -141,6 +141,9 @@ class BatchWording:
     continues: Callable[[Batch, Batch], bool] = lambda batch, later: is_soon(batch.until, later.since)
     """Whether a later batch of the same kind and customer, with a metric of the first, is the same incident."""
 
+    is_of_a_load: Callable[[Batch], bool] = lambda batch: False
+    """Whether what several customers have of the kind has one cause if it arrived at one time, whenever it occurred."""
+
 
 def small_batches() -> str:
     """The treatment of small batches, for the parameters of a check."""
@@ -232,7 +235,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     judged: list[_Judged] = []
     stray: dict[tuple[str, Severity], Batch] = {}
     small: dict[tuple[str, UUID], Batch] = {}
-    shared, own = _shared(_joined((_judged(batch, wording, usage) for batch in every), wording, usage))
+    shared, own = _shared(_joined((_judged(batch, wording, usage) for batch in every), wording, usage), wording)
     for item in own:
         if item.batch.events < MIN_BATCH_EVENTS():
             _include(small, (item.batch.kind, item.batch.customer), item.batch)
@@ -295,11 +298,11 @@ def _together(group: list[_Judged], wording: BatchWording, usage: OwnUsage) -> _
     return _Judged(severity, again.own, first.batch)
 
 
-def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged]]:
+def _shared(every: Iterable[_Judged], wording: BatchWording) -> tuple[list[list[_Judged]], list[_Judged]]:
     """The batches that several customers have at one time, and the others.
 
     They are of one kind, begin to arrive and end to arrive within `BATCH_GAP`, in `MAX_SHARED_ARRIVAL` at most, and
-    their events overlap. At least one of them would be a finding of its own.
+    their events overlap, unless they are of a load. At least one of them would be a finding of its own.
     """
     groups_of: dict[str, list[list[_Judged]]] = {}
     first_open: dict[str, int] = {}  # the batches of groups before it arrived too early for any later one
@@ -312,7 +315,7 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
         while at < len(groups) and groups[at][0].batch.arrived[0] + BATCH_GAP() < item.batch.arrived[0]:
             at += 1
         first_open[item.batch.kind] = at
-        group = next((group for group in islice(groups, at, None) if _is_beside(group, item.batch)), None)
+        group = next((group for group in islice(groups, at, None) if _is_beside(group, item.batch, wording)), None)
         if group is None:
             groups.append([item])
         else:
@@ -333,17 +336,16 @@ def _shared(every: Iterable[_Judged]) -> tuple[list[list[_Judged]], list[_Judged
     return shared, sorted(own, key=lambda item: (item.batch.kind, str(item.batch.customer), item.batch.since))
 
 
-def _is_beside(group: list[_Judged], other: Batch) -> bool:
+def _is_beside(group: list[_Judged], other: Batch, wording: BatchWording) -> bool:
     """Whether a batch arrived when those of the group did, and its events lie among theirs or near them."""
+    if any(
+        abs(one - another) > BATCH_GAP() for one, another in zip(group[0].batch.arrived, other.arrived, strict=True)
+    ):
+        return False
+    if wording.is_of_a_load(other):
+        return True
     since, until = min(item.batch.since for item in group), max(item.batch.until for item in group)
-    return (
-        all(
-            abs(one - another) <= BATCH_GAP()
-            for one, another in zip(group[0].batch.arrived, other.arrived, strict=True)
-        )
-        and since < other.until + BATCH_GAP()
-        and other.since < until + BATCH_GAP()
-    )
+    return since < other.until + BATCH_GAP() and other.since < until + BATCH_GAP()
 
 
 def _is_of_its_own(item: _Judged) -> bool:

@@ -17,7 +17,7 @@ from usage_explore.db import ddl
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.checks.look_alikes import HIGH_EVENTS
 
-HOUR = timedelta(hours=1)
+HOUR, TEN_MINUTES = timedelta(hours=1), timedelta(minutes=10)
 
 
 def alike(rows: list[Row]) -> list[Row]:
@@ -66,25 +66,115 @@ def batch(number: int, day: int = 3) -> list[Row]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (HIGH_EVENTS(), "high"),
-        (HIGH_EVENTS() - 1, "medium"),
-        (MIN_BATCH_EVENTS(), "medium"),
-        (MIN_BATCH_EVENTS() - 1, "medium"),
-    ],
-)
-def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
-    events_connection: ddl.Connection, events_database_url: str, number: int, expected: str
+@pytest.mark.parametrize("number", [HIGH_EVENTS(), HIGH_EVENTS() - 1, MIN_BATCH_EVENTS(), MIN_BATCH_EVENTS() - 1])
+def test_a_batch_of_a_small_customer_sent_again_under_other_keys_is_grave(
+    events_connection: ddl.Connection, events_database_url: str, number: int
 ) -> None:
     rows = batch(number)
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
-    assert (finding.severity, finding.events, finding.customer_id) == (expected, number, JUNE)
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", number, JUNE)
     assert finding.quantity == total(row.quantity for row in rows[number:])
     assert shown(store, finding) == 2 * number
     store.close()
+
+
+def small(number: int, grain: timedelta, quantities: list[int] | None = None, first_day: int = 0) -> list[Row]:
+    """Events of the small customer at random times of this grain, from a first day to the end of the period."""
+    draw = random.Random(number)
+    return [
+        event(
+            SINCE + timedelta(days=first_day) + draw.randrange(timedelta(days=30 - first_day) // grain) * grain,
+            customer_id=SMALL,
+            quantity=Decimal(draw.choice(quantities) if quantities else draw.randrange(1, 1_000_000)),
+        )
+        for _ in range(number)
+    ]
+
+
+MICROSECOND, MILLISECOND, SECOND = (timedelta(**{unit: 1}) for unit in ("microseconds", "milliseconds", "seconds"))
+
+
+@pytest.mark.parametrize("others", [0, 500])
+@pytest.mark.parametrize(
+    ("number", "grain"),
+    [(number, MICROSECOND) for number in (1, 2, 9, 20, 99)]
+    + [(number, grain) for number in (9, 20, 99) for grain in (MILLISECOND, SECOND)],
+)
+def test_all_events_of_a_small_customer_sent_again_are_high(
+    events_connection: ddl.Connection, events_database_url: str, number: int, grain: timedelta, others: int
+) -> None:
+    """As where their keys are repeated; be it one event whose time chance cannot repeat."""
+    rows = small(number, grain)
+    busy = [event(SINCE + 7 * grain + TEN_MINUTES * place) for place in range(others)]
+    store = store_of(events_connection, events_database_url, [*rows, *resent(rows, TEN_MINUTES), *busy])
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert {(finding.severity, finding.customer_id) for finding in findings} == {("high", SMALL)}
+    assert sum(finding.events for finding in findings) == number
+
+
+def test_many_batches_that_are_a_large_share_together_are_high(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """Six busy times, each of them less than a tenth of the customer's usage, together a fifth."""
+    rows = [row for number in range(6) for row in batch(MIN_BATCH_EVENTS() + 1, 5 * number)]
+    unlike = [event(SINCE + timedelta(hours=hour)) for hour in range(24 * 8)]
+    store = store_of(events_connection, events_database_url, [*rows, *unlike])
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert [finding.severity for finding in findings] == ["high"] * 6
+
+
+@pytest.mark.parametrize(("copied", "severity"), [(24, "high"), (6, "medium")])
+def test_copies_are_high_from_a_tenth_of_the_usage_on(
+    events_connection: ddl.Connection, events_database_url: str, copied: int, severity: str
+) -> None:
+    rows = small(100, MICROSECOND)
+    store = store_of(events_connection, events_database_url, [*rows, *resent(rows[:copied], TEN_MINUTES)])
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert {finding.severity for finding in findings} == {severity}
+
+
+@pytest.mark.parametrize(
+    ("number", "quantities"), [(1, [1]), (2, [1]), (3, [1]), (9, [1]), (1, None), (2, None), (3, None)]
+)
+def test_equal_events_that_a_job_sends_at_once_are_not_high(
+    events_connection: ddl.Connection, events_database_url: str, number: int, quantities: list[int] | None
+) -> None:
+    """Always 1, and of two or three jobs any quantity: nothing but a later arrival tells that they were sent again."""
+    rows = small(number, MICROSECOND, quantities)
+    store = store_of(events_connection, events_database_url, [*rows, *resent(rows, SECOND)])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("medium", number)
+
+
+def test_equal_events_as_in_the_few_before_the_period_are_not_high(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """Six jobs before the period are too few for a habit that makes them low, and enough to doubt copies."""
+    rows = [
+        event(SINCE + timedelta(days=day, microseconds=7 * day), customer_id=SMALL, quantity=Decimal(1000 + day))
+        for day in (-12, -9, -7, -5, -2, -1, *range(1, 30, 2))
+    ]
+    store = store_of(events_connection, events_database_url, [*rows, *resent(rows, TEN_MINUTES)])
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert {finding.severity for finding in findings} == {"medium"}
+
+
+@pytest.mark.parametrize("grain", [MILLISECOND, SECOND, HOUR])
+@pytest.mark.parametrize("number", [1, 2, 9])
+def test_equal_quantities_at_times_that_chance_repeats_are_never_high(
+    events_connection: ddl.Connection, events_database_url: str, number: int, grain: timedelta
+) -> None:
+    rows = [*small(number, grain, [1]), event(SINCE, customer_id=SMALL, quantity=Decimal(1))]
+    store = store_of(events_connection, events_database_url, [*rows, *resent(rows[:number], TEN_MINUTES)])
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert {finding.severity for finding in findings} <= {"low"}
 
 
 def test_a_few_among_far_more_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
@@ -117,7 +207,7 @@ def test_copies_of_different_quantities_are_no_chance(
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert finding.events == copies
-    assert finding.severity == "medium"
+    assert finding.severity == ("high" if grave else "medium")
     assert ("chance makes fewer" in finding.sentence) == (not grave and not shift)
 
 
@@ -157,9 +247,6 @@ def test_a_duplicate_is_not_a_look_alike(events_connection: ddl.Connection, even
     store = store_of(events_connection, events_database_url, [once, *again])
     assert examine(store, "look_alikes", september()).is_clean
     store.close()
-
-
-TEN_MINUTES = timedelta(minutes=10)
 
 
 def metered(sources: int, quantities: list[int], seed: int, days: int = 30, **fields: object) -> list[Row]:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from support import generated_events as made
 from support.check_results import shown
-from support.plain_events import JUNE, SINCE, SMALL, beside, event, september, total
+from support.plain_events import JUNE, LARGE, SINCE, SMALL, beside, event, september, total
 from support.query_oracle import Row
 from usage_explore import Period, Store, connect
 from usage_explore.cli.main import main
@@ -62,6 +62,16 @@ def test_a_restated_month_is_high(make: Make) -> None:
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     assert (finding.severity, finding.events, finding.customer_id) == ("high", 20, JUNE)
     assert finding.amounts == (("USD", Decimal("35.00")),)
+
+
+def test_scattered_rows_of_one_load_are_one_finding(make: Make) -> None:
+    """Whoever they are of, and however far apart they lie in the month."""
+    hours = {JUNE: range(50, 460, 250), SMALL: range(0, 460, 30), LARGE: range(12, 460, 30)}
+    export = [line(hour, customer_id=customer) for customer in hours for hour in range(460)]
+    changed = [line(hour, "1.75", SECOND, customer_id=customer) for customer in hours for hour in hours[customer]]
+    (finding,) = make(export + changed).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", len(changed), None)
+    assert "3 customers" in finding.sentence
 
 
 def test_an_equal_row_under_another_key_is_no_restated_one(make: Make) -> None:

@@ -14,7 +14,7 @@ Shares of pairs are floats: they decide only which events are reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from math import log, sqrt
@@ -128,6 +128,19 @@ class Counts:
             return False
         expected, share = 2 * slow * (1 - slow), self.apart / self.repeated
         return share > expected and self.repeated * _divergence(share, expected) > MIN_APART_EVIDENCE()
+
+    @property
+    def mostly_arrive_apart(self) -> bool:
+        """Whether equal events arrive apart, more often than halfway between what slow ones do anyway and always.
+
+        If a share p of all events is slow, n of them are so with p ** n, and arrive at once with that or (1 - p) ** n.
+        """
+        if not self.repeated:
+            return False
+        number = max(2.0, self.events / self.cells)
+        all_slow = self.slow / self.cells
+        at_once: float = all_slow + (1 - all_slow ** (1 / number)) ** number
+        return 2 * self.apart > self.repeated * (2 - at_once)
 
     @property
     def superfluous(self) -> int:
@@ -325,6 +338,24 @@ def usual_days(series: Days, before: Days) -> list[Key]:
         together = _sum(usual.values())
         if not _exceeds(together.superfluous, together.cells * rate):
             result += [(customer, metric, start) for start in usual]
+    return result
+
+
+def beyond_habit(series: Days, before: Days, copied: Collection[Key]) -> dict[Series, tuple[int, int]]:
+    """Of each customer's metric the copies of these days, and all its events: where no habit accounts for the copies.
+
+    They are more than twice as many, for their contents, as in `HISTORY` before the period, however little that has.
+    And their contents agree beyond chance, or most arrive later than `PROMPT` after the first: a job that sends equal
+    events sends them at once.
+    """
+    result: dict[Series, tuple[int, int]] = {}
+    for (customer, metric), days in series.items():
+        again = _sum(counts for start, counts in days.items() if (customer, metric, start) in copied)
+        history = _sum(before.get((customer, metric), {}).values())
+        is_more = again.superfluous * history.cells > 2 * history.superfluous * again.cells or not history.cells
+        is_told = again.agree_beyond_chance and not again.is_of_one_content
+        if again.superfluous and is_more and (is_told or again.mostly_arrive_apart):
+            result[customer, metric] = again.superfluous, sum(counts.events for counts in days.values())
     return result
 
 

@@ -60,11 +60,15 @@ from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
 """Verdicts by customer, metric and day."""
 
+Copies = dict[pair_counts.Series, tuple[int, int]]
+"""Of customers' metrics the copies that no habit accounts for, and all events, see `coincidences.beyond_habit`."""
+
 BOUNDS = CheckBounds("look_alikes")
 
 # fmt: off
 HIGH_EVENTS = BOUNDS.add("high_events", 100, "events", 1, 1000000,
-    "Look-alikes in one batch, at least, of high severity.")
+    "Look-alikes in one batch that are high if they are `LARGE_SHARE` of what the customer sent meanwhile; fewer are "
+    "high if they are that share of its usage of a metric.")
 
 HIGH_RESTATED_SHARE = BOUNDS.add("high_restated_share", Decimal("0.001"), "share", 0, 1,
     "Share of a customer's own usage from which restated rows are high.")
@@ -215,12 +219,16 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CT
 
 def examine(examination: Examination) -> Outcome:
     """The batches of look-alikes by customer."""
+    copies: Copies = {}
 
     def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == RESTATED:
             return "high" if own >= HIGH_RESTATED_SHARE() else "medium"
         if batch.kind in (UNDECIDED, USUAL):
             return "low"
+        again = [copies[key] for metric in batch.metrics if (key := (batch.customer, metric)) in copies]
+        if again and max(own, *(part(*counts) for counts in again)) >= LARGE_SHARE():
+            return "high"
         if batch.events < HIGH_EVENTS():
             return "medium"
         question = metrics_query(
@@ -244,13 +252,14 @@ def examine(examination: Examination) -> Outcome:
             predicate(stray) + _CHANCE.get(stray.kind, "").format(history=duration(coincidences.HISTORY()))
         ),
         stray_severity=lambda stray, own: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
+        is_of_a_load=lambda batch: batch.kind == RESTATED,
     )
     table, period = examination.table, examination.period
     times = examination.times(repeated_times(table, period))
     rows = [] if times == [] else list(examination.rows(statement(table, period, times=times)))
     unjudged = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED})
     certain = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == CERTAIN})
-    verdicts = {**_verdicts(examination, unjudged), **_usual(examination, certain)}
+    verdicts = {**_verdicts(examination, unjudged, copies), **_usual(examination, certain, copies)}
     if unjudged or verdicts:
         rows = list(examination.rows(statement(table, period, verdicts, times)))
     if examination.times(row_hash_times(table, period)) != []:
@@ -258,8 +267,8 @@ def examine(examination: Examination) -> Outcome:
     return outcome(examination, rows, wording, examination.totals.events)
 
 
-def _verdicts(examination: Examination, unjudged: Sequence[pair_counts.Series]) -> Verdicts:
-    """The verdicts on these customers' metrics; on copies also by the time before the period."""
+def _verdicts(examination: Examination, unjudged: Sequence[pair_counts.Series], copies: Copies) -> Verdicts:
+    """The verdicts on these customers' metrics; on copies also by the time before the period. Adds the `copies`."""
     if not unjudged:
         return {}
     table, period = examination.table, examination.period
@@ -272,20 +281,23 @@ def _verdicts(examination: Examination, unjudged: Sequence[pair_counts.Series]) 
     before = preceding(period, coincidences.HISTORY())
     chosen = sorted(copied.union(left))
     known = _counted(examination, before, chosen) if before is not None and chosen else {}
-    return {
-        **coincidences.with_history(verdicts, series, known),
-        **coincidences.sent_again(series, known, left),
-    }
+    verdicts = coincidences.with_history(verdicts, series, known)
+    sure = {key for key, verdict in verdicts.items() if verdict == "copies"}
+    copies |= coincidences.beyond_habit(series, known, sure)
+    return {**verdicts, **coincidences.sent_again(series, known, left)}
 
 
-def _usual(examination: Examination, certain: Sequence[pair_counts.Series]) -> Verdicts:
-    """The days of these customers' metrics with no more equal events than before the period."""
-    before = preceding(examination.period, coincidences.HISTORY())
-    if before is None or not certain:
+def _usual(examination: Examination, certain: Sequence[pair_counts.Series], copies: Copies) -> Verdicts:
+    """The days of these customers' metrics with no more equal events than before the period. Adds the `copies`."""
+    if not certain:
         return {}
-    known = _counted(examination, before, certain)
-    series = _counted(examination, examination.period, sorted(known)) if known else {}
-    return dict.fromkeys(coincidences.usual_days(series, known), "usual")
+    before = preceding(examination.period, coincidences.HISTORY())
+    known = _counted(examination, before, certain) if before is not None else {}
+    series = _counted(examination, examination.period, certain)
+    usual = coincidences.usual_days(series, known)
+    others = {(*key, start) for key, days in series.items() for start in days}.difference(usual)
+    copies |= coincidences.beyond_habit(series, known, others)
+    return dict.fromkeys(usual, "usual")
 
 
 def _counted(examination: Examination, span: Period, series: Sequence[pair_counts.Series]) -> coincidences.Days:
@@ -401,8 +413,11 @@ CHECK = Check(
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
-        "high": f"a batch of {HIGH_EVENTS()} or more that makes {percent(LARGE_SHARE())} or more of what the customer"
-        " sent meanwhile of its metrics",
+        "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
+        f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
+        f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
+        f" the first; and a batch of {HIGH_EVENTS()} or more that makes {percent(LARGE_SHARE())} or more of what the"
+        " customer sent meanwhile of its metrics",
     },
     unit="events",
     bounds=(*BOUNDS, *coincidences.BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),

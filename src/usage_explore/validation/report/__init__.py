@@ -2,6 +2,6 @@
 
 from usage_explore.validation.report.documents import document, html
 from usage_explore.validation.report.terminal import lines
-from usage_explore.validation.report.wording import Statement, disagreement, statements
+from usage_explore.validation.report.wording import Statement, disagreement, statements, unexamined
 
-__all__ = ["Statement", "disagreement", "document", "html", "lines", "statements"]
+__all__ = ["Statement", "disagreement", "document", "html", "lines", "statements", "unexamined"]
