@@ -11,7 +11,7 @@ from uuid import uuid4
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, eventually
 
 CHART = '[data-testid="stVegaLiteChart"] svg.marks'
 ALERT = '[data-testid="stAlert"]'
@@ -189,16 +189,26 @@ def table_csv(page: Page, table: Locator) -> str:
 
 
 def copied(page: Page, table: Locator, first: tuple[float, float], last: tuple[float, float]) -> str:
-    """The text on the clipboard after the cells between two places in a table are selected and copied."""
+    """The text on the clipboard after the cells between two places in a table are selected and copied.
+
+    They are selected again until something is copied: a table that is drawn anew loses its selection.
+    """
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    box = table.bounding_box()
-    assert box
-    page.mouse.click(box["x"] + first[0], box["y"] + first[1])
-    page.keyboard.down("Shift")
-    page.mouse.click(box["x"] + last[0], box["y"] + last[1])
-    page.keyboard.up("Shift")
-    page.keyboard.press("Control+c")
-    return str(page.evaluate("navigator.clipboard.readText()"))
+    page.evaluate("navigator.clipboard.writeText('')")
+
+    def text() -> str:
+        box = table.bounding_box()
+        assert box
+        page.mouse.click(box["x"] + first[0], box["y"] + first[1])
+        page.keyboard.down("Shift")
+        page.mouse.click(box["x"] + last[0], box["y"] + last[1])
+        page.keyboard.up("Shift")
+        page.keyboard.press("Control+c")
+        return str(page.evaluate("navigator.clipboard.readText()"))
+
+    found = [""]
+    eventually(lambda: found.append(text()) or found[-1])
+    return found[-1]
 
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
