@@ -258,7 +258,8 @@ def _wanted_messages(receive: Receive, send: Send, rates: Sequence[MessageRate] 
                 sent.ParseFromString(data)
             except DecodeError:
                 return await _ended(send, _PROTOCOL_ERROR)
-            if _is_wanted(sent) and not (sent.WhichOneof("type") == "rerun_script" and tab.has_left(sent.rerun_script)):
+            is_left = sent.HasField("rerun_script") and tab.has_left(sent.rerun_script)
+            if _is_wanted(sent) and not is_left:
                 return received
 
     return message

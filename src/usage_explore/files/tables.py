@@ -19,7 +19,7 @@ from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record
-from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8, TextSource
+from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 
@@ -61,8 +61,13 @@ def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
                 yield records
         else:
             yield _table(source)
-    except LoadError as error:  # no encoding can be named here
-        raise QueryError([Fault(parameter, str(error).replace(NOT_UTF_8, SAVE_AS_UTF_8))]) from None
+    except LoadError as error:
+        raise QueryError([Fault(parameter, _advised(str(error)))]) from None
+
+
+def _advised(error: str) -> str:
+    """The error without the advice to name an encoding, which only `load` takes."""
+    return error.replace(NOT_UTF_8, SAVE_AS_UTF_8)
 
 
 @contextmanager
@@ -72,11 +77,10 @@ def _file(path: Path) -> Iterator[Records]:
     if kind is None:
         raise LoadError(f"{path_text(path)}: is not named as a file that can be read; save it as {', '.join(kinds)}")
     with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
-        if isinstance(file, TextSource):
-            file.advice = SAVE_AS_UTF_8
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
-        yield Records(file.unit, file.names or (), file.floats, file, file.only)
+        rows = ((number, values, unreadable and _advised(unreadable)) for number, values, unreadable in file)
+        yield Records(file.unit, file.names or (), file.floats, rows, file.only)
 
 
 def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:

@@ -42,9 +42,6 @@ class TextSource(Source):
     `encoding` is one of `encodings.ENCODINGS`; None detects UTF-8 and UTF-16. Raises `ConfigurationError` for another.
     """
 
-    advice = NOT_UTF_8
-    """What errors say to do about text that is not UTF-8."""
-
     def __init__(self, file: Path | Content, *, encoding: str | None = None) -> None:
         self.content = file if isinstance(file, Content) else Content(file)
         super().__init__(self.content.path)
@@ -112,7 +109,7 @@ class TextSource(Source):
     def _not_text(self, error: UnicodeError) -> str:
         if self.encoding == "utf-8" and isinstance(error, UnicodeDecodeError):
             where = f": {error.reason} at byte {error.start + 1}"
-            return f"is not UTF-8 text{where}{'' if self._is_encoding_named else self.advice}"
+            return f"is not UTF-8 text{where}{'' if self._is_encoding_named else NOT_UTF_8}"
         return f"is not {label(self.encoding or '')} text"
 
 
