@@ -269,7 +269,7 @@ def test_healthz_is_answered_during_a_flood_of_half_sent_requests(api: Api, tmp_
 
 
 def test_a_client_that_leaves_or_breaks_http_is_no_fault_of_the_server(api: Api, tmp_path: Path) -> None:
-    """Garbage after a request has no response, and whoever leaves within a body waits for none: one line each."""
+    """Bytes that are not HTTP after a request, or a disconnect while a body is sent: one log line each, status 499."""
     head = b"Host: localhost\r\nContent-Type: application/json\r\n"
     broken = b"GET /api/healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
     left = b"POST /api/v1/links HTTP/1.1\r\n" + head + b'Content-Length: 1000\r\n\r\n{"a":'

@@ -143,7 +143,7 @@ def test_copies_are_high_from_a_tenth_of_the_usage_on(
 def test_equal_events_that_a_job_sends_at_once_are_not_high(
     events_connection: ddl.Connection, events_database_url: str, number: int, quantities: list[int] | None
 ) -> None:
-    """Always 1, and of two or three jobs any quantity: nothing but a later arrival tells that they were sent again."""
+    """Equal quantities, or few events: without a later arrival nothing shows that they were sent again."""
     rows = small(number, MICROSECOND, quantities)
     store = store_of(events_connection, events_database_url, [*rows, *resent(rows, SECOND)])
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings

@@ -65,7 +65,7 @@ def test_a_restated_month_is_high(make: Make) -> None:
 
 
 def test_scattered_rows_of_one_load_are_one_finding(make: Make) -> None:
-    """Whoever they are of, and however far apart they lie in the month."""
+    """Restated rows of three customers, spread over 19 days, that arrived in one load."""
     hours = {JUNE: range(50, 460, 250), SMALL: range(0, 460, 30), LARGE: range(12, 460, 30)}
     export = [line(hour, customer_id=customer) for customer in hours for hour in range(460)]
     changed = [line(hour, "1.75", SECOND, customer_id=customer) for customer in hours for hour in hours[customer]]
