@@ -109,7 +109,11 @@ def kernel(tmp_path: Path) -> Iterator[NotebookClient]:
     """A kernel whose environment names no database."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("USAGE_EXPLORE_", "PG"))}
     client = NotebookClient(
-        nbformat.v4.new_notebook(), timeout=5 * PATIENCE, kernel_name="python3", shutdown_kernel="immediate"
+        nbformat.v4.new_notebook(),
+        timeout=5 * PATIENCE,
+        kernel_name="python3",
+        shutdown_kernel="immediate",
+        coalesce_streams=True,
     )
     with client.setup_kernel(env={**kept, "HOME": str(tmp_path / "nobody")}, cwd=str(tmp_path)):
         yield client

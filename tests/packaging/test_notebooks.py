@@ -45,7 +45,11 @@ Run = Callable[..., Any]
 def kernel() -> Iterator[NotebookClient]:
     """One kernel for all notebooks: what it has imported stays, the names of a notebook do not."""
     client = NotebookClient(
-        nbformat.v4.new_notebook(), timeout=5 * PATIENCE, kernel_name="python3", shutdown_kernel="immediate"
+        nbformat.v4.new_notebook(),
+        timeout=5 * PATIENCE,
+        kernel_name="python3",
+        shutdown_kernel="immediate",
+        coalesce_streams=True,
     )
     with client.setup_kernel():
         yield client
