@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -145,26 +146,75 @@ def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: d
             eventually(lambda: store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
 
 
-def test_who_takes_nothing_is_left_after_a_while(
-    events_database_url: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def endless(events_database_url: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with more events than the buffers between server and client take; its URL."""
     monkeypatch.setattr("usage_explore.export._PAGE_EVENTS", 5_000)
     events_connection.execute(
         """
         INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)
-        SELECT gen_random_uuid(), %s, gen_random_uuid(), repeat('m', 200), i, now() - i * interval '1 s', i
+        SELECT gen_random_uuid(), owner.id::uuid, gen_random_uuid(), repeat('m', 200), i, now() - i * interval '1 s', i
         FROM generate_series(1, 60000) AS i
+        CROSS JOIN LATERAL (SELECT CASE WHEN i = 1 THEN %s ELSE %s END AS id) AS owner
         """,
-        [generated_events.ORGANIZATION],
+        [str(generated_events.NEIGHBOUR), str(generated_events.ORGANIZATION)],
     )
     events_connection.commit()
-    with connect(events_database_url) as store, asking(store, limits=Limits(stall_seconds=0.3)) as client:
-        with socket.socket() as idle:
-            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            idle.connect((client.base_url.host, client.base_url.port))
-            idle.sendall(b"GET /api/v1/usage-events/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return events_database_url
+
+
+@contextlib.contextmanager
+def idle_reader(client: httpx.Client, headers: str = "") -> Iterator[socket.socket]:
+    """A client that asks for an export and reads nothing of it."""
+    with socket.socket() as idle:
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        idle.connect((client.base_url.host, client.base_url.port))
+        idle.sendall(f"GET /api{EXPORT} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        yield idle
+
+
+def test_who_takes_nothing_is_left_after_a_while(endless: str) -> None:
+    with (
+        connect(endless, generated_events.ORGANIZATION) as store,
+        asking(store, limits=Limits(stall_seconds=0.3)) as client,
+    ):
+        with idle_reader(client) as idle:
             eventually(lambda: store.engine.pool.checkedout() == 1)  # type: ignore[attr-defined]
             eventually(lambda: store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
             received = b"".join(iter(lambda: idle.recv(1_000_000), b""))
         assert not received.endswith(b"0\r\n\r\n")
-        assert len(client.get(EXPORT).content.splitlines()) == 60_001
+        assert len(client.get(EXPORT).content.splitlines()) == 60_000
+
+
+def test_a_slow_reader_keeps_its_turn_only_while_nobody_waits_for_it(endless: str) -> None:
+    with connect(endless, generated_events.ORGANIZATION) as store:
+        for limits, status in (
+            (Limits(exports=1, wait_seconds=0.4, slow_bytes=0), 503),
+            (Limits(exports=1, wait_seconds=6), 200),
+        ):
+            with asking(store, limits=limits) as client, idle_reader(client) as idle:
+                eventually(lambda: store.engine.pool.checkedout() == 1)  # type: ignore[attr-defined]
+                answer = client.get(EXPORT)
+                assert answer.status_code == status
+                idle.shutdown(socket.SHUT_RDWR)
+            if status == 200:
+                assert len(answer.content.splitlines()) == 60_000
+            eventually(lambda: store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
+
+
+def test_one_organization_leaves_a_turn_to_another(endless: str) -> None:
+    own, other = ({"X-Organization": str(one)} for one in (generated_events.ORGANIZATION, generated_events.NEIGHBOUR))
+    with (
+        connect(endless) as store,
+        asking(
+            store,
+            access=lambda request: UUID(request.headers["x-organization"]),
+            limits=Limits(exports=3, wait_seconds=0.5, slow_bytes=0),
+        ) as client,
+        contextlib.ExitStack() as readers,
+    ):
+        for _ in range(2):
+            readers.enter_context(idle_reader(client, "".join(f"{name}: {value}\r\n" for name, value in own.items())))
+        eventually(lambda: store.engine.pool.checkedout() == 2)  # type: ignore[attr-defined]
+        assert client.get(EXPORT, headers=own).status_code == 503
+        assert len(client.get(EXPORT, headers=other).content.splitlines()) == 2

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from uuid import UUID
 
 from anyio import to_thread
 from pydantic import BaseModel, Field
@@ -54,6 +56,12 @@ _SVG_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsaf
 
 _PIECE_BYTES = 65_536
 """Bytes that are sent at a time; the client must take them within `Limits.stall_seconds`."""
+
+_SLOWNESS_CHECK_SECONDS = 1.0
+"""How often a client that has not taken what was sent is compared with `Limits`."""
+
+_FULL_BUFFER_SECONDS = 0.05
+"""Once a client was waited for as long, the buffers between are full: it takes what it reads, not what they hold."""
 
 _EXPORT_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept, Authorization"}
 _EXPORT_SUFFIXES = {CSV: "csv", wire.ARROW: "arrows"}
@@ -202,8 +210,8 @@ class Endpoints:
 
         One connection is held from the first page to the last. Errors before the first page are problems as in every
         operation. A stream that fails later ends without the last chunk of its transfer encoding, so that no HTTP
-        client takes it for complete, CSV with a line `# error: …` before. If the client disconnects, or reads nothing
-        for `Limits.stall_seconds`, the statement is cancelled and the connection returns to the pool.
+        client takes it for complete, CSV with a line `# error: …` before. If the client disconnects, or reads too
+        slowly (see `Limits`), the statement is cancelled and the connection returns to the pool.
         """
         media_type = negotiated(request, CSV, wire.ARROW)
         query, options = parse(EventQuery, Csv, service.pairs(request), without=("limit",))
@@ -216,8 +224,9 @@ class Endpoints:
             first_event = query.replace(limit=1)
             await self.service.run(request, query, lambda store: store.events_csv(first_event))
             return _without_length(Response(headers=_export_headers(media_type), media_type=media_type))
+        owner: UUID | None = request.state.organization_id
         async with contextlib.AsyncExitStack() as resources:
-            await resources.enter_async_context(self.service.exports.slot())
+            await resources.enter_async_context(self.service.exports.slot(owner))
             try:
                 store = await run_in_thread(request, lambda: self.service.store_for(request))
                 chunks = _ChunkReader(
@@ -231,8 +240,7 @@ class Endpoints:
                 first = await chunks.next(disconnected)
             except ScopeError:
                 raise self.service.scope_problem(request, query) from None
-            stall_seconds = self.service.limits.stall_seconds
-            return _ExportResponse(media_type, first, chunks, disconnected, resources.pop_all(), stall_seconds)
+            return _ExportResponse(media_type, first, chunks, disconnected, resources.pop_all(), self.service, owner)
         raise AssertionError  # no resource suppresses an exception
 
     async def png(self, request: Request) -> Response:
@@ -395,6 +403,10 @@ class _ChunkReader:
             return asyncio.ensure_future(to_thread.run_sync(work, limiter=service.thread_limiter()))
 
 
+class _SlowClient(Exception):
+    """The client reads its export too slowly."""
+
+
 class _ExportResponse(Response):
     """The chunks of an export, sent at the client's speed."""
 
@@ -405,12 +417,16 @@ class _ExportResponse(Response):
         chunks: _ChunkReader,
         disconnected: asyncio.Future[None],
         resources: contextlib.AsyncExitStack,
-        stall_seconds: float,
+        service: Service,
+        owner: UUID | None,
     ) -> None:
         super().__init__(headers=_export_headers(media_type), media_type=media_type)
         _without_length(self)
         self._first, self._chunks, self._disconnected = first, chunks, disconnected
-        self._resources, self._stall_seconds = resources, stall_seconds
+        self._resources, self._limits = resources, service.limits
+        self._exports, self._owner = service.exports, owner
+        self._read_bytes = 0
+        self._waited_seconds = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all chunks; on an error end without the last chunk of the transfer encoding."""
@@ -425,23 +441,45 @@ class _ExportResponse(Response):
                     chunk = await self._chunks.next(self._disconnected)
             except ClientGone:
                 return
-            except TimeoutError:
-                detail = f"The client read nothing of its export for {self._stall_seconds:g} s."
-                request.state.failure = Problem(ProblemType.UNAVAILABLE, detail)
+            except _SlowClient as slow:
+                request.state.failure = Problem(ProblemType.UNAVAILABLE, str(slow))
                 return
             except Exception as error:
                 problem = problems.from_error(error)
                 request.state.failure = error
                 if self.media_type == CSV:
                     line = f"# error: {problem.detail} This file is not complete. (request {request_id})\n"
-                    await self._send(line.encode(), send)
+                    with contextlib.suppress(_SlowClient):
+                        await self._send(line.encode(), send)
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, chunk: bytes, send: Send) -> None:
         for start in range(0, len(chunk), _PIECE_BYTES):
-            piece = {"type": "http.response.body", "body": chunk[start : start + _PIECE_BYTES], "more_body": True}
-            await asyncio.wait_for(send(piece), self._stall_seconds)
+            piece = chunk[start : start + _PIECE_BYTES]
+            started = time.monotonic()
+            sending = asyncio.ensure_future(send({"type": "http.response.body", "body": piece, "more_body": True}))
+            try:
+                while not sending.done():
+                    await asyncio.wait({sending}, timeout=min(_SLOWNESS_CHECK_SECONDS, self._limits.stall_seconds))
+                    self._check_pace(time.monotonic() - started, is_sent=sending.done())
+                sending.result()
+            finally:
+                sending.cancel()
+            self._waited_seconds += time.monotonic() - started
+            if self._waited_seconds >= _FULL_BUFFER_SECONDS:
+                self._read_bytes += len(piece)
+
+    def _check_pace(self, seconds: float, *, is_sent: bool) -> None:
+        """Raises `_SlowClient` if the client may not have this export any longer, after `seconds` with one piece."""
+        stall_seconds = self._limits.stall_seconds
+        if not is_sent and seconds >= stall_seconds:
+            raise _SlowClient(f"The client read nothing of its export for {stall_seconds:g} s.")
+        waited = self._waited_seconds + seconds
+        slow = waited >= self._limits.wait_seconds / 2 and self._read_bytes < waited * self._limits.slow_bytes
+        if slow and self._exports.is_contended(self._owner):
+            pace = f"{self._read_bytes / waited:,.0f} bytes per second"
+            raise _SlowClient(f"The client read {pace} of its export, and another export waited for its turn.")
 
 
 def _without_length(response: Response) -> Response:

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
@@ -69,49 +71,71 @@ class Limits:
     """Bounds of concurrency, and of waiting.
 
     `queries` answered, `exports` streamed and `validations` run at the same time: together fewer than the pool's 10
-    connections, so that readiness can still be checked. `pictures` drawn at the same time, which holds no connection.
-    `wait_seconds` for a free slot; `stall_seconds` for a client that reads nothing of its export.
+    connections, so that readiness can still be checked. All `exports` but one may be one organization's. `pictures`
+    drawn at the same time, which holds no connection. `wait_seconds` for a free slot.
+
+    An export ends if its client reads nothing for `stall_seconds`. While others wait for its slot, it ends if it has
+    waited for its client for half of `wait_seconds` in all, and that client reads fewer than `slow_bytes` per second.
     """
 
-    queries: int = 6
-    exports: int = 2
+    queries: int = 5
+    exports: int = 3
     validations: int = 1
     pictures: int = 1
     wait_seconds: float = 10
     stall_seconds: float = 60
+    slow_bytes: int = 65_536
 
 
 class ConcurrencyLimit:
-    """At most `size` holders of a slot at a time; others wait at most `wait_seconds`."""
+    """At most `size` holders of a slot at a time; others wait at most `wait_seconds`.
 
-    def __init__(self, size: int, wait_seconds: float) -> None:
+    An owner, such as an organization, holds at most `size_per_owner` slots.
+    """
+
+    def __init__(self, size: int, wait_seconds: float, size_per_owner: int | None = None) -> None:
         self._size = size
         self._free = asyncio.Semaphore(size)
+        self._free_of_owner = WeakValueDictionary[Hashable, asyncio.Semaphore]()
+        self._size_per_owner = size if size_per_owner is None else size_per_owner
         self._wait_seconds = wait_seconds
-        self._running = self._waiting = 0
+        self._waiting_for_any, self._waiting_for_own = 0, Counter[Hashable]()
+        self._running = 0
 
     @property
     def load(self) -> tuple[int, int, int]:
         """The numbers of holders of a slot, of those who wait for one, and of slots."""
-        return self._running, self._waiting, self._size
+        return self._running, self._waiting_for_any + self._waiting_for_own.total(), self._size
+
+    def is_contended(self, owner: Hashable) -> bool:
+        """Whether a caller waits that could have a slot of this owner."""
+        return self._waiting_for_any + self._waiting_for_own[owner] > 0
 
     @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, owner: Hashable = None) -> AsyncIterator[None]:
         """Hold a slot. Raises `Problem` (503) if none becomes free in time."""
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._free.acquire()
-        except TimeoutError:
-            raise problems.busy() from None
-        finally:
-            self._waiting -= 1
-        self._running += 1
-        try:
+        free_of_owner = self._free_of_owner.setdefault(owner, asyncio.Semaphore(self._size_per_owner))
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    self._waiting_for_own[owner] += 1
+                    try:
+                        await held.enter_async_context(free_of_owner)
+                    finally:
+                        self._waiting_for_own[owner] -= 1
+                    self._waiting_for_any += 1
+                    try:
+                        await held.enter_async_context(self._free)
+                    finally:
+                        self._waiting_for_any -= 1
+            except TimeoutError:
+                raise problems.busy() from None
+            self._running += 1
+            held.callback(self._end)
             yield
-        finally:
-            self._running -= 1
-            self._free.release()
+
+    def _end(self) -> None:
+        self._running -= 1
 
 
 class Service:
@@ -126,7 +150,7 @@ class Service:
         self.requests = RequestMetrics()
         self.queries = ConcurrencyLimit(limits.queries, limits.wait_seconds)
         self.pictures = ConcurrencyLimit(limits.pictures, limits.wait_seconds)
-        self.exports = ConcurrencyLimit(limits.exports, limits.wait_seconds)
+        self.exports = ConcurrencyLimit(limits.exports, limits.wait_seconds, max(limits.exports - 1, 1))
 
     def store(self) -> Store:
         """The store, opened on first use."""
