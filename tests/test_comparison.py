@@ -270,9 +270,10 @@ def test_a_period_before_the_first_event_is_not_compared(
     with connect(events_database_url) as store:
         zone = ZoneInfo("Europe/Berlin")
         edges = {"since": since.replace(tzinfo=zone), "until": until.replace(tzinfo=zone)}
-        query = AggregateQuery(**edges, timezone="Europe/Berlin", group_by="metric_key")
-        found = compare(store, store.aggregate(query))
-        assert (found if isinstance(found, str) else None) == reason
+        for chosen in (None, "previous"):
+            query = AggregateQuery(**edges, timezone="Europe/Berlin", group_by="metric_key", compare=chosen)
+            found = compare(store, store.aggregate(query))
+            assert (found if isinstance(found, str) else None) == reason
 
 
 def test_what_was_known_decides_where_the_events_begin(

@@ -46,12 +46,12 @@ _MICROSECOND = timedelta(microseconds=1)
 def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
     """The answer's comparison, by default with the period before, else the reason why there is none, in words.
 
-    Without `compare` in its query, an answer is not compared if the earlier period begins before 1970 or before the
-    organization's first event (of those known at `as_of`). Raises `DatabaseError`.
+    It is not compared if the earlier period begins before 1970 or before the organization's first event (of those known
+    at `as_of`): a change from part of a period would read as one from all of it. Raises `DatabaseError`.
     """
     result = answer.comparison
+    query = answer.query if result else answer.query.replace(compare="previous")
     if result is None:
-        query = answer.query.replace(compare="previous")
         if answer.closed_until <= query.span[0]:
             return "nothing to compare: the window has not begun"
         if other_span(query)[0] < validators.EARLIEST:
@@ -62,8 +62,8 @@ def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
             if CURRENCY in str(error):
                 return f"not compared with {_name(query)}: its costs are in other currencies"
             return f"not compared with {_name(query)}: too many buckets or series"
-        if result.partial:
-            return f"not compared with {_name(query)}: {_beginning(query, result.first_event)}"
+    if result.partial and result.since < answer.closed_until:
+        return f"not compared with {_name(query)}: {_beginning(query, result.first_event)}"
     if result.has_begun:
         return result
     window_has_begun = answer.closed_until > answer.query.span[0]
@@ -161,10 +161,8 @@ def per_day(query: AggregateQuery, now: Window, before: Window, change: Change) 
 def length_note(query: AggregateQuery, comparison: Comparison, change: Change | None = None) -> str:
     """`lengths` and `per_day`, "31 days against 30, +1.4 % per day", of a comparison's total or another `change`.
 
-    Blank if both periods are equally long, and if the other one is partial.
+    Blank if both periods are equally long. Of a comparison that is not partial.
     """
-    if comparison.partial:
-        return ""
     now, before = (query.span[0], comparison.now_until), (comparison.since, comparison.until)
     parts = lengths(query, now, before), per_day(query, now, before, change or comparison.total)
     return ", ".join(filter(None, parts))

@@ -152,11 +152,7 @@ def windows(
             return "nothing to compare: the window has not begun"
         now = spans.Span(answer.query.span[0], comparison.now_until)
         before = spans.Span(comparison.since, comparison.until)
-        more = (
-            "which is partial"
-            if comparison.partial
-            else lengths(answer.query, (now.since, now.until), (before.since, before.until))
-        )
+        more = lengths(answer.query, (now.since, now.until), (before.since, before.until))
         return Windows(now, before, ", ".join(filter(None, (comparison.label, more))))
     weekly = selection.span[1] - selection.span[0] <= _MAX_WEEKLY
     baseline: Baseline = "week" if weekly else "before"

@@ -118,6 +118,28 @@ def test_only_the_names_of_visible_organizations_are_offered(
     assert "Secret" not in str(app)
 
 
+@pytest.mark.parametrize("given", [("beta", "Zinc"), ("Zinc", "beta"), ("Zinc", None), (None, "Zinc")])
+def test_organizations_are_listed_by_name(
+    use: Callable[..., None],
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    given: tuple[str | None, str | None],
+) -> None:
+    organizations = (ORGANIZATION, NEIGHBOUR)
+    for organization, name in zip(organizations, given, strict=True):
+        if name is not None:
+            entry = Entry("organization", organization, None, name)
+            upsert(events_connection, names_table(None, events_table()), organization, [entry])
+    events = [event(SINCE, customer_id=SMALL), event(SINCE, customer_id=LARGE)]
+    store_of(events_connection, events_database_url, events + beside(events)).close()
+    events_connection.commit()
+    use(events_database_url)
+    listed = ["beta", "Zinc"] if None not in given else ["Zinc", str(organizations[given.index(None)])]
+    assert labels(opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {})) == listed
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION)})
+    assert app.selectbox(key="organization").options == listed
+
+
 def test_a_chip_of_ids_without_names_has_their_first_digits() -> None:
     names = Names({("customer", str(JUNE)): "Acme"})
     query = AggregateQuery(exclude={"customer_id": [JUNE, SMALL]})

@@ -369,11 +369,13 @@ def test_the_python_the_request_and_the_sql_give_the_numbers_on_the_page(explore
 
 def test_a_period_that_begins_before_the_first_event_is_not_compared(explore: Open) -> None:
     reason = "not compared with the 19 days before: events begin on 31 Aug 2026"
-    early = explore(**{**LINK, "since": "2026-09-10T00:00:00Z"})
-    assert re.search(rf"^– .*{reason} \d\d:\d\d", text(early), re.MULTILINE)
-    (changes,) = (frame.value["change"] for frame in early.dataframe if "change" in frame.value)
-    assert len(changes)
-    assert changes.isna().all()
+    for chosen in ({}, {"compare": "previous"}):
+        early = explore(**{**LINK, "since": "2026-09-10T00:00:00Z", **chosen})
+        assert re.search(rf"^– .*{reason} \d\d:\d\d", text(early), re.MULTILINE)
+        (ranking,) = (frame.value for frame in early.dataframe if "change" in frame.value)
+        assert len(ranking)
+        assert ranking["change"].isna().all()
+        assert "difference" not in ranking
     late = explore(**{**LINK, "since": "2026-09-20T00:00:00Z"})
     assert "% :small[:gray[vs the 9 days before" in text(late)
     (changes,) = (frame.value["change"] for frame in late.dataframe if "change" in frame.value)

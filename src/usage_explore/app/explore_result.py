@@ -371,7 +371,7 @@ def ranking(
     }
     labels = [_label(result, row) for row in rows]
     difference = {}
-    if answer.comparison:
+    if answer.comparison and not isinstance(compared, str):
         changes = [moved(row.change) for row in rows]
         difference = {"difference": grid.numbers("Difference", changes, _signed_short)}
     others = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -252,13 +252,14 @@ def _chosen(view: View, pages: Pages) -> UUID | None:
 def _organization_picker(view: View) -> None:
     """Another organization keeps the window and the grouping, not the filters."""
     shown = view.query.organization_id
-    options = tuple(dict.fromkeys((*cache.organizations(), shown)))
+    label = _organization_label()
+    options = _by_label({*cache.organizations(), *filter(None, [shown])}, label)
     key = follow("organization", shown)
     st.selectbox(
         "Organization",
         options,
         key=key,
-        format_func=_organization_label(),
+        format_func=label,
         filter_mode="contains",
         on_change=changed(key, view, lambda picked: _with_organization(view, picked)),
         label_visibility="collapsed",
@@ -276,6 +277,16 @@ def _organization_label() -> Callable[[UUID], str]:
         return known or ORGANIZATIONS.get(organization_id, str(organization_id))
 
     return label
+
+
+def _by_label(organization_ids: Iterable[UUID], label: Callable[[UUID], str]) -> tuple[UUID, ...]:
+    """The organizations by name, those without one last."""
+
+    def rank(organization_id: UUID) -> tuple[bool, str, str]:
+        name = label(organization_id)
+        return name == str(organization_id), name.casefold(), name
+
+    return tuple(sorted(organization_ids, key=rank))
 
 
 def _with_organization(view: View, organization_id: UUID) -> View:
@@ -317,9 +328,10 @@ def _browser_storage(data: dict[str, str], on_last_change: Callable[[], None]) -
 
 
 def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
-    organization_ids = _opened_last(organization_ids)
+    label = _organization_label()
+    organization_ids = _opened_last(_by_label(organization_ids, label))
     st.subheader("Whose events?", anchor=False)
-    number, label = formatting.counted(len(organization_ids), "organization"), _organization_label()
+    number = formatting.counted(len(organization_ids), "organization")
     st.caption(f"You can see {number} here. Choose one; the link will name it.")
     if len(organization_ids) > MAX_ORGANIZATION_BUTTONS:
         key = "organization_choice"
