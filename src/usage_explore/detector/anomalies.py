@@ -31,7 +31,7 @@ MIN_GROUP_SERIES = 3
 MIN_GROUP_SCORE = 0.5
 """Distance from the expectation, in half bands, from which a series takes part in a group movement."""
 
-_PHASES = {7: "same weekdays", 24: "same hours of the day", 168: "same hours of the week"}
+_PHASES = {1: "steps", 7: "same weekdays", 24: "same hours of the day", 168: "same hours of the week"}
 
 
 @dataclass(frozen=True, slots=True)

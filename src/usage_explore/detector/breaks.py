@@ -110,7 +110,10 @@ def _median(bands: Floats) -> float:
 
 
 def silences(values: Floats, season: int) -> Flags:
-    """The steps in a silence, or before the first usage. `season` is the number of steps in a week."""
+    """The steps in a silence, or before the first usage. `season` is the number of steps in a week.
+
+    A silence at the end needs no `MIN_KNOWN_DAYS`: after the last of a few weeks of data, 0 is not what is usual.
+    """
     silent = np.zeros(values.shape, np.bool_)
     day = max(1, season // 7)
     if not values.size:
@@ -129,14 +132,17 @@ def silences(values: Floats, season: int) -> Flags:
         weeks = used[len(used) % 7 :].reshape(-1, 7)
         weekly = end - start >= season and bool((weeks == weeks[:1]).all())
         regular = weekly or np.count_nonzero(used) >= REGULAR_DAY_SHARE * known
-        silent[row, start:end] = known >= MIN_KNOWN_DAYS and regular
+        silent[row, start:end] = regular and (known >= MIN_KNOWN_DAYS or end == values.shape[1])
     return silent
 
 
 def filled(values: Floats, silent: Flags, season: int) -> Floats:
-    """The values with silences replaced by usual values: the median of the same phases in the weeks before, or NaN."""
+    """The values with silences replaced by usual values: the median of the same phases in the weeks before, or NaN.
+
+    A silence at the end, after which nothing is learned, is NaN.
+    """
     usual = np.where(silent, np.nan, values)
-    for row, start, end in runs(silent):
+    for row, start, end in runs(silent & ~ending(silent)):
         for step in range(start, end) if start else ():
             before = usual[row, step % season : step : season][-HISTORY_DAYS // 7 :]
             known = sorted(value for value in before.tolist() if not isnan(value))
@@ -144,6 +150,12 @@ def filled(values: Floats, silent: Flags, season: int) -> Floats:
                 middle = len(known) // 2
                 usual[row, step] = known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
     return usual
+
+
+def ending(silent: Flags) -> Flags:
+    """The silent steps of silences that last to the end."""
+    result: Flags = np.logical_and.accumulate(silent[:, ::-1], axis=1)[:, ::-1]
+    return result
 
 
 def long_silences(silent: Flags, season: int) -> Flags:

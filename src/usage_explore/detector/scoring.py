@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.detector.breaks import Shifts, filled, leveled, long_silences, new_levels, silences
+from usage_explore.detector.breaks import Shifts, ending, filled, leveled, long_silences, new_levels, silences
 from usage_explore.detector.ordering import Floats, Ordered, Places, before, earlier
 
 SEASONS_LEARNED = 8
@@ -48,13 +48,12 @@ _MAX_LEARNED_SCORE = 0.9  # half bands beyond which a point is left out of what 
 _ONE_SIDE_WIDTH = 1.1  # factor of the band where only one side is known
 
 
-def expectation(values: Floats, season: int) -> tuple[Floats, Floats]:
-    """The expectation of each point from the points before it, and the usual size (median of magnitudes) there.
+def _scaled(values: Floats, season: int) -> tuple[Floats, Floats]:
+    """The last points of the same phase at the present level, and the usual size (median of magnitudes) before.
 
-    The expectation is the median of the last points of the same phase, each scaled to the present level by the ratio of
-    the levels (shifted by their difference where a level is near 0; idle points stay 0). The level is the median of the
-    last whole seasons. Both arrays are (series, time); the expectation is NaN where fewer than `MIN_SEASONS_KNOWN` such
-    points are known.
+    Each point is scaled to the present level by the ratio of the levels (shifted by their difference where a level is
+    near 0; idle points stay 0). The level is the median of the last whole seasons. The points are (`SEASONS_LEARNED`,
+    series, time), the sizes (series, time).
     """
     level = _level(values, season)
     size = level if (np.nan_to_num(values) >= 0).all() else _level(np.abs(values), season)
@@ -68,8 +67,7 @@ def expectation(values: Floats, season: int) -> tuple[Floats, Floats]:
             difference = np.where(comparable, 0.0, level - past_level)
             difference[past == 0] = 0.0
             scaled[back - 1] = past * np.nan_to_num(ratio, nan=1.0) + np.nan_to_num(difference)
-    ordered = Ordered(scaled)
-    return np.where(ordered.known >= MIN_SEASONS_KNOWN, ordered.median(), np.nan), size
+    return scaled, size
 
 
 def level_window(season: int) -> int:
@@ -159,12 +157,13 @@ class Scores:
 def score(values: Floats, season: int, learned: Floats | None = None) -> Scores:
     """Score each point against what came before it and against what came after it.
 
-    Where both sides are known, the score is the distance from the nearer expectation, and 0 between the two. New levels
-    are removed first; where that is not possible, the side that has not learned the new level is left out. Nothing is
-    learned from silences, and long ones are not judged.
+    Where both sides are known, the score is the distance from the nearer expectation, and 0 between the two. Where each
+    has too few points, as in the middle of a month without history, they are taken together. New levels are removed
+    first; where that is not possible, the side that has not learned the new level is left out. Nothing is learned from
+    silences, and long ones are not judged.
     """
     silent = silences(values, season)
-    usual = filled(values, silent, season) if learned is None else learned
+    usual = filled(values, silent, season) if learned is None else np.where(ending(silent), np.nan, learned)
     values = np.where(long_silences(silent, season), np.nan, values)
     rows = max(1, _BLOCK_VALUES // max(1, values.shape[1] * max(SEASONS_LEARNED, min(season, 32))))
     blocks = [
@@ -183,7 +182,7 @@ def _score_block(values: Floats, usual: Floats, season: int) -> Scores:
     """
     counts: npt.NDArray[np.bool_] = np.all(_may_be_count(values), axis=1, keepdims=True)
     sides = _sides(usual, season)
-    first = _weigh(values, usual, sides, counts, 0.0, 1.0, season)
+    first = _weigh(values, usual, sides.completed(), counts, 0.0, 1.0, season)
     half = (first.high - first.low - np.abs(np.nan_to_num(sides.before - sides.after))) / 2
     score_before, score_after = (_divided(_level_residuals(usual, side), half) for side in (sides.before, sides.after))
     levels = new_levels(score_before, score_after, season)
@@ -198,24 +197,52 @@ def _score_block(values: Floats, usual: Floats, season: int) -> Scores:
     for row, place in unknown:
         sides.before[row, place : place + window] = np.nan
         sides.after[row, max(0, place - window) : place] = np.nan
-    scores = _weigh(values * factor, learned, sides, counts, half * factor / HALF_BAND_DEVIATIONS, factor, season)
+        sides.both[row] = np.nan
+    scores = _weigh(
+        values * factor, learned, sides.completed(), counts, half * factor / HALF_BAND_DEVIATIONS, factor, season
+    )
     expected, low, high = (bound / factor for bound in (scores.expected, scores.low, scores.high))
     return Scores(expected, low, high, scores.score, scores.sides, levels, usual)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """The expectations of each point from before and from after, and the usual size there."""
+    """The expectations of each point from before and from after, and the usual size there.
+
+    `both` is the expectation from both sides together where each alone has too few points, else NaN.
+    """
 
     before: Floats
     after: Floats
     size: Floats
+    both: Floats
+
+    def completed(self) -> _Sides:
+        """With the expectation from both together for each of the sides."""
+        before, after = (np.where(np.isnan(self.both), side, self.both) for side in (self.before, self.after))
+        return _Sides(before, after, self.size, self.both)
 
 
 def _sides(values: Floats, season: int) -> _Sides:
-    before, size = expectation(values, season)
-    after, size_after = (array[:, ::-1] for array in expectation(values[:, ::-1], season))
-    return _Sides(before, after, np.fmax(size, size_after))
+    """The expectation is the median of the points of the same phase, of `MIN_SEASONS_KNOWN` at least."""
+    past, size = _scaled(values, season)
+    future, size_after = (array[..., ::-1] for array in _scaled(values[:, ::-1], season))
+    few = np.ones(values.shape, np.bool_)
+    known = np.zeros(values.shape, np.intp)
+    for points in (past, future):
+        number = np.count_nonzero(~np.isnan(points), axis=0)
+        few &= number < MIN_SEASONS_KNOWN
+        known += number
+    few &= known >= MIN_SEASONS_KNOWN
+    both = np.full_like(values, np.nan)
+    both[few] = Ordered(np.concatenate([past[:, few], future[:, few]])).median()
+    before, after = (_expected(points) for points in (past, future))
+    return _Sides(before, after, np.fmax(size, size_after), both)
+
+
+def _expected(points: Floats) -> Floats:
+    ordered = Ordered(points)
+    return np.where(ordered.known >= MIN_SEASONS_KNOWN, ordered.median(), np.nan)
 
 
 def _may_be_count(values: Floats) -> npt.NDArray[np.bool_]:

@@ -49,7 +49,9 @@ from usage_explore.validation.anomalies.deviations import (
     MIN_OWN_SHARE,
     MIN_QUANTITY_EVENTS,
     REGULAR,
+    SHORT_DAYS,
     Deviation,
+    days_of_use,
     deviations,
     hourly,
     with_sums,
@@ -173,7 +175,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     result: list[Deviation] = []
     events: dict[UUID, float] = {}
     first = _first(days, examination)
-    used = enough = dense = 0
+    used = enough = dense = short = 0
     whole: Block | None = None
     usual = UsualUsage()
     counts_by_day: zero_days.Counts = {}
@@ -182,6 +184,8 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
         counts = np.nansum(block.values["count"], axis=1)[in_period]
         used += len(counts)
         enough += int(np.count_nonzero(counts >= MIN_EVENTS()))
+        days_used = days_of_use(block.values["count"])[in_period]
+        short += int(np.count_nonzero((counts >= MIN_EVENTS()) & (days_used < SHORT_DAYS)))
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS() * np.count_nonzero(~days.unknown)))
         mine = without_usual_bursts(block, days, first, deviations(block, days, first))
         levels = {(one.customer_id, one.metric_key, one.rises) for one in mine if one.lasts}
@@ -213,11 +217,11 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
             zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
     result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
-    return result, zero, enough, _sparse(used, enough, dense)
+    return result, zero, enough, _sparse(used, enough, dense, short)
 
 
-def _sparse(used: int, enough: int, dense: int) -> str:
-    """The note on series with too few events, and on which of their changes are not reported."""
+def _sparse(used: int, enough: int, dense: int, short: int) -> str:
+    """The note on series with too few events or days, and on which of their changes are not reported."""
     notes = []
     if enough < used:
         notes.append(
@@ -230,6 +234,12 @@ def _sparse(used: int, enough: int, dense: int) -> str:
             " events a day only the number of events was judged: neither a change of their quantity alone is reported,"
             f" nor one by fewer than {MIN_EVENTS()} events, but a day without events of a customer with"
             f" {zero_days.min_usual_events()} or more on every other day"
+        )
+    if short:
+        notes.append(
+            f"of {counted(enough, 'series', 'series')} {short:,} with usage on fewer than {SHORT_DAYS} days, from the"
+            " first to the last, have days without three of the same weekday to judge them by: of these only a rise to"
+            f" {HIGH_SPIKE_RATIO():g} times the largest other day is reported"
         )
     return "; ".join(notes)
 
@@ -433,7 +443,10 @@ CHECK = Check(
     "outage not at all.",
     parameters=lambda: {
         "baseline": f"the median of up to {SEASONS_LEARNED} same weekdays, or hours of the week, before and after, "
-        f"read from {duration(HISTORY())} before the period on",
+        f"read from {duration(HISTORY())} before the period on; of three at least, before, after, or both together",
+        "short usage": f"of a customer with usage on fewer than {SHORT_DAYS} days, from the first to the last, the days"
+        f" without three of the same weekday are judged by all its days: a spike is {HIGH_SPIKE_RATIO():g} times the"
+        " largest other day, at least",
         "band": f"{HALF_BAND_DEVIATIONS:g} robust deviations to either side of it",
         "complete": "days and hours that were not over, or were cut by the period, are neither judged nor learnt from",
         "silent": f"nothing is learnt from {MIN_SILENCE_DAYS} days or more without usage where there was usage on"

@@ -59,6 +59,9 @@ MIN_METRIC_SHARE = BOUNDS.add("min_metric_share", Decimal("0.001"), "share", 0, 
     "Share of the metric's usage in the period, over all customers, below which an incident is low.")
 # fmt: on
 
+SHORT_DAYS = 28
+"""Days of use from which every weekday comes four times: a day is judged by three others, before or after."""
+
 Shape = Literal["spike", "drop", "rise", "fall"]
 """A spike and a drop end, a rise and a fall are new levels that last."""
 
@@ -149,8 +152,40 @@ def _judged(
     if len(rows):
         # each a group of its own: a customer's metrics are joined later, as an incident with the numbers of each
         learnt = block.learnt[measure][rows] if block.learnt else None
-        detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)), learned=learnt)
+        values = block.values[measure][rows]
+        detection = detect(values, grid.season, groups=np.arange(len(rows)), learned=learnt)
         yield from _of_detection(detection, rows, block, grid, first, measure)
+        short = np.flatnonzero(days_of_use(values) < SHORT_DAYS) if grid.step == "day" else rows[:0]
+        if len(short):
+            learnt = learnt[short] if learnt is not None else None
+            by_day = detect(values[short], 1, groups=np.arange(len(short)), learned=learnt)
+            unjudged = np.isnan(detection.score[short])
+            yield from _records(by_day, unjudged, rows[short], block, grid, first, measure)
+
+
+def days_of_use(values: Floats) -> npt.NDArray[np.intp]:
+    """The days from the first use of each series to its last one."""
+    used = np.nan_to_num(values) != 0
+    days = values.shape[1] - used.argmax(axis=1) - used[:, ::-1].argmax(axis=1)
+    return np.where(used.any(axis=1), days, 0)
+
+
+def _records(
+    detection: Detection,
+    unjudged: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.intp],
+    block: Block,
+    grid: Grid,
+    first: int,
+    measure: Metric,
+) -> Iterator[tuple[int, Deviation]]:
+    """The spikes of series too short for weekdays: `HIGH_SPIKE_RATIO` times the largest other day, at least."""
+    spikes = [one for one in detection if one.kind == "spike" and unjudged[one.series, one.start : one.end].all()]
+    for spike in spikes:
+        others = np.delete(detection.values[spike.series], slice(spike.start, spike.end))
+        if spike.value >= HIGH_SPIKE_RATIO() * float(np.nanmax(others)):
+            only = replace(detection, anomalies=(spike,))
+            yield from _of_detection(only, rows, block, grid, first, measure)
 
 
 def _of_detection(
