@@ -51,6 +51,26 @@ def test_a_constant_series_yields_nothing(level: float) -> None:
     assert list(detect(np.full((3, 120), level), 7)) == []
 
 
+@pytest.mark.parametrize("days", [28, 30, 31, 35])
+@pytest.mark.parametrize(("times", "kind"), [(10.0, "spike"), (0.1, "drop")])
+def test_every_day_of_a_month_without_history_is_judged(days: int, times: float, kind: str) -> None:
+    values = 60.0 + np.random.default_rng(days).integers(-3, 4, (days, days))
+    assert list(detect(values, 7, np.arange(days))) == []
+    np.fill_diagonal(values, values.diagonal() * times)
+    found = [(one.series, one.start, one.end, one.kind) for one in detect(values, 7, np.arange(days))]
+    assert found == [(day, day, day + 1, kind) for day in range(days)]
+
+
+@pytest.mark.parametrize("days", [5, 10, 14, 21])
+def test_nothing_is_learnt_from_the_days_after_the_end_of_all_usage(days: int) -> None:
+    values = np.zeros((days, 31))
+    values[:, :days] = 60 + np.random.default_rng(days).integers(-3, 4, (days, days))
+    np.fill_diagonal(values, values.diagonal() * 10)
+    for learned in (None, values):
+        assert list(detect(values, 7, np.arange(days), learned)) == []
+        assert np.nanmin(detect(values, 1, np.arange(days), learned).expected[:, : days // 2], initial=50) >= 50
+
+
 def test_a_spike_and_a_drop_are_found_and_explained() -> None:
     values = weekly()
     values[1, 60] *= 3

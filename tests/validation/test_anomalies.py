@@ -209,6 +209,49 @@ def test_a_spike_is_told_with_its_numbers_and_hours(events_database_url: str) ->
         assert point.value == Decimal(facts["actual"])
 
 
+@pytest.mark.parametrize("days", [10, 14, 21, 30])
+def test_a_spike_is_found_without_history(events_database_url: str, days: int) -> None:
+    rows = steady(0, SINCE, SINCE + days * DAY, DAY / 60)
+    rows += steady(0, SINCE + 7 * DAY, SINCE + 8 * DAY, DAY / 540)
+    with store_of(events_database_url, rows) as store:
+        outcome = examine(store, "shifts", SEPTEMBER).outcome
+    assert outcome is not None
+    (spike,) = outcome.findings
+    facts = dict(spike.facts)
+    assert (spike.severity, spike.customer_id, facts["actual"]) == ("high", CUSTOMERS[0], "600")
+    assert 55 < float(facts["expected"]) < 65
+    assert (spike.since, spike.until) == (SINCE + 7 * DAY, SINCE + 8 * DAY)
+    assert ("with usage on fewer than 28 days" in outcome.note) == outcome.is_partial == (days < 28)
+
+
+def test_a_busy_day_of_a_few_is_no_spike(events_database_url: str) -> None:
+    rows = steady(0, SINCE, SINCE + 14 * DAY, DAY / 60) + steady(0, SINCE + 7 * DAY, SINCE + 8 * DAY, DAY / 100)
+    with store_of(events_database_url, rows) as store:
+        assert findings(store) == ()
+
+
+def test_a_spike_of_a_new_customer_has_its_own_numbers(events_database_url: str) -> None:
+    rows = [row for customer in range(1, 6) for row in steady(customer, BEFORE, UNTIL, DAY / 60)]
+    rows += steady(0, SINCE + 9 * DAY, UNTIL, DAY / 60) + steady(0, SINCE + 11 * DAY, SINCE + 12 * DAY, DAY / 540)
+    with store_of(events_database_url, rows) as store:
+        (spike,) = findings(store)
+    facts = dict(spike.facts)
+    assert (spike.severity, spike.customer_id, facts["actual"]) == ("high", CUSTOMERS[0], "600")
+    assert 55 < float(facts["expected"]) < 65
+
+
+def test_hours_of_a_new_customer_have_its_own_numbers(events_database_url: str) -> None:
+    rows = [row for customer in range(1, 4) for row in steady(customer, BEFORE, UNTIL, DAY / 120)]
+    busy = SINCE + 20 * DAY + 5 * HOUR
+    rows += steady(0, SINCE + 19 * DAY, UNTIL, DAY / 24) + steady(0, busy, busy + HOUR, HOUR / 40)
+    with store_of(events_database_url, rows) as store:
+        (spike,) = findings(store)
+    facts = dict(spike.facts)
+    assert (spike.customer_id, spike.severity, facts["bucket"]) == (CUSTOMERS[0], "medium", "2026-09-21T05:00:00Z")
+    assert [facts[name] for name in ("actual", "expected", "low", "high", "excess")] == ["41", "1", "1", "1", "40"]
+    assert facts["reason"] == "above 1, the most of any hour of the customer before"
+
+
 def test_bursts_are_not_high(events_database_url: str) -> None:
     """Who is used on one day a fortnight, and once more than ever, is no runaway."""
     events = steady(1, BEFORE, UNTIL, 10 * MINUTE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -73,6 +74,19 @@ def test_a_complete_outage_is_one_high_finding(events_database_url: str, first: 
     assert (finding.severity, finding.customer_id, finding.is_general) == ("high", None, True)
     assert (finding.since, finding.until) == gap(rows, first)
     assert finding.sentence.startswith("No customer has an event on ")
+
+
+@pytest.mark.parametrize(("start", "end"), [(13.5, 15.5), (13.9, 15.1), (13.25, 15)])
+@pytest.mark.parametrize("customers", [1, 3])
+def test_the_hours_beside_days_without_events_count_too(
+    events_database_url: str, start: float, end: float, customers: int
+) -> None:
+    rows = [row for customer in range(customers) for row in regular(customer, 24)]
+    kept = [row for row in rows if not SINCE + start * DAY <= row.timestamp < SINCE + end * DAY]
+    (finding,) = findings(events_database_url, kept)
+    assert finding.is_general
+    missing = len(rows) - len(kept)
+    assert abs(Decimal(dict(finding.facts)["expected"]) - missing) <= missing * Decimal("0.05")
 
 
 def test_a_long_outage_of_all_is_one_finding_that_silence_saw_too(events_database_url: str) -> None:

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import numpy as np
 
-from usage_explore.query.queries import Metric
+from usage_explore.detector.anomalies import figure
+from usage_explore.query.queries import Metric, Period
 from usage_explore.validation.anomalies.bursts import columns_of, largest
 from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, blocks
@@ -134,7 +135,35 @@ def _named(
                     if deviation.metric_key == metric and deviation.step == grid.step:
                         values = block.values[deviation.measure][row]
                         if is_record(values, grid, deviation, block.values["count"][row]):
-                            yield replace(deviation, customer_id=customer)
+                            yield _own(replace(deviation, customer_id=customer), values, grid, examination.period)
+
+
+def _own(deviation: Deviation, values: Floats, grid: Grid, period: Period) -> Deviation:
+    """The deviation with the customer's numbers in place of those of all: the mean and largest of its steps before."""
+    inside = columns_of(grid, deviation)
+    before = values[: inside[0]]
+    before = before[~np.isnan(before)]
+    before = before[np.flatnonzero(before)[0] :] if before.any() else np.zeros(1)
+    span = values[inside[0] : inside[-1] + 1]
+    farthest = 0 if deviation.lasts else int(np.nanargmax(span))
+    value = float(np.nanmedian(span[: grid.season]) if deviation.lasts else span[farthest])
+    expected, high = float(before.mean()), float(before.max())
+    excess = float(np.nansum(span - expected))
+    in_period = [end is not None and end > period.span[0] for end in grid.ends]
+    others = np.delete(values, slice(inside[0], inside[-1] + 1))
+    known = others[~np.isnan(others)]
+    return replace(
+        deviation,
+        bucket=grid.starts[inside[0] + farthest] or deviation.bucket,
+        value=value,
+        expected=expected,
+        low=float(before.min()),
+        high=high,
+        excess=excess,
+        usual=float(np.nansum(values[in_period])) - excess,
+        used=float(np.mean(known != 0)) if len(known) else 0.0,
+        reason=f"above {figure(high)}, the most of any {deviation.step} of the customer before",
+    )
 
 
 def is_record(values: Floats, grid: Grid, deviation: Deviation, counts: Floats) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from usage_explore.detector.breaks import MIN_SILENCE_DAYS
 from usage_explore.detector.ordering import runs
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
-from usage_explore.validation.anomalies.zero_days import MAX_CHANCE, ZeroDays
+from usage_explore.validation.anomalies.zero_days import MAX_CHANCE, Beside, ZeroDays
 from usage_explore.validation.bounds import CheckBounds
 
 BOUNDS = CheckBounds("shifts")
@@ -58,7 +58,12 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
         if end - start >= _WEEK:  # what is usual there declines with the outage itself
             phases = [counts[column % _WEEK : start : _WEEK] for column in range(max(start, first), end)]
             missing = np.array([np.nan if np.isnan(phase).all() else np.nanmean(phase) for phase in phases])
-        result.append(ZeroDays(None, since, until, 0, float(np.nansum(missing)), counted, hours=end - start))
+        beside = [
+            Beside.of(float(usual[hour]), float(counts[hour])) if first <= hour < len(counts) else Beside()
+            for hour in (start - 1, end)
+        ]
+        lost, length = float(np.nansum(missing)), end - start
+        result.append(ZeroDays(None, since, until, 0, lost, counted, length, beside=(beside[0], beside[1])))
     return result
 
 

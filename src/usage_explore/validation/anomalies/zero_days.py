@@ -61,11 +61,29 @@ Counts = dict[UUID | None, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """The day or hour beside days or hours without events: its usual events, and how many of them did not come."""
+
+    usual: float = 0.0
+    missing: float = 0.0
+
+    @classmethod
+    def of(cls, usual: float, counted: float) -> Beside:
+        """Of a day with `counted` events; nothing is missing of one that is unknown (NaN)."""
+        missing = usual - counted
+        return cls(usual, missing) if missing > 0 else cls()
+
+    def until(self, share: float) -> float:
+        """The events missing in the `share` of it that had none: no more than usually come in as long a time."""
+        return min(self.missing, self.usual * share)
+
+
+@dataclass(frozen=True, slots=True)
 class ZeroDays:
     """Days without events, `since` to `until`, half-open: a customer's, or of all customers together (None).
 
     `usual` events would have come on those in the period. `counted` is how many came on all other days of the period.
-    `hours` is the number of hours where they are no whole days.
+    `hours` is the number of hours where they are no whole days. `beside` are the days, or hours, before and after.
     """
 
     customer_id: UUID | None
@@ -75,6 +93,7 @@ class ZeroDays:
     usual: float
     counted: float
     hours: int = 0
+    beside: tuple[Beside, Beside] = (Beside(), Beside())
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -126,18 +145,25 @@ def _of_row(customer: UUID | None, row: Floats | npt.NDArray[np.float32], grid: 
         before = np.flatnonzero(known[:start])[-HISTORY_DAYS() :]
         if len(before) < HISTORY_DAYS() or not (row[before] > 0).all():
             continue
-        usual = _usual(row, before, range(start, end))
-        if end > first and usual is not None:
+        usual, is_chance = _usual(row, before, range(start, end))
+        if end > first and not is_chance:
             known[start:end] = False  # later days are judged as if these were unknown
             since, until = grid.span(start, end)
             missing = sum(usual[max(0, first - start) :])
-            yield ZeroDays(customer, since, until, end - start, missing, float(np.nansum(row[first:])))
+            beside = [
+                Beside.of(_usual(row, before[before < start - 1], [day])[0][0], float(row[day]))
+                if first <= day < len(row)
+                else Beside()
+                for day in (start - 1, end)
+            ]
+            counted_events = float(np.nansum(row[first:]))
+            yield ZeroDays(customer, since, until, end - start, missing, counted_events, beside=(beside[0], beside[1]))
 
 
 def _usual(
     row: Floats | npt.NDArray[np.float32], before: npt.NDArray[np.intp], days: Collection[int]
-) -> list[float] | None:
-    """The usual events on each of the days; None if there may be none on all of them by chance.
+) -> tuple[list[float], bool]:
+    """The usual events on each of the days, and whether there may be none on all of them by chance.
 
     The usual events of a day are the mean of the same weekdays before, or that of all days if it is less. The variance
     beyond that of a Poisson distribution makes the distribution negative binomial.
@@ -148,14 +174,16 @@ def _usual(
     dispersion = max(1.0, float(((row[before] - expected) ** 2 / expected).sum()) / (HISTORY_DAYS() - _WEEK))
     usual = [min(float(means[day % _WEEK]), float(row[before].mean())) for day in days]
     weight = math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0
-    return usual if sum(usual) * weight >= -math.log(MAX_CHANCE()) else None
+    return usual, sum(usual) * weight < -math.log(MAX_CHANCE())
 
 
 def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     """The finding on days without events, from the last event before to the first one after, exactly."""
     zone = examination.period.zone
     since, until = _span(examination, days)
-    usual = round(Decimal(days.usual))
+    step = timedelta(hours=1) if days.hours else _DAY
+    edges = zip(days.beside, ((days.since - since) / step, (until - days.until) / step), strict=True)
+    usual = round(Decimal(days.usual + sum(beside.until(share) for beside, share in edges)))
     on = span(days.since.astimezone(zone), days.until.astimezone(zone))
     whose = "No customer has an event" if days.customer_id is None else f"Customer {days.customer_id} has no event"
     before = "there were" if days.customer_id is None else "it had"
@@ -169,7 +197,7 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
         length = ("hours without events", counted(days.hours, "hour"))
     return Finding(
         check=check,
-        severity=_severity(examination, days),
+        severity=_severity(examination, days, usual),
         sentence=f"{whose} on {on}, while {before} {usually}: about {short(usual)} events{of_period} stayed away, from"
         f" {span_in(since, until, zone)}.",
         since=since,
@@ -195,12 +223,12 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     )
 
 
-def _severity(examination: Examination, days: ZeroDays) -> Severity:
+def _severity(examination: Examination, days: ZeroDays, usual: Decimal | int) -> Severity:
     if days.customer_id is None:
         return "high"
-    if Decimal(days.usual) >= HIGH_SHARE() * Decimal(days.counted):
+    if usual >= HIGH_SHARE() * Decimal(days.counted):
         return "high"
-    return "medium" if Decimal(days.usual) >= MEDIUM_SHARE() * examination.totals.events else "low"
+    return "medium" if usual >= MEDIUM_SHARE() * examination.totals.events else "low"
 
 
 def _span(examination: Examination, days: ZeroDays) -> tuple[datetime, datetime]:
