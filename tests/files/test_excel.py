@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -254,6 +255,20 @@ def test_a_workbook_that_expands_beyond_the_bound_is_not_read(tmp_path: Path, mo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is bounded on Linux only")
+@pytest.mark.parametrize("filling", ["<!--" + "x" * 20_000_000 + "-->", "<a>" * 2_000_000])
+def test_a_sheet_that_takes_too_long_between_two_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filling: str
+) -> None:
+    monkeypatch.setattr(xlsx_decoder, "MAX_ROW_SECONDS", 0.5)
+    path = tmp_path / "slow.xlsx"
+    path.write_bytes(changed(with_cells("><v>1</v>"), sheet=('<row r="2".*', filling)))
+    try:
+        with pytest.raises(xlsx_decoder.Refused, match=r"row 2 takes more than 0\.5 s to read; save the sheet as CSV"):
+            xlsx_decoder.decode(str(path), "1", 10, 1_000, io.StringIO())
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def test_shared_texts_that_take_too_much_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xlsx_source, "MAX_DECODER_BYTES", 50_000_000)
     texts = f"<si><t>{'y' * 30_000}</t></si>" * 3_000

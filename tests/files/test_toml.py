@@ -34,3 +34,26 @@ def test_keys_of_some_parts_and_dots_elsewhere_are_no_such_keys() -> None:
 def test_a_file_without_a_size_is_read_up_to_the_bound() -> None:
     with pytest.raises(InvalidValue, match=r"is larger than 1,000 bytes; save it as CSV"):
         read_toml(Path("/dev/zero"), 1_000, "; save it as CSV")
+
+
+@pytest.mark.parametrize(
+    "line", ["[a{}]", "[a{}.b]", "[[a.b{}]]", "[1.{}]", "a{}.b = 1", "[a.b.c.d.e.f.g{}]", "x{} = {{a{}.b=1}}"]
+)
+def test_many_different_tables_are_refused_before_they_are_read(line: str) -> None:
+    with pytest.raises(InvalidValue, match=r"has more than 10,000 tables within tables; use lists of tables"):
+        parsed_toml("\n".join(line.format(number, number) for number in range(10_001)))
+
+
+def test_many_entries_of_lists_of_tables_are_read() -> None:
+    text = "".join(
+        f'[[prices]]\nmetric_key = "m{number}"\n[[prices.tiers]]\nunit_amount = 0.{number}\n'
+        for number in range(12_000)
+    )
+    found = parsed_toml(text)["prices"]
+    assert (len(found), found[-1]["tiers"]) == (12_000, [{"unit_amount": Decimal("0.11999")}])
+
+
+@pytest.mark.parametrize("number", ["1e99999999999999999999", "1e-99999999999999999999", "-1E+1000000000000000000"])
+def test_a_number_beyond_decimals_is_refused(number: str) -> None:
+    with pytest.raises(InvalidValue, match=r"has a number whose exponent no number here may have"):
+        parsed_toml(f"a = {number}")

@@ -147,6 +147,31 @@ def test_a_pinned_comparison_is_cut_where_the_page_s_is(
     assert (pinned.comparison.label, pinned.complete) == (live.comparison.label, live.complete)
     assert str(pinned.query.as_of) == "2026-10-02 12:00:00+00:00"
     assert pinned.query.complete_until == pinned.query.span[1]
+    for answer in (live, pinned):
+        assert [point.complete for point in answer.series[0].points] == answer.complete == [True] * 31
+        assert answer.frame["complete"].all()
+        assert {point["complete"] for point in answer.to_dict()["series"][0]["points"]} == {True}
+
+
+def test_an_answer_is_not_settled_before_what_it_compares_is_over(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    add(events_connection, None, at="2026-10-02T12:00:00Z")
+    later = datetime.now(UTC) + 365 * DAY
+    query = AggregateQuery(
+        since="2026-10-01T00:00:00Z", until=later, as_of="2026-10-02T12:00:00Z", compare="previous", bucket="month"
+    )
+    with (
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store,
+        asking(store) as client,
+        connect(str(client.base_url).removesuffix("/api/")) as remote,
+    ):
+        for closed, settled in ((None, True), (datetime.now(UTC) - DAY, True), (later, False)):
+            asked = query.replace(complete_until=closed)
+            assert store.is_settled(asked) is settled
+            assert remote.is_settled(asked) is settled
+            answer = client.get(f"/v1/usage-events/aggregate?{asked.query_string()}")
+            assert ("immutable" in answer.headers["cache-control"]) is settled
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class Paths:
             because = str(error)
             rows = self.connection.execute(aggregation.aggregate(self.table, query, kept)).all()
         since = self.exists_since(query)
-        result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now), since)
+        result = series(rows, query, query.edges(), query.closed_until(self.now), since)
         if one_currency and query.group_by == CURRENCY:
             check_folded(costs, result)
         took = timedelta(seconds=time.perf_counter() - began)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
 import sys
 import warnings
 import zipfile
@@ -47,6 +48,9 @@ MAX_ROWS = 1_048_576
 
 MAX_DOUBLE_DIGITS = 17
 """Digits that a double needs at most; a number with more was not written from one, and is taken as it is."""
+
+MAX_OPENING_SECONDS, MAX_ROW_SECONDS = 60, 20
+"""Processor time that reading the workbook's shared texts and styles may take, and that one row may."""
 
 _LISTED_SHEETS = 20
 _XML_ERRORS = {
@@ -171,8 +175,22 @@ def json_text(value: object) -> str | None:
     return json.dumps({"unreadable": f"is a {type(value).__name__}"})
 
 
+def _allow(seconds: int, what: str) -> None:
+    """Raise `Refused` if the process has used so much processor time before this is called again.
+
+    A comment or a nesting of some megabytes of XML, which a file of kilobytes can hold, takes minutes to parse.
+    """
+
+    def expired(*_: object) -> None:
+        raise Refused(f": {what} takes more than {seconds} s to read; save the sheet as CSV")
+
+    signal.signal(signal.SIGPROF, expired)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
 def decode(path: str, sheet: str | None, max_columns: int, max_row_bytes: int, output: TextIO) -> None:
     """Write the sheet's rows to `output`. Raises `Refused`, and many errors where the file is damaged."""
+    _allow(MAX_OPENING_SECONDS, "the workbook")
     with Path(path).open("rb") as file:  # openpyxl refuses names of other formats
         _decode(
             load_workbook(file, read_only=True, data_only=True, keep_links=False),
@@ -235,6 +253,7 @@ def _rows(book: Any, sheet: Any) -> Iterator[tuple[int, list[tuple[int, str]]]]:
     """(row number, [(column number, JSON text)]) of each row that has values."""
     cells = _Cells(book, sheet)
     number, data = 0, None
+    _allow(MAX_ROW_SECONDS, "row 1")
     with sheet._get_source() as source:
         for event, element in iterparse(source, events=("start", "end")):
             if event == "start":
@@ -244,6 +263,7 @@ def _rows(book: Any, sheet: Any) -> Iterator[tuple[int, list[tuple[int, str]]]]:
                 number = int(element.get("r", number + 1))
                 row = cells.row(element)
                 data.clear()  # else the rows that have been read stay in memory
+                _allow(MAX_ROW_SECONDS, f"row {number + 1:,}")
                 if row:
                     yield number, row
             elif element is data:

@@ -263,6 +263,10 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         parsed_instant("now", now)
         return self
 
+    def is_open(self, now: datetime) -> bool:
+        """Whether the answer changes with the time, even if no event arrives."""
+        return self.as_of is None
+
     def pin(self, now: datetime, settle: timedelta, known: datetime | None = None) -> Self:
         """The query whose answer never changes: absolute times, `as_of` at least the settle time before `now`.
 

@@ -187,6 +187,10 @@ class AggregateQuery(Windowed, EventFilters):
         is_earlier = pinned.as_of is not None and pinned.as_of < last
         return pinned.replace(complete_until=min(until, now)) if is_earlier else pinned
 
+    def is_open(self, now: datetime) -> bool:
+        """As `Query.is_open`: until `complete_until`, more and more is complete and compared."""
+        return super().is_open(now) or (self.complete_until is not None and self.complete_until > now)
+
     def closed_until(self, now: datetime) -> datetime:
         """The time until which buckets can be complete: the database's `now`, or as `complete_until` says."""
         return min(now, self.complete_until or self.as_of or now)

@@ -172,8 +172,9 @@ class RemoteStore(Store):
         """Whether the query's `as_of` is at or before `known`."""
         if expect(Query, query).as_of is None:
             return False
-        known = _instant(self._state(query.organization_id)["known"])
-        return known is not None and cast("datetime", query.as_of) <= known
+        state = self._state(query.organization_id)
+        known, now = _instant(state["known"]), cast("datetime", _instant(state["now"]))
+        return not query.is_open(now) and known is not None and cast("datetime", query.as_of) <= known
 
     def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` customers, products and subscriptions with the text in name, external id or id."""

@@ -121,9 +121,10 @@ class Lookups(StoreBase):
     def is_settled(self, query: Query) -> bool:
         """Whether the query's `as_of` is at or before `known`, so that no event of its answer can still arrive."""
         with self._transaction(expect(Query, query)) as (connection, scoped):
-            if scoped.as_of is None:
+            now = current_time(connection)
+            if scoped.is_open(now) or scoped.as_of is None:
                 return False
-            until = current_time(connection) - self.settle
+            until = now - self.settle
             later = statements.known(self.table, scoped, scoped.as_of, until)
             return connection.execute(later).scalar_one() is not None
 
