@@ -373,3 +373,16 @@ def test_rows_are_the_same_in_blocks_and_line_by_line(tmp_path: Path, monkeypatc
     with open_source(path) as source:
         assert list(source) == whole
     assert len(whole) == len(rows)
+
+
+def test_a_parquet_page_that_does_not_fit_its_checksum_is_refused(tmp_path: Path) -> None:
+    path, file = tmp_path / "a.parquet", io.BytesIO()
+    pq.write_table(pa.table({"quantity": [1] * 5}), file, compression="none", write_page_checksum=True)
+    content = bytearray(file.getvalue())
+    path.write_bytes(content)
+    with open_source(path) as source:
+        assert [record for _, record, _ in source] == [{"quantity": 1}] * 5
+    content[content.index((1).to_bytes(8, "little"))] = 2
+    path.write_bytes(content)
+    with pytest.raises(LoadError, match=r"CRC checksum verification failed"), open_source(path) as source:
+        list(source)

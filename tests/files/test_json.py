@@ -203,3 +203,24 @@ def test_a_large_array_is_read_in_little_memory(tmp_path: Path, indent: int | No
     read, megabytes = done.stdout.strip().splitlines()
     assert read == "60000|JSON, objects in 'data', UTF-8, gzip"
     assert int(megabytes) < 50
+
+
+@pytest.mark.parametrize(
+    ("member", "noted"),
+    [
+        ('"has_more": true', True),
+        ('"next_page": "eyJ"', True),
+        ('"has_more": false', False),
+        ('"next_page": null', False),
+        ('"next": ""', False),
+        ('"other": true', False),
+    ],
+)
+def test_a_page_of_several_says_so(tmp_path: Path, member: str, noted: bool) -> None:
+    path = tmp_path / "page.json"
+    for text in (f'{{"data": [{{"a": 1}}], {member}}}', f'{{{member}, "data": [{{"a": 1}}]}}'):
+        path.write_text(text)
+        with open_source(path) as source:
+            assert [record for _, record, _ in source] == [{"a": Decimal(1)}]
+            key = member.split('"')[1]
+            assert source.notes == ((f"one page of several by its '{key}': load the others, too",) if noted else ())

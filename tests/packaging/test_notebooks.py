@@ -235,6 +235,28 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
         assert "Without a sign-off there is nothing to compare with" in text
 
 
+def test_notebooks_run_on_events_of_the_future_alone(
+    events_connection: ddl.Connection, events_database_url: str, run: Run
+) -> None:
+    now = datetime.now(UTC)
+    row = generated_events.generate(per_scene=1)[0]
+    made = [
+        replace(
+            row,
+            id=UUID(int=number + 1),
+            idempotency_key=f"key {number}",
+            organization_id=generated_events.ORGANIZATION,
+            timestamp=now + timedelta(days=10, hours=number),
+            ingested_at=now - timedelta(minutes=10),
+        )
+        for number in range(50)
+    ]
+    generated_events.insert(events_connection, made)
+    _, validated = (run(path, events_database_url) for path in PATHS)
+    assert "The period has not begun, so there is no change to explain." in outputs(validated, "explain")
+    assert "50 events" in outputs(validated, "rows")
+
+
 @pytest.mark.parametrize(("events", "minutes"), [(8, 0), (1, 10), (8, 10)])
 def test_notebooks_say_what_a_load_a_moment_ago_leaves_unknown(
     events_connection: ddl.Connection, events_database_url: str, run: Run, events: int, minutes: int

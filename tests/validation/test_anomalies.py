@@ -28,7 +28,7 @@ from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding
 from usage_explore.validation.anomalies import series
-from usage_explore.validation.anomalies.deviations import with_sums
+from usage_explore.validation.anomalies.deviations import deviations, with_sums
 from usage_explore.validation.anomalies.series import Grid, Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import totals, totals_statement
@@ -250,6 +250,24 @@ def test_hours_of_a_new_customer_have_its_own_numbers(events_database_url: str) 
     assert (spike.customer_id, spike.severity, facts["bucket"]) == (CUSTOMERS[0], "medium", "2026-09-21T05:00:00Z")
     assert [facts[name] for name in ("actual", "expected", "low", "high", "excess")] == ["41", "1", "1", "1", "40"]
     assert facts["reason"] == "above 1, the most of any hour of the customer before"
+
+
+@pytest.mark.parametrize(("first", "last"), [(12, 22), (8, 16), (5, 19)])
+@pytest.mark.parametrize("times", [0.3, 0.6, 1.6, 2, 3])
+def test_usage_that_returns_to_what_was_usual_is_no_deviation(first: int, last: int, times: float) -> None:
+    """Some days of October differ; the days after them are as those of the two months before."""
+    since = utc(2026, 8, 2)
+    grid = series.grid_of_edges("day", tuple(since + day * DAY for day in range(92)), ZoneInfo("UTC"))
+    usual = 1_000 * np.random.default_rng(first).uniform(0.9, 1.1, (5, 91))
+    usual[:, 59 + first : 59 + last] *= times
+    values = np.round(usual)
+    block = series.Block(tuple(CUSTOMERS[:1] * 5), tuple("abcde"), {"count": values, "sum_quantity": values})
+    found = list(deviations(block, grid, 60))
+    start, end = utc(2026, 10, first), utc(2026, 10, last)
+    assert {one.rises for one in found} == ({times > 1} if times != 0.6 else set())
+    assert all(start <= one.since < one.until <= end for one in found)
+    if times in (0.3, 2, 3):
+        assert {one.metric_key for one in found} == set("abcde")
 
 
 def test_bursts_are_not_high(events_database_url: str) -> None:

@@ -81,7 +81,7 @@ def header(
         st.space("stretch")
         zone = ZoneInfo(view.timezone)
         known = min(known_at, view.query.as_of or known_at).astimezone(zone)
-        day = "" if known.date() == known_at.astimezone(zone).date() else f"{formatting.date(known)} "
+        day = "" if known.date() == source.now.astimezone(zone).date() else f"{formatting.date(known)} "
         key = follow("timezone", view.timezone)
         st.selectbox(
             "Time zone",

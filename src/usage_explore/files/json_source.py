@@ -20,6 +20,9 @@ from usage_explore.files.values import InvalidValue, quoted
 LISTS = ("data", "results", "items", "records", "value")
 """Keys of the list of objects in the response of an API; else the only member that is such a list."""
 
+NEXT_PAGE = ("has_more", "hasMore", "next_page", "next_page_token", "nextPageToken", "next_cursor", "next")
+"""Keys beside the list of an API's response whose value, true or a text, says that it is not the last page."""
+
 _READ_BYTES = 64 * 1024
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 _SCALAR_END = re.compile(r"[,\]}\s]")
@@ -165,6 +168,8 @@ class JsonSource(TextSource):
                             raise text.error(f"{quoted(key)} is not one list of objects")
                         is_there = True
                         yield from self._items(text)
+                    elif key in NEXT_PAGE:
+                        self._note_next_page(key, text.value()[1])
                     else:
                         text.skip_value()
                 if not is_there:
@@ -176,6 +181,11 @@ class JsonSource(TextSource):
             else:
                 raise text.error("is not JSON: neither an object nor an array begins here")
             text.records += opening == "{" and self._layout.list is None
+
+    def _note_next_page(self, key: str, value: object) -> None:
+        if value is True or (isinstance(value, str) and value):
+            more = f"one page of several by its {quoted(key)}: load the others, too"
+            self.notes = tuple(dict.fromkeys((*self.notes, more)))
 
     def _items(self, text: _Text) -> Iterator[Record]:
         text.take("[")

@@ -57,7 +57,14 @@ def decode(
         ]
         plain = pa.schema([pa.field(name, _plain(file.schema_arrow.field(name).type)) for name in columns])
     with (
-        pq.ParquetFile(path, pre_buffer=False, memory_map=False, buffer_size=1 << 20, read_dictionary=texts) as file,
+        pq.ParquetFile(
+            path,
+            pre_buffer=False,
+            memory_map=False,
+            buffer_size=1 << 20,
+            read_dictionary=texts,
+            page_checksum_verification=True,
+        ) as file,
         pa.ipc.new_stream(output, plain) as writer,
     ):
         batches = file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False)

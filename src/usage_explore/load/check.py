@@ -341,7 +341,7 @@ class _Count:
             totals=self._totals("quantity"),
             costs=self._totals("cost"),
             faults=rejected.faults,
-            notes=tuple(self._mapper.notes()),
+            notes=(*(note for note in source.notes if note not in checked.format), *self._mapper.notes()),
         )
 
     def _readable(self, row: Row) -> Mapping[str, str | None]:

@@ -125,7 +125,8 @@ def text(value: object, *, blank: bool = False) -> str:
         inner = None
         with suppress(Exception):  # attributes of any class may raise anything
             inner = getattr(value, "value", None)
-        raise ValueError(f"{shorten(value)} is not text{'; take its .value' if isinstance(inner, str) else ''}")
+        several = "; give one value" if isinstance(value, list | tuple | set | frozenset) else ""
+        raise ValueError(f"{shorten(value)} is not text{'; take its .value' if isinstance(inner, str) else several}")
     if not value and not blank:
         raise ValueError("is blank; give a value or leave the parameter out")
     if "\0" in value:

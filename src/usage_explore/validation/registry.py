@@ -110,7 +110,11 @@ def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
 
 
 def _hint(name: object) -> str:
-    return validators.did_you_mean(name, CHECKS) if isinstance(name, str) else f"; the names are {', '.join(CHECKS)}"
+    if isinstance(name, str):
+        begun = [check for check in CHECKS if name and check.startswith(name)]
+        if near := f", did you mean {begun[0]}?" if len(begun) == 1 else validators.did_you_mean(name, CHECKS):
+            return near
+    return f"; the names are {', '.join(CHECKS)}"
 
 
 def all_bounds() -> tuple[Bound[Any], ...]:

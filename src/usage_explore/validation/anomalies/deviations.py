@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from usage_explore.detector import Anomaly, Detection, detect
 from usage_explore.detector.anomalies import figure
-from usage_explore.detector.breaks import MIN_LEVEL_SCORE, filled, while_away
+from usage_explore.detector.breaks import MIN_LEVEL_LENGTH, MIN_LEVEL_SCORE, filled, while_away
+from usage_explore.detector.ordering import runs
+from usage_explore.detector.scoring import MIN_SEASONS_KNOWN
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 from usage_explore.validation.bounds import CheckBounds
@@ -61,6 +63,9 @@ MIN_METRIC_SHARE = BOUNDS.add("min_metric_share", Decimal("0.001"), "share", 0, 
 
 SHORT_DAYS = 28
 """Days of use from which every weekday comes four times: a day is judged by three others, before or after."""
+
+_WEEKS_BEFORE_RETURN = 5
+_HALF_WAY = 0.5
 
 Shape = Literal["spike", "drop", "rise", "fall"]
 """A spike and a drop end, a rise and a fall are new levels that last."""
@@ -199,15 +204,17 @@ def _of_detection(
         # a new level is known after a week: what began less before the period was none in the period before
         if (start + grid.season - 1 if lasts else end - 1) < first:
             continue
-        band = _lasting(anomaly) if lasts else _farthest(detection, anomaly.series, start, end)
         values = detection.values[anomaly.series]
+        if lasts:
+            end = _end_of_level(values, start, end, anomaly, grid.season)
+        band = _lasting(anomaly) if lasts else _farthest(detection, anomaly.series, start, end)
         normal = detection.expected[anomaly.series, start:end]
         if lasts:
             normal = np.full(end - start, anomaly.expected)
         excess = float(np.nansum(values[start:end] - normal))
         least = max(MIN_CHANGE() * abs(float(np.nansum(normal))), MIN_EVENTS() if measure == "count" else 0.0)
         bucket = grid.starts[start + band.place]
-        if bucket is None or not excess or abs(excess) < least:
+        if bucket is None or not excess or abs(excess) < least or _is_return(values, start, end, grid.season):
             continue
         since, until = grid.span(start, end)
         up = excess > 0
@@ -236,6 +243,35 @@ def _of_detection(
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
             ),
         )
+
+
+def _end_of_level(values: Floats, start: int, end: int, anomaly: Anomaly, season: int) -> int:
+    """The end of a new level: where four days are back nearer to what was usual before, else `end`."""
+    usual = _before(values[:start], range(start, end), season)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = (values[start:end] / usual - 1) / (anomaly.value / anomaly.expected - 1)
+    returns = [first for _, first, _ in runs((moved < _HALF_WAY)[np.newaxis], MIN_LEVEL_LENGTH) if first]
+    return start + returns[0] if returns else end
+
+
+def _is_return(values: Floats, start: int, end: int, season: int) -> bool:
+    """Whether a rise or fall leads back to what was usual before another level of less than three weeks.
+
+    Its first two weeks, at most, are compared with the same weekdays, or hours, of the five weeks before.
+    """
+    last = min(end, start + 2 * season)
+    usual = float(np.sum(_before(values, range(start, last), season)))
+    return abs(float(np.nansum(values[start:last])) - usual) < MIN_CHANGE() / 2 * usual
+
+
+def _before(values: Floats, steps: range, season: int) -> Floats:
+    """The medians of the same weekdays, or hours, of five weeks before each step; NaN where under three are known."""
+    medians = []
+    for step in steps:
+        same = values[step % season : step : season][-_WEEKS_BEFORE_RETURN:]
+        known = same[~np.isnan(same)]
+        medians.append(float(np.median(known)) if len(known) >= MIN_SEASONS_KNOWN else np.nan)
+    return np.array(medians)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,18 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     return charges
 
 
+def mark_other_currencies(rows: Iterable[Row]) -> None:
+    """Set the status of matching rows with a line in a currency in which nothing is expected, for the sheet.
+
+    The findings of currencies name them; their amounts cannot be compared.
+    """
+    for row in rows:
+        if row.status == "matched" and row.lines and row.expected is not None and row.expected.is_priced:
+            others = sorted(set(invoiced_amounts(row, row.expected) or ()) - set(row.expected.amounts))
+            if others:
+                row.status, row.currency = "wrong currency", others[0]
+
+
 def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
     """Whether a row's lines are what is expected: quantity within the tolerance, and amount, apart from rounding."""
     invoiced = row.invoiced or Decimal(0)

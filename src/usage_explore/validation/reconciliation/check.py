@@ -42,6 +42,7 @@ from usage_explore.validation.reconciliation.amounts import (
     compare_amounts,
     further_findings,
     is_of_repeated_lines,
+    mark_other_currencies,
     matches,
     unchecked,
 )
@@ -194,6 +195,7 @@ def examine(examination: Examination) -> Outcome:
     )
     unit_prices = [unit_price_finding(differences, price) for price in prices]
     amounts_left = unchecked(rows) if has_prices else _not_checked(examination)
+    mark_other_currencies(rows)
     return Outcome(
         findings=(*common, *findings, *further_findings(differences, others), *charged, *unit_prices),
         looked_at=len(rows),

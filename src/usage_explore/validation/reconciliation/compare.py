@@ -33,13 +33,21 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, ...]
 Status = Literal[
-    "missing", "extra", "over-billed", "under-billed", "wrong amount", "not comparable", "no price", "matched"
+    "missing",
+    "extra",
+    "over-billed",
+    "under-billed",
+    "wrong amount",
+    "wrong currency",
+    "not comparable",
+    "no price",
+    "matched",
 ]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 """In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, the right
-quantity at another amount than expected, usage that has NaN or infinite quantities, a difference within the tolerance
-(0 invoiced without usage matches too)."""
+quantity at another amount than expected, or in another currency, usage that has NaN or infinite quantities, usage
+without a price, a difference within the tolerance (0 invoiced without usage matches too)."""
 
 QUANTITY_STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed")
 """Statuses of rows whose quantity differs."""
