@@ -248,6 +248,19 @@ def test_this_month_is_cut_where_now_is(hourly: Store) -> None:
     assert found.total == Change(672, 672)
 
 
+def test_a_day_of_25_hours_is_compared_with_its_length(hourly: Store) -> None:
+    query = AggregateQuery(window=None, since="2025-10-26", until="2025-10-27", timezone="Europe/Berlin", bucket="hour")
+    answer = hourly.aggregate(query)
+    found = compare(hourly, answer)
+    assert isinstance(found, Comparison)
+    assert found.total == Change(25, 24)
+    assert length_note(answer.query, found) == "1 day 1 hour against 1 day, 0 % per day"
+    week = hourly.aggregate(query.replace(since="2025-10-20", until="2025-10-27", bucket="day"))
+    weeks = compare(hourly, week)
+    assert isinstance(weeks, Comparison)
+    assert length_note(week.query, weeks) == ""
+
+
 @pytest.mark.parametrize(
     ("since", "until", "reason"),
     [

@@ -41,6 +41,7 @@ Window = tuple[datetime, datetime]
 """A half-open span of time."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_MAX_DAYS_BY_HOURS = 2
 
 
 def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
@@ -133,8 +134,11 @@ def compared(
 
 
 def lengths(query: AggregateQuery, now: Window, before: Window) -> str:
-    """How long two compared windows are if that differs, "31 days against 30"; else blank."""
-    days, other = (_days(window, query.zone) for window in (now, before))
+    """How long two compared windows are if that differs, "31 days against 30"; else blank.
+
+    A day of 23 or 25 hours counts as one of 24, unless it is all or half of a window: "1 day 1 hour against 1 day".
+    """
+    days, other = _whole_days(query, now, before)
     if days is not None and other is not None:
         return "" if days == other else f"{counted(days, 'day')} against {other:,}"
     elapsed, earlier = now[1] - now[0], before[1] - before[0]
@@ -148,7 +152,7 @@ def per_day(query: AggregateQuery, now: Window, before: Window, change: Change) 
     """
     if query.metric in RATIOS or change.now is None or not change.before or not lengths(query, now, before):
         return ""
-    days, other = (_days(window, query.zone) for window in (now, before))
+    days, other = _whole_days(query, now, before)
     if days is None or other is None:
         days, other = ((until - since) // _MICROSECOND for since, until in (now, before))
     # with both windows' lengths as factors, no mean is rounded
@@ -166,6 +170,14 @@ def length_note(query: AggregateQuery, comparison: Comparison, change: Change | 
     now, before = (query.span[0], comparison.now_until), (comparison.since, comparison.until)
     parts = lengths(query, now, before), per_day(query, now, before, change or comparison.total)
     return ", ".join(filter(None, parts))
+
+
+def _whole_days(query: AggregateQuery, now: Window, before: Window) -> tuple[int | None, int | None]:
+    """The numbers of local days of both windows, None where hours tell more."""
+    days, other = (_days(window, query.zone) for window in (now, before))
+    if days == other and days is not None and days <= _MAX_DAYS_BY_HOURS:
+        return None, None
+    return days, other
 
 
 def _days(window: Window, zone: ZoneInfo) -> int | None:

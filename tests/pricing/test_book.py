@@ -213,3 +213,10 @@ def test_float_columns_of_frames_are_refused() -> None:
     frame = pd.DataFrame({"metric_key": ["a"], "unit_amount": [0.1], "currency": ["USD"]})
     with pytest.raises(QueryError, match="column unit_amount holds floats"):
         read_prices(frame)
+
+
+def test_many_tiers_in_every_row_are_no_delimiter(tmp_path: Path) -> None:
+    tiers = "".join(f"{number}:{100 - number};" for number in range(1, 21)) + ":1"
+    rows = "".join(f"m{number},staircase,{tiers},USD\n" for number in range(3))
+    book = read_prices(written(tmp_path, f"metric_key,model,tiers,currency\n{rows}", "prices.csv"))
+    assert [len(price.tiers) for price in book.prices] == [21] * 3

@@ -190,7 +190,7 @@ def calendar_input(
     st.selectbox(
         label,
         tuple(dict.fromkeys((*named, *months, *([picked] if picked else [])))),
-        index=None,
+        index=0 if picked else None,  # only None has a button that clears it, and a window there has to be
         key=key,
         format_func=lambda name: window_name(name).capitalize(),
         filter_mode="contains",

@@ -304,25 +304,28 @@ def _header_line(start: str, delimiter: str) -> tuple[int, bool]:
 def detect_delimiter(start: str, *, is_cut: bool) -> str:
     """The delimiter that gives header and rows the same number of fields, of at least two; quotes are respected.
 
-    Where rows differ, the delimiter that gives most rows the header's number of fields, then the one that gives the
-    most fields. A comma where there is one column. `start` is the text at the file's start; `is_cut` says that the file
-    goes on.
+    Where rows differ, the delimiter that gives most rows the header's number of fields, then one by which the first row
+    is the header and no title, then the one that gives the most fields. A comma where there is one column. `start` is
+    the text at the file's start; `is_cut` says that the file goes on.
     """
     if is_cut and (end := start.rfind("\n") + 1):
         start = start[:end]
     lines = start.splitlines(keepends=True)
     if lines and (named := separator_line(lines[0])):
         return named
-    best, best_score = ",", (0.0, 0)
+    best, best_score = ",", (0.0, False, 0)
     for delimiter in DELIMITERS:
-        width, fitting = _widths(start, delimiter)
-        if width > 1 and (fitting, width) > best_score:
-            best, best_score = delimiter, (fitting, width)
+        score = _fit(start, delimiter)
+        if score[-1] > 1 and score > best_score:
+            best, best_score = delimiter, score
     return best
 
 
-def _widths(start: str, delimiter: str) -> tuple[int, float]:
-    """The number of fields of the header, and the share of the rows that have as many; 1 where there are no rows."""
+def _fit(start: str, delimiter: str) -> tuple[float, bool, int]:
+    """The share of the rows that have as many fields as the header, whether that is the first row, and its fields.
+
+    The share is 1 where there are no rows.
+    """
     widths: list[int] = []
     try:
         rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter)
@@ -330,6 +333,7 @@ def _widths(start: str, delimiter: str) -> tuple[int, float]:
     except csv.Error:
         pass  # a field beyond the limit; the rows before it say enough
     if not widths:
-        return 0, 0.0
-    header, *rest = widths[rows_before_header(widths) :]
-    return header, sum(width == header for width in rest) / len(rest) if rest else 1.0
+        return 0.0, False, 0
+    titles = rows_before_header(widths)
+    header, *rest = widths[titles:]
+    return sum(width == header for width in rest) / len(rest) if rest else 1.0, not titles, header

@@ -68,6 +68,24 @@ def test_a_slip_is_one_finding_of_its_very_days(
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (Fraction(60), "about 60 times those of the customer's days before, as a unit wrong by 60 makes them."),
+        (Fraction(1, 100), "about 100 times smaller than those of the customer's days before, as a unit wrong by 100"),
+        (Fraction(44), "about 44 times those of the customer's days before, which no usual unit explains: 60 comes"),
+    ],
+)
+def test_a_unit_is_named_where_it_fits(
+    events_connection: ddl.Connection, events_database_url: str, factor: Fraction, said: str
+) -> None:
+    rows = drawn("ones", 1, range(-14, 10), 40) + drawn("ones", 2, range(10, 13), 40, factor)
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["unit_slips"]).findings
+    assert said in finding.sentence
+    store.close()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_merely_varies_is_no_slip(events_connection: ddl.Connection, events_database_url: str, shape: str) -> None:
     rows = [

@@ -52,8 +52,8 @@ from usage_explore.validation.checks.sizes import (
 )
 from usage_explore.validation.periods import INSTANT, earlier
 
-FACTORS = (60, 1_000, 1_024, 3_600, 1_000_000, 1_048_576)
-"""Factors between units: minutes and seconds, kilo, kibi, hours and seconds, mega, mebi."""
+FACTORS = (60, 100, 1_000, 1_024, 3_600, 1_000_000, 1_048_576)
+"""Factors between units: minutes and seconds, cents or percent, kilo, kibi, hours and seconds, mega, mebi."""
 
 BOUNDS = CheckBounds("unit_slips")
 

@@ -1,4 +1,4 @@
-"""Check: quantities in a wrong unit: 60, 1,000 or 1,024 times what the customer's own history has, or a fraction of it.
+"""Check: quantities in a wrong unit: 60, 100 or 1,000 times what the customer's own history has, or a fraction of it.
 
 A wrong unit multiplies every quantity alike, so all quartiles of a day move by the same factor; a few very large
 quantities, or a change in usage, move them differently. The database computes the quartiles of each day of a customer's
@@ -86,6 +86,9 @@ SMALLEST_QUANTITY = Decimal("1E-150")
 
 _MAX_FACTOR_ERROR = math.log(1.5)
 """Distance of each quartile from the factor, as a logarithm; more if the history's spread is larger."""
+
+_MAX_UNIT_ERROR = 1.25
+"""Factor between the ratio and the nearest unit up to which the unit is named as the reason."""
 
 _MAX_FACTOR_ERROR_SPREADS = 2
 """Distance of each quartile from the factor, in multiples of the history's spread."""
@@ -391,7 +394,7 @@ def _finding(examination: Examination, severity: Severity, error: _CustomerError
         severity=severity,
         sentence=f"{counted(error.events, 'event')} of customer {customer}, {data_value(metric)},"
         f" {span_in(since, until, examination.period.zone)}: {what} about {error.ratio:,.0f} {compared} those of the"
-        f" customer's days before, as a unit wrong by {factor_words(error.factors)} makes them.",
+        f" customer's days before, {_unit_words(error)}.",
         since=since,
         until=until,
         events=error.events,
@@ -411,6 +414,13 @@ def _finding(examination: Examination, severity: Severity, error: _CustomerError
             *cost_facts(error.costs),
         ),
     )
+
+
+def _unit_words(error: _CustomerError) -> str:
+    factors = factor_words(error.factors)
+    if max(error.ratio / error.factors[0], error.factors[0] / error.ratio) <= _MAX_UNIT_ERROR:
+        return f"as a unit wrong by {factors} makes them"
+    return f"which no usual unit explains: {factors} comes nearest"
 
 
 def factor_words(factors: Iterable[int]) -> str:
