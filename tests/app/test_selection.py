@@ -205,7 +205,7 @@ def test_why_says_what_it_explains_of_a_unit_cost_and_which_windows_differ_in_le
 
     words = "A unit cost is a ratio, whose change has no parts: this is the change of its cost."
     assert words in notes(metric="unit_cost", metric_key="tokens_in", external_cost_currency="USD", span=SPAN)
-    plain = notes(compare="2026-08-25T00:00:00Z/2026-09-01T00:00:00Z")
+    plain = notes(compare="2026-09-01T00:00:00Z/2026-09-08T00:00:00Z")
     assert "The two windows differ in length: 28 days against 7." in plain
     assert words not in plain
     assert "differ in length" not in notes(span=SPAN)
