@@ -173,7 +173,10 @@ def length_note(query: AggregateQuery, comparison: Comparison, change: Change | 
 
 
 def _whole_days(query: AggregateQuery, now: Window, before: Window) -> tuple[int | None, int | None]:
-    """The numbers of local days of both windows, None where hours tell more."""
+    """The numbers of local days of both windows; None for windows that are compared by their duration in hours.
+
+    These are windows of equally many days, at most 2: a day of 25 hours is 4 % longer than one of 24.
+    """
     days, other = (_days(window, query.zone) for window in (now, before))
     if days == other and days is not None and days <= _MAX_DAYS_BY_HOURS:
         return None, None

@@ -176,9 +176,10 @@ def json_text(value: object) -> str | None:
 
 
 def _allow(seconds: int, what: str) -> None:
-    """Raise `Refused` if the process has used so much processor time before this is called again.
+    """Set the processor time, in seconds, that reading `what` may take; after it `Refused` is raised.
 
-    A comment or a nesting of some megabytes of XML, which a file of kilobytes can hold, takes minutes to parse.
+    The next call sets the time anew, for the next row. A comment or a nesting of some megabytes of XML, which a file of
+    kilobytes can hold, takes minutes to parse.
     """
 
     def expired(*_: object) -> None:

@@ -239,7 +239,7 @@ def _of_detection(
                 high=band.high,
                 excess=excess,
                 usual=float(np.nansum(values[first:])) - excess,
-                used=_used(values, start, end),
+                used=used_share(values, start, end),
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
             ),
         )
@@ -285,7 +285,8 @@ class _Band:
     high: float
 
 
-def _used(values: Floats, start: int, end: int) -> float:
+def used_share(values: Floats, start: int, end: int) -> float:
+    """The share of the known steps outside of `[start, end)` that have usage; 0 without known ones."""
     others = np.delete(values, slice(start, end))
     known = others[~np.isnan(others)]
     return float(np.mean(known != 0)) if len(known) else 0.0

@@ -16,7 +16,7 @@ import numpy as np
 from usage_explore.detector.anomalies import figure
 from usage_explore.query.queries import Metric, Period
 from usage_explore.validation.anomalies.bursts import columns_of, largest
-from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation
+from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation, used_share
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, blocks
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
@@ -150,8 +150,6 @@ def _own(deviation: Deviation, values: Floats, grid: Grid, period: Period) -> De
     expected, high = float(before.mean()), float(before.max())
     excess = float(np.nansum(span - expected))
     in_period = [end is not None and end > period.span[0] for end in grid.ends]
-    others = np.delete(values, slice(inside[0], inside[-1] + 1))
-    known = others[~np.isnan(others)]
     return replace(
         deviation,
         bucket=grid.starts[inside[0] + farthest] or deviation.bucket,
@@ -161,7 +159,7 @@ def _own(deviation: Deviation, values: Floats, grid: Grid, period: Period) -> De
         high=high,
         excess=excess,
         usual=float(np.nansum(values[in_period])) - excess,
-        used=float(np.mean(known != 0)) if len(known) else 0.0,
+        used=used_share(values, inside[0], inside[-1] + 1),
         reason=f"above {figure(high)}, the most of any {deviation.step} of the customer before",
     )
 
