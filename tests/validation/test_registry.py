@@ -29,7 +29,8 @@ def test_a_check_has_words(check: Check) -> None:
     assert check.name.isidentifier()
     assert check.title[0].isupper()
     assert check.means.endswith(".")
-    assert check.unit
+    assert check.counted(2) == f"2 {check.unit}"
+    assert check.counted(1) != f"1 {check.unit}" or check.unit == "series"
     assert check.words
 
 

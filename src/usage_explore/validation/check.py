@@ -308,7 +308,7 @@ class Check:
 
     `name` is the word for links and options, `title` what people read, `means` what a finding means for the invoice,
     `parameters` each rule it applies and why (name to words, or a function that gives them, called with the bounds in
-    force), `bounds` the numbers in them that can be overridden (see `bounds`), `unit` what it looks at,
+    force), `bounds` the numbers in them that can be overridden (see `bounds`), `unit` what it looks at (`one` of it),
     `statement` its SQL (pure, so that a report can show it), `examine` runs it. `needs` names what must be given for it
     to run: a field of `Inputs`, or `finalized_at`.
     """
@@ -322,11 +322,16 @@ class Check:
     examine: Examine
     needs: str | None = None
     bounds: tuple[Bound[Any], ...] = ()
+    one: str = ""
 
     @property
     def words(self) -> Mapping[str, str]:
         """The parameters, with the bounds in force."""
         return self.parameters() if callable(self.parameters) else self.parameters
+
+    def counted(self, number: int) -> str:
+        """A number of what it looks at: `1,234 events with a cost`, `1 event with a cost`, `1 customer's metric`."""
+        return counted(number, self.one or self.unit, self.unit)
 
     def __reduce__(self) -> tuple[Callable[[str], Check], tuple[str]]:
         """It is pickled by its name in the registry, as its functions cannot be."""

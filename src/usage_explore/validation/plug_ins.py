@@ -252,6 +252,7 @@ def _failing(point: EntryPoint, taken: Iterable[str], reason: str) -> Check:
         means="This check could not be loaded: what it looks for was not looked for.",
         parameters={"failed": reason},
         unit="events",
+        one="event",
         statement=partial(_statement_of, reason),
         examine=fail,
     )

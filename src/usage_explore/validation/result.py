@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from usage_explore.decimals import plain, rfc3339
+from usage_explore.formatting import counted
 from usage_explore.names import NO_NAMES, Names, ids_in
 from usage_explore.query.describe import describe, period_document
 from usage_explore.query.filters import ID_COLUMNS
@@ -209,12 +210,12 @@ class Validation:
         }
 
     def __repr__(self) -> str:
-        counted = ", ".join(f"{number:,} {severity}" for severity, number in self.counts().items())
-        among = f"{self.totals.events:,} events"
+        severities = ", ".join(f"{number:,} {severity}" for severity, number in self.counts().items())
+        among = counted(self.totals.events, "event")
         if self.unexamined:
             among += f", {self.unexamined.events:,} more not examined"
         period = self.names.in_text(describe(self.period))
-        return f"<Validation: {counted} findings of {len(self.results)} checks among {among}; {period}>"
+        return f"<Validation: {severities} findings of {counted(len(self.results), 'check')} among {among}; {period}>"
 
     def _repr_html_(self) -> str:
         from html import escape

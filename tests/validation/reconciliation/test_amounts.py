@@ -289,6 +289,7 @@ def test_a_line_may_show_packages_or_what_is_left_after_the_included_quantity(ma
 def test_another_currency_than_the_book_s_is_high(make: Make) -> None:
     validation = validated(make(usage(5000)), [line(0, 5000, "420", currency="EUR")], STAIRCASE)
     assert (sheet(validation, "status"), sheet(validation, "currency")) == (["wrong currency"], ["EUR"])
+    assert sheet(validation, "explained_by") == ["expected in USD"]
     assert sheet(validation, "expected_amount") == sheet(validation, "amount_difference") == [None]
     assert validation.results[0].outcome is not None
     assert validation.results[0].outcome.note.startswith("0 of 1 total ")

@@ -75,10 +75,10 @@ def shown_name(file: File) -> str:
 
 
 def looked(file: File, options: LoadOptions) -> Look:
-    """A look at the header, or the first rows, of the file."""
+    """A look at the header, or the first rows, of the file; it waits for its turn as a check does."""
 
     def look() -> Look:
-        with private_copy(file) as path:
+        with _working("Looking at the file"), private_copy(file) as path:
             sheets = sheet_names(path)
             try:
                 with _named(path, file):

@@ -27,7 +27,7 @@ def checks(validation: Validation) -> None:
         {
             "Check": markdown.plain(result.check.title),
             "Result": _with_note(result),
-            "Among": markdown.plain(f"{result.outcome.looked_at:,} {result.check.unit}") if result.outcome else "",
+            "Among": markdown.plain(result.check.counted(result.outcome.looked_at)) if result.outcome else "",
             "Took": f"{result.took.total_seconds():.1f} s" if result.outcome else "",
         }
         for result in validation.results

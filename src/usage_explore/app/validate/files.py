@@ -252,7 +252,7 @@ def _outcome(view: ValidateView, result: Result) -> None:
         if result.skipped and not result.check.needs:
             sentence(f"Not checked: {result.skipped}.")
         return
-    among = f"{outcome.looked_at:,} {result.check.unit}"
+    among = result.check.counted(outcome.looked_at)
     if outcome.findings:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             number = formatting.counted(len(outcome.findings), "finding")

@@ -349,6 +349,7 @@ CHECK = Check(
         f" high from {MIN_BATCH_EVENTS()} events and {percent(HIGH_SHARE())} of the period's events on, else medium",
     },
     unit="events",
+    one="event",
     bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

@@ -371,6 +371,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} of most events of each kind",
     },
     unit="events with a cost",
+    one="event with a cost",
     bounds=(*BOUNDS, *cost_drivers.BOUNDS),
     statement=statement,
     examine=examine,

@@ -221,6 +221,7 @@ CHECK = Check(
         " usage in the period, be it one event",
     },
     unit="events",
+    one="event",
     bounds=(*BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

@@ -345,6 +345,7 @@ CHECK = Check(
         "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",
     },
     unit="events",
+    one="event",
     bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *BATCH_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

@@ -290,6 +290,7 @@ CHECK = Check(
         "medium": f"a batch that makes {percent(MEDIUM_SHARE())} or more of the customer's usage in the period",
     },
     unit="events",
+    one="event",
     bounds=(*BOUNDS, *BULK_LOAD_BOUNDS, *BATCH_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

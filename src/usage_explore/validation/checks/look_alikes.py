@@ -420,6 +420,7 @@ CHECK = Check(
         " customer sent meanwhile of its metrics",
     },
     unit="events",
+    one="event",
     bounds=(*BOUNDS, *coincidences.BOUNDS, *batches.BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

@@ -169,6 +169,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="customers' metrics",
+    one="customer's metric",
     bounds=tuple(BOUNDS),
     statement=statement,
     examine=examine,

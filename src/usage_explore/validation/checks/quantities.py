@@ -479,6 +479,7 @@ CHECK = Check(
         " finding",
     },
     unit="events",
+    one="event",
     bounds=(*BOUNDS, *zero_hours.BOUNDS, *OUTSIZED_BOUNDS, *SIZE_BOUNDS, *usage_sums.BOUNDS, MIN_BATCH_EVENTS),
     statement=statement,
     examine=examine,

@@ -491,6 +491,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",
     },
     unit="customers' metrics",
+    one="customer's metric",
     bounds=tuple(BOUNDS),
     statement=statement,
     examine=examine,

@@ -481,6 +481,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="groups of costs",
+    one="group of costs",
     bounds=(*BOUNDS, *BAND_BOUNDS, *cost_drivers.BOUNDS),
     statement=statement,
     examine=examine,

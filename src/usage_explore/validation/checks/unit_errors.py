@@ -483,6 +483,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="days of a customer's metric",
+    one="day of a customer's metric",
     bounds=(*BOUNDS, *MULTIPLIED_BOUNDS, *SIZE_BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

@@ -173,6 +173,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest",
     },
     unit="lines of usage",
+    one="line of usage",
     bounds=tuple(BOUNDS),
     statement=statement,
     examine=examine,

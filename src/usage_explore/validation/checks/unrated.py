@@ -378,6 +378,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest of each kind",
     },
     unit="customers' metrics",
+    one="customer's metric",
     bounds=(*BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

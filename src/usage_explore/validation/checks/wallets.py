@@ -311,6 +311,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of each kind",
     },
     unit="customers",
+    one="customer",
     bounds=(*BOUNDS, *usage_sums.BOUNDS),
     statement=statement,
     examine=examine,

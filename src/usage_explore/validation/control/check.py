@@ -482,6 +482,7 @@ CHECK = Check(
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest; the sheet has all totals",
     },
     unit="control totals",
+    one="control total",
     statement=statement,
     examine=examine,
     needs="control",

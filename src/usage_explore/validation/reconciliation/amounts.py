@@ -102,7 +102,7 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
 
 
 def mark_other_currencies(rows: Iterable[Row]) -> None:
-    """Set the status of matching rows with a line in a currency in which nothing is expected, for the sheet.
+    """Say in the sheet of matching rows with a line in a currency in which nothing is expected which one is expected.
 
     The findings of currencies name them; their amounts cannot be compared.
     """
@@ -111,6 +111,7 @@ def mark_other_currencies(rows: Iterable[Row]) -> None:
             others = sorted(set(invoiced_amounts(row, row.expected) or ()) - set(row.expected.amounts))
             if others:
                 row.status, row.currency = "wrong currency", others[0]
+                row.explained_by = f"expected in {' and '.join(sorted(row.expected.amounts))}"
 
 
 def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:

@@ -471,6 +471,7 @@ CHECK = Check(
         " all differences",
     },
     unit="totals of usage or lines",
+    one="total of usage or lines",
     bounds=(*charges.BOUNDS, *differences.BOUNDS, *amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
     statement=statement,
     examine=examine,

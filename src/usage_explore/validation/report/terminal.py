@@ -170,7 +170,7 @@ def _outcome(result: Result) -> str:
     if result.outcome is None:
         return text
     note = f"; {wording.text(result.outcome.note, wording.MAX_SENTENCE_CHARACTERS)}" if result.outcome.note else ""
-    return f"{text} among {result.outcome.looked_at:,} {result.check.unit}{note}"
+    return f"{text} among {result.check.counted(result.outcome.looked_at)}{note}"
 
 
 def _totals(validation: Validation, width: int) -> Iterator[str]:
