@@ -12,7 +12,7 @@ import pytest
 from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, Store, demo, formatting
-from usage_explore.app import cache, explore_chart, grid, query_edits
+from usage_explore.app import cache, explore_ranking, grid, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.leaders import OTHER
 from usage_explore.db import ddl
@@ -86,12 +86,12 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
         span = (NINTH + days * DAY, NINTH + (days + 1) * DAY)
         selection = selected(answer, None, span)
         assert selection
-        result = explore_chart.ranked_series(source, answer, selection, windows(selection, "", answer, None), "total")
+        result = explore_ranking.ranked_series(source, answer, selection, windows(selection, "", answer, None), "total")
         bucket = next(index for index, edge in enumerate(answer.edges) if edge == span[0])
         assert {(item.kind, item.key): item.total for item in result.basis.series} == {
             (item.kind, item.key): item.points[bucket].value for item in answer.series
         }
-        assert explore_chart._pick_text(result, answer, OTHER, None) == "○"
+        assert explore_ranking._pick_text(result, answer, OTHER, None) == "○"
         day = source.aggregate(query.replace(since=span[0], until=span[1]))
         own_largest.add({item.key for item in day.series} == {item.key for item in answer.series})
     assert False in own_largest  # on some day others are larger than the chart's
@@ -101,5 +101,5 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
     ("number", "text"), [(Decimal("-46.1"), "\N{MINUS SIGN}46.1"), (Decimal(926), "+926"), (0, "0")]
 )
 def test_the_difference_of_a_compared_ranking_has_the_minus_of_its_change(number: Number, text: str) -> None:
-    shown = explore_chart._signed_short
+    shown = explore_ranking._signed_short
     assert grid.numbers("Difference", [number], shown).shown(float(number)) == shown(number) == text

@@ -13,8 +13,9 @@ from usage_explore.answers import Aggregate
 from usage_explore.app import event_filters, grid, markdown, query_edits, who, why
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.compare import compare_input, custom_period_inputs, running_total_input
-from usage_explore.app.explore_chart import chart, ranking
+from usage_explore.app.explore_chart import chart
 from usage_explore.app.explore_handover import download, ticket_text
+from usage_explore.app.explore_ranking import ranking
 from usage_explore.app.exports import snippets
 from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.filters import (

@@ -15,7 +15,7 @@ from usage_explore import formatting
 from usage_explore.answers import Leaderboards
 from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Key, Source
-from usage_explore.app.explore_chart import order_input
+from usage_explore.app.explore_ranking import order_input
 from usage_explore.app.filters import group_label
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
 from usage_explore.app.navigation import go, link
