@@ -23,7 +23,7 @@ from usage_explore.db.names import add_units, is_readable, lacks_units
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
 from usage_explore.doctor.finding import Finding
-from usage_explore.extract import folder
+from usage_explore.extract import folder, visibility
 from usage_explore.extract import manifest as manifests
 from usage_explore.extract.manifest import Manifest
 from usage_explore.sql.identifiers import literal, quoted
@@ -266,6 +266,8 @@ def _state(connection: Connection, place: Path, manifest: Manifest, examined: Re
         return Finding("extract", "warning", f"{owner}: queries read the events, because {manifest.unfit}")
     if manifest.relation != examined.oid:
         return Finding("extract", "warning", f"{owner}: the table was created anew since", "usage-explore extract")
+    if manifest.policies != visibility.policies(connection, examined.oid):
+        return Finding("extract", "warning", f"{owner}: row-level security was changed since", "usage-explore extract")
     if names := folder.damaged(place, manifest):
         return Finding(
             "extract", "warning", f"{owner}: damaged or missing: {', '.join(names)}", "usage-explore extract"

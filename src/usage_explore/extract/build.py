@@ -21,6 +21,7 @@ from sqlalchemy import Table
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
+from usage_explore.extract import visibility
 from usage_explore.extract.key_columns import MAX_COLUMNS_OF_KEYS, MIN_KEY_SHARE
 from usage_explore.extract.manifest import IDS, TEXTS, instant, micros
 from usage_explore.extract.segments import Totals
@@ -60,6 +61,10 @@ class Events:
         if oid is None:
             raise TableMismatch(f"{self.table.fullname}: there is no such table or view in this database")
         return int(oid)
+
+    def policies(self, relation: int) -> str:
+        """The fingerprint of the table's row-level security."""
+        return visibility.policies(self.connection, relation)
 
     def now(self) -> int:
         """The database's clock."""

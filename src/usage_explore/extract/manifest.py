@@ -117,7 +117,8 @@ class Manifest:
 
     `relation` is the table's oid, so that a table made anew is noticed. `unfit` says why the organization is answered
     from the events, blank if it is not. `refreshed` is the database's clock at the last refresh; `removed_before` the
-    start of the events that the table still has, where a refresh found older ones removed.
+    start of the events that the table still has, where a refresh found older ones removed. `policies` is the
+    fingerprint of the row-level security that the events were read under, blank without one.
     """
 
     organization_id: UUID
@@ -128,6 +129,7 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     removed_before: int | None = None
     unfit: str = ""
+    policies: str = ""
 
     @property
     def rows(self) -> int:

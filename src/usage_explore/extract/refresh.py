@@ -153,11 +153,12 @@ class _Writer:
     def refresh(self, settle: timedelta, again: bool) -> Report:
         with self.snapshot():
             relation, now = self.events.relation(), self.events.now()
-        held, rebuilt = self.usable(relation)
+            policies = self.events.policies(relation)
+        held, rebuilt = self.usable(relation, policies)
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
         if held is None or held.unfit:  # written before anything is read, so that loads announce what they change
-            held = self.put(self.empty(relation, now), ())
+            held = self.put(self.empty(relation, policies, now), ())
         announced = changes.announced(self.folder)  # before the open transactions are looked at
         safe = watermark.safe(self.connection, settle)
         done = [change for change in announced if safe.has_ended(change.at)]
@@ -210,7 +211,7 @@ class _Writer:
             ),
         )
 
-    def usable(self, relation: int) -> tuple[Manifest | None, str]:
+    def usable(self, relation: int, policies: str) -> tuple[Manifest | None, str]:
         """The extract, None if it has to be built; and why an existing one has to."""
         held = files.read(self.folder)
         if held is None:
@@ -218,18 +219,21 @@ class _Writer:
             return None, "its manifest was damaged, or written by another version" if unreadable else ""
         if held.relation != relation or held.organization_id != self.target.organization_id:
             return None, "the table was made anew"
+        if held.policies != policies:
+            return None, "its row-level security was changed"
         broken = folders.damaged(self.folder, held)
         if broken:
             return None, f"files were missing or damaged: {', '.join(broken)}"
         return held, ""
 
-    def empty(self, relation: int, now: int) -> Manifest:
+    def empty(self, relation: int, policies: str, now: int) -> Manifest:
         return Manifest(
             organization_id=self.target.organization_id,
             table=self.target.table.fullname,
             relation=relation,
             watermark=None,
             refreshed=now,
+            policies=policies,
         )
 
     @contextmanager
@@ -260,6 +264,8 @@ class _Writer:
             with self.snapshot():
                 if self.events.relation() != held.relation:
                     raise ExtractError(f"{held.table}: the table was made anew meanwhile; run it again")
+                if self.events.policies(held.relation) != held.policies:
+                    raise ExtractError(f"{held.table}: its row-level security was changed meanwhile; run it again")
                 first = self.events.next_ingested(since, target)
                 until = target if first is None else min(first + step, target)
                 added = [] if first is None else self.read(held, "ingested_at", since, until)

@@ -21,22 +21,13 @@ from uuid import UUID
 
 import psycopg
 from sqlalchemy import (
-    BigInteger,
     Connection,
-    Double,
     FromClause,
-    Interval,
     Select,
     Table,
-    Text,
-    extract,
-    func,
     select,
     true,
 )
-from sqlalchemy import column as sql_column
-from sqlalchemy import table as sql_table
-from sqlalchemy.dialects.postgresql import OID
 
 from usage_explore.extract import changes, folder, ranking, retention, statement
 from usage_explore.extract import manifest as manifests
@@ -45,6 +36,7 @@ from usage_explore.extract.manifest import DAY, Manifest, Segment, instant, micr
 from usage_explore.extract.ranking import Row
 from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, unit_of
 from usage_explore.extract.statement import Measure, Tail
+from usage_explore.extract.visibility import state
 from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
@@ -53,9 +45,6 @@ from usage_explore.results.types import Series, Served, series
 from usage_explore.results.units import AddedMetrics
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
-from usage_explore.sql.identifiers import quoted
-
-_RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
 _NO_TIMEOUT = timedelta(days=1)
 
@@ -272,7 +261,7 @@ class Paths:
         return found
 
     def _look_up(self, extracts: Extracts, organization_id: UUID) -> Held:
-        row = self.state or self.connection.execute(_state(self.table)).one()
+        row = self.state or self.connection.execute(state(self.table)).one()
         place = self._source(row.role).folder(extracts.home, organization_id)
         manifest = extracts.manifest(place)
         if manifest is None:
@@ -287,6 +276,8 @@ class Paths:
             raise ExtractUnusable("the extract of these events is not built yet")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
+        if manifest.policies != row.policies:
+            raise ExtractUnusable("its row-level security was changed after the extract")
         first: int | None = None
         if row.is_table:  # a statement of its own, as Citus joins no catalog with a distributed table
             earliest = self.connection.execute(_first(self.table, organization_id)).scalar_one()
@@ -425,23 +416,8 @@ def opened(connection: Connection, table: Table, extracts: Extracts | None) -> P
     """The paths now: the database's clock and what an extract depends on, in one statement."""
     if extracts is None:
         return Paths(connection, table, connection.execute(filters.now()).scalar_one(), None)
-    row = connection.execute(_state(table)).one()
+    row = connection.execute(state(table)).one()
     return Paths(connection, table, row.now, extracts, row)
-
-
-@lru_cache(maxsize=_MAX_STATEMENTS)
-def _state(table: Table) -> Select[Any]:
-    """The database's clock, the role, the table's oid and kind, and the statement timeout of the session."""
-    relation = func.to_regclass(quoted(table.name, table.schema))
-    is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
-    timeout = func.current_setting("statement_timeout").cast(Interval)
-    return select(
-        func.transaction_timestamp().label("now"),
-        func.current_user().cast(Text).label("role"),
-        relation.cast(OID).cast(BigInteger).label("relation"),
-        is_table.label("is_table"),
-        extract("epoch", timeout).cast(Double).label("timeout_seconds"),
-    )
 
 
 @lru_cache(maxsize=_MAX_STATEMENTS)
