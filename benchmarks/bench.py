@@ -176,18 +176,24 @@ def _pickers(running: _Running) -> None:
 
 
 def _crowd(running: _Running) -> None:
-    """The panel may use every index here: hiding them would need the table for one client alone."""
+    """The panel may use every index here: hiding them would need the table for one client alone.
+
+    Tuned DuckDB shows what an engine in one process can answer on this machine, without ranks, folds and newest events.
+    """
     plan, url = running.plan, running.plan.address()
     shared = UsageExplore(url, organization(), plan.extract.home("current"))
     panels = [Panel(url, organization(), paging_only=False) for _ in range(plan.clients)]
+    tuned = [DuckDB(plan.home.parquet(), plan.home.path / FILES[_TUNED], tuned=True)] if _TUNED in plan.files else []
     running.found["crowd"] = {}
     for words, names in _CROWDED.items():
         asked = [each for each in aggregates(plan.rows.until) if each.name in names]
-        running.found["crowd"][words] = {
+        running.found["crowd"][words] = found = {
             OURS: crowd([shared.ask] * plan.clients, asked, plan.seconds),
             PANEL: crowd([panel.ask for panel in panels], asked, plan.seconds),
         }
-    for engine in (shared, *panels):
+        for each in tuned:
+            found[TUNED] = crowd([each.client() for _ in range(plan.clients)], asked, plan.seconds)
+    for engine in (shared, *panels, *tuned):
         engine.close()
 
 
@@ -211,9 +217,11 @@ def _redraw(running: _Running) -> None:
     )
 
 
+_TUNED = "duckdb-tuned"
+
 _FILES: dict[str, tuple[str, Callable[..., Any], str, dict[str, Any]]] = {
     "duckdb": (DUCKDB, DuckDB, "duckdb.db", {}),
-    "duckdb-tuned": (TUNED, DuckDB, "duckdb-tuned.db", {"tuned": True}),
+    _TUNED: (TUNED, DuckDB, "duckdb-tuned.db", {"tuned": True}),
     "chdb": (CHDB, ChDB, "chdb", {}),
 }
 FILES = {name: file for name, (_, _, file, _) in _FILES.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,24 @@ class DuckDB:
             made.close()
             unfinished.rename(file)
         self.connection = duckdb.connect(str(file))
-        self.connection.execute("SET TimeZone = 'UTC'")
-        self.connection.execute("SET enable_progress_bar = false")
+        self._set(self.connection)
+
+    @staticmethod
+    def _set(connection: Any) -> None:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
 
     def before(self, question: Query) -> None:
         pass
 
     def ask(self, question: Query) -> Any:
         return self.connection.execute(self._statement(question)).fetchall()
+
+    def client(self) -> Callable[[Query], Any]:
+        """How one of several clients asks, who may ask at the same time."""
+        cursor = self.connection.cursor()
+        self._set(cursor)
+        return lambda question: cursor.execute(self._statement(question)).fetchall()
 
     def _statement(self, question: Query) -> str:
         if isinstance(question, Ranked):

@@ -66,9 +66,10 @@ def _sentences(run: dict[str, Any]) -> Iterator[str]:
     if found := run.get("crowd"):
         for words, engines in found.items():
             ours, panel = engines[OURS], engines[PANEL]
+            beside = f", by tuned DuckDB {engines[TUNED]['per_second']:,.0f}" if TUNED in engines else ""
             yield (
                 f"{ours['clients']} clients at once get {ours['per_second']:,.0f} answers a second on {words}, by the"
-                f" panel statement {panel['per_second']:,.1f}."
+                f" panel statement {panel['per_second']:,.1f}{beside}."
             )
     if found := run.get("redraw"):
         yield f"The app draws a changed filter in {found['p50_ms']:,} ms."
