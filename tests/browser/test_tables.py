@@ -103,6 +103,35 @@ def test_copied_cells_are_values(visit: Visit) -> None:
     assert len(rows) == 2
 
 
+@pytest.mark.parametrize(
+    ("metric_key", "group", "column", "expected"),
+    [("long", "dim:apiKeyID", -2, {LONG[2]}), ("short", "dim:total", 2, {"-60"}), ("short", "none", -2, {"-60"})],
+)
+def test_copied_cells_of_text_are_values(
+    visit: Visit, metric_key: str, group: str, column: int, expected: set[str]
+) -> None:
+    parameters = {**LINK, "metric": "sum_quantity", "metric_key": metric_key, "group_by": group, "dim:apiKeyID": "Ab2"}
+    page = settled(visit(address("", **parameters)))
+    page.get_by_role("tab", name="Data").click()
+    page.wait_for_function("document.querySelectorAll('[data-testid=stDataFrame]').length >= 1")
+    settled(page)
+    table = frames(page).last
+    box = table.bounding_box()
+    assert box
+    rows = copied(page, table, (20, 52), (box["width"] - 30, 52 + 4 * 34)).splitlines()
+    assert len(rows) == 5
+    assert {row.split("\t")[column] for row in rows} == expected
+
+
+def test_a_copied_id_is_whole(visit: Visit) -> None:
+    page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="short", limit="10")))
+    table = frames(page).first
+    box = table.bounding_box()
+    assert box
+    place = box["width"] - 30, 52.0
+    assert str(UUID(copied(page, table, place, place)))
+
+
 @pytest.mark.parametrize("group", ["dim:total", "dim:apiKeyID", "metric_key", "customer_id"])
 def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group: str) -> None:
     page = settled(visit(address("", **LINK, metric="sum_quantity", metric_key="short", group_by=group, top="100")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -105,6 +106,30 @@ def test_a_damaged_manifest_is_replaced(extract: Extract, content: bytes) -> Non
     report = extract.refresh(LATER)
     assert "manifest" in report.rebuilt
     extract.check()
+
+
+@pytest.mark.parametrize("name", ["watermark", "refreshed", "first", "bytes"])
+def test_no_changed_digit_of_a_manifest_is_believed(extract: Extract, name: str) -> None:
+    extract.add(event(), event(NOON + HOUR))
+    extract.refresh(LATER)
+    path = extract.folder / manifest.NAME
+    text = path.read_text("ascii")
+    digit = text.index(f'"{name}": ') + len(name) + 4
+    path.write_text(f"{text[:digit]}{9 - int(text[digit])}{text[digit + 1 :]}", "ascii")
+    assert manifest.read(extract.folder) is None
+    assert manifest.is_unreadable(extract.folder)
+    extract.refresh(LATER)
+    extract.check()
+
+
+def test_a_manifest_of_before_checksums_is_read(extract: Extract) -> None:
+    extract.add(event())
+    extract.refresh(LATER)
+    path, before = extract.folder / manifest.NAME, extract.manifest
+    document = json.loads(path.read_bytes())
+    del document["checksum"]
+    path.write_text(json.dumps(document), "ascii")
+    assert manifest.read(extract.folder) == before
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ again. Announcements of loads that were undone cost a reading, no more.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -67,8 +66,8 @@ def announce(
         for folder in (home / "extract").glob(f"*/{organization_id}"):
             held = manifest.read(folder)
             if held is not None and held.relation == relation:
-                with (folder / change.name).open("w", encoding="ascii") as file:
-                    json.dump(asdict(change), file)
+                with (folder / change.name).open("wb") as file:
+                    file.write(manifest.with_checksum(asdict(change)))
                     file.flush()
                     os.fsync(file.fileno())
 
@@ -83,7 +82,7 @@ def announced(folder: Path) -> list[Change]:
     result = []
     for path in folder.glob(f"*{_ENDING}"):
         with suppress(FileNotFoundError, ValueError):
-            result.append(Change(**json.loads(path.read_text("ascii"))))
+            result.append(Change(**manifest.checked(path.read_bytes())))
     return result
 
 

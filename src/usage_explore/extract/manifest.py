@@ -28,6 +28,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,10 +166,27 @@ def instant(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
+def with_checksum(document: dict[str, Any]) -> bytes:
+    """A document as JSON with the checksum of the rest, so that no changed digit of it is believed."""
+    return json.dumps({**document, "checksum": _checksum(document)}).encode("ascii")
+
+
+def checked(text: bytes) -> Any:
+    """What `with_checksum` made, or an older document without a checksum. Raises `ValueError` if it is damaged."""
+    document = json.loads(text)
+    if "checksum" in document and document.pop("checksum") != _checksum(document):
+        raise ValueError("the checksum differs")
+    return document
+
+
+def _checksum(document: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(document).encode("ascii"))
+
+
 def read(folder: Path) -> Manifest | None:
     """The manifest of the folder; None if there is none, it is damaged or of another version."""
     try:
-        document = json.loads((folder / NAME).read_bytes())
+        document = checked((folder / NAME).read_bytes())
         if document.pop("version") != VERSION:
             return None
         segments = tuple(_segment(entry) for entry in document.pop("segments"))
@@ -188,8 +206,8 @@ def write(folder: Path, manifest: Manifest) -> None:
     """Replace the folder's manifest by a rename, on disk when this returns."""
     document = {"version": VERSION, **dataclasses.asdict(manifest), "organization_id": str(manifest.organization_id)}
     temporary = folder / f"{NAME}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(document, file, ensure_ascii=True)
+    with temporary.open("wb") as file:
+        file.write(with_checksum(document))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / NAME)

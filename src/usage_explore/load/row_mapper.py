@@ -245,9 +245,10 @@ class RowMapper(ColumnNames):
 
     @property
     def names_organization(self) -> bool:
-        """Whether a column of the file or an option names the organization."""
+        """Whether a column of the file, of a sampled one in its first rows, or an option names the organization."""
         column = "organization_id"
-        return bool(self.sources.get(column)) or column in self.mapping.constants or column in self.mapping.defaults
+        has_column = any(self.has(source) for source in self.sources.get(column, ()))
+        return has_column or column in self.mapping.constants or column in self.mapping.defaults
 
     def missing(self) -> list[str]:
         """The required columns that nothing gives."""

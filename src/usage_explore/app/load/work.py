@@ -78,7 +78,7 @@ def looked(file: File, options: LoadOptions) -> Look:
     """A look at the header, or the first rows, of the file; it waits for its turn as a check does."""
 
     def look() -> Look:
-        with _working("Looking at the file"), private_copy(file) as path:
+        with _turn(), private_copy(file) as path:
             sheets = sheet_names(path)
             try:
                 with _named(path, file):
@@ -169,8 +169,8 @@ def forget_checks() -> None:
 
 @contextmanager
 def _working(title: str) -> Iterator[ShowProgress]:
-    """Wait for a turn, then draw a progress bar until the end."""
-    turns, bar = _turns(), st.progress(0.0, title)
+    """Draw a progress bar until the end; wait for a turn before."""
+    bar = st.progress(0.0, title)
     last = 0.0
 
     def show(done: float, total: float, step: str = title) -> None:
@@ -181,14 +181,25 @@ def _working(title: str) -> Iterator[ShowProgress]:
             bar.progress(min(max(done / total, 0.0), 1.0) if total else 0.0, step)
 
     try:
-        while not turns.acquire(timeout=_WAIT_SECONDS):
-            bar.progress(0.0, "Waiting for other files that are being checked or loaded")
-        try:
+        with _turn():
             yield show
-        finally:
-            turns.release()
     finally:
         bar.empty()
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait until one of few files at a time may be read."""
+    turns, place = _turns(), None
+    while not turns.acquire(timeout=_WAIT_SECONDS):
+        place = place or st.empty()
+        place.caption("Waiting for other files that are being checked or loaded")
+    try:
+        if place:
+            place.empty()
+        yield
+    finally:
+        turns.release()
 
 
 @st.cache_resource(show_spinner=False)
