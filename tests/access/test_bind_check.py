@@ -183,8 +183,7 @@ def test_listening_everywhere_stays_closed_when_the_keys_go(open_door: int, tmp_
         assert httpx.get(url, params=question, headers=key).status_code == 200
         assert httpx.get(url, params=question).status_code == 401
     (tmp_path / "keys.json").unlink()
-    if address is None:
-        pytest.skip("this machine has no address that others reach")
-    url = f"http://{address}:{open_door}/api{EVENTS}"
-    for headers in ({}, {"Host": "localhost"}, {"Host": "127.0.0.1"}, key):
-        assert httpx.get(url, params=question, headers=headers).status_code == 421
+    for host in filter(None, ("127.0.0.1", address)):
+        url = f"http://{host}:{open_door}/api{EVENTS}"
+        for headers in ({}, {"Host": "localhost"}, {"Host": "127.0.0.1"}, key):
+            assert httpx.get(url, params=question, headers=headers).status_code == 401

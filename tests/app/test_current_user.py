@@ -257,6 +257,15 @@ def test_a_broken_table_lets_nobody_in(ask: Ask, table: Path, text: str) -> None
     assert "people:" in said(app)
 
 
+def test_a_table_that_vanishes_lets_nobody_in(ask: Ask, table: Path) -> None:
+    assert shows_numbers(ask("audit@example.com", organization_id=ACME, **NUMBERS))
+    away = table.rename(table.with_suffix(".away"))
+    for email in ("audit@example.com", None):
+        assert not shows_numbers(ask(email, organization_id=ACME, **NUMBERS))
+    away.rename(table)
+    assert shows_numbers(ask("audit@example.com", organization_id=ACME, **NUMBERS))
+
+
 @pytest.mark.parametrize("address", [None, "0.0.0.0", "::", "192.0.2.7", "usage.example"])
 def test_where_others_reach_the_app_nobody_is_let_in_without_a_table(
     ask: Ask, table: Path, monkeypatch: pytest.MonkeyPatch, address: str | None

@@ -60,6 +60,7 @@ def test_it_has_every_event_exactly(filled: Store, source: str) -> None:
     assert [row[6:] for row in found] == list(zip(*(table[name].to_pylist() for name in rest), strict=True))
     assert len(found) == store.count(EventQuery()) > 100
     first = relation.query("e", "SELECT timestamp, quantity FROM e ORDER BY timestamp DESC, e.id DESC LIMIT 5")
+    assert [at for at, _ in first.fetchall()] == table["timestamp"].to_pylist()[:5]
     newest = first.to_arrow_table()
     assert newest["timestamp"].to_pylist() == table["timestamp"].to_pylist()[:5]
     assert newest["quantity"].to_pylist() == table["quantity"].to_pylist()[:5]

@@ -8,9 +8,10 @@
     ["audit@example.com"]
     organizations = "all"
 
-If the file exists, the app requires sign-in. Addresses compare without case. The file is read at each request, so that
-removing a person takes effect at once. With `email_verified` "required", the default, the provider must confirm that it
-verified the address; with "optional", a provider may omit the claim. An address that it calls unverified is refused.
+If the file exists, the app requires sign-in, until it is started again without the file. Addresses compare without
+case. The file is read at each request, so that removing a person takes effect at once. With `email_verified`
+"required", the default, the provider must confirm that it verified the address; with "optional", a provider may omit
+the claim. An address that it calls unverified is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from usage_explore.access.closed import is_closed
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import path_text
 
@@ -48,8 +50,8 @@ class People:
 
     @property
     def required(self) -> bool:
-        """Whether the app requires sign-in; a dangling symbolic link counts as a file."""
-        return self.path.exists() or self.path.is_symlink()
+        """Whether the app requires sign-in; a dangling symbolic link counts as a file, one that is gone as empty."""
+        return is_closed(self.path, self.path.exists() or self.path.is_symlink())
 
     def grant(self, email: str, verified: object = True) -> Grant | None:
         """The organizations that the person may see; None for no access.

@@ -1,7 +1,8 @@
 """API keys of the HTTP API, each for one organization: shown once when created, stored as hashes in one file.
 
-As soon as the file holds a key, even a revoked one, the API requires one. A key is `ue_<id>_<secret>`; the secret
-has 256 random bits, so its SHA-256 is enough. The file is read at each request: revoking takes effect at once.
+As soon as the file holds a key, even a revoked one, the API requires one, until it is started again without any. A key
+is `ue_<id>_<secret>`; the secret has 256 random bits, so its SHA-256 is enough. The file is read at each request:
+revoking takes effect at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from usage_explore.access.closed import is_closed
 from usage_explore.db.locks import locked
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
@@ -49,6 +51,11 @@ class Keyring:
     """The keys in one file, which need not exist yet."""
 
     path: Path
+
+    @property
+    def required(self) -> bool:
+        """Whether there are keys, revoked ones included, or were since the process began. Raises as `listed`."""
+        return is_closed(self.path, bool(self.listed()))
 
     def listed(self) -> tuple[Key, ...]:
         """Every key, revoked ones included, oldest first.

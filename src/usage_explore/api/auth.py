@@ -114,7 +114,7 @@ class Access:
     def needs_key(self) -> bool:
         """Whether a key is required; also true while the keyring is damaged."""
         try:
-            return bool(self.keyring and self.keyring.listed()) or bool(self.people and self.people.required)
+            return bool(self.keyring and self.keyring.required) or bool(self.people and self.people.required)
         except ConfigurationError:
             return True
 

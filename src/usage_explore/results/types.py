@@ -472,7 +472,8 @@ def series(
         sums = (row.total, *row.points, *((row.divisor, *divisors) if divided else ()))
         if query.metric != "count" and not all(value.is_finite() for value in sums):
             raise NotExact.not_finite()
-        values, parts = list(row.points), list(divisors)
+        zero: Any = 0 if query.metric == "count" else Decimal(0)  # one of more than six decimals is written 0E-7
+        values, parts = [value or zero for value in row.points], list(divisors)
         if query.cumulative:
             values = list(accumulate(values, _plus))
             parts = list(accumulate(parts, _plus)) if divided else parts
@@ -488,7 +489,7 @@ def series(
             for start, end, value, ratio in zip(edges, edges[1:], values, ratios, strict=False)
         )
         whole = Ratio(row.total, row.divisor) if divided else None
-        total_value = _unit_cost(whole) if whole else row.total
+        total_value = _unit_cost(whole) if whole else row.total or zero
         result.append(Series(row.kind, row.key, total_value, row.members, points, ratio=whole))
     return tuple(result)
 

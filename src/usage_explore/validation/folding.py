@@ -149,7 +149,11 @@ def _shares_time(finding: Finding, other: Finding) -> bool:
 
 
 def _same_drop(specific: Findings, other: Finding) -> Findings:
-    """The drop of all customers in several metrics, or in its metric, that a customer's drop is a part of."""
+    """The drop of all customers in several metrics, or in its metric, that a customer's drop is a part of.
+
+    A time without events of a customer is a part of that of all customers up to a day earlier and later, too: it begins
+    with the customer's own last event, which may be the evening before.
+    """
     if other.customer_id is None or not _is_drop(other):
         return ()
     return [
@@ -157,9 +161,17 @@ def _same_drop(specific: Findings, other: Finding) -> Findings:
         for finding in specific
         if finding.customer_id is None
         and _is_drop(finding)
-        and finding.since <= other.since
-        and other.until <= finding.until
+        and (
+            (finding.since <= other.since and other.until <= finding.until)
+            or (_has_none(finding) and _has_none(other) and _same_outage([finding], other))
+        )
     ]
+
+
+def _has_none(finding: Finding) -> bool:
+    """Whether it is on a time without events."""
+    facts = dict(finding.facts)
+    return facts["measure"] == "events" and facts["actual"] == "0"
 
 
 def _is_drop(finding: Finding) -> bool:

@@ -59,7 +59,7 @@ def _shared_by(settings: Settings) -> str:
     host = urlsplit(settings.app_url).hostname or ""
     if People(settings.people).required:
         return "people sign in"
-    if Keyring(settings.keys).listed():
+    if Keyring(settings.keys).required:
         return "it has API keys"
     if not is_this_machine(address):
         return f"it listens at {address}"

@@ -52,6 +52,8 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
         is_chance = expected * weight < -math.log(MAX_CHANCE())
         if is_end or is_chance or expected < max(MIN_LOST_EVENTS(), MIN_PAUSE_RATIO() * before):
             continue
+        if not _is_usual(counts, start, end):
+            continue
         since, until = grid.span(start, end)
         counted = float(np.nansum(counts[first:]))
         missing = usual[max(start, first) : end]
@@ -78,6 +80,14 @@ def _usual(counts: Floats) -> Floats:
         if len(known) >= MIN_KNOWN_WEEKS():
             usual[column] = float(np.mean(known))
     return usual
+
+
+def _is_usual(counts: Floats, start: int, end: int) -> bool:
+    """Whether half of the weeks before had events in these hours: one week of tests does not make them usual."""
+    step = math.ceil((end - start) / _WEEK) * _WEEK
+    before = [counts[start - back : end - back] for back in range(step, start + 1, step)][:_MAX_WEEKS]
+    known = [float(np.nansum(hours)) for hours in before if not np.isnan(hours).all()]
+    return 2 * sum(events > 0 for events in known) >= len(known)
 
 
 def _weight(counts: Floats, usual: Floats) -> float:

@@ -165,16 +165,17 @@ def _usual(
 ) -> tuple[list[float], bool]:
     """The usual events on each of the days, and whether there may be none on all of them by chance.
 
-    The usual events of a day are the mean of the same weekdays before, or that of all days if it is less. The variance
-    beyond that of a Poisson distribution makes the distribution negative binomial.
+    The usual events of a day are the mean of the same weekdays before; chance is judged by that of all days if it is
+    less. The variance beyond that of a Poisson distribution makes the distribution negative binomial.
     """
     phases = before % _WEEK
     means = np.array([row[before[phases == phase]].mean() for phase in range(_WEEK)])
-    expected = means[phases]
-    dispersion = max(1.0, float(((row[before] - expected) ** 2 / expected).sum()) / (HISTORY_DAYS() - _WEEK))
-    usual = [min(float(means[day % _WEEK]), float(row[before].mean())) for day in days]
+    squares = (row[before] - means[phases]) ** 2 / means[phases]
+    dispersion = max(1.0, float(squares.sum()) / (HISTORY_DAYS() - _WEEK))
+    usual = [float(means[day % _WEEK]) for day in days]
+    least = sum(min(expected, float(row[before].mean())) for expected in usual)
     weight = math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0
-    return usual, sum(usual) * weight < -math.log(MAX_CHANCE())
+    return usual, least * weight < -math.log(MAX_CHANCE())
 
 
 def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:

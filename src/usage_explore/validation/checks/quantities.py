@@ -83,7 +83,10 @@ HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
 
 SURELY_NEGATIVE_SHARE = BOUNDS.add("surely_negative_share", Decimal("0.5"), "share", 0, 1,
     "A day's negative quantity, as a share of the customer's positive quantity of the metric in the period, from which "
-    "it is unusual whatever other customers have, unless the customer had some in the weeks before.")
+    "it is unusual whatever other customers have, if it is also `SURELY_NEGATIVE_RATIO`.")
+
+SURELY_NEGATIVE_RATIO = BOUNDS.add("surely_negative_ratio", 3, "factor", 1, 1000000,
+    "Such a day's negative quantity as a multiple of all that the customer had in the weeks before, at least.")
 
 HIGH_ZERO_OWN_SHARE = BOUNDS.add("high_zero_own_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customer's events of the metric from which zeros are high, if they are also `HIGH_ZERO_SHARE` of "
@@ -166,6 +169,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
             func.count().label("events"),
             func.sum(func.count()).over(partition_by=c.metric_key).cast(Double).label("metric_events"),
             *(func.count().filter(holds).label(kind) for kind, holds in kinds(table).items()),
+            func.coalesce(func.sum(c.quantity).filter(kinds(table)[NEGATIVE]), 0).label("taken_off"),
             *(
                 func.sum(func.count().filter(holds))
                 .over(partition_by=c.metric_key)
@@ -219,7 +223,7 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
         literal(kind == NEGATIVE),
         k.whole_positive > 0,
         -k.quantity >= k.whole_positive * literal(SURELY_NEGATIVE_SHARE(), Numeric),
-        func.coalesce(h[kind], 0) == 0,
+        k.quantity <= func.coalesce(h.taken_off, 0) * SURELY_NEGATIVE_RATIO(),
     )
     return (
         select(
@@ -325,18 +329,26 @@ def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> S
     if unusual.kind == UNCOUNTABLE:
         return "high"
     own = _own(unusual, usage)
+    takes_all = unusual.kind == NEGATIVE and _takes_all(unusual, usage)
     if unusual.size is not None:
         is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= GROWTH_SHARE()
         is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED_RATIO()
         return "high" if own >= LARGE_SHARE() and is_sure else "medium"
-    if unusual.events < MIN_BATCH_EVENTS() and (own < LARGE_SHARE() or not _has_others(unusual, usage)):
+    is_small = unusual.events < MIN_BATCH_EVENTS() and (own < LARGE_SHARE() or not _has_others(unusual, usage))
+    if is_small and not takes_all:
         return "low"
     if unusual.kind == ZERO:
         of_all = _share(examination, unusual)["share"]
         is_high = unusual.events >= MIN_BATCH_EVENTS() and own >= HIGH_ZERO_OWN_SHARE() and of_all >= HIGH_ZERO_SHARE()
     else:
-        is_high = own >= HIGH_SHARE()
+        is_high = takes_all or own >= HIGH_SHARE()
     return "high" if is_high else "medium"
+
+
+def _takes_all(unusual: _Unusual, usage: OwnUsage) -> bool:
+    """Whether negative quantities take off more than all of the customer's usage of the metric."""
+    whole = usage[unusual.customer_id, unusual.metric_key][1]
+    return whole.is_finite() and unusual.quantity.is_finite() and whole < 0 < whole - unusual.quantity
 
 
 def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
@@ -462,15 +474,15 @@ CHECK = Check(
         " if more than these lead to expect in the same way; where zero is usual at other hours",
         "outsized": outsized_parameter(),
         "large": f"a day whose negative quantity is {percent(SURELY_NEGATIVE_SHARE())} or more of the customer's"
-        f" positive quantity of the metric, if it had none in the {HISTORY().days // 7} weeks before, whatever others"
-        " have",
+        f" positive quantity of the metric, and {SURELY_NEGATIVE_RATIO()} times all that it had in the"
+        f" {HISTORY().days // 7} weeks before, whatever others have",
         "none": f"none is expected where none of at least {MIN_OTHER_EVENTS():,} events of other customers is of that"
         " kind",
         "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS()} events or more make"
         f" {percent(HIGH_SHARE())}"
         f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE())} or more of"
-        f" {MIN_BATCH_EVENTS()} others'; zero when {MIN_BATCH_EVENTS()} events or more make"
-        f" {percent(HIGH_ZERO_OWN_SHARE())} or more of the customer's events of the metric and"
+        f" {MIN_BATCH_EVENTS()} others', or any more than all of its usage; zero when {MIN_BATCH_EVENTS()} events or"
+        f" more make {percent(HIGH_ZERO_OWN_SHARE())} or more of the customer's events of the metric and"
         f" {percent(HIGH_ZERO_SHARE())} of all customers'; outsized from {percent(LARGE_SHARE())} of the customer's"
         " quantity of the metric"
         f" on, unless {percent(GROWTH_SHARE())} of its events are and none is {SURELY_OUTSIZED_RATIO()} times as large,"

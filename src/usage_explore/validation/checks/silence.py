@@ -8,11 +8,11 @@ data ends, that is one finding, and silences are judged up to there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -52,19 +52,14 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
-from usage_explore.validation.periods import INSTANT, closed, earlier, organization_period, part
+from usage_explore.validation.checks import data_end
+from usage_explore.validation.checks.data_end import DAY, HISTORY_DAYS, LOOK_BACK, MIN_PAUSE_RATIO, MIN_SILENCE, NAME
+from usage_explore.validation.periods import INSTANT, closed, earlier, part
 from usage_explore.validation.usage_sums import events_share, valid_filters
 
-NAME = "silence"
-
-DAY = timedelta(days=1)
-
-BOUNDS = CheckBounds(NAME)
+BOUNDS = CheckBounds(data_end.NAME)
 
 # fmt: off
-MIN_SILENCE = BOUNDS.add("min_silence", timedelta(days=3), "days", 1, 400,
-    "Time without events from which usage fell silent; at least this much of it lies in the period.")
-
 MIN_OUTAGE = BOUNDS.add("min_outage", timedelta(hours=24), "hours", 1, 2400,
     "Time from which a customer's whole usage fell silent if at least `MIN_OUTAGE_EVENTS` would have come in it.")
 
@@ -77,21 +72,12 @@ HIGH_PAUSE_RATIO = BOUNDS.add("high_pause_ratio", 3, "factor", 1, 100,
     "a pause twice as long as the longest of 28 days in one of a hundred months, three times as long in one of some "
     "thousand.")
 
-HISTORY_DAYS = BOUNDS.add("history_days", 28, "days", 7, 400,
-    "Days before a silence that say what is regular, and how long pauses are.")
-
-LOOK_BACK = BOUNDS.add("look_back", timedelta(days=92), "days", 0, 4000,
-    "Time before the period in which a silence that lasts into it may have begun; what is back after longer is new.")
-
 MIN_KNOWN_DAYS = BOUNDS.add("min_known_days", 14, "days", 1, 400,
     "Days since the first event, or since the first one after more than `HISTORY_DAYS` days without, at least, that "
     "say what is regular; the note counts what fell silent earlier.")
 
 MIN_ACTIVE_DAYS_SHARE = BOUNDS.add("min_active_days_share", Decimal("0.64"), "share", 0, 1,
     "Share of those days with events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64.")
-
-MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
-    "A silence is at least this many times as long as any pause in those days.")
 
 MIN_EXPECTED_EVENTS = BOUNDS.add("min_expected_events", 20, "events", 1, 1000000,
     "Events that would have come at the rate of those days, at least: fewer may stay away by chance.")
@@ -105,6 +91,11 @@ MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
 MEDIUM_METRIC_SHARE = BOUNDS.add("medium_metric_share", Decimal("0.01"), "share", 0, 1,
     "Share of a metric's events before, from which a customer's silence in it is medium.")
 # fmt: on
+
+_MAX_BY_HOURS = 100
+"""Silences of which the missing events are told by the hours of the week, which reads the days before each of them."""
+
+_HOUR, _WEEK_HOURS = timedelta(hours=1), 168
 
 CHART_MARGIN = timedelta(days=7)
 """Time after a silence that its chart shows."""
@@ -278,7 +269,7 @@ def examine(examination: Examination) -> Outcome:
     )
     ended: tuple[Finding, ...] = ()
     if judged.last:
-        ended = (_data_end_finding(examination, judged.last, closed(examination.period)),)
+        ended = (data_end.finding(examination, judged.last, closed(examination.period)),)
         if judged.silences:  # there are none where the data ends before the period
             examination = _until(examination, judged.last)
     findings = tuple(_finding(examination, silence) for silence in shown)
@@ -314,7 +305,7 @@ def _judge(examination: Examination) -> _Judged:
         return _Judged()
     # what has not come back is reported in the period in which it stopped and in the next one
     reach = earlier(since, min(examination.period.span[1] - since, LOOK_BACK()))
-    if last := _last_event(examination, until):
+    if last := data_end.last_event(examination, since, until):
         if last < since:
             return _Judged(last)
         examination = _until(examination, last)
@@ -323,12 +314,65 @@ def _judge(examination: Examination) -> _Judged:
         looked_at = row.pairs
         if row.customer_id is not None:
             every.append(_silence(examination, row))
-    ranked = sorted(
-        _without_parts(every), key=lambda one: (-one.missing, str(one.customer_id), one.metric_key or "", one.last)
-    )
+    ranked = _ranked(_without_parts(every))
+    ranked = _ranked((*_by_hours(examination, ranked[:_MAX_BY_HOURS]), *ranked[_MAX_BY_HOURS:]))
     known = [one for one in ranked if one.is_known]
     reported = tuple(one for one in known if one.back or one.last >= reach)
     return _Judged(last, looked_at, reported, len(ranked) - len(known), len(known) - len(reported), reach)
+
+
+def _ranked(silences: Iterable[Silence]) -> list[Silence]:
+    return sorted(silences, key=lambda one: (-one.missing, str(one.customer_id), one.metric_key or "", one.last))
+
+
+def _by_hours(examination: Examination, silences: Iterable[Silence]) -> Iterator[Silence]:
+    """The silences whose events would have come at these hours of the week, with how many of them are missing.
+
+    What is missing at the mean rate may be a night's or a weekend's, when none would have come.
+    """
+    since = examination.period.span[0]
+    for silence in silences:
+        if not silence.is_known:
+            yield silence
+            continue
+        usual = _usual_by_hour(examination, silence)
+        least = MIN_EXPECTED_EVENTS() if silence.length >= MIN_SILENCE() else MIN_OUTAGE_EVENTS()
+        if _expected(usual, silence, silence.last) >= least:
+            yield replace(silence, missing=_expected(usual, silence, max(silence.last, since)))
+
+
+def _usual_by_hour(examination: Examination, silence: Silence) -> list[Decimal]:
+    """The mean events in each hour of a week, of the days before a silence; the first begins as these do."""
+    table, began = examination.table, _began(silence)
+    instant = DateTime(timezone=True)
+    hour = func.date_bin(literal(_HOUR, Interval), table.c.timestamp, literal(began, instant), type_=instant)
+    read = examination.period.replace(since=began, until=silence.last)
+    whose = [table.c.customer_id == silence.customer_id]
+    whose += [] if silence.metric_key is None else [table.c.metric_key == silence.metric_key]
+    hours: Select[*tuple[Any, ...]] = select(hour.label("hour"), func.count().label("events"))
+    events = [0] * _WEEK_HOURS
+    for row in examination.extracted_rows(hours.where(*conditions(table, read), *whose).group_by(hour)):
+        events[(row.hour - began) // _HOUR % _WEEK_HOURS] += row.events
+    weeks, rest = divmod(silence.days * 24, _WEEK_HOURS)
+    return [Decimal(number) / (weeks + (index < rest)) for index, number in enumerate(events)]
+
+
+def _expected(usual: Sequence[Decimal], silence: Silence, since: datetime) -> Decimal:
+    """The events that would have come from `since` to the end of a silence."""
+    began = _began(silence)
+    first, end = (Decimal((at - began) // INSTANT) / (_HOUR // INSTANT) for at in (since, silence.end))
+    return sum(
+        (
+            usual[hour % _WEEK_HOURS] * (min(end, Decimal(hour + 1)) - max(first, Decimal(hour)))
+            for hour in range(int(first), math.ceil(end))
+        ),
+        Decimal(0),
+    )
+
+
+def _began(silence: Silence) -> datetime:
+    """When the days before it began."""
+    return earlier(silence.last, silence.days * DAY)
 
 
 def _until(examination: Examination, last: datetime) -> Examination:
@@ -418,53 +462,6 @@ def _severity(silence: Silence, of_all: Decimal) -> Severity:
     return "medium" if of_all >= MEDIUM_METRIC_SHARE() else "low"
 
 
-def _last_event(examination: Examination, until: datetime) -> datetime | None:
-    """When the organization's data ends, whatever the period's filters; None where it goes on, or there is none."""
-    table, time = examination.table, examination.table.c.timestamp
-    every = organization_period(examination.period, until=until)
-    last: datetime | None = examination.connection.execute(
-        select(func.max(time)).where(*conditions(table, every))
-    ).scalar_one()
-    if last is None or until - last < MIN_SILENCE():
-        return None
-    read = every.replace(since=earlier(last, HISTORY_DAYS() * DAY), until=last + INSTANT)
-    known = examination.connection.execute(_days_with_events(table, read)).all()
-    longest = max((later.first - day.last for day, later in pairwise(known)), default=timedelta(0))
-    return last if until - last >= MIN_PAUSE_RATIO() * longest else None
-
-
-def _days_with_events(table: Table, period: Period) -> Select[Any, Any]:
-    """The `first` and the `last` event of each day that has any, in order."""
-    time, instant = table.c.timestamp, DateTime(timezone=True)
-    day = func.date_bin(literal(DAY, Interval), time, literal(period.span[1], instant))
-    days = select(func.min(time).label("first"), func.max(time).label("last"))
-    return days.where(*conditions(table, period)).group_by(day).order_by(day)
-
-
-def _data_end_finding(examination: Examination, last: datetime, until: datetime) -> Finding:
-    """That the data ends; its share is the part of the period that has none for it."""
-    period = examination.period
-    since, end = period.span
-    share = part((until - max(last, since)) // INSTANT, (end - since) // INSTANT)
-    local = last.astimezone(period.zone)
-    before = "the period does" if until == end else "the time as of which it is examined"
-    return Finding(
-        check=NAME,
-        kind="end of the data",
-        severity="high",
-        sentence=f"The data ends on {local.day} {local:%b %Y at %H:%M}, {duration(until - last)} before {before}: no"
-        " customer has an event after that. It was not sent, not taken in or not loaded.",
-        since=last + INSTANT,
-        until=until,
-        events=0,
-        question=examination.aggregate_question(since=earlier(last, HISTORY_DAYS() * DAY), until=until),
-        share=share,
-        share_of="the period's time",
-        facts=(("last event", local.isoformat()),),
-        is_general=True,
-    )
-
-
 CHECK = Check(
     name=NAME,
     title="Silence",
@@ -472,8 +469,8 @@ CHECK = Check(
     " left.",
     parameters=lambda: {
         "end": f"the organization has no event for {MIN_SILENCE().days} days before the end of what is examined, and"
-        f" {MIN_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before: one finding, high; silences"
-        " are judged up to there",
+        f" {MIN_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before, unless such pauses are most"
+        " of the months before, as between batches: one finding, high; silences are judged up to there",
         "quiet": f"no events for {MIN_SILENCE().days} days at least, so much of it within the period; no event of any"
         f" metric of a customer for {duration(MIN_OUTAGE())}, if {MIN_OUTAGE_EVENTS()} would have come in that time",
         "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE())} of the {HISTORY_DAYS()} days before (of"
@@ -482,7 +479,8 @@ CHECK = Check(
         "before": f"it may have begun up to {LOOK_BACK().days} days before the period; usage that has not come back is"
         " reported if it stopped in the period or in as long a time before it, and then left to the earlier periods",
         "longer": f"{MIN_PAUSE_RATIO()} times as long as any silence in those days",
-        "expected": f"{MIN_EXPECTED_EVENTS()} events at least would have come at the rate of those days",
+        "expected": f"{MIN_EXPECTED_EVENTS()} events at least would have come by the mean of the same hours of the week"
+        " in those days",
         "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE())} of all events"
         f" and was silent {HIGH_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before, medium from"
         f" {percent(MEDIUM_SHARE())} on, else low",
@@ -492,7 +490,7 @@ CHECK = Check(
     },
     unit="customers' metrics",
     one="customer's metric",
-    bounds=tuple(BOUNDS),
+    bounds=(*data_end.BOUNDS, *BOUNDS),
     statement=statement,
     examine=examine,
 )
