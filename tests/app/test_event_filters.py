@@ -73,6 +73,24 @@ def test_cells_and_json_have_the_text_that_filters_compare(
     assert [shown["number"].values[0], shown["zero"].values[0], shown["text"].values[0]] == ["1.50", "0.0", "8"]
 
 
+@pytest.mark.parametrize("document", ["[1, 2]", '"t"', "5", "null", '{"deep": ' + "[" * 120 + "]" * 120 + "}"])
+def test_a_document_that_is_no_object_is_shown_as_text(
+    events_database_url: str, monkeypatch: pytest.MonkeyPatch, document: str
+) -> None:
+    monkeypatch.setattr(grid, "draw", lambda columns, **_: columns)
+    rows = [event(0, SINCE, dimensions=document), event(1, SINCE, dimensions='{"model": "x"}')]
+    with store_of(events_database_url, rows) as store:
+        (one, odd) = sorted(
+            store.events(EventQuery(organization_id=generated_events.ORGANIZATION)),
+            key=lambda each: each.id == rows[0].id,
+        )
+    columns = grid.events_table([one, odd], "UTC", NO_NAMES)
+    assert [*columns["dim:model"].values] == ["x", None]
+    shown = columns["Other dimensions"].values[1] if "Other dimensions" in columns else "null"
+    assert shown == document.strip('"')
+    assert {group for group, _ in event_filters.pairs(odd)} == {*GROUPS}
+
+
 @pytest.mark.parametrize("page", ["events", "explore"])
 def test_every_column_of_the_table_that_is_a_filter_offers_it(
     request: pytest.FixtureRequest, store: Store, page: str

@@ -8,7 +8,7 @@ import streamlit as st
 
 from usage_explore.app import boards, query_edits
 from usage_explore.app.filters import group_label
-from usage_explore.app.grid import group_of_column
+from usage_explore.app.grid import dimensions, group_of_column
 from usage_explore.decimals import dimension_text
 from usage_explore.event_pages import EventPage
 from usage_explore.names import Names
@@ -28,7 +28,7 @@ def pairs(event: Event) -> list[Pair]:
     """
     columns = ((name, getattr(event, name)) for name in GROUPS)
     found: list[Pair] = [(name, None if value is None else str(value)) for name, value in columns]
-    for key, value in event.dimensions.items():
+    for key, value in dimensions(event).items():
         try:
             group = filters.group(dimension_group(dimension_key(f"{DIMENSION}{key}")))
         except ValueError:

@@ -255,11 +255,11 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         return
     _fields(event, view.timezone)
     st.markdown("**dimensions**")
-    if event.dimensions:
-        values = {markdown.plain(key): _value(dimension_text(value)) for key, value in event.dimensions.items()}
+    if by_key := grid.dimensions(event):
+        values = {markdown.plain(key): _value(dimension_text(value)) for key, value in by_key.items()}
         st.table(values, border="horizontal")
     else:
-        st.caption("none")
+        st.caption(_value(dimension_text(event.dimensions)) if event.dimensions else "none")
     event_filters.draw(
         event_filters.pairs(event),
         page.names,

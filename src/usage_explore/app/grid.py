@@ -287,19 +287,27 @@ def _visits(events: Sequence[Event], visit: Callable[[Event], None]) -> Column:
 
 
 def _dimension_columns(events: Sequence[Event]) -> dict[str, Column]:
-    frequent = Counter(key for event in events for key in event.dimensions)
+    by_key = [dimensions(event) for event in events]
+    frequent = Counter(key for values in by_key for key in values)
     keys = [key for key, _ in frequent.most_common(MAX_DIMENSION_COLUMNS)]
     columns = {
-        f"{DIMENSION}{key}": texts(
-            formatting.data_value(key), [dimension_text(event.dimensions.get(key)) for event in events]
-        )
+        f"{DIMENSION}{key}": texts(formatting.data_value(key), [dimension_text(values.get(key)) for values in by_key])
         for key in keys
     }
-    if len(frequent) > len(keys):
-        others = [{key: value for key, value in event.dimensions.items() if key not in keys} for event in events]
+    others: list[Any] = [
+        {key: value for key, value in values.items() if key not in keys} if values else event.dimensions
+        for values, event in zip(by_key, events, strict=True)
+    ]
+    if any(others):
         heading = "Other dimensions"
-        columns[heading] = texts(heading, [json_text(rest) if rest else None for rest in others], width="large")
+        columns[heading] = texts(heading, [dimension_text(rest) if rest else None for rest in others], width="large")
     return columns
+
+
+def dimensions(event: Event) -> Mapping[str, Any]:
+    """The event's values by key; none where its document is no object, or nested too deep to be read."""
+    document: Any = event.dimensions
+    return document if isinstance(document, dict) else {}
 
 
 def group_of_column(column: str) -> str | None:
