@@ -82,9 +82,8 @@ def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, dro
 
 
 def refresh_extract(connection: Connection, settings: Settings, loaded: Collection[UUID] | None = None) -> None:
-    """Refresh the extracts of every visible organization after a load; failures are said on stderr only.
+    """Refresh the extracts of the loaded organizations, or of every visible one; failures are said on stderr only.
 
-    What a refresh came across is said of the loaded organizations alone, without them of all.
     The events are in the database already, and queries read what an extract lacks from there.
     """
     import psycopg
@@ -97,10 +96,10 @@ def refresh_extract(connection: Connection, settings: Settings, loaded: Collecti
     connection.commit()
     try:
         for target in _targets(connection, settings):
+            if loaded is not None and target.organization_id not in loaded:
+                continue
             if files.read(target.folder) is not None or long_build(connection, settings) is None:
-                report = _refreshed(connection, settings, target)
-                if loaded is None or target.organization_id in loaded:
-                    _say(report)
+                _say(_refreshed(connection, settings, target))
     except (psycopg.Error, DatabaseError, ExtractBusy, ExtractError) as error:
         words = " ".join(str(error).split())
         say(f"The extract is not up to date, so queries read more events: {words}", err=True)

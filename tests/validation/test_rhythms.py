@@ -1,0 +1,128 @@
+"""Usage with a rhythm, such as monthly batches, weekends or business hours: no fault, and faults are counted by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
+from support.query_oracle import Row, utc
+from usage_explore.validation import Finding
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def findings(url: str, rows: Iterable[Row], *checks: str) -> tuple[Finding, ...]:
+    with store_of(url, [*rows]) as store:
+        return store.validate(SEPTEMBER, checks=checks or None).findings
+
+
+def hourly(customer: int, holds: Callable[[datetime], int], weeks: int = 9) -> list[Row]:
+    """So many events in each hour as `holds` says, from some weeks before September on."""
+    hours = [SINCE - weeks * 7 * DAY + number * HOUR for number in range(weeks * 168 + 720)]
+    return [event(customer, at + HOUR * number / 10) for at in hours for number in range(holds(at))]
+
+
+def business(at: datetime) -> int:
+    """Four events in each of nine hours of working days, one on Saturdays."""
+    busy = 8 <= at.hour < 17
+    return busy * (4 if at.weekday() < 5 else 1 if at.weekday() == 5 else 0)
+
+
+def stayed_away(finding: Finding) -> int:
+    (number,) = re.findall(r"about ([\d,]+) events", finding.sentence)
+    return int(number.replace(",", ""))
+
+
+@pytest.mark.parametrize("day", [1, 3, 15])
+def test_a_batch_of_each_month_is_no_end_of_the_data(events_database_url: str, day: int) -> None:
+    batches = [utc(2026, month, day, 2) for month in range(2, 10)]
+    assert findings(events_database_url, [event(number, at) for at in batches for number in range(6)]) == ()
+
+
+def test_a_batch_that_did_not_come_is_the_end_of_the_data(events_database_url: str) -> None:
+    batches = [utc(2026, month, 3, 2) for month in range(2, 9)]
+    (finding,) = findings(events_database_url, [event(number, at) for at in batches for number in range(6)], "silence")
+    assert finding.kind == "end of the data"
+
+
+def test_data_that_ended_is_found_beside_a_longer_outage_before(events_database_url: str) -> None:
+    end, away = UNTIL - 6 * DAY, (SINCE - 50 * DAY, SINCE - 43 * DAY)
+    rows = hourly(0, lambda at: int(at < end and not away[0] <= at < away[1]), weeks=16)
+    (finding,) = findings(events_database_url, rows, "silence")
+    assert finding.kind == "end of the data"
+
+
+@pytest.mark.parametrize(("since", "hours"), [(utc(2026, 9, 14), 48), (utc(2026, 9, 14), 72), (utc(2026, 9, 3), 240)])
+def test_a_silence_is_counted_by_the_hours_of_the_week(events_database_url: str, since: datetime, hours: int) -> None:
+    until = since + hours * HOUR
+    missing = [row for row in hourly(0, business) if since <= row.timestamp < until]
+    rows = [row for row in hourly(0, business) if not since <= row.timestamp < until]
+    beside = [row for number in range(1, 6) for row in hourly(number, business)]
+    (finding,) = findings(events_database_url, [*rows, *beside], "silence")
+    assert finding.customer_id == CUSTOMERS[0]
+    assert stayed_away(finding) == pytest.approx(len(missing), rel=0.03)
+
+
+def test_a_night_and_a_sunday_are_no_outage(events_database_url: str) -> None:
+    since, until = utc(2026, 9, 12, 9), utc(2026, 9, 14, 8)  # 8 events of the Saturday
+    rows = [row for row in hourly(0, business) if not since <= row.timestamp < until]
+    assert findings(events_database_url, rows, "silence") == ()
+
+
+def test_days_without_events_are_counted_by_their_weekday(events_database_url: str) -> None:
+    def weekly(at: datetime) -> int:
+        return int(at.weekday() < 5 or at.hour % 3 == 0)
+
+    day = utc(2026, 9, 16)
+    rows = [row for row in hourly(0, weekly) if row.timestamp.date() != day.date()]
+    beside = [row for number in range(1, 4) for row in hourly(number, weekly)]
+    (finding,) = findings(events_database_url, [*rows, *beside], "shifts")
+    assert stayed_away(finding) == 24
+
+
+@pytest.mark.parametrize("tests", [[(2026, 8, 18)], [(2026, 8, 4), (2026, 8, 20)]])
+def test_one_busy_week_makes_no_hours_usual(events_database_url: str, tests: list[tuple[int, int, int]]) -> None:
+    weekends = [row for number in range(4) for row in hourly(number, lambda at: 2 * (at.weekday() > 4))]
+    busy = [event(number % 4, utc(*day) + number * timedelta(minutes=2)) for day in tests for number in range(600)]
+    assert [each for each in findings(events_database_url, [*weekends, *busy], "shifts") if each.is_general] == []
+
+
+def test_an_outage_of_all_is_one_finding_though_customers_stopped_the_evening_before(events_database_url: str) -> None:
+    since, until = utc(2026, 9, 15, 5), utc(2026, 9, 16, 6)
+    rows = [row for number in range(6) for row in hourly(number, business)]
+    late = hourly(6, lambda at: int(at.hour in (3, 4, 22)))
+    kept = [row for row in (*rows, *late) if not since <= row.timestamp < until]
+    (finding,) = findings(events_database_url, kept, "shifts", "silence")
+    assert finding.is_general
+    assert finding.severity == "high"
+
+
+@pytest.mark.parametrize("habit", [Decimal("-0.5"), None])
+def test_a_credit_far_beyond_those_before_is_high(events_database_url: str, habit: Decimal | None) -> None:
+    rows = [row for number in range(3) for row in hourly(number, lambda at: int(at.hour % 2))]
+    if habit is not None:
+        rows += [
+            event(number, SINCE - 50 * DAY + day * DAY + HOUR / 2, quantity=habit)
+            for number in range(3)
+            for day in range(80)
+        ]
+    credit = event(0, SINCE + 20 * DAY, quantity=Decimal(-1000))
+    (finding,) = findings(events_database_url, [*rows, credit], "quantities")
+    assert (finding.severity, finding.quantity, finding.customer_id) == ("high", -1000 + (habit or 0), CUSTOMERS[0])
+
+
+def test_a_single_credit_that_takes_more_than_all_usage_is_high(events_database_url: str) -> None:
+    rows = [event(number, SINCE + DAY, quantity=Decimal(118)) for number in range(12)]
+    (finding,) = findings(events_database_url, [*rows, event(3, SINCE + 9 * DAY, quantity=Decimal(-354))], "quantities")
+    assert (finding.severity, finding.customer_id) == ("high", CUSTOMERS[3])
+
+
+def test_a_reversed_event_stays_low(events_database_url: str) -> None:
+    rows = [event(number, SINCE + DAY, quantity=Decimal(118)) for number in range(12)]
+    (finding,) = findings(events_database_url, [*rows, event(3, SINCE + 9 * DAY, quantity=Decimal(-118))], "quantities")
+    assert finding.severity == "low"
