@@ -58,7 +58,7 @@ from usage_explore.validation.anomalies.deviations import (
 )
 from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
 from usage_explore.validation.anomalies.incidents import Incident, incidents
-from usage_explore.validation.anomalies.levels import level_changes
+from usage_explore.validation.anomalies.levels import level_changes, passing_levels
 from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
 from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
@@ -88,7 +88,14 @@ _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
 _MAX_FILTER_METRICS = 100
-_OF_LEVELS = ("", " for the median of a week", " for the mean of all days since")
+_OF_BAND = {
+    (False, False): "",
+    (False, True): " for the mean of these days",
+    (True, False): " for the median of a week",
+    (True, True): " for the mean of all days since",
+}
+"""What a band is of, by whether a deviation lasts, and is of means."""
+
 _WEEK = timedelta(days=7)
 
 
@@ -189,8 +196,9 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS() * np.count_nonzero(~days.unknown)))
         mine = without_usual_bursts(block, days, first, deviations(block, days, first))
         levels = {(one.customer_id, one.metric_key, one.rises) for one in mine if one.lasts}
+        mine += level_changes(block, days, first, levels)
         result += mine
-        result += level_changes(block, days, first, levels)
+        result += passing_levels(block, days, first, mine)
         whole = block
         if None not in block.customers:  # not the sums
             zero_days.add_counts(counts_by_day, block)
@@ -388,7 +396,7 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     against = f"against about {expected} expected"
     is_outside = sums.actual is None or not lead.low <= float(sums.actual) <= lead.high
     if is_outside:  # the median of a new level's first week may lie in the band of its days
-        against += f", in a band from {low} to {high}" + (_OF_LEVELS[lead.lasts + lead.is_mean])
+        against += f", in a band from {low} to {high}" + _OF_BAND[lead.lasts, lead.is_mean]
     day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)
@@ -399,6 +407,8 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
         return f"{what} {verb} to a new level on {day}: {there} a day {against}{moved}."
     verb = "spiked" if lead.rises else "dropped"
     window = formatting.span(since.astimezone(zone), until.astimezone(zone))
+    if lead.is_mean:
+        return f"{what} {verb}, {window}: {there} a day {against}{moved}."
     farthest = "" if window == day else f"farthest {day}, with "
     return f"{what} {verb}, {window}: {farthest}{there} {against}{moved}."
 

@@ -1,4 +1,4 @@
-"""Lasting changes of level in series of few events, which accumulate over weeks.
+"""Changes of level that accumulate over days: lasting ones in series of few events, and passing ones in any.
 
 A customer with three events a day that has one a day from some day on has no day, and hardly a week, outside of its
 band. All days from there on together are compared with the four weeks before: the logarithm of the likelihood ratio of
@@ -8,13 +8,20 @@ two Poisson rates and one, less the more the weeks before differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from usage_explore.detector.breaks import MIN_SILENCE_DAYS, while_away
 from usage_explore.validation.anomalies.bursts import is_irregular
-from usage_explore.validation.anomalies.deviations import MIN_CHANGE, MIN_EVENTS, MIN_QUANTITY_EVENTS, Deviation
+from usage_explore.validation.anomalies.deviations import (
+    MIN_CHANGE,
+    MIN_EVENTS,
+    MIN_QUANTITY_EVENTS,
+    Deviation,
+    used_share,
+)
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.anomalies.zero_days import MAX_CHANCE
 from usage_explore.validation.bounds import CheckBounds
@@ -30,6 +37,12 @@ RECENT_DAYS = BOUNDS.add("level_recent_days", 28, "days", 7, 400,
 
 MIN_LEVEL_DAYS = BOUNDS.add("min_level_days", 7, "days", 1, 400,
     "Days from the change to the end of what is judged, at least.")
+
+MAX_PASSING_DAYS = BOUNDS.add("max_passing_days", 28, "days", 7, 400,
+    "Days of a change of level that passes, at most; at least `MIN_LEVEL_DAYS`.")
+
+MIN_DAYS_AFTER = BOUNDS.add("min_days_after", 3, "days", 1, 100,
+    "Days after such a change that are back nearer to the usual level than to its own, at least.")
 # fmt: on
 
 
@@ -39,6 +52,8 @@ def min_evidence() -> float:
 
 
 _WEEK = 7
+_SHARE_APART = 0.9  # of the days of a change that passes, on its own side of the middle between it and the usual
+_CHANCE_DEVIATIONS = 3.0  # by which a week differs from the usual one before it is looked at closer
 
 
 def level_changes(
@@ -88,6 +103,94 @@ def level_changes(
             reason=f"the mean of {days} days differs from that of the {min(HISTORY_DAYS(), place)} before",
             is_mean=True,
         )
+
+
+def passing_levels(block: Block, grid: Grid, first: int, known: Iterable[Deviation]) -> Iterator[Deviation]:
+    """The changes for a week to four that passed, in which no day, or few, left its band.
+
+    Without those that share a time with one of `known` of the same customer and metric, to the same side.
+    """
+    counts = while_away(block.values["count"], grid.season)
+    for row in _candidates(counts, first):
+        values = counts[row]
+        if np.isnan(values[max(0, first - RECENT_DAYS() - MAX_PASSING_DAYS()) :]).any():
+            continue
+        found = _passing(values, first)
+        if found is None or is_irregular(values[:first], grid.season):
+            continue
+        start, end, usual = found
+        customer, metric, bucket = block.customers[row], block.metrics[row], grid.starts[start]
+        since, until = grid.span(start, end)
+        number, days = float(values[start:end].sum()), end - start
+        excess, before = number - usual, usual / days
+        same = (one for one in known if (one.customer_id, one.metric_key) == (customer, metric))
+        if bucket is None or any(one.rises == (excess > 0) and one.since < until and since < one.until for one in same):
+            continue
+        half = math.sqrt(2 * min_evidence() * _dispersion(values[:start]) * before / days)
+        yield Deviation(
+            customer_id=customer,
+            metric_key=metric,
+            measure="count",
+            step="day",
+            shape="spike" if excess > 0 else "drop",
+            since=since,
+            until=until,
+            bucket=bucket,
+            value=number / days,
+            expected=before,
+            low=max(0.0, before - half),
+            high=before + half,
+            excess=excess,
+            usual=float(np.nansum(values[first:])) - excess,
+            used=used_share(values, start, end),
+            reason=f"the mean of {days} days differs from that of the same weekdays of the {RECENT_DAYS()} before",
+            is_mean=True,
+        )
+
+
+def _candidates(counts: Floats, first: int) -> npt.NDArray[np.intp]:
+    """The rows with a week in the period that differs from the usual one by more than chance."""
+    if first < RECENT_DAYS() + _WEEK:
+        return np.zeros(0, np.intp)
+    weeks = np.lib.stride_tricks.sliding_window_view(np.nan_to_num(counts), _WEEK, axis=1).sum(axis=2)
+    usual = np.median(weeks[:, : first - _WEEK + 1][:, -HISTORY_DAYS() :], axis=1)
+    inside = weeks[:, first - _WEEK + 1 :]
+    far = np.maximum(inside.max(axis=1) - usual, usual - inside.min(axis=1))
+    least = np.maximum(_CHANCE_DEVIATIONS * np.sqrt(usual), 0.8 * MIN_CHANGE() * usual)
+    return np.flatnonzero((far > least) & (np.nansum(counts, axis=1) >= MIN_EVENTS()))
+
+
+def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
+    """The first and the end of the days of the surest change that passed, and how many events were usual on them."""
+    sure, best = 0.0, None
+    last = len(values) - MIN_LEVEL_DAYS() - MIN_DAYS_AFTER()
+    for start in range(max(RECENT_DAYS(), first - MAX_PASSING_DAYS() + 1), last + 1):
+        means = values[start - RECENT_DAYS() : start].reshape(-1, _WEEK).mean(axis=0)
+        usual = means[np.arange(len(values) - start) % _WEEK]
+        days = np.arange(1, min(MAX_PASSING_DAYS(), len(usual) - MIN_DAYS_AFTER()) + 1)
+        number, expected = (np.concatenate([[0.0], np.cumsum(some)]) for some in (values[start:], usual))
+        inside, normal = number[days], expected[days]
+        week = np.minimum(days + _WEEK, len(usual))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio, daily = inside / normal, values[start:] / usual
+            after = (number[week] - inside) / (expected[week] - normal)
+            middle = np.sqrt(ratio)
+            returned = np.where(ratio < 1, after > middle, after < middle)
+            apart = np.where(ratio[:, None] < 1, daily < middle[:, None], daily > middle[:, None])
+        lies = np.arange(len(usual)) < days[:, None]
+        holds = np.count_nonzero(apart & lies, axis=1) >= _SHARE_APART * days
+        before = means.mean()
+        enough = np.abs(inside - normal) >= np.maximum(MIN_EVENTS(), MIN_CHANGE() * normal)
+        enough &= returned & holds & (days >= MIN_LEVEL_DAYS()) & (start + days > first) & (inside > 0)
+        length = normal / before if before else np.ones(len(days))
+        both = (RECENT_DAYS() * before + inside) / (RECENT_DAYS() + length)
+        score = _log(np.full(len(days), RECENT_DAYS() * before), np.full(len(days), before), both)
+        score += _log(inside, inside / length, both)
+        score = np.where(enough, score / _dispersion(values[:start]), 0.0)
+        at = int(np.argmax(score))
+        if score[at] > max(sure, min_evidence()):
+            sure, best = float(score[at]), (start, start + int(days[at]), float(normal[at]))
+    return best
 
 
 def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
