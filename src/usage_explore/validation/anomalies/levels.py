@@ -163,9 +163,10 @@ def _candidates(counts: Floats, first: int) -> npt.NDArray[np.intp]:
 def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
     """The first and the end of the days of the surest change that passed, and how many events were usual on them."""
     sure, best = 0.0, None
+    history = RECENT_DAYS() // _WEEK * _WEEK
     last = len(values) - MIN_LEVEL_DAYS() - MIN_DAYS_AFTER()
-    for start in range(max(RECENT_DAYS(), first - MAX_PASSING_DAYS() + 1), last + 1):
-        means = values[start - RECENT_DAYS() : start].reshape(-1, _WEEK).mean(axis=0)
+    for start in range(max(history, first - MAX_PASSING_DAYS() + 1), last + 1):
+        means = values[start - history : start].reshape(-1, _WEEK).mean(axis=0)
         usual = means[np.arange(len(values) - start) % _WEEK]
         days = np.arange(1, min(MAX_PASSING_DAYS(), len(usual) - MIN_DAYS_AFTER()) + 1)
         number, expected = (np.concatenate([[0.0], np.cumsum(some)]) for some in (values[start:], usual))
@@ -179,17 +180,19 @@ def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
             apart = np.where(ratio[:, None] < 1, daily < middle[:, None], daily > middle[:, None])
         lies = np.arange(len(usual)) < days[:, None]
         holds = np.count_nonzero(apart & lies, axis=1) >= _SHARE_APART * days
+        holds &= apart[:, 0] & apart[np.arange(len(days)), days - 1]
         before = means.mean()
         enough = np.abs(inside - normal) >= np.maximum(MIN_EVENTS(), MIN_CHANGE() * normal)
-        enough &= returned & holds & (days >= MIN_LEVEL_DAYS()) & (start + days > first) & (inside > 0)
-        length = normal / before if before else np.ones(len(days))
-        both = (RECENT_DAYS() * before + inside) / (RECENT_DAYS() + length)
-        score = _log(np.full(len(days), RECENT_DAYS() * before), np.full(len(days), before), both)
-        score += _log(inside, inside / length, both)
-        score = np.where(enough, score / _dispersion(values[:start]), 0.0)
+        enough &= returned & holds & (days >= MIN_LEVEL_DAYS()) & (start + days > first) & (inside > 0) & (normal > 0)
+        if not enough.any():
+            continue
+        inside, length = inside[enough], normal[enough] / before
+        both = (history * before + inside) / (history + length)
+        score = _log(np.full(len(inside), history * before), np.full(len(inside), before), both)
+        score = (score + _log(inside, inside / length, both)) / _dispersion(values[:start])
         at = int(np.argmax(score))
         if score[at] > max(sure, min_evidence()):
-            sure, best = float(score[at]), (start, start + int(days[at]), float(normal[at]))
+            sure, best = float(score[at]), (start, start + int(days[enough][at]), float(normal[enough][at]))
     return best
 
 
