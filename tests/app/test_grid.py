@@ -6,6 +6,7 @@ import csv
 import io
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +76,10 @@ def test_many_rows_are_text_to_the_last_digit() -> None:
     values = [Decimal(109), Decimal("-13451.144"), None, 1234567] * 1_251
     assert [*grid.numbers("Quantity", values).values] == ["109", "-13451.144", None, "1234567"] * 1_251
     assert [*grid.ratios("Share", [0.1, None] * 2_501, str).values] == ["0.1", None] * 2_501
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "[]", ' ["a"] '])
+def test_a_button_s_text_is_no_list_of_buttons(text: str) -> None:
+    assert not grid.on_button(text).strip().endswith("]")
+    assert grid.on_button(text).removesuffix("\u200b") == text
+    assert grid.on_button("[EU] west") == "[EU] west"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from uuid import UUID
@@ -12,8 +13,9 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from support.browser_pages import Site, address, copied, examined, settled, table_csv
+from support.browser_pages import Site, address, copied, examined, parameters, settled, table_csv
 from support.demo_database import ACME, WINDOW
+from support.waiting import eventually
 from usage_explore import formatting
 from usage_explore.app import grid
 from usage_explore.db import ddl
@@ -36,7 +38,7 @@ def rows(site: Site) -> Iterator[None]:
         for metric, quantities in (("short", QUANTITIES), ("long", LONG)):
             for minute, quantity in enumerate(quantities):
                 key = KEYS[minute]
-                dimensions = {"total": key, "apiKeyID": f"Ab{minute}"}
+                dimensions = {"total": key, "apiKeyID": f"Ab{minute}", "list": [1, f"z{minute}"]}
                 at, name = f"2026-09-{day:02d}T12:{59 - minute}Z", f"{key}{metric}{day}"
                 cost = (quantity, "USD") if minute == 1 else (None, None)
                 found.append([ORGANIZATION, metric, quantity, at, name, json.dumps(dimensions), *cost])
@@ -123,13 +125,22 @@ def test_copied_cells_of_text_are_values(
     assert {row.split("\t")[column] for row in rows} == expected
 
 
+def test_a_series_that_reads_as_a_list_is_one_button(visit: Visit) -> None:
+    link = address("", **LINK, metric_key="short", group_by="dim:list", **{"dim:apiKeyID": "Ab1"})
+    page = settled(visit(link))
+    box = frames(page).first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 60, box["y"] + 52)
+    eventually(lambda: parameters(page).get("dim:list") == ['[1, "z1"]'])
+
+
 def test_a_copied_id_is_whole(visit: Visit) -> None:
     page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="short", limit="10")))
     table = frames(page).first
     box = table.bounding_box()
     assert box
-    place = box["width"] - 30, 52.0
-    assert str(UUID(copied(page, table, place, place)))
+    cells = copied(page, table, (60, 52), (box["width"] - 30, 52)).split("\t")
+    assert [str(UUID(cell)) for cell in cells if re.fullmatch("[0-9a-f]{8}(-.*|…)", cell)]
 
 
 @pytest.mark.parametrize("group", ["dim:total", "dim:apiKeyID", "metric_key", "customer_id"])

@@ -2,7 +2,7 @@
 // Values of text columns are as in a CSV, where an apostrophe is before what a spreadsheet would take for a formula.
 const value = (cell) => {
   const shown = cell.textContent
-  const value = cell.getAttribute("gdg-raw-value") ?? shown
+  const value = (cell.getAttribute("gdg-raw-value") ?? shown).replace(/\]\u200b$/, "]")
   if (value === shown || !value.startsWith("'")) return value
   return value.slice(1) || "(empty)"
 }

@@ -282,7 +282,7 @@ def ranking(
         # a heading without a text fails WCAG
         "series": grid.texts("■", spellings, square, width=_SQUARE_PIXELS),
         "name": grid.Column(
-            pd.Series(labels, dtype="object"),
+            pd.Series(list(map(grid.on_button, labels)), dtype="object"),
             button("only", name, lambda key: act(result.basis, key, "only"), tooltip, name_width),
         ),
         "total": total_column,

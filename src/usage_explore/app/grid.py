@@ -56,6 +56,9 @@ SELECTED_CELL = "background-color: rgba(128, 128, 128, 0.22)"
 PAGE = "customer page"
 """Column of the table of events, and key, of the buttons that open a customer's page."""
 
+_NO_LIST = "\u200b"
+"""After a text on a button: a character without width, which a copied cell loses."""
+
 RANK = "#"
 """Heading of a list's first column: the row's number, and the cell in which the keyboard enters the list."""
 
@@ -157,6 +160,12 @@ def texts(
             return shown(value) if shown else value or "(empty)"
 
     return Column(pd.Series(safe, dtype="object"), st.column_config.TextColumn(label, **options), eye)
+
+
+def on_button(text: str) -> str:
+    """A text for a column of buttons, where Streamlit takes one in brackets for a list, with a button for each item."""
+    shown = text.strip()
+    return f"{text}{_NO_LIST}" if shown.startswith("[") and shown.endswith("]") else text
 
 
 def ranks(rows: int) -> Column:

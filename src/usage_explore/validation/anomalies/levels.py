@@ -41,6 +41,9 @@ MIN_LEVEL_DAYS = BOUNDS.add("min_level_days", 7, "days", 1, 400,
 MAX_PASSING_DAYS = BOUNDS.add("max_passing_days", 28, "days", 7, 400,
     "Days of a change of level that passes, at most; at least `MIN_LEVEL_DAYS`.")
 
+MIN_PASSING_RATIO = BOUNDS.add("min_passing_ratio", 2, "factor", 1, 100,
+    "Times as far, as a logarithm, as any week before lay from the four weeks before it.")
+
 MIN_DAYS_AFTER = BOUNDS.add("min_days_after", 3, "days", 1, 100,
     "Days after such a change that are back nearer to the usual level than to its own, at least.")
 # fmt: on
@@ -189,11 +192,27 @@ def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
         inside, length = inside[enough], normal[enough] / before
         both = (history * before + inside) / (history + length)
         score = _log(np.full(len(inside), history * before), np.full(len(inside), before), both)
-        score = (score + _log(inside, inside / length, both)) / _dispersion(values[:start])
+        spread, farthest = _variation(values[:start])
+        far = np.abs(np.log(ratio[enough])) >= MIN_PASSING_RATIO() * farthest
+        score = np.where(far, (score + _log(inside, inside / length, both)) / spread, 0.0)
         at = int(np.argmax(score))
         if score[at] > max(sure, min_evidence()):
             sure, best = float(score[at]), (start, start + int(days[enough][at]), float(normal[enough][at]))
     return best
+
+
+def _variation(values: Floats) -> tuple[float, float]:
+    """How much usage varies before a change: the variance of weeks about a trend by their mean, at least 1, and the
+    farthest that a week lay from the four before it, as a logarithm.
+    """
+    weeks = _weeks(values[len(values) % _WEEK :])
+    steps = np.diff(weeks)
+    spread = float(np.nanmean(steps * steps) / 2 / np.nanmean(weeks)) if np.nansum(weeks) else 1.0
+    before = np.lib.stride_tricks.sliding_window_view(weeks, 4).mean(axis=1)[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.abs(np.log(weeks[4:] / before))
+    known = logs[np.isfinite(logs)]
+    return max(1.0, spread), float(known.max()) if len(known) else 0.0
 
 
 def _change(values: Floats, first: int) -> tuple[int, float, float] | None:

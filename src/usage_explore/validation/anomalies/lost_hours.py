@@ -52,7 +52,7 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
         is_chance = expected * weight < -math.log(MAX_CHANCE())
         if is_end or is_chance or expected < max(MIN_LOST_EVENTS(), MIN_PAUSE_RATIO() * before):
             continue
-        if not _is_usual(counts, start, end):
+        if 2 * _median(counts, start, end) < expected:
             continue
         since, until = grid.span(start, end)
         counted = float(np.nansum(counts[first:]))
@@ -82,12 +82,12 @@ def _usual(counts: Floats) -> Floats:
     return usual
 
 
-def _is_usual(counts: Floats, start: int, end: int) -> bool:
-    """Whether half of the weeks before had events in these hours: one week of tests does not make them usual."""
+def _median(counts: Floats, start: int, end: int) -> float:
+    """The median of the events in these hours in the weeks before: one week of tests does not make them usual."""
     step = math.ceil((end - start) / _WEEK) * _WEEK
     before = [counts[start - back : end - back] for back in range(step, start + 1, step)][:_MAX_WEEKS]
     known = [float(np.nansum(hours)) for hours in before if not np.isnan(hours).all()]
-    return 2 * sum(events > 0 for events in known) >= len(known)
+    return float(np.median(known)) if known else 0.0
 
 
 def _weight(counts: Floats, usual: Floats) -> float:

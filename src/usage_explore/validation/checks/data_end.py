@@ -36,6 +36,8 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
     "A silence is at least this many times as long as any pause in those days.")
 # fmt: on
 
+_BATCH_SHARE = 0.2  # of the pauses between days with events that are as long, where these are the days of batches
+
 
 def last_event(examination: Examination, since: datetime, until: datetime) -> datetime | None:
     """When the organization's data ends, whatever the period's filters; None where it goes on, or there is none.
@@ -56,8 +58,9 @@ def last_event(examination: Examination, since: datetime, until: datetime) -> da
     read = every.replace(since=earlier(last, HISTORY_DAYS() * DAY + LOOK_BACK()), until=last + INSTANT)
     batches = examination.connection.execute(_days_with_events(table, read)).all()
     pauses = _pauses(batches)
-    usual = sum((pause for pause in pauses if until - last < MIN_PAUSE_RATIO() * pause), timedelta(0))
-    is_usual = last >= since and len(pauses) > 1 and usual > (batches[-1].last - batches[0].first) / 2
+    usual = [pause for pause in pauses if until - last < MIN_PAUSE_RATIO() * pause]
+    is_most = sum(usual, timedelta(0)) > (batches[-1].last - batches[0].first) / 2
+    is_usual = last >= since and is_most and len(usual) >= _BATCH_SHARE * len(pauses)
     return None if is_usual else last
 
 

@@ -329,26 +329,18 @@ def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> S
     if unusual.kind == UNCOUNTABLE:
         return "high"
     own = _own(unusual, usage)
-    takes_all = unusual.kind == NEGATIVE and _takes_all(unusual, usage)
     if unusual.size is not None:
         is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= GROWTH_SHARE()
         is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED_RATIO()
         return "high" if own >= LARGE_SHARE() and is_sure else "medium"
-    is_small = unusual.events < MIN_BATCH_EVENTS() and (own < LARGE_SHARE() or not _has_others(unusual, usage))
-    if is_small and not takes_all:
+    if unusual.events < MIN_BATCH_EVENTS() and (own < LARGE_SHARE() or not _has_others(unusual, usage)):
         return "low"
     if unusual.kind == ZERO:
         of_all = _share(examination, unusual)["share"]
         is_high = unusual.events >= MIN_BATCH_EVENTS() and own >= HIGH_ZERO_OWN_SHARE() and of_all >= HIGH_ZERO_SHARE()
     else:
-        is_high = takes_all or own >= HIGH_SHARE()
+        is_high = own >= HIGH_SHARE()
     return "high" if is_high else "medium"
-
-
-def _takes_all(unusual: _Unusual, usage: OwnUsage) -> bool:
-    """Whether negative quantities take off more than all of the customer's usage of the metric."""
-    whole = usage[unusual.customer_id, unusual.metric_key][1]
-    return whole.is_finite() and unusual.quantity.is_finite() and whole < 0 < whole - unusual.quantity
 
 
 def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
@@ -481,7 +473,7 @@ CHECK = Check(
         "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS()} events or more make"
         f" {percent(HIGH_SHARE())}"
         f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE())} or more of"
-        f" {MIN_BATCH_EVENTS()} others', or any more than all of its usage; zero when {MIN_BATCH_EVENTS()} events or"
+        f" {MIN_BATCH_EVENTS()} others'; zero when {MIN_BATCH_EVENTS()} events or"
         f" more make {percent(HIGH_ZERO_OWN_SHARE())} or more of the customer's events of the metric and"
         f" {percent(HIGH_ZERO_SHARE())} of all customers'; outsized from {percent(LARGE_SHARE())} of the customer's"
         " quantity of the metric"
