@@ -58,7 +58,7 @@ from usage_explore.validation.anomalies.deviations import (
 )
 from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
 from usage_explore.validation.anomalies.incidents import Incident, incidents
-from usage_explore.validation.anomalies.levels import level_changes, passing_levels
+from usage_explore.validation.anomalies.levels import level_changes, with_passing_levels
 from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
 from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
@@ -197,8 +197,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
         mine = without_usual_bursts(block, days, first, deviations(block, days, first))
         levels = {(one.customer_id, one.metric_key, one.rises) for one in mine if one.lasts}
         mine += level_changes(block, days, first, levels)
-        result += mine
-        result += passing_levels(block, days, first, mine)
+        result += with_passing_levels(block, days, first, mine)
         whole = block
         if None not in block.customers:  # not the sums
             zero_days.add_counts(counts_by_day, block)

@@ -8,13 +8,13 @@ two Poisson rates and one, less the more the weeks before differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from usage_explore.detector.breaks import MIN_SILENCE_DAYS, while_away
-from usage_explore.validation.anomalies.bursts import is_irregular
+from usage_explore.validation.anomalies.bursts import columns_of, is_irregular
 from usage_explore.validation.anomalies.deviations import (
     MIN_CHANGE,
     MIN_EVENTS,
@@ -108,47 +108,79 @@ def level_changes(
         )
 
 
-def passing_levels(block: Block, grid: Grid, first: int, known: Iterable[Deviation]) -> Iterator[Deviation]:
-    """The changes for a week to four that passed, in which no day, or few, left its band.
+def with_passing_levels(block: Block, grid: Grid, first: int, found: Iterable[Deviation]) -> list[Deviation]:
+    """The deviations with the changes for a week to four that passed, in which no day, or few, left its band.
 
-    Without those that share a time with one of `known` of the same customer and metric, to the same side.
+    A lasting change that is one of these is left out, and what leads back from one to what was usual before it. A
+    change is left out that shares a time with another deviation to the same side.
     """
+    kept = list(found)
     counts = while_away(block.values["count"], grid.season)
     for row in _candidates(counts, first):
         values = counts[row]
         if np.isnan(values[max(0, first - RECENT_DAYS() - MAX_PASSING_DAYS()) :]).any():
             continue
-        found = _passing(values, first)
-        if found is None or is_irregular(values[:first], grid.season):
+        change = _passing(values, first)
+        if change is None or is_irregular(values[:first], grid.season):
             continue
-        start, end, usual = found
-        customer, metric, bucket = block.customers[row], block.metrics[row], grid.starts[start]
-        since, until = grid.span(start, end)
-        number, days = float(values[start:end].sum()), end - start
-        excess, before = number - usual, usual / days
-        same = (one for one in known if (one.customer_id, one.metric_key) == (customer, metric))
-        if bucket is None or any(one.rises == (excess > 0) and one.since < until and since < one.until for one in same):
-            continue
-        half = math.sqrt(2 * min_evidence() * _dispersion(values[:start]) * before / days)
-        yield Deviation(
-            customer_id=customer,
-            metric_key=metric,
-            measure="count",
-            step="day",
-            shape="spike" if excess > 0 else "drop",
-            since=since,
-            until=until,
-            bucket=bucket,
-            value=number / days,
-            expected=before,
-            low=max(0.0, before - half),
-            high=before + half,
-            excess=excess,
-            usual=float(np.nansum(values[first:])) - excess,
-            used=used_share(values, start, end),
-            reason=f"the mean of {days} days differs from that of the same weekdays of the {RECENT_DAYS()} before",
-            is_mean=True,
-        )
+        passing = _deviation(block, grid, int(row), values, first, change)
+        own = [one for one in kept if (one.customer_id, one.metric_key) == (passing.customer_id, passing.metric_key)]
+        same = [
+            one for one in own if one.rises == passing.rises and one.since < passing.until and passing.since < one.until
+        ]
+        gone = [one for one in same if one.lasts]
+        gone += [
+            one
+            for one in own
+            if one.rises != passing.rises
+            and one.until > passing.since
+            and _is_usual(block.values[one.measure][row], change[0], columns_of(grid, one))
+        ]
+        kept = [one for one in kept if all(one is not other for other in gone)]
+        if all(one.lasts for one in same):
+            kept.append(passing)
+    return kept
+
+
+def _is_usual(values: Floats, start: int, columns: Sequence[int]) -> bool:
+    """Whether some days have what is usual by the same weekdays of the weeks before `start`."""
+    means = values[start - _history() : start].reshape(-1, _WEEK).mean(axis=0)
+    usual = float(means[(np.array(columns, np.intp) - start) % _WEEK].sum())
+    return abs(float(np.nansum(values[columns])) - usual) < MIN_CHANGE() * usual
+
+
+def _history() -> int:
+    """`RECENT_DAYS` as whole weeks."""
+    return RECENT_DAYS() // _WEEK * _WEEK
+
+
+def _deviation(
+    block: Block, grid: Grid, row: int, values: Floats, first: int, change: tuple[int, int, float]
+) -> Deviation:
+    start, end, usual = change
+    since, until = grid.span(start, end)
+    number, days = float(values[start:end].sum()), end - start
+    excess, before = number - usual, usual / days
+    half = math.sqrt(2 * min_evidence() * _variation(values[:start])[0] * before / days)
+    return Deviation(
+        customer_id=block.customers[row],
+        metric_key=block.metrics[row],
+        measure="count",
+        step="day",
+        shape="spike" if excess > 0 else "drop",
+        since=since,
+        until=until,
+        bucket=since,
+        value=number / days,
+        expected=before,
+        low=max(0.0, before - half),
+        high=before + half,
+        excess=excess,
+        usual=float(np.nansum(values[first:])) - excess,
+        used=used_share(values, start, end),
+        reason=f"the mean of {days} days differs from that of the same weekdays of the {_history()} before",
+        is_mean=True,
+    )
 
 
 def _candidates(counts: Floats, first: int) -> npt.NDArray[np.intp]:
@@ -166,7 +198,7 @@ def _candidates(counts: Floats, first: int) -> npt.NDArray[np.intp]:
 def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
     """The first and the end of the days of the surest change that passed, and how many events were usual on them."""
     sure, best = 0.0, None
-    history = RECENT_DAYS() // _WEEK * _WEEK
+    history = _history()
     last = len(values) - MIN_LEVEL_DAYS() - MIN_DAYS_AFTER()
     for start in range(max(history, first - MAX_PASSING_DAYS() + 1), last + 1):
         means = values[start - history : start].reshape(-1, _WEEK).mean(axis=0)
