@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from uuid import UUID
@@ -38,7 +37,9 @@ def rows(site: Site) -> Iterator[None]:
         for metric, quantities in (("short", QUANTITIES), ("long", LONG)):
             for minute, quantity in enumerate(quantities):
                 key = KEYS[minute]
-                dimensions = {"total": key, "apiKeyID": f"Ab{minute}", "list": [1, f"z{minute}"]}
+                dimensions: dict[str, object] = {"total": key, "apiKeyID": f"Ab{minute}"}
+                if metric == "long":
+                    dimensions["list"] = [1, f"z{minute}"]
                 at, name = f"2026-09-{day:02d}T12:{59 - minute}Z", f"{key}{metric}{day}"
                 cost = (quantity, "USD") if minute == 1 else (None, None)
                 found.append([ORGANIZATION, metric, quantity, at, name, json.dumps(dimensions), *cost])
@@ -126,12 +127,17 @@ def test_copied_cells_of_text_are_values(
 
 
 def test_a_series_that_reads_as_a_list_is_one_button(visit: Visit) -> None:
-    link = address("", **LINK, metric_key="short", group_by="dim:list", **{"dim:apiKeyID": "Ab1"})
+    link = address("", **LINK, metric_key="long", group_by="dim:list", **{"dim:apiKeyID": "Ab1"})
     page = settled(visit(link))
     box = frames(page).first.bounding_box()
     assert box
-    page.mouse.click(box["x"] + 60, box["y"] + 52)
-    eventually(lambda: parameters(page).get("dim:list") == ['[1, "z1"]'])
+
+    def filtered() -> bool:
+        page.mouse.click(box["x"] + 60, box["y"] + 52)
+        settled(page)
+        return parameters(page).get("dim:list") == ['[1, "z1"]']
+
+    eventually(filtered)
 
 
 def test_a_copied_id_is_whole(visit: Visit) -> None:
@@ -139,8 +145,8 @@ def test_a_copied_id_is_whole(visit: Visit) -> None:
     table = frames(page).first
     box = table.bounding_box()
     assert box
-    cells = copied(page, table, (60, 52), (box["width"] - 30, 52)).split("\t")
-    assert [str(UUID(cell)) for cell in cells if re.fullmatch("[0-9a-f]{8}(-.*|…)", cell)]
+    place = box["width"] - 30, 52.0
+    assert str(UUID(copied(page, table, place, place)))
 
 
 @pytest.mark.parametrize("group", ["dim:total", "dim:apiKeyID", "metric_key", "customer_id"])

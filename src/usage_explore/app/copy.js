@@ -19,7 +19,9 @@ export default function () {
     const body = rows.map((row) => element("tr", {}, ...row.map((text) => element("td", {}, text))))
     clipboardData.setData("text/html", element("table", {}, ...body).outerHTML)
   }
-  const afterTheTables = () => addEventListener("copy", replace, { once: true })
-  addEventListener("copy", afterTheTables, true)
-  return () => removeEventListener("copy", afterTheTables, true)
+  const afterTheTables = ({ type }) => addEventListener(type, replace, { once: true })
+  for (const type of ["copy", "cut"]) addEventListener(type, afterTheTables, true)
+  return () => {
+    for (const type of ["copy", "cut"]) removeEventListener(type, afterTheTables, true)
+  }
 }

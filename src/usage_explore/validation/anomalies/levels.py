@@ -1,4 +1,4 @@
-"""Changes of level that accumulate over days: lasting ones in series of few events, and passing ones in any.
+"""Changes of level that accumulate over days: lasting ones, and such that pass.
 
 A customer with three events a day that has one a day from some day on has no day, and hardly a week, outside of its
 band. All days from there on together are compared with the four weeks before: the logarithm of the likelihood ratio of
@@ -18,7 +18,6 @@ from usage_explore.validation.anomalies.bursts import columns_of, is_irregular
 from usage_explore.validation.anomalies.deviations import (
     MIN_CHANGE,
     MIN_EVENTS,
-    MIN_QUANTITY_EVENTS,
     Deviation,
     used_share,
 )
@@ -62,7 +61,7 @@ _CHANCE_DEVIATIONS = 3.0  # by which a week differs from the usual one before it
 def level_changes(
     block: Block, grid: Grid, first: int, known: Collection[tuple[object, str, bool]] = ()
 ) -> Iterator[Deviation]:
-    """The changes from column `first` on that last to the end, of series of fewer than `MIN_QUANTITY_EVENTS` a day.
+    """The changes from column `first` on that last to the end, in which no day, or few, left its band.
 
     Without those of `known`, by customer, metric and whether they rise.
     """
@@ -70,7 +69,7 @@ def level_changes(
     for row, values in enumerate(while_away(block.values["count"], grid.season)):
         if first < RECENT_DAYS() or np.isnan(values[max(0, first - HISTORY_DAYS()) :]).any():
             continue
-        if not MIN_EVENTS() <= np.nansum(values) < MIN_QUANTITY_EVENTS() * len(values):
+        if np.nansum(values) < MIN_EVENTS():
             continue
         used = np.flatnonzero(values)
         if len(values) - 1 - used[-1] >= MIN_SILENCE_DAYS:  # a silence at the end is no level either
