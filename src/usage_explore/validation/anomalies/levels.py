@@ -247,9 +247,16 @@ def _variation(values: Floats) -> tuple[float, float]:
 
 
 def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
-    """The day of the likeliest change that is sure and lasts, and the means before and after."""
+    """The day of the likeliest change that is sure and lasts, and the means before and after.
+
+    None where that is more than a week before the period: the level was known in the one before.
+    """
+    since = max(RECENT_DAYS(), first - RECENT_DAYS())
+    if np.isnan(values[max(0, since - HISTORY_DAYS()) :]).any():
+        since = first
+    values = np.nan_to_num(values)
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(first, len(values) - MIN_LEVEL_DAYS() + 1)
+    places = np.arange(since, len(values) - MIN_LEVEL_DAYS() + 1)
     if not len(places):
         return None
     days, days_before = len(values) - places, np.minimum(places, HISTORY_DAYS())
@@ -274,7 +281,9 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     score = np.where(enough & began & (after > 0), ratio, 0.0)
     best = int(np.argmax(score))
     place = int(places[best])
-    if score[best] < min_evidence() * max(_dispersion(values[:first]), _dispersion(values[place:])):
+    if place + _WEEK <= first:
+        return None
+    if score[best] < min_evidence() * max(_dispersion(values[: min(place, first)]), _dispersion(values[place:])):
         return None
     middle = math.sqrt(before[best] * after[best]) * _WEEK
     weeks = _weeks(values[place:])

@@ -52,7 +52,8 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
         is_chance = expected * weight < -math.log(MAX_CHANCE())
         if is_end or is_chance or expected < max(MIN_LOST_EVENTS(), MIN_PAUSE_RATIO() * before):
             continue
-        if 2 * _median(counts, start, end) < expected:
+        week = min(end, start + _WEEK)
+        if 2 * _median(counts, start, week) < float(np.nansum(usual[start:week])):
             continue
         since, until = grid.span(start, end)
         counted = float(np.nansum(counts[first:]))
@@ -83,9 +84,8 @@ def _usual(counts: Floats) -> Floats:
 
 
 def _median(counts: Floats, start: int, end: int) -> float:
-    """The median of the events in these hours in the weeks before: one week of tests does not make them usual."""
-    step = math.ceil((end - start) / _WEEK) * _WEEK
-    before = [counts[start - back : end - back] for back in range(step, start + 1, step)][:_MAX_WEEKS]
+    """The median of the events in up to a week's hours in the weeks before: one week of tests makes none usual."""
+    before = [counts[start - back : end - back] for back in range(_WEEK, start + 1, _WEEK)][:_MAX_WEEKS]
     known = [float(np.nansum(hours)) for hours in before if not np.isnan(hours).all()]
     return float(np.median(known)) if known else 0.0
 
