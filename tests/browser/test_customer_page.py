@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from support.browser_pages import SCHEMES, address, at_rest, choice, in_scheme, parameters, settled, violations
+from support.browser_pages import SCHEMES, address, at_rest, choice, in_scheme, parameters, resized, settled, violations
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, Store
 from usage_explore.formatting import exact
@@ -153,7 +153,7 @@ def test_the_page_is_accessible(visit: Visit, largest: str) -> None:
     for scheme, widths in (("light", (1400, 390)), ("dark", (390, 1400))):
         in_scheme(settled(page), scheme)
         for width in widths:
-            page.set_viewport_size({"width": width, "height": 1200})
+            resized(page, width, 1200)
             assert violations(at_rest(page)) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -25,6 +25,7 @@ from support.browser_pages import (
     choice,
     parameters,
     picture,
+    resized,
     sees,
     settled,
     shows,
@@ -141,7 +142,7 @@ def test_the_header_is_one_row_from_1024_pixels_and_two_on_a_phone(visit: Visit,
         header.get_by_text("as of"),
     ]
     for width, rows, pixels in ((1440, 1, 50), (1280, 1, 50), (1024, 1, 50), (768, 2, 90), (390, 2, 110)):
-        page.set_viewport_size({"width": width, "height": 900})
+        resized(page, width, 900)
         at_rest(page)
         boxes = [[part.bounding_box() for part in parts] for parts in (links, controls)]
         middles = [{round((box["y"] + box["height"] / 2) / 4) for box in row if box} for row in boxes]
@@ -160,7 +161,7 @@ def test_the_header_s_controls_are_under_the_pointer(visit: Visit) -> None:
     page = visit(address("", **LINK))
     hit = """([x, y]) => !!document.elementFromPoint(x, y).closest('.st-key-header')"""
     for width in (390, 768, 1024, 1440):
-        page.set_viewport_size({"width": width, "height": 900})
+        resized(page, width, 900)
         controls = settled(page).locator(".st-key-header").locator("a, button, [role=combobox], input").all()
         boxes = [box for control in controls if control.is_visible() and (box := control.bounding_box())]
         assert len(boxes) > 6, width
@@ -182,7 +183,7 @@ def test_no_icon_is_squashed(visit: Visit) -> None:
 
 def test_on_a_phone_the_chart_is_on_the_first_screen_and_the_controls_unfold(visit: Visit) -> None:
     page = visit(address("", **LINK))
-    page.set_viewport_size({"width": 390, "height": 844})
+    resized(page, 390, 844)
     chart = settled(page).locator(CHART).bounding_box()
     assert chart
     assert chart["y"] < 844 / 2 + 100

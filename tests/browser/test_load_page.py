@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import CHART, Site, at_rest, parameters, settled
+from support.browser_pages import CHART, Site, at_rest, parameters, resized, settled
 from support.demo_database import ACME
 from usage_explore.load import LOCAL_ORGANIZATION
 
@@ -70,7 +70,7 @@ def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, em
 @pytest.mark.parametrize("path", ["/", "/load"])
 def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[..., Page], path: str) -> None:
     page = at_rest(visit(f"{path}?organization_id={ACME}"))
-    page.set_viewport_size({"width": 390, "height": 900})
+    resized(page, 390, 900)
     at_rest(page)
     links = [page.get_by_role("link", name=name, exact=True) for name in ("Explore", "Events", "Validate", "Load")]
     boxes = [link.bounding_box() for link in links]

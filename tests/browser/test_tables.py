@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from support.browser_pages import Site, address, copied, examined, parameters, settled, table_csv
+from support.browser_pages import Site, address, copied, examined, parameters, resized, settled, table_csv
 from support.demo_database import ACME, WINDOW
 from support.waiting import eventually
 from usage_explore import formatting
@@ -219,7 +219,7 @@ def test_the_ranking_fits_where_a_narrow_screen_leaves_columns_out(visit: Visit)
     link = {**WINDOW, "since": "2026-09-16T00:00:00Z", "organization_id": ACME, "group_by": "metric_key"}
     page = visit(address("", **link))
     for width in (390, 768, 1024, 1440):
-        page.set_viewport_size({"width": width, "height": 1000})
+        resized(page, width, 1000)
         frame = frames(settled(page)).first
         box = frame.bounding_box()
         assert box
@@ -234,7 +234,7 @@ def test_the_ranking_fits_where_a_narrow_screen_leaves_columns_out(visit: Visit)
 
 def test_a_table_says_at_its_edge_that_there_is_more(visit: Visit) -> None:
     page = settled(visit(address("events", organization_id=ACME)))
-    page.set_viewport_size({"width": 768, "height": 1000})
+    resized(page, 768, 1000)
     scroller = element(frames(settled(page)).first).locator(".dvn-scroller")
     page.evaluate("document.adoptedStyleSheets = []")  # of the tests, without animations
     clear = "rgba(0, 0, 0, 0)"
@@ -247,7 +247,7 @@ def test_a_table_says_at_its_edge_that_there_is_more(visit: Visit) -> None:
 @pytest.mark.parametrize(("name", "width"), [("", 1440), ("", 390), ("events", 390), ("validate", 1440)])
 def test_a_table_s_toolbar_covers_nothing(visit: Visit, name: str, width: int) -> None:
     page = visit(address(name, **{"organization_id": ACME, **(WINDOW if name != "events" else {})}))
-    page.set_viewport_size({"width": width, "height": 1000})
+    resized(page, width, 1000)
     if name == "validate":
         examined(page)
         box = frames(page).first.bounding_box()

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import CHART, address, at_rest, examined, parameters, picture, settled
+from support.browser_pages import CHART, address, at_rest, examined, parameters, picture, resized, settled
 from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.page_state import identity
@@ -77,7 +77,7 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
     page = examined(visit(address("validate", **LINK, finding=identity(found[0]))))
     table, opened = page.locator('[data-testid="stDataFrame"]').first, page.get_by_role("button", name="Close")
     for width, is_beside in ((1440, True), (1280, True), (1024, False), (768, False)):
-        page.set_viewport_size({"width": width, "height": 1200})
+        resized(page, width, 1200)
         settled(page)
         listed, close = table.bounding_box(), opened.bounding_box()
         assert listed
@@ -92,7 +92,7 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
         assert links
         assert rows
         assert rows["y"] - links["y"] - links["height"] >= 43
-    page.set_viewport_size({"width": 390, "height": 1200})
+    resized(page, 390, 1200)
     settled(page)
     assert table.locator("canvas th").all_inner_texts() == ["#", "Severity", "Finding"]
     expect(page.get_by_role("button", name="Previous")).to_be_disabled()

@@ -117,6 +117,18 @@ def at_rest(page: Page) -> Page:
     return page
 
 
+_NOTICED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 200))))"
+"""Resolved when a page has drawn its new size, and waited longer than `room.js` does before it tells the server."""
+
+
+def resized(page: Page, width: int, height: int) -> Page:
+    """Resize a page at rest, and wait until the server knows its new size and it is at rest again."""
+    at_rest(page)
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate(_NOTICED)
+    return at_rest(page)
+
+
 def examined(page: Page) -> Page:
     """Run the checks, if they have not run for this period yet."""
     found = page.locator(".st-key-run_checks button")
