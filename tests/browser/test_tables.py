@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from support.browser_pages import Site, address, copied, examined, parameters, resized, settled, table_csv
 from support.demo_database import ACME, WINDOW
@@ -61,6 +61,16 @@ def frames(page: Page) -> Locator:
     return page.locator('[data-testid="stDataFrame"]')
 
 
+def data_table(page: Page, tables: str) -> tuple[Locator, FloatRect]:
+    """The table of the Data tab and its place, when the page has as many tables as `tables` says, such as `== 2`."""
+    page.get_by_role("tab", name="Data").click()
+    page.wait_for_function(f"document.querySelectorAll('[data-testid=stDataFrame]').length {tables}")
+    settled(page)
+    box = frames(page).last.bounding_box()
+    assert box
+    return frames(page).last, box
+
+
 def element(frame: Locator) -> Locator:
     """The frame with its toolbar."""
     return frame.locator("xpath=ancestor::*[@data-testid='stFullScreenFrame'][1]")
@@ -94,12 +104,7 @@ def test_the_data_csv_holds_every_digit(visit: Visit) -> None:
 
 def test_copied_cells_are_values(visit: Visit) -> None:
     page = settled(visit(address("", **LINK, metric="sum_quantity", metric_key="short", group_by="dim:apiKeyID")))
-    page.get_by_role("tab", name="Data").click()
-    page.wait_for_function("document.querySelectorAll('[data-testid=stDataFrame]').length == 2")
-    settled(page)
-    table = frames(page).last
-    box = table.bounding_box()
-    assert box
+    table, box = data_table(page, "== 2")
     text = copied(page, table, (20, 52), (box["width"] - 30, 52 + 34))
     rows = [line.split("\t") for line in text.splitlines()]
     assert [row[-2] for row in rows] == ["1234567.25"] * len(rows)
@@ -115,12 +120,7 @@ def test_copied_cells_of_text_are_values(
 ) -> None:
     parameters = {**LINK, "metric": "sum_quantity", "metric_key": metric_key, "group_by": group, "dim:apiKeyID": "Ab2"}
     page = settled(visit(address("", **parameters)))
-    page.get_by_role("tab", name="Data").click()
-    page.wait_for_function("document.querySelectorAll('[data-testid=stDataFrame]').length >= 1")
-    settled(page)
-    table = frames(page).last
-    box = table.bounding_box()
-    assert box
+    table, box = data_table(page, ">= 1")
     rows = copied(page, table, (20, 52), (box["width"] - 30, 52 + 4 * 34)).splitlines()
     assert len(rows) == 5
     assert {row.split("\t")[column] for row in rows} == expected

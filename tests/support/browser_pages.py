@@ -118,7 +118,7 @@ def at_rest(page: Page) -> Page:
 
 
 _NOTICED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 200))))"
-"""Resolved when a page has drawn its new size, and waited longer than `room.js` does before it tells the server."""
+"""Waits for two frames and 200 ms: `room.js` sends a new width to the server 100 ms after the page was resized."""
 
 
 def resized(page: Page, width: int, height: int) -> Page:

@@ -22,7 +22,7 @@ def findings(url: str, rows: Iterable[Row], *checks: str) -> tuple[Finding, ...]
 
 
 def hourly(customer: int, holds: Callable[[datetime], int], weeks: int = 9) -> list[Row]:
-    """So many events in each hour as `holds` says, from some weeks before September on."""
+    """A customer's events: in each hour the number that `holds` gives, from `weeks` weeks before September on."""
     hours = [SINCE - weeks * 7 * DAY + number * HOUR for number in range(weeks * 168 + 720)]
     return [event(customer, at + HOUR * number / 10) for at in hours for number in range(holds(at))]
 

@@ -2,7 +2,8 @@
 
 A customer with three events a day that has one a day from some day on has no day, and hardly a week, outside of its
 band. All days from there on together are compared with the four weeks before: the logarithm of the likelihood ratio of
-two Poisson rates and one, less the more the weeks before differ.
+two Poisson rates and one, less the more the weeks before differ. A change that passes, such as ten days with a third of
+60 events, is compared with the same weekdays of the four weeks before.
 """
 
 from __future__ import annotations

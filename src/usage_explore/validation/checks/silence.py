@@ -93,7 +93,7 @@ MEDIUM_METRIC_SHARE = BOUNDS.add("medium_metric_share", Decimal("0.01"), "share"
 # fmt: on
 
 _MAX_BY_HOURS = 100
-"""Silences of which the missing events are told by the hours of the week, which reads the days before each of them."""
+"""Silences, those that miss most, whose missing events are counted by hour of the week: one statement for each."""
 
 _HOUR, _WEEK_HOURS = timedelta(hours=1), 168
 
