@@ -129,6 +129,15 @@ def test_announced_changes_are_read_once_their_transaction_has_ended(built: Extr
     built.check()
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"at": 1, "first": 2, "last": 3, "checksum": 4}'])
+def test_a_damaged_announcement_makes_the_next_refresh_build_anew(built: Extract, content: bytes) -> None:
+    (built.folder / "0123456789abcdef.change").write_bytes(content)
+    built.execute("UPDATE usage_events SET metric_key = 'other'")
+    assert built.refresh(NOON + 30 * DAY).rebuilt == "an announcement of changes was damaged"
+    assert not changes.pending(built.folder)
+    built.check()
+
+
 def test_a_table_made_anew_has_a_new_extract(built: Extract) -> None:
     built.execute("ALTER TABLE usage_events RENAME TO before")
     built.execute("CREATE TABLE usage_events (LIKE before INCLUDING ALL)")

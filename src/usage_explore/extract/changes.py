@@ -7,9 +7,7 @@ again. Announcements of loads that were undone cost a reading, no more.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.extract import manifest
 from usage_explore.extract.manifest import micros
-from usage_explore.query.validators import EARLIEST
+from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.identifiers import identifier
 
 _ENDING = ".change"
@@ -66,10 +64,7 @@ def announce(
         for folder in (home / "extract").glob(f"*/{organization_id}"):
             held = manifest.read(folder)
             if held is not None and held.relation == relation:
-                with (folder / change.name).open("wb") as file:
-                    file.write(manifest.with_checksum(asdict(change)))
-                    file.flush()
-                    os.fsync(file.fileno())
+                manifest.replace(folder / change.name, asdict(change))
 
 
 def pending(folder: Path) -> bool:
@@ -77,13 +72,18 @@ def pending(folder: Path) -> bool:
     return any(folder.glob(f"*{_ENDING}"))
 
 
-def announced(folder: Path) -> list[Change]:
-    """The announced changes, but for those that are being written."""
-    result = []
+def announced(folder: Path) -> tuple[list[Change], list[Change]]:
+    """The announced changes; and those in damaged files, which may be any, by a transaction before the file's time."""
+    readable, damaged = [], []
     for path in folder.glob(f"*{_ENDING}"):
-        with suppress(FileNotFoundError, ValueError):
-            result.append(Change(**manifest.checked(path.read_bytes())))
-    return result
+        try:
+            readable.append(Change(**manifest.checked(path.read_bytes())))
+        except FileNotFoundError:
+            continue
+        except (ValueError, TypeError):
+            written = path.stat().st_mtime_ns // 1000
+            damaged.append(Change(at=written, first=micros(EARLIEST), last=micros(LATEST), name=path.name))
+    return readable, damaged
 
 
 def forget(folder: Path, done: Iterable[Change]) -> None:

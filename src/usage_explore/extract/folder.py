@@ -234,6 +234,7 @@ def _clean(folder: Path) -> None:
     for path in folder.glob(f"{files.NAME}.*"):
         path.unlink(missing_ok=True)
     held = files.read(folder)
+    _remove_old(folder.glob("*.change.*"), set())
     _remove_old(folder.glob("*.parquet"), {file.name for file in _files(held)} if held else set())
 
 

@@ -203,15 +203,20 @@ def is_unreadable(folder: Path) -> bool:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Replace the folder's manifest by a rename, on disk when this returns."""
+    """Replace the folder's manifest."""
     document = {"version": VERSION, **dataclasses.asdict(manifest), "organization_id": str(manifest.organization_id)}
-    temporary = folder / f"{NAME}.{os.getpid()}"
+    replace(folder / NAME, document)
+
+
+def replace(path: Path, document: dict[str, Any]) -> None:
+    """Write a document with its checksum by a rename, so that no half of it is ever read; on disk when this returns."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(with_checksum(document))
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
-    _sync(folder)
+    temporary.replace(path)
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

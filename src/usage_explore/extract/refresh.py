@@ -154,12 +154,13 @@ class _Writer:
         with self.snapshot():
             relation, now = self.events.relation(), self.events.now()
             policies = self.events.policies(relation)
-        held, rebuilt = self.usable(relation, policies)
+        damaged = changes.announced(self.folder)[1]
+        held, rebuilt = (None, "an announcement of changes was damaged") if damaged else self.usable(relation, policies)
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
         if held is None or held.unfit:  # written before anything is read, so that loads announce what they change
             held = self.put(self.empty(relation, policies, now), ())
-        announced = changes.announced(self.folder)  # before the open transactions are looked at
+        announced = changes.announced(self.folder)[0]  # before the open transactions are looked at
         safe = watermark.safe(self.connection, settle)
         done = [change for change in announced if safe.has_ended(change.at)]
         try:
@@ -171,7 +172,7 @@ class _Writer:
             held = self.put(held, self.compacted(held), refreshed=now)
         except Unfit as error:
             held = self.leave_out(held, error, now)
-        changes.forget(self.folder, done)
+        changes.forget(self.folder, [*done, *(change for change in damaged if safe.has_ended(change.at))])
         return Report(
             manifest=held, rows=self.rows, steps=self.steps, corrected=self.corrected, rebuilt=rebuilt, safe=safe
         )
