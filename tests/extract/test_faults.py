@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,19 @@ def test_a_manifest_of_before_checksums_is_read(extract: Extract) -> None:
     del document["checksum"]
     path.write_text(json.dumps(document), "ascii")
     assert manifest.read(extract.folder) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["extract/{source}/00000000-0000-4000-8000-0000000000ff", "extract/other/{organization}"]
+)
+def test_a_manifest_copied_from_another_folder_is_not_read(extract: Extract, tmp_path: Path, name: str) -> None:
+    extract.add(event())
+    extract.refresh(LATER)
+    source, organization = extract.folder.parent.name, extract.folder.name
+    copy = tmp_path / "copy" / name.format(source=source, organization=organization)
+    shutil.copytree(extract.folder, copy)
+    assert manifest.read(copy) is None
+    assert manifest.is_unreadable(copy)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.app.cache import Source
+from usage_explore.app.components import component
 from usage_explore.decimals import MAX_SAFE_INTEGER, Number, dimension_text, json_text, plain
 from usage_explore.errors import StatementTimeout
 from usage_explore.names import Names
@@ -202,6 +203,12 @@ def draw(
             placeholder="–",
             **options,
         )
+
+
+def copy_values() -> None:
+    """Let copied and cut cells of the page's tables be their values, not what they show."""
+    with st.container(key="copied"):  # takes no room
+        component("copy")(key="copied values")
 
 
 def clicked(selected: Any, opened: Sequence[int]) -> int | None:

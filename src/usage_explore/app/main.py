@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, home, metrics, open_link, room, sign_in
+from usage_explore.app import demo_fill, events, explore, grid, home, metrics, open_link, room, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
@@ -45,7 +45,8 @@ _STYLE = """<style>
 .st-key-controls [data-testid="stButtonGroup"] button {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
-.st-key-show_controls, [data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room)) {{
+.st-key-show_controls,
+[data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room, .st-key-copied)) {{
   display: none;
 }}
 @property --more-right {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
@@ -179,6 +180,7 @@ def run(first: str = "explore") -> None:
     st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
     st.html(_STYLE.format(**(_DARK if st.context.theme.type == "dark" else _LIGHT)))
     room.watch()
+    grid.copy_values()
 
     def explore_page() -> None:
         with shown():

@@ -1,7 +1,4 @@
-"""How wide the page's content is, where that is little: tables have fixed widths, so there they leave columns out.
-
-What watches that in the browser also lets the tables copy values.
-"""
+"""How wide the page's content is, where that is little: tables have fixed widths, so there they leave columns out."""
 
 from __future__ import annotations
 
@@ -20,14 +17,10 @@ _PHONE_PIXELS = 360
 
 
 def watch() -> None:
-    """Measure the page in the browser; where it is another width than it was drawn for, it is drawn again.
-
-    A copied cell of a table is its value, not what it shows.
-    """
+    """Measure the page in the browser; where it is another width than it was drawn for, it is drawn again."""
     with st.container(key="room"):  # takes no room
         data = {"room": pixels() or 0, "widest": _WIDEST_PIXELS}
         component("room")(key=_KEY, data=data, on_room_change=clicked(_KEY, "room", _remember))
-        component("copy")(key="copied values")
 
 
 def _remember(room: int) -> None:

@@ -247,7 +247,7 @@ def _extract(connection: Connection, examined: Relation, *, url: str, home: Path
         Finding(
             "extract",
             "warning",
-            f"of organization {place.name}: {manifests.NAME} is damaged, or written by another version",
+            f"of organization {place.name}: {manifests.NAME} is damaged, or of another folder or version",
             "usage-explore extract",
         )
         for place in places

@@ -184,10 +184,12 @@ def _checksum(document: dict[str, Any]) -> int:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest of the folder; None if there is none, it is damaged or of another version."""
+    """The manifest of the folder; None if there is none, it is damaged, of another version or of another folder."""
     try:
         document = checked((folder / NAME).read_bytes())
-        if document.pop("version") != VERSION:
+        if document.pop("version") != VERSION or document["organization_id"] != folder.name:
+            return None
+        if document.pop("source", folder.parent.name) != folder.parent.name:
             return None
         segments = tuple(_segment(entry) for entry in document.pop("segments"))
         return Manifest(organization_id=UUID(document.pop("organization_id")), segments=segments, **document)
@@ -198,13 +200,18 @@ def read(folder: Path) -> Manifest | None:
 
 
 def is_unreadable(folder: Path) -> bool:
-    """Whether there is a manifest that `read` cannot give: damaged, or of another version."""
+    """Whether there is a manifest that `read` cannot give: damaged, of another version or of another folder."""
     return (folder / NAME).exists() and read(folder) is None
 
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Replace the folder's manifest."""
-    document = {"version": VERSION, **dataclasses.asdict(manifest), "organization_id": str(manifest.organization_id)}
+    document = {
+        "version": VERSION,
+        "source": folder.parent.name,
+        **dataclasses.asdict(manifest),
+        "organization_id": str(manifest.organization_id),
+    }
     replace(folder / NAME, document)
 
 

@@ -217,8 +217,11 @@ class _Writer:
         held = files.read(self.folder)
         if held is None:
             unreadable = files.is_unreadable(self.folder)
-            return None, "its manifest was damaged, or written by another version" if unreadable else ""
-        if held.relation != relation or held.organization_id != self.target.organization_id:
+            return (
+                None,
+                "its manifest was damaged, or of another folder or version" if unreadable else "",
+            )
+        if held.relation != relation:
             return None, "the table was made anew"
         if held.policies != policies:
             return None, "its row-level security was changed"
