@@ -32,6 +32,22 @@ def test_people_see_what_the_table_says(people: People) -> None:
     assert people.grant("") is None
 
 
+@pytest.mark.parametrize("email", ["ana@straße.example", "m\u0131ke@example.com", "mi\u212ae@example.com"])
+def test_letters_that_only_look_alike_are_another_persons(tmp_path: Path, email: str) -> None:
+    people = People(tmp_path / "people.toml")
+    people.path.write_text(
+        '["ana@strasse.example"]\norganizations = "all"\n["mike@example.com"]\norganizations = "all"\n'
+    )
+    assert people.grant("MIKE@example.com")
+    assert people.grant(email) is None
+
+
+def test_an_address_that_is_there_twice_is_an_error(people: People) -> None:
+    people.path.write_text(people.path.read_text() + '["ANA@example.com"]\norganizations = "all"\n')
+    with pytest.raises(ConfigurationError, match=r'\["ANA@example.com"\] is there twice'):
+        people.grant("ana@example.com")
+
+
 def test_an_address_counts_when_the_provider_verified_it(people: People) -> None:
     told = {True: True, "true": True, None: False, False: False, "false": False, "yes": False, "": False}
     for verified, counts in told.items():

@@ -383,6 +383,24 @@ def test_unknown_revoked_expired_and_malformed_are_one_410(server: Server, link:
         assert not leaks(answer.text)
 
 
+def test_a_link_that_was_opened_is_gone_once_its_organization_is_hidden(server: Server, database: str) -> None:
+    """What was rendered for it is kept for ten minutes; five seconds is how long one look at the events counts."""
+    link = server.store.share(SHOWN, without_sign_in=True)
+    assert server.get(path(link)).status_code == 200
+    elsewhere = UUID(int=ORGANIZATION.int + 1)
+    with ddl.connect(database) as connection:
+        move = "UPDATE usage_events SET organization_id = %s WHERE organization_id = %s"
+        connection.execute(move, [elsewhere, ORGANIZATION])
+        connection.commit()
+        try:
+            for form in ("", ".csv"):
+                eventually(lambda form=form: server.get(path(link) + form).status_code == 410)
+        finally:
+            connection.execute(move, [ORGANIZATION, elsewhere])
+            connection.commit()
+    eventually(lambda: server.get(path(link)).status_code == 200)
+
+
 def test_a_link_that_needs_a_sign_in_says_nothing_before_it(server: Server) -> None:
     made = server.store.share(SHOWN)
     answer = server.get(path(made))

@@ -8,14 +8,15 @@
     ["audit@example.com"]
     organizations = "all"
 
-If the file exists, the app requires sign-in, until it is started again without the file. Addresses compare without
-case. The file is read at each request, so that removing a person takes effect at once. With `email_verified`
+If the file exists, the app requires sign-in, until it is started again without the file. Addresses compare without the
+case of A to Z. The file is read at each request, so that removing a person takes effect at once. With `email_verified`
 "required", the default, the provider must confirm that it verified the address; with "optional", a provider may omit
 the claim. An address that it calls unverified is refused.
 """
 
 from __future__ import annotations
 
+import string
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,13 @@ from uuid import UUID
 from usage_explore.access.closed import is_closed
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import path_text
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _address(email: str) -> str:
+    """What of an address is compared: other letters than A to Z may be another person's, such as `ß` and `ss`."""
+    return email.strip().translate(_LOWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class People:
         """
         silence, table = self._read()
         said = silence if verified is None else str(verified).lower() == "true"
-        return table.get(email.strip().casefold()) if said else None
+        return table.get(_address(email)) if said else None
 
     def check(self) -> None:
         """Raise `ConfigurationError` if the file exists and cannot be read."""
@@ -80,9 +88,12 @@ class People:
         needed = entries.pop("email_verified", "required")
         if needed not in ("required", "optional"):
             raise ConfigurationError(f'people: {path_text(self.path)}: email_verified is "required" or "optional"')
-        return needed == "optional", {
-            email.strip().casefold(): self._grant(email, entry) for email, entry in entries.items()
-        }
+        table: dict[str, Grant] = {}
+        for email, entry in entries.items():
+            if _address(email) in table:
+                raise ConfigurationError(f'people: {path_text(self.path)}: ["{email}"] is there twice')
+            table[_address(email)] = self._grant(email, entry)
+        return needed == "optional", table
 
     def _grant(self, email: str, entry: Any) -> Grant:
         named = entry.get("organizations") if isinstance(entry, dict) and set(entry) == {"organizations"} else None

@@ -236,7 +236,11 @@ def validate(
         if attempt:
             attempt.report()
         elif sign_off and wrong:
-            say(f"Not signed off: {wrong}. `usage-explore extract --verify --repair` corrects the extract.", err=True)
+            say(
+                f"Not signed off: {wrong}. Run it again: events may have been changed meanwhile. If it says so again,"
+                " `usage-explore extract --verify --repair` corrects the extract, where there is one.",
+                err=True,
+            )
         elif sign_off:
             say(
                 f"Not signed off: findings as grave as --fail-on {fail_on} are open. Acknowledge or mute them with"

@@ -86,6 +86,10 @@ class Scope:
             "or USAGE_EXPLORE_ORGANIZATION_ID"
         )
 
+    def sees(self, connection: Connection, table: Table, organization_id: UUID) -> bool:
+        """Whether the organization is one of the scope's, and any of its events is visible."""
+        return self.may_see(organization_id) and self._has_events(connection, table, organization_id)
+
     def organizations(self, connection: Connection, table: Table) -> tuple[UUID, ...]:
         """All visible organizations. Raises `ScopeError` if the scope's own one has no events."""
         if self.organization_id is not None:

@@ -69,7 +69,7 @@ class Links(Decisions):
             return links.links(places, own, self.app_url)
 
     def link(self, address: str) -> SharedLink:
-        """The short link of an address, or of its last part, if its organization is visible.
+        """The short link of an address, or of its last part, if events of its organization are visible.
 
         Raises `LinkGone` if there is none, it has expired or was revoked; `RecordError`, `DatabaseError`.
         """
@@ -79,8 +79,8 @@ class Links(Decisions):
         with db_engine.transaction(self.engine) as connection:
             places = self.records.places(connection, self.table, LINKS)
             link = links.find(places, address, current_time(connection), self.app_url)
-        if not self._scope.may_see(link.organization_id):
-            raise LinkGone
+            if not self._scope.sees(connection, self.table, link.organization_id):
+                raise LinkGone
         return link
 
     def link_opened(self, link: SharedLink) -> None:

@@ -263,9 +263,9 @@ def finding(examination: Examination, incident: Incident) -> Finding:
     `facts` holds `actual`, `expected`, `low` and `high` of the `bucket` (its start) that lies farthest out, in steps of
     `step`, of the `measure` (events, quantity) of the `metric`: what the question's chart shows there. Of a new level,
     which begins with that bucket, they are the usual ones after and before. `excess` is by how much all of it differs
-    from what was expected, negative for less.
+    from what was expected, negative for less. What of it lies before the period is told, but not counted.
     """
-    lead, (since, until) = incident.lead, incident.span
+    lead, (since, until) = incident.lead, _in_period(examination, incident)
     sums = _sums(examination, incident)
     facts = {
         "metric": data_value(lead.metric_key),
@@ -274,7 +274,7 @@ def finding(examination: Examination, incident: Incident) -> Finding:
         "expected": _about(lead.expected),
         "low": _about(lead.low),
         "high": _about(lead.high),
-        "excess": _about(lead.excess),
+        "excess": _about(lead.in_period),
         "bucket": rfc3339(lead.bucket),
         "step": lead.step,
         "reason": lead.reason,
@@ -302,6 +302,12 @@ def finding(examination: Examination, incident: Incident) -> Finding:
     )
 
 
+def _in_period(examination: Examination, incident: Incident) -> tuple[datetime, datetime]:
+    """The incident's span without what lies before the period, which belongs to the one before."""
+    since, until = incident.span
+    return max(since, examination.period.span[0]), until
+
+
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """What there was in an incident.
@@ -316,7 +322,7 @@ class _Sums:
 
 
 def _sums(examination: Examination, incident: Incident) -> _Sums:
-    since, until = incident.span
+    since, until = _in_period(examination, incident)
     # by weeks, of which even the longest period has no more than an answer may have
     events = exact_sum((item.number for item in _series(examination, incident, "count", "week", since, until)), 0)
     quantity: Decimal | None = None
@@ -414,7 +420,7 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
 
 def _hours(examination: Examination, incident: Incident, events: int) -> str:
     """The few hours that hold nearly all of a spike of days, in words; empty where there are none."""
-    lead, (since, until) = incident.lead, incident.span
+    lead, (since, until) = incident.lead, _in_period(examination, incident)
     if lead.step != "day" or lead.lasts or not lead.rises or until - since > _MAX_HOURS_SPAN:
         return ""
     counts = _series(examination, incident, "count", "hour", since, until)

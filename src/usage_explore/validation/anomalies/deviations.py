@@ -77,8 +77,8 @@ class Deviation:
 
     `since` and `until` bound it, half-open; `bucket` is where it lies farthest out: `value`, `expected`, `low`, `high`
     are those of that bucket (of a new level: the usual ones after and before). `excess` is by how much all of it
-    differs from what was expected, signed; `usual` what the series came to in the period without it, `used` the part of
-    all other steps that had any usage.
+    differs from what was expected, signed, and `in_period` how much of that lies in the period; `usual` what the series
+    came to in the period without it, `used` the part of all other steps that had any usage.
     """
 
     customer_id: UUID | None
@@ -94,6 +94,7 @@ class Deviation:
     low: float
     high: float
     excess: float
+    in_period: float
     usual: float
     used: float
     reason: str
@@ -120,8 +121,10 @@ class Deviation:
 
     @property
     def part(self) -> float:
-        """How much it differs, as a part of what the series came to without it."""
-        return abs(self.excess) / self.usual if self.usual > 0 else float("inf")
+        """How much it differs in the period, as a part of what the series came to without it."""
+        if self.in_period * self.excess <= 0:
+            return 0.0
+        return abs(self.in_period) / self.usual if self.usual > 0 else float("inf")
 
     @property
     def change(self) -> float:
@@ -212,6 +215,7 @@ def _of_detection(
         if lasts:
             normal = np.full(end - start, anomaly.expected)
         excess = float(np.nansum(values[start:end] - normal))
+        in_period = excess_in_period(values, normal, start, first)
         least = max(MIN_CHANGE() * abs(float(np.nansum(normal))), MIN_EVENTS() if measure == "count" else 0.0)
         bucket = grid.starts[start + band.place]
         if bucket is None or not excess or abs(excess) < least or _is_return(values, start, end, grid.season):
@@ -238,11 +242,19 @@ def _of_detection(
                 low=band.low,
                 high=band.high,
                 excess=excess,
-                usual=float(np.nansum(values[first:])) - excess,
+                in_period=in_period,
+                usual=float(np.nansum(values[first:])) - in_period,
                 used=used_share(values, start, end),
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
             ),
         )
+
+
+def excess_in_period(values: Floats, normal: Floats, start: int, first: int) -> float:
+    """By how much values from `start` on differ from the `normal` ones, from column `first` on."""
+    inside = normal[max(0, first - start) :]
+    at = max(start, first)
+    return float(np.nansum(values[at : at + len(inside)] - inside))
 
 
 def _end_of_level(values: Floats, start: int, end: int, anomaly: Anomaly, season: int) -> int:

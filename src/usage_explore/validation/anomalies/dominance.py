@@ -16,7 +16,13 @@ import numpy as np
 from usage_explore.detector.anomalies import figure
 from usage_explore.query.queries import Metric, Period
 from usage_explore.validation.anomalies.bursts import columns_of, largest
-from usage_explore.validation.anomalies.deviations import HIGH_SPIKE_RATIO, MIN_EVENTS, Deviation, used_share
+from usage_explore.validation.anomalies.deviations import (
+    HIGH_SPIKE_RATIO,
+    MIN_EVENTS,
+    Deviation,
+    excess_in_period,
+    used_share,
+)
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, blocks
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
@@ -149,7 +155,8 @@ def _own(deviation: Deviation, values: Floats, grid: Grid, period: Period) -> De
     value = float(np.nanmedian(span[: grid.season]) if deviation.lasts else span[farthest])
     expected, high = float(before.mean()), float(before.max())
     excess = float(np.nansum(span - expected))
-    in_period = [end is not None and end > period.span[0] for end in grid.ends]
+    first = next(at for at, end in enumerate(grid.ends) if end is not None and end > period.span[0])
+    in_period = excess_in_period(values, np.full(len(span), expected), inside[0], first)
     return replace(
         deviation,
         bucket=grid.starts[inside[0] + farthest] or deviation.bucket,
@@ -158,7 +165,8 @@ def _own(deviation: Deviation, values: Floats, grid: Grid, period: Period) -> De
         low=float(before.min()),
         high=high,
         excess=excess,
-        usual=float(np.nansum(values[in_period])) - excess,
+        in_period=in_period,
+        usual=float(np.nansum(values[first:])) - in_period,
         used=used_share(values, inside[0], inside[-1] + 1),
         reason=f"above {figure(high)}, the most of any {deviation.step} of the customer before",
     )

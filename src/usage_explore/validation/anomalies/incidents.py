@@ -98,9 +98,9 @@ def _incident(examination: Examination, group: tuple[Deviation, ...]) -> Inciden
 
 
 def _share(examination: Examination, deviation: Deviation) -> Decimal:
-    """The difference as a share of the metric's usage in the period."""
+    """The difference in the period as a share of the metric's usage there."""
     events, quantity = examination.totals.metrics.get(deviation.metric_key, (0, Decimal(0)))
-    return part(Decimal(deviation.excess), quantity if deviation.measure == "sum_quantity" else events)
+    return part(Decimal(deviation.in_period), quantity if deviation.measure == "sum_quantity" else events)
 
 
 def _severity(deviation: Deviation, share: Decimal) -> Severity:

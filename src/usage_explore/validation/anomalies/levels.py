@@ -20,6 +20,7 @@ from usage_explore.validation.anomalies.deviations import (
     MIN_CHANGE,
     MIN_EVENTS,
     Deviation,
+    excess_in_period,
     used_share,
 )
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
@@ -86,6 +87,7 @@ def level_changes(
         since, until = grid.span(place, len(values))
         days = len(values) - place
         excess = (after - before) * days
+        in_period = (after - before) * (len(values) - max(place, first))
         half = math.sqrt(2 * min_evidence() * _dispersion(values[:first]) * before / _WEEK)
         yield Deviation(
             customer_id=customer,
@@ -101,7 +103,8 @@ def level_changes(
             low=max(0.0, before - half),
             high=before + half,
             excess=excess,
-            usual=float(np.nansum(values[first:])) - excess,
+            in_period=in_period,
+            usual=float(np.nansum(values[first:])) - in_period,
             used=float(np.mean(values[:first] > 0)),
             reason=f"the mean of {days} days differs from that of the {min(HISTORY_DAYS(), place)} before",
             is_mean=True,
@@ -144,9 +147,15 @@ def with_passing_levels(block: Block, grid: Grid, first: int, found: Iterable[De
 
 def _is_usual(values: Floats, start: int, columns: Sequence[int]) -> bool:
     """Whether some days have what is usual by the same weekdays of the weeks before `start`."""
-    means = values[start - _history() : start].reshape(-1, _WEEK).mean(axis=0)
-    usual = float(means[(np.array(columns, np.intp) - start) % _WEEK].sum())
+    usual = float(_usual_days(values, start, columns).sum())
     return abs(float(np.nansum(values[columns])) - usual) < MIN_CHANGE() * usual
+
+
+def _usual_days(values: Floats, start: int, columns: Sequence[int]) -> Floats:
+    """What is usual on some days, by the same weekdays of the weeks before `start`."""
+    means = values[start - _history() : start].reshape(-1, _WEEK).mean(axis=0)
+    usual: Floats = means[(np.array(columns, np.intp) - start) % _WEEK]
+    return usual
 
 
 def _history() -> int:
@@ -161,6 +170,7 @@ def _deviation(
     since, until = grid.span(start, end)
     number, days = float(values[start:end].sum()), end - start
     excess, before = number - usual, usual / days
+    in_period = excess_in_period(values, _usual_days(values, start, range(start, end)), start, first)
     half = math.sqrt(2 * min_evidence() * _variation(values[:start])[0] * before / days)
     return Deviation(
         customer_id=block.customers[row],
@@ -176,7 +186,8 @@ def _deviation(
         low=max(0.0, before - half),
         high=before + half,
         excess=excess,
-        usual=float(np.nansum(values[first:])) - excess,
+        in_period=in_period,
+        usual=float(np.nansum(values[first:])) - in_period,
         used=used_share(values, start, end),
         reason=f"the mean of {days} days differs from that of the same weekdays of the {_history()} before",
         is_mean=True,
@@ -201,8 +212,7 @@ def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
     history = _history()
     last = len(values) - MIN_LEVEL_DAYS() - MIN_DAYS_AFTER()
     for start in range(max(history, first - MAX_PASSING_DAYS() + 1), last + 1):
-        means = values[start - history : start].reshape(-1, _WEEK).mean(axis=0)
-        usual = means[np.arange(len(values) - start) % _WEEK]
+        usual = _usual_days(values, start, range(start, len(values)))
         days = np.arange(1, min(MAX_PASSING_DAYS(), len(usual) - MIN_DAYS_AFTER()) + 1)
         number, expected = (np.concatenate([[0.0], np.cumsum(some)]) for some in (values[start:], usual))
         inside, normal = number[days], expected[days]
@@ -216,7 +226,7 @@ def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
         lies = np.arange(len(usual)) < days[:, None]
         holds = np.count_nonzero(apart & lies, axis=1) >= _SHARE_APART * days
         holds &= apart[:, 0] & apart[np.arange(len(days)), days - 1]
-        before = means.mean()
+        before = values[start - history : start].mean()
         enough = np.abs(inside - normal) >= np.maximum(MIN_EVENTS(), MIN_CHANGE() * normal)
         enough &= returned & holds & (days >= MIN_LEVEL_DAYS()) & (start + days > first) & (inside > 0) & (normal > 0)
         if not enough.any():
