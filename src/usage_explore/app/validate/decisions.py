@@ -89,7 +89,7 @@ def keep_run(source: Source, validation: Validation, *, has_files: bool) -> None
         return
     kept.add(key)
     try:
-        made_at = max(source.now, validation.now) if has_files else None
+        made_at = max(source.store.now(), validation.now) if has_files else None
         source.store.keep_run(validation, by=current_author(), made_at=made_at)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"This run was not kept: {error}"
