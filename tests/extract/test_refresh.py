@@ -129,7 +129,10 @@ def test_announced_changes_are_read_once_their_transaction_has_ended(built: Extr
     built.check()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"at": 1, "first": 2, "last": 3, "checksum": 4}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b'{"at": 1, "first": 2, "last": 3}', b'{"at": 1, "first": 2, "last": 3, "checksum": 4}'],
+)
 def test_a_damaged_announcement_makes_the_next_refresh_build_anew(built: Extract, content: bytes) -> None:
     (built.folder / "0123456789abcdef.change").write_bytes(content)
     built.execute("UPDATE usage_events SET metric_key = 'other'")

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from extract.small_extract import HOUR, NOON, ORGANIZATION, Extract, event
-from support.database_servers import drop_role
+from support.database_servers import drop_role, fresh_database
 from support.timescale_layouts import without_columnstore
-from usage_explore import AggregateQuery, connect
+from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl
 
 LATER = NOON + HOUR
 QUERY = AggregateQuery(window="2026-10", metric="count")
+CHANGED = "the table, its definition or its row-level security was changed after the extract"
+
+
+def answered(store: Store) -> tuple[object, str]:
+    """The number of events, and where it is from: "extract", or why it is from the events."""
+    answer = store.aggregate(QUERY)
+    return answer.total, answer.served.because or "" if answer.served.path == "events" else "extract"
 
 
 @pytest.fixture
@@ -54,21 +63,80 @@ def test_changed_policies_are_noticed_at_once(
         extract = Extract(url, connection, tmp_path)
         extract.refresh(LATER)
 
-        def counted() -> tuple[object, str]:
-            answer = store.aggregate(QUERY)
-            return answer.total, answer.served.because or "" if answer.served.path == "events" else "extract"
-
-        assert counted() == (3, "extract")
+        assert answered(store) == (3, "extract")
         alter("CREATE POLICY of_another ON usage_events FOR SELECT TO {1} USING (true)")
-        assert counted() == (3, "extract")
+        assert answered(store) == (3, "extract")
         alter("ALTER POLICY shown ON usage_events USING (metric_key = 'images')")
-        total, because = counted()
+        total, because = answered(store)
         assert total == 4
-        assert "row-level security was changed" in because
+        assert because == CHANGED
         assert "row-level security" in extract.refresh(LATER).rebuilt
-        assert counted() == (4, "extract")
+        assert answered(store) == (4, "extract")
         alter("GRANT {1} TO {0}")
-        total, because = counted()
+        total, because = answered(store)
         assert total == 7
-        assert "row-level security was changed" in because
+        assert because == CHANGED
     assert owner.refresh(LATER).rebuilt == ""
+
+
+def test_a_view_that_is_defined_anew_is_noticed_at_once(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    view = "CREATE OR REPLACE VIEW {} AS SELECT * FROM {} WHERE {}"
+    extract = Extract(events_database_url, events_connection, tmp_path)
+    extract.add(*(event(NOON) for _ in range(3)), *(event(NOON, metric_key="images") for _ in range(4)))
+    for statement in (
+        "ALTER TABLE usage_events RENAME TO stored",
+        view.format("inner_view", "stored", "true"),
+        view.format("usage_events", "inner_view", "metric_key = 'tokens'"),
+    ):
+        extract.execute(statement)
+    extract = Extract(events_database_url, events_connection, tmp_path)
+    with connect(events_database_url, ORGANIZATION, home=tmp_path) as store:
+        extract.refresh(LATER)
+        assert answered(store) == (3, "extract")
+        extract.execute(view.format("usage_events", "inner_view", "true"))
+        assert answered(store) == (7, CHANGED)
+        extract.refresh(LATER)
+        assert answered(store) == (7, "extract")
+        extract.execute(view.format("inner_view", "stored", "metric_key = 'images'"))
+        assert answered(store) == (4, CHANGED)
+        extract.refresh(LATER)
+        extract.execute("ALTER TABLE stored ENABLE ROW LEVEL SECURITY")
+        assert answered(store)[1] == CHANGED
+        extract.refresh(LATER)
+        assert answered(store) == (4, "extract")
+        extract.execute("CREATE POLICY owners ON stored TO CURRENT_USER USING (true)")
+        assert answered(store)[1] == CHANGED
+
+
+def test_a_database_made_anew_from_a_template_is_another_one(
+    events_database_url: str, events_connection: ddl.Connection, server_url: str, tmp_path: Path
+) -> None:
+    """Its name, the role, the server and the table's oid are as before."""
+    with fresh_database(server_url) as url:
+        name, template = (sql.Identifier(urlsplit(one).path.removeprefix("/")) for one in (url, events_database_url))
+        events_connection.close()
+        for number, before in ((3, None), (1, (0, CHANGED))):
+            with psycopg.connect(server_url, autocommit=True) as admin:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+                admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, template))
+            with ddl.connect(url) as connection, connect(url, ORGANIZATION, home=tmp_path) as store:
+                assert before in (None, answered(store))
+                extract = Extract(url, connection, tmp_path)
+                extract.add(*(event(NOON) for _ in range(number)))
+                extract.refresh(LATER)
+                assert answered(store) == (number, "extract")
+
+
+def test_a_watermark_in_the_future_is_not_believed(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    """The database's clock was put back: what is inserted now is before the watermark."""
+    extract = Extract(events_database_url, events_connection, tmp_path)
+    extract.add(event(NOON))
+    now = datetime.now(UTC)
+    with connect(events_database_url, ORGANIZATION, home=tmp_path) as store:
+        extract.refresh(now + HOUR)
+        extract.add(event(NOON, ingested_at=now))
+        assert answered(store) == (2, "the database's clock was put back behind its watermark")

@@ -81,3 +81,53 @@ def test_ten_days_with_a_third_of_the_events_are_one_drop(events_database_url: s
     assert float(facts["actual"]) == pytest.approx(18, rel=0.2)
     assert float(facts["expected"]) == pytest.approx(60, rel=0.1)
     assert "events a day against about" in finding.sentence
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_hours_without_events_by_chance_do_not_hide_a_level(events_database_url: str, seed: int) -> None:
+    low = usage(seed, dict.fromkeys(range(4, 24), 0.06))
+    with store_of(events_database_url, low) as store:
+        (finding,) = store.validate(SEPTEMBER, checks=["shifts"]).findings
+    assert "dropped, " in finding.sentence
+    assert "events a day against about" in finding.sentence
+    assert finding.events == pytest.approx(72, abs=25)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_of_a_level_lies_in_the_period_is_a_spike_and_its_end_is_no_fall(
+    events_database_url: str, seed: int
+) -> None:
+    high = usage(seed, dict.fromkeys(range(-7, 13), 3.5))
+    with store_of(events_database_url, high) as store:
+        (finding,) = store.validate(SEPTEMBER).findings
+    assert "spiked, " in finding.sentence
+    assert "Aug – 13 Sep 2026" in finding.sentence
+    assert finding.since == SINCE
+    assert finding.events == sum(SINCE <= row.timestamp < finding.until for row in high)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.35, 2.0, 3.5])
+def test_usage_that_is_back_since_the_day_before_the_period_is_no_level(
+    events_database_url: str, factor: float
+) -> None:
+    with store_of(events_database_url, usage(1, dict.fromkeys(range(-21, -1), factor))) as store:
+        assert store.validate(SEPTEMBER).findings == ()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.004])
+def test_a_level_near_nothing_is_one_drop_and_hours_after_it_are_no_spike(
+    events_database_url: str, share: float
+) -> None:
+    counts = [
+        round(usual * share if 4 <= column - HISTORY < 14 else usual)
+        for column, usual in enumerate(days(300, 1, "", seed=3)[0])
+    ]
+    rows = [
+        event(1, SINCE + (column - HISTORY + (number + 0.5) / count) * DAY)
+        for column, count in enumerate(counts)
+        for number in range(count)
+    ]
+    with store_of(events_database_url, rows) as store:
+        (finding,) = store.validate(SEPTEMBER, checks=["shifts"]).findings
+    assert "dropped, 5–14 Sep 2026" in finding.sentence
+    assert finding.events == sum(counts[HISTORY + 4 : HISTORY + 14])

@@ -266,8 +266,13 @@ def _state(connection: Connection, place: Path, manifest: Manifest, examined: Re
         return Finding("extract", "warning", f"{owner}: queries read the events, because {manifest.unfit}")
     if manifest.relation != examined.oid:
         return Finding("extract", "warning", f"{owner}: the table was created anew since", "usage-explore extract")
-    if manifest.policies != visibility.policies(connection, examined.oid):
-        return Finding("extract", "warning", f"{owner}: row-level security was changed since", "usage-explore extract")
+    if manifest.fingerprint != visibility.fingerprint(connection, examined.oid):
+        return Finding(
+            "extract",
+            "warning",
+            f"{owner}: its definition or row-level security was changed since",
+            "usage-explore extract",
+        )
     if names := folder.damaged(place, manifest):
         return Finding(
             "extract", "warning", f"{owner}: damaged or missing: {', '.join(names)}", "usage-explore extract"

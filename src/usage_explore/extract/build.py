@@ -62,9 +62,9 @@ class Events:
             raise TableMismatch(f"{self.table.fullname}: there is no such table or view in this database")
         return int(oid)
 
-    def policies(self, relation: int) -> str:
-        """The fingerprint of the table's row-level security."""
-        return visibility.policies(self.connection, relation)
+    def fingerprint(self, relation: int) -> str:
+        """What decides which rows the role sees in the table."""
+        return visibility.fingerprint(self.connection, relation)
 
     def now(self) -> int:
         """The database's clock."""

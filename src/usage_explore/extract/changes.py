@@ -8,7 +8,7 @@ again. Announcements of loads that were undone cost a reading, no more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
@@ -77,7 +77,8 @@ def announced(folder: Path) -> tuple[list[Change], list[Change]]:
     readable, damaged = [], []
     for path in folder.glob(f"*{_ENDING}"):
         try:
-            readable.append(Change(**manifest.checked(path.read_bytes())))
+            change = Change(**manifest.checked(path.read_bytes(), required=True))
+            readable.append(replace(change, name=path.name))
         except FileNotFoundError:
             continue
         except (ValueError, TypeError):

@@ -118,8 +118,8 @@ class Manifest:
 
     `relation` is the table's oid, so that a table made anew is noticed. `unfit` says why the organization is answered
     from the events, blank if it is not. `refreshed` is the database's clock at the last refresh; `removed_before` the
-    start of the events that the table still has, where a refresh found older ones removed. `policies` is the
-    fingerprint of the row-level security that the events were read under, blank without one.
+    start of the events that the table still has, where a refresh found older ones removed. `fingerprint` is
+    that of what decided which rows were read, see `visibility`.
     """
 
     organization_id: UUID
@@ -130,7 +130,7 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     removed_before: int | None = None
     unfit: str = ""
-    policies: str = ""
+    fingerprint: str = ""
 
     @property
     def rows(self) -> int:
@@ -171,10 +171,13 @@ def with_checksum(document: dict[str, Any]) -> bytes:
     return json.dumps({**document, "checksum": _checksum(document)}).encode("ascii")
 
 
-def checked(text: bytes) -> Any:
-    """What `with_checksum` made, or an older document without a checksum. Raises `ValueError` if it is damaged."""
-    document = json.loads(text)
-    if "checksum" in document and document.pop("checksum") != _checksum(document):
+def checked(text: bytes, *, required: bool = False) -> Any:
+    """What `with_checksum` made, or an older document without a checksum, which may be `required`.
+
+    Raises `ValueError` if it is damaged, `TypeError` if it is no JSON object.
+    """
+    document = _mapping(json.loads(text))
+    if (required or "checksum" in document) and document.pop("checksum", None) != _checksum(document):
         raise ValueError("the checksum differs")
     return document
 

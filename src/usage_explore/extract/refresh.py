@@ -153,13 +153,15 @@ class _Writer:
     def refresh(self, settle: timedelta, again: bool) -> Report:
         with self.snapshot():
             relation, now = self.events.relation(), self.events.now()
-            policies = self.events.policies(relation)
+            fingerprint = self.events.fingerprint(relation)
         damaged = changes.announced(self.folder)[1]
-        held, rebuilt = (None, "an announcement of changes was damaged") if damaged else self.usable(relation, policies)
+        held, rebuilt = (
+            (None, "an announcement of changes was damaged") if damaged else self.usable(relation, fingerprint)
+        )
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
         if held is None or held.unfit:  # written before anything is read, so that loads announce what they change
-            held = self.put(self.empty(relation, policies, now), ())
+            held = self.put(self.empty(relation, fingerprint, now), ())
         announced = changes.announced(self.folder)[0]  # before the open transactions are looked at
         safe = watermark.safe(self.connection, settle)
         done = [change for change in announced if safe.has_ended(change.at)]
@@ -212,7 +214,7 @@ class _Writer:
             ),
         )
 
-    def usable(self, relation: int, policies: str) -> tuple[Manifest | None, str]:
+    def usable(self, relation: int, fingerprint: str) -> tuple[Manifest | None, str]:
         """The extract, None if it has to be built; and why an existing one has to."""
         held = files.read(self.folder)
         if held is None:
@@ -223,21 +225,21 @@ class _Writer:
             )
         if held.relation != relation:
             return None, "the table was made anew"
-        if held.policies != policies:
-            return None, "its row-level security was changed"
+        if held.fingerprint != fingerprint:
+            return None, "the table, its definition or its row-level security was changed"
         broken = folders.damaged(self.folder, held)
         if broken:
             return None, f"files were missing or damaged: {', '.join(broken)}"
         return held, ""
 
-    def empty(self, relation: int, policies: str, now: int) -> Manifest:
+    def empty(self, relation: int, fingerprint: str, now: int) -> Manifest:
         return Manifest(
             organization_id=self.target.organization_id,
             table=self.target.table.fullname,
             relation=relation,
             watermark=None,
             refreshed=now,
-            policies=policies,
+            fingerprint=fingerprint,
         )
 
     @contextmanager
@@ -268,8 +270,10 @@ class _Writer:
             with self.snapshot():
                 if self.events.relation() != held.relation:
                     raise ExtractError(f"{held.table}: the table was made anew meanwhile; run it again")
-                if self.events.policies(held.relation) != held.policies:
-                    raise ExtractError(f"{held.table}: its row-level security was changed meanwhile; run it again")
+                if self.events.fingerprint(held.relation) != held.fingerprint:
+                    raise ExtractError(
+                        f"{held.table}: its definition or row-level security was changed meanwhile; run it again"
+                    )
                 first = self.events.next_ingested(since, target)
                 until = target if first is None else min(first + step, target)
                 added = [] if first is None else self.read(held, "ingested_at", since, until)

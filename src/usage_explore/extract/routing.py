@@ -274,10 +274,12 @@ class Paths:
             raise ExtractUnusable(manifest.unfit)
         if manifest.watermark is None:
             raise ExtractUnusable("the extract of these events is not built yet")
+        if manifest.watermark > micros(row.now):
+            raise ExtractUnusable("the database's clock was put back behind its watermark")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
-        if manifest.policies != row.policies:
-            raise ExtractUnusable("its row-level security was changed after the extract")
+        if manifest.fingerprint != row.fingerprint:
+            raise ExtractUnusable("the table, its definition or its row-level security was changed after the extract")
         first: int | None = None
         if row.is_table:  # a statement of its own, as Citus joins no catalog with a distributed table
             earliest = self.connection.execute(_first(self.table, organization_id)).scalar_one()

@@ -1,4 +1,4 @@
-"""What an extract depends on: the table, the role, and the policies of row-level security that apply to it.
+"""What an extract depends on: the database, the table or view, the role, and row-level security.
 
 An extract has the rows that its role saw at the last refresh. If the fingerprint differs since, it may have rows that
 the role may no longer see, or lack others.
@@ -21,31 +21,47 @@ from usage_explore.sql.identifiers import literal, quoted
 _MAX_TABLES = 100
 _RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
-_POLICIES = """
-SELECT coalesce(md5(string_agg(concat_ws(' ', policy.polrelid, policy.polpermissive, policy.polqual), ','
-                               ORDER BY policy.oid)), '')
-FROM pg_policy AS policy JOIN pg_class AS events ON events.oid = {relation}
-WHERE policy.polcmd IN ('r', '*') AND (policy.polrelid = events.oid OR events.relkind = 'v')
-  AND row_security_active(policy.polrelid)
-  AND EXISTS (SELECT FROM unnest(policy.polroles) AS role
-              WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END)
+_FINGERPRINT = """
+WITH RECURSIVE read AS (
+  SELECT oid, relkind, relrowsecurity, relforcerowsecurity FROM pg_class WHERE oid = {relation}
+  UNION
+  SELECT used.oid, used.relkind, used.relrowsecurity, used.relforcerowsecurity
+  FROM read JOIN pg_rewrite AS rule ON rule.ev_class = read.oid AND read.relkind = 'v'
+  JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
+    AND need.refclassid = 'pg_class'::regclass
+  JOIN pg_class AS used ON used.oid = need.refobjid
+)
+SELECT md5(concat_ws(' ',
+  (SELECT oid FROM pg_database WHERE datname = current_database()),
+  (SELECT string_agg(concat_ws(' ', read.oid, read.relrowsecurity, read.relforcerowsecurity, md5(rule.ev_action::text)),
+                     ',' ORDER BY read.oid, rule.oid)
+   FROM read LEFT JOIN pg_rewrite AS rule ON rule.ev_class = read.oid AND read.relkind = 'v'
+   WHERE EXISTS (SELECT FROM read WHERE relkind = 'v')),
+  (SELECT string_agg(concat_ws(' ', policy.polrelid, policy.polpermissive, policy.polqual), ',' ORDER BY policy.oid)
+   FROM pg_policy AS policy JOIN read ON read.oid = policy.polrelid
+   WHERE policy.polcmd IN ('r', '*')
+     AND (read.oid <> {relation} OR row_security_active(read.oid)
+          AND EXISTS (SELECT FROM unnest(policy.polroles) AS role
+                      WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))))
 """
-"""The fingerprint, text, of the table `{relation}`; blank if no policy applies. Of a view, the policies of all tables.
+"""The fingerprint, text, of the table or view `{relation}`: the database, a view's definition, and policies.
 
-What a policy reads, such as a session setting or another table, is not in it.
+Of a table, the policies that apply to the role; of a view, also the definitions of the views that it reads, and all
+policies of tables, which may apply to its owner. What a policy reads, such as a session setting or another table, is
+not in it, nor are the functions of a view.
 """
 
 
-def policies(connection: Connection, relation: int) -> str:
-    """The fingerprint of the policies that apply to the connection's role in a table, given by its oid."""
-    row = connection.execute(sql.SQL(_POLICIES).format(relation=sql.Literal(relation))).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate without groups has one row
+def fingerprint(connection: Connection, relation: int) -> str:
+    """What decides which rows the connection's role sees in a table or view, given by its oid, as a hash."""
+    row = connection.execute(sql.SQL(_FINGERPRINT).format(relation=sql.Literal(relation))).fetchone()
+    assert row is not None  # noqa: S101 - a select without FROM has one row
     return str(row[0])
 
 
 @lru_cache(maxsize=_MAX_TABLES)
 def state(table: Table) -> Select[Any]:
-    """The database's clock, the role, the table's oid, kind and policies, and the session's statement timeout."""
+    """The database's clock, the role, the table's oid, kind and fingerprint, and the session's statement timeout."""
     relation = func.to_regclass(quoted(table.name, table.schema))
     is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
     timeout = func.current_setting("statement_timeout").cast(Interval)
@@ -55,6 +71,6 @@ def state(table: Table) -> Select[Any]:
         func.current_user().cast(Text).label("role"),
         relation.cast(OID).cast(BigInteger).label("relation"),
         is_table.label("is_table"),
-        literal_column(f"({_POLICIES.format(relation=oid)})", Text).label("policies"),
+        literal_column(f"({_FINGERPRINT.format(relation=oid)})", Text).label("fingerprint"),
         extract("epoch", timeout).cast(Double).label("timeout_seconds"),
     )

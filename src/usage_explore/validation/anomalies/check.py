@@ -58,9 +58,9 @@ from usage_explore.validation.anomalies.deviations import (
 )
 from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
 from usage_explore.validation.anomalies.incidents import Incident, incidents
-from usage_explore.validation.anomalies.levels import level_changes, with_passing_levels
+from usage_explore.validation.anomalies.levels import level_changes, with_passing_levels, without_returns
 from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
-from usage_explore.validation.anomalies.lost_hours import lost_hours
+from usage_explore.validation.anomalies.lost_hours import MIN_LOST_EVENTS, lost_hours
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.bounds import CheckBounds
@@ -86,6 +86,7 @@ MIN_CUSTOMER_EVENTS = BOUNDS.add("min_customer_events", 240, "events", 0, 100000
 _CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
+_MOST, _MAX_OUTAGES = 0.5, 2
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
 _MAX_FILTER_METRICS = 100
 _OF_BAND = {
@@ -143,33 +144,55 @@ def _missing(days: Iterable[ZeroDays]) -> str:
 
 
 def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[Deviation], list[ZeroDays]]:
-    """The deviations and days without events, each time once, the most events first.
+    """The deviations and times without events, each time once, the most events first.
 
-    Days without any customer's events are reported as such; a customer's only where no drop is. Hours without any are
-    reported where they are most of the drop of all, else the drop is.
+    Times without any customer's events are reported where one or two are most of a drop, and the drop where they are
+    not: while usage is low there are hours without events by chance. A customer's days without events are reported
+    where no drop is.
     """
-    zero = [days for days in zero if not days.hours or not _is_part_of_drop(days, zero, deviating)]
-    whole = [days for days in zero if days.customer_id is None]
-    kept = [
-        deviation
-        for deviation in deviating
-        if deviation.shape != "drop" or not any(days.overlaps(deviation.since, deviation.until) for days in whole)
+    low = [one for one in deviating if not one.rises and one.part >= MIN_OWN_SHARE()]
+    of_all = [times for times in zero if times.customer_id is None]
+    lasting = [
+        one
+        for one in low
+        if _share_without_events(one, of_all) < _MOST
+        or sum(times.overlaps(*one.span) for times in of_all) > _MAX_OUTAGES
     ]
-    drops = [deviation for deviation in kept if deviation.shape == "drop" and deviation.part >= MIN_OWN_SHARE()]
-    remaining = [
-        days
-        for days in zero
-        if not any(
-            drop.customer_id in (None, days.customer_id) and days.overlaps(drop.since, drop.until) for drop in drops
+    whole = [times for times in of_all if not _is_chance(times, lasting)]
+    kept = [one for one in deviating if one.shape != "drop" or _share_without_events(one, whole) < _MOST]
+    drops = [one for one in kept if one.shape == "drop" and one.part >= MIN_OWN_SHARE()]
+    remaining = whole + [
+        times
+        for times in zero
+        if times.customer_id is not None
+        and not any(
+            drop.customer_id in (None, times.customer_id) and times.overlaps(drop.since, drop.until) for drop in drops
         )
     ]
-    return kept, sorted(remaining, key=lambda days: (-days.usual, str(days.customer_id), days.since))
+    return kept, sorted(remaining, key=lambda times: (-times.usual, str(times.customer_id), times.since))
 
 
-def _is_part_of_drop(hours: ZeroDays, zero: list[ZeroDays], deviating: Iterable[Deviation]) -> bool:
-    """Whether the hours without events are one part of several of a drop of all customers together."""
-    drops = [one for one in deviating if one.customer_id is None and one.shape == "drop" and hours.overlaps(*one.span)]
-    return any(sum(other.hours > 0 and other.overlaps(*drop.span) for other in zero) > 1 for drop in drops)
+def _share_without_events(drop: Deviation, zero: Iterable[ZeroDays]) -> float:
+    """The part of a drop that usually comes in the times without events that it has in common with them."""
+    step = timedelta(hours=1) if drop.step == "hour" else timedelta(days=1)
+    return sum(_common(times, drop) / step for times in zero) * drop.expected / abs(drop.excess)
+
+
+def _is_chance(times: ZeroDays, low: Iterable[Deviation]) -> bool:
+    """Whether too few events would have come in the times without any customer's, as much as usage was low in them."""
+    missing: dict[UUID | None, dict[str, float]] = {}
+    for one in low:
+        if one.measure == "count":
+            own = missing.setdefault(one.customer_id, {})
+            number = _common(times, one) / (one.until - one.since) * -one.excess
+            own[one.metric_key] = max(number, own.get(one.metric_key, 0.0))
+    together = sum(missing.pop(None, {}).values())
+    single = sum(number for own in missing.values() for number in own.values())
+    return times.usual - max(together, single) < (MIN_LOST_EVENTS() if times.hours else zero_days.min_usual_events())
+
+
+def _common(times: ZeroDays, deviation: Deviation) -> timedelta:
+    return max(min(times.until, deviation.until) - max(times.since, deviation.since), timedelta(0))
 
 
 def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDays], int, str]:
@@ -214,11 +237,13 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     first = _first(hours, examination)
     if large:
         for block in series.blocks(examination, hours, "customer_id", large[: MAX_HOURLY_CUSTOMERS()]):
-            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
+            judged = without_usual_bursts(block, hours, first, deviations(block, hours, first))
+            result += without_returns(block, hours, judged, result)
     if whole is not None:
         together = list(series.blocks(examination, hours, "none"))
         for block in (hourly(block, hours, whole, days) for block in together):
-            result += without_usual_bursts(block, hours, first, deviations(block, hours, first))
+            judged = without_usual_bursts(block, hours, first, deviations(block, hours, first))
+            result += without_returns(block, hours, judged, result)
         if examination.period.customer_id is None:
             gone = lost_hours(together, hours, first)
             zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]

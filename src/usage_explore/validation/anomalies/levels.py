@@ -114,8 +114,9 @@ def level_changes(
 def with_passing_levels(block: Block, grid: Grid, first: int, found: Iterable[Deviation]) -> list[Deviation]:
     """The deviations with the changes for a week to four that passed, in which no day, or few, left its band.
 
-    A lasting change that is one of these is left out, and what leads back from one to what was usual before it. A
-    change is left out that shares a time with another deviation to the same side.
+    A lasting change that is one of these is left out, and what leads back from one to what was usual before it, also
+    from one that ended in the week before the period. A change is left out that other deviations to the same side make
+    most of.
     """
     kept = list(found)
     counts = while_away(block.values["count"], grid.season)
@@ -123,38 +124,66 @@ def with_passing_levels(block: Block, grid: Grid, first: int, found: Iterable[De
         values = counts[row]
         if np.isnan(values[max(0, first - RECENT_DAYS() - MAX_PASSING_DAYS()) :]).any():
             continue
-        change = _passing(values, first)
-        if change is None or is_irregular(values[:first], grid.season):
+        change = _passing(values, first) or _passing(values, first - _WEEK)
+        if change is None or is_irregular(values[: min(first, change[0])], grid.season):
             continue
         passing = _deviation(block, grid, int(row), values, first, change)
-        own = [one for one in kept if (one.customer_id, one.metric_key) == (passing.customer_id, passing.metric_key)]
+        own = [one for one in kept if _is_of(one, passing)]
         same = [
             one for one in own if one.rises == passing.rises and one.since < passing.until and passing.since < one.until
         ]
-        gone = [one for one in same if one.lasts]
-        gone += [
-            one
-            for one in own
-            if one.rises != passing.rises
-            and one.until > passing.since
-            and _is_usual(block.values[one.measure][row], change[0], columns_of(grid, one))
-        ]
+        parts = [one for one in same if not one.lasts and one.measure == "count"]
+        is_known = sum(abs(one.excess) for one in parts) > abs(passing.excess) / 2
+        gone = [one for one in same if one.lasts or (not is_known and one.measure == "count")]
+        gone += [one for one in own if _leads_back(one, passing, block.values[one.measure][row], grid)]
         kept = [one for one in kept if all(one is not other for other in gone)]
-        if all(one.lasts for one in same):
+        if change[1] > first and not is_known:
             kept.append(passing)
     return kept
 
 
-def _is_usual(values: Floats, start: int, columns: Sequence[int]) -> bool:
-    """Whether some days have what is usual by the same weekdays of the weeks before `start`."""
-    usual = float(_usual_days(values, start, columns).sum())
+def without_returns(block: Block, grid: Grid, found: Sequence[Deviation], days: Iterable[Deviation]) -> list[Deviation]:
+    """The deviations by the hour without those that lead back from a change of level that passed, one of `days`."""
+    rows = {key: row for row, key in enumerate(zip(block.customers, block.metrics, strict=True))}
+    passed = [one for one in days if one.is_mean and not one.lasts]
+    return [
+        one
+        for one in found
+        if not any(
+            _is_of(one, level)
+            and _leads_back(one, level, block.values[one.measure][rows[one.customer_id, one.metric_key]], grid)
+            for level in passed
+        )
+    ]
+
+
+def _is_of(one: Deviation, other: Deviation) -> bool:
+    return (one.customer_id, one.metric_key) == (other.customer_id, other.metric_key)
+
+
+def _leads_back(one: Deviation, passing: Deviation, values: Floats, grid: Grid) -> bool:
+    """Whether a deviation to the other side is what was usual before a change of level that passed, or its end."""
+    if one.rises == passing.rises or one.until <= passing.since:
+        return False
+    start = next((at for at, begin in enumerate(grid.starts) if begin is not None and begin >= passing.since), 0)
+    history = _history() // _WEEK * grid.season
+    if start < history:
+        return False
+    columns = columns_of(grid, one)
+    after = [column for column in columns if (begin := grid.starts[column]) is not None and begin >= passing.until]
+    return _is_usual(values, start, after or columns, grid.season)
+
+
+def _is_usual(values: Floats, start: int, columns: Sequence[int], season: int) -> bool:
+    """Whether some steps have what is usual by the same weekdays, or hours, of the weeks before `start`."""
+    usual = float(_usual_steps(values, start, columns, season).sum())
     return abs(float(np.nansum(values[columns])) - usual) < MIN_CHANGE() * usual
 
 
-def _usual_days(values: Floats, start: int, columns: Sequence[int]) -> Floats:
-    """What is usual on some days, by the same weekdays of the weeks before `start`."""
-    means = values[start - _history() : start].reshape(-1, _WEEK).mean(axis=0)
-    usual: Floats = means[(np.array(columns, np.intp) - start) % _WEEK]
+def _usual_steps(values: Floats, start: int, columns: Sequence[int], season: int = _WEEK) -> Floats:
+    """What is usual on some days, or hours, by the same ones of the weeks before `start`."""
+    means = values[start - _history() // _WEEK * season : start].reshape(-1, season).mean(axis=0)
+    usual: Floats = means[(np.array(columns, np.intp) - start) % season]
     return usual
 
 
@@ -170,7 +199,7 @@ def _deviation(
     since, until = grid.span(start, end)
     number, days = float(values[start:end].sum()), end - start
     excess, before = number - usual, usual / days
-    in_period = excess_in_period(values, _usual_days(values, start, range(start, end)), start, first)
+    in_period = excess_in_period(values, _usual_steps(values, start, range(start, end)), start, first)
     half = math.sqrt(2 * min_evidence() * _variation(values[:start])[0] * before / days)
     return Deviation(
         customer_id=block.customers[row],
@@ -206,13 +235,16 @@ def _candidates(counts: Floats, first: int) -> npt.NDArray[np.intp]:
     return np.flatnonzero((far > least) & (np.nansum(counts, axis=1) >= MIN_EVENTS()))
 
 
-def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
-    """The first and the end of the days of the surest change that passed, and how many events were usual on them."""
+def _passing(values: Floats, least_end: int) -> tuple[int, int, float] | None:
+    """The first and the end of the days of the surest change that passed, and how many events were usual on them.
+
+    It ended after column `least_end`.
+    """
     sure, best = 0.0, None
     history = _history()
     last = len(values) - MIN_LEVEL_DAYS() - MIN_DAYS_AFTER()
-    for start in range(max(history, first - MAX_PASSING_DAYS() + 1), last + 1):
-        usual = _usual_days(values, start, range(start, len(values)))
+    for start in range(max(history, least_end - MAX_PASSING_DAYS() + 1), last + 1):
+        usual = _usual_steps(values, start, range(start, len(values)))
         days = np.arange(1, min(MAX_PASSING_DAYS(), len(usual) - MIN_DAYS_AFTER()) + 1)
         number, expected = (np.concatenate([[0.0], np.cumsum(some)]) for some in (values[start:], usual))
         inside, normal = number[days], expected[days]
@@ -228,7 +260,9 @@ def _passing(values: Floats, first: int) -> tuple[int, int, float] | None:
         holds &= apart[:, 0] & apart[np.arange(len(days)), days - 1]
         before = values[start - history : start].mean()
         enough = np.abs(inside - normal) >= np.maximum(MIN_EVENTS(), MIN_CHANGE() * normal)
-        enough &= returned & holds & (days >= MIN_LEVEL_DAYS()) & (start + days > first) & (inside > 0) & (normal > 0)
+        enough &= (
+            returned & holds & (days >= MIN_LEVEL_DAYS()) & (start + days > least_end) & (inside > 0) & (normal > 0)
+        )
         if not enough.any():
             continue
         inside, length = inside[enough], normal[enough] / before
