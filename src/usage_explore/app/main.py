@@ -179,8 +179,6 @@ def run(first: str = "explore") -> None:
     """Draw the page of the URL's path; `first` is the page at `/`."""
     st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
     st.html(_STYLE.format(**(_DARK if st.context.theme.type == "dark" else _LIGHT)))
-    room.watch()
-    grid.copy_values()
 
     def explore_page() -> None:
         with shown():
@@ -235,6 +233,8 @@ def run(first: str = "explore") -> None:
     by_name = st.Page(drawn[first], title=first.capitalize(), url_path=first)
     opened = st.Page(link_page, title="Open", url_path=OPEN_PAGE)
     current = st.navigation([*pages, by_name, opened], position="hidden")
+    room.watch()  # after the navigation: a run that it asks for names the page that the browser knows by then
+    grid.copy_values()
     if current.url_path == first:
         pages = pages._replace(**{first: by_name})
     with metrics.counted_run(current.url_path or first):

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal, get_args
 from uuid import UUID, uuid4
 
@@ -21,7 +22,7 @@ from usage_explore.errors import Fault, QueryError, RecordError
 from usage_explore.query import validators
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding
-from usage_explore.records.places import PlaceName, Places
+from usage_explore.records.places import PlaceName, Places, records
 
 Action = Literal["acknowledge", "mute", "assign", "note", "reopen"]
 
@@ -115,17 +116,14 @@ def decisions(places: Places, organization_id: UUID, finding_id: str | None = No
         table = place.table
         c = table.c
         wanted = [c.organization_id == organization_id, *([c.finding_id == finding_id] if finding_id else [])]
-        made += [_decision(row, place.name) for row in place.rows(select(table).where(*wanted))]
+        made += records(place, select(table).where(*wanted), partial(_decision, place=place.name))
     return sorted(made, key=lambda decision: (decision.made_at, str(decision.id)))
 
 
 def _decision(row: Row[Any], place: PlaceName) -> Decision:
     values = dict(row._mapping)
     values.pop("finding_id")
-    try:
-        finding = RecordedFinding.from_dict(json.loads(values.pop("finding")))
-    except ValueError as error:
-        raise RecordError(f"A decision in the records cannot be read: {error}") from None
+    finding = RecordedFinding.from_dict(json.loads(values.pop("finding")))
     return Decision(**values, finding=finding, place=place)
 
 

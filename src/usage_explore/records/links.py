@@ -11,6 +11,7 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
 from usage_explore.query.url_params import query_string
 from usage_explore.records import texts
-from usage_explore.records.places import PlaceName, Places
+from usage_explore.records.places import PlaceName, Places, records
 from usage_explore.records.views import PAGES, Headline, ViewState, parsed
 
 MAX_LINKS = 2_000
@@ -170,7 +171,7 @@ def links(places: Places, organization_id: UUID, app_url: str) -> list[SharedLin
     for place in places.all:
         table = place.table
         statement = select(table).where(table.c.organization_id == organization_id)
-        kept += [_link(row, place.name, app_url) for row in place.rows(statement)]
+        kept += records(place, statement, partial(_link, place=place.name, app_url=app_url))
     return sorted(kept, key=lambda link: (link.created_at, str(link.id)), reverse=True)
 
 
@@ -179,8 +180,8 @@ def find(places: Places, token: str, now: datetime, app_url: str) -> SharedLink:
     id_ = link_id(token)
     for place in places.all:
         table = place.table
-        for row in place.rows(select(table).where(table.c.id == id_)):
-            link = _link(row, place.name, app_url)
+        statement = select(table).where(table.c.id == id_)
+        for link in records(place, statement, partial(_link, place=place.name, app_url=app_url)):
             if link.expires_at is None or now < link.expires_at:
                 return link
     raise LinkGone

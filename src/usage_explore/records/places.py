@@ -19,16 +19,30 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Delete, Insert, Row, Select, Table, Update, create_engine, func, inspect, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Delete,
+    Insert,
+    Row,
+    Select,
+    Table,
+    Update,
+    create_engine,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
@@ -36,12 +50,15 @@ from sqlalchemy.schema import CreateTable
 
 from usage_explore.db import ddl
 from usage_explore.db.engine import translated
-from usage_explore.errors import RecordError, TableMismatch
+from usage_explore.errors import RecordError, TableMismatch, UsageExploreError
 from usage_explore.formatting import listed, path_text
+from usage_explore.query import validators
 from usage_explore.records.tables import RECORD_TABLES, VIEWS, RecordTable
 from usage_explore.sql.identifiers import quoted
 
 PlaceName = Literal["table", "file"]
+
+_Record = TypeVar("_Record")
 
 _MAX_WAIT_SECONDS = 5
 """Time to wait for another writer."""
@@ -249,6 +266,37 @@ class FilePlace:
             raise RecordError(message) from error
         finally:
             engine.dispose()
+
+
+def records(
+    place: DatabasePlace | FilePlace, statement: Select[Any], make: Callable[[Row[Any]], _Record]
+) -> list[_Record]:
+    """What `make` gives of each row of a statement. Raises `RecordError`, also for a row that is damaged."""
+    columns = [column for column in statement.selected_columns if isinstance(column, Column)]
+    try:
+        rows = place.rows(statement)
+        for row in rows:
+            for column in columns:
+                _check(column, row._mapping[column.name])
+        return [make(row) for row in rows]
+    except UsageExploreError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
+        what = f"a row of {place.kind.name} in {place} cannot be read"
+        why = validators.shorten(str(error))
+        raise RecordError(f"{what}: {why}; restore it from a backup, or delete the row") from None
+
+
+def _check(column: Column[Any], value: object) -> None:
+    """Raise `ValueError` for a value that the column cannot have; SQLite keeps any."""
+    if value is None and column.nullable:
+        return
+    if not isinstance(value, column.type.python_type):
+        raise ValueError(f"{column.name} is {value!r}")
+    if isinstance(value, datetime):
+        validators.instant(value)
+    if column.name == "timezone":
+        validators.zone_name(value)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -15,11 +16,10 @@ from sqlalchemy import Row, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from usage_explore.decimals import rfc3339
-from usage_explore.errors import RecordError
 from usage_explore.query import url_params
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
-from usage_explore.records.places import PlaceName, Places
+from usage_explore.records.places import PlaceName, Places, records
 
 MAX_COMPARED_RUNS = 20
 """The newest runs of a period that a run is compared with."""
@@ -137,7 +137,7 @@ def runs(
         wanted += [] if within is None else [c.since < within[1], c.until > within[0]]
         wanted += [c.period.not_like(_NARROWED)] if whole else []
         statement = select(table).where(*wanted).order_by(c.made_at.desc(), c.id).limit(most)
-        made += [_run(row, place.name) for row in place.rows(statement)]
+        made += records(place, statement, partial(_run, place=place.name))
     return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)[:most]
 
 
@@ -162,34 +162,29 @@ def closest(
         if len(allowed) <= _MAX_ALTERNATIVES:  # so that the runs of other customers are not read
             has = (c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in allowed)
             wanted.append(or_(c.period.not_like(_NARROWED), *has))
-        for row in place.rows(select(c.id, c.period, c.since, c.until, c.as_of, c.made_at, c.versions).where(*wanted)):
+        columns = (c.id, c.period, c.since, c.until, c.as_of, c.made_at, c.versions)
+        for row, number_left_out in records(place, select(*columns).where(*wanted), _with_number_left_out):
             common = min(row.until, row.as_of, until) - max(row.since, since)
             narrowed = (pair for pair in url_params.pairs(row.period) if pair[0] not in _WINDOW)
-            rank = common, -_number_left_out(row.versions), row.made_at, str(row.id)
+            rank = common, -number_left_out, row.made_at, str(row.id)
             if common > timedelta(0) and allowed.issuperset(narrowed) and (best is None or rank > best):
                 best = rank
                 result = place, select(table).where(c.organization_id == organization_id, c.id == row.id)
     if result is None:
         return None
     place, statement = result
-    return _run(place.rows(statement)[0], place.name)
+    return records(place, statement, partial(_run, place=place.name))[0]
 
 
-def _number_left_out(versions: str) -> int:
-    try:
-        return len(json.loads(versions).get(_LEFT_OUT, ()))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordError(f"A run in the records cannot be read: {error}") from None
+def _with_number_left_out(row: Row[Any]) -> tuple[Row[Any], int]:
+    return row, len(json.loads(row.versions).get(_LEFT_OUT, ()))
 
 
 def _run(row: Row[Any], place: PlaceName) -> Run:
     values = dict(row._mapping)
     values["counts"] = {severity: values.pop(severity) for severity in ("high", "medium", "low")}
-    try:
-        versions, checks = json.loads(values.pop("versions")), tuple(json.loads(values.pop("checks")))
-        files, left_out = versions.pop(_FILES, {}), tuple(versions.pop(_LEFT_OUT, ()))
-    except (ValueError, TypeError) as error:
-        raise RecordError(f"A run in the records cannot be read: {error}") from None
+    versions, checks = json.loads(values.pop("versions")), tuple(json.loads(values.pop("checks")))
+    files, left_out = versions.pop(_FILES, {}), tuple(versions.pop(_LEFT_OUT, ()))
     findings = findings_of(values.pop("findings"))
     more = {"versions": versions, "checks": checks, "findings": findings, "files": files, "left_out": left_out}
     return Run(**values, **more, place=place)

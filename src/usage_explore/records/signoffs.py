@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 
 from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.errors import Fault, QueryError, RecordError
 from usage_explore.records import texts
 from usage_explore.records.identities import RecordedFinding, findings_json, findings_of
-from usage_explore.records.places import PlaceName, Places
+from usage_explore.records.places import PlaceName, Places, records
 
 MAX_SIGNED_LINES = 200_000
 """Customers × metrics × wallets × currencies of a period that can be signed."""
@@ -199,20 +200,16 @@ def signoffs(places: Places, organization_id: UUID, *, whole: bool = True) -> li
         left_out = {} if whole else {"usage": "[]", "amounts": "[]"}
         columns = [column for column in table.c if column.name not in left_out]
         statement = select(*columns).where(table.c.organization_id == organization_id)
-        signed += [_signoff({**row._mapping, **left_out}, place.name) for row in place.rows(statement)]
+        signed += records(place, statement, partial(_signoff, left_out=left_out, place=place.name))
     return sorted(signed, key=lambda item: (item.signed_at, str(item.id)), reverse=True)
 
 
-def _signoff(row: Mapping[str, Any], place: PlaceName) -> SignOff:
-    values = dict(row)
-    try:
-        usage = _usage_of(values.pop("usage"))
-        amounts, basis = _amounts(json.loads(values.pop("amounts")))
-        versions = json.loads(values.pop("versions"))
-    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-        raise RecordError(f"A sign-off in the records cannot be read: {error}") from None
+def _signoff(row: Row[Any], left_out: Mapping[str, str], place: PlaceName) -> SignOff:
+    values = {**row._mapping, **left_out}
+    usage = _usage_of(values.pop("usage"))
+    amounts, basis = _amounts(json.loads(values.pop("amounts")))
     more = {
-        "versions": versions,
+        "versions": dict(json.loads(values.pop("versions"))),
         "open": findings_of(values.pop("open")),
         "amounts": amounts,
         "basis": basis,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,7 +25,7 @@ from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import query_string
 from usage_explore.records import texts
-from usage_explore.records.places import DatabasePlace, FilePlace, PlaceName, Places
+from usage_explore.records.places import DatabasePlace, FilePlace, PlaceName, Places, records
 from usage_explore.records.texts import MAX_NOTE_CHARACTERS
 
 MAX_VIEWS = 500
@@ -184,9 +185,9 @@ def headline_query(query: Query) -> AggregateQuery | EventQuery:
 def saved_views(places: Places, organization_id: UUID) -> list[SavedView]:
     """The views of the organization, by name. Raises `RecordError`."""
     views = [
-        _view(row, place.name)
+        view
         for place in places.all
-        for row in place.rows(_of(place, organization_id).limit(MAX_VIEWS))
+        for view in records(place, _of(place, organization_id).limit(MAX_VIEWS), partial(_view, place=place.name))
     ]
     return sorted(views, key=lambda view: (view.name.casefold(), view.name, view.created_at))
 

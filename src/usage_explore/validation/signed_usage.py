@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, rfc3339, total
+from usage_explore.errors import RecordError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe
@@ -295,8 +296,13 @@ def changes_csv(frame: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
 
 
 def signed_period(signoff: SignOff) -> Period:
-    """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version."""
-    return Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
+    """The period of a sign-off, with its `as_of`. Raises `QueryError` for one of another version, `RecordError`."""
+    period = Period.from_params(signoff.params).replace(organization_id=signoff.organization_id)
+    if period.window or period.is_relative:
+        raise RecordError(
+            f"The sign-off {signoff.id} has no period of fixed times in `params`; restore it from a backup"
+        )
+    return period
 
 
 def period_words(signoff: SignOff) -> str:
