@@ -129,3 +129,45 @@ def test_a_credit_far_beyond_those_before_is_high(events_database_url: str, habi
     credit = event(0, SINCE + 20 * DAY, quantity=Decimal(-1000))
     (finding,) = findings(events_database_url, [*rows, credit], "quantities")
     assert (finding.severity, finding.quantity, finding.customer_id) == ("high", -1000 + (habit or 0), CUSTOMERS[0])
+
+
+@pytest.mark.parametrize("share", ["0.1", "0.3"])
+def test_first_credits_of_all_customers_are_high(events_database_url: str, share: str) -> None:
+    rows = [row for number in range(3) for row in hourly(number, lambda at: 1)]
+    own = sum(row.quantity for row in rows if row.customer_id == CUSTOMERS[0] and row.timestamp >= SINCE)
+    credits = [event(number, UNTIL - HOUR, quantity=-own * Decimal(share)) for number in range(3)]
+    found = findings(events_database_url, [*rows, *credits], "quantities")
+    assert {(finding.severity, finding.customer_id) for finding in found} == {
+        ("high", customer) for customer in CUSTOMERS[:3]
+    }
+
+
+@pytest.mark.parametrize(("number", "is_found"), [(1, False), (9, True)])
+def test_credits_are_usual_for_a_customer_that_has_had_as_many_and_as_large_ones(
+    events_database_url: str, number: int, is_found: bool
+) -> None:
+    """No other customer has any."""
+    rows = [row for customer in range(3) for row in hourly(customer, lambda at: 2)]
+    rows += [
+        event(0, SINCE + day * DAY + HOUR / 4, quantity=Decimal(-number if day > 0 else -1)) for day in range(-60, 30)
+    ]
+    assert bool(findings(events_database_url, rows, "quantities")) is is_found
+
+
+@pytest.mark.parametrize("days", [1, 5, 7])
+def test_batches_on_the_first_days_of_a_month_are_no_end_and_no_spike(events_database_url: str, days: int) -> None:
+    months = [(2026, month) for month in range(1, 10)]
+    rows = [
+        event(customer % 3, utc(*month, 1, 2) + day * DAY + customer * timedelta(seconds=1))
+        for month in months
+        for day in range(days)
+        for customer in range(60)
+    ]
+    assert findings(events_database_url, rows, "silence", "shifts") == ()
+
+
+@pytest.mark.parametrize("every", [6, 12])
+def test_a_batch_every_half_year_is_no_end(events_database_url: str, every: int) -> None:
+    times = [utc(2026 + (8 - ago) // 12, (8 - ago) % 12 + 1, 1, 2) for ago in range(0, 36, every)]
+    rows = [event(customer, at) for at in times for customer in range(3)]
+    assert findings(events_database_url, rows, "silence") == ()

@@ -78,11 +78,15 @@ def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Itera
 
 def is_irregular(values: Floats, season: int) -> bool:
     """Whether usage comes in bursts: its steps differ from the mean of their phase by half of it and more, and by
-    `MIN_DISPERSION` times what chance makes of events, not counting the twentieth that differs most.
+    `MIN_DISPERSION` times what chance makes of events, not counting the twentieth that differs most; or all of it is in
+    that twentieth, such as a batch each month.
     """
     known = np.flatnonzero(~np.isnan(values))
     if len(known) < 2 * season:
         return False
+    used = np.count_nonzero(values[known])
+    if 0 < used <= TRIMMED_SHARE() * len(known):
+        return True
     phases = known % season
     sums = np.bincount(phases, values[known], season)
     means = (sums / np.maximum(1, np.bincount(phases, minlength=season)))[phases]

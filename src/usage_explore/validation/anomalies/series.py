@@ -130,7 +130,7 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     """
     period, until = examination.period, examination.closed_until
     since = max(period.span[0] - HISTORY(), validators.EARLIEST)
-    query = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
+    query = examination.events_question(occurred_after=None, occurred_before=max(until, period.span[0]))
     first = examination.connection.execute(filters.extent(examination.table, query)).one()[0]
     if first is None or max(first, since) >= until:
         return None

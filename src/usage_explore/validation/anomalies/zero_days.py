@@ -182,9 +182,11 @@ def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
     """The finding on days without events, from the last event before to the first one after, exactly."""
     zone = examination.period.zone
     since, until = _span(examination, days)
-    step = timedelta(hours=1) if days.hours else _DAY
-    edges = zip(days.beside, ((days.since - since) / step, (until - days.until) / step), strict=True)
-    usual = round(Decimal(days.usual + sum(beside.until(share) for beside, share in edges)))
+    usual = _usual_of_weeks(examination, days, since, until)
+    if usual is None:
+        step = timedelta(hours=1) if days.hours else _DAY
+        edges = zip(days.beside, ((days.since - since) / step, (until - days.until) / step), strict=True)
+        usual = round(Decimal(days.usual + sum(beside.until(share) for beside, share in edges)))
     on = span(days.since.astimezone(zone), days.until.astimezone(zone))
     whose = "No customer has an event" if days.customer_id is None else f"Customer {days.customer_id} has no event"
     before = "there were" if days.customer_id is None else "it had"
@@ -230,6 +232,24 @@ def _severity(examination: Examination, days: ZeroDays, usual: Decimal | int) ->
     if usual >= HIGH_SHARE() * Decimal(days.counted):
         return "high"
     return "medium" if usual >= MEDIUM_SHARE() * examination.totals.events else "low"
+
+
+def _usual_of_weeks(examination: Examination, days: ZeroDays, since: datetime, until: datetime) -> int | None:
+    """The mean of the events at these times of the weeks before, of those that have any, in the period; None for hours,
+    and for more than a week.
+    """
+    if days.hours or until - since > timedelta(days=_WEEK):
+        return None
+    table, period = examination.table, examination.period
+    owner = [] if days.customer_id is None else [table.c.customer_id == days.customer_id]
+    start, end = max(since, period.span[0]).astimezone(period.zone), until.astimezone(period.zone)
+    counts = []
+    for week in range(1, HISTORY_DAYS() // _WEEK + 1):
+        earlier = period.replace(since=start - week * timedelta(days=_WEEK), until=end - week * timedelta(days=_WEEK))
+        statement = select(func.count()).where(*conditions(table, earlier), *owner)
+        counts.append(examination.connection.execute(statement).scalar_one())
+    known = [number for number in counts if number]
+    return round(Decimal(sum(known)) / len(known)) if known else None
 
 
 def _span(examination: Examination, days: ZeroDays) -> tuple[datetime, datetime]:

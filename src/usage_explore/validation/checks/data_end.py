@@ -36,7 +36,7 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
     "A silence is at least this many times as long as any pause in those days.")
 # fmt: on
 
-_BATCH_SHARE = 0.2  # of the pauses between days with events that are as long, where these are the days of batches
+_MIN_BATCHES, _MAX_DAYS_READ = 2, timedelta(days=1200)
 
 
 def last_event(examination: Examination, since: datetime, until: datetime) -> datetime | None:
@@ -55,13 +55,19 @@ def last_event(examination: Examination, since: datetime, until: datetime) -> da
     known = examination.connection.execute(_days_with_events(table, read)).all()
     if until - last < MIN_PAUSE_RATIO() * max(_pauses(known), default=timedelta(0)):
         return None
-    read = every.replace(since=earlier(last, HISTORY_DAYS() * DAY + LOOK_BACK()), until=last + INSTANT)
-    batches = examination.connection.execute(_days_with_events(table, read)).all()
-    pauses = _pauses(batches)
-    usual = [pause for pause in pauses if until - last < MIN_PAUSE_RATIO() * pause]
-    is_most = sum(usual, timedelta(0)) > (batches[-1].last - batches[0].first) / 2
-    is_usual = last >= since and is_most and len(usual) >= _BATCH_SHARE * len(pauses)
-    return None if is_usual else last
+    if last < since:
+        return last
+    for length in (HISTORY_DAYS() * DAY + LOOK_BACK(), _MAX_DAYS_READ):
+        read = every.replace(since=earlier(last, length), until=last + INSTANT)
+        batches = examination.connection.execute(_days_with_events(table, read)).all()
+        pauses = _pauses(batches)
+        usual = [pause for pause in pauses if until - last < MIN_PAUSE_RATIO() * pause]
+        is_most = sum(usual, timedelta(0)) > (batches[-1].last - batches[0].first) / 2
+        if is_most and len(usual) >= min(_MIN_BATCHES, len(pauses)):
+            return None
+        if len(batches) > HISTORY_DAYS():  # no batches every few months
+            break
+    return last
 
 
 def _pauses(days: Sequence[Any]) -> list[timedelta]:

@@ -33,6 +33,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     or_,
     select,
     union_all,
@@ -85,8 +86,15 @@ SURELY_NEGATIVE_SHARE = BOUNDS.add("surely_negative_share", Decimal("0.5"), "sha
     "A day's negative quantity, as a share of the customer's positive quantity of the metric in the period, from which "
     "it is unusual whatever other customers have, if it is also `SURELY_NEGATIVE_RATIO`.")
 
+FIRST_NEGATIVE_SHARE = BOUNDS.add("first_negative_share", Decimal("0.05"), "share", 0, 1,
+    "The same where none of these customers had a negative quantity of the metric in the weeks before.")
+
+SURELY_NEGATIVE_WHOLE = BOUNDS.add("surely_negative_whole", Decimal("0.5"), "share", 0, 1,
+    "The same of all days together; those are unusual whose events are `SURELY_NEGATIVE_RATIO` times as large as the "
+    "customer's negative ones before, on average.")
+
 SURELY_NEGATIVE_RATIO = BOUNDS.add("surely_negative_ratio", 3, "factor", 1, 1000000,
-    "Such a day's negative quantity as a multiple of all that the customer had in the weeks before, at least.")
+    "Such a negative quantity as a multiple of all that the customer had in the weeks before, at least.")
 
 HIGH_ZERO_OWN_SHARE = BOUNDS.add("high_zero_own_share", Decimal("0.5"), "share", 0, 1,
     "Share of the customer's events of the metric from which zeros are high, if they are also `HIGH_ZERO_SHARE` of "
@@ -208,22 +216,48 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
         func.sum(c.events).over(partition_by=own).cast(Double).label("whole_events"),
         func.sum(c.positive).over(partition_by=own).label("whole_positive"),
         func.sum(c[kind]).over(partition_by=own).cast(Double).label("whole"),
+        func.sum(c[f"{kind}_quantity"]).over(partition_by=own).label("whole_quantity"),
     ).subquery(f"known_{kind}")
     k, h = known.c, history.c
     other_rate = func.coalesce(k.others / func.nullif(k.other_events, 0), 0.0)
     rate = func.greatest(func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0), other_rate)
-    nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS()))
+    # credits as in the customer's weeks before, in number and size, are usual for it
+    own_rate_before = (h[kind].cast(Double) + 1) / (h.events + 2)
+    most_before = -func.coalesce(h.taken_off, 0) * SURELY_NEGATIVE_RATIO()
+    is_as_before = and_(
+        literal(kind == NEGATIVE),
+        func.coalesce(h[kind], 0) > 0,
+        k.whole <= chance_bound(k.whole_events * own_rate_before),
+        -k.whole_quantity <= most_before,
+    )
+    nowhere = or_(
+        literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS(), not_(is_as_before))
+    )
     expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
-    is_unusual_day = k.events > case((expected == 0, 0.0), else_=chance_bound(expected))
+    is_more = k.events > case((expected == 0, 0.0), else_=chance_bound(expected))
+    is_unusual_day = and_(is_more, not_(and_(expected == 0, is_as_before)))
     # of others too before the period: a fault of all customers is not taken for usual
     other_rate_before = (h[f"metric_{kind}"] - h[kind]) / func.nullif(h.metric_events - h.events, 0)
-    before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), func.coalesce(other_rate_before, 0.0))
+    before_rate = func.greatest(own_rate_before, func.coalesce(other_rate_before, 0.0))
     is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS(), k.whole > chance_bound(k.whole_events * before_rate))
+    is_first = and_(h.events >= MIN_HISTORY_EVENTS(), h[f"metric_{kind}"] == 0)
+    least_share = case(
+        (is_first, literal(FIRST_NEGATIVE_SHARE(), Numeric)), else_=literal(SURELY_NEGATIVE_SHARE(), Numeric)
+    )
     is_large = and_(
         literal(kind == NEGATIVE),
         k.whole_positive > 0,
-        -k.quantity >= k.whole_positive * literal(SURELY_NEGATIVE_SHARE(), Numeric),
-        k.quantity <= func.coalesce(h.taken_off, 0) * SURELY_NEGATIVE_RATIO(),
+        or_(
+            and_(
+                -k.quantity >= k.whole_positive * least_share,
+                -k.quantity >= most_before,
+            ),
+            and_(
+                -k.whole_quantity >= k.whole_positive * literal(SURELY_NEGATIVE_WHOLE(), Numeric),
+                -k.whole_quantity >= most_before,
+                -k.quantity * func.greatest(h[kind], 1) >= most_before * k.events,
+            ),
+        ),
     )
     return (
         select(
@@ -376,7 +410,8 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
             "fewer than 0.1 such events" if unusual.expected < 0.05 else f"about {unusual.expected:,.1f} such events"
         )
         usual = usual if unusual.expected else "none"
-        words += f", where {usual} would be usual"
+        is_usual_number = unusual.kind == NEGATIVE and unusual.expected >= unusual.events / 2
+        words += ", far larger than those before" if is_usual_number else f", where {usual} would be usual"
         if unusual.quantity:
             left = usage[unusual.customer_id, unusual.metric_key][1]
             words += f"; they take {in_sentence(unusual.quantity.copy_abs())} off"
