@@ -32,7 +32,8 @@ _NOT_BILLED = {"edited", "removed by retention"}
 class Correction:
     """What changed in a customer's usage of a metric in a wallet: the numbers now minus those that were signed.
 
-    `quantity` and `cost` are None where no usage changed, but its expected amount, `amount` where that did not.
+    `quantity` is None where no usage changed, but its expected amount, `amount` where that did not; `cost` also where
+    the usage has none.
     `reasons` are those of the usage; "expected amount" if only that changed. `note` says why the amount is unknown.
     """
 
@@ -202,6 +203,10 @@ def _of_group(group: _Group, usage: Sequence[Change], amounts: Sequence[Change])
 def _correction(wallet: str | None, usage: Sequence[Change], amount: Change | None) -> Correction:
     """The row of usage with costs in one currency, and of an amount; one of both may be missing."""
     rows = [*usage, *([amount] if amount else [])]
+    cost, currency = (
+        total(row.cost for row in usage),
+        next((row.key[3] for row in usage if row.key[3] is not None), None),
+    )
     return Correction(
         customer_id=rows[0].key[0],
         metric_key=rows[0].key[1],
@@ -209,8 +214,8 @@ def _correction(wallet: str | None, usage: Sequence[Change], amount: Change | No
         reasons=tuple(sorted({row.reason for row in usage or rows})),
         events=sum(row.events for row in usage),
         quantity=total(row.quantity for row in usage) if usage else None,
-        cost=total(row.cost for row in usage) if usage else None,
-        cost_currency=next((row.key[3] for row in usage if row.key[3] is not None), None),
+        cost=cost if cost or currency else None,
+        cost_currency=currency,
         amount=None if amount is None else amount.amount,
         amount_currency=None if amount is None else amount.key[3],
         note=next((row.note for row in usage if row.note), "") if amount is None else "",
