@@ -60,7 +60,8 @@ from usage_explore.validation.anomalies.dominance import UsualUsage, attributed
 from usage_explore.validation.anomalies.incidents import Incident, incidents
 from usage_explore.validation.anomalies.levels import level_changes, with_passing_levels, without_returns
 from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
-from usage_explore.validation.anomalies.lost_hours import MIN_LOST_EVENTS, lost_hours
+from usage_explore.validation.anomalies.lost_hours import lost_hours
+from usage_explore.validation.anomalies.outages import each_once
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.bounds import CheckBounds
@@ -86,7 +87,6 @@ MIN_CUSTOMER_EVENTS = BOUNDS.add("min_customer_events", 240, "events", 0, 100000
 _CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
-_MOST, _MAX_OUTAGES = 0.5, 2
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
 _MAX_FILTER_METRICS = 100
 _OF_BAND = {
@@ -114,7 +114,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
     deviating, zero, looked_at, sparse = _deviations(examination)
-    deviating, zero = _without_repeats(deviating, zero)
+    deviating, zero = each_once(deviating, zero)
     days, more = limited(zero, "customers' days without events", lambda rest: f"about {_missing(rest)} events")
     findings = [zero_days.finding(examination, NAME, one) for one in days]
     shown, smaller = limited(
@@ -141,58 +141,6 @@ def _is_of_all(days: ZeroDays) -> bool:
 
 def _missing(days: Iterable[ZeroDays]) -> str:
     return f"{sum(one.usual for one in days):,.0f}"
-
-
-def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[Deviation], list[ZeroDays]]:
-    """The deviations and times without events, each time once, the most events first.
-
-    Times without any customer's events are reported where one or two are most of a drop, and the drop where they are
-    not: while usage is low there are hours without events by chance. A customer's days without events are reported
-    where no drop is.
-    """
-    low = [one for one in deviating if not one.rises and one.part >= MIN_OWN_SHARE()]
-    of_all = [times for times in zero if times.customer_id is None]
-    lasting = [
-        one
-        for one in low
-        if _share_without_events(one, of_all) < _MOST
-        or sum(times.overlaps(*one.span) for times in of_all) > _MAX_OUTAGES
-    ]
-    whole = [times for times in of_all if not _is_chance(times, lasting)]
-    kept = [one for one in deviating if one.shape != "drop" or _share_without_events(one, whole) < _MOST]
-    drops = [one for one in kept if one.shape == "drop" and one.part >= MIN_OWN_SHARE()]
-    remaining = whole + [
-        times
-        for times in zero
-        if times.customer_id is not None
-        and not any(
-            drop.customer_id in (None, times.customer_id) and times.overlaps(drop.since, drop.until) for drop in drops
-        )
-    ]
-    return kept, sorted(remaining, key=lambda times: (-times.usual, str(times.customer_id), times.since))
-
-
-def _share_without_events(drop: Deviation, zero: Iterable[ZeroDays]) -> float:
-    """The part of a drop that usually comes in the times without events that it has in common with them."""
-    step = timedelta(hours=1) if drop.step == "hour" else timedelta(days=1)
-    return sum(_common(times, drop) / step for times in zero) * drop.expected / abs(drop.excess)
-
-
-def _is_chance(times: ZeroDays, low: Iterable[Deviation]) -> bool:
-    """Whether too few events would have come in the times without any customer's, as much as usage was low in them."""
-    missing: dict[UUID | None, dict[str, float]] = {}
-    for one in low:
-        if one.measure == "count":
-            own = missing.setdefault(one.customer_id, {})
-            number = _common(times, one) / (one.until - one.since) * -one.excess
-            own[one.metric_key] = max(number, own.get(one.metric_key, 0.0))
-    together = sum(missing.pop(None, {}).values())
-    single = sum(number for own in missing.values() for number in own.values())
-    return times.usual - max(together, single) < (MIN_LOST_EVENTS() if times.hours else zero_days.min_usual_events())
-
-
-def _common(times: ZeroDays, deviation: Deviation) -> timedelta:
-    return max(min(times.until, deviation.until) - max(times.since, deviation.since), timedelta(0))
 
 
 def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDays], int, str]:
