@@ -48,6 +48,12 @@ def test_an_address_that_is_there_twice_is_an_error(people: People) -> None:
         people.grant("ana@example.com")
 
 
+def test_a_blank_address_is_an_error(people: People) -> None:
+    people.path.write_text('[" "]\norganizations = "all"\n')
+    with pytest.raises(ConfigurationError, match=r'\[" "\] is no address'):
+        people.grant("")
+
+
 def test_an_address_counts_when_the_provider_verified_it(people: People) -> None:
     told = {True: True, "true": True, None: False, False: False, "false": False, "yes": False, "": False}
     for verified, counts in told.items():

@@ -109,6 +109,48 @@ def test_a_view_that_is_defined_anew_is_noticed_at_once(
         assert answered(store) == (4, "extract")
         extract.execute("CREATE POLICY owners ON stored TO CURRENT_USER USING (true)")
         assert answered(store)[1] == CHANGED
+        extract.refresh(LATER)
+        extract.execute("ALTER VIEW inner_view SET (security_barrier = true)")
+        assert answered(store)[1] == CHANGED
+        extract.refresh(LATER)
+        assert answered(store) == (4, "extract")
+        extract.execute("CREATE INDEX ON stored (metric_key)")
+        extract.execute("ALTER TABLE stored ADD COLUMN added int")
+        assert answered(store) == (4, "extract")
+
+
+def test_a_role_that_the_owner_of_a_view_becomes_a_member_of_is_noticed(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    """Policies of the table apply to the view's owner, who is not the reader."""
+    owner, group = f"owner_{uuid4().hex[:8]}", f"group_{uuid4().hex[:8]}"
+    without_columnstore(events_connection)
+    extract = Extract(events_database_url, events_connection, tmp_path)
+    extract.add(*(event(NOON) for _ in range(3)), *(event(NOON, metric_key="images") for _ in range(4)))
+    try:
+        for statement in (
+            f"CREATE ROLE {owner}",
+            f"CREATE ROLE {group}",
+            "ALTER TABLE usage_events RENAME TO stored",
+            f"GRANT SELECT ON stored TO {owner}",
+            "ALTER TABLE stored ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY everybody ON stored USING (true)",
+            f"CREATE POLICY members ON stored AS RESTRICTIVE TO {group} USING (metric_key = 'tokens')",
+            "CREATE VIEW usage_events AS SELECT * FROM stored",
+            f"ALTER VIEW usage_events OWNER TO {owner}",
+        ):
+            extract.execute(statement)
+        extract = Extract(events_database_url, events_connection, tmp_path)
+        with connect(events_database_url, ORGANIZATION, home=tmp_path) as store:
+            extract.refresh(LATER)
+            assert answered(store) == (7, "extract")
+            extract.execute(f"GRANT {group} TO {owner}")
+            assert answered(store) == (3, CHANGED)
+    finally:
+        events_connection.rollback()
+        for name in (owner, group):
+            extract.execute(f"DROP OWNED BY {name} CASCADE")
+            extract.execute(f"DROP ROLE {name}")
 
 
 def test_a_database_made_anew_from_a_template_is_another_one(

@@ -90,8 +90,9 @@ class People:
             raise ConfigurationError(f'people: {path_text(self.path)}: email_verified is "required" or "optional"')
         table: dict[str, Grant] = {}
         for email, entry in entries.items():
-            if _address(email) in table:
-                raise ConfigurationError(f'people: {path_text(self.path)}: ["{email}"] is there twice')
+            if not _address(email) or _address(email) in table:
+                what = "is there twice" if _address(email) else "is no address"
+                raise ConfigurationError(f'people: {path_text(self.path)}: ["{email}"] {what}')
             table[_address(email)] = self._grant(email, entry)
         return needed == "optional", table
 

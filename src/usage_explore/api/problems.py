@@ -25,6 +25,7 @@ from usage_explore.errors import (
     LinkGone,
     NotExact,
     QueryError,
+    RecordError,
     StatementTimeout,
     TableMismatch,
     UsageExploreError,
@@ -96,6 +97,11 @@ class ProblemType(Enum):
         "it from a page of another site.",
     )
     INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "A fault of the server.")
+    RECORD = (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "A saved record cannot be read or written",
+        "A row of the records is damaged, or they cannot be written; the server's log names it.",
+    )
     NOT_DRAWN = (
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "The chart could not be drawn",
@@ -190,6 +196,8 @@ def from_error(error: Exception) -> Problem:
             return Problem(ProblemType.QUERY, "Fix what `errors` lists, then try again.", error.faults)
         case LinkGone():
             return Problem(ProblemType.GONE, str(error))
+        case RecordError():
+            return Problem(ProblemType.RECORD, "The server's log names the row, and what to do about it.")
         case NotExact():
             return Problem(ProblemType.NOT_EXACT, str(error))
         case DrawingError():

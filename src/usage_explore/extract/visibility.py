@@ -23,21 +23,32 @@ _RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
 _FINGERPRINT = """
 WITH RECURSIVE read AS (
-  SELECT oid, relkind, relrowsecurity, relforcerowsecurity FROM pg_class WHERE oid = {relation}
+  SELECT oid, relkind, relowner, reloptions::text, relrowsecurity, relforcerowsecurity
+  FROM pg_class WHERE oid = {relation}
   UNION
-  SELECT used.oid, used.relkind, used.relrowsecurity, used.relforcerowsecurity
+  SELECT used.oid, used.relkind, used.relowner, used.reloptions::text, used.relrowsecurity, used.relforcerowsecurity
   FROM read JOIN pg_rewrite AS rule ON rule.ev_class = read.oid AND read.relkind = 'v'
   JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
     AND need.refclassid = 'pg_class'::regclass
   JOIN pg_class AS used ON used.oid = need.refobjid
+), reader AS (
+  SELECT role.oid, role.rolsuper, role.rolbypassrls FROM pg_roles AS role
+  WHERE EXISTS (SELECT FROM read WHERE read.relkind = 'v' AND read.relowner = role.oid OR role.rolname = current_user)
+    AND EXISTS (SELECT FROM read WHERE read.relkind = 'v')
 )
 SELECT md5(concat_ws(' ',
+  (SELECT string_agg(concat_ws(' ', oid, rolsuper, rolbypassrls), ',' ORDER BY oid) FROM reader),
   (SELECT oid FROM pg_database WHERE datname = current_database()),
-  (SELECT string_agg(concat_ws(' ', read.oid, read.relrowsecurity, read.relforcerowsecurity, md5(rule.ev_action::text)),
+  (SELECT string_agg(concat_ws(' ', read.oid, read.relowner, read.reloptions, read.relrowsecurity,
+                               read.relforcerowsecurity, md5(rule.ev_action::text)),
                      ',' ORDER BY read.oid, rule.oid)
    FROM read LEFT JOIN pg_rewrite AS rule ON rule.ev_class = read.oid AND read.relkind = 'v'
    WHERE EXISTS (SELECT FROM read WHERE relkind = 'v')),
-  (SELECT string_agg(concat_ws(' ', policy.polrelid, policy.polpermissive, policy.polqual), ',' ORDER BY policy.oid)
+  (SELECT string_agg(concat_ws(' ', policy.polrelid, policy.polpermissive, policy.polqual,
+                               (SELECT string_agg(concat_ws(' ', reader.oid, role), ',' ORDER BY reader.oid, role)
+                                FROM reader, unnest(policy.polroles) AS role
+                                WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(reader.oid, role, 'USAGE') END)),
+                     ',' ORDER BY policy.oid)
    FROM pg_policy AS policy JOIN read ON read.oid = policy.polrelid
    WHERE policy.polcmd IN ('r', '*')
      AND (read.oid <> {relation} OR row_security_active(read.oid)
@@ -46,9 +57,9 @@ SELECT md5(concat_ws(' ',
 """
 """The fingerprint, text, of the table or view `{relation}`: the database, a view's definition, and policies.
 
-Of a table, the policies that apply to the role; of a view, also the definitions of the views that it reads, and all
-policies of tables, which may apply to its owner. What a policy reads, such as a session setting or another table, is
-not in it, nor are the functions of a view.
+Of a table, the policies that apply to the role; of a view, also the definitions of the views that it reads, their
+options and owners, and all policies of tables, with the ones of these owners and of the role that they apply to. What a
+policy reads, such as a session setting or another table, is not in it, nor are the functions of a view.
 """
 
 

@@ -50,10 +50,14 @@ class Unreadable:
         self.reason = reason
 
 
+_DECIMAL = re.compile(r"Decimal\('([^']*)'\)")
+"""A number in the text of a list or an object."""
+
+
 def quoted(raw: object) -> str:
     """The value in an error message: one line of at most 60 characters, text in quotes."""
     try:
-        text = repr(raw) if isinstance(raw, str) else str(raw)
+        text = repr(raw) if isinstance(raw, str) else _DECIMAL.sub(r"\1", str(raw))
     except Exception:  # an integer of more than 4,300 digits, a class with a faulty repr
         return f"this {type(raw).__name__}"
     text = text if text.isprintable() else repr(text)

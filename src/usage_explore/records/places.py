@@ -50,7 +50,7 @@ from sqlalchemy.schema import CreateTable
 
 from usage_explore.db import ddl
 from usage_explore.db.engine import translated
-from usage_explore.errors import RecordError, TableMismatch, UsageExploreError
+from usage_explore.errors import RecordError, TableMismatch
 from usage_explore.formatting import listed, path_text
 from usage_explore.query import validators
 from usage_explore.records.tables import RECORD_TABLES, VIEWS, RecordTable
@@ -86,6 +86,9 @@ WHERE e.oid = to_regclass(%(events)s)
 
 _READ_ONLY_OPTION = re.compile(r"default_transaction_read_only=(\w+)")
 """The default of transactions in the `options` of a connection, which precedes that of role and database."""
+
+_DAMAGED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError)
+"""What reading a damaged value may raise."""
 
 _TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Instant": ("timestamptz",), "BigInteger": ("int8",)}
 """PostgreSQL's types for the columns' types here."""
@@ -271,20 +274,22 @@ class FilePlace:
 def records(
     place: DatabasePlace | FilePlace, statement: Select[Any], make: Callable[[Row[Any]], _Record]
 ) -> list[_Record]:
-    """What `make` gives of each row of a statement. Raises `RecordError`, also for a row that is damaged."""
+    """What `make` gives of each row of a statement. Raises `RecordError`, which names a row that is damaged."""
     columns = [column for column in statement.selected_columns if isinstance(column, Column)]
+    made, which = [], ""
     try:
-        rows = place.rows(statement)
-        for row in rows:
+        for row in place.rows(statement):
+            which = f" {row.id}"
             for column in columns:
                 _check(column, row._mapping[column.name])
-        return [make(row) for row in rows]
-    except UsageExploreError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
-        what = f"a row of {place.kind.name} in {place} cannot be read"
-        why = validators.shorten(str(error))
-        raise RecordError(f"{what}: {why}; restore it from a backup, or delete the row") from None
+            made.append(make(row))
+    except (RecordError, *_DAMAGED) as error:
+        if isinstance(error, RecordError) and not which:
+            raise  # the file or table as a whole
+        what = f"The row{which} of {place.kind.name} in {place} cannot be read"
+        why = validators.shorten(str(error).rstrip("."))
+        raise RecordError(f"{what}: {why}. Restore it from a backup, or delete the row.") from None
+    return made
 
 
 def _check(column: Column[Any], value: object) -> None:

@@ -106,6 +106,7 @@ _ERROR_TITLES = {
     ProblemType.QUERY: "This view cannot be shown",
     ProblemType.UNAUTHORIZED: "Charts are for those who sign in",
     ProblemType.INTERNAL: "This view cannot be shown",
+    ProblemType.RECORD: "This view cannot be shown",
 }
 """Titles of error pages, which people read, where those for programs are another."""
 

@@ -52,7 +52,7 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
-from usage_explore.validation.checks import data_end
+from usage_explore.validation.checks import data_end, missing_batches
 from usage_explore.validation.checks.data_end import DAY, HISTORY_DAYS, LOOK_BACK, MIN_PAUSE_RATIO, MIN_SILENCE, NAME
 from usage_explore.validation.periods import INSTANT, closed, earlier, part
 from usage_explore.validation.usage_sums import events_share, valid_filters
@@ -267,6 +267,8 @@ def examine(examination: Examination) -> Outcome:
     shown, note = limited(
         judged.silences, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
     )
+    is_ended, until = judged.last is not None, closed(examination.period)
+    missing = tuple(missing_batches.findings(examination, until, ended=is_ended)) if judged.looked_at else ()
     ended: tuple[Finding, ...] = ()
     if judged.last:
         ended = (data_end.finding(examination, judged.last, closed(examination.period)),)
@@ -274,7 +276,7 @@ def examine(examination: Examination) -> Outcome:
             examination = _until(examination, judged.last)
     findings = tuple(_finding(examination, silence) for silence in shown)
     return Outcome(
-        findings=ended + findings,
+        findings=ended + missing + findings,
         looked_at=judged.looked_at,
         note="; ".join(filter(None, (note, *judged.notes(examination.period.zone)))),
         is_partial=judged.unknown > 0,
@@ -490,7 +492,7 @@ CHECK = Check(
     },
     unit="customers' metrics",
     one="customer's metric",
-    bounds=(*data_end.BOUNDS, *BOUNDS),
+    bounds=(*data_end.BOUNDS, *missing_batches.BOUNDS, *BOUNDS),
     statement=statement,
     examine=examine,
 )
