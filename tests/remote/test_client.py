@@ -86,7 +86,7 @@ def test_the_key_is_nowhere_to_be_seen(
 ) -> None:
     ring = Keyring(tmp_path_factory.mktemp("keys") / "keys.json")
     key = ring.create(generated_events.ORGANIZATION, "notebook")
-    secret = key.rsplit("_", 1)[1]
+    secret = key.split("_", 2)[2]
     seen: list[str] = []
     caplog.set_level(logging.DEBUG)
     with asking(everyone, access=Access(ring)) as server:

@@ -133,6 +133,7 @@ def examined(page: Page) -> Page:
     """Run the checks, if they have not run for this period yet."""
     found = page.locator(".st-key-run_checks button")
     found.wait_for()
+    at_rest(page)  # a button that is drawn anew between press and release takes no click
     if "Run checks again" not in found.inner_text():
         found.click()
     page.get_by_role("tab", name="Findings").wait_for()
