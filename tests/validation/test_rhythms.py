@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -171,3 +172,54 @@ def test_a_batch_every_half_year_is_no_end(events_database_url: str, every: int)
     times = [utc(2026 + (8 - ago) // 12, (8 - ago) % 12 + 1, 1, 2) for ago in range(0, 36, every)]
     rows = [event(customer, at) for at in times for customer in range(3)]
     assert findings(events_database_url, rows, "silence") == ()
+
+
+@pytest.mark.parametrize(("habit", "credits", "is_found"), [("-60", 1, False), ("-60", 5, True), ("-60", 2, False)])
+def test_daily_credits_that_grow_five_times_are_high(
+    events_database_url: str, habit: str, credits: int, is_found: bool
+) -> None:
+    rows = [row for number in range(3) for row in hourly(number, lambda at: 1)]
+    rows = [replace(row, quantity=Decimal(15)) for row in rows]
+    rows += [
+        event(
+            number, SINCE + day * DAY + HOUR / 4, quantity=Decimal(habit) * (credits if number == 0 and day >= 0 else 1)
+        )
+        for number in range(3)
+        for day in range(-60, 30)
+    ]
+    found = findings(events_database_url, rows, "quantities")
+    assert [(finding.severity, finding.customer_id) for finding in found] == [("high", CUSTOMERS[0])] * is_found
+
+
+def test_a_monthly_credit_that_is_five_times_as_large_is_high(events_database_url: str) -> None:
+    rows = [replace(row, quantity=Decimal(25)) for number in range(3) for row in hourly(number, lambda at: 1)]
+    months = [(month, 28) for month in (7, 8, 9)]
+    usual = [event(number, utc(2026, *day, 5), quantity=Decimal(-2000)) for day in months for number in range(3)]
+    larger = [replace(row, quantity=5 * row.quantity) if row.timestamp >= SINCE else row for row in usual]
+    found = findings(events_database_url, [*rows, *larger], "quantities")
+    assert {(finding.severity, finding.customer_id) for finding in found} == {
+        ("high", customer) for customer in CUSTOMERS[:3]
+    }
+
+
+@pytest.mark.parametrize(("first", "last"), [(12, 19), (1, 8)])
+def test_the_pause_between_batches_of_many_is_no_outage(events_database_url: str, first: int, last: int) -> None:
+    rows = [
+        event(customer % 6, utc(2026, month, day, 2) + customer * timedelta(seconds=1))
+        for month in range(1, 10)
+        for day in range(first, last + 1)
+        for customer in range(31)
+    ]
+    assert findings(events_database_url, rows, "silence", "shifts") == ()
+
+
+@pytest.mark.parametrize("months", [(3, 6, 9), (5, 7, 9), (2, 5, 8), (6, 8)])
+def test_rare_batches_are_no_spike_and_no_end_where_none_is_due(
+    events_database_url: str, months: tuple[int, ...]
+) -> None:
+    rows = [
+        event(customer % 6, utc(2026, month, 15, 2) + customer * timedelta(seconds=1))
+        for month in months
+        for customer in range(60)
+    ]
+    assert findings(events_database_url, rows, "silence", "shifts") == ()

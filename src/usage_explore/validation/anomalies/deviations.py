@@ -221,7 +221,9 @@ def _of_detection(
         if bucket is None or not excess or abs(excess) < least or _is_return(values, start, end, grid.season):
             continue
         since, until = grid.span(start, end)
-        up = excess > 0
+        up, used = excess > 0, used_share(values, start, end)
+        if up and not lasts and not used:  # all its usage, such as a batch each quarter: nothing says what is usual
+            continue
         row = int(rows[anomaly.series])
         if up and measure in block.excess:
             bounded = _bounded(values[np.newaxis], first)[0, start:end]
@@ -244,7 +246,7 @@ def _of_detection(
                 excess=excess,
                 in_period=in_period,
                 usual=float(np.nansum(values[first:])) - in_period,
-                used=used_share(values, start, end),
+                used=used,
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
             ),
         )

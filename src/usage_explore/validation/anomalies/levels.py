@@ -68,7 +68,8 @@ def level_changes(
     Without those of `known`, by customer, metric and whether they rise.
     """
     # days without usage that the check of silences reports, or shorter ones, are no level
-    for row, values in enumerate(while_away(block.values["count"], grid.season)):
+    counts = block.values["count"]
+    for row, values in enumerate(while_away(counts, grid.season)):
         if first < RECENT_DAYS() or np.isnan(values[max(0, first - HISTORY_DAYS()) :]).any():
             continue
         if np.nansum(values) < MIN_EVENTS():
@@ -85,9 +86,12 @@ def level_changes(
         if start is None or (customer, metric, rises) in known:
             continue
         since, until = grid.span(place, len(values))
-        days = len(values) - place
+        own = counts[row, : len(values)] == values  # a silence is no part of the level
+        if not own[place:].any():
+            continue
+        days, after = int(own[place:].sum()), float(counts[row, : len(values)][place:][own[place:]].mean())
         excess = (after - before) * days
-        in_period = (after - before) * (len(values) - max(place, first))
+        in_period = (after - before) * int(own[max(place, first) :].sum())
         half = math.sqrt(2 * min_evidence() * _dispersion(values[:first]) * before / _WEEK)
         yield Deviation(
             customer_id=customer,
@@ -171,13 +175,16 @@ def _leads_back(one: Deviation, passing: Deviation, values: Floats, grid: Grid) 
         return False
     columns = columns_of(grid, one)
     after = [column for column in columns if (begin := grid.starts[column]) is not None and begin >= passing.until]
-    return _is_usual(values, start, after or columns, grid.season)
+    return _is_usual(values, start, after or columns, grid.season, are_events=one.measure == "count")
 
 
-def _is_usual(values: Floats, start: int, columns: Sequence[int], season: int) -> bool:
-    """Whether some steps have what is usual by the same weekdays, or hours, of the weeks before `start`."""
+def _is_usual(values: Floats, start: int, columns: Sequence[int], season: int, *, are_events: bool) -> bool:
+    """Whether some steps have what is usual by the same weekdays, or hours, of the weeks before `start`; events may
+    differ by chance.
+    """
     usual = float(_usual_steps(values, start, columns, season).sum())
-    return abs(float(np.nansum(values[columns])) - usual) < MIN_CHANGE() * usual
+    least = max(MIN_CHANGE() * usual, _CHANCE_DEVIATIONS * math.sqrt(max(usual, 0.0)) if are_events else 0.0)
+    return abs(float(np.nansum(values[columns])) - usual) < least
 
 
 def _usual_steps(values: Floats, start: int, columns: Sequence[int], season: int = _WEEK) -> Floats:

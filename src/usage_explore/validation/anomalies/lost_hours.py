@@ -30,7 +30,7 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
     "Times as many events as in any hours without events before, at least, would have come: nights are no outage.")
 # fmt: on
 
-_MAX_WEEKS = 8
+_MAX_WEEKS, _HISTORY_DAYS, _MIN_DAYS_SHARE = 8, 28, 0.25
 _WEEK, _DAY = 168, 24
 
 
@@ -40,13 +40,16 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
     for block in blocks:
         counts += np.nansum(block.values["count"], axis=0)
     counts[grid.unknown] = np.nan
-    result, before = [], 0.0
+    result, before, longest = [], 0.0, 0
     usual = _usual(counts)
     for _, start, end in runs((counts == 0)[np.newaxis]):
         expected = float(np.nansum(usual[start:end]))
         if end <= first:
-            before = max(before, expected)
+            before, longest = max(before, expected), max(longest, end - start)
             continue
+        is_pause = end - start < MIN_PAUSE_RATIO() * longest or _share_of_days(counts[:start]) < _MIN_DAYS_SHARE
+        if end - start >= MIN_SILENCE_DAYS * _DAY and is_pause:
+            continue  # between batches
         is_end = end == len(counts) and end - start >= MIN_SILENCE_DAYS * _DAY  # left to the check of silences
         weight = _weight(counts[:start], usual[:start])
         is_chance = expected * weight < -math.log(MAX_CHANCE())
@@ -68,6 +71,13 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
         lost, length = float(np.nansum(missing)), end - start
         result.append(ZeroDays(None, since, until, 0, lost, counted, length, beside=(beside[0], beside[1])))
     return result
+
+
+def _share_of_days(counts: Floats) -> float:
+    """The share of days with events among the known ones of the four weeks before."""
+    days = counts[len(counts) % _DAY :].reshape(-1, _DAY)[-_HISTORY_DAYS:]
+    known = ~np.isnan(days).all(axis=1)
+    return float(np.mean(np.nansum(days, axis=1)[known] > 0)) if known.any() else 0.0
 
 
 def _usual(counts: Floats) -> Floats:

@@ -37,6 +37,7 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
 # fmt: on
 
 _MIN_BATCHES, _MAX_DAYS_READ = 2, timedelta(days=1200)
+_DUE = 1.35  # times the usual time between two batches, after which a period without any has missed one
 
 
 def last_event(examination: Examination, since: datetime, until: datetime) -> datetime | None:
@@ -55,13 +56,12 @@ def last_event(examination: Examination, since: datetime, until: datetime) -> da
     known = examination.connection.execute(_days_with_events(table, read)).all()
     if until - last < MIN_PAUSE_RATIO() * max(_pauses(known), default=timedelta(0)):
         return None
-    if last < since:
-        return last
+    ratio = MIN_PAUSE_RATIO() if last >= since else _DUE
     for length in (HISTORY_DAYS() * DAY + LOOK_BACK(), _MAX_DAYS_READ):
         read = every.replace(since=earlier(last, length), until=last + INSTANT)
         batches = examination.connection.execute(_days_with_events(table, read)).all()
         pauses = _pauses(batches)
-        usual = [pause for pause in pauses if until - last < MIN_PAUSE_RATIO() * pause]
+        usual = [pause for pause in pauses if until - last < ratio * pause]
         is_most = sum(usual, timedelta(0)) > (batches[-1].last - batches[0].first) / 2
         if is_most and len(usual) >= min(_MIN_BATCHES, len(pauses)):
             return None

@@ -343,7 +343,7 @@ CHECK = Check(
         "large": f"a day whose negative quantity is {percent(SURELY_NEGATIVE_SHARE())} or more of the customer's"
         f" positive quantity of the metric ({percent(FIRST_NEGATIVE_SHARE())} where none of these customers had any"
         f" before), or all days together {percent(SURELY_NEGATIVE_WHOLE())}, and {SURELY_NEGATIVE_RATIO()} times all"
-        f" that it had in the {HISTORY().days // 7} weeks before, whatever others have",
+        f" that it had in as long a time in the {HISTORY().days // 7} weeks before, whatever others have",
         "none": f"none is expected where none of at least {MIN_OTHER_EVENTS():,} events of other customers is of that"
         " kind",
         "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS()} events or more make"

@@ -27,7 +27,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.checks.zero_hours import HISTORY, MIN_HISTORY_EVENTS, chance_bound
-from usage_explore.validation.periods import day_edges, day_number, preceding
+from usage_explore.validation.periods import INSTANT, day_edges, day_number, preceding
 
 BOUNDS = CheckBounds("quantities")
 
@@ -47,8 +47,10 @@ SURELY_NEGATIVE_WHOLE = BOUNDS.add("surely_negative_whole", Decimal("0.5"), "sha
     "customer's negative ones before, on average.")
 
 SURELY_NEGATIVE_RATIO = BOUNDS.add("surely_negative_ratio", 3, "factor", 1, 1000000,
-    "Such a negative quantity as a multiple of all that the customer had in the weeks before, at least.")
+    "Such a negative quantity as a multiple of what the customer had in the weeks before in as long a time, at least.")
 # fmt: on
+
+_MIN_PERIOD_SHARE = Decimal("0.5")  # of the history: a period of a day may have the credit of a month
 
 ZERO, NEGATIVE, UNCOUNTABLE = "zero", "negative", "uncountable"
 
@@ -110,12 +112,15 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .group_by(c.customer_id, c.metric_key)
         .cte("history")
     )
-    query = union_all(*(_unusual(cells, history, kind) for kind in kinds(table))).subquery("found")
+    since, until = period.span
+    share = max(_MIN_PERIOD_SHARE, Decimal((until - since) // INSTANT) / (HISTORY() // INSTANT))
+    query = union_all(*(_unusual(cells, history, kind, share) for kind in kinds(table))).subquery("found")
     f = query.c
     return select(query).order_by(f.kind, f.customer_id, f.metric_key, f.day)
 
 
-def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
+def _unusual(cells: CTE, history: CTE, kind: str, share: Decimal) -> Select[Any]:
+    """`share` is the length of the period as a part of that of the history."""
     c = cells.c
     metric, own = [c.metric_key], [c.metric_key, c.customer_id]
     known = select(
@@ -143,13 +148,14 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     rate = func.greatest(func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0), other_rate)
     # credits as in the customer's weeks before, in number and size, are usual for it
     own_rate_before = (h[kind].cast(Double) + 1) / (h.events + 2)
-    most_before = -func.coalesce(h.taken_off, 0) * SURELY_NEGATIVE_RATIO()
+    most_before = -func.coalesce(h.taken_off, 0) * literal(SURELY_NEGATIVE_RATIO() * share, Numeric)
     is_as_before = and_(
         literal(kind == NEGATIVE),
         func.coalesce(h[kind], 0) > 0,
         k.whole <= chance_bound(k.whole_events * own_rate_before),
         -k.whole_quantity <= most_before,
     )
+    usual_before = k.all_events * own_rate_before
     nowhere = or_(
         literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS(), not_(is_as_before))
     )
@@ -187,7 +193,10 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
             k.day,
             k.events,
             k.quantity,
-            case((or_(is_unusual_day, is_large), expected), else_=k.all_events * before_rate).label("expected"),
+            case(
+                (or_(is_unusual_day, is_large), func.greatest(expected, case((h[kind] > 0, usual_before), else_=0.0))),
+                else_=k.all_events * before_rate,
+            ).label("expected"),
         )
         .select_from(
             known.outerjoin(history, and_(h.customer_id == k.customer_id, h.metric_key == k.metric_key)),
