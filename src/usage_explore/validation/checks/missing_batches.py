@@ -117,13 +117,16 @@ def _finding(examination: Examination, one: Missing, days: list[datetime], since
         check=NAME,
         kind="missing batch",
         severity="high" if usual >= MIN_MISSING_EVENTS() else "medium",
-        sentence=f"{which} of about {when} did not come: all events came on a few days every {one.interval:g} days, the"
-        f" {len(one.before)} times before; about {short(usual)} events stayed away.",
+        sentence=f"{which} of about {when} did not come, after {len(one.before)} that came every {one.interval:g} days:"
+        f" about {short(usual)} events stayed away.",
         since=max(since, examination.period.span[0]),
         until=until,
         events=0,
         question=examination.aggregate_question(
-            since=earlier(days[0], HISTORY_DAYS() * DAY), until=until, bucket="day", metric="count"
+            since=earlier(days[0], HISTORY_DAYS() * DAY),
+            until=max(until, min(until + 2 * one.interval * DAY, examination.closed_until)),
+            bucket="day",
+            metric="count",
         ),
         **events_share(examination, usual),
         facts=(("usual interval", f"{one.interval:g} days"), ("expected", f"{usual}")),
