@@ -80,3 +80,12 @@ def test_a_missing_batch_is_a_finding_with_its_events(events_database_url: str) 
     assert "every 7 days" in finding.sentence
     assert "about 30 events stayed away" in finding.sentence
     assert begins[2] < finding.since < begins[1] < finding.until <= begins[0]
+
+
+@pytest.mark.parametrize("weeks", [5, 6])
+def test_a_period_without_any_batch_is_the_end_of_the_data(events_database_url: str, weeks: int) -> None:
+    begins = [UNTIL - DAY * (3 + 7 * week) for week in range(weeks, 22)]
+    rows = [event(customer, at) for at in begins for customer in range(30)]
+    with store_of(events_database_url, rows) as store:
+        (finding,) = store.validate(SEPTEMBER, checks=["silence"]).findings
+    assert finding.kind == "end of the data"

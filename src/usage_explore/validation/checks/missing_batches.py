@@ -11,6 +11,7 @@ from statistics import median
 
 from usage_explore.formatting import short
 from usage_explore.query import buckets
+from usage_explore.results.types import Point
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding
 from usage_explore.validation.checks.data_end import DAY, HISTORY_DAYS, LOOK_BACK, NAME
@@ -97,15 +98,23 @@ def findings(examination: Examination, until: datetime, *, ended: bool) -> Itera
     """The missing batches of the period, of all its usage together."""
     period = examination.period
     since = earlier(period.span[0], HISTORY_DAYS() * DAY + LOOK_BACK())
-    start = buckets.floor(since, "day", period.zone)
-    question = examination.aggregate_question(since=start, until=until, bucket="day", metric="count")
-    (series, *_), *_ = examination.paths.aggregate(question)
-    points = series.points
+    inside = _days(examination, period.span[0], until)
+    if 2 * sum(point.number > 0 for point in inside) > len(inside):
+        return  # most organizations: no further months are read
+    points = _days(examination, since, until)
     for one in missing([int(point.number) for point in points], ended=ended):
         days = [day for day in one.days if period.span[0] <= points[day].start < period.span[1]]
         if days:
             back = points[one.end].start if one.end < len(points) else until
             yield _finding(examination, one, [points[day].start for day in days], points[one.before[-1].last].end, back)
+
+
+def _days(examination: Examination, since: datetime, until: datetime) -> Sequence[Point]:
+    """The events of each day, the first one whole."""
+    start = buckets.floor(since, "day", examination.period.zone)
+    question = examination.aggregate_question(since=start, until=until, bucket="day", metric="count")
+    series, *_ = examination.paths.aggregate(question)
+    return series[0].points if series else ()
 
 
 def _finding(examination: Examination, one: Missing, days: list[datetime], since: datetime, until: datetime) -> Finding:
