@@ -236,7 +236,7 @@ def finding(examination: Examination, incident: Incident) -> Finding:
     `facts` holds `actual`, `expected`, `low` and `high` of the `bucket` (its start) that lies farthest out, in steps of
     `step`, of the `measure` (events, quantity) of the `metric`: what the question's chart shows there. Of a new level,
     which begins with that bucket, they are the usual ones after and before. `excess` is by how much all of it differs
-    from what was expected, negative for less. What of it lies before the period is told, but not counted.
+    from what was expected, negative for less, without what lies before the period.
     """
     lead, (since, until) = incident.lead, _in_period(examination, incident)
     sums = _sums(examination, incident)

@@ -89,7 +89,7 @@ def level_changes(
         own = counts[row, : len(values)] == values  # a silence is no part of the level
         if not own[place:].any():
             continue
-        days, after = int(own[place:].sum()), float(counts[row, : len(values)][place:][own[place:]].mean())
+        days, after = int(own[place:].sum()), float(counts[row, place : len(values)][own[place:]].mean())
         excess = (after - before) * days
         in_period = (after - before) * int(own[max(place, first) :].sum())
         half = math.sqrt(2 * min_evidence() * _dispersion(values[:first]) * before / _WEEK)

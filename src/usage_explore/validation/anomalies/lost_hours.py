@@ -48,9 +48,10 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
             before, longest = max(before, expected), max(longest, end - start)
             continue
         is_pause = end - start < MIN_PAUSE_RATIO() * longest or _share_of_days(counts[:start]) < _MIN_DAYS_SHARE
-        if end - start >= MIN_SILENCE_DAYS * _DAY and is_pause:
+        is_long = end - start >= MIN_SILENCE_DAYS * _DAY
+        if is_long and is_pause:
             continue  # between batches
-        is_end = end == len(counts) and end - start >= MIN_SILENCE_DAYS * _DAY  # left to the check of silences
+        is_end = is_long and end == len(counts)  # left to the check of silences
         weight = _weight(counts[:start], usual[:start])
         is_chance = expected * weight < -math.log(MAX_CHANCE())
         if is_end or is_chance or expected < max(MIN_LOST_EVENTS(), MIN_PAUSE_RATIO() * before):
