@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -92,3 +94,24 @@ def test_a_monthly_meter_is_no_silence(events_database_url: str) -> None:
     monthly = [event(0, utc(2026, month, 1, hour)) for month in range(4, 12) for hour in range(24)]
     with store_of(events_database_url, others() + monthly) as store:
         assert examined(store) == ((), "", False)
+
+
+@pytest.mark.parametrize("minutes", [0, 40])
+@pytest.mark.parametrize(("gone", "back"), [((9, 28), (10, 3)), ((9, 29), (10, 4)), ((10, 12), (10, 16))])
+def test_of_a_daily_batch_those_that_came_before_and_after_a_silence_are_not_missing(
+    events_database_url: str, gone: tuple[int, int], back: tuple[int, int], minutes: int
+) -> None:
+    """60 events within a minute of 06:00, or up to 40 minutes earlier or later."""
+    draw = random.Random(6)
+    first, last = utc(2026, *gone), utc(2026, *back)
+    days = [FIRST + number * DAY for number in range(270)]
+    starts = [
+        day + timedelta(hours=6, minutes=draw.uniform(-minutes, minutes)) for day in days if not first <= day < last
+    ]
+    rows = others() + [event(0, start + timedelta(seconds=second)) for start in starts for second in range(60)]
+    with store_of(events_database_url, rows) as store:
+        (found,), _, _ = examined(store)
+    missing = 60 * sum(first <= day < last and day >= SINCE for day in days)
+    said = re.search(r"about (\d+) events stayed away", found.sentence)
+    assert said is not None
+    assert abs(int(said[1]) - missing) <= 4

@@ -9,6 +9,7 @@ data ends, that is one finding, and silences are judged up to there.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
@@ -96,6 +97,9 @@ _MAX_BY_HOURS = 100
 """Silences, those that miss most, whose missing events are counted by hour of the week: one statement for each."""
 
 _HOUR, _WEEK_HOURS = timedelta(hours=1), 168
+
+_EDGE = timedelta(hours=3)
+"""Time by which a batch comes earlier or later than usual: what came beyond the usual so near a silence came for it."""
 
 CHART_MARGIN = timedelta(days=7)
 """Time after a silence that its chart shows."""
@@ -330,7 +334,8 @@ def _ranked(silences: Iterable[Silence]) -> list[Silence]:
 def _by_hours(examination: Examination, silences: Iterable[Silence]) -> Iterator[Silence]:
     """The silences whose events would have come at these hours of the week, with how many of them are missing.
 
-    What is missing at the mean rate may be a night's or a weekend's, when none would have come.
+    What is missing at the mean rate may be a night's or a weekend's, when none would have come. Of a daily batch the
+    last one before a silence and the first one after it came, a little before or after its usual time.
     """
     since = examination.period.span[0]
     for silence in silences:
@@ -338,43 +343,69 @@ def _by_hours(examination: Examination, silences: Iterable[Silence]) -> Iterator
             yield silence
             continue
         usual = _usual_by_hour(examination, silence)
+        last, end, start = silence.last, silence.end, max(silence.last, since)
         least = MIN_EXPECTED_EVENTS() if silence.length >= MIN_SILENCE() else MIN_OUTAGE_EVENTS()
-        if _expected(usual, silence, silence.last) >= least:
-            yield replace(silence, missing=_expected(usual, silence, max(silence.last, since)))
+        if usual.between(last, end) >= least:
+            came = min(usual.beyond_before(last), usual.between(start, min(last + _EDGE, end)))
+            came += min(usual.beyond_after(end), usual.between(max(start, end - _EDGE), end))
+            yield replace(silence, missing=max(usual.between(start, end) - came, Decimal(0)))
 
 
-def _usual_by_hour(examination: Examination, silence: Silence) -> list[Decimal]:
-    """The mean events in each hour of a week, of the days before a silence; the first begins as these do."""
-    table, began = examination.table, _began(silence)
-    instant = DateTime(timezone=True)
-    hour = func.date_bin(literal(_HOUR, Interval), table.c.timestamp, literal(began, instant), type_=instant)
-    read = examination.period.replace(since=began, until=silence.last)
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """The mean events in each hour of a week, the first of which begins at `began`.
+
+    `before` and `after` came in the `_EDGE` before a silence and after it.
+    """
+
+    began: datetime
+    hours: Sequence[Decimal]
+    before: int
+    after: int
+
+    def between(self, since: datetime, until: datetime) -> Decimal:
+        """The events that usually come in a time; 0 if it is empty."""
+        first, end = (Decimal((at - self.began) // INSTANT) / (_HOUR // INSTANT) for at in (since, until))
+        return sum(
+            (
+                self.hours[hour % _WEEK_HOURS] * (min(end, Decimal(hour + 1)) - max(first, Decimal(hour)))
+                for hour in range(math.floor(first), math.ceil(end))
+            ),
+            Decimal(0),
+        )
+
+    def beyond_before(self, last: datetime) -> Decimal:
+        """The events just before a silence that are more than usual."""
+        return max(self.before - self.between(last - _EDGE, last), Decimal(0))
+
+    def beyond_after(self, end: datetime) -> Decimal:
+        """The events just after a silence that are more than usual."""
+        return max(self.after - self.between(end, end + _EDGE), Decimal(0))
+
+
+def _usual_by_hour(examination: Examination, silence: Silence) -> _Usual:
+    """What the days before a silence say of the hours of a week, which begin as these days do."""
+    # ended so that no batch is cut, neither the last one nor that of the day before these days
+    table, began = examination.table, earlier(silence.last + _EDGE, silence.days * DAY)
+    instant, time = DateTime(timezone=True), examination.table.c.timestamp
+    hour = func.date_bin(literal(_HOUR, Interval), time, literal(began, instant), type_=instant)
+    read = examination.period.replace(since=began, until=silence.end + _EDGE)
     whose = [table.c.customer_id == silence.customer_id]
     whose += [] if silence.metric_key is None else [table.c.metric_key == silence.metric_key]
-    hours: Select[*tuple[Any, ...]] = select(hour.label("hour"), func.count().label("events"))
-    events = [0] * _WEEK_HOURS
-    for row in examination.extracted_rows(hours.where(*conditions(table, read), *whose).group_by(hour)):
-        events[(row.hour - began) // _HOUR % _WEEK_HOURS] += row.events
-    weeks, rest = divmod(silence.days * 24, _WEEK_HOURS)
-    return [Decimal(number) / (weeks + (index < rest)) for index, number in enumerate(events)]
-
-
-def _expected(usual: Sequence[Decimal], silence: Silence, since: datetime) -> Decimal:
-    """The events that would have come from `since` to the end of a silence."""
-    began = _began(silence)
-    first, end = (Decimal((at - began) // INSTANT) / (_HOUR // INSTANT) for at in (since, silence.end))
-    return sum(
-        (
-            usual[hour % _WEEK_HOURS] * (min(end, Decimal(hour + 1)) - max(first, Decimal(hour)))
-            for hour in range(int(first), math.ceil(end))
-        ),
-        Decimal(0),
+    hours: Select[*tuple[Any, ...]] = select(
+        hour.label("hour"),
+        func.count().filter(time < silence.last).label("usual"),
+        func.count().filter(time >= silence.last - _EDGE, time < silence.end).label("before"),
+        func.count().filter(time >= silence.end).label("after"),
     )
-
-
-def _began(silence: Silence) -> datetime:
-    """When the days before it began."""
-    return earlier(silence.last, silence.days * DAY)
+    events, before, after = [0] * _WEEK_HOURS, 0, 0
+    for row in examination.extracted_rows(hours.where(*conditions(table, read), *whose).group_by(hour)):
+        events[(row.hour - began) // _HOUR % _WEEK_HOURS] += row.usual
+        before, after = before + row.before, after + row.after
+    # each hour of a week is so many times in these days, without those after the last event
+    times = Counter(hour % _WEEK_HOURS for hour in range(silence.days * 24 - _EDGE // _HOUR))
+    means = [Decimal(number) / times[index] for index, number in enumerate(events)]
+    return _Usual(began, means, before, after)
 
 
 def _until(examination: Examination, last: datetime) -> Examination:
