@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from sqlalchemy import Table
 
 from support import generated_events
 from support.query_oracle import Row, utc
@@ -55,11 +56,11 @@ def event(at: datetime = NOON, **columns: Any) -> Row:
 class Extract:
     """A table's extract, refreshed up to any time."""
 
-    def __init__(self, url: str, connection: ddl.Connection, home: Path) -> None:
+    def __init__(self, url: str, connection: ddl.Connection, home: Path, table: Table = TABLE) -> None:
         self.url, self.connection, self.home = url, connection, home
-        self.folder = folder.source(connection, url, TABLE).folder(home, ORGANIZATION)
+        self.folder = folder.source(connection, url, table).folder(home, ORGANIZATION)
         self.target = refresh.Target(
-            table=TABLE,
+            table=table,
             organization_id=ORGANIZATION,
             folder=self.folder,
             resources=Resources(memory=200_000_000, threads=2),

@@ -12,15 +12,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from extract.small_extract import HOUR, NOON, ORGANIZATION, Extract, event
+from extract.small_extract import HOUR, NOON, ORGANIZATION, TABLE, Extract, event
 from support.database_servers import drop_role, fresh_database
 from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
+from usage_explore.errors import DatabaseError
 
 LATER = NOON + HOUR
 QUERY = AggregateQuery(window="2026-10", metric="count")
-CHANGED = "the table, its definition or its row-level security was changed after the extract"
+CHANGED = "the table, its definition, privileges or row-level security was changed after the extract"
 
 
 def answered(store: Store) -> tuple[object, str]:
@@ -77,6 +79,43 @@ def test_changed_policies_are_noticed_at_once(
         assert total == 7
         assert because == CHANGED
     assert owner.refresh(LATER).rebuilt == ""
+
+
+@pytest.mark.parametrize("relation", ["usage_events", "shown_events"])
+@pytest.mark.parametrize("kind", ["direct", "owners"])
+def test_a_column_that_the_role_may_no_longer_read_is_in_no_answer(
+    readers: tuple[str, str],
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    tmp_path: Path,
+    relation: str,
+    kind: str,
+) -> None:
+    """A pinned answer reads nothing of the events. Of a view, the privileges on what it reads are its owner's."""
+    reader, owner = readers
+    columns = ", ".join(each.name for each in TABLE.columns if each.name != "external_cost_amount")
+    admin = Extract(events_database_url, events_connection, tmp_path / "owner")
+    admin.add(*(event(NOON, external_cost_amount=2, external_cost_currency="EUR") for _ in range(3)))
+    for statement in (
+        "ALTER TABLE usage_events DISABLE ROW LEVEL SECURITY",
+        "CREATE VIEW shown_events AS SELECT * FROM usage_events",
+        f'ALTER VIEW shown_events OWNER TO "{owner}"',
+        f'GRANT SELECT ON shown_events TO "{reader}"',
+    ):
+        admin.execute(statement)
+    parts = urlsplit(events_database_url)
+    url = urlunsplit(parts._replace(netloc=f"{reader}@{parts.netloc.rpartition('@')[2]}"))
+    query = AggregateQuery(window="2026-10", metric="sum_cost", as_of=NOON + HOUR / 2)
+    of_view = relation == "shown_events"
+    whose, what = (owner, "usage_events") if of_view and kind == "owners" else (reader, relation)
+    with ddl.connect(url) as connection, connect(url, ORGANIZATION, home=tmp_path, table=relation) as store:
+        Extract(url, connection, tmp_path, table=events_table(relation)).refresh(LATER)
+        assert store.aggregate(query).total == 6
+        assert store.aggregate(query).served.path == "extract"
+        admin.execute(f'REVOKE SELECT ON {what} FROM "{whose}"')
+        admin.execute(f'GRANT SELECT ({columns}) ON {what} TO "{whose}"')
+        with pytest.raises(DatabaseError, match="permission denied"):
+            store.aggregate(query)
 
 
 def test_a_view_that_is_defined_anew_is_noticed_at_once(

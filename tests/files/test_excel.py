@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -84,12 +85,36 @@ def with_strings(strings: str) -> bytes:
         ("-5", "-5"),
         ("007", "7"),
         ("1200.50", "1200.5"),
+        ("-0.0", "0"),
     ],
 )
 def test_numbers_are_the_digits_that_were_written(tmp_path: Path, stored: str, text: str) -> None:
     ((record),) = records(tmp_path / "a.xlsx", with_cells(f"><v>{stored}</v>"))
     assert isinstance(record["a"], Decimal)
     assert Decimal(number_text(record["a"])) == Decimal(text)
+
+
+@pytest.mark.parametrize("stored", ["4711", "4711.0", "4.711E3", "4711.", "47110e-1"])
+def test_a_whole_number_is_the_same_id_however_it_is_written(tmp_path: Path, stored: str) -> None:
+    """Libraries other than Excel write each number with a point."""
+    ((record),) = records(tmp_path / "a.xlsx", with_cells(f"><v>{stored}</v>"))
+    assert number_text(record["a"]) == "4711"
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("2026-11-01T10:00:00.000Z", "2026-11-01T10:00:00+00:00"),
+        ("2026-11-01T10:00:00.123456+05:00", "2026-11-01T05:00:00.123456+00:00"),
+        ("2026-11-01T10:00:00", "2026-11-01T09:00:00+00:00"),
+        ("2026-11-01", "2026-10-31T23:00:00+00:00"),
+    ],
+)
+def test_iso_dates_keep_their_offset_and_microseconds(tmp_path: Path, stored: str, read: str) -> None:
+    (record,) = records(tmp_path / "a.xlsx", with_cells(f' t="d"><v>{stored}</v>'))
+    assert datetime.fromisoformat(TimeReader(ZoneInfo("Europe/Berlin"), None).read(record["a"])) == (
+        datetime.fromisoformat(read)
+    )
 
 
 def test_dates_booleans_and_texts(tmp_path: Path) -> None:
@@ -273,6 +298,17 @@ try:
 except xlsx_decoder.Refused as error:
     print(error)
 """
+
+
+def test_a_decoder_that_runs_no_signal_handler_ends() -> None:
+    """Without memory for an exception Python 3.11 tries for ever; here it computes a sum, which heeds no signal."""
+    script = """
+from usage_explore.files import xlsx_decoder
+xlsx_decoder.GRACE_SECONDS = 0
+xlsx_decoder._allow(0.1, "row 1")
+sum(range(10**12))
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == -signal.SIGXCPU
 
 
 def test_shared_texts_that_take_too_much_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

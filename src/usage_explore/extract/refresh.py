@@ -226,7 +226,7 @@ class _Writer:
         if held.relation != relation:
             return None, "the table was made anew"
         if held.fingerprint != fingerprint:
-            return None, "the table, its definition or its row-level security was changed"
+            return None, "the table, its definition, privileges or row-level security was changed"
         broken = folders.damaged(self.folder, held)
         if broken:
             return None, f"files were missing or damaged: {', '.join(broken)}"

@@ -279,7 +279,9 @@ class Paths:
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
         if manifest.fingerprint != row.fingerprint:
-            raise ExtractUnusable("the table, its definition or its row-level security was changed after the extract")
+            raise ExtractUnusable(
+                "the table, its definition, privileges or row-level security was changed after the extract"
+            )
         first: int | None = None
         if row.is_table:  # a statement of its own, as Citus joins no catalog with a distributed table
             earliest = self.connection.execute(_first(self.table, organization_id)).scalar_one()

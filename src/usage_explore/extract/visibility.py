@@ -1,7 +1,7 @@
-"""What an extract depends on: the database, the table or view, the role, and row-level security.
+"""What an extract depends on: the database, the table or view, the role, privileges, and row-level security.
 
-An extract has the rows that its role saw at the last refresh. If the fingerprint differs since, it may have rows that
-the role may no longer see, or lack others.
+An extract has the rows and columns that its role saw at the last refresh. If the fingerprint differs since, it may have
+some that the role may no longer see, or lack others.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ WITH RECURSIVE read AS (
 SELECT md5(concat_ws(' ',
   (SELECT string_agg(concat_ws(' ', oid, rolsuper, rolbypassrls), ',' ORDER BY oid) FROM reader),
   (SELECT oid FROM pg_database WHERE datname = current_database()),
+  (SELECT 'columns ' || string_agg(attnum::text, ',' ORDER BY attnum) FROM pg_attribute
+   WHERE attrelid = {relation} AND attnum > 0 AND NOT attisdropped
+     AND NOT has_column_privilege(attrelid, attnum, 'SELECT')),
+  (SELECT 'owners ' || string_agg(concat_ws(' ', reader.oid, attrelid, attnum), ','
+                                  ORDER BY reader.oid, attrelid, attnum)
+   FROM reader, read JOIN pg_attribute ON attrelid = read.oid AND attnum > 0 AND NOT attisdropped
+   WHERE read.oid <> {relation} AND NOT has_column_privilege(reader.oid, attrelid, attnum, 'SELECT')),
   (SELECT string_agg(concat_ws(' ', read.oid, read.relowner, read.reloptions, read.relrowsecurity,
                                read.relforcerowsecurity, md5(rule.ev_action::text)),
                      ',' ORDER BY read.oid, rule.oid)
@@ -55,11 +62,12 @@ SELECT md5(concat_ws(' ',
           AND EXISTS (SELECT FROM unnest(policy.polroles) AS role
                       WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))))
 """
-"""The fingerprint, text, of the table or view `{relation}`: the database, a view's definition, and policies.
+"""The fingerprint, text, of the table or view `{relation}`: database, columns, definition of a view, and policies.
 
-Of a table, the policies that apply to the role; of a view, also the definitions of the views that it reads, their
-options and owners, and all policies of tables, with the ones of these owners and of the role that they apply to. What a
-policy reads, such as a session setting or another table, is not in it, nor are the functions of a view.
+The columns are those that the role may not read; of a view, also the ones of what it reads that its owners may not. Of
+a table, the policies that apply to the role; of a view, also the definitions of the views that it reads, their options
+and owners, and all policies of tables, with the ones of these owners and of the role that they apply to. What a policy
+reads, such as a session setting or another table, is not in it, nor are the functions of a view.
 """
 
 

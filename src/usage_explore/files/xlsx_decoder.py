@@ -7,8 +7,9 @@ Run by its path, so that nothing else of the package is loaded. Input: the argum
 {"path": …} for the names of all sheets (`sheet_names`).
 
 Output: lines of JSON, first {"sheet": name, "rows": number or null}, then for each row with values [number, [values]].
-A value is null, text, true, a number with its digits, or an object with one of the keys "datetime", "time", "seconds"
-and "unreadable". The exit status says how it ended (`REFUSED`, `UNREADABLE`, `OUT_OF_MEMORY`), the standard error why.
+A value is null, text, true, a number with its digits, or an object with one of the keys "datetime" (with an offset
+where the file has one), "time", "seconds" and "unreadable". The exit status says how it ended (`REFUSED`, `UNREADABLE`,
+`OUT_OF_MEMORY`), the standard error why.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import process_time
 from typing import Any, TextIO
 
 if __name__ == "__main__":
@@ -51,6 +53,9 @@ MAX_DOUBLE_DIGITS = 17
 
 MAX_OPENING_SECONDS, MAX_ROW_SECONDS = 60, 20
 """Processor time that reading the workbook's shared texts and styles may take, and that one row may."""
+
+GRACE_SECONDS = 10
+"""Processor time after which the process ends where it could not say that it took too long."""
 
 _LISTED_SHEETS = 20
 _XML_ERRORS = {
@@ -141,13 +146,23 @@ class _Cells:
             case "b":
                 return "true" if int(stored) else "false"
             case "d":
-                return json_text(from_ISO8601(stored))
+                return json_text(_iso_time(stored))
             case _:
                 return json_text(stored)
 
 
+def _iso_time(text: str) -> object:
+    """A date or time in ISO 8601, with its offset and microseconds, both of which openpyxl drops."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text) if "T" in text else from_ISO8601(text)
+    return from_ISO8601(text)
+
+
 def number_text(text: str) -> str:
-    """A number's digits: an integer as it is, others as the shortest text of the double that was written."""
+    """A number's digits: an integer as it is, others as the shortest text of the double that was written.
+
+    A whole number has no decimal point, however it is written: an id 4711 is one in a cell with 4711.0 or 4.711E3.
+    """
     text = text.strip()
     match = _NUMBER.fullmatch(text)
     value = float(text) if match else math.nan
@@ -157,7 +172,7 @@ def number_text(text: str) -> str:
         return str(int(text))
     if len(match["digits"].replace(".", "").strip("0")) > MAX_DOUBLE_DIGITS:
         return str(Decimal(text))
-    return repr(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 10**MAX_DOUBLE_DIGITS else repr(value)
 
 
 def json_text(value: object) -> str | None:
@@ -181,12 +196,16 @@ def _allow(seconds: int, what: str) -> None:
     The next call sets the time anew, for the next row. A comment or a nesting of some megabytes of XML, which a file of
     kilobytes can hold, takes minutes to parse.
     """
+    import resource  # as in `main`
 
     def expired(*_: object) -> None:
         raise Refused(f": {what} takes more than {seconds} s to read; save the sheet as CSV")
 
     signal.signal(signal.SIGPROF, expired)
     signal.setitimer(signal.ITIMER_PROF, seconds)
+    # ends the process: Python 3.11 without memory for an exception's own state tries for ever, and runs no handler
+    ends, (_, most) = math.ceil(process_time() + seconds + GRACE_SECONDS), resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (ends if most == resource.RLIM_INFINITY else min(ends, most), most))
 
 
 def decode(path: str, sheet: str | None, max_columns: int, max_row_bytes: int, output: TextIO) -> None:

@@ -67,10 +67,10 @@ class XlsxSource(Source):
     """A sheet, whose header is the first row with values that is no title (`rows_before_header`).
     A cell without a value and an empty text are null.
 
-    Numbers are decimals, dates and times `datetime` without an offset, booleans `bool`; an error such as #N/A is
-    unreadable. `sheet` is a name or a number from 1; None takes the only sheet that has values. `file` is where the
-    bytes are, if not at `path`. Raises `LoadError` for other files, headers that cannot name columns, and several
-    sheets.
+    Numbers are decimals, dates and times `datetime`, with an offset only where ISO 8601 text has one, booleans `bool`;
+    an error such as #N/A is unreadable. `sheet` is a name or a number from 1; None takes the only sheet that has
+    values. `file` is where the bytes are, if not at `path`. Raises `LoadError` for other files, headers that cannot
+    name columns, and several sheets.
     """
 
     kind = "xlsx"
@@ -150,7 +150,7 @@ class XlsxSource(Source):
             return None
         if status == xlsx_decoder.REFUSED:
             raise LoadError(f"{path_text(self.path)}{reason}")
-        if status in (xlsx_decoder.OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV):
+        if status in (xlsx_decoder.OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXCPU):
             raise LoadError(
                 f"{path_text(self.path)}: cannot be read with {MAX_DECODER_BYTES:,} bytes of memory; save the"
                 " sheet as CSV"
