@@ -46,10 +46,15 @@ class Selection:
     def __bool__(self) -> bool:
         return self.series is not None or self.span is not None
 
+    @property
+    def counted(self) -> Span | None:
+        """The time that the selection's numbers are of, from the window's start on in a running total."""
+        return self.query.span if self.span is not None and self.query.cumulative else self.span
+
     def words(self, answer: Aggregate) -> str:
-        """The selection in words: "3 Sep 2026, model large"."""
+        """The selection in words: "3 Sep 2026, model large", of a running total "1–3 Sep 2026"."""
         zone = answer.query.zone
-        time = "" if self.span is None else formatting.span(*(edge.astimezone(zone) for edge in self.span))
+        time = "" if self.counted is None else formatting.span(*(edge.astimezone(zone) for edge in self.counted))
         return ", ".join(filter(None, (time, self.series_words(answer))))
 
     def series_words(self, answer: Aggregate) -> str:
@@ -145,7 +150,7 @@ def windows(
     week before, because usage follows the week; a longer one with the period before. `first` is the time of the
     organization's first event.
     """
-    if selection.span is None:
+    if selection.counted is None:
         if isinstance(comparison, str):
             return comparison
         if not comparison.has_begun:
@@ -154,7 +159,8 @@ def windows(
         before = spans.Span(comparison.since, comparison.until)
         more = lengths(answer.query, (now.since, now.until), (before.since, before.until))
         return Windows(now, before, ", ".join(filter(None, (comparison.label, more))))
-    weekly = selection.span[1] - selection.span[0] <= _MAX_WEEKLY
+    since, until = selection.counted
+    weekly = until - since <= _MAX_WEEKLY
     baseline: Baseline = "week" if weekly else "before"
     try:
         both = spans.spans(selection.query, answer.now, None, baseline)
@@ -166,6 +172,6 @@ def windows(
         begin = formatting.date_and_time(first.astimezone(zone)) if first else ""
         return f"not compared with {name}: " + (f"events begin on {begin}" if first else "no events")
     length = both.after.until - both.after.since
-    so_far = " so far" if both.after.until < selection.span[1] else ""
+    so_far = " so far" if both.after.until < until else ""
     weekday = f"{both.before.since.astimezone(zone):%a} " if weekly and length <= timedelta(days=1, hours=1) else ""
     return Windows(both.after, both.before, f"vs {weekday}{name}{so_far}")

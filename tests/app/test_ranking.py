@@ -15,6 +15,7 @@ from usage_explore import AggregateQuery, Store, demo, formatting
 from usage_explore.app import cache, explore_ranking, grid, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.leaders import OTHER
+from usage_explore.charts import labels
 from usage_explore.db import ddl
 from usage_explore.decimals import Number
 from usage_explore.selection import selected, windows
@@ -92,6 +93,8 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
             (item.kind, item.key): item.points[bucket].value for item in answer.series
         }
         assert explore_ranking._pick_text(result, answer, OTHER, None) == "○"
+        named = dict(zip(((item.kind, item.key) for item in answer.series), labels.names(answer), strict=True))
+        assert {key: result.names[key] for key in named} == named
         day = source.aggregate(query.replace(since=span[0], until=span[1]))
         own_largest.add({item.key for item in day.series} == {item.key for item in answer.series})
     assert False in own_largest  # on some day others are larger than the chart's

@@ -49,6 +49,19 @@ def test_a_selection_counts_the_events_of_its_series_in_its_span(store: Store, s
         )
 
 
+def test_the_days_of_a_running_total_are_those_that_its_number_counts(store: Store) -> None:
+    """A bar of a running total is the sum since the window's start; the words said its own day alone."""
+    answer = store.aggregate(AggregateQuery(**LINK, cumulative=True))
+    selection = selected(answer, None, (NINTH - DAY, NINTH + DAY))
+    assert selection is not None
+    assert selection.words(answer) == "1–9 Sep 2026"
+    before = store.aggregate(AggregateQuery(**{**LINK, "until": NINTH + DAY}))
+    assert store.aggregate(selection.query).total == before.total
+    compared = windows(selection, "", answer, NINTH - 400 * DAY)
+    assert isinstance(compared, Windows)
+    assert compared.label == "vs 23–31 Aug 2026"
+
+
 @pytest.mark.parametrize(
     ("group", "filters", "key"),
     [

@@ -137,7 +137,7 @@ def _of_the_chart(source: Source, answer: Aggregate, basis: Aggregate) -> Aggreg
     folded = [key for key in totals.by_key if key not in kept]
     if folded:
         series.append(Series(*OTHER, _outside(totals, {*kept}, zero), sum(kind == "value" for kind, _ in folded), ()))
-    return replace(basis, series=tuple(series))
+    return replace(basis, series=tuple(series), names=answer.names)
 
 
 def _zero(answer: Aggregate) -> Number | None:
