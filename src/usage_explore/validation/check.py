@@ -58,6 +58,9 @@ MAX_FINDINGS_PER_CHECK = 100
 AFTER_SIGN_OFF = "after sign-off"
 """The kind of findings on all that arrived after the period was signed."""
 
+DAYS_FACT = "days with such quantities"
+"""The fact on a finding on some quantities of several days that has the number of these days."""
+
 SIGNED_AS_OF = "signed as of"
 """The fact on such a finding that has the time after which its events arrived."""
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import AFTER_SIGN_OFF, SEVERITIES, SIGNED_AS_OF, Finding
+from usage_explore.validation.check import AFTER_SIGN_OFF, DAYS_FACT, SEVERITIES, SIGNED_AS_OF, Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.result import Result
 
@@ -126,7 +126,7 @@ def _of_quantities(specific: Findings, other: Finding) -> Findings:
     if excess >= 0 or facts["measure"] != "quantity" or other.metric_key is None:
         return _accounts_for(specific, other)
     negative = [finding for finding in specific if (finding.quantity or Decimal(0)) < 0]
-    taken = sum((-2 * (finding.quantity or Decimal(0)) * _overlap(finding, other) for finding in negative), Decimal(0))
+    taken = sum((-2 * (finding.quantity or Decimal(0)) * _common(finding, other) for finding in negative), Decimal(0))
     return negative if taken >= MIN_EXPLAINED_SHARE() * -excess else ()
 
 
@@ -197,7 +197,7 @@ def _same_silence(specific: Findings, other: Finding) -> Findings:
 def _accounts_for(specific: Findings, other: Finding) -> Findings:
     """The findings on superfluous events, if these are `MIN_EXPLAINED_SHARE` of the excess of a shift.
 
-    Of a finding that lasts longer than the shift, the same part counts as of its time.
+    Of a finding that lasts longer than the shift, the same part counts as of its time, or of its days with such events.
     """
     facts = dict(other.facts)
     excess = Decimal(facts["excess"])
@@ -210,8 +210,19 @@ def _accounts_for(specific: Findings, other: Finding) -> Findings:
         actual = Decimal(0 if facts["actual"] == "not a number" else facts["actual"])
         excess = other.events * part(actual - Decimal(facts["expected"]), actual)
         sizes = [Decimal(finding.events) for finding in specific]
-    explained = [(size or Decimal(0)) * _overlap(finding, other) for size, finding in zip(sizes, specific, strict=True)]
+    explained = [(size or Decimal(0)) * _common(finding, other) for size, finding in zip(sizes, specific, strict=True)]
     return specific if sum(explained) >= MIN_EXPLAINED_SHARE() * excess else ()
+
+
+def _common(finding: Finding, other: Finding) -> Decimal:
+    """The part of the finding that lies in the other's time: of its days with such quantities, where it has a number of
+    these, else of its time.
+    """
+    days = int(dict(finding.facts).get(DAYS_FACT, 0))
+    if not days:
+        return _overlap(finding, other)
+    shared = min(finding.until, other.until) - max(finding.since, other.since)
+    return part(min(days, -(-max(shared, timedelta(0)) // _DAY)), days)
 
 
 def _overlap(finding: Finding, other: Finding) -> Decimal:

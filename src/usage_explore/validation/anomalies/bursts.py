@@ -88,9 +88,12 @@ def is_irregular(values: Floats, season: int) -> bool:
     if 0 < used <= TRIMMED_SHARE() * len(known):
         return True
     phases = known % season
-    sums = np.bincount(phases, values[known], season)
-    means = (sums / np.maximum(1, np.bincount(phases, minlength=season)))[phases]
-    squares = np.sort((values[known] - means) ** 2)[: math.ceil(len(known) * (1 - TRIMMED_SHARE()))]
+    kept = np.arange(len(known))
+    for _ in range(2):  # the second time the steps that differ most are in no mean
+        sums, numbers = np.bincount(phases[kept], values[known[kept]], season), np.bincount(phases[kept], None, season)
+        distances = (values[known] - (sums / np.maximum(1, numbers))[phases]) ** 2
+        kept = np.argsort(distances, kind="stable")[: math.ceil(len(known) * (1 - TRIMMED_SHARE()))]
+    squares = distances[kept]
     mean, variance = float(np.mean(values[known])), float(np.mean(squares))
     return mean > 0 and variance >= max((MIN_VARIATION() * mean) ** 2, MIN_DISPERSION() * mean)
 

@@ -34,8 +34,10 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric, Period
 from usage_explore.results.types import Series
+from usage_explore.sql import filters
 from usage_explore.validation.anomalies import bursts, dominance, levels, series, zero_days
 from usage_explore.validation.anomalies.bursts import without_usual_bursts
+from usage_explore.validation.anomalies.cut_days import of_the_period
 from usage_explore.validation.anomalies.deviations import BOUNDS as DEVIATION_BOUNDS
 from usage_explore.validation.anomalies.deviations import (
     HIGH_DROP_REST,
@@ -179,6 +181,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
     if examination.period.customer_id is not None:
         counts_by_day.pop(None, None)
     zero = zero_days.zero_days(counts_by_day, days, first)
+    result = list(of_the_period(examination, days, first, result))
     examination.progress(0.5)
     least = MIN_CUSTOMER_EVENTS() * int(np.count_nonzero(~days.unknown))
     large = sorted((one for one in events if events[one] >= max(least, 1)), key=lambda one: (-events[one], one))
@@ -193,11 +196,17 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
             judged = without_usual_bursts(block, hours, first, deviations(block, hours, first))
             result += without_returns(block, hours, judged, result)
         if examination.period.customer_id is None:
-            gone = lost_hours(together, hours, first)
+            gone = lost_hours(together, hours, first, lambda since, until: _is_empty(examination, since, until))
             zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
     result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
     return result, zero, enough, _sparse(used, enough, dense, short)
+
+
+def _is_empty(examination: Examination, since: datetime, until: datetime) -> bool:
+    """Whether the period's filters leave no event in a half-open span."""
+    query = examination.events_question(occurred_after=since, occurred_before=until)
+    return examination.connection.execute(filters.extent(examination.table, query)).one()[0] is None
 
 
 def _sparse(used: int, enough: int, dense: int, short: int) -> str:

@@ -101,6 +101,9 @@ class Deviation:
     is_sparse_sum: bool = False
     """A quantity of fewer than `MIN_QUANTITY_EVENTS` events a step: one large event makes it any multiple of usual."""
 
+    on_first: float = 0.0
+    """By how much the first day of the period differs, which the period may cut."""
+
     is_mean: bool = False
     """Whether `value` and `expected` are the means of all days after and before a new level, not of one week."""
 
@@ -245,6 +248,7 @@ def _of_detection(
                 high=band.high,
                 excess=excess,
                 in_period=in_period,
+                on_first=float(np.nan_to_num(values[first] - normal[first - start])) if start <= first < end else 0.0,
                 usual=float(np.nansum(values[first:])) - in_period,
                 used=used,
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),

@@ -7,9 +7,11 @@ All events together say more: none of those that would have come is evidence, ho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 
 from usage_explore.detector.breaks import MIN_SILENCE_DAYS
 from usage_explore.detector.ordering import runs
@@ -31,18 +33,26 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
 # fmt: on
 
 _MAX_WEEKS, _HISTORY_DAYS, _MIN_DAYS_SHARE = 8, 28, 0.25
-_WEEK, _DAY = 168, 24
+_WEEK, _DAY, _LEVEL_DAYS = 168, 24, 3
 
 
-def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays]:
-    """The runs of hours without events from column `first` on, by the hourly series of all customers together."""
+def lost_hours(
+    blocks: Iterable[Block], grid: Grid, first: int, is_empty: Callable[[datetime, datetime], bool]
+) -> list[ZeroDays]:
+    """The runs of hours without events from column `first` on, by the hourly series of all customers together.
+
+    `is_empty` says whether a half-open span has no event: asked of hours whose clock time comes twice.
+    """
     counts = np.zeros(len(grid.starts))
     for block in blocks:
         counts += np.nansum(block.values["count"], axis=0)
     counts[grid.unknown] = np.nan
     result, before, longest = [], 0.0, 0
     usual = _usual(counts)
-    for _, start, end in runs((counts == 0)[np.newaxis]):
+    zero = counts == 0
+    for column, length in _empty_between(zero, grid, is_empty):
+        zero[column], usual[column] = True, usual[column] * length
+    for _, start, end in runs(zero[np.newaxis]):
         expected = float(np.nansum(usual[start:end]))
         if end <= first:
             before, longest = max(before, expected), max(longest, end - start)
@@ -70,8 +80,27 @@ def lost_hours(blocks: Iterable[Block], grid: Grid, first: int) -> list[ZeroDays
             for hour in (start - 1, end)
         ]
         lost, length = float(np.nansum(missing)), end - start
-        result.append(ZeroDays(None, since, until, 0, lost, counted, length, beside=(beside[0], beside[1])))
+        density = _density(usual, start, end)
+        result.append(ZeroDays(None, since, until, 0, lost, counted, length, density, (beside[0], beside[1])))
     return result
+
+
+def _empty_between(
+    zero: npt.NDArray[np.bool_], grid: Grid, is_empty: Callable[[datetime, datetime], bool]
+) -> Iterator[tuple[int, float]]:
+    """The unknown columns between two hours without events that have none either, and their length in hours."""
+    for column in np.flatnonzero(grid.unknown[1:-1] & zero[:-2] & zero[2:]) + 1:
+        since, until = grid.ends[column - 1], grid.starts[column + 1]
+        if since is not None and until is not None and (since >= until or is_empty(since, until)):
+            yield int(column), (until - since) / timedelta(hours=1)
+
+
+def _density(usual: Floats, start: int, end: int) -> float:
+    """How many times as many events usually come in some hours as in others of the day around; 1 from a day on."""
+    middle = (start + end) // 2
+    around = usual[max(0, middle - _DAY // 2) : middle + _DAY // 2]
+    day, hours = float(np.nansum(around)), float(np.nansum(usual[start:end]))
+    return hours / day * len(around) / (end - start) if day and end - start < _DAY else 1.0
 
 
 def _share_of_days(counts: Floats) -> float:
@@ -94,6 +123,16 @@ def _usual(counts: Floats) -> Floats:
     return usual
 
 
+def _levels(sums: Floats, means: Floats, steps: int) -> Floats:
+    """What came in so many steps before each one by what is usual in them; NaN where that is not known."""
+    levels = np.full(len(sums), np.nan)
+    both = np.where(np.isnan(sums) | np.isnan(means), 0.0, np.stack([sums, means]))
+    came, expected = np.concatenate([np.zeros((2, 1)), np.cumsum(both, axis=1)], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        levels[steps:] = (came[steps:-1] - came[: -steps - 1]) / (expected[steps:-1] - expected[: -steps - 1])
+    return levels
+
+
 def _median(counts: Floats, start: int, end: int) -> float:
     """The median of the events in up to a week's hours in the weeks before: one week of tests makes none usual."""
     before = [counts[start - back : end - back] for back in range(_WEEK, start + 1, _WEEK)][:_MAX_WEEKS]
@@ -102,13 +141,22 @@ def _median(counts: Floats, start: int, end: int) -> float:
 
 
 def _weight(counts: Floats, usual: Floats) -> float:
-    """The evidence of each missing event: 1 for Poisson's distribution, less the more hours and days differ."""
+    """The evidence of each missing event: 1 for Poisson's distribution, less the more hours and days differ.
+
+    They differ from what is usual, or from that at the level of the three days before them if this is less: weeks at
+    another level are no reason why there should be no event at all.
+    """
     dispersion = 1.0
     for steps in (1, _DAY):
         size = len(counts) // steps * steps
         sums, means = (values[len(values) - size :].reshape(-1, steps).sum(axis=1) for values in (counts, usual))
         known = ~np.isnan(sums) & ~np.isnan(means) & (means > 0)
         if np.count_nonzero(known) >= MIN_KNOWN_WEEKS():
-            squares = (sums[known] - means[known]) ** 2 / means[known]
-            dispersion = max(dispersion, float(np.mean(squares)))
+            levels = means * _levels(sums, means, _LEVEL_DAYS * _DAY // steps)
+            least = [
+                float(np.mean((sums[is_known] - expected[is_known]) ** 2 / expected[is_known]))
+                for expected in (means, levels)
+                if np.count_nonzero(is_known := known & (expected > 0)) >= MIN_KNOWN_WEEKS()
+            ]
+            dispersion = max(dispersion, min(least))
     return math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0

@@ -45,8 +45,10 @@ def each_once(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[De
 
 def _share_without_events(drop: Deviation, zero: Iterable[ZeroDays]) -> float:
     """The part of a drop that usually comes in the times without events that it has in common with them."""
-    step = timedelta(hours=1) if drop.step == "hour" else timedelta(days=1)
-    return sum(_common(times, drop) / step for times in zero) * drop.expected / abs(drop.excess)
+    is_hourly = drop.step == "hour"
+    step = timedelta(hours=1) if is_hourly else timedelta(days=1)
+    parts = (_common(times, drop) / step * (1.0 if is_hourly else times.density) for times in zero)
+    return sum(parts) * drop.expected / abs(drop.excess)
 
 
 def _is_chance(times: ZeroDays, low: Iterable[Deviation]) -> bool:

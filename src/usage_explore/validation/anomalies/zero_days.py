@@ -83,7 +83,8 @@ class ZeroDays:
     """Days without events, `since` to `until`, half-open: a customer's, or of all customers together (None).
 
     `usual` events would have come on those in the period. `counted` is how many came on all other days of the period.
-    `hours` is the number of hours where they are no whole days. `beside` are the days, or hours, before and after.
+    `hours` is the number of hours where they are no whole days, `density` how many times as many events usually come in
+    them as in others of the day. `beside` are the days, or hours, before and after.
     """
 
     customer_id: UUID | None
@@ -93,6 +94,7 @@ class ZeroDays:
     usual: float
     counted: float
     hours: int = 0
+    density: float = 1.0
     beside: tuple[Beside, Beside] = (Beside(), Beside())
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -28,6 +28,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
@@ -43,7 +44,7 @@ from usage_explore.validation.checks.sizes import (
     countable,
     size_rows,
 )
-from usage_explore.validation.periods import day_edges, day_number
+from usage_explore.validation.periods import day_edges, day_number, earlier
 
 BOUNDS = CheckBounds("quantities")
 
@@ -61,6 +62,12 @@ MIN_OUTSIZED_EVENTS = BOUNDS.add("min_outsized_events", 3, "events", 1, 100000,
 MIN_DEVIATIONS = BOUNDS.add("min_deviations", 6, "deviations", 1, 100,
     "Fewer are unusual from this many standard deviations of the logarithms before, the customer's or the metric's.")
 
+MAX_EARLIER = BOUNDS.add("max_earlier_outsized", 2, "events", 0, 100,
+    "Outsized quantities in the weeks before, at most, that make none usual in the period.")
+
+MIN_EARLIER_RATIO = BOUNDS.add("min_earlier_ratio", 3, "factor", 1, 1000,
+    "Times as many outsized quantities as in the weeks before, at least, are unusual in the period.")
+
 MONTH_RATIO = BOUNDS.add("month_ratio", 10, "factor", 1, 1000000,
     "A single quantity is outsized, however wide the distribution, from this many times all that was usual in as "
     "long a time as the period: it alone is billed as ten such periods.")
@@ -74,6 +81,11 @@ MIN_MONTH_HISTORY = BOUNDS.add("min_month_history", timedelta(days=28), "days", 
 MIN_MONTH_DEVIATIONS = BOUNDS.add("min_month_deviations", 3.5, "deviations", 0, 100,
     "Standard deviations of the logarithms before, at least, of such a quantity.")
 # fmt: on
+
+_MAX_LOOKED_UP = 200
+"""Customers' metrics of which outsized quantities before the period are looked up: those with the largest in it."""
+
+_BEFORE = "the customer's weeks before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,8 @@ class Size:
     whose: str
     bound: Decimal | None = None
     """The least outsized quantity; by default `OUTSIZED_RATIO` times the usual largest."""
+    earlier: int = 0
+    """How many as large ones came in the weeks before, which `usual` leaves out."""
     run: Run | None = None
     """The run of quantities that are a multiple of the usual median, if they are outsized for that."""
 
@@ -100,23 +114,52 @@ class Size:
         return OUTSIZED_RATIO() * self.usual if self.bound is None else self.bound
 
     @property
+    def least_events(self) -> int:
+        """Outsized quantities in the period, at least, that are unusual however wide the distribution is."""
+        return max(MIN_OUTSIZED_EVENTS(), MIN_EARLIER_RATIO() * self.earlier)
+
+    @property
     def times(self) -> Decimal:
         """The largest quantity as a multiple of the usual largest; of a run, its multiple of the usual median."""
         return ratio(self.largest, self.usual) if self.run is None else Decimal(format(self.run.ratio, ".4g"))
 
 
-def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> Select[Any]:
-    """The days with quantities from these thresholds on: `customer_id`, `metric_key`, `day`, `events`, `quantity`."""
-    c = table.c
-    bound = (
-        func.unnest(
-            array([size.customer_id for size in thresholds], Uuid()),
-            array([size.metric_key for size in thresholds], Text()),
-            array([size.threshold for size in thresholds], Numeric()),
-        )
+def _thresholds(sizes: Sequence[tuple[UUID, str, Decimal]]) -> TableValuedAlias:
+    """A quantity for each customer's metric, as the table `thresholds`."""
+    customers, metrics, quantities = zip(*sizes, strict=True)
+    return (
+        func.unnest(array(customers, Uuid()), array(metrics, Text()), array(quantities, Numeric()))
         .table_valued("customer_id", "metric_key", "threshold")
         .render_derived(name="thresholds")
     )
+
+
+def largest_before(table: Table, period: Period, largest: Sequence[tuple[UUID, str, Decimal]]) -> Select[Any]:
+    """How many quantities of the weeks before a resolved period are near the `largest` of some customers' metrics.
+
+    Columns: `customer_id`, `metric_key`, `near` bigint, those beyond the largest by `OUTSIZED_RATIO`, and `usual`
+    numeric, the largest of the others (NULL without any).
+    """
+    c, bound = table.c, _thresholds([(customer, metric, size / OUTSIZED_RATIO()) for customer, metric, size in largest])
+    is_near = c.quantity > bound.c.threshold
+    before = period.replace(since=earlier(period.span[0], SIZE_HISTORY()), until=period.span[0])
+    return (
+        select(
+            c.customer_id,
+            c.metric_key,
+            func.count().filter(is_near).label("near"),
+            func.max(c.quantity).filter(~is_near).label("usual"),
+        )
+        .join_from(table, bound, and_(c.customer_id == bound.c.customer_id, c.metric_key == bound.c.metric_key))
+        .where(*conditions(table, before), *countable(table))
+        .group_by(c.customer_id, c.metric_key)
+    )
+
+
+def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> Select[Any]:
+    """The days with quantities from these thresholds on: `customer_id`, `metric_key`, `day`, `events`, `quantity`."""
+    c = table.c
+    bound = _thresholds([(size.customer_id, size.metric_key, size.threshold) for size in thresholds])
     b = bound.c
     day = day_number(c.timestamp, day_edges(period)).label("day")
     return (
@@ -156,7 +199,7 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
     for row in rows:
         if row.largest is None:
             continue
-        usual, whose, bound = row.usual, "the customer's weeks before", None
+        usual, whose, bound = row.usual, _BEFORE, None
         run = multiples.get((row.customer_id, row.metric_key))
         month = _usual_in_period(examination, row)
         if run is not None:
@@ -175,14 +218,36 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
             variances.append(_spread(row.logs, row.log_sum, row.log_squares) / max(1, row.logs - 1))
             above = float(row.largest.ln()) - (row.log_sum / row.logs if row.logs else float(usual.ln()))
             deviations = above / max(SMALLEST_DEVIATION(), math.sqrt(max(variances)))
-            size = Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose, bound, run)
+            size = Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose, bound, run=run)
             result.append(size)
+    result += _beside_earlier(examination, rows, {(size.customer_id, size.metric_key) for size in result})
     note = (
         f"whether quantities are far too large was not judged for {unjudged:,} of"
         f" {judged + unjudged:,} customers' metrics: fewer than {MIN_HISTORY_QUANTITIES()} positive quantities in"
         f" the {SIZE_HISTORY().days // 7} weeks before"
     )
     return result, note if unjudged else ""
+
+
+def _beside_earlier(examination: Examination, rows: Iterable[Any], known: Set[tuple[UUID, str]]) -> Iterator[Size]:
+    """The customers' metrics whose weeks before have one or two outsized quantities, and no others as large."""
+    candidates = {}
+    for row in rows:
+        key = row.customer_id, row.metric_key
+        is_enough = row.before >= MIN_HISTORY_QUANTITIES() and row.ended - row.began >= MIN_HISTORY_SPAN()
+        if row.largest is not None and key not in known and is_enough and row.logs:
+            times = float(row.largest.ln()) - row.log_sum / row.logs
+            if times >= math.log(OUTSIZED_RATIO()):
+                candidates[key] = times, row
+    some = heapq.nlargest(_MAX_LOOKED_UP, candidates.values(), key=lambda pair: pair[0])
+    if not some or not MAX_EARLIER():
+        return
+    largest = [(row.customer_id, row.metric_key, row.usual) for _, row in some]
+    for found in examination.rows(largest_before(examination.table, examination.period, largest)):
+        _, row = candidates[found.customer_id, found.metric_key]
+        is_apart = found.usual is not None and found.near <= MAX_EARLIER()
+        if is_apart and row.largest >= OUTSIZED_RATIO() * found.usual:
+            yield Size(row.customer_id, row.metric_key, row.largest, found.usual, 0.0, _BEFORE, earlier=int(found.near))
 
 
 def _usual_in_period(examination: Examination, row: Any) -> Decimal | None:
@@ -211,7 +276,7 @@ def outsized(examination: Examination, sizes: Sequence[Size]) -> Iterator[tuple[
     for key, members in groupby(days, key=attrgetter("customer_id", "metric_key")):
         rows, size = list(members), by_key[key]
         least = MIN_DEVIATIONS() if size.bound is None else MIN_MONTH_DEVIATIONS()
-        if size.run or size.deviations >= least or sum(row.events for row in rows) >= MIN_OUTSIZED_EVENTS():
+        if size.run or size.deviations >= least or sum(row.events for row in rows) >= size.least_events:
             yield from ((size, row) for row in rows)
 
 
@@ -221,6 +286,7 @@ def parameter() -> str:
         f"{OUTSIZED_RATIO()} times the largest of at least {MIN_HISTORY_QUANTITIES()} positive quantities of the"
         f" customer's metric in the {SIZE_HISTORY().days // 7} weeks before, over {MIN_HISTORY_SPAN().days} days or"
         f" more; with fewer, of all other customers, if these have {MIN_OTHER_EVENTS():,} before, else not judged."
+        f" One or {MAX_EARLIER()} as large before make none usual where there are {MIN_EARLIER_RATIO()} times as many."
         f" {MIN_OUTSIZED_EVENTS()} such quantities, or one beyond {MIN_DEVIATIONS()} standard deviations of the"
         f" logarithms before. One that is {MONTH_RATIO()} times all that is usual in as long a time as the period, by"
         f" {MIN_MONTH_QUANTITIES()} quantities of {MIN_MONTH_HISTORY().days} days or more, beyond"

@@ -34,7 +34,16 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation import usage_sums
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
+from usage_explore.validation.check import (
+    DAYS_FACT,
+    SEVERITIES,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
 from usage_explore.validation.checks import zero_hours
 from usage_explore.validation.checks.outsized import BOUNDS as OUTSIZED_BOUNDS
 from usage_explore.validation.checks.outsized import Size, outsized, outsized_metrics
@@ -95,6 +104,8 @@ GROWTH_SHARE = BOUNDS.add("growth_share", Decimal("0.5"), "share", 0, 1,
 
 _MAX_FACTS = 20
 """Metrics that the facts of a finding list."""
+
+_NUMBERS = {1: "one", 2: "two"}
 
 NAME = "quantities"
 OUTSIZED_KIND = "outsized"
@@ -244,7 +255,8 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
                 f"in the middle {short(size.times)} times the median of {size.whose}, {in_sentence(size.run.usual)}"
             )
         else:
-            words += f"{short(size.times)} times the largest of {size.whose}, {in_sentence(size.usual)}"
+            but = f" but {_NUMBERS.get(size.earlier, size.earlier)}" if size.earlier else ""
+            words += f"{short(size.times)} times the largest{but} of {size.whose}, {in_sentence(size.usual)}"
     else:
         usual = (
             "fewer than 0.1 such events" if unusual.expected < 0.05 else f"about {unusual.expected:,.1f} such events"
@@ -280,6 +292,7 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
         ),
         facts=(
             ("events of the customer's metric in the period", f"{whole}"),
+            *(((DAYS_FACT, f"{len(unusual.days)}"),) if len(unusual.days) > 1 else ()),
             *cost_facts(costs),
         ),
     )
