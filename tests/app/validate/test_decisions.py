@@ -123,6 +123,25 @@ def test_open_findings_come_first_and_the_counts_follow_the_filters(
     assert list(severity.options) == ["High 1", "Medium 0", "Low 0"]
 
 
+def test_after_a_decision_the_list_marks_the_finding_that_is_open_and_leads_on(
+    page: Open, store: Store, events_connection: ddl.Connection
+) -> None:
+    """The finding goes to the end of the list; the browser kept the tick on its old row, beside another finding."""
+    other = [replace(row, id=uuid4(), customer_id=LARGE, idempotency_key=f"l{row.idempotency_key}") for row in twice()]
+    generated_events.insert(events_connection, other)
+    events_connection.commit()
+    items = store.review(store.validate(Period(**LINK))).items
+    app = ran(page(**LINK, finding=items[0].id))
+    number, before = len(app.dataframe[0].value), app.dataframe[0].proto
+    assert number > 1
+    acknowledge(app, "A retry, credited.")
+    listed, after = app.dataframe[0].value, app.dataframe[0].proto
+    assert listed["State"].iloc[-1].startswith("Acknowledged")
+    assert before.id != after.id
+    app.button(key="close_finding Next").click().run()
+    assert app.query_params["finding"] == [items[1].id]
+
+
 def test_a_period_that_is_not_over_is_signed_with_a_warning(page: Open) -> None:
     app = in_tab(ran(page(**LINK, as_of="2026-09-15T06:00:00Z")), "Sign-off")
     assert "Only 14 of 30 days are signed: the period was not over at 15 Sep 2026 06:00" in said(app)

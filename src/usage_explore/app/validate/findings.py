@@ -24,6 +24,7 @@ from usage_explore.app.validate import decisions, facts
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
+from usage_explore.charts.style import DARK
 from usage_explore.formatting import span_in
 from usage_explore.pricing.currencies import exact_amount, exact_money, rounded_amount
 from usage_explore.query.describe import group_name
@@ -181,10 +182,11 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     apart = [item.finding for item in review.items if item.decisions or item.finding is one]
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
     look = theme(st.context.theme.type == "dark")
-    inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
+    inks = {"high": look.hues[7] if look is DARK else look.shades[7], "medium": look.hues[1], "low": look.soft}
     narrow = pixels if (pixels := room.pixels()) and pixels < _NARROW_PIXELS else None
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
-    key = f"findings {hash((review.validation.period, view, narrow))}"
+    # a decision moves the open finding to another row: the browser would keep the tick on the old one
+    key = f"findings {hash((review.validation.period, view, narrow, *rows))}"
     selecting: dict[str, Any] = {"selection_mode": "single-cell"}
     if not narrow:  # a column of boxes
         boxes = {"selection": {"rows": rows}}
@@ -308,7 +310,10 @@ def clean(validation: Validation) -> str:
 
 
 def _beside(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding) -> list[Step]:
-    """The steps to the findings before and after the opened one in the list; none if that is not in it."""
+    """The steps to the findings before and after the opened one in the list; none if that is not in it.
+
+    After the last one, which may have been decided on just now, the first open one follows.
+    """
     place = next((place for place, finding in enumerate(listed) if finding is one), None)
     if place is None:
         return []
@@ -316,9 +321,11 @@ def _beside(view: ValidateView, review: Review, listed: Sequence[Finding], one: 
     def step(to: int) -> Callable[[], ValidateView] | None:
         return (lambda: view.replace(finding=review.of(listed[to]).id)) if 0 <= to < len(listed) else None
 
+    first = next((at for at, finding in enumerate(listed) if review.of(finding).is_open), place)
+    following = first if place == len(listed) - 1 and not review.of(one).is_open else place + 1
     return [
         ("Previous", ":material/chevron_left:", step(place - 1)),
-        ("Next", ":material/chevron_right:", step(place + 1)),
+        ("Next", ":material/chevron_right:", step(following) if following != place else None),
     ]
 
 

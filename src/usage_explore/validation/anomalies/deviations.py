@@ -64,6 +64,7 @@ MIN_METRIC_SHARE = BOUNDS.add("min_metric_share", Decimal("0.001"), "share", 0, 
 SHORT_DAYS = 28
 """Days of use from which every weekday comes four times: a day is judged by three others, before or after."""
 
+_BESIDE_HOURS, _MOVED_REST = 4, 0.1
 _WEEKS_BEFORE_RETURN = 5
 _HALF_WAY = 0.5
 
@@ -223,6 +224,8 @@ def _of_detection(
         bucket = grid.starts[start + band.place]
         if bucket is None or not excess or abs(excess) < least or _is_return(values, start, end, grid.season):
             continue
+        if grid.step == "hour" and _is_moved(values - detection.expected[anomaly.series], start, end, excess):
+            continue
         since, until = grid.span(start, end)
         up, used = excess > 0, used_share(values, start, end)
         if up and not lasts and not used:  # all its usage, such as a batch each quarter: nothing says what is usual
@@ -254,6 +257,14 @@ def _of_detection(
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
             ),
         )
+
+
+def _is_moved(differences: Floats, start: int, end: int, excess: float) -> bool:
+    """Whether the hours beside make up for an excess, or drop: usage that came some hours earlier or later than usual,
+    such as a job by the clock of another zone after a clock change.
+    """
+    around = float(np.nansum(differences[max(0, start - _BESIDE_HOURS) : end + _BESIDE_HOURS]))
+    return abs(around) < _MOVED_REST * abs(excess)
 
 
 def excess_in_period(values: Floats, normal: Floats, start: int, first: int) -> float:

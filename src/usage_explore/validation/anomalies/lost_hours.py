@@ -35,6 +35,9 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
 _MAX_WEEKS, _HISTORY_DAYS, _MIN_DAYS_SHARE = 8, 28, 0.25
 _WEEK, _DAY, _LEVEL_DAYS = 168, 24, 3
 
+_BESIDE = 4
+"""Hours beside some without events whose events may have been expected in them."""
+
 
 def lost_hours(
     blocks: Iterable[Block], grid: Grid, first: int, is_empty: Callable[[datetime, datetime], bool]
@@ -53,7 +56,7 @@ def lost_hours(
     for column, length in _empty_between(zero, grid, is_empty):
         zero[column], usual[column] = True, usual[column] * length
     for _, start, end in runs(zero[np.newaxis]):
-        expected = float(np.nansum(usual[start:end]))
+        expected = float(np.nansum(usual[start:end])) - _came_beside(counts, usual, start, end)
         if end <= first:
             before, longest = max(before, expected), max(longest, end - start)
             continue
@@ -83,6 +86,14 @@ def lost_hours(
         density = _density(usual, start, end)
         result.append(ZeroDays(None, since, until, 0, lost, counted, length, density, (beside[0], beside[1])))
     return result
+
+
+def _came_beside(counts: Floats, usual: Floats, start: int, end: int) -> float:
+    """The events beyond the usual in the hours just before some without events and just after: a job came earlier or
+    later than usual, for one by the clock of another zone each day from a clock change on.
+    """
+    beside = (slice(max(0, start - _BESIDE), start), slice(end, end + _BESIDE))
+    return sum(max(0.0, float(np.nansum(counts[part] - usual[part]))) for part in beside)
 
 
 def _empty_between(
@@ -127,9 +138,9 @@ def _levels(sums: Floats, means: Floats, steps: int) -> Floats:
     """What came in so many steps before each one by what is usual in them; NaN where that is not known."""
     levels = np.full(len(sums), np.nan)
     both = np.where(np.isnan(sums) | np.isnan(means), 0.0, np.stack([sums, means]))
-    came, expected = np.concatenate([np.zeros((2, 1)), np.cumsum(both, axis=1)], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        levels[steps:] = (came[steps:-1] - came[: -steps - 1]) / (expected[steps:-1] - expected[: -steps - 1])
+    totals = np.concatenate([np.zeros((2, 1)), np.cumsum(both, axis=1)], axis=1)
+    came, expected = totals[:, steps:-1] - totals[:, : -steps - 1]
+    np.divide(came, expected, out=levels[steps:], where=expected > 0)
     return levels
 
 
