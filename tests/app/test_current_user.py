@@ -17,7 +17,11 @@ from support.app_pages import MAIN, opened, validate_page
 from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import connect
+from usage_explore.app import sign_in
+from usage_explore.app.cache import Source
+from usage_explore.app.exports import made_at_click
 from usage_explore.app.page_state import identity
+from usage_explore.errors import ScopeError
 from usage_explore.query.queries import Period
 
 ADDRESS = "https://usage.example/oauth2callback"
@@ -231,6 +235,22 @@ def test_taking_somebody_out_takes_effect_at_once(ask: Ask, table: Path) -> None
     app.run()
     assert not shows_numbers(app)
     assert "is not an organization you may see" in said(app)
+
+
+def test_a_file_that_is_made_at_the_click_is_for_who_may_see_it_then(
+    table: Path, use: Callable[..., None], demo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(demo_url, PEOPLE=str(table))
+    ana = {"is_logged_in": True, "email": "ana@example.com", "email_verified": True}
+    monkeypatch.setattr(sign_in, "_user", lambda: ana)
+    with connect(demo_url, ACME) as store:
+        made = made_at_click(lambda: b"events", Source(store, store.now()))
+        assert made() == b"events"
+        table.write_text(TABLE.replace(ACME, BIRCH))  # another organization is still hers
+        with pytest.raises(ScopeError, match="Nothing here is yours to see any longer"):
+            made()
+        table.write_text(TABLE)
+        assert made() == b"events"
 
 
 @pytest.mark.parametrize("name", SECRETS["auth"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import DatabaseError
+from usage_explore.extract import manifest
 
 LATER = NOON + HOUR
 QUERY = AggregateQuery(window="2026-10", metric="count")
@@ -222,3 +224,19 @@ def test_a_watermark_in_the_future_is_not_believed(
         extract.refresh(now + HOUR)
         extract.add(event(NOON, ingested_at=now))
         assert answered(store) == (2, "the database's clock was put back behind its watermark")
+
+
+def test_a_database_that_was_put_back_is_not_the_one_that_was_read(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    """A snapshot of a server's files has the same system, database and table, but fewer transactions."""
+    extract = Extract(events_database_url, events_connection, tmp_path)
+    extract.add(*(event(NOON) for _ in range(3)))
+    extract.refresh(LATER)
+    with connect(events_database_url, ORGANIZATION, home=tmp_path) as store:
+        assert answered(store) == (3, "extract")
+        later = dataclasses.replace(extract.manifest, transaction=extract.manifest.transaction + 1_000)
+        manifest.write(extract.folder, later)
+        assert answered(store) == (3, "the database was put back to a time before the extract's last refresh")
+        assert extract.refresh(LATER).rebuilt == "the database was put back to an earlier time"
+        assert answered(store) == (3, "extract")

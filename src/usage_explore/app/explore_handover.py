@@ -65,7 +65,7 @@ def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
     name = f"usage-{file_dates(answer.query)}"
     for files in (tables, pictures):
         with st.container(horizontal=True, gap="small"):
-            download_buttons(files, name, "download")
+            download_buttons(files, name, "download", source)
     escape = escape_checkbox("download escape_formulas")
 
 

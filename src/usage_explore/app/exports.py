@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import markdown
+from usage_explore.app import markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import page_url
 from usage_explore.query.base import Query
@@ -62,12 +62,26 @@ def escape_checkbox(key: str) -> bool:
     return st.checkbox("Escape formulas in CSV", True, key=key, help=markdown.plain(formulas.MEANING), width="content")
 
 
-def download_buttons(files: Iterable[Download], name: str, key: str) -> None:
+def made_at_click(content: Callable[[], bytes], source: Source) -> Callable[[], bytes]:
+    """The content of a file on the source's organization, made at the click if the user may still see that then.
+
+    The page may be open since before the user's access was taken away.
+    """
+    check = sign_in.visibility(source.store.organization_id)
+
+    def made() -> bytes:
+        check()
+        return content()
+
+    return made
+
+
+def download_buttons(files: Iterable[Download], name: str, key: str, source: Source) -> None:
     """Draw a button per file, whose content is made at the click; `name` is the file name without its suffix."""
     for label, suffix, content in files:
         st.download_button(
             label,
-            content,
+            made_at_click(content, source),
             f"{name}.{suffix}",
             _MEDIA_TYPES[suffix.rpartition(".")[2]],
             key=f"{key} {suffix}",

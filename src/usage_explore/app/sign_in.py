@@ -7,9 +7,10 @@ and the page says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -96,6 +97,22 @@ def may_upload(user: Mapping[str, Any]) -> bool:
         return not people.required or _granted(people, user) is not None
     except ConfigurationError:
         return False
+
+
+def visibility(organization_id: UUID | None) -> Callable[[], None]:
+    """Checks later, outside of the session, that its user may see an organization: raises `ScopeError` if not.
+
+    None stands for any.
+    """
+    user = dict(_user()) if People(config.settings().people).required else {}
+
+    def check() -> None:
+        people = People(config.settings().people)
+        granted = _granted(people, user) if people.required else EVERYTHING
+        if granted is None or not (organization_id is None or granted.allows(organization_id)):
+            raise ScopeError("Nothing here is yours to see any longer; reload the page.")
+
+    return check
 
 
 def current_user() -> str | None:

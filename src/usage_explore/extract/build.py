@@ -66,6 +66,11 @@ class Events:
         """What decides which rows the role sees in the table."""
         return visibility.fingerprint(self.connection, relation)
 
+    def transaction(self) -> int:
+        """The id of the database's next transaction; 0 on a replica."""
+        (number,) = self._row(sql.SQL("SELECT {}").format(sql.SQL(visibility.TRANSACTION)))
+        return number or 0
+
     def now(self) -> int:
         """The database's clock."""
         (now,) = self._row(sql.SQL("SELECT clock_timestamp()"))

@@ -153,15 +153,17 @@ class _Writer:
     def refresh(self, settle: timedelta, again: bool) -> Report:
         with self.snapshot():
             relation, now = self.events.relation(), self.events.now()
-            fingerprint = self.events.fingerprint(relation)
+            fingerprint, transaction = self.events.fingerprint(relation), self.events.transaction()
         damaged = changes.announced(self.folder)[1]
         held, rebuilt = (
-            (None, "an announcement of changes was damaged") if damaged else self.usable(relation, fingerprint)
+            (None, "an announcement of changes was damaged")
+            if damaged
+            else self.usable(relation, fingerprint, transaction)
         )
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
         if held is None or held.unfit:  # written before anything is read, so that loads announce what they change
-            held = self.put(self.empty(relation, fingerprint, now), ())
+            held = self.put(self.empty(relation, fingerprint, now), (), transaction=transaction)
         announced = changes.announced(self.folder)[0]  # before the open transactions are looked at
         safe = watermark.safe(self.connection, settle)
         done = [change for change in announced if safe.has_ended(change.at)]
@@ -171,7 +173,9 @@ class _Writer:
                 held = self.correct(held, done)
             if safe.until is not None:
                 held = self.advance(held, files.micros(safe.until))
-            held = self.put(held, self.compacted(held), refreshed=now)
+            with self.snapshot():
+                transaction = self.events.transaction()
+            held = self.put(held, self.compacted(held), refreshed=now, transaction=transaction)
         except Unfit as error:
             held = self.leave_out(held, error, now)
         changes.forget(self.folder, [*done, *(change for change in damaged if safe.has_ended(change.at))])
@@ -214,7 +218,7 @@ class _Writer:
             ),
         )
 
-    def usable(self, relation: int, fingerprint: str) -> tuple[Manifest | None, str]:
+    def usable(self, relation: int, fingerprint: str, transaction: int) -> tuple[Manifest | None, str]:
         """The extract, None if it has to be built; and why an existing one has to."""
         held = files.read(self.folder)
         if held is None:
@@ -227,6 +231,8 @@ class _Writer:
             return None, "the table was made anew"
         if held.fingerprint != fingerprint:
             return None, "the table, its definition, privileges or row-level security was changed"
+        if 0 < transaction < held.transaction:
+            return None, "the database was put back to an earlier time"
         broken = folders.damaged(self.folder, held)
         if broken:
             return None, f"files were missing or damaged: {', '.join(broken)}"

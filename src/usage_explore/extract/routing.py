@@ -276,6 +276,8 @@ class Paths:
             raise ExtractUnusable("the extract of these events is not built yet")
         if manifest.watermark > micros(row.now):
             raise ExtractUnusable("the database's clock was put back behind its watermark")
+        if row.transaction is not None and row.transaction < manifest.transaction:
+            raise ExtractUnusable("the database was put back to a time before the extract's last refresh")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
         if manifest.fingerprint != row.fingerprint:

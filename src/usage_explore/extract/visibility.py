@@ -71,6 +71,10 @@ reads, such as a session setting or another table, is not in it, nor are the fun
 """
 
 
+TRANSACTION = "CASE WHEN NOT pg_is_in_recovery() THEN pg_snapshot_xmax(pg_current_snapshot())::text::bigint END"
+"""The id of the next transaction, which falls only where the database is put back; NULL on a replica, which may lag."""
+
+
 def fingerprint(connection: Connection, relation: int) -> str:
     """What decides which rows the connection's role sees in a table or view, given by its oid, as a hash."""
     row = connection.execute(sql.SQL(_FINGERPRINT).format(relation=sql.Literal(relation))).fetchone()
@@ -80,13 +84,14 @@ def fingerprint(connection: Connection, relation: int) -> str:
 
 @lru_cache(maxsize=_MAX_TABLES)
 def state(table: Table) -> Select[Any]:
-    """The database's clock, the role, the table's oid, kind and fingerprint, and the session's statement timeout."""
+    """The database's clock and next transaction, the role, the table's oid, kind and fingerprint, and the timeout."""
     relation = func.to_regclass(quoted(table.name, table.schema))
     is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
     timeout = func.current_setting("statement_timeout").cast(Interval)
     oid = f"to_regclass({literal(quoted(table.name, table.schema))})"
     return select(
         func.transaction_timestamp().label("now"),
+        literal_column(f"({TRANSACTION})", BigInteger).label("transaction"),
         func.current_user().cast(Text).label("role"),
         relation.cast(OID).cast(BigInteger).label("relation"),
         is_table.label("is_table"),

@@ -139,7 +139,7 @@ def test_after_a_decision_the_list_marks_the_finding_that_is_open_and_leads_on(
     assert listed["State"].iloc[-1].startswith("Acknowledged")
     assert before.id != after.id
     app.button(key="close_finding Next").click().run()
-    assert app.query_params["finding"] == [items[1].id]
+    assert app.query_params["finding"] == items[1].id
 
 
 def test_a_period_that_is_not_over_is_signed_with_a_warning(page: Open) -> None:

@@ -67,7 +67,7 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
             ("Lines, CSV", "csv", lambda: BOM_UTF8 + rating.csv(escape_formulas=escape)),
             ("Everything, JSON", "json", lambda: json.dumps(rating.to_dict(), ensure_ascii=False, indent=2).encode()),
         )
-        download_buttons(files, name, "amounts")
+        download_buttons(files, name, "amounts", source)
 
 
 def expected(source: Source, with_files: ValidationWithFiles) -> Rating | None:

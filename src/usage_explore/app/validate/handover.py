@@ -11,6 +11,7 @@ import streamlit as st
 
 from usage_explore.app import cache, navigation
 from usage_explore.app.cache import Source
+from usage_explore.app.exports import made_at_click
 from usage_explore.app.page_state import ValidateView
 from usage_explore.formatting import counted
 from usage_explore.query.queries import Period
@@ -69,7 +70,7 @@ def pairs_download(source: Source, validation: Validation, item: Reviewed) -> No
 
     st.download_button(
         "Copies as CSV, in pairs",
-        content,
+        made_at_click(content, source),
         f"duplicates-{item.id}.csv",
         "text/csv",
         key="finding_pairs",

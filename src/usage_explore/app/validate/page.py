@@ -341,7 +341,7 @@ def _download(source: Source, validation: Validation, review: Review) -> None:
     )
     escape = escape_checkbox("validation escape_formulas")
     with st.container(horizontal=True, gap="small"):
-        download_buttons(files, name, "validation")
+        download_buttons(files, name, "validation", source)
         wanted = st.button("Prepare report, HTML", key="prepare report", icon=":material/file_save:")
     if wanted:
         with shown():

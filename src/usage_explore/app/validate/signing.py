@@ -14,6 +14,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, grid, markdown, sign_in
 from usage_explore.app.cache import Source
+from usage_explore.app.exports import made_at_click
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ValidateView
 from usage_explore.app.uploads import File, private_copy
@@ -126,15 +127,17 @@ def _superseded(source: Source, one: SignOff, following: SignOff, zone: ZoneInfo
         words += f". {changed.overlap_note[0].upper()}{changed.overlap_note[1:]}"
     st.caption(markdown.plain(f"{words}."))
     if changed.corrections:
-        _download(changed, "The later sign-off includes them. Hand them to billing, if it does not have them yet.")
+        _download(
+            source, changed, "The later sign-off includes them. Hand them to billing, if it does not have them yet."
+        )
 
 
-def _download(changed: Changes, help_: str) -> None:
+def _download(source: Source, changed: Changes, help_: str) -> None:
     """Draw the button that downloads corrections."""
     one = changed.signoff
     st.download_button(
         "Supplements and credits, CSV",
-        lambda: BOM_UTF8 + changed.to_csv(escape_formulas=True),
+        made_at_click(lambda: BOM_UTF8 + changed.to_csv(escape_formulas=True), source),
         f"corrections-{one.since:%Y-%m-%d}-{str(one.id)[:8]}.csv",
         "text/csv",
         key=f"signed_csv {one.id}",
@@ -203,7 +206,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
     if more := len(changed.lines) - len(lines):
         st.caption(f"and {more:,} more; the file has all of them")
-    _download(changed, "Sign again when they are billed: the next sign-off includes them.")
+    _download(source, changed, "Sign again when they are billed: the next sign-off includes them.")
     return bool(changed)
 
 
