@@ -15,7 +15,7 @@ from support.plain_events import beside, event
 from support.record_places import as_role
 from usage_explore import AggregateQuery, Period, Store
 from usage_explore.db import ddl
-from usage_explore.errors import UsageExploreError
+from usage_explore.errors import RecordError, UsageExploreError
 from usage_explore.records.tables import RECORD_TABLES
 
 SEPTEMBER = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")
@@ -41,12 +41,14 @@ READINGS: dict[str, list[Callable[[Store, Any], object]]] = {
 }
 
 
-@pytest.fixture
-def store(events_connection: ddl.Connection, events_database_url: str, tmp_path: Path) -> Iterator[Store]:
-    """A store that keeps a record of each kind in a file."""
+@pytest.fixture(params=["file"])
+def store(
+    request: pytest.FixtureRequest, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> Iterator[Store]:
+    """A store that keeps a record of each kind in a file, or in tables."""
     day = datetime(2026, 9, 10, 12, tzinfo=UTC)
     rows = [event(day), *(event(day, idempotency_key="the same") for _ in range(3))]
-    with as_role("file", events_connection, events_database_url, tmp_path, [*rows, *beside(rows)]) as opened:
+    with as_role(request.param, events_connection, events_database_url, tmp_path, [*rows, *beside(rows)]) as opened:
         query = AggregateQuery(window="2026-09")
         opened.save_view("a view", query)
         opened.share(query)
@@ -77,3 +79,27 @@ def test_a_damaged_value_is_an_error_in_words(store: Store, tmp_path: Path, tabl
     assert refused > len(columns)
     for reading in READINGS[table]:
         reading(store, validation)
+
+
+@pytest.mark.parametrize("store", ["table"], indirect=True)
+@pytest.mark.parametrize("table", [one.name for one in RECORD_TABLES])
+@pytest.mark.parametrize("value", ["infinity", "0044-03-15 BC", "20000-01-01"])
+def test_a_time_that_python_has_not_names_its_row(
+    store: Store, events_connection: ddl.Connection, table: str, value: str
+) -> None:
+    """An administrator may write "never expires" so; the error named no row and sent to a command that saw none."""
+    validation = store.validate(SEPTEMBER, checks=["duplicates"])
+    times = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND atttypid = 'timestamptz'::regtype"
+    ((id_,),) = events_connection.execute(f"SELECT id FROM {table}".encode()).fetchall()
+    for (column,) in events_connection.execute(times, [table]).fetchall():
+        events_connection.execute(f"CREATE TABLE whole AS TABLE {table}".encode())
+        events_connection.execute(f'UPDATE {table} SET "{column}" = %s'.encode(), [value])
+        events_connection.commit()
+        with pytest.raises(
+            RecordError, match=rf"The row {id_} of {table} in the table .* cannot be read: \"{column} is"
+        ):
+            READINGS[table][0](store, validation)
+        events_connection.execute(f'UPDATE {table} SET "{column}" = (SELECT "{column}" FROM whole)'.encode())
+        events_connection.execute("DROP TABLE whole")
+        events_connection.commit()
+    READINGS[table][0](store, validation)

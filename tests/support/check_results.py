@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from usage_explore import EventQuery, Store
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Result, Validation
@@ -23,3 +25,9 @@ def shown(store: Store, finding: Finding) -> int:
 def found(validation: Validation, check: str) -> list[Finding]:
     """The findings of one check, by impact."""
     return [finding for finding in validation.findings if finding.check == check]
+
+
+def stayed_away(finding: Finding) -> int:
+    """The number of events that stayed away, as the sentence has it."""
+    (number,) = re.findall(r"about ([\d,]+) events", finding.sentence)
+    return int(number.replace(",", ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
+from support.check_results import stayed_away
 from support.query_oracle import Row, utc
 from usage_explore.validation import Finding
 
@@ -32,11 +32,6 @@ def business(at: datetime) -> int:
     """Four events in each of nine hours of working days, one on Saturdays."""
     busy = 8 <= at.hour < 17
     return busy * (4 if at.weekday() < 5 else 1 if at.weekday() == 5 else 0)
-
-
-def stayed_away(finding: Finding) -> int:
-    (number,) = re.findall(r"about ([\d,]+) events", finding.sentence)
-    return int(number.replace(",", ""))
 
 
 @pytest.mark.parametrize("day", [1, 3, 15])

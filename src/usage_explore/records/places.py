@@ -29,6 +29,8 @@ from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Format
+from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import (
     Column,
     Connection,
@@ -94,6 +96,19 @@ _TYPES = {"Uuid": ("uuid",), "Text": ("text", "varchar"), "Instant": ("timestamp
 """PostgreSQL's types for the columns' types here."""
 
 
+_TIMESTAMPTZ = psycopg.adapters.types["timestamptz"].oid
+
+
+class _AnyTime(TimestamptzLoader):
+    """Loads a time that Python does not have, such as infinity, as its text: `records` names its row."""
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return bytes(data).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Writer:
     """One transaction that writes to one table."""
@@ -151,7 +166,16 @@ class DatabasePlace:
 
     def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """The rows of a statement, in the query's transaction."""
-        return self.connection.execute(statement).all() if self.exists else ()
+        if not self.exists:
+            return ()
+        driver = self.connection.connection.driver_connection
+        assert driver is not None  # noqa: S101 - of a connection in use
+        before = driver.adapters.get_loader(_TIMESTAMPTZ, Format.TEXT)
+        driver.adapters.register_loader(_TIMESTAMPTZ, _AnyTime)
+        try:
+            return self.connection.execute(statement).all()
+        finally:
+            driver.adapters.register_loader(_TIMESTAMPTZ, before)
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:

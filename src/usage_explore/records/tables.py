@@ -34,14 +34,19 @@ class Instant(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[datetime]:
+        """The type of its values."""
+        return datetime
+
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """The value for the database."""
         return value if value is None or dialect.name == "postgresql" else value.astimezone(UTC).replace(tzinfo=None)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """The value from the database."""
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any:
+        """The value from the database; one that is no time as it is."""
         if not isinstance(value, datetime):
-            return None
+            return value
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,10 @@ TRIMMED_SHARE = BOUNDS.add("trimmed_share", 0.05, "share", 0, 0.5,
     "Part of the steps, those that differ most, that do not count in whether usage is irregular.")
 # fmt: on
 
+_MONTH_DAYS = 26, 33
+_MONTH_RATIO = 1.5
+"""Times what a month earlier had, below which a spike is not high."""
+
 
 def largest(values: Floats, length: int) -> float:
     """The largest sum of this many successive values; of fewer, their sum."""
@@ -47,7 +51,8 @@ def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Itera
     """The deviations without spikes and drops of irregular usage that its time before the period had as well.
 
     A spike stays from `MIN_RECORD_RATIO` times the largest sum of as many steps before on, and may be high from
-    `HIGH_SPIKE_RATIO` times; a drop stays if no such sum was as small.
+    `HIGH_SPIKE_RATIO` times; a drop stays if no such sum was as small. A spike by the day is not high if there was one
+    a month earlier, as of month-end closings.
     """
     rows = {
         (customer, metric): row
@@ -61,11 +66,17 @@ def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Itera
         if key not in irregular:
             irregular[key] = is_irregular(block.values[deviation.measure][row, :first], grid.season)
         columns = columns_of(grid, deviation)
-        if deviation.lasts or not irregular[key] or not columns:
+        if deviation.lasts or not columns:
             kept.append(deviation)
             continue
         values = block.values[deviation.measure][row]
         amount, length = float(np.nansum(values[columns[0] : columns[-1] + 1])), columns[-1] + 1 - columns[0]
+        if not irregular[key]:
+            of_month = (
+                grid.step == "day" and deviation.rises and amount < _MONTH_RATIO * _a_month_before(values, columns)
+            )
+            kept.append(replace(deviation, used=0.0) if of_month else deviation)
+            continue
         before = values[: min(first, columns[0])]
         if not deviation.rises:
             kept += [deviation] if amount < smallest(before, length) else []
@@ -74,6 +85,12 @@ def without_usual_bursts(block: Block, grid: Grid, first: int, candidates: Itera
         elif amount >= MIN_RECORD_RATIO() * largest(before, length):
             kept.append(replace(deviation, used=0.0))
     return kept
+
+
+def _a_month_before(values: Floats, columns: Sequence[int]) -> float:
+    """The largest sum of as many days a month earlier, to within some days: at the end of each month usage may rise."""
+    first, last = max(0, columns[0] - _MONTH_DAYS[1]), max(0, columns[-1] + 1 - _MONTH_DAYS[0])
+    return largest(values[first:last], len(columns))
 
 
 def is_irregular(values: Floats, season: int) -> bool:
