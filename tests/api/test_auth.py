@@ -236,6 +236,7 @@ def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> 
     for headers in ({}, bearer(text)):
         answer = door.get(EVENTS, headers=headers)
         assert answer.status_code == 500
+        assert "The server's configuration is invalid" in answer.text
         assert str(ring.path) not in answer.text
     assert door.get("/healthz").status_code == 200
 

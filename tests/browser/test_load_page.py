@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,3 +101,6 @@ def test_a_recognized_file_takes_two_clicks(new_page: NewPage, empty_site: Site)
     drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
     page.get_by_role("button", name="Load 5 events").click()
     expect(page.get_by_text("nothing was added")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Validate [A-Z]")).click()
+    page.wait_for_url(re.compile(f"/validate\\?organization_id={LOCAL_ORGANIZATION}&since="))
+    page.locator(".st-key-run_checks button").wait_for()

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from usage_explore.errors import (
+    ConfigurationError,
     DatabaseUnavailable,
     DrawingError,
     Fault,
@@ -210,6 +211,8 @@ def from_error(error: Exception) -> Problem:
         case TableMismatch():
             detail = "The events table is missing or does not fit; `usage-explore doctor` says what to do."
             return Problem(ProblemType.MISMATCH, detail)
+        case ConfigurationError():
+            return Problem(ProblemType.INTERNAL, "The server's configuration is invalid; its log says what to mend.")
         case _:
             return Problem(ProblemType.INTERNAL, "The query is valid; the server's log has the cause.")
 

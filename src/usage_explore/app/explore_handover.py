@@ -59,8 +59,9 @@ def download(view: ExploreView, source: Source, answer: Aggregate) -> None:
     if not charts.undrawable(answer):
         pictures = [("Chart, PNG", "png", lambda: picture("png")), ("Chart, SVG", "svg", lambda: picture("svg"))]
     st.caption(
-        "The data as shown, every series and bucket, exact. The workbook has the long and the wide table, a row per "
-        "bucket and a column per series, and a sheet on the query. The pictures name organization, filters and as-of."
+        "The whole window, whatever is selected: every series and bucket, exact. The workbook has the long and the "
+        "wide table, a row per bucket and a column per series, and a sheet on the query. The pictures name "
+        "organization, filters and as-of."
     )
     name = f"usage-{file_dates(answer.query)}"
     for files in (tables, pictures):

@@ -69,6 +69,7 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 .st-key-header > :is(.st-key-organization, .st-key-timezone) {{ flex-shrink: 1; min-width: 4.5rem; }}
 .st-key-header [data-testid="stSelectbox"] {{ width: 100% !important; }}
 .st-key-header a {{ padding-left: 0.45rem; padding-right: 0.45rem; }}
+[data-testid="stPageLink-NavLink"]:focus-visible {{ outline: 2px solid {blue}; outline-offset: -2px; }}
 .st-key-header button[data-testid="stPopoverButton"] {{ padding-left: 0.6rem; padding-right: 0.6rem; }}
 .st-key-header button[data-testid="stPopoverButton"] > div > [aria-hidden] {{ display: none; }}
 .st-key-account button p {{ font-size: 0; }}
@@ -110,6 +111,8 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) {{ flex-wrap: nowrap; gap: 0.5rem; }}
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) > * {{ flex: 1 1 0; min-width: 0; }}
   :is(.st-key-window, .st-key-exact_range, .st-key-compared_range) [data-testid="stDateTimeInput"] {{ width: 100%; }}
+  [data-testid="stDateTimeInput"] span {{ font-size: 0.8rem; padding-left: 0.5px; padding-right: 0.5px; }}
+  [data-testid="stDateTimeInput"] button {{ padding-left: 1px; padding-right: 1px; }}
   .st-key-pager {{ gap: 0.25rem; }}
   .st-key-pager button {{ padding-left: 0.4rem; padding-right: 0.5rem; }}
   .st-key-pager .st-key-limit, .st-key-limit [data-testid="stSelectbox"] {{ width: 6.8rem !important; }}

@@ -255,7 +255,7 @@ def _chosen(book: Any, sheet: str | None) -> Any:
     if len(sheets) > _LISTED_SHEETS:
         names += f" and {len(sheets) - _LISTED_SHEETS:,} more"
     if not sheets:
-        raise Refused(": has no sheet with cells")
+        raise Refused(": has no sheet that can be read; save a Strict Open XML Spreadsheet as Excel Workbook (.xlsx)")
     if sheet is not None:
         for other in sheets:
             if other.title == sheet:

@@ -21,7 +21,10 @@ from usage_explore.errors import DatabaseUnavailable, UsageExploreError
 from usage_explore.formatting import counted, size
 from usage_explore.load import FileCheck, LoadOptions, loaded_queries
 from usage_explore.names import NO_NAMES
+from usage_explore.query import buckets
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.query.queries import AggregateQuery, Period
+from usage_explore.validation.periods import INSTANT
 
 _NUMBER = "load number"
 """Session state: how many files were loaded and put aside; each has an upload widget of its own."""
@@ -172,8 +175,17 @@ def _load(upload_id: str, file: File, options: LoadOptions, *, skip_bad: bool) -
     st.rerun()
 
 
+def _validate_button(pages: Pages, loaded: AggregateQuery) -> None:
+    """Draw the way to the checks of the newest month of what was loaded."""
+    since = buckets.floor(loaded.span[1] - INSTANT, "month", loaded.zone)
+    until = buckets.following(since, "month", loaded.zone)
+    if st.button(f"Validate {since:%B %Y}", key="validate_loaded", icon=":material/fact_check:"):
+        month = Period(organization_id=loaded.organization_id, since=since, until=until, timezone=loaded.timezone)
+        st.switch_page(pages.validate, query_params=month.to_params())
+
+
 def _loaded(pages: Pages, outcome: Outcome) -> None:
-    """Draw the report of the load, and the way to its events in Explore."""
+    """Draw the report of the load, and the ways to its events in Explore and to their checks."""
     report = outcome.report
     if report is None:
         return
@@ -191,6 +203,8 @@ def _loaded(pages: Pages, outcome: Outcome) -> None:
                 icon=":material/bar_chart:",
             ):
                 st.switch_page(pages.explore, query_params=query.to_params())
+            if is_one:
+                _validate_button(pages, query)
         st.button("Load another file", key="another", on_click=_another)
 
 
