@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from support.billing_events import SEPTEMBER, UNTIL, event, store_of
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
+from usage_explore import AggregateQuery
 from usage_explore.validation.checks.missing_batches import missing
 
 DAY = timedelta(days=1)
@@ -89,3 +90,37 @@ def test_a_period_without_any_batch_is_the_end_of_the_data(events_database_url: 
     with store_of(events_database_url, rows) as store:
         (finding,) = store.validate(SEPTEMBER, checks=["silence"]).findings
     assert finding.kind == "end of the data"
+
+
+@pytest.mark.parametrize("events", [25, 5])
+def test_a_customers_batch_that_did_not_come_is_found_beside_others(events_database_url: str, events: int) -> None:
+    """Ten customers send a file a week, each on a day of its own, so that there are events on most days."""
+    files = {customer: [SINCE + (customer % 5 + 7 * week) * DAY for week in range(-12, 5)] for customer in range(10)}
+    gone = files[3][14]
+    rows = [
+        event(customer, day + timedelta(hours=2, seconds=number))
+        for customer, days in files.items()
+        for day in days
+        for number in range(events if customer == 3 else 25)
+        if day < UNTIL and (customer, day) != (3, gone)
+    ]
+    with store_of(events_database_url, rows) as store:
+        (finding,) = store.validate(SEPTEMBER).findings
+        assert isinstance(finding.question, AggregateQuery)
+        assert store.aggregate(finding.question).total > 0
+    assert (finding.check, finding.kind, finding.customer_id) == ("silence", "missing batch", CUSTOMERS[3])
+    assert finding.severity == ("high" if events == 25 else "medium")
+    assert (finding.events, finding.is_general, dict(finding.facts)["expected"]) == (0, False, str(events))
+    assert f"of about {gone:%-d %b %Y} did not come, after 9 that came every 7 days" in finding.sentence
+
+
+def test_customers_with_files_at_any_time_have_no_missing_batch(events_database_url: str) -> None:
+    draw = random.Random(8)
+    rows = []
+    for customer in range(40):
+        day = SINCE - 120 * DAY
+        while day < UNTIL:
+            rows += [event(customer, day + timedelta(hours=draw.randrange(24), seconds=number)) for number in range(4)]
+            day += DAY * draw.randint(2, 13)
+    with store_of(events_database_url, [row for row in rows if row.timestamp < UNTIL]) as store:
+        assert not [one for one in store.validate(SEPTEMBER).findings if one.kind == "missing batch"]

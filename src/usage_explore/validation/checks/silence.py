@@ -98,7 +98,7 @@ _MAX_BY_HOURS = 100
 
 _HOUR, _WEEK_HOURS = timedelta(hours=1), 168
 
-_EDGE = timedelta(hours=3)
+EDGE = timedelta(hours=3)
 """Time by which a batch comes earlier or later than usual: what came beyond the usual so near a silence came for it."""
 
 CHART_MARGIN = timedelta(days=7)
@@ -272,7 +272,12 @@ def examine(examination: Examination) -> Outcome:
         judged.silences, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
     )
     is_ended, until = judged.last is not None, closed(examination.period)
-    missing = tuple(missing_batches.findings(examination, until, ended=is_ended)) if judged.looked_at else ()
+    missing: tuple[Finding, ...] = ()
+    more = ""
+    if judged.looked_at:
+        missing = tuple(missing_batches.findings(examination, until, ended=is_ended))
+        own, more = limited(_own_batches(examination, judged, missing), "missing batches", _expected_in)
+        missing += tuple(own)
     ended: tuple[Finding, ...] = ()
     if judged.last:
         ended = (data_end.finding(examination, judged.last, closed(examination.period)),)
@@ -282,9 +287,24 @@ def examine(examination: Examination) -> Outcome:
     return Outcome(
         findings=ended + missing + findings,
         looked_at=judged.looked_at,
-        note="; ".join(filter(None, (note, *judged.notes(examination.period.zone)))),
+        note="; ".join(filter(None, (note, more, *judged.notes(examination.period.zone)))),
         is_partial=judged.unknown > 0,
     )
+
+
+def _own_batches(examination: Examination, judged: _Judged, whole: Sequence[Finding]) -> list[Finding]:
+    """The customers' missing batches that are no silence of the customer and no batch of all."""
+
+    def is_known(customer: UUID, day: datetime) -> bool:
+        silent = any(one.customer_id == customer and one.last < day < one.end for one in judged.silences)
+        return silent or any(one.since - DAY < day < one.until + DAY for one in whole)
+
+    until, is_ended = closed(examination.period), judged.last is not None
+    return list(missing_batches.of_customers(examination, until, ended=is_ended, known=is_known))
+
+
+def _expected_in(findings: Sequence[Finding]) -> str:
+    return f"about {sum(int(dict(finding.facts)['expected']) for finding in findings):,} events"
 
 
 def reported(examination: Examination) -> Iterator[Quiet]:
@@ -342,20 +362,21 @@ def _by_hours(examination: Examination, silences: Iterable[Silence]) -> Iterator
         if not silence.is_known:
             yield silence
             continue
-        usual = _usual_by_hour(examination, silence)
+        whose = silence.customer_id, silence.metric_key
+        usual = usual_by_hour(examination, *whose, silence.last, silence.end, silence.days)
         last, end, start = silence.last, silence.end, max(silence.last, since)
         least = MIN_EXPECTED_EVENTS() if silence.length >= MIN_SILENCE() else MIN_OUTAGE_EVENTS()
         if usual.between(last, end) >= least:
-            came = min(usual.beyond_before(last), usual.between(start, min(last + _EDGE, end)))
-            came += min(usual.beyond_after(end), usual.between(max(start, end - _EDGE), end))
+            came = min(usual.beyond_before(last), usual.between(start, min(last + EDGE, end)))
+            came += min(usual.beyond_after(end), usual.between(max(start, end - EDGE), end))
             yield replace(silence, missing=max(usual.between(start, end) - came, Decimal(0)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Usual:
+class UsualHours:
     """The mean events in each hour of a week, the first of which begins at `began`.
 
-    `before` and `after` came in the `_EDGE` before a silence and after it.
+    `before` and `after` came in the `EDGE` before a silence and after it.
     """
 
     began: datetime
@@ -376,36 +397,43 @@ class _Usual:
 
     def beyond_before(self, last: datetime) -> Decimal:
         """The events just before a silence that are more than usual."""
-        return max(self.before - self.between(last - _EDGE, last), Decimal(0))
+        return max(self.before - self.between(last - EDGE, last), Decimal(0))
 
     def beyond_after(self, end: datetime) -> Decimal:
         """The events just after a silence that are more than usual."""
-        return max(self.after - self.between(end, end + _EDGE), Decimal(0))
+        return max(self.after - self.between(end, end + EDGE), Decimal(0))
 
 
-def _usual_by_hour(examination: Examination, silence: Silence) -> _Usual:
+def usual_by_hour(
+    examination: Examination,
+    customer_id: UUID,
+    metric_key: str | None,
+    last: datetime,
+    end: datetime,
+    days: int,
+) -> UsualHours:
     """What the days before a silence say of the hours of a week, which begin as these days do."""
     # ended so that no batch is cut, neither the last one nor that of the day before these days
-    table, began = examination.table, earlier(silence.last + _EDGE, silence.days * DAY)
+    table, began = examination.table, earlier(last + EDGE, days * DAY)
     instant, time = DateTime(timezone=True), examination.table.c.timestamp
     hour = func.date_bin(literal(_HOUR, Interval), time, literal(began, instant), type_=instant)
-    read = examination.period.replace(since=began, until=silence.end + _EDGE)
-    whose = [table.c.customer_id == silence.customer_id]
-    whose += [] if silence.metric_key is None else [table.c.metric_key == silence.metric_key]
+    read = examination.period.replace(since=began, until=end + EDGE)
+    whose = [table.c.customer_id == customer_id]
+    whose += [] if metric_key is None else [table.c.metric_key == metric_key]
     hours: Select[*tuple[Any, ...]] = select(
         hour.label("hour"),
-        func.count().filter(time < silence.last).label("usual"),
-        func.count().filter(time >= silence.last - _EDGE, time < silence.end).label("before"),
-        func.count().filter(time >= silence.end).label("after"),
+        func.count().filter(time < last).label("usual"),
+        func.count().filter(time >= last - EDGE, time < end).label("before"),
+        func.count().filter(time >= end).label("after"),
     )
     events, before, after = [0] * _WEEK_HOURS, 0, 0
     for row in examination.extracted_rows(hours.where(*conditions(table, read), *whose).group_by(hour)):
         events[(row.hour - began) // _HOUR % _WEEK_HOURS] += row.usual
         before, after = before + row.before, after + row.after
     # each hour of a week is so many times in these days, without those after the last event
-    times = Counter(hour % _WEEK_HOURS for hour in range(silence.days * 24 - _EDGE // _HOUR))
+    times = Counter(hour % _WEEK_HOURS for hour in range(days * 24 - EDGE // _HOUR))
     means = [Decimal(number) / times[index] for index, number in enumerate(events)]
-    return _Usual(began, means, before, after)
+    return UsualHours(began, means, before, after)
 
 
 def _until(examination: Examination, last: datetime) -> Examination:
