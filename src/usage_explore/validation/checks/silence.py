@@ -8,8 +8,6 @@ data ends, that is one finding, and silences are judged up to there.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
@@ -55,6 +53,7 @@ from usage_explore.validation.check import (
 )
 from usage_explore.validation.checks import data_end, missing_batches
 from usage_explore.validation.checks.data_end import DAY, HISTORY_DAYS, LOOK_BACK, MIN_PAUSE_RATIO, MIN_SILENCE, NAME
+from usage_explore.validation.checks.usual_hours import EDGE, usual_by_hour
 from usage_explore.validation.periods import INSTANT, closed, earlier, part
 from usage_explore.validation.usage_sums import events_share, valid_filters
 
@@ -95,11 +94,6 @@ MEDIUM_METRIC_SHARE = BOUNDS.add("medium_metric_share", Decimal("0.01"), "share"
 
 _MAX_BY_HOURS = 100
 """Silences, those that miss most, whose missing events are counted by hour of the week: one statement for each."""
-
-_HOUR, _WEEK_HOURS = timedelta(hours=1), 168
-
-EDGE = timedelta(hours=3)
-"""Time by which a batch comes earlier or later than usual: what came beyond the usual so near a silence came for it."""
 
 CHART_MARGIN = timedelta(days=7)
 """Time after a silence that its chart shows."""
@@ -370,70 +364,6 @@ def _by_hours(examination: Examination, silences: Iterable[Silence]) -> Iterator
             came = min(usual.beyond_before(last), usual.between(start, min(last + EDGE, end)))
             came += min(usual.beyond_after(end), usual.between(max(start, end - EDGE), end))
             yield replace(silence, missing=max(usual.between(start, end) - came, Decimal(0)))
-
-
-@dataclass(frozen=True, slots=True)
-class UsualHours:
-    """The mean events in each hour of a week, the first of which begins at `began`.
-
-    `before` and `after` came in the `EDGE` before a silence and after it.
-    """
-
-    began: datetime
-    hours: Sequence[Decimal]
-    before: int
-    after: int
-
-    def between(self, since: datetime, until: datetime) -> Decimal:
-        """The events that usually come in a time; 0 if it is empty."""
-        first, end = (Decimal((at - self.began) // INSTANT) / (_HOUR // INSTANT) for at in (since, until))
-        return sum(
-            (
-                self.hours[hour % _WEEK_HOURS] * (min(end, Decimal(hour + 1)) - max(first, Decimal(hour)))
-                for hour in range(math.floor(first), math.ceil(end))
-            ),
-            Decimal(0),
-        )
-
-    def beyond_before(self, last: datetime) -> Decimal:
-        """The events just before a silence that are more than usual."""
-        return max(self.before - self.between(last - EDGE, last), Decimal(0))
-
-    def beyond_after(self, end: datetime) -> Decimal:
-        """The events just after a silence that are more than usual."""
-        return max(self.after - self.between(end, end + EDGE), Decimal(0))
-
-
-def usual_by_hour(
-    examination: Examination,
-    customer_id: UUID,
-    metric_key: str | None,
-    last: datetime,
-    end: datetime,
-    days: int,
-) -> UsualHours:
-    """What the days before a silence say of the hours of a week, which begin as these days do."""
-    # ended so that no batch is cut, neither the last one nor that of the day before these days
-    table, began = examination.table, earlier(last + EDGE, days * DAY)
-    instant, time = DateTime(timezone=True), examination.table.c.timestamp
-    hour = func.date_bin(literal(_HOUR, Interval), time, literal(began, instant), type_=instant)
-    read = examination.period.replace(since=began, until=end + EDGE)
-    whose = [table.c.customer_id == customer_id]
-    whose += [] if metric_key is None else [table.c.metric_key == metric_key]
-    hours: Select[*tuple[Any, ...]] = select(
-        hour.label("hour"),
-        func.count().filter(time < last).label("usual"),
-        func.count().filter(time >= last - EDGE, time < end).label("before"),
-        func.count().filter(time >= end).label("after"),
-    )
-    events, before, after = [0] * _WEEK_HOURS, 0, 0
-    for row in examination.extracted_rows(hours.where(*conditions(table, read), *whose).group_by(hour)):
-        events[(row.hour - began) // _HOUR % _WEEK_HOURS] += row.usual
-        before, after = before + row.before, after + row.after
-    # each hour of a week is so many times in these days, without those after the last event
-    times = Counter(hour % _WEEK_HOURS for hour in range(days * 24 - EDGE // _HOUR))
-    means = [Decimal(number) / times[index] for index, number in enumerate(events)]
-    return UsualHours(began, means, before, after)
 
 
 def _until(examination: Examination, last: datetime) -> Examination:
