@@ -143,3 +143,11 @@ def test_one_or_two_outsized_quantities_before_make_nine_not_usual(
         assert outsized[0].also_seen_by == ("shifts",)
         but = {0: "", 1: " but one", 2: " but two"}[earlier]
         assert f"times the largest{but} of the customer's weeks before, 99." in outsized[0].sentence
+
+
+def test_days_without_one_of_many_outsized_quantities_are_no_drop(events_database_url: str) -> None:
+    """They are on two days of three, so that these seem usual."""
+    days = [utc(2026, 10, 1) + place * DAY for place in range(31) if place % 3]
+    rows = usage() + [event(0, day + 9 * HOUR, quantity=Decimal(200_000)) for day in days]
+    (finding,) = findings(events_database_url, rows, Period(window="2026-10", as_of=AS_OF))
+    assert (finding.check, finding.severity, finding.events) == ("quantities", "high", len(days))

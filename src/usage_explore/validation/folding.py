@@ -117,17 +117,28 @@ def _costs_of_outsized(specific: Findings, other: Finding) -> Findings:
 
 
 def _of_quantities(specific: Findings, other: Finding) -> Findings:
-    """The findings on quantities that account for a shift: far too large ones, or negative ones for a drop.
+    """The findings on quantities that account for a shift: far too large ones, or for a drop negative ones in its time.
 
-    A negative quantity takes twice its amount from what would be billed.
+    A negative quantity takes twice its amount from what would be billed. Where outsized ones are on most days of the
+    period, those without are as far below what seems usual.
     """
     facts = dict(other.facts)
     excess = Decimal(facts["excess"])
+    beside = [finding for finding in specific if _shares_time(finding, other)]
     if excess >= 0 or facts["measure"] != "quantity" or other.metric_key is None:
-        return _accounts_for(specific, other)
-    negative = [finding for finding in specific if (finding.quantity or Decimal(0)) < 0]
+        return _accounts_for(beside, other) if beside else ()
+    negative = [finding for finding in beside if (finding.quantity or Decimal(0)) < 0]
     taken = sum((-2 * (finding.quantity or Decimal(0)) * _common(finding, other) for finding in negative), Decimal(0))
-    return negative if taken >= MIN_EXPLAINED_SHARE() * -excess else ()
+    if negative and taken >= MIN_EXPLAINED_SHARE() * -excess:
+        return negative
+    large = [
+        finding for finding in specific if (finding.quantity or Decimal(0)) > 0 and DAYS_FACT in dict(finding.facts)
+    ]
+    days = Decimal((other.until - other.since) // _DAY)
+    missing = sum(
+        (days * (finding.quantity or 0) / int(dict(finding.facts)[DAYS_FACT]) for finding in large), Decimal(0)
+    )
+    return large if missing >= MIN_EXPLAINED_SHARE() * -excess else ()
 
 
 def _moved(specific: Findings, other: Finding) -> Findings:
@@ -279,7 +290,7 @@ RULES = (
     Rule("unit_slips", "unit_costs", _in_wrong_unit),
     Rule("unit_slips", "shifts", _shifts_in_wrong_unit),
     Rule("quantities", "unit_costs", _costs_of_outsized),
-    Rule("quantities", "shifts", _of_quantities),
+    Rule("quantities", "shifts", _of_quantities, any_time=True),
     Rule("impossible_times", "shifts", _moved, any_time=True),
     Rule("impossible_times", "silence", _moved, any_time=True),
     Rule("new_usage", "shifts", _new),
