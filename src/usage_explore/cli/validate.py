@@ -347,7 +347,7 @@ def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | Non
         say(f"Warning: every finding counts as new and open. {error}", err=True)
         return None
     try:
-        if keep:
+        if keep and not validation.is_empty:
             store.keep_run(validation, by=LOCAL_AUTHOR if by is None else by)
     except RecordError as error:
         say(f"Warning: this run was not kept. {error}", err=True)

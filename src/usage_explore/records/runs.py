@@ -158,7 +158,8 @@ def closest(
     for place in places.all:
         table = place.table
         c = table.c
-        wanted = [c.organization_id == organization_id, c.since < until, c.until > since]
+        has_some = or_(*(c[name] > 0 for name in ("events", "high", "medium", "low")))  # else it examined nothing
+        wanted = [c.organization_id == organization_id, c.since < until, c.until > since, has_some]
         if len(allowed) <= _MAX_ALTERNATIVES:  # so that the runs of other customers are not read
             has = (c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in allowed)
             wanted.append(or_(c.period.not_like(_NARROWED), *has))

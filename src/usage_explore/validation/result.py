@@ -83,6 +83,11 @@ class Validation:
         )
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it examined no event and has no finding, such as within the settle time of a load."""
+        return not self.totals.events and not self.findings
+
+    @property
     def failed(self) -> tuple[Result, ...]:
         """The checks that could not be run to their end: what they look for was not looked for."""
         return tuple(result for result in self.results if result.failed)

@@ -162,6 +162,12 @@ def test_the_rows_of_duplicates_are_in_pairs_with_the_copy_marked(page: Open, st
         assert copy in superfluous
 
 
+def test_a_run_that_examined_nothing_is_not_kept(page: Open, store: Store) -> None:
+    """Right after a load no event has settled: the home page called the run of it "Nothing found"."""
+    assert "Nothing was checked" in said(ran(page(**LINK, as_of="2026-09-01T00:00:00Z")))
+    assert store.runs() == []
+
+
 def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(page: Open, store: Store) -> None:
     assert not any("The validation of" in each.value for each in page(**LINK).caption)
     validation = store.validate(Period(**LINK))

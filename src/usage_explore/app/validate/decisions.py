@@ -81,11 +81,12 @@ def _reason(popover: str, label: str = "Reason, if any") -> None:
 def keep_run(source: Source, validation: Validation, *, has_files: bool) -> None:
     """Keep the validation as a run, once in a session; if that fails, say so in the findings' tab.
 
+    One that examined nothing, such as right after a load, is not kept: elsewhere it would read as clean.
     What files add to it is found now: a later run knows those findings from now on, not from when the checks ran.
     """
     kept: set[object] = st.session_state.setdefault(_KEPT, set())
     key = validation.now, tuple(id(result) for result in validation.results)
-    if key in kept:
+    if key in kept or validation.is_empty:
         return
     kept.add(key)
     try:
