@@ -104,6 +104,16 @@ def test_a_nightly_job_by_another_clock_or_at_another_hour_lost_nothing(
     assert findings(events_database_url, rows, period) == ()
 
 
+def test_a_spike_just_before_an_outage_hides_it_not(events_database_url: str) -> None:
+    rows = usage()
+    rows += more(rows, utc(2026, 10, 13, 6), utc(2026, 10, 13, 8), 60)
+    since, until = utc(2026, 10, 13, 8), utc(2026, 10, 13, 22)
+    kept = [row for row in rows if not since <= row.timestamp < until]
+    said = [one.sentence for one in findings(events_database_url, kept, Period(window="2026-10", as_of=AS_OF))]
+    assert any(sentence.startswith("No customer has an event on 13 Oct 2026 08:00") for sentence in said)
+    assert any("spiked, 13 Oct 2026" in sentence for sentence in said)
+
+
 def test_an_outage_in_business_hours_is_no_drop_of_its_day_too(events_database_url: str) -> None:
     """Six of its nine hours are most of the day's usage, but a quarter of its time."""
     rows = usage(hours=range(8, 17), an_hour=7)

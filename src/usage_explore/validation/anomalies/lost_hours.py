@@ -35,8 +35,8 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
 _MAX_WEEKS, _HISTORY_DAYS, _MIN_DAYS_SHARE = 8, 28, 0.25
 _WEEK, _DAY, _LEVEL_DAYS = 168, 24, 3
 
-_BESIDE = 4
-"""Hours beside some without events whose events may have been expected in them."""
+_BESIDE, _MAX_MOVED = 4, 1.5
+"""Hours beside some without events whose events may have been expected in them, and times as many as were, at most."""
 
 
 def lost_hours(
@@ -56,7 +56,9 @@ def lost_hours(
     for column, length in _empty_between(zero, grid, is_empty):
         zero[column], usual[column] = True, usual[column] * length
     for _, start, end in runs(zero[np.newaxis]):
-        expected = float(np.nansum(usual[start:end])) - _came_beside(counts, usual, start, end)
+        expected = float(np.nansum(usual[start:end]))
+        came = _came_beside(counts, usual, start, end)
+        expected -= came if came <= _MAX_MOVED * expected else 0.0  # more is a spike beside an outage
         if end <= first:
             before, longest = max(before, expected), max(longest, end - start)
             continue
