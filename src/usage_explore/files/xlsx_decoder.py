@@ -153,8 +153,9 @@ class _Cells:
 
 def _iso_time(text: str) -> object:
     """A date or time in ISO 8601, with its offset and microseconds, both of which openpyxl drops."""
-    with suppress(ValueError):
-        return datetime.fromisoformat(text) if "T" in text else from_ISO8601(text)
+    if "T" in text:
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
     return from_ISO8601(text)
 
 

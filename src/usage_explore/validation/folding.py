@@ -131,13 +131,9 @@ def _of_quantities(specific: Findings, other: Finding) -> Findings:
     taken = sum((-2 * (finding.quantity or Decimal(0)) * _common(finding, other) for finding in negative), Decimal(0))
     if negative and taken >= MIN_EXPLAINED_SHARE() * -excess:
         return negative
-    large = [
-        finding for finding in specific if (finding.quantity or Decimal(0)) > 0 and DAYS_FACT in dict(finding.facts)
-    ]
-    days = Decimal((other.until - other.since) // _DAY)
-    missing = sum(
-        (days * (finding.quantity or 0) / int(dict(finding.facts)[DAYS_FACT]) for finding in large), Decimal(0)
-    )
+    large = [finding for finding in specific if (finding.quantity or Decimal(0)) > 0 and _days(finding)]
+    length = Decimal((other.until - other.since) // _DAY)
+    missing = sum((length * (finding.quantity or 0) / _days(finding) for finding in large), Decimal(0))
     return large if missing >= MIN_EXPLAINED_SHARE() * -excess else ()
 
 
@@ -229,19 +225,24 @@ def _common(finding: Finding, other: Finding) -> Decimal:
     """The part of the finding that lies in the other's time: of its days with such quantities, where it has a number of
     these, else of its time.
     """
-    days = int(dict(finding.facts).get(DAYS_FACT, 0))
-    if not days:
-        return _overlap(finding, other)
-    shared = min(finding.until, other.until) - max(finding.since, other.since)
-    return part(min(days, -(-max(shared, timedelta(0)) // _DAY)), days)
+    days = _days(finding)
+    return part(min(days, -(-_shared(finding, other) // _DAY)), days) if days else _overlap(finding, other)
+
+
+def _days(finding: Finding) -> int:
+    """The number of days with such quantities; 0 for a finding without it."""
+    return int(dict(finding.facts).get(DAYS_FACT, 0))
 
 
 def _overlap(finding: Finding, other: Finding) -> Decimal:
     """The part of the finding's time that lies in the other's."""
-    shared = min(finding.until, other.until) - max(finding.since, other.since)
-    return part(
-        max(shared, timedelta(0)) // timedelta.resolution, (finding.until - finding.since) // timedelta.resolution
-    )
+    length = finding.until - finding.since
+    return part(_shared(finding, other) // timedelta.resolution, length // timedelta.resolution)
+
+
+def _shared(finding: Finding, other: Finding) -> timedelta:
+    """The time that both findings have in common."""
+    return max(min(finding.until, other.until) - max(finding.since, other.since), timedelta(0))
 
 
 def _same_outage(specific: Findings, other: Finding) -> Findings:

@@ -24,7 +24,6 @@ from usage_explore.app.validate import decisions, facts
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
-from usage_explore.charts.style import DARK
 from usage_explore.formatting import span_in
 from usage_explore.pricing.currencies import exact_amount, exact_money, rounded_amount
 from usage_explore.query.describe import group_name
@@ -181,8 +180,9 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     # a click on similar findings filters to their check, where each has a row; one that was decided on has its own
     apart = [item.finding for item in review.items if item.decisions or item.finding is one]
     folded = similar(listed, apart) if not view.checks else tuple(Similar((item,)) for item in listed)
-    look = theme(st.context.theme.type == "dark")
-    inks = {"high": look.hues[7] if look is DARK else look.shades[7], "medium": look.hues[1], "low": look.soft}
+    is_dark = st.context.theme.type == "dark"
+    look = theme(is_dark)
+    inks = {"high": (look.hues if is_dark else look.shades)[7], "medium": look.hues[1], "low": look.soft}
     narrow = pixels if (pixels := room.pixels()) and pixels < _NARROW_PIXELS else None
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
     # a decision moves the open finding to another row: the browser would keep the tick on the old one

@@ -31,6 +31,8 @@ TRIMMED_SHARE = BOUNDS.add("trimmed_share", 0.05, "share", 0, 0.5,
 # fmt: on
 
 _MONTH_DAYS = 26, 33
+"""Days back to those that are compared as a month earlier, at least and at most."""
+
 _MONTH_RATIO = 1.5
 """Times what a month earlier had, below which a spike is not high."""
 

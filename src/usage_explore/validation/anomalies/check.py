@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -64,7 +65,7 @@ from usage_explore.validation.anomalies.levels import level_changes, with_passin
 from usage_explore.validation.anomalies.lost_hours import BOUNDS as LOST_HOURS_BOUNDS
 from usage_explore.validation.anomalies.lost_hours import lost_hours
 from usage_explore.validation.anomalies.outages import each_once
-from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
+from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step, exact_series
 from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
@@ -90,7 +91,6 @@ _CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timed
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _NEARLY_ALL = Decimal("0.95")
 _MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
-_MAX_FILTER_METRICS = 100
 _OF_BAND = {
     (False, False): "",
     (False, True): " for the mean of these days",
@@ -196,7 +196,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDay
             judged = without_usual_bursts(block, hours, first, deviations(block, hours, first))
             result += without_returns(block, hours, judged, result)
         if examination.period.customer_id is None:
-            gone = lost_hours(together, hours, first, lambda since, until: _is_empty(examination, since, until))
+            gone = lost_hours(together, hours, first, partial(_is_empty, examination))
             zero += [lost for lost in gone if not any(_is_of_all(one) and one.overlaps(*lost.span) for one in zero)]
     result = attributed(examination, result, usual, days, hours)
     examination.progress(0.8)
@@ -332,19 +332,7 @@ def _series(
     examination: Examination, incident: Incident, metric: Metric, bucket: Bucket, since: datetime, until: datetime
 ) -> list[Series]:
     """The incident's metrics in the window, exact."""
-    all_series, *_ = examination.paths.aggregate(
-        examination.aggregate_question(
-            since=since,
-            until=until,
-            bucket=bucket,
-            metric=metric,
-            group_by="metric_key",
-            top=0,
-            **metric_filter(incident.metrics, _MAX_FILTER_METRICS),
-            **_whose(incident),
-        )
-    )
-    return [one for one in all_series if one.key in incident.metrics]
+    return exact_series(examination, incident.lead.customer_id, incident.metrics, metric, bucket, since, until)
 
 
 def _whose(incident: Incident) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from usage_explore.errors import NotExact
-from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.deviations import MIN_CHANGE, MIN_EVENTS, Deviation
-from usage_explore.validation.anomalies.series import Grid
+from usage_explore.validation.anomalies.series import Grid, exact_series
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import earlier
-from usage_explore.validation.usage_sums import metric_filter
 
 _WEEK, _WEEKS = timedelta(weeks=1), 4
 
@@ -55,18 +53,5 @@ def _weeks_before(since: datetime, days: Grid) -> Iterator[timedelta]:
 
 
 def _measured(examination: Examination, one: Deviation, since: datetime, until: datetime) -> float:
-    metric: Metric = one.measure
-    whose = {} if one.customer_id is None else {"customer_id": one.customer_id}
-    all_series, *_ = examination.paths.aggregate(
-        examination.aggregate_question(
-            since=since,
-            until=until,
-            bucket="day",
-            metric=metric,
-            group_by="metric_key",
-            top=0,
-            **metric_filter([one.metric_key]),
-            **whose,
-        )
-    )
-    return float(sum(point.number for own in all_series if own.key == one.metric_key for point in own.points))
+    found = exact_series(examination, one.customer_id, (one.metric_key,), one.measure, "day", since, until)
+    return float(sum(point.number for own in found for point in own.points))

@@ -64,7 +64,12 @@ MIN_METRIC_SHARE = BOUNDS.add("min_metric_share", Decimal("0.001"), "share", 0, 
 SHORT_DAYS = 28
 """Days of use from which every weekday comes four times: a day is judged by three others, before or after."""
 
-_BESIDE_HOURS, _MOVED_REST = 4, 0.1
+BESIDE_HOURS = 4
+"""Hours before and after some within which their usage may have come instead."""
+
+_MOVED_REST = 0.1
+"""Part of an excess, or drop, that the hours beside leave at most where usage only moved."""
+
 _WEEKS_BEFORE_RETURN = 5
 _HALF_WAY = 0.5
 
@@ -263,7 +268,7 @@ def _is_moved(differences: Floats, start: int, end: int, excess: float) -> bool:
     """Whether the hours beside make up for an excess, or drop: usage that came some hours earlier or later than usual,
     such as a job by the clock of another zone after a clock change.
     """
-    around = float(np.nansum(differences[max(0, start - _BESIDE_HOURS) : end + _BESIDE_HOURS]))
+    around = float(np.nansum(differences[max(0, start - BESIDE_HOURS) : end + BESIDE_HOURS]))
     return abs(around) < _MOVED_REST * abs(excess)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from usage_explore.detector.breaks import MIN_SILENCE_DAYS
 from usage_explore.detector.ordering import runs
+from usage_explore.validation.anomalies.deviations import BESIDE_HOURS
 from usage_explore.validation.anomalies.series import Block, Floats, Grid
 from usage_explore.validation.anomalies.zero_days import MAX_CHANCE, Beside, ZeroDays
 from usage_explore.validation.bounds import CheckBounds
@@ -35,8 +36,8 @@ MIN_PAUSE_RATIO = BOUNDS.add("min_pause_ratio", 2, "factor", 1, 100,
 _MAX_WEEKS, _HISTORY_DAYS, _MIN_DAYS_SHARE = 8, 28, 0.25
 _WEEK, _DAY, _LEVEL_DAYS = 168, 24, 3
 
-_BESIDE, _MAX_MOVED = 4, 1.5
-"""Hours beside some without events whose events may have been expected in them, and times as many as were, at most."""
+_MAX_MOVED = 1.5
+"""Times the events expected in hours without any, up to which those beside count as theirs."""
 
 
 def lost_hours(
@@ -94,7 +95,7 @@ def _came_beside(counts: Floats, usual: Floats, start: int, end: int) -> float:
     """The events beyond the usual in the hours just before some without events and just after: a job came earlier or
     later than usual, for one by the clock of another zone each day from a clock change on.
     """
-    beside = (slice(max(0, start - _BESIDE), start), slice(end, end + _BESIDE))
+    beside = (slice(max(0, start - BESIDE_HOURS), start), slice(end, end + BESIDE_HOURS))
     return sum(max(0.0, float(np.nansum(counts[part] - usual[part]))) for part in beside)
 
 
@@ -137,7 +138,7 @@ def _usual(counts: Floats) -> Floats:
 
 
 def _levels(sums: Floats, means: Floats, steps: int) -> Floats:
-    """What came in so many steps before each one by what is usual in them; NaN where that is not known."""
+    """The ratio of actual to usual events in the `steps` steps before each one; NaN where no usual ones are known."""
     levels = np.full(len(sums), np.nan)
     both = np.where(np.isnan(sums) | np.isnan(means), 0.0, np.stack([sums, means]))
     totals = np.concatenate([np.zeros((2, 1)), np.cumsum(both, axis=1)], axis=1)

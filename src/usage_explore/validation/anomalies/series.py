@@ -34,12 +34,15 @@ from sqlalchemy import (
 
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.query import buckets, validators
+from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric
+from usage_explore.results.types import Series
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import sums
 from usage_explore.sql.filters import array
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
+from usage_explore.validation.usage_sums import metric_filter
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]
@@ -60,6 +63,9 @@ MEASURES: tuple[Metric, ...] = ("sum_quantity", "count")
 
 _MAX_BLOCK_CELLS: dict[Step, int] = {"day": 250_000, "hour": 80_000}
 """Steps of all series that are held and judged at a time, about: the detector takes some 2 kB for each hour."""
+
+_MAX_FILTER_METRICS = 100
+"""Metrics that a question names; of more it reads all."""
 
 _MAX_FLOAT = Decimal(10) ** 150
 """A sum beyond this teaches nothing as a float64: it is unknown, as NaN is."""
@@ -184,6 +190,30 @@ def blocks(
                 "count": np.stack([grid.lay_out(row.buckets, row.counts) for row in some]),
             },
         )
+
+
+def exact_series(
+    examination: Examination,
+    customer_id: UUID | None,
+    metrics: Sequence[str],
+    measure: Metric,
+    bucket: Bucket,
+    since: datetime,
+    until: datetime,
+) -> list[Series]:
+    """The metrics of a customer, or of all (None), in a window: exact numbers by bucket. Raises `NotExact`."""
+    question = examination.aggregate_question(
+        since=since,
+        until=until,
+        bucket=bucket,
+        metric=measure,
+        group_by="metric_key",
+        top=0,
+        **metric_filter(metrics, _MAX_FILTER_METRICS),
+        **({} if customer_id is None else {"customer_id": customer_id}),
+    )
+    all_series, *_ = examination.paths.aggregate(question)
+    return [one for one in all_series if one.key in metrics]
 
 
 def _of_customers(

@@ -206,7 +206,7 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
             bound = run.boundary
         elif month is not None and row.largest >= MONTH_RATIO() * month:
             bound = min(MONTH_RATIO() * month, OUTSIZED_RATIO() * usual)
-        elif row.before < MIN_HISTORY_QUANTITIES() or row.ended - row.began < MIN_HISTORY_SPAN():
+        elif not _has_history(row):
             beside = [quantity for quantity, customer in largest[row.metric_key] if customer != row.customer_id]
             if events[row.metric_key] - row.before < MIN_OTHER_EVENTS() or not beside:
                 unjudged += 1
@@ -229,13 +229,17 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
     return result, note if unjudged else ""
 
 
+def _has_history(row: Any) -> bool:
+    """Whether the customer's own quantities before the period say how large its are."""
+    return bool(row.before >= MIN_HISTORY_QUANTITIES() and row.ended - row.began >= MIN_HISTORY_SPAN())
+
+
 def _beside_earlier(examination: Examination, rows: Iterable[Any], known: Set[tuple[UUID, str]]) -> Iterator[Size]:
     """The customers' metrics whose weeks before have one or two outsized quantities, and no others as large."""
     candidates = {}
     for row in rows:
         key = row.customer_id, row.metric_key
-        is_enough = row.before >= MIN_HISTORY_QUANTITIES() and row.ended - row.began >= MIN_HISTORY_SPAN()
-        if row.largest is not None and key not in known and is_enough and row.logs:
+        if row.largest is not None and key not in known and _has_history(row) and row.logs:
             times = float(row.largest.ln()) - row.log_sum / row.logs
             if times >= math.log(OUTSIZED_RATIO()):
                 candidates[key] = times, row

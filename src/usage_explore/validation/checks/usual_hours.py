@@ -82,7 +82,7 @@ def usual_by_hour(
     for row in examination.extracted_rows(hours.where(*conditions(table, read), *whose).group_by(hour)):
         events[(row.hour - began) // _HOUR % _WEEK_HOURS] += row.usual
         before, after = before + row.before, after + row.after
-    # each hour of a week is so many times in these days, without those after the last event
+    # how often each hour of the week occurs from `began` to the last event
     times = Counter(hour % _WEEK_HOURS for hour in range(days * 24 - EDGE // _HOUR))
     means = [Decimal(number) / times[index] for index, number in enumerate(events)]
     return UsualHours(began, means, before, after)
