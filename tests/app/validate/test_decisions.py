@@ -85,12 +85,17 @@ def duplicates(store: Store) -> str:
     return next(item.id for item in review.items if item.identity.check == "duplicates")
 
 
-def test_all_open_findings_of_a_check_are_acknowledged_at_once(
-    page: Open, store: Store, events_connection: ddl.Connection
-) -> None:
+@pytest.fixture
+def another_customers_copies(store: Store, events_connection: ddl.Connection) -> None:
+    """The events that are there twice, of another customer as well: a second finding of their check."""
     other = [replace(row, id=uuid4(), customer_id=LARGE, idempotency_key=f"l{row.idempotency_key}") for row in twice()]
     generated_events.insert(events_connection, other)
     events_connection.commit()
+
+
+def test_all_open_findings_of_a_check_are_acknowledged_at_once(
+    page: Open, store: Store, another_customers_copies: None
+) -> None:
     assert "open findings of this list" not in said(ran(page(**LINK))), "without a check in the filter"
     app = ran(page(**LINK, check="duplicates"))
     assert "All 2 open findings of this list:" in said(app)
@@ -104,11 +109,8 @@ def test_all_open_findings_of_a_check_are_acknowledged_at_once(
 
 
 def test_open_findings_come_first_and_the_counts_follow_the_filters(
-    page: Open, store: Store, events_connection: ddl.Connection
+    page: Open, store: Store, another_customers_copies: None
 ) -> None:
-    other = [replace(row, id=uuid4(), customer_id=LARGE, idempotency_key=f"l{row.idempotency_key}") for row in twice()]
-    generated_events.insert(events_connection, other)
-    events_connection.commit()
     review = store.review(store.validate(Period(**LINK)))
     high = [item for item in review.items if item.finding.severity == "high"]
     first = next(item for item in high if item.identity.check == "duplicates")
@@ -124,12 +126,9 @@ def test_open_findings_come_first_and_the_counts_follow_the_filters(
 
 
 def test_after_a_decision_the_list_marks_the_finding_that_is_open_and_leads_on(
-    page: Open, store: Store, events_connection: ddl.Connection
+    page: Open, store: Store, another_customers_copies: None
 ) -> None:
     """The finding goes to the end of the list; the browser kept the tick on its old row, beside another finding."""
-    other = [replace(row, id=uuid4(), customer_id=LARGE, idempotency_key=f"l{row.idempotency_key}") for row in twice()]
-    generated_events.insert(events_connection, other)
-    events_connection.commit()
     items = store.review(store.validate(Period(**LINK))).items
     app = ran(page(**LINK, finding=items[0].id))
     number, before = len(app.dataframe[0].value), app.dataframe[0].proto

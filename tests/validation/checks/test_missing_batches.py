@@ -16,7 +16,7 @@ LENGTH = 150
 
 
 def days(every: int, first: int = 3, jitter: int = 0, width: int = 1, seed: int = 1) -> list[int]:
-    """Days with events: a batch of `width` days every so many days, each up to `jitter` days late."""
+    """Days with events: a batch of `width` days at intervals of `every` days, each up to `jitter` days late."""
     draw = random.Random(seed)
     begins = [day + draw.randint(0, jitter) for day in range(first, LENGTH, every)]
     return [day + step for day in begins for step in range(width) if day + step < LENGTH]
