@@ -311,12 +311,22 @@ sum(range(10**12))
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == -signal.SIGXCPU
 
 
+def test_a_decoder_that_the_time_limit_ended_is_not_blamed_on_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = tmp_path / "ended.py"
+    ended.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGXCPU)\n")
+    monkeypatch.setattr(xlsx_decoder, "__file__", str(ended))
+    with pytest.raises(LoadError, match="cannot be read in the time it may take; save the sheet as CSV"):
+        records(tmp_path / "a.xlsx", workbook({"S": [["a"]]}))
+
+
 def test_shared_texts_that_take_too_much_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xlsx_source, "MAX_DECODER_BYTES", 50_000_000)
     texts = f"<si><t>{'y' * 30_000}</t></si>" * 3_000
     content = with_strings(f"{STRINGS}{texts}</sst>")
     assert len(content) < 200_000
-    with pytest.raises(LoadError, match="cannot be read with 50,000,000 bytes of memory; save the sheet as CSV"):
+    with pytest.raises(LoadError, match="with 50,000,000 bytes of memory it may take; save the sheet as CSV"):
         records(tmp_path / "a.xlsx", content)
 
 

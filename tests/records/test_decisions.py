@@ -183,7 +183,9 @@ def test_the_run_of_a_window_is_the_one_that_examined_most_of_it(store: Store) -
         fewer = replace(month, id=uuid4(), made_at=month.made_at + day, left_out=(*month.left_out, "duplicates"))
         runs.keep(places, fewer)
         nothing = replace(month, id=uuid4(), made_at=month.made_at + day, left_out=(), events=0, counts={})
-        runs.keep(places, nothing)  # within the settle time of a load
+        runs.keep(places, nothing)  # within the settle time of a load; the home page called it "Nothing found"
+        assert nothing.id in {run.id for run in store.runs()}
+        assert nothing.id not in {run.id for run in store.runs(examined=True)}
         for number in range(60):
             runs.keep(places, replace(own, id=uuid4(), made_at=own.made_at + timedelta(seconds=number)))
         assert runs.closest(places, organization_id, (since, since + 2 * day), [("metric_key", "a")] * 200) is not None

@@ -21,9 +21,12 @@ from usage_explore.validation.registry import CHECKS
 
 
 def newest(source: Source) -> tuple[Run | None, Run | None]:
-    """The newest kept run of the whole organization, and a newer one with filters. Raises `RecordError`."""
-    whole = next(iter(source.store.runs(most=1, whole=True)), None)
-    latest = next(iter(source.store.runs(most=1)), None)
+    """The newest kept run of the whole organization, and a newer one with filters. Raises `RecordError`.
+
+    Runs that examined nothing, such as one right after a load that a program kept, are passed over.
+    """
+    whole = next(iter(source.store.runs(most=1, whole=True, examined=True)), None)
+    latest = next(iter(source.store.runs(most=1, examined=True)), None)
     return whole, None if whole and latest and latest.id == whole.id else latest
 
 

@@ -151,10 +151,8 @@ class XlsxSource(Source):
         if status == xlsx_decoder.REFUSED:
             raise LoadError(f"{path_text(self.path)}{reason}")
         if status in (xlsx_decoder.OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGXCPU):
-            raise LoadError(
-                f"{path_text(self.path)}: cannot be read with {MAX_DECODER_BYTES:,} bytes of memory; save the"
-                " sheet as CSV"
-            )
+            bound = "in the time" if status == -signal.SIGXCPU else f"with {MAX_DECODER_BYTES:,} bytes of memory"
+            raise LoadError(f"{path_text(self.path)}: cannot be read {bound} it may take; save the sheet as CSV")
         after = f" after row {self._row:,}" if self._row else " as an Excel workbook (.xlsx)"
         raise LoadError(
             f"{path_text(self.path)}: cannot be read{after}:"

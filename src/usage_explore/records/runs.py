@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Row, insert, or_, select
+from sqlalchemy import ColumnElement, Row, Table, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from usage_explore.decimals import rfc3339
@@ -121,11 +121,12 @@ def runs(
     most: int = MAX_LISTED_RUNS,
     within: tuple[datetime, datetime] | None = None,
     whole: bool = False,
+    examined: bool = False,
 ) -> list[Run]:
     """The newest runs of the organization, newest first.
 
-    Of a period, begun before a time, of windows that overlap the half-open span `within`, and with `whole` without
-    filters. Raises `RecordError`.
+    Of a period, begun before a time, of windows that overlap the half-open span `within`, with `whole` without filters,
+    and with `examined` those that examined an event or found something. Raises `RecordError`.
     """
     made = []
     for place in places.all:
@@ -136,6 +137,7 @@ def runs(
         wanted += [] if before is None else [c.made_at < before]
         wanted += [] if within is None else [c.since < within[1], c.until > within[0]]
         wanted += [c.period.not_like(_NARROWED)] if whole else []
+        wanted += [_has_some(table)] if examined else []
         statement = select(table).where(*wanted).order_by(c.made_at.desc(), c.id).limit(most)
         made += records(place, statement, partial(_run, place=place.name))
     return sorted(made, key=lambda run: (run.made_at, str(run.id)), reverse=True)[:most]
@@ -158,8 +160,7 @@ def closest(
     for place in places.all:
         table = place.table
         c = table.c
-        has_some = or_(*(c[name] > 0 for name in ("events", "high", "medium", "low")))  # else it examined nothing
-        wanted = [c.organization_id == organization_id, c.since < until, c.until > since, has_some]
+        wanted = [c.organization_id == organization_id, c.since < until, c.until > since, _has_some(table)]
         if len(allowed) <= _MAX_ALTERNATIVES:  # so that the runs of other customers are not read
             has = (c.period.contains(url_params.query_string([pair]), autoescape=True) for pair in allowed)
             wanted.append(or_(c.period.not_like(_NARROWED), *has))
@@ -175,6 +176,11 @@ def closest(
         return None
     place, statement = result
     return records(place, statement, partial(_run, place=place.name))[0]
+
+
+def _has_some(table: Table) -> ColumnElement[bool]:
+    """Whether a run examined an event or found something."""
+    return or_(*(table.c[name] > 0 for name in ("events", "high", "medium", "low")))
 
 
 def _with_number_left_out(row: Row[Any]) -> tuple[Row[Any], int]:

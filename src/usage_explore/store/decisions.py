@@ -91,11 +91,13 @@ class Decisions(SavedViews, Rates):
         most: int = runs.MAX_LISTED_RUNS,
         *,
         whole: bool = False,
+        examined: bool = False,
     ) -> list[Run]:
         """The newest kept runs of the organization, newest first, at most 1,000.
 
         With `within`, those whose windows overlap this half-open span; with `whole`, those of the whole organization,
-        without filters. Raises `QueryError`, `RecordError`, `ScopeError`, `DatabaseError`.
+        without filters; with `examined`, those that examined an event or found something. Raises `QueryError`,
+        `RecordError`, `ScopeError`, `DatabaseError`.
         """
         span = None if within is None else _within(within)
         try:
@@ -103,7 +105,7 @@ class Decisions(SavedViews, Rates):
         except ValueError as error:
             raise QueryError([Fault("most", str(error))]) from None
         with self._recorded(RUNS) as (_, kept, own, _):
-            return runs.runs(kept, own, most=most, within=span, whole=whole)
+            return runs.runs(kept, own, most=most, within=span, whole=whole, examined=examined)
 
     def closest_run(self, within: tuple[datetime, datetime], filters: Params = ()) -> Run | None:
         """The kept run that examined most of a half-open span of time, of several by most checks; None without any.
