@@ -267,26 +267,27 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         lambda *clicked: go(view, lambda: _filtered(view, *clicked)),
     )
     around = _around(event)
-    # a page link to the page it is on would leave the address bar as it was
-    st.button(
-        "Everything of this customer around that time",
-        key="around",
-        type="tertiary",
-        icon=":material/person_search:",
-        on_click=lambda: go(view, lambda: EventsView(around, view.timezone)),
-    )
-    st.page_link(
-        pages.explore,
-        label="This customer's usage in the days around",
-        icon=":material/bar_chart:",
-        query_params=_usage_around(event, view.timezone).to_params(),
-    )
-    st.page_link(
-        pages.customer,
-        label="This customer's page",
-        icon=":material/person:",
-        query_params=_customer(event, view, source).to_params(),
-    )
+    with st.container(gap="xsmall", key="event_links"):
+        # a page link to the page it is on would leave the address bar as it was
+        st.button(
+            "This customer's events around that time",
+            key="around",
+            type="tertiary",
+            icon=":material/person_search:",
+            on_click=lambda: go(view, lambda: EventsView(around, view.timezone)),
+        )
+        st.page_link(
+            pages.explore,
+            label="This customer's usage in the days around",
+            icon=":material/bar_chart:",
+            query_params=_usage_around(event, view.timezone).to_params(),
+        )
+        st.page_link(
+            pages.customer,
+            label="This customer's page",
+            icon=":material/person:",
+            query_params=_customer(event, view, source).to_params(),
+        )
 
 
 def _fields(event: Event, timezone: str) -> None:

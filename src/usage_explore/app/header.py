@@ -179,7 +179,7 @@ def closable_heading(
 
     `beside` are the buttons to the rows before and after it.
     """
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{key}_heading"):
         st.markdown(text, width="content")
         st.space("stretch")
         for label, icon, edited in beside:

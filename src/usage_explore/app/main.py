@@ -120,7 +120,9 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header a {{ padding-left: 0.3rem; padding-right: 0.3rem; }}
   .st-key-header > :not(:first-child) a p {{ font-size: 0.85rem; }}
   .st-key-demo span {{ font-size: 0.75rem !important; }}
-  .st-key-share button p {{ font-size: 0; }}
+  :is(.st-key-share, .st-key-close_finding_heading) button p {{ font-size: 0; }}
+  .st-key-close_finding_heading {{ flex-wrap: nowrap; }}
+  .st-key-close_finding_heading > :first-child {{ flex: 0 1 auto; min-width: 0; }}
   .st-key-header :is([data-testid="stSelectbox"] input, .st-key-known p) {{ font-size: 0.85rem; }}
   .st-key-header [data-testid="stSelectbox"] input {{ padding-left: 0.4rem; padding-right: 0; }}
   .st-key-header [data-testid="stSelectbox"] button {{ padding-left: 0; padding-right: 0.1rem; }}
@@ -128,7 +130,8 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
 }}
 [class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}
 [class*="st-key-hit_row"] > :first-child {{ min-width: 0; flex: 0 1 auto; }}
-:is(.st-key-hits, .st-key-home) [data-testid="stPageLink-NavLink"] {{ padding-left: 0; }}
+:is(.st-key-hits, .st-key-home, .st-key-event_links) [data-testid="stPageLink-NavLink"] {{ padding-left: 0; }}
+.st-key-around button {{ min-height: 1.75rem; padding-top: 0; padding-bottom: 0; }}
 [class*="st-key-hit_row"] > :not(:first-child) {{ flex: none; margin-left: auto; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{ flex-wrap: nowrap; }}
 .st-key-beside_finding > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] > :first-child {{
