@@ -480,7 +480,7 @@ def test_one_event_and_what_its_customer_did_around_it(visit: Visit, store: Stor
     page.mouse.click(box["x"] + 16, box["y"] + 35 + 35 + 17)
     sees(page, event.idempotency_key)
     assert parameters(page)["event"][0].endswith(str(event.id))
-    page.get_by_role("button", name="Everything of this customer").click()
+    page.get_by_role("button", name="This customer's events around that time").click()
     page.wait_for_url(re.compile("customer_id="))
     settled(page)
     assert parameters(page)["customer_id"] == [str(event.customer_id)]
