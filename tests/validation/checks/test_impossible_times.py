@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -88,6 +88,44 @@ def test_what_is_dated_after_the_period_is_found(
         assert shown(store, each) == MIN_BATCH_EVENTS()
         assert each.quantity == total(row.quantity for row in ahead)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("occurred", "found"),
+    [
+        (datetime(1970, 1, 1, tzinfo=UTC), True),  # seconds of 0
+        (SINCE - 365 * DAY, True),
+        (SINCE + 10 * DAY - MAX_AGE() - DAY, True),
+        (SINCE - DAY, False),  # late, of the period before
+    ],
+)
+def test_what_is_dated_long_before_the_period_it_arrives_in_is_found(
+    events_connection: ddl.Connection, events_database_url: str, occurred: datetime, found: bool
+) -> None:
+    usual = lagging(timedelta(seconds=5), 100)
+    usual += [event(SINCE - day * DAY, ingested_at=SINCE - day * DAY, customer_id=SMALL) for day in range(1, 9)]
+    past = [
+        event(occurred + timedelta(seconds=each), ingested_at=SINCE + 10 * DAY + timedelta(minutes=each))
+        for each in range(MIN_BATCH_EVENTS())
+    ]
+    store = store_of(events_connection, events_database_url, usual + past + beside(past))
+    result = store.validate(september(), checks=["impossible_times"]).findings
+    expected = [(MIN_BATCH_EVENTS(), JUNE, "medium")] if found else []
+    assert [(each.events, each.customer_id, each.severity) for each in result] == expected
+    for each in result:
+        assert "they lie before the period, and its invoice does not have them" in each.sentence
+        assert shown(store, each) == MIN_BATCH_EVENTS()
+        assert each.quantity == total(row.quantity for row in past)
+    store.close()
+
+
+def test_a_history_that_is_loaded_in_the_period_has_no_wrong_times(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    loaded = SINCE + 10 * DAY
+    history = [event(SINCE - hour * timedelta(hours=5), ingested_at=loaded) for hour in range(1, 500)]
+    store = store_of(events_connection, events_database_url, lagging(timedelta(seconds=5), 100) + history)
+    assert findings(store) == ()
 
 
 def test_a_clock_that_is_wrong_each_day_is_one_finding(

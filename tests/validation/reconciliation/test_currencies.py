@@ -105,12 +105,19 @@ def test_lines_that_tell_wallets_apart_are_compared_with_their_wallet(store: Sto
 
 
 def test_without_a_known_wallet_the_other_lines_decide(store: Store) -> None:
-    """A customer with lines of both is odd, one whose lines all are in euros is not, and one with a line may be."""
+    """A customer with lines of both is odd; one whose lines are all in pounds, or whose only one is in francs, may be.
+
+    Where another customer's lines are all in pounds, too, customers have their own currencies.
+    """
     wrong = {**EUROS, (2, "seats"): "EUR", (5, "calls"): "GBP", (5, "seats"): "GBP"}
     lines = billed(wrong).drop(index=[2 * 7 + 1])
     lines.loc[2 * 7, "currency"] = "CHF"
     found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
-    assert list(map(facts, found)) == [("high", "6", "EUR", "USD"), ("medium", "15", "CHF", "USD")]
+    euros, francs = ("high", "6", "EUR", "USD"), ("medium", "15", "CHF", "USD")
+    assert list(map(facts, found)) == [euros, ("medium", "11, 12", "GBP", "USD"), francs]
+    lines.loc[[2 * 3, 2 * 3 + 1], "currency"] = "GBP"
+    found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    assert list(map(facts, found)) == [euros]  # 8 of the 11 other calls in dollars are not nearly all
 
 
 def test_lines_of_a_known_wallet_say_nothing_of_those_without(store: Store) -> None:

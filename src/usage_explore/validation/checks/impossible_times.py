@@ -1,9 +1,10 @@
 """Check: events that cannot have occurred when they say, and senders whose clock is wrong.
 
-Ahead: occurred after they arrived, beyond what clocks differ by. Beyond: so far ahead that they lie after the period in
-which they arrived, or in the future, such as a year ahead: no period's own events show them. Past: occurred long before
-they arrived. Skewed: a sender most of whose events lie ahead of their arrival, if only a little: its clock is fast.
-Out of bounds: a time that no question reaches, see `out_of_bounds`.
+Ahead: occurred after they arrived, beyond what clocks differ by. Beyond: so far ahead that they lie after the period
+in which they arrived, or in the future, such as a year ahead: no period's own events show them. Past: occurred long
+before they arrived. Before: so long that they lie before the period in which they arrived, such as in 1970. Skewed: a
+sender most of whose events lie ahead of their arrival, if only a little: its clock is fast. Out of bounds: a time that
+no question reaches, see `out_of_bounds`.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ from usage_explore.validation.batches import (
 from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.bulk_loads import BOUNDS as BULK_LOAD_BOUNDS
-from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, outside_loads
+from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, load_times, outside_loads
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
-from usage_explore.validation.periods import INSTANT, at_times, part
+from usage_explore.validation.periods import INSTANT, at_times, organization_period, part, preceding
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
 BOUNDS = CheckBounds("impossible_times")
@@ -76,7 +77,7 @@ FAST_CLOCK_SHARE = BOUNDS.add("fast_clock_share", Decimal("0.5"), "share", 0, 1,
 # fmt: on
 
 NAME = "impossible_times"
-AHEAD, BEYOND, PAST = "ahead", "beyond", "past"
+AHEAD, BEYOND, PAST, BEFORE = "ahead", "beyond", "past", "before"
 
 _MAX_SHOWN_EVENTS = 5
 """Events that are named, with their times."""
@@ -117,6 +118,22 @@ def beyond(table: Table, period: Period) -> Select[Any]:
         *conditions(table, after), c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE()), or_(arrived, to_come)
     )
     return batched(events.cte("beyond"))
+
+
+def before(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
+    """The events that arrived in a resolved period and occurred before it, far in the past, see `batched`.
+
+    Without those that came with the bulk loads of these times.
+    """
+    c = table.c
+    since, until = period.span
+    arrived = [c.ingested_at >= since, c.ingested_at < until, c.ingested_at > c.timestamp + literal(MAX_AGE())]
+    events = select(literal(BEFORE).label("kind"), *batch_columns(table)).where(
+        *conditions(table, period.replace(since=validators.EARLIEST, until=since)),
+        *arrived,
+        *outside_loads(c.ingested_at, loads),
+    )
+    return batched(events.cte("before"))
 
 
 def _ahead(table: Table, period: Period) -> list[ColumnElement[bool]]:
@@ -185,6 +202,7 @@ def examine(examination: Examination) -> Outcome:
         rows = list(examination.extracted_rows(statement(examination.table, period, loads.times)))
     if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
+    rows += _before(examination)
     result = outcome(examination, rows, wording, examination.totals.events)
     senders, more_senders = _fast_clocks(examination)
     unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
@@ -196,6 +214,18 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _before(examination: Examination) -> list[Any]:
+    """The batches of events that occurred `before` the period, without those of histories that were loaded in it."""
+    table, period = examination.table, examination.period
+    if preceding(period) is None:
+        return []
+    rows = list(examination.extracted_rows(before(table, period)))
+    if not rows:
+        return []
+    loads = load_times(examination, organization_period(period, until=period.span[0]))
+    return list(examination.extracted_rows(before(table, period, loads))) if loads else rows
+
+
 def _reason(affected: Batch, period: Period) -> str:
     """What is impossible, of one event or of several: "occurred 3 days before it arrived"."""
     if affected.events == 1:
@@ -204,8 +234,9 @@ def _reason(affected: Batch, period: Period) -> str:
     else:
         up_to, they, their = "up to ", "they", "their"
         lie, have, belong, time = "they lie", "have them", "they belong", "their time is"
-    if affected.kind == PAST:
-        return f"occurred {up_to}{duration(affected.lags[1])} before {they} arrived"
+    if affected.kind in (PAST, BEFORE):
+        lies = f": {lie} before the period, and its invoice does not {have}" if affected.kind == BEFORE else ""
+        return f"occurred {up_to}{duration(affected.lags[1])} before {they} arrived{lies}"
     occurred = f"occurred {up_to}{duration(-affected.lags[0])} after {they} arrived"
     if affected.kind == BEYOND:
         return f"{occurred}: {lie} after the period, and its invoice does not {have}; {time} wrong"
@@ -336,6 +367,7 @@ CHECK = Check(
         " metric on, else medium",
         "past": f"occurred more than {duration(MAX_AGE())} before it arrived, unless it came with a bulk load (see"
         " late_arrivals)",
+        "before": "in the past, and before the period: arrived in it",
         "fast clock": f"of at least {MIN_BATCH_EVENTS()} events of one customer and {SENDER_DIMENSION},"
         f" {percent(FAST_CLOCK_SHARE())} or more occurred after they arrived, by {duration(MAX_CLOCK_DIFFERENCE())} at"
         " most",

@@ -9,8 +9,9 @@ invoices: 26,920 units within 5 may be 26,915 to 26,925. The usual unit price is
 
 Currencies: a line should charge in the currency of the wallet that its usage goes to, pinned or by the
 preferred-currency cascade. The customer's usage without a known wallet all goes to one, so that lines of it in two
-currencies are wrong: most of these lines say which is usual, or nearly all lines of the price if the customer has only
-one. Upper and lower case are one currency.
+currencies are wrong: most of these lines say which is usual. Where they are all in one, nearly all lines that others
+have of the price say it, unless further customers are charged in the same: then customers have their own currencies.
+Upper and lower case are one currency.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ DOUBLED_FACTOR = BOUNDS.add("doubled_factor", 2, "factor", 1, 1000,
     "the lines agree; so is one of the other sign.")
 
 MIN_PRICE_CURRENCY_SHARE = BOUNDS.add("min_price_currency_share", Decimal("0.8"), "share", 0, 1,
-    "Share of a price's other lines from which their currency is the usual one of the price.")
+    "Share of a price's lines of other customers from which their currency is the usual one of the price.")
 
 MIN_PRICE_LINES = BOUNDS.add("min_price_lines", 4, "lines", 1, 100000,
     "Lines of a price in one currency from which it may be the usual one of the price.")
@@ -346,15 +347,20 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(used)]
     by_customer: dict[UUID, Counter[str]] = {}
     by_price: dict[str | None, Counter[str]] = {}
+    customers: dict[tuple[str | None, str], Counter[UUID]] = {}
     for row, line, known in charged:
+        price = price_or_metric(columns, row.key)
         if known is None:
             by_customer.setdefault(line.customer_id, Counter())[_code(line)] += 1
-        by_price.setdefault(price_or_metric(columns, row.key), Counter())[_code(line)] += 1
+        by_price.setdefault(price, Counter())[_code(line)] += 1
+        customers.setdefault((price, _code(line)), Counter())[line.customer_id] += 1
     groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
     for row, line, known in charged:
         expected = _booked(row, known) or known
         if expected is None:
-            expected = _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
+            price = price_or_metric(columns, row.key)
+            alike = customers[price, _code(line)]
+            expected = _most_common(by_customer[line.customer_id], by_price[price], alike)
         if expected and _code(line) not in map(str.upper, expected[0]):
             key = (_code(line), *expected)
             wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
@@ -429,13 +435,20 @@ def _wallets(row: Row, preferences: Preferences) -> tuple[tuple[str, ...], Reaso
     return (tuple(sorted(wallets)), next(reason for reason in _REASONS if reason in reasons)) if wallets else None
 
 
-def _most_common(customer: Counter[str], price: Counter[str]) -> tuple[tuple[str, ...], Reason] | None:
-    """The most common currency of a customer's lines, of equals the more common one of the price's lines."""
-    if customer.total() > 1:
+def _most_common(
+    customer: Counter[str], price: Counter[str], alike: Counter[UUID]
+) -> tuple[tuple[str, ...], Reason] | None:
+    """The most common currency of a customer's lines, of equals the more common one of the price's lines.
+
+    Where all of the customer's lines are in one currency, that of the price's lines of others. If the customer has
+    several lines, it must be the only one with that currency: `alike` counts the price's lines in it by customer.
+    """
+    if len(customer) > 1:
         return (min(customer, key=lambda code: (-customer[code], -price[code], code)),), "customer"
     usual, lines = price.most_common(1)[0]
-    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.total() - 1) >= MIN_PRICE_CURRENCY_SHARE()
-    return ((usual,), "price") if is_usual else None
+    own = alike.total() if len(alike) == 1 else 1
+    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.total() - own) >= MIN_PRICE_CURRENCY_SHARE()
+    return ((usual,), "price") if is_usual and (len(alike) == 1 or customer.total() == 1) else None
 
 
 def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: Decimal) -> Finding:

@@ -465,8 +465,9 @@ CHECK = Check(
         " or with the other sign; else medium",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
-        " go to one wallet; a customer's only such line in another than"
-        f" {percent(MIN_PRICE_CURRENCY_SHARE())} of the price's other lines, at least {MIN_PRICE_LINES()}, is medium",
+        " go to one wallet; where all such lines of a customer, and of no other, are in one currency, or a customer's"
+        f" only one is, a line in another than {percent(MIN_PRICE_CURRENCY_SHARE())} of the price's other lines, at"
+        f" least {MIN_PRICE_LINES()}, is medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of differences, of currencies and of unit prices; the sheet has"
         " all differences",
     },
