@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -106,6 +107,16 @@ def test_a_loaded_book_is_the_default_and_replaced_as_a_whole(
     assert "3.500 KWD" in run("rate", *SEPTEMBER, *OWN).stdout
     with connect(events_database_url, NEIGHBOUR) as neighbour:
         assert neighbour.prices() is None
+
+
+def test_an_organization_without_events_is_warned_of(run: Run, tmp_path: Path) -> None:
+    """A slip in the id: prices and names would be stored where nobody finds them."""
+    names = book(tmp_path, f"id,name\n{UUID(int=1)},Acme\n", "names.csv")
+    for command in (("prices", "load", book(tmp_path)), ("names", "load", names)):
+        loaded = run(*command, "--organization-id", UUID(int=7))
+        assert loaded.exit_code == 0
+        assert f"organization {UUID(int=7)} has no events, others have; check --organization-id" in loaded.stderr
+        assert run(*command, *OWN).stderr == ""
 
 
 def test_a_faulty_book_changes_nothing(run: Run, tmp_path: Path, events_database_url: str) -> None:

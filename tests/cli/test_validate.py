@@ -124,6 +124,11 @@ def test_what_was_just_loaded_is_no_clean_period(
     assert 'class="verdict high"' in (written := page.read_text(encoding="utf-8"))
     assert "12 events of the period arrived" in written
 
+    result = CliRunner().invoke(main, [*command, "--sign-off", "--by", "ana"])
+    assert result.exit_code == 1
+    assert "12 events of the period arrived in the last 5 minutes" in " ".join(result.stdout.split())
+    assert "Not signed off: no event of the period was examined." in result.stderr
+
     result = CliRunner().invoke(main, [*command, "--as-of", latest, "--json", "-"])
     assert result.exit_code == 0
     told = json.loads(result.stdout)

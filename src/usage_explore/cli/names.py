@@ -34,7 +34,7 @@ def load_names(file: Path) -> None:
     A row with the columns metric and unit gives the unit of a metric's quantities, such as tokens_in, tokens.
     """
     from usage_explore.db import ddl, schema
-    from usage_explore.load.names import load_names
+    from usage_explore.load.names import load_names, without_events
 
     with connected() as (connection, settings):
         ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
@@ -43,7 +43,10 @@ def load_names(file: Path) -> None:
             connection, events, schema.names_table(settings.names_table, events), file, settings.organization_id
         )
         connection.commit()
+        warning = without_events(connection, events, report.organization_id)
     say(report)
+    if warning:
+        say(warning, err=True)
 
 
 @names.command(name="list")

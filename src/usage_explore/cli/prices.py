@@ -55,7 +55,7 @@ def load_prices(file: Path) -> None:
     Creates the table usage_prices beside the events if there is none.
     """
     from usage_explore.db import ddl, schema
-    from usage_explore.load.names import only_organization
+    from usage_explore.load.names import only_organization, without_events
     from usage_explore.pricing.read import read_prices
     from usage_explore.pricing.table import replace_prices
 
@@ -66,8 +66,11 @@ def load_prices(file: Path) -> None:
         own = settings.organization_id or only_organization(connection, events)
         former = replace_prices(connection, events, own, book)
         connection.commit()
+        warning = without_events(connection, events, own)
     replaced = f" instead of {counted(former, 'price')}" if former else ""
     say(f"{file}: {counted(len(book), 'price')}{replaced}, of organization {own}.")
+    if warning:
+        say(warning, err=True)
 
 
 @prices.command(name="list")

@@ -197,8 +197,8 @@ def validate(
         review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(store, validation)
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
-        attempt = None
-        if sign_off and by and not fails and not wrong:
+        attempt, nothing = None, not validation.totals.events
+        if sign_off and by and not (fails or wrong or nothing):
             attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
             signed = attempt.signed
         with signing.standing(signed):
@@ -235,6 +235,8 @@ def validate(
             say(f"Wrote {path_text(path)}.", err=True)
         if attempt:
             attempt.report()
+        elif sign_off and nothing:
+            say("Not signed off: no event of the period was examined.", err=True)
         elif sign_off and wrong:
             say(
                 f"Not signed off: {wrong}. Run it again: events may have been changed meanwhile. If it says so again,"
@@ -247,7 +249,7 @@ def validate(
                 " `usage-explore decide`, or sign with --fail-on never.",
                 err=True,
             )
-        is_incomplete = bool(validation.failed or not validation.totals.events or wrong)
+        is_incomplete = bool(validation.failed or nothing or wrong)
         code = FOUND if fails or (attempt and signed is None) else int(is_incomplete)
     if webhook is not None:
         result: Result = "findings" if fails else "incomplete" if is_incomplete else "passed"

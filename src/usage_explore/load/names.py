@@ -110,6 +110,16 @@ def only_organization(connection: psycopg.Connection[Any], events: Table) -> UUI
     return UUID(str(rows[0][0]))
 
 
+def without_events(connection: psycopg.Connection[Any], events: Table, organization: UUID) -> str:
+    """A warning that the organization has no events while others have, as after a slip in its id; "" if it has some."""
+    statement = "SELECT EXISTS (SELECT FROM {0} WHERE organization_id = %s), EXISTS (SELECT FROM {0})"
+    found = psycopg.sql.SQL(statement).format(identifier(events))
+    ((has_some, others_have),) = connection.execute(found, [organization]).fetchall()
+    if has_some or not others_have:
+        return ""
+    return f"Warning: organization {organization} has no events, others have; check --organization-id."
+
+
 def _rows(path: Path, organization: UUID) -> list[_Row]:
     """The rows of the file. Raises `LoadError`."""
     rows: list[_Row] = []
