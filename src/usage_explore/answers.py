@@ -342,9 +342,9 @@ class Leaderboards(HasUnit):
     def frame(self) -> pd.DataFrame:
         """One row per leaderboard and value, by rank.
 
-        Columns: `group`, `kind` (value, missing or other), `key`, `label` (str; the name of an id that has one),
-        `total` (int64 for counts, `Decimal` objects for sums), `share` (`Decimal`, 6 decimal places; None of a total
-        of 0), `members` (int64: values in the row).
+        Columns: `group`, `kind` (value, missing or other), `key`, `label` (str, distinct within a group; the name of an
+        id that has one, "Other (folded)" beside a value "Other"), `total` (int64 for counts, `Decimal` objects for
+        sums), `share` (`Decimal`, 6 decimal places; None of a total of 0), `members` (int64: values in the row).
         """
         return frames.leaderboards(self.boards, self.query.metric, self.names)
 

@@ -65,6 +65,33 @@ def test_a_period_is_rated_by_a_file(run: Run, tmp_path: Path) -> None:
     assert [(usage["metric_key"], usage["quantity"]) for usage in read["unpriced"]] == [("other", "7")]
 
 
+def test_what_has_just_arrived_is_not_rated_and_said(run: Run, tmp_path: Path) -> None:
+    """The total of a period lacked a file that had been loaded minutes before, without a word."""
+    file = tmp_path / "more.csv"
+    file.write_text("timestamp,customer_id,metric_key,quantity\n2026-09-03T00:00:00Z,late,tokens,1000\n")
+    loaded = run("load", file, *OWN)
+    assert loaded.exit_code == 0, loaded.output
+    rated = run("rate", *SEPTEMBER, *OWN, "--prices", book(tmp_path), "--json", "-")
+    told = json.loads(rated.stdout)
+    assert (rated.exit_code, told["totals"], told["unexamined"]["events"]) == (
+        0,
+        [{"currency": "USD", "amount": "1.25"}],
+        1,
+    )
+    assert "Warning: 1 event of the period arrived in the last 5 minutes and is not rated; wait" in rated.stderr
+    assert f"or pass --as-of {told['unexamined']['latest_ingested_at']}." in rated.stderr
+
+
+@pytest.mark.filterwarnings("always::usage_explore.sql.hints.HintWarning")
+@pytest.mark.parametrize("command", ["rate", "validate"])
+def test_a_misspelled_name_is_warned_of_once(run: Run, tmp_path: Path, command: str) -> None:
+    prices = ("--prices", book(tmp_path)) if command == "rate" else ()
+    nothing = run(command, *SEPTEMBER, *OWN, *prices, "--metric-key", "tokenz")
+    assert nothing.exit_code != 0
+    hint = "none of the newest 10,000 events has 'tokenz', did you mean tokens?"
+    assert nothing.stderr == f"Warning: metric_key: {hint}\n"
+
+
 @pytest.mark.parametrize(("options", "metric"), [((), "=cmd"), (("--escape-formulas",), "'=cmd")])
 def test_formulas_in_the_file_for_billing_can_be_escaped(
     run: Run, events_connection: ddl.Connection, tmp_path: Path, options: tuple[str, ...], metric: str

@@ -21,7 +21,7 @@ from support import generated_events, query_oracle
 from support.query_oracle import Row, utc
 from support.random_filters import filters, with_filters
 from support.thoroughness import cases
-from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
 from usage_explore.query.filters import GROUPS
@@ -347,6 +347,10 @@ def test_tables_are_exact_and_no_two_columns_are_called_the_same(
             assert list(wide["start"]) == list(pivot.index) == list(frame["start"].unique())
             assert list(wide["complete"]) == [point.complete for point in answer.series[0].points]
             assert frame.pivot(index="start", columns="label", values="value").shape == pivot.shape
+        window = {"since": query.since, "until": query.until, "metric": "sum_quantity"}
+        boards = store.leaderboards(LeaderboardQuery(**window, top=3)).frame
+        assert {"Other", "Other (folded)"} <= set(boards[boards["group"] == "dim:m"]["label"])
+        assert not boards.duplicated(["group", "label"]).any()
         assert store.aggregate(query.replace(metric_key="nothing")).wide().shape == (3, 3)
     assert {"Other", "Other (folded)"} <= set(pivot.columns)
 

@@ -93,10 +93,7 @@ def validation() -> Schema:
             quantities={"type": "object", "additionalProperties": quantity, "description": "By metric."},
             costs=list_of(currency=maybe, amount=STORED_DECIMAL),
         ),
-        unexamined={
-            "anyOf": [strict_object(events=count, latest_ingested_at=INSTANT, settled_at=instant), {"type": "null"}],
-            "description": "Events that arrived after `as_of`.",
-        },
+        unexamined=_unexamined(),
         findings_by_severity={"type": "object", "additionalProperties": count},
         changed_bounds={
             "type": "object",
@@ -107,6 +104,12 @@ def validation() -> Schema:
         checks={"type": "array", "items": check},
         findings={"type": "array", "items": finding, "description": "By impact."},
     )
+
+
+def _unexamined() -> Schema:
+    """`Unexamined.to_dict`, or null."""
+    later = strict_object(events=COUNT, latest_ingested_at=INSTANT, settled_at=nullable(INSTANT))
+    return {"anyOf": [later, {"type": "null"}], "description": "Events that arrived after `as_of`."}
 
 
 def rating() -> Schema:
@@ -143,6 +146,7 @@ def rating() -> Schema:
         as_of=nullable(INSTANT),
         prices={**text, "description": "The price book."},
         events=COUNT,
+        unexamined=_unexamined(),
         totals=list_of(currency=text, amount=DECIMAL),
         lines=lines,
         unpriced={

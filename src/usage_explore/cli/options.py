@@ -45,7 +45,7 @@ class Group(click.Group):
         """
         with Signals() as signals, warnings.catch_warnings():
             ctx.meta[SIGNALS] = signals
-            warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}", err=True)
+            warnings.showwarning = _each_once()
             try:
                 return super().invoke(ctx)
             except Exception as error:
@@ -62,6 +62,18 @@ class Group(click.Group):
                     raise
                 words = " ".join((error.diag.message_primary or str(error)).split())
                 _fail(f"The database refused: {words}; what was not finished was undone", 1)
+
+
+def _each_once() -> Callable[..., None]:
+    """What prints a warning, one of the same words once: several queries of a command may have the same hint."""
+    printed = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if (text := str(message)) not in printed:
+            printed.add(text)
+            say(f"Warning: {text}", err=True)
+
+    return show
 
 
 def _fail(message: str, code: int) -> NoReturn:

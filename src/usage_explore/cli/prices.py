@@ -121,7 +121,9 @@ def rate(
     """Rate a period's usage by a price book: the expected amount of each customer, metric, price and wallet.
 
     Without --since, --until or --window that is last month. Usage without a price is listed with its quantity; it has
-    no amount, which is not an amount of 0.
+    no amount, which is not an amount of 0. Events that arrived within the settle time are not rated, and counted.
+
+    Exit codes: 0 rated, 1 no event of the period was rated or an error, 2 a question that cannot be answered.
     """
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
@@ -149,6 +151,11 @@ def rate(
         say(f"Wrote {path_text(path)}.", err=True)
     for line in _lines(rating, margins):
         click.echo(line, err=_STDOUT in (csv_, json_))
+    if rating.unexamined:
+        later = rating.unexamined.sentence(rating.period, rating.now, "rated", "--as-of ")
+        say(f"Warning: {later}", err=True)
+    if not rating.events:
+        raise SystemExit(1)
 
 
 def _json(rating: Rating) -> bytes:

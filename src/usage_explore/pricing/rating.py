@@ -25,6 +25,7 @@ from usage_explore.query.describe import describe, period_document
 from usage_explore.query.queries import Period
 from usage_explore.results import frames
 from usage_explore.results.whole_file import whole_file
+from usage_explore.sql.later_arrivals import Unexamined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,8 @@ class Rating:
     `lines` are ordered by customer, metric, price key, wallet and part, `unpriced` is the usage without a price,
     `margins` compare revenue with external cost. `source` names the price book, `prices_hash` is the hash of its
     prices, and `wallets` are the preferred currencies by customer, of None the organization's default. Events and
-    quantities of `lines` and `unpriced` add up to the period's, metric by metric.
+    quantities of `lines` and `unpriced` add up to the period's, metric by metric. `unexamined` counts the events
+    of the period that arrived after `as_of` and are in neither, None where there are none.
     """
 
     period: Period
@@ -118,6 +120,7 @@ class Rating:
     unpriced: tuple[UnpricedUsage, ...]
     margins: tuple[Margin, ...]
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
+    unexamined: Unexamined | None = field(default=None, compare=False)
 
     @cached_property
     def totals(self) -> Mapping[str, Decimal]:
@@ -221,6 +224,7 @@ class Rating:
             **period_document(self.period, self.names.name("organization", self.period.organization_id)),
             "prices": self.source,
             "events": self.events,
+            "unexamined": self.unexamined.to_dict() if self.unexamined else None,
             "totals": [{"currency": currency, "amount": plain(amount)} for currency, amount in self.totals.items()],
             "lines": [
                 self._row(line, _LINE_COLUMNS)
@@ -243,6 +247,7 @@ class Rating:
     def __repr__(self) -> str:
         amounts = ", ".join(exact_money(amount, currency) for currency, amount in self.totals.items())
         without = f"; {counted(self.unpriced_events, 'event')} without a price" if self.unpriced else ""
+        without += f"; {self.unexamined.events:,} more not rated" if self.unexamined else ""
         period = self.names.in_text(describe(self.period))
         return f"<Rating: {amounts or 'no amount'} on {counted(len(self.lines), 'line')}{without}; {period}>"
 

@@ -47,9 +47,10 @@ _MODULES = {
         *("Change", "Choice", "Comparison", "Event", "Hit", "Point", "PointChange", "Ratio"),
         *("Series", "SeriesChange", "Served"),
     ),
+    "sql.later_arrivals": ("Unexamined",),
     "validation.bounds": ("Bounds",),
     "validation.check": ("Finding", "Outcome"),
-    "validation.periods": ("Totals", "Unexamined"),
+    "validation.periods": ("Totals",),
     "validation.result": ("Result", "Validation"),
 }
 """The modules of the classes that are sent."""

@@ -21,8 +21,8 @@ from usage_explore.results import formulas
 if TYPE_CHECKING:
     import pandas as pd
 
-    from usage_explore.results.leaders import Leaderboard
-    from usage_explore.results.types import AggregateData, Event
+    from usage_explore.results.leaders import Leader, Leaderboard
+    from usage_explore.results.types import AggregateData, Event, Series
 
 _TIMES = ("timestamp", "ingested_at")
 
@@ -72,20 +72,30 @@ def with_names(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+_SUFFIXES = {"other": " (folded)", "missing": " (absent)", "all": " (series)", "value": " (value)"}
+"""What a label that is taken gets, by the kind of its series."""
+
+
 def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
     """A distinct label for each series, none of them `reserved`: an id's name if known, else the value's spelling.
 
     Beside a value spelled "Other", the series of the folded keys is "Other (folded)".
     """
-    suffixes = {"other": " (folded)", "missing": " (absent)", "all": " (series)", "value": " (value)"}
-    taken = {*reserved, *(series.key for series in answer.series if series.key)}
+    return _distinct(answer.series, answer.query.group_by, answer.names, reserved)
+
+
+def _distinct(
+    rows: Sequence[Series | Leader], group: str | None, names: Names, reserved: Collection[str] = ()
+) -> list[str]:
+    """A distinct label for each series or row of a leaderboard of a group."""
+    taken = {*reserved, *(row.key for row in rows if row.key)}
     result = []
-    for series in answer.series:
-        known = answer.names.known(answer.query.group_by, series.key) if series.key else None
-        label = known or series.label
-        if known or not series.key or label in reserved:
+    for row in rows:
+        known = names.known(group, row.key) if group and row.key else None
+        label = known or row.label
+        if known or not row.key or label in reserved:
             while label in taken:
-                label += " (no text)" if series.key == "" else suffixes[series.kind]
+                label += " (no text)" if row.key == "" else _SUFFIXES[row.kind]
             taken.add(label)
         result.append(label)
     return result
@@ -189,7 +199,7 @@ def leaderboards(boards: Sequence[Leaderboard], metric: str, names: Names) -> pd
 
     rows = [(board.group, leader) for board in boards for leader in board.leaders]
     number = "int64" if metric == "count" else "object"
-    shown = [(names.known(group, leader.key) if leader.key else None) or leader.label for group, leader in rows]
+    shown = [label for board in boards for label in _distinct(board.leaders, board.group, names)]
     columns: dict[str, Any] = {
         "group": pd.Series([group for group, _ in rows], dtype="str"),
         "kind": pd.Series([leader.kind for _, leader in rows], dtype="str"),

@@ -85,6 +85,7 @@ class Lookups(StoreBase):
         requested = expect(EventQuery, EventQuery() if query is None else query)
         with self._transaction(requested, empty=False) as (connection, scoped):
             first, last = connection.execute(statements.extent(self.table, scoped)).one()
+            self._hint(connection, scoped, empty=first is None)
         return None if first is None else (first, last)
 
     def first_event(self, as_of: datetime | None = None) -> datetime | None:

@@ -299,6 +299,7 @@ class Queries(Rates, Lookups):
                 directory.names,
                 signed,
             )
+            self._hint(connection, settled, empty=not validation.totals.events)
             names = directory.names(validation.ids())
             files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
             return dataclasses.replace(validation, names=names, files=files)

@@ -11,6 +11,7 @@ from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
+from usage_explore.sql.later_arrivals import unexamined
 from usage_explore.store.base import StoreBase, current_time
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Rates(StoreBase):
         `prices` is a `.toml`, `.csv` or `.parquet` file, a frame, a list of mappings, or a book, by default the table
         `usage_prices`; `wallets` are the customers' preferred currencies, as for `validate`, by default those of the
         directory of names. Usage without a price is in `unpriced`, never an amount of 0. As `validate`, it counts the
-        events ingested until the period's `as_of`, by default the settle time ago.
+        events ingested until the period's `as_of`, by default the settle time ago; later arrivals are counted in
+        `unexamined`.
 
         Raises `QueryError` for faults of the book, all together, and for usage that two prices cover equally,
         `NoPriceBook`, which is one, without a book, `NotExact` for NaN or infinite quantities or costs, `ScopeError`,
@@ -74,7 +76,13 @@ class Rates(StoreBase):
             ids = {("organization_id", str(settled.organization_id))}
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}
-            return dataclasses.replace(result, names=self._directory(connection, scoped).names(ids))
+            self._hint(connection, settled, empty=not result.events)
+            settle = self.settle if scoped.as_of is None else None
+            return dataclasses.replace(
+                result,
+                names=self._directory(connection, scoped).names(ids),
+                unexamined=unexamined(connection, self.table, settled, settle),
+            )
 
     def _stored_prices(self, connection: Connection, query: Query) -> PriceBook | None:
         from usage_explore.pricing.table import stored_prices

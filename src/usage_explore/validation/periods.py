@@ -1,4 +1,4 @@
-"""A period: spans of time around it, its days, its totals and shares of them, and its events not examined yet."""
+"""A period: spans of time around it, its days, its totals and shares of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Integer, Select, Table, Text, any_, func, select
+from sqlalchemy import ColumnElement, DateTime, Integer, Select, Table, Text, any_, func, select
 
 from usage_explore.decimals import ratio, total
 from usage_explore.query import buckets, validators
@@ -89,19 +89,6 @@ class Totals:
     spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unexamined:
-    """Events of the period that arrived after its `as_of`.
-
-    `latest` is the last `ingested_at` of them. `settled_at` is the time from which a validation includes them all
-    without an `as_of` of its own; None where the period was examined as of a given time.
-    """
-
-    events: int
-    latest: datetime
-    settled_at: datetime | None
-
-
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
 
@@ -121,22 +108,6 @@ def part(affected: int | Decimal, whole: int | Decimal) -> Decimal:
     if not (one.is_finite() and other.is_finite()):
         return Decimal(1)  # shares are compared, which NaN cannot be
     return ratio(one, other).copy_abs() if other else Decimal(bool(one))
-
-
-def unexamined(connection: Connection, table: Table, period: Period, settle: timedelta | None) -> Unexamined | None:
-    """What arrived after the resolved period's `as_of`, None for nothing. `settle` is None where `as_of` was given."""
-    if period.as_of is None:
-        return None
-    c = table.c
-    statement = select(func.count(), func.max(c.ingested_at)).where(
-        *conditions(table, period.replace(as_of=None)), c.ingested_at > period.as_of, c.ingested_at < validators.LATEST
-    )
-    events, latest = connection.execute(statement).one()
-    return (
-        Unexamined(events=events, latest=latest, settled_at=latest + settle if settle is not None else None)
-        if events
-        else None
-    )
 
 
 def totals_statement(table: Table, period: Period) -> Select[Any]:

@@ -21,6 +21,7 @@ from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
+from usage_explore.sql.later_arrivals import unexamined
 from usage_explore.validation import folding
 from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.bounds import NO_BOUNDS, Bound, Bounds, in_force
@@ -44,7 +45,7 @@ from usage_explore.validation.checks import (
 from usage_explore.validation.control import check as control_totals
 from usage_explore.validation.folding import folded
 from usage_explore.validation.inputs import Inputs, Preferences
-from usage_explore.validation.periods import Totals, totals, totals_statement, unexamined
+from usage_explore.validation.periods import Totals, totals, totals_statement
 from usage_explore.validation.plug_ins import PlugInError, plug_ins
 from usage_explore.validation.reconciliation import check as reconciliation
 from usage_explore.validation.result import Result, Validation

@@ -16,9 +16,10 @@ from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.query.url_params import link
 from usage_explore.results import frames
+from usage_explore.sql.later_arrivals import Unexamined
 from usage_explore.validation.bounds import NO_BOUNDS, Bounds, in_force
 from usage_explore.validation.check import SEVERITIES, SUBJECTS, Check, Finding, Outcome, Severity, by_impact
-from usage_explore.validation.periods import Totals, Unexamined
+from usage_explore.validation.periods import Totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,13 +182,7 @@ class Validation:
                     for currency, amount in sorted(self.totals.costs.items(), key=lambda item: item[0] or "")
                 ],
             },
-            "unexamined": {
-                "events": self.unexamined.events,
-                "latest_ingested_at": rfc3339(self.unexamined.latest),
-                "settled_at": rfc3339(self.unexamined.settled_at) if self.unexamined.settled_at else None,
-            }
-            if self.unexamined
-            else None,
+            "unexamined": self.unexamined.to_dict() if self.unexamined else None,
             "findings_by_severity": dict(self.counts()),
             "changed_bounds": dict(self.bounds.texts),
             "unchecked": list(self.unchecked),

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from usage_explore.decimals import Number, rfc3339, total
+from usage_explore.decimals import Number, total
 from usage_explore.errors import UsageExploreError
-from usage_explore.formatting import counted, date_and_time, duration, exact, minute, percent, shortened, zoned
+from usage_explore.formatting import counted, date_and_time, exact, minute, percent, shortened, zoned
 from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -48,7 +48,6 @@ RECOUNTED = ("count", "sum_quantity")
 _MAX_DAILY = 1_000
 """Days of a period that are counted by day; longer ones by week, within the aggregate's 2,400 buckets."""
 
-_SECOND = timedelta(seconds=1)
 
 _MIN_UNSIGNED = Decimal("0.01")
 """Share of a period's events that arrived after its `as_of`, from which its sign-off says so in a warning."""
@@ -163,23 +162,7 @@ def unexamined(validation: Validation, option: str = "as_of=") -> str:
     `option` is the parameter as the reader writes it, such as `--as-of `.
     """
     left = validation.unexamined
-    as_of, zone = validation.period.as_of, validation.period.zone
-    if left is None or as_of is None:
-        return ""
-    events = f"{counted(left.events, 'event')} of the period"
-    are = "is" if left.events == 1 else "are"
-    if left.settled_at is None:
-        return f"{events} arrived after {zoned(as_of, zone)} and {are} not examined."
-    if left.latest > validation.now:
-        return (
-            f"{events} arrived after {zoned(as_of, zone)} or {are} dated to arrive later, until"
-            f" {zoned(left.latest, zone)}, and {are} not examined;"
-            f" correct ingested_at where it lies in the future."
-        )
-    return (
-        f"{events} arrived in the last {duration(left.settled_at - left.latest)} and {are} not examined; wait until"
-        f" {zoned(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
-    )
+    return left.sentence(validation.period, validation.now, option=option) if left else ""
 
 
 def days_signed(since: datetime, until: datetime, as_of: datetime, zone: ZoneInfo) -> str:
