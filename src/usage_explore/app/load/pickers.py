@@ -173,7 +173,8 @@ def preset(look: Look, key: str) -> str | None:
 def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> str | None:
     """Draw the picker of the organization; its text for `organization_id`, None where the rows name their own.
 
-    Organizations are shown by name and id; the typed name of exactly one is that one. A person who may see only some
+    Organizations are shown by name and id; the typed name of exactly one is that one, also in another case: it would
+    be another organization, with the usage of the first one apart. A person who may see only some
     organizations loads into one of these. Raises `ScopeError`.
     """
     granted = sign_in.grant()
@@ -214,8 +215,12 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         return ""
     if picked == _AS_IN_FILE:
         return None
-    named = [one for one in choices if picked.strip() == names.name("organization", one)]
-    return named[0] if len(named) == 1 else picked.strip()
+    typed = picked.strip()
+    for same in (str, str.casefold):
+        named = [one for one in choices if (name := names.name("organization", one)) and same(typed) == same(name)]
+        if len(named) == 1:
+            return named[0]
+    return typed
 
 
 def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
