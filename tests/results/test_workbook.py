@@ -181,3 +181,12 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="path"):
         made.to_xlsx(tmp_path / "none" / "a.xlsx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.xlsx"]
+
+
+def test_the_answer_as_of_a_time_is_one_file() -> None:
+    """An immutable answer over HTTP has an ETag of its bytes, which had the clock's time in them."""
+    made = answer({"a": [1]}, as_of="2026-11-01T00:00:00Z").xlsx("Acme (7)", "http://app/", "http://app/?pinned=1")
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    properties = openpyxl.load_workbook(io.BytesIO(made)).properties
+    assert properties.created == properties.modified == datetime(2026, 11, 1)  # noqa: DTZ001 - naive UTC in the format

@@ -7,15 +7,18 @@ so "=1+1" is no formula. The sheet "Query" says what the file holds, and what Ex
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import Number, plain, rfc3339
@@ -184,15 +187,42 @@ class Workbook:
             yield "Cut", f"{cells} longer than {MAX_CELL_CHARACTERS:,} characters, Excel's limit; CSV has them whole"
 
 
+class _Archive(ZipFile):
+    """An archive whose bytes follow from the content alone: no entry has a time."""
+
+    def writestr(self, zinfo_or_arcname: str | ZipInfo, data: Any, *compression: Any, **more: Any) -> None:
+        name = zinfo_or_arcname.filename if isinstance(zinfo_or_arcname, ZipInfo) else zinfo_or_arcname
+        super().writestr(_entry(name, len(data)), data, *compression, **more)
+
+    def write(self, filename: Any, arcname: Any = None, *_: Any, **__: Any) -> None:
+        with Path(filename).open("rb") as source:
+            entry = _entry(str(arcname or filename), os.fstat(source.fileno()).st_size)
+            with self.open(entry, "w") as target:
+                shutil.copyfileobj(source, target)
+
+
+def _entry(name: str, size: int) -> ZipInfo:
+    entry = ZipInfo(name)  # of 1 January 1980
+    entry.compress_type, entry.file_size = ZIP_DEFLATED, size
+    return entry
+
+
 @contextmanager
-def writing(target: Path | BinaryIO, zone: ZoneInfo) -> Iterator[Workbook]:
-    """A workbook that is saved at the end of the block."""
+def writing(target: Path | BinaryIO, zone: ZoneInfo, as_of: datetime | None = None) -> Iterator[Workbook]:
+    """A workbook that is saved at the end of the block.
+
+    It says that it was made at `as_of`, by default now: equal answers as of one time are equal files.
+    """
     from openpyxl import Workbook as Book
+    from openpyxl.writer.excel import ExcelWriter
 
     book = Book(write_only=True)
+    if as_of is not None:
+        book.properties.created = book.properties.modified = as_of.astimezone(UTC).replace(tzinfo=None)
     try:
         yield Workbook(book, zone)
-        book.save(target)
+        with _Archive(target, "w", ZIP_DEFLATED) as archive:  # `save` would write the time of the clock
+            ExcelWriter(book, archive).write_data()
     finally:
         for sheet in book.worksheets:
             if not sheet.closed:  # the temporary file of a sheet that was not saved
@@ -205,7 +235,7 @@ def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization
     `organization` is its name and id, `links` the rows with its links. If "Wide" is left out, "Query" says why.
     """
     query = answer.query
-    with writing(target, query.zone) as book:
+    with writing(target, query.zone, query.as_of) as book:
         longer = answer.with_other()
         spellings = frames.labels(longer)
         edges = [
