@@ -100,7 +100,10 @@ def test_toml_csv_parquet_frames_and_rows_give_the_same_book(tmp_path: Path) -> 
         ({"currency": "FOO"}, "currency: 'FOO' is no ISO 4217 code; correct it, or give its scale"),
         ({"currency": "xxz"}, "currency: 'XXZ' is no ISO 4217 code"),
         ({"metric_key": " "}, "metric_key: is missing, as are product_id and price_key"),
-        ({"product_id": "x"}, "product_id: 'x' is not a UUID"),
+        (
+            {"product_id": "3f2b8c1e-0000-4000-8000-00000000000"},
+            "product_id: '3f2b8c1e-0000-4000-8000-00000000000' is not a UUID",
+        ),
         ({"aggregation": "maxx"}, "aggregation: 'maxx' is not one of sum, count, max, latest, unique:<column>"),
         ({"aggregation": "unique:modle"}, "aggregation: unique: counts the values of a column or of dim:<key>"),
         ({"aggregation": "unique:metric_kye"}, "did you mean metric_key?"),

@@ -339,7 +339,7 @@ def test_ratings_are_equal(store: Store, remote: Store, tmp_path: Path) -> None:
         {"prices": "/nowhere.csv"},
         {"prices": PRICES, "wallets": {generated_events.CUSTOMERS[1]: ""}},
         {"prices": [PRICES[1], {**PRICES[1], "valid_to": None}]},
-        {"prices": [{**PRICES[1], "customer_id": "x"}]},
+        {"prices": [{**PRICES[1], "customer_id": "0" * 31}]},
     ):
         said = [refused(partial(asked.rate, period, **wrong)) for asked in (store, remote)]
         assert said[0] == said[1]

@@ -10,8 +10,8 @@ key may have a price in each of several currencies: that of the usage's wallet a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -54,6 +54,9 @@ class Tier:
     up_to: Decimal | None
     unit_amount: Decimal = Decimal(0)
     flat_amount: Decimal = Decimal(0)
+
+
+_UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,27 @@ class PriceBook:
 
     def __len__(self) -> int:
         return len(self.prices)
+
+    @property
+    def ids(self) -> Iterator[UUID | None]:
+        """The ids of customers and products."""
+        return (id_ for price in self.prices for id_ in (price.customer_id, price.product_id))
+
+    def with_ids(self, ids: Mapping[UUID, UUID]) -> PriceBook:
+        """The same prices with other ids. Raises `QueryError` if two are then of one key at the same time."""
+        book = replace(
+            self,
+            prices=tuple(
+                replace(
+                    price,
+                    customer_id=price.customer_id and ids.get(price.customer_id, price.customer_id),
+                    product_id=price.product_id and ids.get(price.product_id, price.product_id),
+                )
+                for price in self.prices
+            ),
+        )
+        book.check(_UTC)
+        return book
 
     @cached_property
     def by_key(self) -> dict[Key, list[Price]]:

@@ -1,8 +1,8 @@
 """The fields of a price, from a row of a file, a table of TOML, a mapping or a database row; each fault is named.
 
     field              value                                                                     default
-    customer_id        UUID: the price is this customer's alone                                  all customers
-    product_id         UUID        ┐
+    customer_id        UUID or text: the price is this customer's alone                          all customers
+    product_id         UUID or text┐
     metric_key         text        │ what it covers: at least one of the three                   any
     price_key          text        ┘
     aggregation        sum, count, max, latest, unique:<column>, unique:dim:<key>                sum
@@ -40,6 +40,7 @@ from decimal import Decimal
 from typing import Any
 
 from usage_explore.decimals import plain
+from usage_explore.files.made_ids import id_reader
 from usage_explore.files.values import (
     Edge,
     InvalidValue,
@@ -49,7 +50,6 @@ from usage_explore.files.values import (
     is_blank,
     metric_key_text,
     quoted,
-    uuid,
 )
 from usage_explore.pricing import currencies
 from usage_explore.pricing.book import AGGREGATIONS, MODELS, UNIQUE, Model, Price, Tier
@@ -204,8 +204,8 @@ def _tier(number: int, row: object) -> Tier:
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {
-    "customer_id": uuid,
-    "product_id": uuid,
+    "customer_id": id_reader("customer"),
+    "product_id": id_reader("product"),
     "metric_key": metric_key_text,
     "price_key": code_text,
     "aggregation": _aggregation,

@@ -337,8 +337,12 @@ class RemoteStore(Store):
         result = cast("Rating", self._ended(operations.RATINGS, query, rating_uploads(book, wallets), None))
         if book is None:
             return result
-        own = {replace(price, place=""): price for price in book.prices}  # the server has them at other places
-        lines = (replace(line, price=own[replace(line.price, place="")]) for line in result.lines)
+        rows = (int(line.price.place.rpartition(" ")[2].replace(",", "")) for line in result.lines)  # of the sent file
+        places = (book.prices[row - 1].place for row in rows)
+        lines = (
+            replace(line, price=replace(line.price, place=place))
+            for line, place in zip(result.lines, places, strict=True)
+        )
         return replace(result, source=book.source, lines=tuple(lines))
 
     def views(self) -> list[SavedView]:

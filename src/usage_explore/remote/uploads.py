@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, LoadError, QueryError
+from usage_explore.files.made_ids import MadeId
 from usage_explore.files.tables import arrow_table, opened
 from usage_explore.formatting import path_text
 from usage_explore.pricing.book import PriceBook
@@ -140,4 +141,6 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, Decimal):
         return plain(value)
+    if isinstance(value, MadeId):
+        return value.text
     return value.isoformat() if isinstance(value, datetime | date) else str(value)

@@ -20,7 +20,8 @@ from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, TableMismatch
 from usage_explore.event_pages import EventPage
 from usage_explore.extract.leaderboards import leaderboards
-from usage_explore.names import Names
+from usage_explore.files.made_ids import directory_ids, names_of
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import expect, expect_instance
 from usage_explore.query.queries import (
@@ -276,8 +277,12 @@ class Queries(Rates, Lookups):
             now = current_time(connection)
             settled = self._settled(connection, scoped, now)
             settle = self.settle if scoped.as_of is None else None
+            directory, texts = self._directory(connection, scoped), NO_NAMES
+            if made := inputs.made_ids:
+                ids = directory_ids(made, directory.ids_of(made))
+                plan, texts = dataclasses.replace(plan, inputs=inputs.with_ids(ids)), names_of(made, ids)
             if plan.lacks_preferences:
-                plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
+                plan = plan.preferring(directory.preferred_currencies())
             if plan.lacks_prices:
                 stored, reason = None, ""
                 try:
@@ -286,7 +291,6 @@ class Queries(Rates, Lookups):
                     reason = str(error)
                 more = dataclasses.replace(plan.inputs, prices=stored, no_prices=reason)
                 plan = dataclasses.replace(plan, inputs=more)
-            directory = self._directory(connection, scoped)
             validation = plan.validation(
                 connection,
                 self.table,
@@ -300,7 +304,7 @@ class Queries(Rates, Lookups):
                 signed,
             )
             self._hint(connection, settled, empty=not validation.totals.events)
-            names = directory.names(validation.ids())
+            names = texts | directory.names(validation.ids())
             files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
             return dataclasses.replace(validation, names=names, files=files)
 

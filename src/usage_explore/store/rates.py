@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
+from usage_explore.files.made_ids import directory_ids
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.later_arrivals import unexamined
@@ -57,7 +58,7 @@ class Rates(StoreBase):
         from usage_explore.pricing.rating import rating
         from usage_explore.pricing.read import read_prices
         from usage_explore.pricing.usage import rated_usage
-        from usage_explore.validation.inputs import Preferences, read_preferences
+        from usage_explore.validation.inputs import Inputs, Preferences, read_preferences
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         book = None if prices is None else read_prices(prices)
@@ -69,8 +70,13 @@ class Rates(StoreBase):
             book = book or self._stored_prices(connection, scoped)
             if book is None:
                 raise NoPriceBook
+            directory = self._directory(connection, scoped)
+            inputs = Inputs(prices=book, preferences=preferences)
+            if made := inputs.made_ids:
+                inputs = inputs.with_ids(directory_ids(made, directory.ids_of(made)))
+                book, preferences = inputs.prices or book, inputs.preferences
             if preferences is None:
-                preferences = Preferences.of_directory(self._directory(connection, scoped).preferred_currencies())
+                preferences = Preferences.of_directory(directory.preferred_currencies())
             rated = rated_usage(connection, self.table, settled, book, wallet=preferences.destination)
             result = rating(rated, settled, now, preferences.currencies)
             ids = {("organization_id", str(settled.organization_id))}
@@ -80,7 +86,7 @@ class Rates(StoreBase):
             settle = self.settle if scoped.as_of is None else None
             return dataclasses.replace(
                 result,
-                names=self._directory(connection, scoped).names(ids),
+                names=directory.names(ids),
                 unexamined=unexamined(connection, self.table, settled, settle),
             )
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
+from usage_explore.files.made_ids import MadeId, id_reader, made_ids
 from usage_explore.files.tables import opened
-from usage_explore.files.values import InvalidValue, is_blank, uuid_text
+from usage_explore.files.values import InvalidValue, is_blank, quoted
+from usage_explore.names import Key
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.read import read_prices
 from usage_explore.query import validators
@@ -81,6 +84,16 @@ class Preferences:
         currencies: dict[UUID | None, str] = dict(self.customers.items())
         return currencies if self.default is None else {**currencies, None: self.default}
 
+    def with_ids(self, ids: Mapping[UUID, UUID]) -> Preferences:
+        """The same preferences with other ids. Raises `QueryError` if two are then of one customer."""
+        customers: dict[UUID, str] = {}
+        for customer, currency in self.customers.items():
+            if (whose := ids.get(customer, customer)) in customers:
+                text = quoted(customer.text) if isinstance(customer, MadeId) else customer
+                raise QueryError([_fault(f"customer {whose} is given again, as {text}; keep one")])
+            customers[whose] = currency
+        return replace(self, customers=customers)
+
     @classmethod
     def of_directory(cls, currencies: Mapping[UUID | None, str]) -> Preferences:
         """The preferred currencies in the directory of names; that of None is the organization's."""
@@ -97,7 +110,8 @@ def read_preferences(source: PreferenceSource) -> Preferences:
 
     They are a mapping of customer to currency, or a table with the columns
 
-        customer_id   UUID; empty, or the word `default`, for the organization's default
+        customer_id   UUID, or its text in files that were loaded; empty, or the word `default`, for the organization's
+                      default
         currency      text, compared as it is written: `eur` is another wallet than `EUR`
 
     Further columns are ignored. In a mapping, `None`, `""` and `"default"` stand for the organization's default.
@@ -173,12 +187,15 @@ def _preference_columns(names: Iterable[str]) -> tuple[str, str]:
     return columns[0], columns[1]
 
 
+_customer = id_reader("customer")
+
+
 def _owner(raw: object) -> UUID | None:
     """The customer; None is the organization."""
     if is_blank(raw) or (isinstance(raw, str) and raw.strip().lower() == _DEFAULT):
         return None
     try:
-        return UUID(uuid_text(raw))
+        return _customer(raw)
     except InvalidValue as error:
         raise InvalidValue(f"customer_id {error}") from None
 
@@ -208,6 +225,23 @@ class Inputs:
     control: ControlTotals | None = None
     prices: PriceBook | None = None
     no_prices: str = ""
+
+    @property
+    def made_ids(self) -> dict[Key, MadeId]:
+        """The ids in them that are made of texts, by kind and text."""
+        customers = self.preferences.customers if self.preferences else ()
+        sources = (self.invoices, self.control, self.prices)
+        return made_ids(chain(customers, *(source.ids for source in sources if source)))
+
+    def with_ids(self, ids: Mapping[UUID, UUID]) -> Inputs:
+        """The same with other ids. Raises `QueryError` for two prices or preferences of one."""
+        return replace(
+            self,
+            invoices=self.invoices and self.invoices.with_ids(ids),
+            preferences=self.preferences and self.preferences.with_ids(ids),
+            control=self.control and self.control.with_ids(ids),
+            prices=self.prices and self.prices.with_ids(ids),
+        )
 
 
 def given_files(**sources: object) -> dict[str, dict[str, str]]:

@@ -583,7 +583,8 @@ def test_a_dropped_price_book_rates_the_period(page: Open, store: Store) -> None
     assert f"**{total} USD** expected on {len(rating.lines):,} lines, by book.toml." in said(app)
     assert f"{rating.unpriced_events:,} events without a price" in said(app)
     table = app.dataframe[0].value
-    assert len(table) == len({line.customer_id for line in rating.lines})
+    assert set(table["customer_id"]) == {rating.names.known("customer", line.customer_id) for line in rating.lines}
+    assert set(table["customer_id id"]) == {str(line.customer_id) for line in rating.lines}
     app.segmented_control(key="amounts_table").set_value("Without a price").run()
     assert len(app.dataframe[0].value) == len(rating.unpriced)
 

@@ -355,7 +355,7 @@ def test_every_faulty_line_is_named(tmp_path: Path) -> None:
         "2026-09-01,,m,,,,5,\n"
         "2026-09-02,2026-09-01,m,,1,,,\n"
         "2026-09-01,2026-09-02T00:00:00Z,m,,1,,,\n"
-        "2026-09-31,,m,nobody,1,,,\n"
+        "2026-09-31,,m,3f2b8c1e-0000-4000-8000-00000000000,1,,,\n"
     )
     with pytest.raises(QueryError) as caught:
         read_control(path)
@@ -370,7 +370,7 @@ def test_every_faulty_line_is_named(tmp_path: Path) -> None:
         "line 8: until: is not after day",
         "line 9: until: is not of the kind of day",
         "line 10: day: '2026-09-31' is not a date that exists",
-        "line 10: customer_id: 'nobody' is not a UUID",
+        "line 10: customer_id: '3f2b8c1e-0000-4000-8000-00000000000' is not a UUID",
     ]
     messages = [fault.message for fault in caught.value.faults]
     assert [message for message, begin in zip(messages, expected, strict=True) if not message.startswith(begin)] == []

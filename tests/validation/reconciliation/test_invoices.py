@@ -159,7 +159,7 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
     text = (
         "customer_id,metric_key,quantity,amount,period_start,period_end\n"
         f"{CUSTOMER},m,NaN,1e999999,,\n"
-        'nobody,,"1,5",,2026-02-30,2026-03-01\n'
+        '3f2b8c1e-0000-4000-8000-00000000000,,"1,5",,2026-02-30,2026-03-01\n'
         f"{CUSTOMER},m,,1,2026-03-01,\n"
         f"{CUSTOMER},m,1,1,2026-03-02,2026-03-01\n"
         f"{CUSTOMER},m,1,1,2026-03-01,2026-03-01T00:00:00Z\n"
@@ -171,7 +171,7 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
     expected = [
         "line 2: quantity: 'NaN' is not finite",
         "line 2: amount: '1e999999' has more than 1,000 digits before its decimal point",
-        "line 3: customer_id: 'nobody' is not a UUID",
+        "line 3: customer_id: '3f2b8c1e-0000-4000-8000-00000000000' is not a UUID",
         "line 3: period_start: '2026-02-30' is not a date that exists",
         "line 3: quantity: '1,5' has a comma",
         "line 3: metric_key and price_key: both are blank",
@@ -296,7 +296,7 @@ def test_hostile_text_is_cut_and_escaped(tmp_path: Path) -> None:
 
 
 def test_reading_stops_where_everything_is_faulty(tmp_path: Path) -> None:
-    found = faults(written(tmp_path, "customer_id,metric_key,quantity\n" + "x,m,1\n" * 5_000))
+    found = faults(written(tmp_path, "customer_id,metric_key,quantity\n" + "x,m,NaN\n" * 5_000))
     assert found[0] == "1,000 lines are faulty; nothing after line 1,001 was read"
     assert len(found) == 100
 

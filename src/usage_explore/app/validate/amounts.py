@@ -55,7 +55,7 @@ def amounts_tab(source: Source, with_files: ValidationWithFiles, name: str) -> N
         required=True,
         label_visibility="collapsed",
     )
-    sheet_table(views[shown or "Customers"](), validation, f"Expected amounts, {shown}")
+    sheet_table(views[shown or "Customers"](), validation.period.zone, rating.names, f"Expected amounts, {shown}")
     if shown != "Lines" and any(margin.margin is None for margin in rating.margins):
         st.caption(
             "There is a margin only where all revenue and all cost of a customer's metric are in one currency and all "

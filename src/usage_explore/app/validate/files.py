@@ -29,7 +29,7 @@ from usage_explore.app.validate import run
 from usage_explore.app.validate.run import Progress
 from usage_explore.decimals import Number, plain
 from usage_explore.errors import QueryError
-from usage_explore.names import NAME_COLUMNS
+from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, ID_COLUMNS
 from usage_explore.query.queries import Period
@@ -206,7 +206,7 @@ def file_tab(reader: Reader, view: ValidateView, source: Source, with_files: Val
     if frame is not None and not frame.empty:
         if reader.splits:
             _sums(frame, validation)
-        sheet_table(frame, validation, reader.title)
+        sheet_table(frame, validation.period.zone, validation.names, reader.title)
 
 
 def uses(reader: Reader, source: Source, with_files: ValidationWithFiles) -> None:
@@ -305,8 +305,8 @@ def dropped_key(argument: FileKind | Literal["unclear"], period: Period) -> str:
     return f"dropped {argument} {period.organization_id} {since.isoformat()} {until.isoformat()}"
 
 
-def sheet_table(frame: pd.DataFrame, validation: Validation, title: str) -> None:
-    """Draw a check's table, at most its first 20,000 rows: exact numbers, times on the period's clock.
+def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, names: Names, title: str) -> None:
+    """Draw a check's table, at most its first 20,000 rows: exact numbers, times on the zone's clock.
 
     Rows that match are left out at first if others do not. A column without any value is not drawn; ids are named
     first, and follow last.
@@ -324,8 +324,8 @@ def sheet_table(frame: pd.DataFrame, validation: Validation, title: str) -> None
         if name in NAME_COLUMNS or not any(value is not None for value in values):
             continue
         if name in ID_COLUMNS and _NAME_COLUMN_OF[name] in frame.columns:
-            labels = [None if value is None else validation.names.label(name, value) for value in values]
-            named[name] = grid.texts(heading, labels)
+            labels = [None if value is None else names.known(name, value) or str(value) for value in values]
+            named[name] = grid.texts(heading, labels, formatting.short_ids)
             heading = f"{heading} id"
         if _is_numeric(values) and name.endswith(_SHARES):
             columns[name] = grid.percents(heading, values)
@@ -333,7 +333,7 @@ def sheet_table(frame: pd.DataFrame, validation: Validation, title: str) -> None
         if _is_numeric(values):
             columns[name] = grid.numbers(heading, [_number(value) for value in values], _format(name, values))
             continue
-        cells = [None if value is None else _cell(value, validation.period.zone) for value in values]
+        cells = [None if value is None else _cell(value, zone) for value in values]
         column = grid.texts(heading, cells, formatting.short_ids if name in ID_COLUMNS else None)
         (ids if name in named else columns)[f"{name} id" if name in named else name] = column
     height: Literal["content"] | int = "content" if len(shown) <= _MAX_FULL_HEIGHT_ROWS else 560

@@ -127,7 +127,7 @@ def with_files(
         again = _cached_with_files(lambda: made, organization_id, *key)
     (renewed,) = again.results
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
-    return replace(validation, results=folded(results))
+    return replace(validation, results=folded(results), names=validation.names | again.names)
 
 
 def price_book(file: File) -> PriceBook:

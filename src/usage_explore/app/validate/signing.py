@@ -187,9 +187,10 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     if not changed.lines:
         return bool(changed)
     lines = changed.lines[:_MAX_SHOWN_CHANGES]
+    customers = [changed.names.known("customer", line.customer_id) or str(line.customer_id) for line in lines]
     columns = {
         "Correction": grid.texts("Correction", [_CORRECTIONS[line.correction] for line in lines]),
-        "Customer": grid.texts("Customer", [changed.names.label("customer", line.customer_id) for line in lines]),
+        "Customer": grid.texts("Customer", customers, formatting.short_ids),
         "Amount": grid.numbers("Amount", [line.amount for line in lines]),
         "Amount currency": grid.texts("Amount currency", [line.amount_currency for line in lines]),
         "Metric": grid.texts("Metric", [line.metric_key for line in lines]),

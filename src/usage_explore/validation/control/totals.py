@@ -6,7 +6,7 @@ and of the FinOps FOCUS specification (https://focus.finops.org), whose charge p
     day           required  date; or, with `until`, the start of a span; date, period_start, ChargePeriodStart
     until                   end of the span: a time, a date, or the day itself; period_end, ChargePeriodEnd
     metric_key    required with events or quantity; metric, SkuMeter
-    customer_id             UUID; customer
+    customer_id             UUID, or its text in files that were loaded; customer
     events                  integer; count
     quantity                decimal; ConsumedQuantity
     cost                    decimal, with a currency; external_cost_amount, BilledCost
@@ -20,16 +20,17 @@ metric is that of all metrics. Numbers are exact: floats are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.made_ids import id_reader
 from usage_explore.files.tables import opened
-from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text, quoted, uuid
+from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text, quoted
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
@@ -72,6 +73,18 @@ class ControlTotals:
 
     lines: tuple[ControlLine, ...]
     ignored: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> Iterator[UUID | None]:
+        """The ids of customers."""
+        return (line.customer_id for line in self.lines)
+
+    def with_ids(self, ids: Mapping[UUID, UUID]) -> ControlTotals:
+        """The same totals with other ids."""
+        given = (
+            line._replace(customer_id=ids.get(id_, id_)) if (id_ := line.customer_id) else line for line in self.lines
+        )
+        return replace(self, lines=tuple(given))
 
 
 def read_control(source: ControlSource) -> ControlTotals:
@@ -129,7 +142,7 @@ _TABLE = Columns(
         "day": Column(edge, ("date", "usage_date", "period_start", "charge_period_start", "chargeperiodstart")),
         "until": Column(edge, ("period_end", "charge_period_end", "chargeperiodend")),
         "metric_key": Column(metric_key_text, ("metric", "sku_meter", "skumeter")),
-        "customer_id": Column(uuid, ("customer",)),
+        "customer_id": Column(id_reader("customer"), ("customer",)),
         "events": Column(_count, ("count", "event_count"), is_exact=True),
         "quantity": Column(exact_decimal, ("consumed_quantity", "consumedquantity"), is_exact=True),
         "cost": Column(exact_decimal, ("external_cost_amount", "billed_cost", "billedcost"), is_exact=True),

@@ -2,10 +2,10 @@
 
 Columns in any order; upper or lower case; spaces or hyphens for underscores:
 
-    customer_id      (or customer)      required  UUID
+    customer_id      (or customer)      required  UUID, or its text in files that were loaded
     metric_key       (or metric)        required, or price_key: what was billed
     price_key        (or price)         required, or metric_key
-    subscription_id  (or subscription)            UUID
+    subscription_id  (or subscription)            the same
     wallet_currency  (or wallet)
     quantity                            required  decimal
     amount                                        decimal: the price charged for the quantity
@@ -23,16 +23,17 @@ key has at most 1,024 bytes, as in a loaded event, another key or a currency 4,0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.made_ids import id_reader
 from usage_explore.files.tables import opened
-from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text, uuid
+from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
@@ -85,6 +86,24 @@ class Invoices:
     ignored: tuple[str, ...] = ()
     tolerance: Decimal = Decimal(0)
 
+    @property
+    def ids(self) -> Iterator[UUID | None]:
+        """The ids of customers and subscriptions."""
+        return (id_ for line in self.lines for id_ in (line.customer_id, line.subscription_id))
+
+    def with_ids(self, ids: Mapping[UUID, UUID]) -> Invoices:
+        """The same lines with other ids."""
+        return replace(
+            self,
+            lines=tuple(
+                line._replace(
+                    customer_id=ids.get(line.customer_id, line.customer_id),
+                    subscription_id=line.subscription_id and ids.get(line.subscription_id, line.subscription_id),
+                )
+                for line in self.lines
+            ),
+        )
+
 
 def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> Invoices:
     """The lines in a `.csv` or `.parquet` file, a pandas frame or an Arrow table; `Invoices` are returned as they are.
@@ -116,8 +135,8 @@ def _tolerance(value: object) -> Decimal:
 
 
 _COLUMNS: Mapping[str, Column] = {
-    "customer_id": Column(uuid, ("customer",)),
-    "subscription_id": Column(uuid, ("subscription",)),
+    "customer_id": Column(id_reader("customer"), ("customer",)),
+    "subscription_id": Column(id_reader("subscription"), ("subscription",)),
     "metric_key": Column(metric_key_text, ("metric",)),
     "price_key": Column(key, ("price",)),
     "wallet_currency": Column(key, ("wallet",)),
