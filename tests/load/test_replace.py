@@ -59,6 +59,45 @@ def test_a_restated_cost_is_loaded_beside_the_stored_one_with_a_warning(load):
     assert "--replace" in str(again)
 
 
+PLAIN = "customer_id,metric_key,quantity,timestamp,model\n" + "".join(
+    f"c{day % 3},calls,{day + 1},2026-09-{day + 1:02}T07:11:00Z,{'ab'[day % 2]}\n" for day in range(20)
+)
+COLUMN_MORE = "".join(f"{line},{'team' if not at else 'ops'}\n" for at, line in enumerate(PLAIN.splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("again", "options"),
+    [
+        (COLUMN_MORE, {}),
+        (PLAIN.replace("model", "MODEL"), {}),
+        (PLAIN.replace(",a\n", ",a \n"), {}),
+        (PLAIN, {"constants": {"price_key": "p1"}}),
+        (PLAIN, {"dimensions": False}),
+    ],
+)
+def test_a_file_that_is_loaded_again_with_other_options_or_columns_is_warned_of(load, again, options):
+    """All of it was counted twice without a word."""
+    path = load.folder / "usage.csv"
+    path.write_text(PLAIN)
+    assert load(path).loaded_again == 0
+    path.write_text(again)
+    report = load(path, **options)
+    assert 10 <= report.loaded_again == report.loaded
+    assert "with other columns, as when a file is loaded again with other options or columns" in str(report)
+    path.write_text(again)
+    assert load(path, **options).loaded == 0
+
+
+def test_usage_of_another_model_is_no_file_that_is_loaded_again(load):
+    path = load.folder / "usage.csv"
+    path.write_text(PLAIN)
+    load(path)
+    path.write_text(PLAIN.replace(",a\n", ",c\n").replace(",b\n", ",d\n"))
+    report = load(path)
+    assert (report.loaded, report.loaded_again, report.restated) == (20, 0, 0)
+    assert "warning" not in str(report)
+
+
 def test_a_growing_export_brings_no_warning(load):
     focus(load, row("a", "1.5"), row("a", "2.5"))
     grown = focus(load, row("a", "1.5"), row("a", "2.5"), row("a", "3.5"))

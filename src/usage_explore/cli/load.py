@@ -164,7 +164,7 @@ def load(
 
     FILE is a path, a pattern such as 'exports/*.csv', or - for standard input. Exports of known products are recognized
     by their columns; for others name the columns with --map, or let --check propose the options.
-    Loading the same file twice adds nothing the second time.
+    Loading the same file twice with the same options adds nothing the second time.
     """
     options = _options(**given)
     paths = _expanded(files)

@@ -62,7 +62,9 @@ class FileReport:
     `identical` have no key and equal an earlier row;
     `generated_keys` had no key and got a hash of the row as one;
     `backdated` have an `ingested_at` that is longer ago than the settle time;
-    `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own.
+    `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
+    `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, neither has
+    a key, and they are at least half of the rows without one.
 
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts
     rows already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
@@ -87,6 +89,7 @@ class FileReport:
     rejections: tuple[Rejection, ...]
     notes: tuple[str, ...] = ()
     restated: int = 0
+    loaded_again: int = 0
     changed: int = 0
     superseded: int = 0
     superseded_settled: bool = False
@@ -141,6 +144,12 @@ class FileReport:
             yield (
                 f"  warning: {_rows(self.restated, 'equal')} a stored event in everything but key and amounts; loaded"
                 " beside it, so a restated export is counted twice: load the file again with --replace"
+            )
+        if self.loaded_again:
+            yield (
+                f"  warning: {_rows(self.loaded_again, 'repeat')} the customer, metric, time and quantity of a stored"
+                " event with other columns, as when a file is loaded again with other options or columns; loaded beside"
+                " it. If it is the same usage, it is counted twice: load the file again with --replace"
             )
         if self.changed:
             yield (

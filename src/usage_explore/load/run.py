@@ -274,6 +274,7 @@ def _load(
         metric_key=stage.metric_key,
         names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
+        loaded_again=written.loaded_again,
         changed=changed,
         superseded=superseded,
         superseded_settled=written.superseded_settled,

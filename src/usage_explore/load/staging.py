@@ -86,26 +86,46 @@ SELECT count(*) FROM (SELECT FROM pg_temp.usage_explore_known GROUP BY ordinal H
 """
 
 _RESTATED = """
-SELECT count(DISTINCT s.ordinal)
-FROM {stage} s JOIN {table} t
-  ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
- AND t.metric_key = s.metric_key AND t.customer_id = s.customer_id
- AND t.timestamp BETWEEN %(first)s AND %(last)s
- AND t.organization_id = ANY (%(organizations)s)
- AND (NOT s.keyed OR t.idempotency_key LIKE 'row:%%')
- AND (t.product_id, t.subscription_id, t.price_key, t.external_cost_currency, t.wallet_currency)
-     IS NOT DISTINCT FROM (s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency)
-LEFT JOIN pg_temp.usage_explore_known k
-  ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
-WHERE k.id IS NULL
-  AND (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
-      IS NOT DISTINCT FROM
-      (SELECT jsonb_object_agg(key, value) FROM jsonb_each(t.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
+SELECT count(*) FILTER (WHERE restated), count(*) FILTER (WHERE NOT restated)
+FROM (
+    SELECT s.ordinal, bool_or({restated}) AS restated
+    FROM {stage} s JOIN {table} t
+      ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
+     AND t.metric_key = s.metric_key AND t.customer_id = s.customer_id
+     AND t.timestamp BETWEEN %(first)s AND %(last)s
+     AND t.organization_id = ANY (%(organizations)s)
+     AND (NOT s.keyed OR t.idempotency_key LIKE 'row:%%')
+    LEFT JOIN pg_temp.usage_explore_known k
+      ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
+    WHERE k.id IS NULL AND ({restated} OR {loaded_again})
+    GROUP BY s.ordinal) AS rows
 """
-"""Number of staged rows that equal a stored one in everything but the key and amounts (quantity, cost and dimensions
-that are numbers), where one of the two has no key of its own. Stored rows that the file also has do not count."""
+"""Number of staged rows that are `_IS_RESTATED`, and of others that are `_IS_LOADED_AGAIN`, where one of the two has no
+key of its own. Stored rows that the file also has do not count."""
+
+_IS_RESTATED = """(
+    (t.product_id, t.subscription_id, t.price_key, t.external_cost_currency, t.wallet_currency)
+     IS NOT DISTINCT FROM (s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency)
+    AND (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{}' !~ %(number)s)
+        IS NOT DISTINCT FROM
+        (SELECT jsonb_object_agg(key, value) FROM jsonb_each(t.dimensions) WHERE value #>> '{}' !~ %(number)s))
+"""
+"""Whether a staged row equals a stored one in all but key and amounts (quantity, cost, dimensions that are numbers)."""
+
+_IS_LOADED_AGAIN = """(
+    NOT s.keyed AND t.idempotency_key LIKE 'row:%%' AND t.quantity IS NOT DISTINCT FROM s.quantity
+    AND (SELECT staged @> stored OR stored @> staged FROM (
+        SELECT
+            coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(s.dimensions)
+                      WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS staged,
+            coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(t.dimensions)
+                      WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS stored) AS dimensions))
+"""
+"""Whether neither row has a key, the quantities are equal, and one's dimensions have all of the other's, as if a file
+was loaded again with other options or further columns. Dimensions that are numbers or dates are not compared."""
 
 _NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
+_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 _TAKEN_IDS = """
 SELECT s.ordinal, s.line, s.id, bool_or(t.id IS NOT NULL)
@@ -162,6 +182,7 @@ class Written:
     backdated: int
     generated_keys: int
     restated: int
+    loaded_again: int
     writing: timedelta
     superseded_settled: bool
 
@@ -331,7 +352,7 @@ class Stage:
         """
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        restated = int(self._scalar(_RESTATED)) if self._span.get("first") is not None else 0
+        restated, again = self._loaded_before() if self._span.get("first") is not None else (0, 0)
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         self._announce()
@@ -340,7 +361,11 @@ class Stage:
             other_times = int(self._scalar(_OTHER_TIMES))
         ended: datetime = self._scalar("SELECT clock_timestamp()")
         settled = any(first <= ended - settle for first, _ in self._superseded.values())
-        return Written(loaded, repeats, identical, other_times, backdated, generated, restated, ended - began, settled)
+        if 2 * again < generated:  # perhaps rows of their own
+            again = 0
+        return Written(
+            loaded, repeats, identical, other_times, backdated, generated, restated, again, ended - began, settled
+        )
 
     def _announce(self) -> None:
         if self._home is None:
@@ -376,6 +401,15 @@ class Stage:
         return self._connection.execute(
             statement, {"max_rows": MAX_KEPT_REJECTIONS, "number": _NUMBER, **self._span, **values}
         )
+
+    def _loaded_before(self) -> tuple[int, int]:
+        """How many rows are restated, and how many others may be of a file that was loaded before."""
+        statement = sql.SQL(_RESTATED).format(
+            stage=STAGE, table=self._table, restated=sql.SQL(_IS_RESTATED), loaded_again=sql.SQL(_IS_LOADED_AGAIN)
+        )
+        row = self._connection.execute(statement, {"number": _NUMBER, "date": _DATE, **self._span}).fetchone()
+        restated, again = row or (0, 0)
+        return restated, again
 
     def _scalar(self, text: LiteralString) -> Any:
         row = self._run(text).fetchone()
