@@ -13,8 +13,9 @@ from psycopg import sql
 
 from support import generated_events
 from support.api_server import asking
+from support.database_servers import kind
 from support.interface_answers import WHOLE, doors, over_http
-from usage_explore import AggregateQuery, Period, Store, connect, demo
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, demo
 from usage_explore.cli.main import main
 from usage_explore.db import ddl, engine
 from usage_explore.db.schema import events_table
@@ -29,6 +30,7 @@ SETTINGS = {
     "bytea_output": ("escape",),
     "standard_conforming_strings": ("off",),
     "array_nulls": ("off",),
+    "gin_fuzzy_search_limit": ("1",),
     "transform_null_equals": ("on",),
     "quote_all_identifiers": ("on",),
     "client_encoding": ("LATIN1", "SQL_ASCII"),
@@ -154,3 +156,43 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
         pytest.raises(DatabaseError, match="SET DateStyle = 'ISO'"),
     ):
         opened.events()
+
+
+def test_a_search_of_dimensions_gives_all_events(configure: Callable[..., None], events_database_url: str) -> None:
+    """With a limit, an index on dimensions gives about so many events, others each time."""
+    configure(("gin_fuzzy_search_limit", "1"))
+    with connect(events_database_url) as opened, opened.engine.connect() as used:
+        assert used.exec_driver_sql("SHOW gin_fuzzy_search_limit").scalar_one() == "0"
+
+
+@pytest.mark.parametrize(
+    ("setting", "fix"),
+    [
+        (("timescaledb.restoring", "on"), "SELECT timescaledb_post_restore()"),
+        (("timescaledb.enable_columnarscan", "off"), "reset it"),
+    ],
+)
+def test_settings_that_hide_rows_of_the_columnstore_are_an_error(
+    server_url: str,
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    configure: Callable[..., None],
+    tmp_path: Path,
+    setting: tuple[str, str],
+    fix: str,
+) -> None:
+    """120,000 events were answered as 6,241, those of the chunks that are not in the columnstore yet."""
+    if kind(server_url) != "timescaledb":
+        pytest.skip("needs TimescaleDB")
+    generated_events.insert(events_connection, generated_events.generate(per_scene=2))
+    configure(setting)
+    (tmp_path / "a.csv").write_text("customer_id,metric_key,quantity,timestamp\na,b,1,2026-05-06T07:08:09Z\n")
+    with (
+        pytest.raises(DatabaseError, match=setting[0]) as caught,
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened,
+    ):
+        opened.count(EventQuery())
+    assert fix in str(caught.value)
+    for command in (["validate"], ["load", str(tmp_path / "a.csv")], ["extract"], ["init"], ["doctor"]):
+        result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
+        assert (result.exit_code, setting[0] in result.output) == (1, True), (command, result.output)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util.queue import Empty, Queue
 
-from usage_explore.db import timeouts
+from usage_explore.db import timeouts, timescale
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -206,7 +206,11 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
                 raise DatabaseUnavailable(str(error)) from error
         return timeouts.Connection.connect(**given, context=more["context"])
 
-    def opened(_connection: object, record: ConnectionPoolEntry) -> None:
+    def opened(connection: timeouts.Connection, record: ConnectionPoolEntry) -> None:
+        reason = timescale.hidden_rows(connection)
+        connection.rollback()
+        if reason:
+            raise DatabaseError(f"{reason}.")
         record.info["leaves"] = time.monotonic() + random.uniform(*_CONNECTION_LIFETIME_SECONDS)  # noqa: S311 - so that they do not all end at once
 
     def taken(connection: timeouts.Connection, *_: object) -> None:

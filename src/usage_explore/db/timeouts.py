@@ -41,6 +41,7 @@ SESSION = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "array_nulls": "on",
+    "gin_fuzzy_search_limit": "0",  # else a search of dimensions gives about so many events, at random
     "row_security": "on",  # off: statements that a policy restricts are errors
     "default_transaction_isolation": "read committed",  # serializable transactions can fail or wait
     "default_transaction_deferrable": "off",

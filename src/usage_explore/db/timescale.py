@@ -49,6 +49,14 @@ _COLUMNSTORE_SINCE = (2, 18)
 
 _log = logging.getLogger(__name__)
 
+_HIDING = """
+SELECT name FROM pg_settings
+WHERE (name = 'timescaledb.restoring' AND setting = 'on')
+   OR (name IN ('timescaledb.enable_columnarscan', 'timescaledb.enable_transparent_decompression') AND setting = 'off')
+ORDER BY name
+"""
+"""The settings in force with which statements do not see the rows of the columnstore."""
+
 _STATE = """
 SELECT d.time_interval,
        (SELECT h.segmentby FROM timescaledb_information.hypertable_columnstore_settings h
@@ -91,6 +99,19 @@ class Hypertable:
     chunks: int
     columnar: int
     index_bytes: int
+
+
+def hidden_rows(connection: psycopg.Connection[Any]) -> str:
+    """Why statements of the connection do not see all rows, and what to do; "" where they do."""
+    found = [name for (name,) in connection.execute(_HIDING)]
+    if not found:
+        return ""
+    names = " and ".join(found)
+    fix = "end the restore with SELECT timescaledb_post_restore()" if "timescaledb.restoring" in found else "reset it"
+    return (
+        f"TimescaleDB hides the rows of the columnstore by the setting {names} of the role, the database or the server;"
+        f" {fix}"
+    )
 
 
 def available(connection: Connection) -> bool:

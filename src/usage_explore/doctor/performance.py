@@ -270,7 +270,9 @@ _MIN_SIZE_FOR_SETTINGS_BYTES = 1024 * _MEGABYTE
 
 
 def settings(connection: Connection, relation: Relation) -> list[Finding]:
-    """Server settings whose defaults are too small for a table of 1 GiB or more."""
+    """Settings that hide rows, and those whose defaults are too small for a table of 1 GiB or more."""
+    if hidden := timescale.hidden_rows(connection):
+        return [Finding("settings", "fault", hidden)]
     row = connection.execute(
         _SETTINGS, {"oid": relation.oid, "sized": relation.kind == "table" and not relation.hypertable}
     ).fetchone()

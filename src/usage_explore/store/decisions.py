@@ -66,9 +66,9 @@ class Decisions(SavedViews, Rates):
     def keep_run(self, validation: Validation, *, by: str = LOCAL_AUTHOR, made_at: datetime | None = None) -> Run:
         """Keep a validation as a run, which the next one of the same period and filters is compared with.
 
-        Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. A validation
-        with the same hash is kept once. `made_at` is when files were added to it; None without. Raises `QueryError` for
-        a blank or unprintable `by`, `RecordError`, `ScopeError`, `DatabaseError`.
+        Kept are its `as_of`, versions, counts, the hash of its report, and the identities of its findings. One with the
+        hash of the newest run of its period is not kept again. `made_at` is when files were added to it; None without.
+        Raises `QueryError` for a blank or unprintable `by`, `RecordError`, `ScopeError`, `DatabaseError`.
         """
         from usage_explore.validation.result import Validation
         from usage_explore.validation.review import run_of
@@ -81,9 +81,9 @@ class Decisions(SavedViews, Rates):
             raise QueryError([Fault("by", str(error))]) from None
         made = run_of(validation, author, made_at)
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, _):
-            before = runs.runs(kept, own, made.period, most=MAX_COMPARED_RUNS)
-            same = next((run for run in before if run.report_hash == made.report_hash), None)
-            return same or runs.keep(kept, made)
+            newest = next(iter(runs.runs(kept, own, made.period, most=1)), None)
+            is_same = newest is not None and newest.report_hash == made.report_hash
+            return newest if newest is not None and is_same else runs.keep(kept, made)
 
     def runs(
         self,
