@@ -127,7 +127,7 @@ def test_what_was_just_loaded_is_no_clean_period(
     result = CliRunner().invoke(main, [*command, "--sign-off", "--by", "ana"])
     assert result.exit_code == 1
     assert "12 events of the period arrived in the last 5 minutes" in " ".join(result.stdout.split())
-    assert "Not signed off: no event of the period was examined." in result.stderr
+    assert "Not signed off: nothing of the period was examined." in result.stderr
 
     result = CliRunner().invoke(main, [*command, "--as-of", latest, "--json", "-"])
     assert result.exit_code == 0
@@ -152,6 +152,13 @@ def test_a_period_without_events_is_not_examined(run: Run, window: tuple[str, ..
     assert "Nothing was examined: no event of the period is known" in result.stdout
     assert "clean" not in result.stdout
     assert "not examined;" not in result.stdout
+
+
+@pytest.mark.parametrize("name", ["reconciliation", "unpriced", "control_totals", "after_finalization"])
+def test_checks_without_the_file_that_they_compare_examine_nothing(run: Run, name: str) -> None:
+    result = run(*WINDOW, "--check", name)
+    assert (result.exit_code, "Nothing found" in result.stdout) == (1, False)
+    assert "Nothing was examined: no check had anything to judge" in result.stdout
 
 
 def test_files_hold_what_was_found(run: Run, seen: list[Period], tmp_path: Path) -> None:

@@ -102,8 +102,10 @@ def test_the_doctor_refuses_a_continuous_aggregate(events_connection: ddl.Connec
         "CREATE MATERIALIZED VIEW usage_daily WITH (timescaledb.continuous) AS"
         " SELECT organization_id, time_bucket('1 day', timestamp) AS bucket, count(*) FROM usage_events GROUP BY 1, 2"
     )
-    said = found(events_database_url, "usage_daily")
-    assert said["columns"].state == "fault"
-    assert "continuous aggregate of public.usage_events" in said["columns"].message
-    assert said["columns"].fix.endswith("--table public.usage_events")
-    assert "view" not in said
+    events_connection.execute("CREATE VIEW usage_of_days AS SELECT * FROM usage_daily WHERE count > 0")
+    for name in ("usage_daily", "usage_of_days"):
+        said = found(events_database_url, name)
+        assert said["columns"].state == "fault"
+        assert "continuous aggregate of public.usage_events" in said["columns"].message
+        assert said["columns"].fix.endswith("--table public.usage_events")
+        assert "view" not in said

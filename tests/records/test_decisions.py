@@ -194,6 +194,18 @@ def test_the_run_of_a_window_is_the_one_that_examined_most_of_it(store: Store) -
         store.closest_run((since,))  # type: ignore[arg-type]
 
 
+def test_the_run_that_was_made_last_is_the_newest_though_an_older_one_found_the_same(store: Store) -> None:
+    first, other = (store.validate(SEPTEMBER, checks=[check]) for check in ("duplicates", "late_arrivals"))
+    for minute, validation in enumerate((first, other, first, first)):
+        store.keep_run(validation, made_at=first.now + timedelta(minutes=minute))
+    made = [(run.checks, run.made_at - first.now) for run in store.runs()]
+    assert made == [
+        (("duplicates",), timedelta(minutes=2)),
+        (("late_arrivals",), timedelta(minutes=1)),
+        (("duplicates",), timedelta(0)),
+    ]
+
+
 def test_the_same_validation_is_kept_once(store: Store) -> None:
     validation = kept(store)
     store.keep_run(validation, by="ana")

@@ -145,7 +145,8 @@ def validate(
     Without --since, --until or --window that is last month. Prints the findings by impact, each with its state and id,
     what was found clean, what was skipped and the totals. Exit code 0 when no open finding is as grave as --fail-on, 3
     when one is; acknowledged and muted ones are not open. 1 and 2 when the period, or a part of it, could not be
-    examined, such as a period without any event. 4 instead of 0 when the notification was not delivered.
+    examined, such as a period without any event, or checks without the file that they compare. 4 instead of 0 when the
+    notification was not delivered.
     """
     from usage_explore.cli import notify as notifications
     from usage_explore.cli import signing
@@ -197,7 +198,7 @@ def validate(
         review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(store, validation)
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
-        attempt, nothing = None, not validation.totals.events
+        attempt, nothing = None, validation.examined_nothing or not validation.totals.events
         if sign_off and by and not (fails or wrong or nothing):
             attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
             signed = attempt.signed
@@ -236,7 +237,7 @@ def validate(
         if attempt:
             attempt.report()
         elif sign_off and nothing:
-            say("Not signed off: no event of the period was examined.", err=True)
+            say("Not signed off: nothing of the period was examined.", err=True)
         elif sign_off and wrong:
             say(
                 f"Not signed off: {wrong}. Run it again: events may have been changed meanwhile. If it says so again,"

@@ -61,9 +61,20 @@ WHERE e.extname = 'timescaledb' AND hypertable_schema = %s AND hypertable_name =
 """The schema of TimescaleDB's functions, which is any: CREATE EXTENSION timescaledb SCHEMA ts."""
 
 _CONTINUOUS_AGGREGATE = """
-SELECT format('%%I.%%I', hypertable_schema, hypertable_name) FROM timescaledb_information.continuous_aggregates
-WHERE view_schema = %s AND view_name = %s
+WITH RECURSIVE read AS (
+    SELECT %s::oid AS oid
+    UNION
+    SELECT need.refobjid FROM read JOIN pg_rewrite AS rule ON rule.ev_class = read.oid
+    JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
+      AND need.refclassid = 'pg_class'::regclass)
+SELECT format('%%I.%%I', hypertable_schema, hypertable_name)
+FROM timescaledb_information.continuous_aggregates
+JOIN pg_namespace AS n ON n.nspname = view_schema
+JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = view_name
+JOIN read ON read.oid = c.oid
+LIMIT 1
 """
+"""The hypertable of a continuous aggregate, or of one that a view reads."""
 
 _DISTRIBUTION = """
 SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE logicalrelid = %s AND partmethod = 'h'
@@ -108,7 +119,7 @@ class Relation:
     """A table or view of the catalog.
 
     `rows` is the planner's estimate, negative if never analyzed; `distributed` the column by which Citus distributes
-    it, else None; `aggregated` the hypertable of a continuous aggregate.
+    it, else None; `aggregated` the hypertable of a continuous aggregate, or of one that a view reads.
     """
 
     oid: int
@@ -141,7 +152,7 @@ def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -
     }
     functions = _extension_value(connection, "timescaledb_information.hypertables", _HYPERTABLE, [schema, table])
     aggregated = _extension_value(
-        connection, "timescaledb_information.continuous_aggregates", _CONTINUOUS_AGGREGATE, [schema, table]
+        connection, "timescaledb_information.continuous_aggregates", _CONTINUOUS_AGGREGATE, [oid]
     )
     distributed = _extension_value(connection, "pg_catalog.pg_dist_partition", _DISTRIBUTION, [oid])
     if functions:  # a hypertable's root has no rows; this adds up the chunks

@@ -89,6 +89,11 @@ class Validation:
         return not self.totals.events and not self.findings
 
     @property
+    def examined_nothing(self) -> bool:
+        """Whether no check had anything to examine: no event, or no file or price that the checks compare with."""
+        return not self.findings and not any(result.outcome and result.outcome.looked_at for result in self.results)
+
+    @property
     def failed(self) -> tuple[Result, ...]:
         """The checks that could not be run to their end: what they look for was not looked for."""
         return tuple(result for result in self.results if result.failed)

@@ -115,6 +115,8 @@ def verdict(validation: Validation, review: Review | None = None) -> str:
     """
     if validation.findings:
         summary = f"{counted(len(validation.findings), 'finding')}: {_by_severity(validation, review)}"
+    elif validation.examined_nothing and validation.totals.events:
+        summary = "Nothing was examined: no check had anything to judge"
     elif validation.totals.events:
         summary = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
     else:
