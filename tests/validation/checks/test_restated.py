@@ -119,3 +119,32 @@ def test_a_focus_export_loaded_again_with_one_changed_cost_is_found(
         assert (finding.events, finding.severity) == (1, "high")
         assert finding.amounts == (("USD", Decimal("50.0566")),)
         assert "an export was loaded again with other amounts" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"dimensions": {"Team": "ops"}}, 100),  # a column more
+        ({"dimensions": {"Team": "ops"}, "price_key": "p1"}, 100),
+        ({"price_key": "p1"}, 100),
+        ({"dimensions": {"ResourceId": "tape"}}, 0),  # another disk
+        ({"quantity": Decimal(3), "dimensions": {"Team": "ops"}}, 0),
+    ],
+)
+def test_a_file_that_was_loaded_again_with_other_columns_is_found(
+    make: Make, more: dict[str, object], found: int
+) -> None:
+    """Rows that differ in more than amounts were in no finding, and all of them counted twice."""
+    export = [line(hour, quantity=Decimal(hour % 7 + 2)) for hour in range(100)]
+    again = [line(hour, loaded=SECOND, **{"quantity": Decimal(hour % 7 + 2), **more}) for hour in range(100)]
+    new = [line(hour, loaded=SECOND, quantity=Decimal(9)) for hour in range(500, 560)]
+    result = make(export + again + new + beside(again)).validate(september(), checks=["look_alikes"]).findings
+    reloaded = [each for each in result if "loaded again with other options or columns" in each.sentence]
+    assert [(each.events, each.severity) for each in reloaded] == ([(found, "high")] if found else [])
+
+
+def test_a_few_rows_that_an_earlier_load_has_too_are_no_file_that_was_loaded_again(make: Make) -> None:
+    export = [line(hour) for hour in range(100)]
+    other = [line(hour, loaded=SECOND, dimensions={"Team": "ops"}) for hour in range(40)]
+    other += [line(hour, loaded=SECOND, dimensions={"Team": "ops"}) for hour in range(200, 260)]
+    assert make(export + other).validate(september(), checks=["look_alikes"]).findings == ()

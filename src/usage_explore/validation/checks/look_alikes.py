@@ -28,12 +28,14 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    exists,
     extract,
     func,
     literal,
     not_,
     or_,
     select,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -88,6 +90,11 @@ _RESTATED = (
 )
 
 
+_RELOADED = (
+    "each has the customer, metric, time and quantity of a row of an earlier load, and a hash of the row as its key: a"
+    " file was loaded again with other options or columns, and both count"
+)
+
 _LIKE = "like another event that counts, in time, quantity and dimensions, under another idempotency key"
 
 _CHANCE = {
@@ -98,13 +105,17 @@ _CHANCE = {
     " again",
 }
 
-RESTATED = "restated"
+RESTATED, RELOADED = "restated", "reloaded"
+"""Rows of an export that was loaded again with other amounts, and of a file with other options or columns."""
+
+_OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED}
 
 EXPORT_GRID_SECONDS = 900
 """Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
 
 _ROW_HASH_PATTERN = r"^row:[0-9a-f]{32}(#[0-9]+)?$"
 _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
+_DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
@@ -222,7 +233,7 @@ def examine(examination: Examination) -> Outcome:
     copies: Copies = {}
 
     def severity(batch: Batch, own: Decimal) -> Severity:
-        if batch.kind == RESTATED:
+        if batch.kind in (RESTATED, RELOADED):
             return "high" if own >= HIGH_RESTATED_SHARE() else "medium"
         if batch.kind in (UNDECIDED, USUAL):
             return "low"
@@ -242,7 +253,7 @@ def examine(examination: Examination) -> Outcome:
         return "high" if part(batch.events, around) >= LARGE_SHARE() else "medium"
 
     def predicate(batch: Batch) -> str:
-        return f": {_RESTATED}" if batch.kind == RESTATED else f": each is {_LIKE}"
+        return f": {_OF_LOADS[batch.kind]}" if batch.kind in _OF_LOADS else f": each is {_LIKE}"
 
     wording = BatchWording(
         check=NAME,
@@ -251,8 +262,8 @@ def examine(examination: Examination) -> Outcome:
         stray_predicate=lambda stray: (
             predicate(stray) + _CHANCE.get(stray.kind, "").format(history=duration(coincidences.HISTORY()))
         ),
-        stray_severity=lambda stray, own: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
-        is_of_a_load=lambda batch: batch.kind == RESTATED,
+        stray_severity=lambda stray, own: "medium" if stray.kind in (*_OF_LOADS, CERTAIN, COPIES) else "low",
+        is_of_a_load=lambda batch: batch.kind in _OF_LOADS,
     )
     table, period = examination.table, examination.period
     times = examination.times(repeated_times(table, period))
@@ -264,6 +275,7 @@ def examine(examination: Examination) -> Outcome:
         rows = list(examination.rows(statement(table, period, verdicts, times)))
     if examination.times(row_hash_times(table, period)) != []:
         rows += examination.rows(restated_rows(table, period))
+        rows += examination.rows(reloaded_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 
 
@@ -379,6 +391,66 @@ def restated_rows(table: Table, period: Period) -> Select[Any]:
     return batched(restated)
 
 
+def reloaded_rows(table: Table, period: Period) -> Select[Any]:
+    """The rows of files that were loaded again with other options or columns, see `batched`.
+
+    Rows without a key of their own whose customer, metric, time and quantity an earlier load has, too, with dimensions
+    that have all of the other's or the reverse; of loads of which they are at least half. Rows that are equal in all
+    but amounts are restated or look alike.
+    """
+    c = table.c
+    within = [*conditions(table, period), c.idempotency_key.like("row:%")]
+    covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
+    again = (
+        select(*covered)
+        .where(*within)
+        .group_by(*covered)
+        .having(func.min(c.ingested_at) < func.max(c.ingested_at))
+        .cte("loaded_again")
+    )
+    others = [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
+    each = (
+        select(
+            *batch_columns(table),
+            tuple_(*others, _without_amounts(table)).cast(Text).label("content"),
+            _comparable(table).label("comparable"),
+        )
+        .join(again, and_(*(column == again.c[column.name] for column in covered)))
+        .where(*within)
+        .cte("each")
+    )
+    e, first = each.c, each.alias("first")
+    f = first.c
+    like_an_earlier = exists().where(
+        *(e[column.name] == f[column.name] for column in covered),
+        f.ingested_at < e.ingested_at,
+        f.content != e.content,
+        or_(f.comparable.contains(e.comparable), e.comparable.contains(f.comparable)),
+    )
+    copies = select(each).where(like_an_earlier).cte("copies")
+    loads = select(c.ingested_at, func.count().label("events")).where(*within).group_by(c.ingested_at).cte("loads")
+    k = copies.c
+    mostly = (
+        select(k.ingested_at)
+        .join(loads, loads.c.ingested_at == k.ingested_at)
+        .group_by(k.ingested_at, loads.c.events)
+        .having(2 * func.count() >= loads.c.events)
+    )
+    kept = (k[column.name] for column in batch_columns(table))
+    reloaded = select(*kept, literal(RELOADED).label("kind")).where(k.ingested_at.in_(mostly)).cte("reloaded")
+    return batched(reloaded)
+
+
+def _comparable(table: Table) -> ColumnElement[Any]:
+    """The dimensions that are neither numbers nor dates, keys in lower case, values without spaces around them."""
+    pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
+    value = pair.c.value.cast(Text)
+    kept = select(func.jsonb_object_agg(func.lower(pair.c.key), func.btrim(value), type_=JSONB)).where(
+        not_(value.regexp_match(_NUMBER_PATTERN)), not_(value.regexp_match(_DATE_PATTERN))
+    )
+    return func.coalesce(kept.scalar_subquery(), literal({}, JSONB), type_=JSONB)
+
+
 def _without_amounts(table: Table) -> ColumnElement[Any]:
     """The dimensions of an event that are no amounts; NULL where none is left."""
     pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
@@ -413,6 +485,9 @@ CHECK = Check(
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE())} of the customer's usage on",
+        "reloaded": "rows without a key of their own, at least half of a load, with the customer, metric, time and"
+        " quantity of a row of an earlier load, and dimensions of which one has all of the other's: medium and high as"
+        " restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
