@@ -282,6 +282,26 @@ def test_what_has_no_history_is_counted_in_the_note(
     assert "was not judged for 1 of 2 customers' metrics" in outcome.note
 
 
+@pytest.mark.parametrize(("share_before", "found"), [(0.5, []), (0.6, []), (0.1, ["high"]), (0.0, ["high"])])
+def test_zeros_as_a_customer_always_had_are_nothing_to_say(
+    events_connection: ddl.Connection, events_database_url: str, share_before: float, found: list[str]
+) -> None:
+    """Though others have none: "620 zeros, where about 643.8 would be usual" was high each month."""
+    draw = random.Random(7)
+    rows = []
+    for day in range(-60, 30):
+        share = share_before if day < 0 else 0.5
+        for customer in (JUNE, SMALL, UUID(int=1)):
+            zeros = [customer == JUNE and draw.random() < share for _ in range(40)]
+            for minute, zero in enumerate(zeros):
+                quantity = Decimal(0 if zero else 1 + minute % 20)
+                rows.append(event(SINCE + day * DAY + 36 * minute * MINUTE, customer_id=customer, quantity=quantity))
+    store = store_of(events_connection, events_database_url, rows)
+    result = findings(store)
+    store.close()
+    assert [finding.severity for finding in result] == found
+
+
 @pytest.mark.parametrize(("history_days", "zeros"), [(60, 108), (60, 30), (6, 108)])
 def test_a_period_of_zeros_is_not_learned_from(
     events_connection: ddl.Connection, events_database_url: str, history_days: int, zeros: int

@@ -207,7 +207,8 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
             add(ZERO, row, row.expected)
     for size, row in outsized(examination, sizes):
         add(OUTSIZED_KIND, row, 0.0, size)
-    return list(sums.values())
+    # a customer's zeros that are no more than its own before are its usage, though others have none
+    return [item for item in sums.values() if item.kind != ZERO or item.events > item.expected]
 
 
 def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> Severity:
