@@ -36,6 +36,7 @@ from usage_explore.names import Names
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Point, Ratio, Series, SeriesKind, Served
+from usage_explore.results.units import value_name
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
 KINDS: tuple[charts.SeriesKind, ...] = ("bars", "lines", "area")
@@ -196,6 +197,20 @@ def test_unit_costs_are_lines_with_gaps_never_stacked() -> None:
     summary = labels.summary(found)
     assert "of the total" not in summary
     assert "that of the largest cost gpt-x" in summary
+
+
+@pytest.mark.parametrize(
+    ("currencies", "name"),
+    [
+        (("EUR", "USD"), "cost in 2 currencies"),
+        (("EUR", None, "USD"), "cost in 2 currencies and without a currency"),
+        (("USD", None), "cost in USD and without a currency"),
+        ((None,), "cost, without a currency"),
+    ],
+)
+def test_costs_without_a_currency_are_not_a_currency_more(currencies: tuple[str | None, ...], name: str) -> None:
+    keys: list[tuple[SeriesKind, str | None]] = [("value", "a")]
+    assert value_name(dataclasses.replace(costs(keys, "sum_cost", *currencies), currencies=currencies)) == name
 
 
 def test_costs_in_several_currencies_are_lines_without_a_total() -> None:

@@ -72,8 +72,10 @@ def value_name(answer: AggregateData, value: Number | None = None, of: str | Non
     name = METRICS[metric]
     if answer.currency is not None:
         return f"{name} in {data_value(answer.currency)}{per}"
-    if len(answer.currencies) > 1:
-        return f"{name} in {len(answer.currencies):,} currencies{per}"
+    known = [code for code in answer.currencies if code is not None]
+    if known:
+        of_known = data_value(known[0]) if len(known) == 1 else f"{len(known):,} currencies"
+        return f"{name} in {of_known}{per}{' and without a currency' if None in answer.currencies else ''}"
     return f"{name}{per}, without a currency" if answer.currencies else f"{name}{per}"
 
 
