@@ -360,3 +360,16 @@ def test_the_tolerance_of_invoices_is_an_option(run: Run, tmp_path: Path) -> Non
         assert (result.exit_code, reason in result.stderr) == (2, True), result.stderr
     result = run(*period, "--tolerance", "1")
     assert (result.exit_code, "--tolerance: is for invoice lines" in result.stderr) == (1, True)
+
+
+def test_invoices_of_what_was_just_loaded_are_not_too_much(events_database_url: str, tmp_path: Path) -> None:
+    """Each line was a high finding: "invoiced … but has no usage of it"."""
+    load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
+    lines = tmp_path / "invoices.csv"
+    lines.write_text("customer_id,metric_key,quantity\na,calls,12\n")
+    command = ["validate", "--database-url", events_database_url, *SEPTEMBER, "--invoices", str(lines), "--json", "-"]
+    result = CliRunner().invoke(main, command)
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["findings"], told["totals"]["events"]) == (1, [], 0)
+    (waits,) = (check for check in told["checks"] if check["check"] == "reconciliation")
+    assert waits["skipped"] == "no event of the period is examined yet"

@@ -20,6 +20,7 @@ from usage_explore.errors import QueryError
 from usage_explore.files.made_ids import MadeId, id_reader
 from usage_explore.files.values import InvalidValue
 from usage_explore.names import made_id
+from usage_explore.sql.hints import HintWarning
 
 OWN, LOADED, PLAIN = UUID(int=1), made_id("customer", "cus_7"), UUID(int=3)
 """The customer whose text the directory has, one whose id `load` made of its text, and one without a text."""
@@ -77,6 +78,15 @@ def test_control_totals_wallets_and_prices_of_texts(store: Store, tmp_path: Path
     with asking(store) as client, connect(str(client.base_url).removesuffix("/api/"), ORGANIZATION) as remote:
         told = remote.rate(september(), prices=prices, wallets={"cus_1": "USD", "cus_7": "EUR", "default": "USD"})
         assert told.lines == rating.lines
+
+
+@pytest.mark.parametrize("given", ["prices", "wallets"])
+def test_a_misspelled_text_in_prices_or_wallets_is_warned_of(store: Store, given: str) -> None:
+    prices = [{"metric_key": "tokens", "unit_amount": "1", "currency": "USD"}]
+    more = [{**prices[0], "customer_id": "cus_11"}] if given == "prices" else []
+    wallets = {"cus_11": "EUR", "default": "USD"} if given == "wallets" else None
+    with pytest.warns(HintWarning, match="customer cus_11: not in the directory of names"):
+        store.rate(september(), prices=prices + more, wallets=wallets)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from usage_explore.errors import QueryError
 from usage_explore.validation.inputs import Preferences, read_preferences
 
 ONE, TWO = UUID(int=1), UUID(int=2)
+NEARLY = str(ONE)[:-1]
+"""A UUID with a typing error; any other text is an id."""
 
 
 def test_the_event_decides_before_the_customer_and_the_customer_before_the_organization() -> None:
@@ -39,7 +41,7 @@ def test_a_currency_keeps_its_letters() -> None:
 
 def test_every_faulty_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "wallets.csv"
-    path.write_text(f"customer_id,currency\n{ONE},EUR\nnobody,EUR\n{TWO},\n{ONE},USD\n,USD\ndefault,EUR\n")
+    path.write_text(f"customer_id,currency\n{ONE},EUR\n{NEARLY},EUR\n{TWO},\n{ONE},USD\n,USD\ndefault,EUR\n")
     with pytest.raises(QueryError) as caught:
         read_preferences(path)
     said = [str(fault) for fault in caught.value.faults]
@@ -47,7 +49,7 @@ def test_every_faulty_line_is_named(tmp_path: Path) -> None:
     assert all(words.startswith("wallets: line ") for words in said)
     for line, words in zip((3, 4, 5, 7), said, strict=True):
         assert f"line {line}: " in words
-    for word, words in zip(("nobody", "blank", "line 2", "default"), said, strict=True):
+    for word, words in zip((NEARLY, "blank", "line 2", "default"), said, strict=True):
         assert word in words
 
 
@@ -56,7 +58,7 @@ def test_every_faulty_line_is_named(tmp_path: Path) -> None:
     [
         ({}, "there are none"),
         ({ONE: 7}, "currency"),
-        ({7: "EUR"}, "customer_id"),
+        ({7.5: "EUR"}, "customer_id"),
         (pd.DataFrame({"custmer_id": [str(ONE)], "currency": ["EUR"]}), "did you mean customer_id"),
         (pd.DataFrame({"customer_id": [str(ONE)], "currency": ["E"], "wallet_currency": ["E"]}), "keep one"),
         ("nowhere.csv", "nowhere.csv"),

@@ -86,43 +86,62 @@ SELECT count(*) FROM (SELECT FROM pg_temp.usage_explore_known GROUP BY ordinal H
 """
 
 _RESTATED = """
-SELECT count(*) FILTER (WHERE restated), count(*) FILTER (WHERE NOT restated)
-FROM (
-    SELECT s.ordinal, bool_or({restated}) AS restated
-    FROM {stage} s JOIN {table} t
-      ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
-     AND t.metric_key = s.metric_key AND t.customer_id = s.customer_id
-     AND t.timestamp BETWEEN %(first)s AND %(last)s
-     AND t.organization_id = ANY (%(organizations)s)
-     AND (NOT s.keyed OR t.idempotency_key LIKE 'row:%%')
+WITH met AS MATERIALIZED (
+    SELECT organization_id, timestamp, metric_key, customer_id FROM {stage}
+    INTERSECT
+    SELECT t.organization_id, t.timestamp, t.metric_key, t.customer_id FROM {table} t
     LEFT JOIN pg_temp.usage_explore_known k
       ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
-    WHERE k.id IS NULL AND ({restated} OR {loaded_again})
-    GROUP BY s.ordinal) AS rows
+    WHERE k.id IS NULL AND t.timestamp BETWEEN %(first)s AND %(last)s AND t.organization_id = ANY (%(organizations)s)
+), staged AS MATERIALIZED (
+    SELECT s.ordinal, NOT s.keyed AS without_key, {compared}
+    FROM {stage} s JOIN met USING (organization_id, timestamp, metric_key, customer_id)
+), stored AS MATERIALIZED (
+    SELECT s.idempotency_key LIKE 'row:%%' AS without_key, {compared}
+    FROM {table} s JOIN met USING (organization_id, timestamp, metric_key, customer_id)
+    LEFT JOIN pg_temp.usage_explore_known k
+      ON k.organization_id = s.organization_id AND k.timestamp = s.timestamp AND k.id = s.id
+    WHERE k.id IS NULL AND s.timestamp BETWEEN %(first)s AND %(last)s AND s.organization_id = ANY (%(organizations)s)
+), restated AS MATERIALIZED (
+    SELECT DISTINCT s.ordinal
+    FROM staged s JOIN stored t USING (organization_id, timestamp, metric_key, customer_id, content)
+    WHERE s.without_key OR t.without_key
+), shared AS MATERIALIZED (
+    SELECT array(
+        SELECT jsonb_object_keys(texts) FROM staged INTERSECT SELECT jsonb_object_keys(texts) FROM stored) AS keys
+), again AS (
+    SELECT DISTINCT s.ordinal
+    FROM (SELECT ordinal, {alike} FROM {staged} WHERE without_key AND ordinal NOT IN (SELECT ordinal FROM restated)) s
+    JOIN (SELECT {alike} FROM {stored} WHERE without_key) t
+      USING (organization_id, timestamp, metric_key, customer_id, quantity, common)
+    WHERE s.number * t.number <= {most_pairs} AND (s.texts @> t.texts OR t.texts @> s.texts)
+)
+SELECT (SELECT count(*) FROM restated), (SELECT count(*) FROM again)
 """
-"""Number of staged rows that are `_IS_RESTATED`, and of others that are `_IS_LOADED_AGAIN`, where one of the two has no
-key of its own. Stored rows that the file also has do not count."""
+"""Number of staged rows that are restated, and of others that may be loaded again, where a stored row that the file
+does not have has the same organization, time, metric and customer.
 
-_IS_RESTATED = """(
-    (t.product_id, t.subscription_id, t.price_key, t.external_cost_currency, t.wallet_currency)
-     IS NOT DISTINCT FROM (s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency)
-    AND (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{}' !~ %(number)s)
-        IS NOT DISTINCT FROM
-        (SELECT jsonb_object_agg(key, value) FROM jsonb_each(t.dimensions) WHERE value #>> '{}' !~ %(number)s))
-"""
-"""Whether a staged row equals a stored one in all but key and amounts (quantity, cost, dimensions that are numbers)."""
+Restated rows equal one in all but key and amounts (quantity, cost, dimensions that are numbers), and one of the two has
+no key of its own. Of those loaded again neither has, the quantities are equal, and one's dimensions have all of the
+other's, as if a file was loaded again with other options or columns; numbers and dates are not compared."""
 
-_IS_LOADED_AGAIN = """(
-    NOT s.keyed AND t.idempotency_key LIKE 'row:%%' AND t.quantity IS NOT DISTINCT FROM s.quantity
-    AND (SELECT staged @> stored OR stored @> staged FROM (
-        SELECT
-            coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(s.dimensions)
-                      WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS staged,
-            coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(t.dimensions)
-                      WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS stored) AS dimensions))
-"""
-"""Whether neither row has a key, the quantities are equal, and one's dimensions have all of the other's, as if a file
-was loaded again with other options or further columns. Dimensions that are numbers or dates are not compared."""
+_COMPARED = """s.organization_id, s.timestamp, s.metric_key, s.customer_id, s.quantity,
+    md5(ROW(s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency,
+        (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{}' !~ %(number)s))::text)
+    AS content,
+    coalesce((SELECT jsonb_object_agg(lower(key), btrim(value)) FROM jsonb_each_text(s.dimensions)
+              WHERE value !~ %(number)s AND value !~ %(date)s), '{}') AS texts"""
+
+_ALIKE = """organization_id, timestamp, metric_key, customer_id, quantity, texts, common,
+    count(*) OVER (PARTITION BY organization_id, timestamp, metric_key, customer_id, quantity, common) AS number"""
+
+_COMMON = """(
+    SELECT {name}.*, md5(coalesce((SELECT jsonb_object_agg(key, value)::text FROM jsonb_each(texts)
+                                   WHERE key = ANY (SELECT unnest(keys) FROM shared)), '')) AS common
+    FROM {name}) AS {name}"""
+
+_MOST_PAIRS = 1_000_000
+"""Pairs of rows with one customer, metric, time and quantity, and equal common dimensions, that are compared."""
 
 _NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -404,10 +423,20 @@ class Stage:
 
     def _loaded_before(self) -> tuple[int, int]:
         """How many rows are restated, and how many others may be of a file that was loaded before."""
+        staged, stored = (sql.SQL(_COMMON).format(name=sql.SQL(name)) for name in ("staged", "stored"))
         statement = sql.SQL(_RESTATED).format(
-            stage=STAGE, table=self._table, restated=sql.SQL(_IS_RESTATED), loaded_again=sql.SQL(_IS_LOADED_AGAIN)
+            stage=STAGE,
+            table=self._table,
+            compared=sql.SQL(_COMPARED),
+            alike=sql.SQL(_ALIKE),
+            staged=staged,
+            stored=stored,
+            most_pairs=sql.Literal(_MOST_PAIRS),
         )
+        # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one
+        self._run("SET LOCAL enable_nestloop = off")
         row = self._connection.execute(statement, {"number": _NUMBER, "date": _DATE, **self._span}).fetchone()
+        self._run("SET LOCAL enable_nestloop TO DEFAULT")
         restated, again = row or (0, 0)
         return restated, again
 

@@ -264,7 +264,7 @@ class Queries(Rates, Lookups):
         """
         from usage_explore.validation import registry
         from usage_explore.validation.bounds import NO_BOUNDS, read_bounds
-        from usage_explore.validation.inputs import given_files, read_inputs
+        from usage_explore.validation.inputs import Inputs, given_files, read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         inputs = read_inputs(invoices=invoices, wallets=wallets, control=control, prices=prices)
@@ -279,7 +279,9 @@ class Queries(Rates, Lookups):
             settle = self.settle if scoped.as_of is None else None
             directory, texts = self._directory(connection, scoped), NO_NAMES
             if made := inputs.made_ids:
-                ids = directory_ids(made, directory.ids_of(made))
+                found = directory.ids_of(made)
+                self._warn_unknown(Inputs(prices=inputs.prices, preferences=inputs.preferences).made_ids, found)
+                ids = directory_ids(made, found)
                 plan, texts = dataclasses.replace(plan, inputs=inputs.with_ids(ids)), names_of(made, ids)
             if plan.lacks_preferences:
                 plan = plan.preferring(directory.preferred_currencies())

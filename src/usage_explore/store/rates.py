@@ -73,7 +73,9 @@ class Rates(StoreBase):
             directory = self._directory(connection, scoped)
             inputs = Inputs(prices=book, preferences=preferences)
             if made := inputs.made_ids:
-                inputs = inputs.with_ids(directory_ids(made, directory.ids_of(made)))
+                found = directory.ids_of(made)
+                self._warn_unknown(made, found)
+                inputs = inputs.with_ids(directory_ids(made, found))
                 book, preferences = inputs.prices or book, inputs.preferences
             if preferences is None:
                 preferences = Preferences.of_directory(directory.preferred_currencies())

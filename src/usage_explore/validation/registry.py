@@ -160,6 +160,11 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     return Result(check=check, outcome=outcome, took=took, failed=failed)
 
 
+def _waits(check: Check) -> Result:
+    """The result of a check that compares the period's events with a file while none of them is examined."""
+    return Result(check=check, outcome=None, took=timedelta(0), skipped="no event of the period is examined yet")
+
+
 def _lacking(examination: Examination, needed: str) -> str:
     """Why what a check needs is not there."""
     return (needed == "prices" and examination.inputs.no_prices) or f"{needed} was not given"
@@ -235,13 +240,18 @@ class Plan:
             _log.warning(_EXTRACT_DIFFERS, period.organization_id)
             examination = replace(examination, extracts=None, shared={})
         examination = replace(examination, totals=totals(rows))
+        later = unexamined(connection, table, period, settle)
+        # right after a load every invoice line would be too much
+        waiting = {check.name for check in self.checks if check.needs and later and not examination.totals.events}
         with in_force(self.bounds):
-            results = run(examination, self.checks, progress)
+            judged = run(examination, (check for check in self.checks if check.name not in waiting), progress)
+        by_name = {result.check.name: result for result in judged}
+        results = [by_name.get(check.name) or _waits(check) for check in self.checks]
         return Validation(
             period=period,
             now=now,
             totals=examination.totals,
-            unexamined=unexamined(connection, table, period, settle),
+            unexamined=later,
             results=tuple(replace(result, bounds=self.bounds) for result in results),
             app_url=app_url,
             bounds=self.bounds,

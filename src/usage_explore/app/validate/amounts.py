@@ -80,7 +80,8 @@ def expected(source: Source, with_files: ValidationWithFiles) -> Rating | None:
     if book is None:
         return None
     wallets = None if "wallets" in faults else dropped_file("wallets", validation.period)
-    return run.rating(source, validation, book, wallets)
+    directory = None if "names" in faults else dropped_file("names", validation.period)
+    return run.rating(source, validation, book, wallets, directory)
 
 
 def _totals(rating: Rating) -> None:

@@ -160,19 +160,23 @@ def recognized_file(file: File) -> Recognized:
     return _cached_kind(read, file.digest)
 
 
-def rating(source: Source, validation: Validation, book: PriceBook, wallets: File | None) -> Rating:
+def rating(
+    source: Source, validation: Validation, book: PriceBook, wallets: File | None, directory: File | None
+) -> Rating:
     """The expected amounts of a validation's period, by a price book and the dropped preferred currencies, if any.
 
+    With the dropped names, `directory`, beside those of the directory.
     Each run of the checks rates anew. Raises `UsageExploreError`.
     """
     period = validation.period
-    key = period, validation.now, hash(book.prices), wallets.digest if wallets else ""
+    key = period, validation.now, hash(book.prices), tuple(file.digest if file else "" for file in (wallets, directory))
     organization_id = source.store.organization_id
 
     def rate(note: Note) -> Rating:
         with contextlib.ExitStack() as copies:
             path = copies.enter_context(private_copy(wallets)) if wallets else None
-            return source.store.rate(period, prices=book, wallets=path)
+            store = replace(source.store, given_names=names(directory)) if directory else source.store
+            return store.rate(period, prices=book, wallets=path)
 
     try:
         return _cached_rating(_no_rating, organization_id, *key)
@@ -260,7 +264,7 @@ def _cached_rating(
     period: Period,
     run_at: datetime,
     prices: int,
-    wallets: str,
+    digests: tuple[str, ...],
 ) -> Rating:
     return _make()
 

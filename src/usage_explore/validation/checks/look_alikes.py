@@ -28,7 +28,6 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    exists,
     extract,
     func,
     literal,
@@ -409,25 +408,42 @@ def reloaded_rows(table: Table, period: Period) -> Select[Any]:
         .cte("loaded_again")
     )
     others = [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
+    comparable = _comparable(table)
+    of_load: dict[str, Any] = {
+        "partition_by": [*covered, c.ingested_at],
+        "order_by": [cast(comparable, Text), c.id],
+    }
     each = (
         select(
             *batch_columns(table),
             tuple_(*others, _without_amounts(table)).cast(Text).label("content"),
-            _comparable(table).label("comparable"),
+            comparable.label("comparable"),
+            func.row_number().over(**of_load).label("place"),
         )
         .join(again, and_(*(column == again.c[column.name] for column in covered)))
         .where(*within)
         .cte("each")
     )
-    e, first = each.c, each.alias("first")
-    f = first.c
-    like_an_earlier = exists().where(
-        *(e[column.name] == f[column.name] for column in covered),
-        f.ingested_at < e.ingested_at,
-        f.content != e.content,
-        or_(f.comparable.contains(e.comparable), e.comparable.contains(f.comparable)),
+    e = each.c
+    # rows with equal quantities in the order of their dimensions: no pair is compared, of thousands at one time
+    alike = [*(e[column.name] for column in covered), e.place]
+    by_load: dict[str, Any] = {"partition_by": alike, "order_by": e.ingested_at}
+    placed = select(
+        each,
+        func.first_value(e.ingested_at).over(**by_load).label("first_load"),
+        func.first_value(e.content).over(**by_load).label("first_content"),
+        func.first_value(e.comparable, type_=JSONB).over(**by_load).label("first_comparable"),
+    ).cte("placed")
+    m = placed.c
+    copies = (
+        select(placed)
+        .where(
+            m.ingested_at > m.first_load,
+            m.content != m.first_content,
+            or_(m.first_comparable.contains(m.comparable), m.comparable.contains(m.first_comparable)),
+        )
+        .cte("copies")
     )
-    copies = select(each).where(like_an_earlier).cte("copies")
     loads = select(c.ingested_at, func.count().label("events")).where(*within).group_by(c.ingested_at).cte("loads")
     k = copies.c
     mostly = (
@@ -435,9 +451,15 @@ def reloaded_rows(table: Table, period: Period) -> Select[Any]:
         .join(loads, loads.c.ingested_at == k.ingested_at)
         .group_by(k.ingested_at, loads.c.events)
         .having(2 * func.count() >= loads.c.events)
+        .cte("mostly")
+        .prefix_with("MATERIALIZED", dialect="postgresql")  # else it is made again for each row
     )
     kept = (k[column.name] for column in batch_columns(table))
-    reloaded = select(*kept, literal(RELOADED).label("kind")).where(k.ingested_at.in_(mostly)).cte("reloaded")
+    reloaded = (
+        select(*kept, literal(RELOADED).label("kind"))
+        .where(k.ingested_at.in_(select(mostly.c.ingested_at)))
+        .cte("reloaded")
+    )
     return batched(reloaded)
 
 

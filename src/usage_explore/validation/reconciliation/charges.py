@@ -17,7 +17,7 @@ Upper and lower case are one currency.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import MAX_PREC, Context, Decimal
 from typing import Any, Literal, NamedTuple
@@ -359,8 +359,8 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
         expected = _booked(row, known) or known
         if expected is None:
             price = price_or_metric(columns, row.key)
-            alike = customers[price, _code(line)]
-            expected = _most_common(by_customer[line.customer_id], by_price[price], alike)
+            of_price = {code: lines for (key, code), lines in customers.items() if key == price}
+            expected = _most_common(by_customer[line.customer_id], by_price[price], of_price, _code(line))
         if expected and _code(line) not in map(str.upper, expected[0]):
             key = (_code(line), *expected)
             wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
@@ -436,19 +436,23 @@ def _wallets(row: Row, preferences: Preferences) -> tuple[tuple[str, ...], Reaso
 
 
 def _most_common(
-    customer: Counter[str], price: Counter[str], alike: Counter[UUID]
+    customer: Counter[str], price: Counter[str], customers: Mapping[str, Counter[UUID]], charged: str
 ) -> tuple[tuple[str, ...], Reason] | None:
     """The most common currency of a customer's lines, of equals the more common one of the price's lines.
 
     Where all of the customer's lines are in one currency, that of the price's lines of others. If the customer has
-    several lines, it must be the only one with that currency: `alike` counts the price's lines in it by customer.
+    several lines, it must be the only one with that currency, and others as many as `MIN_PRICE_LINES`. `customers`
+    counts the price's lines in each currency by customer.
     """
     if len(customer) > 1:
         return (min(customer, key=lambda code: (-customer[code], -price[code], code)),), "customer"
     usual, lines = price.most_common(1)[0]
+    alike, several = customers[charged], customer.total() > 1
+    if several and (len(alike) > 1 or len(customers[usual]) < MIN_PRICE_LINES()):
+        return None
     own = alike.total() if len(alike) == 1 else 1
     is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.total() - own) >= MIN_PRICE_CURRENCY_SHARE()
-    return ((usual,), "price") if is_usual and (len(alike) == 1 or customer.total() == 1) else None
+    return ((usual,), "price") if is_usual else None
 
 
 def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: Decimal) -> Finding:
