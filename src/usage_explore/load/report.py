@@ -149,7 +149,8 @@ class FileReport:
             yield (
                 f"  warning: {_rows(self.loaded_again, 'repeat')} the customer, metric, time and quantity of a stored"
                 " event with other columns, as when a file is loaded again with other options or columns; loaded beside"
-                " it. If it is the same usage, it is counted twice: load the file again with --replace"
+                " it. If it is the same usage, it is counted twice: load the file again with --replace, and where no"
+                " preset names the columns of its source, with --replace-by COLUMN"
             )
         if self.changed:
             yield (

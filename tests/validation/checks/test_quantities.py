@@ -302,6 +302,24 @@ def test_zeros_as_a_customer_always_had_are_nothing_to_say(
     assert [finding.severity for finding in result] == found
 
 
+@pytest.mark.parametrize("others", [2, 8])
+def test_usual_zeros_of_one_customer_do_not_hide_new_ones_of_another(
+    events_connection: ddl.Connection, events_database_url: str, others: int
+) -> None:
+    draw = random.Random(4)
+    rows = []
+    for day in range(-60, 30):
+        for customer in (JUNE, SMALL, *(UUID(int=number) for number in range(others))):
+            share = 0.5 if customer == JUNE or (customer == SMALL and day >= 0) else 0.0
+            for number in range(12):
+                quantity = Decimal(0 if draw.random() < share else 1 + number)
+                rows.append(event(SINCE + day * DAY + 110 * number * MINUTE, customer_id=customer, quantity=quantity))
+    store = store_of(events_connection, events_database_url, rows)
+    result = findings(store)
+    store.close()
+    assert SMALL in {finding.customer_id for finding in result if finding.severity == "high"}
+
+
 @pytest.mark.parametrize(("history_days", "zeros"), [(60, 108), (60, 30), (6, 108)])
 def test_a_period_of_zeros_is_not_learned_from(
     events_connection: ddl.Connection, events_database_url: str, history_days: int, zeros: int

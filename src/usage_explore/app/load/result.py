@@ -153,7 +153,8 @@ def outcome_lines(report: FileReport, notes: Sequence[str]) -> None:
         st.markdown("\n".join(f"- {markdown.plain(line)}" for line in plain))
     for line in lines:
         if line.startswith("warning: "):
-            st.warning(markdown.plain(line.removeprefix("warning: ").capitalize()), icon=":material/warning:")
+            text = line.removeprefix("warning: ")
+            st.warning(markdown.plain(text[:1].upper() + text[1:]), icon=":material/warning:")
 
 
 def _line(text: str) -> str:

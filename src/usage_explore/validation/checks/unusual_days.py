@@ -90,14 +90,14 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .cte("cells")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    suspects = select(cells.c.customer_id).where(or_(*(cells.c[kind] > 0 for kind in kinds(table))))
+    is_of_a_kind = or_(*(cells.c[kind] > 0 for kind in kinds(table)))
+    suspects = select(cells.c.customer_id).where(is_of_a_kind)
     before = preceding(period, HISTORY())
     history = (
         select(
             c.customer_id,
             c.metric_key,
             func.count().label("events"),
-            func.sum(func.count()).over(partition_by=c.metric_key).cast(Double).label("metric_events"),
             *(func.count().filter(holds).label(kind) for kind, holds in kinds(table).items()),
             func.coalesce(func.sum(c.quantity).filter(kinds(table)[NEGATIVE]), 0).label("taken_off"),
             *(
@@ -112,14 +112,26 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .group_by(c.customer_id, c.metric_key)
         .cte("history")
     )
+    # of all customers: among those alone that have some now, the usual zeros of one would hide another's new ones
+    everyone = (
+        select(
+            c.metric_key,
+            func.count().cast(Double).label("events"),
+            *(func.count().filter(holds).cast(Double).label(kind) for kind, holds in kinds(table).items()),
+        )
+        .where(*(conditions(table, before) if before else [false()]))
+        .where(c.metric_key.in_(select(cells.c.metric_key).where(is_of_a_kind)))
+        .group_by(c.metric_key)
+        .cte("everyone")
+    )
     since, until = period.span
     share = max(_MIN_PERIOD_SHARE, Decimal((until - since) // INSTANT) / (HISTORY() // INSTANT))
-    query = union_all(*(_unusual(cells, history, kind, share) for kind in kinds(table))).subquery("found")
+    query = union_all(*(_unusual(cells, history, everyone, kind, share) for kind in kinds(table))).subquery("found")
     f = query.c
     return select(query).order_by(f.kind, f.customer_id, f.metric_key, f.day)
 
 
-def _unusual(cells: CTE, history: CTE, kind: str, share: Decimal) -> Select[Any]:
+def _unusual(cells: CTE, history: CTE, everyone: CTE, kind: str, share: Decimal) -> Select[Any]:
     """`share` is the length of the period as a part of that of the history."""
     c = cells.c
     metric, own = [c.metric_key], [c.metric_key, c.customer_id]
@@ -163,7 +175,7 @@ def _unusual(cells: CTE, history: CTE, kind: str, share: Decimal) -> Select[Any]
     is_more = k.events > case((expected == 0, 0.0), else_=chance_bound(expected))
     is_unusual_day = and_(is_more, not_(and_(expected == 0, is_as_before)))
     # of others too before the period: a fault of all customers is not taken for usual
-    other_rate_before = (h[f"metric_{kind}"] - h[kind]) / func.nullif(h.metric_events - h.events, 0)
+    other_rate_before = (everyone.c[kind] - h[kind]) / func.nullif(everyone.c.events - h.events, 0)
     before_rate = func.greatest(own_rate_before, func.coalesce(other_rate_before, 0.0))
     is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS(), k.whole > chance_bound(k.whole_events * before_rate))
     is_first = and_(h.events >= MIN_HISTORY_EVENTS(), h[f"metric_{kind}"] == 0)
@@ -199,7 +211,9 @@ def _unusual(cells: CTE, history: CTE, kind: str, share: Decimal) -> Select[Any]
             ).label("expected"),
         )
         .select_from(
-            known.outerjoin(history, and_(h.customer_id == k.customer_id, h.metric_key == k.metric_key)),
+            known.outerjoin(history, and_(h.customer_id == k.customer_id, h.metric_key == k.metric_key)).outerjoin(
+                everyone, everyone.c.metric_key == k.metric_key
+            ),
         )
         .where(k.events > 0, or_(is_unusual_day, is_unusual_period, is_large))
     )
