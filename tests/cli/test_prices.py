@@ -137,7 +137,7 @@ def test_a_loaded_book_is_the_default_and_replaced_as_a_whole(
 
 
 def test_an_organization_without_events_is_warned_of(run: Run, tmp_path: Path) -> None:
-    """A slip in the id: prices and names would be stored where nobody finds them."""
+    """With a wrong organization id, prices and names are stored and never used."""
     names = book(tmp_path, f"id,name\n{UUID(int=1)},Acme\n", "names.csv")
     for command in (("prices", "load", book(tmp_path)), ("names", "load", names)):
         loaded = run(*command, "--organization-id", UUID(int=7))

@@ -159,7 +159,7 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
 
 
 def test_a_search_of_dimensions_gives_all_events(configure: Callable[..., None], events_database_url: str) -> None:
-    """With a limit, an index on dimensions gives about so many events, others each time."""
+    """With a limit, an index on dimensions returns a random part of the events, another one each time."""
     configure(("gin_fuzzy_search_limit", "1"))
     with connect(events_database_url) as opened, opened.engine.connect() as used:
         assert used.exec_driver_sql("SHOW gin_fuzzy_search_limit").scalar_one() == "0"

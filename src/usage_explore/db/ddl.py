@@ -33,7 +33,7 @@ from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.engine import translated
 from usage_explore.db.names import add_units, lacks_units
 from usage_explore.db.schema import INDEX_BYTES, events_table, indexes, names_index, names_table, split_name
-from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, TableMismatch
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.formatting import duration, size
 from usage_explore.sql.identifiers import identifier
 
@@ -77,11 +77,7 @@ def connect(url: str) -> Connection:
     for setting in timeouts.SESSION.items():  # not as connection options, which poolers refuse
         connection.execute("SELECT set_config(%s, %s, false)", setting)
     connection.commit()
-    reason = timescale.hidden_rows(connection)
-    connection.rollback()
-    if reason:
-        connection.close()
-        raise DatabaseError(f"{reason}.")
+    timescale.expect_all_rows(connection)
     return connection
 
 

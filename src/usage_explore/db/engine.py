@@ -207,10 +207,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         return timeouts.Connection.connect(**given, context=more["context"])
 
     def opened(connection: timeouts.Connection, record: ConnectionPoolEntry) -> None:
-        reason = timescale.hidden_rows(connection)
-        connection.rollback()
-        if reason:
-            raise DatabaseError(f"{reason}.")
+        timescale.expect_all_rows(connection)
         record.info["leaves"] = time.monotonic() + random.uniform(*_CONNECTION_LIFETIME_SECONDS)  # noqa: S311 - so that they do not all end at once
 
     def taken(connection: timeouts.Connection, *_: object) -> None:

@@ -152,20 +152,10 @@ class Directory:
 
     def ids_of(self, keys: Iterable[Key]) -> dict[Key, UUID]:
         """The id of each (kind, external id) that the directory has."""
-        wanted = list(dict.fromkeys(keys))
-        if not wanted or not self._is_readable:
+        driver = self.connection.connection.driver_connection
+        if not self._is_readable or not isinstance(driver, psycopg.Connection):
             return {}
-        c, found = self.table.c, dict[Key, UUID]()
-        for kind in {kind for kind, _ in wanted}:
-            texts = [text for one, text in wanted if one == kind]
-            statement = (
-                select(c.external_id, func.min(c.id.cast(Text)))
-                .where(c.organization_id == self._organization, c.kind == kind)
-                .where(c.external_id == any_(literal(texts, ARRAY(Text))))
-                .group_by(c.external_id)
-            )
-            found |= {(kind, text): UUID(id_) for text, id_ in self.connection.execute(statement)}
-        return found
+        return ids_by_external_id(driver, self.table, self._organization, keys)
 
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""

@@ -41,7 +41,7 @@ SESSION = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "array_nulls": "on",
-    "gin_fuzzy_search_limit": "0",  # else a search of dimensions gives about so many events, at random
+    "gin_fuzzy_search_limit": "0",  # else an index returns a random part of the events, about as many
     "row_security": "on",  # off: statements that a policy restricts are errors
     "default_transaction_isolation": "read committed",  # serializable transactions can fail or wait
     "default_transaction_deferrable": "off",

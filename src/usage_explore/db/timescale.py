@@ -29,6 +29,7 @@ import psycopg
 from psycopg import sql
 
 from usage_explore.db.schema import INDEX_BYTES, StorageOptions
+from usage_explore.errors import DatabaseError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -112,6 +113,15 @@ def hidden_rows(connection: psycopg.Connection[Any]) -> str:
         f"TimescaleDB hides the rows of the columnstore by the setting {names} of the role, the database or the server;"
         f" {fix}"
     )
+
+
+def expect_all_rows(connection: psycopg.Connection[Any]) -> None:
+    """Close a new connection and raise `DatabaseError` if its statements do not see all rows."""
+    if not (reason := hidden_rows(connection)):
+        connection.rollback()
+        return
+    connection.close()
+    raise DatabaseError(f"{reason}.")
 
 
 def available(connection: Connection) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -25,9 +25,7 @@ from usage_explore.errors import ScopeError
 from usage_explore.extract import retention, routing
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.routing import Paths
-from usage_explore.files.made_ids import MadeId
-from usage_explore.formatting import listed
-from usage_explore.names import NO_NAMES, Key, Names
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import (
@@ -158,13 +156,6 @@ class StoreBase:
             for message in messages:
                 hints.warn(message)
         return messages
-
-    def _warn_unknown(self, made: Mapping[Key, MadeId], found: Mapping[Key, UUID]) -> None:
-        """Warn of texts in a price book or in preferred currencies that no loaded file had: they concern nobody."""
-        unknown = sorted(key for key in made if key not in found)
-        if unknown and self.warns:
-            named = listed(f"{kind} {text}" for kind, text in unknown)
-            hints.warn(f"{named}: not in the directory of names; if it is a typing error, it concerns nobody")
 
     def _check_commas(self, connection: Connection, query: Query, *, empty: bool) -> None:
         hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)

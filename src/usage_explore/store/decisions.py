@@ -82,8 +82,9 @@ class Decisions(SavedViews, Rates):
         made = run_of(validation, author, made_at)
         with self._recorded(RUNS, validation.period.organization_id) as (_, kept, own, _):
             newest = next(iter(runs.runs(kept, own, made.period, most=1)), None)
-            is_same = newest is not None and newest.report_hash == made.report_hash
-            return newest if newest is not None and is_same else runs.keep(kept, made)
+            if newest is not None and newest.report_hash == made.report_hash:
+                return newest
+            return runs.keep(kept, made)
 
     def runs(
         self,

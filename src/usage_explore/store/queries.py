@@ -20,8 +20,7 @@ from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, TableMismatch
 from usage_explore.event_pages import EventPage
 from usage_explore.extract.leaderboards import leaderboards
-from usage_explore.files.made_ids import directory_ids, names_of
-from usage_explore.names import NO_NAMES, Names
+from usage_explore.names import Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import expect, expect_instance
 from usage_explore.query.queries import (
@@ -264,7 +263,7 @@ class Queries(Rates, Lookups):
         """
         from usage_explore.validation import registry
         from usage_explore.validation.bounds import NO_BOUNDS, read_bounds
-        from usage_explore.validation.inputs import Inputs, given_files, read_inputs
+        from usage_explore.validation.inputs import given_files, read_inputs
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         inputs = read_inputs(invoices=invoices, wallets=wallets, control=control, prices=prices)
@@ -277,12 +276,9 @@ class Queries(Rates, Lookups):
             now = current_time(connection)
             settled = self._settled(connection, scoped, now)
             settle = self.settle if scoped.as_of is None else None
-            directory, texts = self._directory(connection, scoped), NO_NAMES
-            if made := inputs.made_ids:
-                found = directory.ids_of(made)
-                self._warn_unknown(Inputs(prices=inputs.prices, preferences=inputs.preferences).made_ids, found)
-                ids = directory_ids(made, found)
-                plan, texts = dataclasses.replace(plan, inputs=inputs.with_ids(ids)), names_of(made, ids)
+            directory = self._directory(connection, scoped)
+            inputs, texts = self._with_directory_ids(directory, inputs)
+            plan = dataclasses.replace(plan, inputs=inputs)
             if plan.lacks_preferences:
                 plan = plan.preferring(directory.preferred_currencies())
             if plan.lacks_prices:

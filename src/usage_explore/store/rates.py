@@ -9,17 +9,21 @@ from sqlalchemy import Connection
 
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
-from usage_explore.files.made_ids import directory_ids
+from usage_explore.files.made_ids import directory_ids, names_of
+from usage_explore.formatting import listed
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
+from usage_explore.sql import hints
 from usage_explore.sql.later_arrivals import unexamined
 from usage_explore.store.base import StoreBase, current_time
 
 if TYPE_CHECKING:
+    from usage_explore.db.names import Directory
     from usage_explore.pricing.book import PriceBook
     from usage_explore.pricing.rating import Rating
     from usage_explore.pricing.read import PriceSource
-    from usage_explore.validation.inputs import PreferenceSource
+    from usage_explore.validation.inputs import Inputs, PreferenceSource
 
 
 class Rates(StoreBase):
@@ -71,12 +75,8 @@ class Rates(StoreBase):
             if book is None:
                 raise NoPriceBook
             directory = self._directory(connection, scoped)
-            inputs = Inputs(prices=book, preferences=preferences)
-            if made := inputs.made_ids:
-                found = directory.ids_of(made)
-                self._warn_unknown(made, found)
-                inputs = inputs.with_ids(directory_ids(made, found))
-                book, preferences = inputs.prices or book, inputs.preferences
+            inputs, _ = self._with_directory_ids(directory, Inputs(prices=book, preferences=preferences))
+            book, preferences = inputs.prices or book, inputs.preferences
             if preferences is None:
                 preferences = Preferences.of_directory(directory.preferred_currencies())
             rated = rated_usage(connection, self.table, settled, book, wallet=preferences.destination)
@@ -91,6 +91,21 @@ class Rates(StoreBase):
                 names=directory.names(ids),
                 unexamined=unexamined(connection, self.table, settled, settle),
             )
+
+    def _with_directory_ids(self, directory: Directory, inputs: Inputs) -> tuple[Inputs, Names]:
+        """The inputs with the ids that the directory has for texts, and the texts as the names of these ids.
+
+        Warns of texts in a price book or in preferred currencies that the directory lacks: they apply to no usage.
+        """
+        made = inputs.made_ids
+        if not made:
+            return inputs, NO_NAMES
+        found = directory.ids_of(made)
+        applied = dataclasses.replace(inputs, invoices=None, control=None).made_ids
+        if self.warns and (unknown := listed(f"{kind} {text}" for kind, text in applied if (kind, text) not in found)):
+            hints.warn(f"{unknown}: not in the directory of names; correct a typing error, else it applies to no usage")
+        ids = directory_ids(made, found)
+        return inputs.with_ids(ids), names_of(made, ids)
 
     def _stored_prices(self, connection: Connection, query: Query) -> PriceBook | None:
         from usage_explore.pricing.table import stored_prices

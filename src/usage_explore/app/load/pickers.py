@@ -173,9 +173,8 @@ def preset(look: Look, key: str) -> str | None:
 def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> str | None:
     """Draw the picker of the organization; its text for `organization_id`, None where the rows name their own.
 
-    Organizations are shown by name and id; the typed name of exactly one is that one, also in another case: it would
-    be another organization, with the usage of the first one apart. A person who may see only some
-    organizations loads into one of these. Raises `ScopeError`.
+    Organizations are shown by name and id. The typed name of exactly one is that one, also in other upper and lower
+    case. A person who may see only some organizations loads into one of these. Raises `ScopeError`.
     """
     granted = sign_in.grant()
     own = settings.organization_id

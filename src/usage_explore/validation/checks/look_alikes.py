@@ -20,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Column,
     ColumnElement,
     Select,
     Table,
@@ -330,6 +331,13 @@ def row_hash_times(table: Table, period: Period) -> Select[Any]:
     return select(c.timestamp).where(*conditions(table, period), c.idempotency_key.like("row:%")).distinct()
 
 
+def _of_several_loads(table: Table, covered: Sequence[Column[Any]], within: Sequence[ColumnElement[bool]]) -> CTE:
+    """What rows of different arrival times have in common, of the covered columns."""
+    arrived = table.c.ingested_at
+    common = select(*covered).where(*within).group_by(*covered).having(func.min(arrived) < func.max(arrived))
+    return common.cte("loaded_again")
+
+
 def restated_rows(table: Table, period: Period) -> Select[Any]:
     """The restated rows of a resolved period whose quantity or dimensions differ, see `batched`.
 
@@ -339,13 +347,7 @@ def restated_rows(table: Table, period: Period) -> Select[Any]:
     c = table.c
     within = [*conditions(table, period), exported(table)]
     covered = [c.timestamp, c.customer_id, c.metric_key]
-    loaded_again = (
-        select(*covered)
-        .where(*within)
-        .group_by(*covered)
-        .having(func.min(c.ingested_at) < func.max(c.ingested_at))
-        .cte("loaded_again")
-    )
+    loaded_again = _of_several_loads(table, covered, within)
     identity = [*covered, c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
     again = loaded_again.c
     candidates = (
@@ -400,13 +402,7 @@ def reloaded_rows(table: Table, period: Period) -> Select[Any]:
     c = table.c
     within = [*conditions(table, period), c.idempotency_key.like("row:%")]
     covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
-    again = (
-        select(*covered)
-        .where(*within)
-        .group_by(*covered)
-        .having(func.min(c.ingested_at) < func.max(c.ingested_at))
-        .cte("loaded_again")
-    )
+    again = _of_several_loads(table, covered, within)
     others = [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
     comparable = _comparable(table)
     of_load: dict[str, Any] = {
