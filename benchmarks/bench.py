@@ -57,6 +57,11 @@ class Plan:
         """The extract of the run, beside the rows; its server is started."""
         return Extract(self.address(), self.home.path / f"extract-{self.server}", self.rows)
 
+    @property
+    def lean(self) -> bool:
+        """Whether the server has only the indexes of an extract: no panel, no pages, no answer without an extract."""
+        return self.home.lean
+
     def address(self) -> str:
         """The server's URL; the embedded one is started."""
         return self.url or embedded.start(self.home.postgres)
@@ -65,7 +70,7 @@ class Plan:
 def run(plan: Plan, say: Say) -> dict[str, Any]:
     """Make or find the database, then measure the parts of the plan."""
     with _connection(plan) as connection:
-        loaded = database.prepare(connection, plan.rows, say, distribute=plan.server == "citus")
+        loaded = database.prepare(connection, plan.rows, say, distribute=plan.server == "citus", lean=plan.lean)
         found: dict[str, Any] = {
             "server": plan.server,
             "rows": plan.rows.number,
@@ -85,11 +90,12 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
             found["extract"] = plan.extract.build(min(plan.rounds, 5))
         else:
             plan.extract.ensure()
-        workers = (
-            Worker(OURS, UsageExplore, url, organization(), plan.extract.home("current")),
-            Worker(EVENTS, UsageExplore, url, organization()),
-            Worker(PANEL, Panel, url, organization()),
-        )
+        workers = [Worker(OURS, UsageExplore, url, organization(), plan.extract.home("current"))]
+        if not plan.lean:
+            workers += [
+                Worker(EVENTS, UsageExplore, url, organization()),
+                Worker(PANEL, Panel, url, organization()),
+            ]
         with contextlib.ExitStack() as stack:
             for worker in workers:
                 stack.enter_context(worker)
@@ -118,11 +124,11 @@ def _connection(plan: Plan) -> Iterator[ddl.Connection]:
 
 @dataclass(frozen=True)
 class _Running:
-    """What the parts work with: `workers` are usage-explore, the same without extract, and the panel."""
+    """What the parts work with: `workers` are usage-explore and, unless lean, it without extract and the panel."""
 
     plan: Plan
     connection: ddl.Connection
-    workers: tuple[Worker, ...]
+    workers: list[Worker]
     found: dict[str, Any]
     say: Say
 
@@ -143,9 +149,8 @@ def _questions(running: _Running) -> None:
             else:
                 workers.append(worker)
                 found["disk"][name] = plan.home.size(file)
-        found["questions"] = compare(
-            workers, PANEL, [*aggregates(plan.rows.until), leaderboards(plan.rows.until)], plan.rounds, running.say
-        )
+        asked = [*aggregates(plan.rows.until), leaderboards(plan.rows.until)]
+        found["questions"] = compare(workers, OURS if plan.lean else PANEL, asked, plan.rounds, running.say)
         found["memory"] = {worker.name: round(worker.peak_memory()) for worker in workers}
     found["memory"]["server"] = sizes.server_memory(running.connection)
 

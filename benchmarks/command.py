@@ -45,7 +45,8 @@ RESULTS = Path(__file__).with_name("results")
     "--grow",
     default="",
     metavar="MILLIONS",
-    help="Also how times grow, such as 1,10,50 million events, with the engines that the disk has room for.",
+    help="Also how times grow, such as 1,10,50 million events, with the engines that the disk has room for: where it"
+    " has none for all indexes, only with those of an extract, without the panel's statement and pages.",
 )
 @click.option("--note", default="", help="A sentence for the report, such as what else ran.")
 @click.option(
@@ -75,9 +76,13 @@ def main(
     chDB on the same rows; every answer is compared before a time counts. Writes bench.json, bench.md and bench.svg.
     """
 
-    def plan(number: int, parts: tuple[str, ...], files: tuple[str, ...], **more: str | None) -> Plan:
+    def plan(
+        number: int, parts: tuple[str, ...], files: tuple[str, ...], *, grown: bool = False, **more: str | None
+    ) -> Plan:
         instant = until.replace(tzinfo=UTC) if until else last(folder, number, seed)
         home = Home(folder, Rows(number=number, seed=seed, until=instant))
+        if grown and home.room() < 0:
+            home, parts = replace(home, lean=True), tuple(part for part in parts if part != "pages")
         given = {"rounds": rounds, "clients": clients, "seconds": seconds, **more}
         return Plan(home=home, parts=parts, files=files, **given)  # type: ignore[arg-type]
 
@@ -88,7 +93,9 @@ def main(
     grown: list[dict[str, Any]] = []
     report.write(found, grown, note, results)
     for number in _sizes(grow):
-        grown += found[:1] if number == rows else _ran(plan(number, ("extract", "questions", "pages"), files))
+        grown += (
+            found[:1] if number == rows else _ran(plan(number, ("extract", "questions", "pages"), files, grown=True))
+        )
         report.write(found, grown, note, results)  # each takes long, and may be the last
     for server, url in (("timescaledb", timescaledb), ("citus", citus)):
         if url:

@@ -44,14 +44,19 @@ class Loaded:
         self.seconds[name] = round(time.monotonic() - began, 1)
 
 
-def prepare(connection: Connection, rows: Rows, say: Say, *, distribute: bool = False) -> Loaded:
+LEAN = (PAGING, f"{TABLE.name}_ingested")
+"""The indexes that an extract and its newest events need."""
+
+
+def prepare(connection: Connection, rows: Rows, say: Say, *, distribute: bool = False, lean: bool = False) -> Loaded:
     """The database of these rows: made, unless it is there. Another table of that name is refused.
 
-    A hypertable's older chunks are in the columnstore; with `distribute` the table is spread over Citus's workers.
+    A hypertable's older chunks are in the columnstore; with `distribute` the table is spread over Citus's workers, when
+    `lean` it has only the indexes of `LEAN`.
     """
     found = _marker(connection)
     if found is None:
-        loaded = _load(connection, rows, say, distribute)
+        loaded = _load(connection, rows, say, distribute, lean)
         loaded.disk.update(sizes.events(connection))
         _mark(connection, rows, loaded)
         return loaded
@@ -81,13 +86,14 @@ def run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
         connection.autocommit = False
 
 
-def _load(connection: Connection, rows: Rows, say: Say, distribute: bool) -> Loaded:
+def _load(connection: Connection, rows: Rows, say: Say, distribute: bool, lean: bool) -> Loaded:
     loaded = Loaded()
     ddl.ensure_schema(connection, TABLE.name, StorageOptions(distribute=distribute))
     later = indexes(TABLE)[1:]
     with connection.transaction():
         for index in later:
             connection.execute(f"DROP INDEX {index.name}")
+    later = tuple(index for index in later if not lean or index.name in LEAN)
     with loaded.step(f"copy {rows.number:,} events, with the paging index", say):
         for chunk in rows.chunks():
             with connection.transaction():

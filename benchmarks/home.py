@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from benchmarks.rows import SCHEMA, Rows
 
-BYTES_PER_ROW = {"postgres": 800, "parquet": 50, "duckdb": 170, "duckdb-tuned": 100, "chdb": 60}
+BYTES_PER_ROW = {"postgres": 800, "lean-postgres": 520, "parquet": 50, "duckdb": 170, "duckdb-tuned": 100, "chdb": 60}
 """Disk that each needs, with some room to work."""
 
 
@@ -30,6 +30,8 @@ class Home:
 
     folder: Path
     rows: Rows
+    lean: bool = False
+    """Whether the server has only the indexes that the extract and the newest events need."""
 
     @property
     def path(self) -> Path:
@@ -39,12 +41,16 @@ class Home:
     @property
     def postgres(self) -> Path:
         """The embedded server's."""
-        return self.path / "postgres"
+        return self.path / self._server
 
     def room(self) -> int:
         """Bytes that are free for others when the server's folder is made; negative where it has no room itself."""
         self.path.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.path).free - self._needed("postgres", "postgres")
+        return shutil.disk_usage(self.path).free - self._needed(self._server, self._server)
+
+    @property
+    def _server(self) -> str:
+        return "lean-postgres" if self.lean else "postgres"
 
     def fitting(self, engines: Mapping[str, str]) -> tuple[str, ...]:
         """The engines, with their files' names, that have room beside the server, the smallest ones first of all."""
