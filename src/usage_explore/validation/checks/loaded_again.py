@@ -1,0 +1,204 @@
+"""The rows of files without keys that were loaded again, so that a hash of the row, their key, does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    extract,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.batches import batch_columns, batched
+
+RESTATED, RELOADED = "restated", "reloaded"
+"""Rows of an export that was loaded again with other amounts, and of a file with other options or columns."""
+
+EXPORT_GRID_SECONDS = 900
+"""Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
+
+_ROW_HASH_PATTERN = r"^row:[0-9a-f]{32}(#[0-9]+)?$"
+_NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
+_DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
+
+
+def exported(table: Table) -> ColumnElement[bool]:
+    """Whether an event is a row of an export: its key a hash of the row, its time on the grid."""
+    c = table.c
+    on_grid = func.mod(extract("epoch", c.timestamp), EXPORT_GRID_SECONDS) == 0
+    return and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN), on_grid)
+
+
+def row_hash_times(table: Table, period: Period) -> Select[Any]:
+    """The times of all events that may be rows of an export, by their keys."""
+    c = table.c
+    return select(c.timestamp).where(*conditions(table, period), c.idempotency_key.like("row:%")).distinct()
+
+
+def _of_several_loads(table: Table, covered: Sequence[Column[Any]], within: Sequence[ColumnElement[bool]]) -> CTE:
+    """What rows of different arrival times have in common, of the covered columns."""
+    arrived = table.c.ingested_at
+    common = select(*covered).where(*within).group_by(*covered).having(func.min(arrived) < func.max(arrived))
+    return common.cte("loaded_again")
+
+
+def restated_rows(table: Table, period: Period) -> Select[Any]:
+    """The restated rows of a resolved period whose quantity or dimensions differ, see `batched`.
+
+    Those that differ in cost alone are look-alikes. Of each identity as many rows of a later load as the first load
+    has are restated; further ones are new.
+    """
+    c = table.c
+    within = [*conditions(table, period), exported(table)]
+    covered = [c.timestamp, c.customer_id, c.metric_key]
+    loaded_again = _of_several_loads(table, covered, within)
+    identity = [*covered, c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
+    again = loaded_again.c
+    candidates = (
+        select(
+            *batch_columns(table),
+            *(c[name] for name in ("product_id", "subscription_id", "price_key", "wallet_currency", "id")),
+            c.dimensions,
+            _without_amounts(table).label("named"),
+        )
+        .join(
+            loaded_again,
+            and_(c.timestamp == again.timestamp, c.customer_id == again.customer_id, c.metric_key == again.metric_key),
+        )
+        .where(*within)
+        .cte("each")
+    )
+    e = candidates.c
+    identified = [*(e[column.name] for column in identity), e.named]
+    first = func.min(e.ingested_at).over(partition_by=identified)
+    placed = select(
+        candidates,
+        first.label("first_load"),
+        func.row_number()
+        .over(partition_by=[*identified, e.quantity, e.dimensions], order_by=[e.ingested_at, e.id])
+        .label("of_content"),
+        func.row_number().over(partition_by=[*identified, e.ingested_at], order_by=[e.id]).label("of_load"),
+    ).cte("placed")
+    m = placed.c
+    sized = select(
+        placed,
+        func.count()
+        .filter(m.ingested_at == m.first_load)
+        .over(partition_by=[*(m[column.name] for column in identity), m.named])
+        .label("size"),
+    ).cte("sized")
+    s = sized.c
+    restated = (
+        select(*(s[column.name] for column in batch_columns(table)), literal(RESTATED).label("kind"))
+        .where(s.ingested_at > s.first_load, s.of_content == 1, s.of_load <= s.size)
+        .cte("restated")
+    )
+    return batched(restated)
+
+
+def reloaded_rows(table: Table, period: Period) -> Select[Any]:
+    """The rows of files that were loaded again with other options or columns, see `batched`.
+
+    Rows without a key of their own whose customer, metric, time and quantity an earlier load has, too, with dimensions
+    that have all of the other's or the reverse; of loads of which they are at least half. Rows that are equal in all
+    but amounts are restated or look alike.
+    """
+    c = table.c
+    within = [*conditions(table, period), c.idempotency_key.like("row:%")]
+    covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
+    again = _of_several_loads(table, covered, within)
+    others = [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
+    comparable = _comparable(table)
+    of_load: dict[str, Any] = {
+        "partition_by": [*covered, c.ingested_at],
+        "order_by": [cast(comparable, Text), c.id],
+    }
+    each = (
+        select(
+            *batch_columns(table),
+            tuple_(*others, _without_amounts(table)).cast(Text).label("content"),
+            comparable.label("comparable"),
+            func.row_number().over(**of_load).label("place"),
+        )
+        .join(again, and_(*(column == again.c[column.name] for column in covered)))
+        .where(*within)
+        .cte("each")
+    )
+    e = each.c
+    # rows with equal quantities in the order of their dimensions: no pair is compared, of thousands at one time
+    alike = [*(e[column.name] for column in covered), e.place]
+    by_load: dict[str, Any] = {"partition_by": alike, "order_by": e.ingested_at}
+    placed = select(
+        each,
+        func.first_value(e.ingested_at).over(**by_load).label("first_load"),
+        func.first_value(e.content).over(**by_load).label("first_content"),
+        func.first_value(e.comparable, type_=JSONB).over(**by_load).label("first_comparable"),
+    ).cte("placed")
+    m = placed.c
+    copies = (
+        select(placed)
+        .where(
+            m.ingested_at > m.first_load,
+            m.content != m.first_content,
+            or_(m.first_comparable.contains(m.comparable), m.comparable.contains(m.first_comparable)),
+        )
+        .cte("copies")
+    )
+    loads = select(c.ingested_at, func.count().label("events")).where(*within).group_by(c.ingested_at).cte("loads")
+    k = copies.c
+    mostly = (
+        select(k.ingested_at)
+        .join(loads, loads.c.ingested_at == k.ingested_at)
+        .group_by(k.ingested_at, loads.c.events)
+        .having(2 * func.count() >= loads.c.events)
+        .cte("mostly")
+        .prefix_with("MATERIALIZED", dialect="postgresql")  # else it is made again for each row
+    )
+    kept = (k[column.name] for column in batch_columns(table))
+    reloaded = (
+        select(*kept, literal(RELOADED).label("kind"))
+        .where(k.ingested_at.in_(select(mostly.c.ingested_at)))
+        .cte("reloaded")
+    )
+    return batched(reloaded)
+
+
+def _comparable(table: Table) -> ColumnElement[Any]:
+    """The dimensions that are neither numbers nor dates, keys in lower case, values without spaces around them."""
+    pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
+    value = pair.c.value.cast(Text)
+    kept = select(func.jsonb_object_agg(func.lower(pair.c.key), func.btrim(value), type_=JSONB)).where(
+        not_(value.regexp_match(_NUMBER_PATTERN)), not_(value.regexp_match(_DATE_PATTERN))
+    )
+    return func.coalesce(kept.scalar_subquery(), literal({}, JSONB), type_=JSONB)
+
+
+def _without_amounts(table: Table) -> ColumnElement[Any]:
+    """The dimensions of an event that are no amounts; NULL where none is left."""
+    pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
+    number = pair.c.value.cast(Text).regexp_match(_NUMBER_PATTERN)
+    amount = and_(
+        number, or_(pair.c.value.cast(Text).contains("."), pair.c.key.cast(Text).regexp_match(_AMOUNT_NAMES, flags="i"))
+    )
+    kept = select(func.jsonb_object_agg(pair.c.key, pair.c.value, type_=JSONB)).where(
+        or_(pair.c.value.is_(None), not_(amount))
+    )
+    return kept.scalar_subquery()
