@@ -64,7 +64,9 @@ class FileReport:
     `backdated` have an `ingested_at` that is longer ago than the settle time;
     `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own;
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, neither has
-    a key, and they are at least half of the rows without one.
+    a key, and they are at least half of the rows without one;
+    `other_zone` have its customer, metric, quantity and dimensions, and their times differ from those of nine tenths of
+    an earlier load by the distance of two time zones.
 
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts
     rows already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
@@ -90,6 +92,7 @@ class FileReport:
     notes: tuple[str, ...] = ()
     restated: int = 0
     loaded_again: int = 0
+    other_zone: int = 0
     changed: int = 0
     superseded: int = 0
     superseded_settled: bool = False
@@ -151,6 +154,13 @@ class FileReport:
                 " event with other columns, as when a file is loaded again with other options or columns; loaded beside"
                 " it. If it is the same usage, it is counted twice: load the file again with --replace, and where no"
                 " preset names the columns of its source, with --replace-by COLUMN"
+            )
+        if self.other_zone:
+            yield (
+                f"  warning: {_rows(self.other_zone, 'repeat')} an earlier load's customers, metrics, quantities and"
+                " dimensions at times that another time zone gives; loaded beside it. If it is the same usage, it is"
+                " counted twice: load the file again with --replace, and where no preset names the columns of its"
+                " source, with --replace-by COLUMN"
             )
         if self.changed:
             yield (

@@ -275,6 +275,7 @@ def _load(
         names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
         loaded_again=written.loaded_again,
+        other_zone=written.other_zone,
         changed=changed,
         superseded=superseded,
         superseded_settled=written.superseded_settled,

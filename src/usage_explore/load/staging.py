@@ -24,6 +24,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
 from usage_explore.extract import changes
 from usage_explore.formatting import counted, path_text
+from usage_explore.load import other_zone
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
@@ -202,6 +203,7 @@ class Written:
     generated_keys: int
     restated: int
     loaded_again: int
+    other_zone: int
     writing: timedelta
     superseded_settled: bool
 
@@ -371,7 +373,7 @@ class Stage:
         """
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        restated, again = self._loaded_before() if self._span.get("first") is not None else (0, 0)
+        restated, again, zone = self._loaded_before() if self._span.get("first") is not None else (0, 0, 0)
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         self._announce()
@@ -383,7 +385,7 @@ class Stage:
         if 2 * again < generated:  # perhaps rows of their own
             again = 0
         return Written(
-            loaded, repeats, identical, other_times, backdated, generated, restated, again, ended - began, settled
+            loaded, repeats, identical, other_times, backdated, generated, restated, again, zone, ended - began, settled
         )
 
     def _announce(self) -> None:
@@ -421,8 +423,11 @@ class Stage:
             statement, {"max_rows": MAX_KEPT_REJECTIONS, "number": _NUMBER, **self._span, **values}
         )
 
-    def _loaded_before(self) -> tuple[int, int]:
-        """How many rows are restated, and how many others may be of a file that was loaded before."""
+    def _loaded_before(self) -> tuple[int, int, int]:
+        """How many rows are restated, may be of a file loaded before, or were loaded before in another zone.
+
+        Rows in another zone may look restated, too, and are not counted as that.
+        """
         staged, stored = (sql.SQL(_COMMON).format(name=sql.SQL(name)) for name in ("staged", "stored"))
         statement = sql.SQL(_RESTATED).format(
             stage=STAGE,
@@ -436,9 +441,11 @@ class Stage:
         # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one
         self._run("SET LOCAL enable_nestloop = off")
         row = self._connection.execute(statement, {"number": _NUMBER, "date": _DATE, **self._span}).fetchone()
+        pairs = self._run(other_zone.PAIRS, distance=other_zone.MAX_DISTANCE, min_rows=other_zone.MIN_ROWS)
+        zone = other_zone.rows_in_another_zone(pairs)
         self._run("SET LOCAL enable_nestloop TO DEFAULT")
         restated, again = row or (0, 0)
-        return restated, again
+        return (0, 0, zone) if zone else (restated, again, 0)
 
     def _scalar(self, text: LiteralString) -> Any:
         row = self._run(text).fetchone()

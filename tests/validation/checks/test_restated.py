@@ -148,3 +148,55 @@ def test_a_few_rows_that_an_earlier_load_has_too_are_no_file_that_was_loaded_aga
     other = [line(hour, loaded=SECOND, dimensions={"Team": "ops"}) for hour in range(40)]
     other += [line(hour, loaded=SECOND, dimensions={"Team": "ops"}) for hour in range(200, 260)]
     assert make(export + other).validate(september(), checks=["look_alikes"]).findings == ()
+
+
+def zoned(distance: Callable[[int], timedelta]) -> list[Row]:
+    """The rows of 300 hours by another zone, and by a third, as two later loads have them."""
+    rows: list[Row] = []
+    for load, times in ((SECOND, 1), (SECOND + HOUR, 2)):
+        for hour in range(300):
+            time = SINCE + hour * HOUR + times * distance(hour)
+            rows.append(replace(line(hour, loaded=load, **usage(hour)), timestamp=time))
+    return rows
+
+
+def usage(hour: int) -> dict[str, object]:
+    return {"quantity": Decimal(hour * 37 % 101 + 1), "dimensions": {"Team": "ops"}}
+
+
+@pytest.mark.parametrize(
+    "distance",
+    [
+        lambda hour: timedelta(hours=5, minutes=45),
+        lambda hour: timedelta(hours=-2),
+        lambda hour: timedelta(hours=1 if hour < 100 else 2),
+    ],
+)
+def test_a_file_that_was_loaded_again_in_another_zone_is_found(
+    make: Make, distance: Callable[[int], timedelta]
+) -> None:
+    """It was in no finding, and all of it counted twice; rows that met others at the hour were called restated."""
+    export = [line(hour, **usage(hour)) for hour in range(300)]
+    again = zoned(distance)
+    (finding,) = make(export + again + beside(again)).validate(september(), checks=["look_alikes"]).findings
+    assert "at a time that another time zone gives" in finding.sentence
+    inside = [row for row in again if row.timestamp >= SINCE]
+    assert (finding.severity, finding.events) == ("high", len(inside))
+    assert finding.quantity == total(row.quantity for row in inside)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dimensions": {"Team": "dev"}},  # another team's
+        {"customer_id": SMALL},
+        {"metric_key": "calls"},
+    ],
+)
+def test_the_same_usage_of_others_at_other_times_is_not_found(make: Make, fields: dict[str, object]) -> None:
+    export = [line(hour, **usage(hour)) for hour in range(300)]
+    other = [
+        replace(line(hour, loaded=SECOND, **{**usage(hour), **fields}), timestamp=SINCE + (hour + 2) * HOUR)
+        for hour in range(300)
+    ]
+    assert make(export + other).validate(september(), checks=["look_alikes"]).findings == ()

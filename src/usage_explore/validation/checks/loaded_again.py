@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     cast,
     extract,
     func,
@@ -24,12 +29,28 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from usage_explore.load.other_zone import MAX_DISTANCE, MIN_ROWS, Loaded, zone_distances
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
+from usage_explore.validation.check import Examination
+from usage_explore.validation.periods import surroundings
 
-RESTATED, RELOADED = "restated", "reloaded"
-"""Rows of an export that was loaded again with other amounts, and of a file with other options or columns."""
+RESTATED, RELOADED, OTHER_ZONE = "restated", "reloaded", "other_zone"
+"""Rows of an export that was loaded again with other amounts, of a file with other options or columns, and of a file
+with its times in another zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """Loads, by their arrival, that overlap in time, and by what the times of some differ from an earlier one's.
+
+    The differences are those of two zones, see `zone_distances`.
+    """
+
+    loads: Collection[datetime] = ()
+    distances: Mapping[datetime, Collection[timedelta]] = field(default_factory=dict)
+
 
 EXPORT_GRID_SECONDS = 900
 """Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
@@ -60,14 +81,14 @@ def _of_several_loads(table: Table, covered: Sequence[Column[Any]], within: Sequ
     return common.cte("loaded_again")
 
 
-def restated_rows(table: Table, period: Period) -> Select[Any]:
+def restated_rows(table: Table, period: Period, but: Collection[datetime] = ()) -> Select[Any]:
     """The restated rows of a resolved period whose quantity or dimensions differ, see `batched`.
 
-    Those that differ in cost alone are look-alikes. Of each identity as many rows of a later load as the first load
-    has are restated; further ones are new.
+    Without what arrived at the times `but`. Those that differ in cost alone are look-alikes. Of each identity as many
+    rows of a later load as the first load has are restated; further ones are new.
     """
     c = table.c
-    within = [*conditions(table, period), exported(table)]
+    within = [*conditions(table, period), exported(table), c.ingested_at.not_in(but)]
     covered = [c.timestamp, c.customer_id, c.metric_key]
     loaded_again = _of_several_loads(table, covered, within)
     identity = [*covered, c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
@@ -114,15 +135,15 @@ def restated_rows(table: Table, period: Period) -> Select[Any]:
     return batched(restated)
 
 
-def reloaded_rows(table: Table, period: Period) -> Select[Any]:
-    """The rows of files that were loaded again with other options or columns, see `batched`.
+def reloaded_rows(table: Table, period: Period, but: Collection[datetime] = ()) -> Select[Any]:
+    """The rows of files that were loaded again with other options or columns, see `batched`; not what arrived at `but`.
 
     Rows without a key of their own whose customer, metric, time and quantity an earlier load has, too, with dimensions
     that have all of the other's or the reverse; of loads of which they are at least half. Rows that are equal in all
     but amounts are restated or look alike.
     """
     c = table.c
-    within = [*conditions(table, period), c.idempotency_key.like("row:%")]
+    within = [*conditions(table, period), c.idempotency_key.like("row:%"), c.ingested_at.not_in(but)]
     covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
     again = _of_several_loads(table, covered, within)
     others = [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
@@ -179,6 +200,112 @@ def reloaded_rows(table: Table, period: Period) -> Select[Any]:
         .cte("reloaded")
     )
     return batched(reloaded)
+
+
+def zones(examination: Examination) -> Zones:
+    """The loads of the period's organization whose rows without a key another load has in another time zone."""
+    around = surroundings(examination.period, MAX_DISTANCE)
+    table = examination.table
+    spans = {load: (first, last) for load, first, last in examination.rows(_spans(table, around))}
+    overlapping = set(_overlapping(spans))
+    if not overlapping:
+        return Zones()
+    pairs, telling = _pairs(table, around, overlapping)
+    loads = {load: Loaded(*spans[load], rows) for load, rows in examination.rows(telling)}
+    apart: dict[tuple[datetime, datetime], dict[timedelta, int]] = defaultdict(dict)
+    for load, earlier, distance, rows in examination.rows(pairs):
+        apart[load, earlier][distance] = rows
+    found: dict[datetime, set[timedelta]] = defaultdict(set)
+    for (load, earlier), distances in apart.items():
+        found[load] |= zone_distances(distances, loads[load], loads[earlier])
+    return Zones(overlapping, {load: distances for load, distances in found.items() if distances})
+
+
+def other_zone_rows(table: Table, period: Period, found: Zones) -> Select[Any]:
+    """The rows of a resolved period that an earlier load has in another time zone, see `batched`."""
+    copies = _copies(table, surroundings(period, MAX_DISTANCE), found.loads)
+    k = copies.c
+    same = or_(*(and_(k.ingested_at == load, k.apart.in_(distances)) for load, distances in found.distances.items()))
+    ids = select(k.timestamp, k.id).where(same).subquery()
+    c = table.c
+    rows = (
+        select(*batch_columns(table), literal(OTHER_ZONE).label("kind"))
+        .join(ids, and_(c.timestamp == ids.c.timestamp, c.id == ids.c.id))
+        .where(*conditions(table, period))
+        .cte(OTHER_ZONE)
+    )
+    return batched(rows)
+
+
+def _spans(table: Table, period: Period) -> Select[Any]:
+    """The loads by their first row: time of arrival, time of the first and the last row without a key."""
+    c = table.c
+    first = func.min(c.timestamp).label("first")
+    return (
+        select(c.ingested_at, first, func.max(c.timestamp))
+        .where(*conditions(table, period), c.idempotency_key.like("row:%"))
+        .group_by(c.ingested_at)
+        .having(func.count() >= MIN_ROWS)
+        .order_by(first)
+    )
+
+
+def _overlapping(spans: Mapping[datetime, tuple[datetime, datetime]]) -> Iterator[datetime]:
+    """The loads that have time in common with another one, of those in the order of their first rows."""
+    ordered = list(spans.items())
+    for place, (load, (_, last)) in enumerate(ordered):
+        for other, _ in takewhile(lambda each, last=last: each[1][0] < last, ordered[place + 1 :]):  # type: ignore[misc]
+            yield from (load, other)
+
+
+def _pairs(table: Table, period: Period, loads: Collection[datetime]) -> tuple[Select[Any], Select[Any]]:
+    """Numbers of telling rows by load, earlier load and what their times differ by; and by load."""
+    copies = _copies(table, period, loads)
+    k = copies.c
+    pairs = select(k.ingested_at, k.earlier, k.apart, func.count()).where(k.telling, k.earlier.is_not(None))
+    telling = select(k.ingested_at, func.count().filter(k.telling)).group_by(k.ingested_at)
+    return pairs.group_by(k.ingested_at, k.earlier, k.apart), telling
+
+
+def _copies(table: Table, period: Period, loads: Collection[datetime]) -> CTE:
+    """The rows without a key of these loads: the next row in time that an earlier load has at the same place.
+
+    A place is the number of a row in its load, of those with its customer, metric, quantity and dimensions. `apart` is
+    the distance in time, NULL without such a row, `telling` as `Loaded` has it.
+    """
+    c = table.c
+    series = [c.customer_id, c.metric_key, c.ingested_at]
+    alike = [c.customer_id, c.metric_key, c.quantity, c.dimensions]
+    differ = func.min(c.quantity).over(partition_by=series) < func.max(c.quantity).over(partition_by=series)
+    placed = (
+        select(
+            *(column for column in (c.id, c.timestamp, c.ingested_at, *alike)),
+            func.row_number().over(partition_by=[*alike, c.ingested_at], order_by=[c.timestamp, c.id]).label("place"),
+            or_(differ, extract("second", c.timestamp) != 0).label("telling"),
+        )
+        .where(*conditions(table, period), c.idempotency_key.like("row:%"), c.ingested_at.in_(loads))
+        .cte("placed")
+    )
+    p = placed.c
+    beside: dict[str, Any] = {
+        "partition_by": [p.customer_id, p.metric_key, p.quantity, p.dimensions, p.place],
+        "order_by": [p.timestamp, p.ingested_at],
+    }
+    neighbours = select(
+        placed,
+        *(
+            each(column).over(**beside).label(f"{name}_{column.name}")
+            for name, each in (("before", func.lag), ("after", func.lead))
+            for column in (p.timestamp, p.ingested_at)
+        ),
+    ).cte("neighbours")
+    n = neighbours.c
+    is_before, is_after = n.before_ingested_at < n.ingested_at, n.after_ingested_at < n.ingested_at
+    return select(
+        *(n[name] for name in ("id", "timestamp", "ingested_at", "telling")),
+        case((is_before, n.before_ingested_at), (is_after, n.after_ingested_at)).label("earlier"),
+        case((is_before, n.timestamp - n.before_timestamp), (is_after, n.timestamp - n.after_timestamp)).label("apart"),
+    ).cte("copies")
 
 
 def _comparable(table: Table) -> ColumnElement[Any]:

@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.formatting import duration, percent
+from usage_explore.load.other_zone import MAX_DISTANCE
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions, count
 from usage_explore.validation import batches, usage_sums
@@ -51,12 +52,15 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences, pair_counts
 from usage_explore.validation.checks.loaded_again import (
+    OTHER_ZONE,
     RELOADED,
     RESTATED,
     exported,
+    other_zone_rows,
     reloaded_rows,
     restated_rows,
     row_hash_times,
+    zones,
 )
 from usage_explore.validation.periods import at_times, part, preceding
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
@@ -107,7 +111,12 @@ _CHANCE = {
     " again",
 }
 
-_OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED}
+_OTHER_ZONE = (
+    "each has the customer, metric, quantity and dimensions of a row of an earlier load at a time that another time"
+    " zone gives, and a hash of the row as its key: a file was loaded again with another zone, and both count"
+)
+
+_OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED, OTHER_ZONE: _OTHER_ZONE}
 
 
 def repeated_times(table: Table, period: Period) -> Select[Any]:
@@ -224,7 +233,7 @@ def examine(examination: Examination) -> Outcome:
     copies: Copies = {}
 
     def severity(batch: Batch, own: Decimal) -> Severity:
-        if batch.kind in (RESTATED, RELOADED):
+        if batch.kind in _OF_LOADS:
             return "high" if own >= HIGH_RESTATED_SHARE() else "medium"
         if batch.kind in (UNDECIDED, USUAL):
             return "low"
@@ -265,8 +274,11 @@ def examine(examination: Examination) -> Outcome:
     if unjudged or verdicts:
         rows = list(examination.rows(statement(table, period, verdicts, times)))
     if examination.times(row_hash_times(table, period)) != []:
-        rows += examination.rows(restated_rows(table, period))
-        rows += examination.rows(reloaded_rows(table, period))
+        found = zones(examination)
+        if found.distances:
+            rows += examination.rows(other_zone_rows(table, period, found))
+        rows += examination.rows(restated_rows(table, period, found.distances))
+        rows += examination.rows(reloaded_rows(table, period, found.distances))
     return outcome(examination, rows, wording, examination.totals.events)
 
 
@@ -333,6 +345,10 @@ CHECK = Check(
         "reloaded": "rows without a key of their own, at least half of a load, with the customer, metric, time and"
         " quantity of a row of an earlier load, and dimensions of which one has all of the other's: medium and high as"
         " restated ones",
+        "other_zone": "rows without a key of their own, of a load of which at least nine tenths, or nine tenths of an"
+        " earlier one, differ from that in nothing but their time, by one and the same multiple of a quarter of an hour"
+        f" of {duration(MAX_DISTANCE)} at most, or two that are an hour apart; rows at whole minutes of a customer's"
+        " metric of one quantity do not tell: medium and high as restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"

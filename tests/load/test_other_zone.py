@@ -1,0 +1,81 @@
+"""A file without keys that is loaded again with its times in another zone: counted twice, with a warning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+HOUR = timedelta(hours=1)
+START = datetime(2026, 10, 20, tzinfo=UTC)
+
+Quantity = Callable[[int, int], int]
+
+
+def made(quantity: Quantity, *, hours: int = 240, minute: int = 0, region: str = "eu", start: datetime = START) -> str:
+    """An hourly meter of three customers; `quantity` is asked with (customer, hour)."""
+    lines = ["customer_id,metric_key,quantity,timestamp,region"]
+    for hour in range(hours):
+        time = start + hour * HOUR + timedelta(minutes=minute)
+        lines += [f"c{customer},calls,{quantity(customer, hour)},{time:%F %T},{region}" for customer in range(3)]
+    return "\n".join(lines) + "\n"
+
+
+def varied(customer: int, hour: int) -> int:
+    return random.Random(customer * 1000 + hour).randint(1, 90)
+
+
+def steady(customer: int, hour: int) -> int:
+    return customer + 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("UTC", "Asia/Kathmandu"),
+        ("Asia/Kolkata", "America/Los_Angeles"),  # 12.5 hours
+        ("UTC", "Europe/Berlin"),  # 2 hours, after 25 October 1
+        ("Europe/Berlin", "UTC"),
+    ],
+)
+def test_a_file_that_is_loaded_again_in_another_zone_is_warned_of(load_again, first, second):
+    """All of it was counted twice without a word."""
+    text = made(varied)
+    assert load_again.csv(text, timezone=first).other_zone == 0
+    report = load_again.csv(text, timezone=second)
+    assert 700 < report.other_zone <= report.loaded <= 720  # times when clocks change need not be clear
+    assert report.restated == report.loaded_again == 0
+    assert "at times that another time zone gives" in str(report)
+
+
+def test_steady_usage_at_its_own_seconds_tells(load_again):
+    text = made(steady).replace(":00,", ":17,")
+    load_again.csv(text, timezone="UTC")
+    assert load_again.csv(text, timezone="Asia/Kolkata").other_zone == 720
+
+
+def test_a_longer_export_of_the_same_source_in_another_zone_is_warned_of(load_again):
+    load_again.csv(made(varied, hours=120), timezone="UTC")
+    assert load_again.csv(made(varied, hours=240), timezone="Asia/Kolkata").other_zone == 360
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        made(steady, minute=30),  # another meter of the same customers, which agrees in all but its time
+        made(varied, minute=30, region="us"),
+        made(lambda customer, hour: varied(customer, hour + 7000)),
+        made(varied, start=START + 240 * HOUR),
+    ],
+)
+def test_usage_of_its_own_is_not_warned_of(load_again, other):
+    load_again.csv(made(steady if other == made(steady, minute=30) else varied), timezone="UTC")
+    assert load_again.csv(other, timezone="UTC").other_zone == 0
+
+
+def test_a_file_for_each_hour_of_a_steady_meter_is_not_warned_of(load_again):
+    for hour in range(12):
+        text = made(lambda customer, _: customer + 1, hours=1, start=START + hour * HOUR).replace(":00,", ":17,")
+        assert load_again.csv(text, timezone="UTC").other_zone == 0
