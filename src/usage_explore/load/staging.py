@@ -441,8 +441,7 @@ class Stage:
         # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one
         self._run("SET LOCAL enable_nestloop = off")
         row = self._connection.execute(statement, {"number": _NUMBER, "date": _DATE, **self._span}).fetchone()
-        pairs = self._run(other_zone.PAIRS, distance=other_zone.MAX_DISTANCE, min_rows=other_zone.MIN_ROWS)
-        zone = other_zone.rows_in_another_zone(pairs)
+        zone = other_zone.rows_in_another_zone(self._run(other_zone.PAIRS, **other_zone.PARAMETERS))
         self._run("SET LOCAL enable_nestloop TO DEFAULT")
         restated, again = row or (0, 0)
         return (0, 0, zone) if zone else (restated, again, 0)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
@@ -29,7 +28,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from usage_explore.load.other_zone import MAX_DISTANCE, MIN_ROWS, Loaded, zone_distances
+from usage_explore.load.other_zone import (
+    MAX_DISTANCE,
+    MIN_ROWS,
+    ZONE_GRID_SECONDS,
+    Apart,
+    Loaded,
+    zone_distances,
+)
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
@@ -41,16 +47,8 @@ RESTATED, RELOADED, OTHER_ZONE = "restated", "reloaded", "other_zone"
 with its times in another zone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Zones:
-    """Loads, by their arrival, that overlap in time, and by what the times of some differ from an earlier one's.
-
-    The differences are those of two zones, see `zone_distances`.
-    """
-
-    loads: Collection[datetime] = ()
-    distances: Mapping[datetime, Collection[timedelta]] = field(default_factory=dict)
-
+Zones = Mapping[tuple[datetime, datetime], Collection[timedelta]]
+"""By the arrivals of a load and of an earlier one: the distances of two zones by which their times differ."""
 
 EXPORT_GRID_SECONDS = 900
 """Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
@@ -203,109 +201,115 @@ def reloaded_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
 
 
 def zones(examination: Examination) -> Zones:
-    """The loads of the period's organization whose rows without a key another load has in another time zone."""
+    """The loads of the period's organization whose rows without a key an earlier load has in another time zone."""
     around = surroundings(examination.period, MAX_DISTANCE)
-    table = examination.table
-    spans = {load: (first, last) for load, first, last in examination.rows(_spans(table, around))}
-    overlapping = set(_overlapping(spans))
-    if not overlapping:
-        return Zones()
-    pairs, telling = _pairs(table, around, overlapping)
-    loads = {load: Loaded(*spans[load], rows) for load, rows in examination.rows(telling)}
-    apart: dict[tuple[datetime, datetime], dict[timedelta, int]] = defaultdict(dict)
-    for load, earlier, distance, rows in examination.rows(pairs):
-        apart[load, earlier][distance] = rows
-    found: dict[datetime, set[timedelta]] = defaultdict(set)
-    for (load, earlier), distances in apart.items():
-        found[load] |= zone_distances(distances, loads[load], loads[earlier])
-    return Zones(overlapping, {load: distances for load, distances in found.items() if distances})
+    loads = {
+        row.ingested_at: Loaded(row.first, row.last, row.rows)
+        for row in examination.rows(_loads(examination.table, around))
+    }
+    apart: dict[tuple[datetime, datetime], dict[timedelta | None, Apart]] = defaultdict(dict)
+    overlapping = list(_overlapping(loads))
+    if overlapping:
+        pairs = _pairs(examination.table, around, overlapping)
+        distance = case((_is_of_zones(pairs.c.apart), pairs.c.apart)).label("distance")
+        counted = select(pairs.c.load, pairs.c.earlier, distance, func.count(), func.count().filter(pairs.c.telling))
+        for load, earlier, between, *counts in examination.rows(
+            counted.group_by(pairs.c.load, pairs.c.earlier, distance)
+        ):
+            apart[load, earlier][between] = Apart(*counts)
+    found = {pair: zone_distances(counts, loads[pair[0]], loads[pair[1]]) for pair, counts in apart.items()}
+    return {pair: distances for pair, distances in found.items() if distances}
 
 
 def other_zone_rows(table: Table, period: Period, found: Zones) -> Select[Any]:
     """The rows of a resolved period that an earlier load has in another time zone, see `batched`."""
-    copies = _copies(table, surroundings(period, MAX_DISTANCE), found.loads)
-    k = copies.c
-    same = or_(*(and_(k.ingested_at == load, k.apart.in_(distances)) for load, distances in found.distances.items()))
-    ids = select(k.timestamp, k.id).where(same).subquery()
-    c = table.c
+    pairs = _pairs(table, surroundings(period, MAX_DISTANCE), found)
+    p, c = pairs.c, table.c
+    same = (
+        and_(p.load == load, p.earlier == earlier, p.apart.in_(distances))
+        for (load, earlier), distances in found.items()
+    )
+    copies = select(p.timestamp, p.id).where(or_(*same)).distinct().subquery()
     rows = (
         select(*batch_columns(table), literal(OTHER_ZONE).label("kind"))
-        .join(ids, and_(c.timestamp == ids.c.timestamp, c.id == ids.c.id))
+        .join(copies, and_(c.timestamp == copies.c.timestamp, c.id == copies.c.id))
         .where(*conditions(table, period))
         .cte(OTHER_ZONE)
     )
     return batched(rows)
 
 
-def _spans(table: Table, period: Period) -> Select[Any]:
-    """The loads by their first row: time of arrival, time of the first and the last row without a key."""
+def _loads(table: Table, period: Period) -> Select[Any]:
+    """The loads of rows without a key by their first row: arrival, time of the first and the last row, rows."""
     c = table.c
-    first = func.min(c.timestamp).label("first")
+    first, rows = func.min(c.timestamp).label("first"), func.count().label("rows")
     return (
-        select(c.ingested_at, first, func.max(c.timestamp))
+        select(c.ingested_at, first, func.max(c.timestamp).label("last"), rows)
         .where(*conditions(table, period), c.idempotency_key.like("row:%"))
         .group_by(c.ingested_at)
-        .having(func.count() >= MIN_ROWS)
-        .order_by(first)
+        .having(rows >= MIN_ROWS)
+        .order_by(first, c.ingested_at)
     )
 
 
-def _overlapping(spans: Mapping[datetime, tuple[datetime, datetime]]) -> Iterator[datetime]:
-    """The loads that have time in common with another one, of those in the order of their first rows."""
-    ordered = list(spans.items())
-    for place, (load, (_, last)) in enumerate(ordered):
-        for other, _ in takewhile(lambda each, last=last: each[1][0] < last, ordered[place + 1 :]):  # type: ignore[misc]
-            yield from (load, other)
+def _overlapping(loads: Mapping[datetime, Loaded]) -> Iterator[tuple[datetime, datetime]]:
+    """The pairs of loads, the later arrival first, that `Loaded.overlaps`; `loads` are in the order of first rows."""
+    ordered = list(loads.items())
+    for place, (load, loaded) in enumerate(ordered):
+        for other, beside in islice(ordered, place + 1, None):
+            if beside.first >= loaded.last:
+                break
+            if loaded.overlaps(beside):
+                yield max(load, other), min(load, other)
 
 
-def _pairs(table: Table, period: Period, loads: Collection[datetime]) -> tuple[Select[Any], Select[Any]]:
-    """Numbers of telling rows by load, earlier load and what their times differ by; and by load."""
-    copies = _copies(table, period, loads)
-    k = copies.c
-    pairs = select(k.ingested_at, k.earlier, k.apart, func.count()).where(k.telling, k.earlier.is_not(None))
-    telling = select(k.ingested_at, func.count().filter(k.telling)).group_by(k.ingested_at)
-    return pairs.group_by(k.ingested_at, k.earlier, k.apart), telling
+def _pairs(table: Table, period: Period, loads: Collection[tuple[datetime, datetime]]) -> CTE:
+    """The rows without a key that two of these loads have at the same place: `id` and `timestamp` in the later one.
 
-
-def _copies(table: Table, period: Period, loads: Collection[datetime]) -> CTE:
-    """The rows without a key of these loads: the next row in time that an earlier load has at the same place.
-
-    A place is the number of a row in its load, of those with its customer, metric, quantity and dimensions. `apart` is
-    the distance in time, NULL without such a row, `telling` as `Loaded` has it.
+    A place is the number of a row in its load, of those with its customer, metric, quantity and dimensions, which are
+    compared by a hash of 64 bits. `apart` is the distance in time, `telling` as `Apart` has it.
     """
     c = table.c
+    within = [
+        *conditions(table, period),
+        c.idempotency_key.like("row:%"),
+        c.ingested_at.in_({load for pair in loads for load in pair}),
+    ]
     series = [c.customer_id, c.metric_key, c.ingested_at]
-    alike = [c.customer_id, c.metric_key, c.quantity, c.dimensions]
-    differ = func.min(c.quantity).over(partition_by=series) < func.max(c.quantity).over(partition_by=series)
-    placed = (
+    telling = select(*series).where(*within).group_by(*series).having(func.min(c.quantity) < func.max(c.quantity))
+    content = tuple_(c.customer_id, c.metric_key, func.trim_scale(c.quantity), c.dimensions)
+    read = (
         select(
-            *(column for column in (c.id, c.timestamp, c.ingested_at, *alike)),
-            func.row_number().over(partition_by=[*alike, c.ingested_at], order_by=[c.timestamp, c.id]).label("place"),
-            or_(differ, extract("second", c.timestamp) != 0).label("telling"),
+            *(c[name] for name in ("id", "timestamp", "ingested_at")),
+            func.hashtextextended(cast(content, Text), 0).label("content"),
+            or_(extract("second", c.timestamp) != 0, tuple_(*series).in_(telling)).label("telling"),
         )
-        .where(*conditions(table, period), c.idempotency_key.like("row:%"), c.ingested_at.in_(loads))
-        .cte("placed")
+        .where(*within)
+        .cte("read")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    p = placed.c
-    beside: dict[str, Any] = {
-        "partition_by": [p.customer_id, p.metric_key, p.quantity, p.dimensions, p.place],
-        "order_by": [p.timestamp, p.ingested_at],
-    }
-    neighbours = select(
-        placed,
-        *(
-            each(column).over(**beside).label(f"{name}_{column.name}")
-            for name, each in (("before", func.lag), ("after", func.lead))
-            for column in (p.timestamp, p.ingested_at)
-        ),
-    ).cte("neighbours")
-    n = neighbours.c
-    is_before, is_after = n.before_ingested_at < n.ingested_at, n.after_ingested_at < n.ingested_at
-    return select(
-        *(n[name] for name in ("id", "timestamp", "ingested_at", "telling")),
-        case((is_before, n.before_ingested_at), (is_after, n.after_ingested_at)).label("earlier"),
-        case((is_before, n.timestamp - n.before_timestamp), (is_after, n.timestamp - n.after_timestamp)).label("apart"),
-    ).cte("copies")
+    r = read.c
+    place = func.row_number().over(partition_by=[r.content, r.ingested_at], order_by=[r.timestamp, r.id])
+    several = select(r.content).group_by(r.content).having(func.min(r.ingested_at) < func.max(r.ingested_at))
+    placed = select(read, place.label("place")).where(r.content.in_(several)).cte("placed")
+    later, earlier = placed.alias("later"), placed.alias("earlier")
+    return (
+        select(
+            *(later.c[name] for name in ("id", "timestamp", "telling")),
+            later.c.ingested_at.label("load"),
+            earlier.c.ingested_at.label("earlier"),
+            (later.c.timestamp - earlier.c.timestamp).label("apart"),
+        )
+        .join(earlier, and_(later.c.content == earlier.c.content, later.c.place == earlier.c.place))
+        .where(tuple_(later.c.ingested_at, earlier.c.ingested_at).in_(list(loads)))
+        .cte("pairs")
+    )
+
+
+def _is_of_zones(apart: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether two zones may differ by a distance in time."""
+    on_grid = func.mod(extract("epoch", apart), ZONE_GRID_SECONDS) == 0
+    return and_(apart.between(literal(-MAX_DISTANCE), literal(MAX_DISTANCE)), on_grid)
 
 
 def _comparable(table: Table) -> ColumnElement[Any]:

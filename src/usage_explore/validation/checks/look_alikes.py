@@ -275,10 +275,11 @@ def examine(examination: Examination) -> Outcome:
         rows = list(examination.rows(statement(table, period, verdicts, times)))
     if examination.times(row_hash_times(table, period)) != []:
         found = zones(examination)
-        if found.distances:
+        if found:
             rows += examination.rows(other_zone_rows(table, period, found))
-        rows += examination.rows(restated_rows(table, period, found.distances))
-        rows += examination.rows(reloaded_rows(table, period, found.distances))
+        loads = {load for load, _ in found}
+        rows += examination.rows(restated_rows(table, period, loads))
+        rows += examination.rows(reloaded_rows(table, period, loads))
     return outcome(examination, rows, wording, examination.totals.events)
 
 
@@ -345,10 +346,10 @@ CHECK = Check(
         "reloaded": "rows without a key of their own, at least half of a load, with the customer, metric, time and"
         " quantity of a row of an earlier load, and dimensions of which one has all of the other's: medium and high as"
         " restated ones",
-        "other_zone": "rows without a key of their own, of a load of which at least nine tenths, or nine tenths of an"
-        " earlier one, differ from that in nothing but their time, by one and the same multiple of a quarter of an hour"
-        f" of {duration(MAX_DISTANCE)} at most, or two that are an hour apart; rows at whole minutes of a customer's"
-        " metric of one quantity do not tell: medium and high as restated ones",
+        "other_zone": "rows without a key of their own that an earlier load has with another time: at least half of the"
+        f" smaller load, and nine tenths of the rows that both have, are {duration(MAX_DISTANCE)} at most apart, by one"
+        " multiple of a quarter of an hour, or two an hour apart; rows at whole minutes of a customer's metric with one"
+        " quantity do not tell: medium and high as restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
