@@ -189,6 +189,16 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def values_and_missing(number: int, missing: bool, noun: str = "", plural: str | None = None) -> str:
+    """Values folded into Other, and the events without one if they are, too.
+
+    >>> values_and_missing(2, True, "other"), values_and_missing(2, False), values_and_missing(0, True)
+    ('2 others and (missing)', '2', '(missing)')
+    """
+    values = counted(number, noun, plural) if noun else f"{number:,}"
+    return " and ".join([values] * bool(number or not missing) + ["(missing)"] * missing)
+
+
 def size(octets: float) -> str:
     """A size in decimal units: `1.2 MB`, `640 bytes`."""
     for power, unit in _SIZES:

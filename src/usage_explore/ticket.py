@@ -9,7 +9,17 @@ from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
 from usage_explore.comparison import length_note
 from usage_explore.decimals import Number, difference
-from usage_explore.formatting import change, counted, exact, on_one_line, percent, signed, span, zoned
+from usage_explore.formatting import (
+    change,
+    counted,
+    exact,
+    on_one_line,
+    percent,
+    signed,
+    span,
+    values_and_missing,
+    zoned,
+)
 from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import CURRENCY
 from usage_explore.results import frames
@@ -125,7 +135,8 @@ def _largest(part: Selection) -> Iterator[str]:
         yield f"- {name}: {measured(answer, series.total, series)}{_share(answer, series.total)}{moved}"
     rest = [series for index, (_, series) in enumerate(ranked) if index not in kept]
     if rest:
-        others = counted(sum(series.members for series in rest), "other")
+        missing = any(series.with_missing or series.kind == "missing" for series in rest)
+        others = values_and_missing(sum(series.members for series in rest), missing, "other")
         if answer.total is None or not answer.adds_up:
             yield f"- {others}"
             return

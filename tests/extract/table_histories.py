@@ -399,7 +399,10 @@ def _plain(series: Any) -> dict[str, Any]:
 
 def _said(answer: Any) -> list[Any]:
     """An answer without `complete`, which time changes."""
-    return [(s.kind, s.key, s.total, s.members, [(p.start, p.end, p.value) for p in s.points]) for s in answer.series]
+    return [
+        (s.kind, s.key, s.total, s.members, s.with_missing, [(p.start, p.end, p.value) for p in s.points])
+        for s in answer.series
+    ]
 
 
 def _floor(instant: datetime, grain: timedelta) -> datetime:

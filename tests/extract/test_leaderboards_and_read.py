@@ -53,7 +53,7 @@ def history(url: str, home: Path, seed: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def expected_boards(query: AggregateQuery, held: list[Row], top: int) -> dict[str, list[tuple[Any, ...]]]:
-    """Per group: (kind, key, total, share, members) by rank."""
+    """Per group: (kind, key, total, share, members, with_missing) by rank."""
     since, until = query.span
     rows = [row for row in matching(query, held) if since <= row.timestamp < until]
     measured = {
@@ -73,16 +73,17 @@ def expected_boards(query: AggregateQuery, held: list[Row], top: int) -> dict[st
             continue
         ranked = sorted(totals, key=lambda key: (totals[key].copy_negate(), key is None, key or ""))
         board = [
-            ("missing" if key is None else "value", key, totals[key], int(key is not None)) for key in ranked[:top]
+            ("missing" if key is None else "value", key, totals[key], int(key is not None), False)
+            for key in ranked[:top]
         ]
         if rest := ranked[top:]:
             total = Decimal(0)
             for key in rest:
                 total = EXACT.add(total, totals[key])
-            board.append(("other", None, total, sum(key is not None for key in rest)))
+            board.append(("other", None, total, sum(key is not None for key in rest), None in rest))
         boards[group] = [
-            (kind, key, total, None if not whole else round(Fraction(total) / whole, 6), members)
-            for kind, key, total, members in board
+            (kind, key, total, None if not whole else round(Fraction(total) / whole, 6), *more)
+            for kind, key, total, *more in board
         ]
     return boards
 
@@ -147,7 +148,10 @@ def test_leaderboards(events_database_url: str, tmp_path: Path, seed: int, monke
             assert (fast.boards, fast.total, fast.metrics) == (raw.boards, raw.total, raw.metrics), query
             found = {
                 board.group: [
-                    (row.kind, row.key, row.total, row.share if row.share is None else Fraction(row.share), row.members)
+                    (
+                        *(row.kind, row.key, row.total, row.share if row.share is None else Fraction(row.share)),
+                        *(row.members, row.with_missing),
+                    )
                     for row in board.leaders
                 ]
                 for board in fast.boards

@@ -85,7 +85,7 @@ def test_python_and_duckdb_rank_alike(extracts: Extracts, seed: int) -> None:
     assert [row[:5] for row in python] == [row[:5] for row in sql]
     for ours, theirs in zip(python, sql, strict=True):
         if ours.kind is not None:
-            assert (str(ours.total), ours.members) == (str(theirs.total), theirs.members)
+            assert (str(ours.total), *ours[6:8]) == (str(theirs.total), *theirs[6:8])
             assert [str(value) for value in ours.points] == [str(value) for value in theirs.points]
 
 

@@ -251,7 +251,7 @@ def test_the_sql_to_copy_gives_the_same_answer(
         found = events_connection.execute(store.sql(query)).fetchall()  # no parameters: as psql would send it
         assert [
             (kind, key, total, points)
-            for _, _, metrics, _, kind, key, total, _, points in found
+            for _, _, metrics, _, kind, key, total, _, _, points in found
             if metrics == answer.metrics
         ] == [
             (series.kind, series.key, series.total, [point.value for point in series.points])
@@ -279,13 +279,15 @@ def test_the_rows_behind_an_empty_text_and_beside_it(
 def test_what_is_missing_is_no_value(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
-    texts = ["{}", '{"m": null}', '{"m": "(missing)"}', '{"m": "(Missing)"}', '{"m": ""}']
+    texts = ["{}", '{"m": null}', '{"m": "(missing)"}', '{"m": "(Missing)"}', '{"m": ""}', *3 * ['{"m": "a"}']]
     generated_events.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in texts])
     query = AggregateQuery(since=own[0].timestamp, until=own[0].timestamp + timedelta(days=1), group_by="dim:m")
     with connect(events_database_url) as store:
         for top in (0, 1, 2, 3):
             answer = store.aggregate(query.replace(top=top))
-            assert sum(series.members for series in answer.series) == 3
+            assert sum(series.members for series in answer.series) == 4
+            folded = {0: (0, False), 1: (3, True), 2: (3, False), 3: (2, False)}
+            assert (answer.folded, answer.folded_missing) == folded[top]
             assert sum(series.total for series in answer.series) == len(texts)
 
 

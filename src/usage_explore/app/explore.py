@@ -398,7 +398,8 @@ def _series(answer: Aggregate) -> None:
         meaning = f"{'value' if number == 1 else 'values'} of {name}"
     else:
         meaning = name if number == 1 else f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
-    other = f", {answer.folded:,} in Other" if answer.folded else ""
+    folded = formatting.values_and_missing(answer.folded, answer.folded_missing)
+    other = f", {folded} in Other" if answer.folded or answer.folded_missing else ""
     headline_number(f"{number:,}", meaning + other, 'Other holds the smallest ones; choose more "series" to show them.')
 
 

@@ -114,7 +114,10 @@ def ranked_series(
             known = directory.known(basis.query.group_by, key) if key else None
             names_of[kind, key] = known or Series(kind, key, 0, 1, ()).label
     rows = [
-        *(Row(key, series.total, changes.get(key), series.members) for key, series in shown.items()),
+        *(
+            Row(key, series.total, changes.get(key), series.members, with_missing=series.with_missing)
+            for key, series in shown.items()
+        ),
         *(Row(key, totals.by_key.get(key, zero) if totals else zero, changes[key]) for key in movers),
     ]
     return Ranked(basis, tuple(ranked(rows, order)), names_of, frozenset(movers))
@@ -136,7 +139,8 @@ def _of_the_chart(source: Source, answer: Aggregate, basis: Aggregate) -> Aggreg
     series = [Series(kind, key, totals.by_key.get((kind, key), zero), 1, (), names[kind, key]) for kind, key in kept]
     folded = [key for key in totals.by_key if key not in kept]
     if folded:
-        series.append(Series(*OTHER, _outside(totals, {*kept}, zero), sum(kind == "value" for kind, _ in folded), ()))
+        rest, values = _outside(totals, {*kept}, zero), sum(kind == "value" for kind, _ in folded)
+        series.append(Series(*OTHER, rest, values, (), with_missing=("missing", None) in folded))
     return replace(basis, series=tuple(series), names=answer.names)
 
 
@@ -362,7 +366,7 @@ def _label(result: Ranked, row: Row) -> str:
     kind, key = row.key
     name, group = result.names[row.key], result.basis.query.group_by
     if kind == "other":
-        return f"{name} ({row.members:,})" if row.members else name
+        return f"{name} ({formatting.values_and_missing(row.members, row.with_missing)})" if row.members else name
     if group in ID_COLUMNS and key and name == key:
         name = formatting.short_ids(key)
     return name

@@ -28,7 +28,8 @@ MAX_COMPARED = 50
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A value's totals; `change` is None without an earlier window. `members` is the number of values in the row.
+    """A value's totals; `change` is None without an earlier window. `members` is the number of values in the row, and
+    `with_missing` whether Other also holds the events without one.
 
     `total` is None of a unit cost without a value.
     """
@@ -37,6 +38,7 @@ class Row:
     total: Number | None
     change: Change | None
     members: int = 1
+    with_missing: bool = False
 
 
 def moved(change: Change | None) -> Number | None:
@@ -164,7 +166,8 @@ def board(
             change = Change(_rest(compared[0], sums[0], kept), _rest(compared[1], sums[1], kept))
         others = values - sum(kind == "value" and (kind, key) in totals for kind, key in kept)
         if others > 0 or rest or (change is not None and (change.now or change.before)):
-            rows.append(Row(OTHER, rest, change, max(others, 0)))
+            missing = ("missing", None) in largest and ("missing", None) not in kept
+            rows.append(Row(OTHER, rest, change, max(others, 0), with_missing=missing))
     return Board(group, tuple(rows), values, is_exact)
 
 

@@ -178,7 +178,7 @@ def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: st
 
 def _cell(row: Row, group: str, names: Names, whole: Number, view: ExploreView, unit: str) -> boards.Cell:
     name = (
-        f"{row.members:,} more"
+        formatting.values_and_missing(row.members, row.with_missing, "more", "more")
         if row.key == OTHER and row.members
         else "the rest"
         if row.key == OTHER

@@ -19,6 +19,7 @@ from usage_explore.formatting import (
     short_ids,
     shortened,
     signed,
+    values_and_missing,
     without_fractions,
 )
 from usage_explore.query.describe import describe, filter_words
@@ -272,8 +273,8 @@ def _largest(answer: AggregateData) -> str:
     total = answer.total if answer.adds_up else None
     if total is not None and total > 0 and all(series.number >= 0 for series in answer.series):
         words += f" ({percent(first.number, total)} of the total)"
-    if answer.folded:
-        words += f", {answer.folded:,} folded into Other"
+    if answer.folded or answer.folded_missing:
+        words += f", {values_and_missing(answer.folded, answer.folded_missing)} folded into Other"
     return words
 
 

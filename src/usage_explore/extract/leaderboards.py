@@ -55,6 +55,7 @@ class _Row(NamedTuple):
     key: str | None
     total: Number
     members: int
+    with_missing: bool = False
 
 
 _Rows = dict[str, list[_Row]]
@@ -84,7 +85,7 @@ def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
         Leaderboard(
             group,
             sum(row.members for row in of_group),
-            tuple(leader(row.kind, row.key, row.total, whole, row.members) for row in of_group),
+            tuple(leader(*row, whole) for row in of_group),
         )
         for group, of_group in rows.items()
     )
@@ -152,11 +153,11 @@ def _from_extract(paths: Paths, query: LeaderboardQuery, match: Match | None = N
         scale = statement.scale(sum_, (scan for scan, _ in scanned), {sum_: scale})
     rows: _Rows = {group: [] for group in groups}
     present: defaultdict[str, int] = defaultdict(int)
-    for board, kind, key, total, members, events in paths.run(
+    for board, kind, key, total, members, with_missing, events in paths.run(
         held, *_statement(query, groups, scanned, tail, scale, match)
     ):
         number = int(total) if query.metric == "count" else total
-        rows[groups[board]].append(_Row(kind, key, number, members))
+        rows[groups[board]].append(_Row(kind, key, number, members, with_missing))
         present[groups[board]] += int(events or 0)
     dimensions = sorted((group for group in groups if present[group]), key=lambda group: (-present[group], group))
     ordered = [*GROUPS, *(group for group in dimensions if group not in GROUPS)]
@@ -237,7 +238,7 @@ def _statement(
     scale: int,
     match: Match | None,
 ) -> tuple[str, list[Any]]:
-    """Columns: `board`, `kind`, `key`, `total`, `members`, `present` (events that have a value); by rank.
+    """Columns: `board`, `kind`, `key`, `total`, `members`, `with_missing`, `present` (events with a value); by rank.
 
     With a `match` only of the keys that match it.
     """
@@ -271,6 +272,7 @@ ranked AS (
 )
 SELECT board, CASE WHEN rank > {query.top} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
        CASE WHEN rank <= {query.top} THEN max(key) END AS key, sum(value) AS total, count(key) AS members,
+       rank > {query.top} AND bool_or(key IS NULL) AS with_missing,
        sum(events) FILTER (WHERE key IS NOT NULL) AS present
 FROM (SELECT board, key, events, value, least(rank, {query.top + 1}) AS rank FROM ranked)
 GROUP BY board, rank

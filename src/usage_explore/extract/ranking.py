@@ -31,6 +31,7 @@ class Row(NamedTuple):
     key: str | None
     total: Any
     members: int
+    with_missing: bool
     points: Sequence[Any]
     divisor: Any = None
     divisors: Sequence[Any] = ()
@@ -86,12 +87,12 @@ def ranked(
     folded = [key for key in order if key not in chosen]
     count = len(kept) + bool(folded)
     if not count or count * size > MAX_POINTS:
-        return [Row(count, metrics, keys, None, None, None, 0, ())]
+        return [Row(count, metrics, keys, None, None, None, 0, False, ())]
     rows = []
     for key in kept:
         kind: SeriesKind = "value" if key is not None else "missing" if measure.grouped else "all"
         members = 1 if kind == "all" else int(key is not None)
-        rows.append(Row(count, metrics, keys, kind, key, totals[key], members, _filled(by_key[key], size, zero)))
+        rows.append(Row(count, metrics, keys, kind, key, totals[key], members, False, _filled(by_key[key], size, zero)))
     if folded:
         values: defaultdict[int, list[Number]] = defaultdict(list)
         for key in folded:
@@ -100,7 +101,7 @@ def ranked(
         sums = {bucket: exact_sum(numbers, zero) for bucket, numbers in values.items()}
         members = sum(key is not None for key in folded)
         total = exact_sum((totals[key] for key in folded), zero)
-        rows.append(Row(count, metrics, keys, "other", None, total, members, _filled(sums, size, zero)))
+        rows.append(Row(count, metrics, keys, "other", None, total, members, None in folded, _filled(sums, size, zero)))
     return rows
 
 

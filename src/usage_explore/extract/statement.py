@@ -325,8 +325,8 @@ def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] |
 
     `kept`: the keys of the series (None for missing) beside Other, by default the `top` largest; see `ranking.ranked`.
     Columns: `series_count`, `metrics`, `metric_keys` list (empty beyond `MAX_METRIC_KEYS`), then NULL or `kind`, `key`,
-    `total`, `members`, `points` list; of a ratio, whose `total` and `points` are the dividends, also `total_divisor`
-    and `divisors` list; by rank.
+    `total`, `members`, `with_missing`, `points` list; of a ratio, whose `total` and `points` are the dividends, also
+    `total_divisor` and `divisors` list; by rank.
     """
     statement = Statement()
     size = len(query.edges()) - 1
@@ -370,7 +370,8 @@ def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] |
 ranked AS MATERIALIZED (SELECT key, {of_key}, {position} AS position FROM found GROUP BY key),
 series AS MATERIALIZED (
     SELECT position, CASE WHEN {folded} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
-           CASE WHEN NOT ({folded}) THEN max(key) END AS key, {of_series}, count(key) AS members
+           CASE WHEN NOT ({folded}) THEN max(key) END AS key, {of_series}, count(key) AS members,
+           {folded} AND bool_or(key IS NULL) AS with_missing
     FROM ranked GROUP BY position
 ),
 cells AS (
@@ -380,7 +381,7 @@ cells AS (
     else:
         series = f"""
 series AS MATERIALIZED (
-    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {of_all}, 1 AS members FROM found
+    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, {of_all}, 1 AS members, false AS with_missing FROM found
 ),
 cells AS (SELECT 1 AS position, bucket, {sums("{value}")} FROM found),"""
     text = f"""
@@ -400,9 +401,9 @@ filled AS (
     WHERE (SELECT series_count FROM counted) * {size} <= {MAX_POINTS}
     GROUP BY series.position
 )
-SELECT series_count, metrics, metric_keys, kind, key, total, members, points{divisors}
+SELECT series_count, metrics, metric_keys, kind, key, total, members, with_missing, points{divisors}
 FROM counted, added LEFT JOIN (
-    SELECT position, kind, key, total, members, points{divisors} FROM series JOIN filled USING (position)
+    SELECT position, kind, key, total, members, with_missing, points{divisors} FROM series JOIN filled USING (position)
 ) AS body ON true
 ORDER BY position"""
     return text, statement.parameters

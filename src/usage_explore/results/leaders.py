@@ -18,8 +18,9 @@ class Leader:
     """A row of a leaderboard: a value, the events without one ("missing"), or all that follow ("other").
 
     `share` is the part of the query's total, rounded half-even to 6 decimal places, None of a total of 0; negative
-    quantities make shares below 0 and above 1. `members` is the number of values in the row. `name` is that of the
-    customer, product or subscription whose id is `key`, None if unknown; rows that differ in nothing else are equal.
+    quantities make shares below 0 and above 1. `members` is the number of values in the row; `with_missing` says
+    whether Other also holds the events without one. `name` is that of the customer, product or subscription whose id
+    is `key`, None if unknown; rows that differ in nothing else are equal.
     """
 
     kind: SeriesKind
@@ -28,6 +29,7 @@ class Leader:
     share: Decimal | None
     members: int
     name: str | None = field(default=None, compare=False)
+    with_missing: bool = field(default=False, kw_only=True)
 
     @property
     def label(self) -> str:
@@ -63,14 +65,14 @@ def known_totals(
     return totals, any(row.kind == "other" for row in board.leaders)
 
 
-def leader(kind: SeriesKind, key: str | None, value: Number, whole: Number, members: int) -> Leader:
+def leader(kind: SeriesKind, key: str | None, value: Number, members: int, with_missing: bool, whole: Number) -> Leader:
     """The row of a value, with its share of the whole.
 
-    >>> leader("value", "eu", 1, 3, 1).share
+    >>> leader("value", "eu", 1, 1, False, 3).share
     Decimal('0.333333')
     """
     share = None
     if whole:
         millionths = round(Fraction(value) / Fraction(whole) * 10**_SHARE_PLACES)  # half-even
         share = Decimal(f"{millionths}E-{_SHARE_PLACES}")
-    return Leader(kind, key, value, share, members)
+    return Leader(kind, key, value, share, members, with_missing=with_missing)

@@ -98,6 +98,8 @@ class Point:
 class Series:
     """One series of an aggregate. `key` is None unless `kind` is "value"; `members` is its number of keys.
 
+    `with_missing` says whether Other also holds the events without a key.
+
     Of a unit cost, `total` is that of the whole window, `ratio` has the sums that are divided; `total` is None where
     their quantity is 0.
 
@@ -112,6 +114,7 @@ class Series:
     points: tuple[Point, ...] = field(repr=False)
     name: str | None = field(default=None, compare=False)
     ratio: Ratio | None = field(default=None, repr=False, kw_only=True)
+    with_missing: bool = field(default=False, kw_only=True)
 
     @property
     def number(self) -> Number:
@@ -360,6 +363,11 @@ class AggregateData(HasUnit):
         return sum(series.members for series in self.series if series.kind == "other")
 
     @property
+    def folded_missing(self) -> bool:
+        """Whether Other also holds the events without a key."""
+        return any(series.with_missing for series in self.series)
+
+    @property
     def closed_until(self) -> datetime:
         """The end of the last bucket that can be complete: the database's now, or as the query's `as_of` says."""
         return self.query.closed_until(self.now)
@@ -490,7 +498,8 @@ def series(
         )
         whole = Ratio(row.total, row.divisor) if divided else None
         total_value = _unit_cost(whole) if whole else row.total or zero
-        result.append(Series(row.kind, row.key, total_value, row.members, points, ratio=whole))
+        missing = bool(row.with_missing)
+        result.append(Series(row.kind, row.key, total_value, row.members, points, ratio=whole, with_missing=missing))
     return tuple(result)
 
 

@@ -190,12 +190,16 @@ def matching_sums(table: FromClause, query: Query, groups: Sequence[str], text: 
 
 
 def leaders(table: Table, query: LeaderboardQuery, group: str) -> Select[Any]:
-    """The statement of one leaderboard of a resolved query: columns `kind`, `key`, `total`, `members`, by rank."""
+    """The statement of one leaderboard of a resolved query, by rank.
+
+    Columns: `kind`, `key`, `total`, `members`, `with_missing`, as those of `aggregate`.
+    """
     key = expression(table, group).cast(Text).label("key")
     points = select(key, *_measured(table, query.metric)).where(*conditions(table, query)).group_by(key).cte("points")
     _, series = _ranked(points, query.top)
     total = series.c.total.cast(BigInteger() if query.metric == "count" else Numeric())
-    return select(series.c.kind, series.c.key, total.label("total"), series.c.members).order_by(series.c.position)
+    columns = series.c.kind, series.c.key, total.label("total"), series.c.members, series.c.with_missing
+    return select(*columns).order_by(series.c.position)
 
 
 def currencies(table: FromClause, query: Query, group: str = CURRENCY) -> Select[Any]:
@@ -273,9 +277,9 @@ def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | 
 
     Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (see `AggregateData`), `metric_keys` text[] (in
     the first row, NULL beyond `MAX_METRIC_KEYS`), then NULL or `kind` text (all, value, missing, other), `key` text,
-    `total`, `members` bigint (how many keys the series holds), `points` array; of a ratio, whose `total` and `points`
-    are the dividends, also `divisor` and `divisors` array; ordered by rank. Counts are bigint,
-    sums numeric. Raises `ValueError` on a relative window,
+    `total`, `members` bigint (how many keys the series holds), `with_missing` bool (whether Other also holds the events
+    without a key), `points` array; of a ratio, whose `total` and `points` are the dividends, also `divisor` and
+    `divisors` array; ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
     `ScopeError` without an organization.
     """
     size = len(query.edges()) - 1
@@ -303,6 +307,7 @@ def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | 
             null().cast(Text).label("key"),
             *_totals(points, empty=True),
             literal(1, Integer).label("members"),
+            literal(False).label("with_missing"),
         ).cte("series")
         columns = [points.c[name] for name in ("bucket", "value", "divisor") if name in points.c]
         cells = select(literal(1, Integer).label("position"), *columns).cte("cells")
@@ -343,6 +348,7 @@ def aggregate(table: Table, query: AggregateQuery, kept: Sequence[str | None] | 
             series.c.key,
             series.c.total.cast(number).label("total"),
             series.c.members,
+            series.c.with_missing,
             filled.c.points,
             *([series.c.divisor.cast(number).label("divisor"), filled.c.divisors] if "divisor" in series.c else []),
         )
@@ -378,6 +384,7 @@ def _ranked(points: Any, top: int, kept: Sequence[str | None] | None = None) -> 
             case((~folded, only)).label("key"),
             *(func.sum(ranked.c[column.name]).label(column.name) for column in totals),
             func.count(ranked.c.key).label("members"),
+            func.bool_or(and_(folded, ranked.c.key.is_(None))).label("with_missing"),
         )
         .group_by(ranked.c.position)
         .cte("series")
