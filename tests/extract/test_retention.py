@@ -70,6 +70,28 @@ def test_deleted_events_are_counted_nowhere(
     check(store, 45, utc(2026, 3, 6, 7, 13))
 
 
+@pytest.mark.parametrize("day", [1, 3], ids=["before all events", "among the deleted ones"])
+def test_an_event_that_comes_late_brings_no_deleted_ones_back(
+    store: Store, events_connection: ddl.Connection, day: int
+) -> None:
+    """The table begins with it, and the extract's events after it were counted again until the next refresh."""
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+    extracts.add(events_connection, utc(2026, 3, day, 1), ingested_at=datetime.now(UTC))
+    events_connection.commit()
+    check(store, 46, utc(2026, 3, 6, 7, 13))
+
+
+def test_of_an_extract_whose_events_were_all_deleted_nothing_is_counted(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    events_connection.execute("DELETE FROM usage_events")
+    extracts.add(events_connection, utc(2026, 3, 3, 1), ingested_at=datetime.now(UTC))
+    events_connection.commit()
+    with store:
+        assert (store.aggregate(WINDOW).total, len(store.read(EventQuery()))) == (1, 1)
+        assert store.aggregate(WINDOW).served.because == "the extract's events were all removed from the table"
+
+
 def test_a_retention_policy_is_a_boundary_without_an_extract(
     events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:

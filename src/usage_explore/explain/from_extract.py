@@ -19,7 +19,7 @@ from usage_explore.explain.model import Codes
 from usage_explore.explain.result import Where
 from usage_explore.extract import leaderboards, statement
 from usage_explore.extract.manifest import DAY, IDS
-from usage_explore.extract.routing import Held, Paths
+from usage_explore.extract.routing import Held, Paths, span_of
 from usage_explore.extract.scans import Scan, named_groups
 from usage_explore.extract.statement import Statement
 from usage_explore.query.filters import GROUPS
@@ -141,7 +141,7 @@ class ExtractSums:
         for side, query in enumerate(self.sides):
             named = {*groups} | named_groups(query, "none")
             unit = 1 if rows else DAY
-            for scan in self.held.scans_of(self.held.manifest.segments, query, self.held.span(query), unit, named):
+            for scan in self.held.scans_of(self.held.manifest.segments, query, span_of(query), unit, named):
                 yield side, scan
 
     def _late(self, read: Callable[[EventSums], Iterable[_Row]], groups: Iterable[str]) -> Iterable[_Row]:

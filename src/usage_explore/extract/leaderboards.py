@@ -19,7 +19,7 @@ from usage_explore.errors import NotExact
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import DAY, Segment, micros
-from usage_explore.extract.routing import Held, Paths, scale_of
+from usage_explore.extract.routing import Held, Paths, scale_of, span_of
 from usage_explore.extract.scans import Scan, fitting_summaries, named_groups
 from usage_explore.extract.statement import Measure, Statement
 from usage_explore.query.base import Query
@@ -213,7 +213,7 @@ def scans(
         needed = {index: filtered | ({group, *named} - absent) for index, group in enumerate(groups)}
         for chosen in _shared(segments[0] if shapes else None, needed):
             named = set[str]().union(*(needed[index] for index in chosen))
-            for scan in held.scans_of(segments, query, held.span(query), DAY, named):
+            for scan in held.scans_of(segments, query, span_of(query), DAY, named):
                 yield scan, chosen
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import IDS, SLOT, micros
-from usage_explore.extract.routing import Held, Paths
+from usage_explore.extract.routing import Held, Paths, span_of
 from usage_explore.extract.scans import Scan, Span, named_groups
 from usage_explore.extract.statement import Statement
 from usage_explore.query.queries import EventQuery, Position
@@ -116,7 +116,7 @@ class ExtractReader:
         Raises `ExtractUnusable`.
         """
         plan = self._make_plan()
-        scans = self._scans(plan.held, plan.held.span(self.query))
+        scans = self._scans(plan.held, span_of(self.query))
         return scans, plan.tail.cast(arrow.schema(self.columns, plan.spans)), plan.spans
 
     def _planned(self) -> _Plan | None:
@@ -131,7 +131,7 @@ class ExtractReader:
         """Count the events by slot, and read the tail. Raises `ExtractUnusable`."""
         held = self.paths.held(self.query)
         self.paths.check(held, self.query)
-        span = held.span(self.query)
+        span = span_of(self.query)
         if self.after is not None:
             until = micros(self.after.timestamp) + 1
             span = Span(span.since, until if span.until is None else min(span.until, until))

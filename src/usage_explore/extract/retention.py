@@ -5,6 +5,7 @@ A policy is in TimescaleDB's catalog. That events were deleted shows where an ex
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -34,6 +35,10 @@ FROM (
 ) AS p
 """)
 """The age from which events are removed, and the start of the oldest chunk that the last run did not remove."""
+
+_MAX_AGE_SECONDS = 60.0
+"""Seconds after which a policy is looked up again: it may be new, or have run."""
+
 _HAS_TIMESCALEDB = text("SELECT to_regclass('timescaledb_information.jobs') IS NOT NULL")
 
 
@@ -95,11 +100,13 @@ class _Policy(NamedTuple):
 
 
 def _policy(connection: Connection, table: Table) -> _Policy | None:
-    """The table's retention policy; looked up once per connection and table."""
-    known: dict[str, _Policy | None] = connection.info.setdefault("retention", {})
-    if table.fullname not in known:
-        known[table.fullname] = _looked_up(connection, table)
-    return known[table.fullname]
+    """The table's retention policy; looked up once in `_MAX_AGE_SECONDS` for each connection and table."""
+    known: dict[str, tuple[float, _Policy | None]] = connection.info.setdefault("retention", {})
+    at, policy = known.get(table.fullname, (-_MAX_AGE_SECONDS, None))
+    if time.monotonic() - at >= _MAX_AGE_SECONDS:
+        policy = _looked_up(connection, table)
+        known[table.fullname] = time.monotonic(), policy
+    return policy
 
 
 def _looked_up(connection: Connection, table: Table) -> _Policy | None:

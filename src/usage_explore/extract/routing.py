@@ -89,22 +89,17 @@ class Held:
     timeout: timedelta
 
     def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
-        """The scans of a resolved query: of its window, no earlier than the table's first event."""
+        """The scans of a resolved query."""
         unit = DAY if edges is None else unit_of(edges)
         named = named_groups(query, group) | ({"metric_key"} if metrics else set())
-        return self.scans_of(self.manifest.segments, query, self.span(query), unit, named)
-
-    def span(self, query: Query) -> Span:
-        """The window of a resolved query, no earlier than the table's first event."""
-        span = _span(query)
-        if self.first is not None:
-            span = replace(span, since=max(self.first, span.since if span.since is not None else self.first))
-        return span
+        return self.scans_of(self.manifest.segments, query, span_of(query), unit, named)
 
     def scans_of(
         self, segments: Iterable[Segment], query: Query, span: Span, unit: int, named: Iterable[str]
     ) -> list[Scan]:
-        """The scans of some segments over a span; see `planned_scans`."""
+        """The scans of some segments over a span, no earlier than the table's first event; see `planned_scans`."""
+        if self.first is not None:
+            span = replace(span, since=max(self.first, span.since if span.since is not None else self.first))
         if span.since is not None and span.until is not None and span.since >= span.until:
             return []
         folder = str(self.folder)
@@ -290,8 +285,24 @@ class Paths:
             if earliest is None:
                 raise ExtractUnusable("the table has no events of the organization")
             first = micros(earliest)
+            if any(segment.rows.rows for segment in manifest.segments):
+                first = self._first_kept(organization_id, manifest, first)
         timeout = timedelta(seconds=row.timeout_seconds) if row.timeout_seconds else _NO_TIMEOUT
         return Held(place, manifest, manifest.watermark, first, timeout)
+
+    def _first_kept(self, organization_id: UUID, manifest: Manifest, first: int) -> int:
+        """The time of the first event that the extract has and the table, too, which begins at `first`.
+
+        An event that came late does not bring back the extract's events after it that were removed from the table.
+        """
+        if first == min(segment.first for segment in manifest.segments):
+            return first
+        assert manifest.watermark is not None  # noqa: S101 - checked before
+        kept = _first(self.table, organization_id).where(self.table.c.ingested_at < instant(manifest.watermark))
+        earliest = self.connection.execute(kept).scalar_one()
+        if earliest is None:
+            raise ExtractUnusable("the extract's events were all removed from the table")
+        return micros(earliest)
 
     def _source(self, role: str) -> folder.Source:
         """The table as the role sees it, looked up once for each connection."""
@@ -413,7 +424,7 @@ class Paths:
     def check(self, held: Held, query: Query) -> None:
         """Check the files that the query may read. Raises `ExtractUnusable` for a damaged one."""
         assert self.extracts is not None  # noqa: S101 - `held` raises without
-        span = _span(query)
+        span = span_of(query)
         used = [segment for segment in held.manifest.segments if overlaps(segment, span)]
         self.extracts.check(held.folder, used)
 
@@ -469,7 +480,8 @@ def _as_float(text: str) -> float:
     return value if abs(value) >= _MIN_FLOAT else 0.0
 
 
-def _span(query: Query) -> Span:
+def span_of(query: Query) -> Span:
+    """The window of a resolved query, open where it has none."""
     since: datetime | None
     until: datetime | None
     match query:
