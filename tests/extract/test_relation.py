@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from support import generated_events
@@ -57,7 +60,9 @@ def test_it_has_every_event_exactly(filled: Store, source: str) -> None:
     assert [row[:4] for row in found] == list(zip(*(table[name].to_pylist() for name in columns), strict=True))
     assert [row[4] for row in found] == instants[0]
     rest = ["external_cost_amount", "dimensions", "organization_id", "product_id", "wallet_currency"]
-    assert [row[6:] for row in found] == list(zip(*(table[name].to_pylist() for name in rest), strict=True))
+    texts = [re.sub(r'": (-?\d[^,}]*)', r'": "\1"', text) for text in table["dimensions"].to_pylist()]
+    expected = table.set_column(table.column_names.index("dimensions"), "dimensions", pa.array(texts))
+    assert [row[6:] for row in found] == list(zip(*(expected[name].to_pylist() for name in rest), strict=True))
     assert len(found) == store.count(EventQuery()) > 100
     first = relation.query("e", "SELECT timestamp, quantity FROM e ORDER BY timestamp DESC, e.id DESC LIMIT 5")
     assert [at for at, _ in first.fetchall()] == table["timestamp"].to_pylist()[:5]
@@ -66,6 +71,28 @@ def test_it_has_every_event_exactly(filled: Store, source: str) -> None:
     assert newest["quantity"].to_pylist() == table["quantity"].to_pylist()[:5]
     models = relation.query("e", "SELECT count(*) FROM e WHERE dimensions->>'model' = 'large'").fetchall()[0]
     assert models == (store.count(EventQuery(dimensions={"model": "large"})),)
+
+
+NUMBERS = ["1.50", "1.5", "0", "-0.0", "12345678901234567890.123", "0.1234567890123456789"]
+TEXTS = {'say "x": 5, ok': "a", 'ends with "': "b", "a\\": "c", "": "d"}
+
+
+@pytest.mark.parametrize("source", ["extract", "events"])
+def test_numbers_in_dimensions_keep_their_digits(filled: Store, events_connection: ddl.Connection, source: str) -> None:
+    """DuckDB's ->> makes floats of JSON's numbers: 1.50 was counted as 1.5."""
+    for number in NUMBERS:
+        add(events_connection, LATE, metric_key="numbers", dimensions={"n": "@", **TEXTS})
+        events_connection.execute(
+            "UPDATE usage_events SET dimensions = replace(dimensions::text, '\"@\"', %s)::jsonb"
+            " WHERE metric_key = 'numbers' AND dimensions->>'n' = '@'",
+            [number],
+        )
+    events_connection.commit()
+    store = filled if source == "extract" else dataclasses.replace(filled, extracts=None)
+    query = "SELECT dimensions->>'n', dimensions::VARCHAR FROM e WHERE metric_key = 'numbers'"
+    found = store.relation().query("e", query).fetchall()
+    assert sorted(number for number, _ in found) == sorted(choice.value for choice in store.dimension_values("n"))
+    assert {key: value for _, text in found for key, value in json.loads(text).items() if key != "n"} == TEXTS
 
 
 def test_it_stays_what_it_was_when_the_extract_is_refreshed(filled: Store, events_database_url: str) -> None:

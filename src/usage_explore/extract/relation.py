@@ -24,6 +24,11 @@ NAME = "usage_events"
 """The name of the view that the relation reads; the relation also has it as an alias."""
 
 _EXTRACT_TIMES = {"timestamp": "ts", "ingested_at": "ing"}
+_EXACT_DIMENSIONS = (
+    r"""regexp_replace(dimensions, '([^\\](?:\\\\)*)": (-?[0-9][0-9.eE+-]*)([,}])', '\1": "\2"\3', 'g')"""
+)
+"""SQL for the text of dimensions with numbers as texts: DuckDB's `->>` makes a float of a number, and 1.5 of 1.50."""
+
 _RESOURCES = Resources(memory=1_000_000_000, threads=2)
 """What SQL over events that are held in memory may use beside them."""
 
@@ -64,7 +69,7 @@ def _typed(name: str) -> str:
     """A column of text as the type that it has in the table."""
     if name in IDS or name == "organization_id":
         return f"{name}::UUID"
-    return f"{name}::JSON" if name == "dimensions" else name
+    return f"{_EXACT_DIMENSIONS}::JSON" if name == "dimensions" else name
 
 
 def _select(names: Iterable[str], source: str, written: Mapping[str, str]) -> str:
