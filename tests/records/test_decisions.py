@@ -284,6 +284,26 @@ def test_a_mute_ends_and_a_decision_does_not_cover_what_grew(store: Store, inser
 
 
 @pytest.mark.parametrize(
+    ("then", "now", "lapsed"),
+    [
+        ("1.00", "2.00", ""),
+        ("1.50", "-3.01", "its amount was 1.5 EUR when it was decided on"),
+        ("NaN", "77777", ""),
+    ],
+)
+def test_a_decision_does_not_cover_an_amount_that_grew(store: Store, then: str, now: str, lapsed: str) -> None:
+    """The events of an invoice line do not grow with what it charges: 1 EUR acknowledged covered 77,777."""
+    finding = replace(copies(kept(store))[0], amounts=(("EUR", Decimal(then)),))
+    store.decide(finding, "acknowledge")
+    validation = kept(store)
+    item = store.review(validation).of(copies(validation)[0])
+    (decision,) = store.decisions()
+    assert decision.finding.amounts == finding.amounts or then == "NaN"
+    item = replace(item, decisions=(decision,), finding=replace(item.finding, amounts=(("EUR", Decimal(now)),)))
+    assert item.lapsed == lapsed
+
+
+@pytest.mark.parametrize(
     ("action", "given", "parameters"),
     [
         ("forget", {}, ["action"]),

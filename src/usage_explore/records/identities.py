@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from usage_explore.decimals import rfc3339
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import RecordError
 from usage_explore.query import validators
 
@@ -70,7 +71,8 @@ class Identity:
 class RecordedFinding:
     """A finding as a record keeps it: its identity, and what it was at that time.
 
-    `folded_into` is the id of the finding that reported it, "" for one that was reported itself.
+    `folded_into` is the id of the finding that reported it, "" for one that was reported itself. `amounts` are by
+    currency; a finding that an earlier version recorded has none.
     """
 
     identity: Identity
@@ -78,10 +80,13 @@ class RecordedFinding:
     sentence: str
     events: int
     folded_into: str = ""
+    amounts: tuple[tuple[str, Decimal], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as JSON carries it."""
-        more = {"folded_into": self.folded_into} if self.folded_into else {}
+        more: dict[str, Any] = {"folded_into": self.folded_into} if self.folded_into else {}
+        if self.amounts:
+            more["amounts"] = {currency: plain(amount) for currency, amount in self.amounts}
         size = {"severity": self.severity, "sentence": self.sentence, "events": self.events}
         return {**self.identity.to_dict(), **size, **more}
 
@@ -92,9 +97,10 @@ class RecordedFinding:
         try:
             own = {name: given.pop(name) for name in ("severity", "sentence", "events")}
             folded_into = given.pop("folded_into", "")
+            amounts = tuple((currency, Decimal(text)) for currency, text in given.pop("amounts", {}).items())
             times = {name: validators.instant(given.pop(name)) for name in ("since", "until")}
-            return cls(identity=Identity(**{**given, **times}), **own, folded_into=folded_into)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(identity=Identity(**{**given, **times}), **own, folded_into=folded_into, amounts=amounts)
+        except (AttributeError, InvalidOperation, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"A finding in the records cannot be read: {error}") from None
 
 

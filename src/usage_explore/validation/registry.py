@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from usage_explore.db.engine import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.extract.engine import Extracts
+from usage_explore.formatting import counted
 from usage_explore.names import Names
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
@@ -160,9 +162,15 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     return Result(check=check, outcome=outcome, took=took, failed=failed)
 
 
-def _waits(check: Check) -> Result:
-    """The result of a check that compares the period's events with a file while none of them is examined."""
-    return Result(check=check, outcome=None, took=timedelta(0), skipped="no event of the period is examined yet")
+MAX_UNSETTLED_SHARE = Decimal("0.001")
+"""Events of the period that have not settled, per examined one, up to which it is compared with invoice lines."""
+
+
+def _waits(check: Check, unsettled: int, events: int) -> Result:
+    """The result of a check that compares the period's events with a file while too many have not settled."""
+    arrived = f"{counted(unsettled, 'event')} of the period arrived within the settle time"
+    why = arrived if events else "no event of the period is examined yet"
+    return Result(check=check, outcome=None, took=timedelta(0), skipped=why)
 
 
 def _lacking(examination: Examination, needed: str) -> str:
@@ -241,12 +249,16 @@ class Plan:
             examination = replace(examination, extracts=None, shared={})
         examination = replace(examination, totals=totals(rows))
         later = unexamined(connection, table, period, settle)
-        # right after a load every invoice line would be too much
-        waiting = {check.name for check in self.checks if check.needs and later and not examination.totals.events}
+        events = examination.totals.events
+        # right after a load the lines of what was loaded would be too much
+        waiting = {check.name for check in self.checks if check.needs and later and not events}
+        unsettled = later.events if later and later.settled_at else 0
+        if unsettled > MAX_UNSETTLED_SHARE * events:
+            waiting.add(reconciliation.CHECK.name)
         with in_force(self.bounds):
             judged = run(examination, (check for check in self.checks if check.name not in waiting), progress)
         by_name = {result.check.name: result for result in judged}
-        results = [by_name.get(check.name) or _waits(check) for check in self.checks]
+        results = [by_name.get(check.name) or _waits(check, unsettled, events) for check in self.checks]
         return Validation(
             period=period,
             now=now,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, get_args
@@ -65,6 +66,7 @@ def recorded_finding(finding: Finding, identity: Identity, folded_into: str = ""
         sentence=finding.sentence,
         events=finding.events,
         folded_into=folded_into,
+        amounts=finding.amounts,
     )
 
 
@@ -103,7 +105,7 @@ SETTLED: tuple[State, ...] = ("acknowledged", "muted")
 """States of a finding that is no longer open."""
 
 MAX_GROWTH = 2
-"""Factor by which a finding's events may grow before an acknowledgement or a mute no longer covers it."""
+"""Factor by which a finding's events and amounts may grow before an acknowledgement or a mute no longer covers it."""
 
 _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
@@ -157,6 +159,13 @@ class Reviewed:
             return f"it was {then.severity} when it was decided on"
         if self.finding.events > MAX_GROWTH * then.events:
             return f"it had {formatting.counted(then.events, 'event')} when it was decided on"
+        amounts = dict(then.amounts)
+        for currency, amount in self.finding.amounts if amounts else ():
+            before = amounts.get(currency, Decimal(0))
+            if not (amount.is_finite() and before.is_finite()):
+                continue
+            if Fraction(amount.copy_abs()) > MAX_GROWTH * Fraction(before.copy_abs()):
+                return f"its amount was {formatting.exact(before)} {currency}".rstrip() + " when it was decided on"
         if not self.identity.has_subjects_of(then.identity):
             return "it was on another metric, price or product when it was decided on"
         return ""

@@ -84,12 +84,15 @@ def test_a_tenth_of_all_events_without_a_price_is_high_in_one_finding_at_least(
         ({"metric_key": "a", "price_key": "p2", "amount": "0.30"}, "medium"),
         ({"metric_key": "calls", "amount": "2.00"}, "medium"),
         ({"metric_key": "a", "amount": None}, "medium"),
+        ({"metric_key": "a", "amount": "0.30", "customer_id": str(CUSTOMERS[1])}, "medium"),
+        ({"metric_key": "a", "amount": "0.30", "wallet_currency": "EUR"}, "medium"),
+        ({"metric_key": "a", "amount": "0.30", "wallet_currency": "USD"}, "high"),
     ],
 )
 def test_usage_without_a_price_that_is_invoiced_is_high(make: Make, line: dict[str, str | None], severity: str) -> None:
     priced = [event(0, SINCE + timedelta(minutes=minute)) for minute in range(20)]
     lines = pd.DataFrame([{"customer_id": str(CUSTOMERS[0]), "quantity": "1", "currency": "USD", **line}], dtype="str")
-    store = make([*priced, event(0, SINCE, "a", price_key="p1")])
+    store = make([*priced, event(0, SINCE, "a", price_key="p1", wallet_currency="USD")])
     result = examine(store, "unpriced", SEPTEMBER, prices=BOOK, invoices=lines)
     assert result.outcome is not None
     (finding,) = result.outcome.findings

@@ -6,7 +6,8 @@ its time, or if it has prices in several currencies of which none is its wallet'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, cast
@@ -31,6 +32,7 @@ from usage_explore.validation.check import (
     limited_findings,
 )
 from usage_explore.validation.periods import part
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
 NAME = "unpriced"
 
@@ -54,19 +56,31 @@ class _Group:
 
     customers: set[UUID] = field(default_factory=set)
     metrics: dict[str, list[Decimal]] = field(default_factory=dict)
-    prices: set[str | None] = field(default_factory=set)
     events: int = 0
+    subjects: list[Unpriced] = field(default_factory=list)
 
     def add(self, item: Unpriced) -> None:
         self.customers.add(item.customer_id)
         self.metrics.setdefault(item.metric_key, []).append(item.quantity)
-        self.prices.add(item.price_key)
         self.events += item.events
+        self.subjects.append(item)
 
-    def has(self, metric: str | None, price: str | None) -> bool:
-        """Whether an invoice line of a metric or price may bill some of it."""
-        is_of_metric, is_of_price = metric in self.metrics, price is None or price in self.prices
-        return is_of_price and (is_of_metric or (metric is None and price is not None))
+    @property
+    def prices(self) -> set[str | None]:
+        """The price keys of the usage."""
+        return {item.price_key for item in self.subjects}
+
+    def is_billed(self, lines: Mapping[UUID, Sequence[InvoiceLine]]) -> bool:
+        """Whether an invoice line with an amount may be of some of it; `lines` are such by customer."""
+        return any(_may_bill(line, item) for item in self.subjects for line in lines.get(item.customer_id, ()))
+
+
+def _may_bill(line: InvoiceLine, item: Unpriced) -> bool:
+    currency = line.wallet_currency or line.currency
+    if None not in (currency, item.wallet) and currency != item.wallet:
+        return False
+    is_of_price = line.price_key is None or line.price_key == item.price_key
+    return is_of_price and (line.metric_key == item.metric_key or (line.metric_key is None and bool(line.price_key)))
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -103,11 +117,13 @@ def _findings(examination: Examination, unpriced: list[Unpriced]) -> Iterator[Fi
     ordered = sorted(groups.items(), key=lambda entry: (-entry[1].events, str(entry[0])))
     in_all = sum(group.events for group in groups.values())
     invoices = examination.inputs.invoices
-    lines = [line for line in invoices.lines if line.amount] if invoices else []
-    billed = {(line.metric_key, line.price_key) for line in lines}
+    lines: defaultdict[UUID, list[InvoiceLine]] = defaultdict(list)
+    for line in invoices.lines if invoices else ():
+        if line.amount:
+            lines[line.customer_id].append(line)
     for number, ((reason, metric), group) in enumerate(ordered):
         events = group.events if number else in_all  # the largest finding stands for all that has no price
-        is_billed = any(group.has(*subject) for subject in billed)
+        is_billed = group.is_billed(lines)
         severity: Severity = "medium"
         if is_billed or events >= HIGH_SHARE() * examination.totals.events:
             severity = "high"
