@@ -373,3 +373,22 @@ def test_invoices_of_what_was_just_loaded_are_not_too_much(events_database_url: 
     assert (result.exit_code, told["findings"], told["totals"]["events"]) == (1, [], 0)
     (waits,) = (check for check in told["checks"] if check["check"] == "reconciliation")
     assert waits["skipped"] == "no event of the period is examined yet"
+
+
+def test_invoices_wait_until_what_was_loaded_last_has_settled(events_database_url: str, tmp_path: Path) -> None:
+    """What settled was compared with lines for all of it: right lines were "1 too much"."""
+    load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
+    with ddl.connect(events_database_url) as connection:
+        connection.execute(
+            "UPDATE usage_events SET ingested_at = timestamp + interval '1 s' WHERE timestamp > '2026-09-01Z'"
+        )
+        connection.commit()
+    lines = tmp_path / "invoices.csv"
+    lines.write_text("customer_id,metric_key,quantity\na,calls,12\n")
+    command = ["validate", "--database-url", events_database_url, *SEPTEMBER, "--invoices", str(lines), "--json", "-"]
+    told = json.loads(CliRunner().invoke(main, [*command, "--check", "reconciliation"]).stdout)
+    (waits,) = told["checks"]
+    assert (told["findings"], told["totals"]["events"]) == ([], 11)
+    assert waits["skipped"] == "1 event of the period arrived within the settle time"
+    pinned = CliRunner().invoke(main, [*command, "--check", "reconciliation", "--as-of", "2026-10-02T00:00:00Z"])
+    assert json.loads(pinned.stdout)["findings"]  # an answer of its own time waits for nothing
