@@ -18,7 +18,7 @@ from usage_explore.query.queries import Period
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 PERIOD = Period.from_params(LINK)
-LINES = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,5\n".encode()
+LINES = f"customer_id,metric_key,quantity,amount,currency\n{uuid4()},tokens_out,5,1,USD\n".encode()
 BOOK = b'[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.001"\ncurrency = "USD"\n'
 
 
