@@ -21,6 +21,7 @@ from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, 
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate import decisions, facts
+from usage_explore.app.validate.absent import absent
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
@@ -81,10 +82,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     if one is None:
         decisions.notice()
     if view.finding and one is None:
-        sentence(
-            "The finding of this link is not among these; events that arrived since may have resolved it, "
-            "or the period is another one."
-        )
+        sentence(absent(review, view.finding))
     area = st.container(key="beside_finding")
     left, right = area.columns([4, 5], gap="medium") if one else (area, None)
     with left:
