@@ -551,7 +551,7 @@ def test_the_summary_tells_total_largest_peak_and_what_is_unfinished() -> None:
     said = charts.summary(asked)
     assert "Total 36,004.5 quantity" in said
     assert "largest large with 18,001.5 (50.0 % of the total), 33 folded into Other" in said
-    assert "Peak 18,001.5 in Thu 5 Nov 2026, UTC" in said
+    assert "Peak 18,001.5 on Thu 5 Nov 2026, UTC" in said
     assert "Unfinished: Thu 5 Nov 2026, UTC" in said
     pinned = charts.summary(dataclasses.replace(asked, query=asked.query.replace(as_of="2026-11-05T09:00:00.123456Z")))
     assert "as known at 5 Nov 2026 09:00:00." in pinned
