@@ -27,7 +27,8 @@ from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError
-from usage_explore.validation import Finding
+from usage_explore.names import Names
+from usage_explore.validation import Finding, report
 
 WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
 LINK = {"organization_id": str(ORGANIZATION), **WINDOW}
@@ -279,6 +280,19 @@ def test_a_link_to_a_finding_from_a_file_asks_for_the_file(page: Open, store: St
     text = said(app.run())
     assert "The finding of this link" not in text
     assert app.button(key="close_finding")
+
+
+def test_the_chart_of_a_finding_has_the_names_of_dropped_files(page: Open, store: Store) -> None:
+    link = {**LINK, "as_of": "2026-10-05T00:00:00Z"}
+    names = File("names.csv", f"id,name,kind\n{JUNE},June Ltd,customer\n".encode())
+    app = ran(page(**link, finding=duplicates(store)))
+    app.session_state[dropped_key("names", Period(**link))] = names
+    app.run()
+    titles = [each.value for each in app.markdown if each.value.startswith("**")]
+    assert any("customer is June Ltd" in title for title in titles), titles
+    assert str(JUNE) not in "".join(titles).replace("\\", "")
+    named = replace(store.validate(Period(**link)), names=Names({("customer", str(JUNE)): "June Ltd"}))
+    assert "customer is June Ltd" in report.html(store, named, ())
 
 
 def _frame(content: bytes) -> pd.DataFrame:

@@ -376,10 +376,11 @@ def _is_null(value: Any) -> bool:
 def _format(name: str, values: Sequence[Any]) -> Callable[[Number], str]:
     """Every digit; amounts of currencies that have decimals with at least two of them."""
     is_whole = all(value is None or value == int(value) for value in values if value is None or math.isfinite(value))
-    return formatting.exact if name not in _AMOUNTS or is_whole else _with_cents
+    return formatting.exact if name not in _AMOUNTS or is_whole else with_cents
 
 
-def _with_cents(value: Number) -> str:
+def with_cents(value: Number) -> str:
+    """Every digit, at least two decimals."""
     whole, point, fraction = formatting.exact(value).partition(".")
     return f"{whole}.{fraction.ljust(2, '0')}" if point or whole[-1:].isdigit() else whole
 
