@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -11,6 +12,7 @@ import pytest
 from support.plain_events import SINCE, UNTIL, event, store_of
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, Store, ticket
+from usage_explore.charts import labels
 from usage_explore.comparison import compare
 from usage_explore.db import ddl
 from usage_explore.formatting import zoned
@@ -81,9 +83,25 @@ def test_the_largest_series_are_those_of_the_selection(store: Store) -> None:
     heading, *lines = largest.splitlines()
     assert heading.endswith("of metric, 1 Oct 2026:")
     listed = {line[2:].rpartition(": ")[0]: numbers(line.rpartition(": ")[2])[0] for line in lines}
-    shown = {series.label: str(series.total) for series in part.series[: ticket.MAX_SERIES]}
+    names = labels.names(part)
+    shown = {name: str(series.total) for name, series in zip(names, part.series[: ticket.MAX_SERIES], strict=False)}
     assert shown.items() <= listed.items()
     assert shown != {series.label: str(series.total) for series in answer.series[: ticket.MAX_SERIES]}
+
+
+def test_a_value_named_as_a_group_is_in_quotes_and_no_chart_is_described(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = [event(SINCE, dimensions=json.dumps({"model": model})) for model in ("Other", "a", "") for _ in range(2)]
+    with store_of(events_connection, events_database_url, rows) as store:
+        query = AggregateQuery(since=SINCE, until=UNTIL, group_by="dim:model", compare="year")
+        answer = store.aggregate(store.pin(query))
+        assert any("Not drawn: " in note for note in labels.notes(answer))
+        text = ticket.text(answer, compare(store, answer), "Acme", "http://link")
+    assert '- "Other": ' in text
+    assert "- (empty): " in text
+    assert "Not drawn" not in text
+    assert "Thin line" not in text
 
 
 def test_paragraphs_without_lines_leave_no_gap() -> None:

@@ -21,14 +21,12 @@ from usage_explore.formatting import (
     zoned,
 )
 from usage_explore.query.describe import describe, group_name, measure_name
-from usage_explore.query.filters import CURRENCY
+from usage_explore.query.filters import CURRENCY, ID_COLUMNS
 from usage_explore.results import frames
 from usage_explore.results.types import Change, Comparison, Series
 
 MAX_SERIES = 5
 """Series that the text lists, besides Other."""
-
-_LOOK = labels.LOOK_NOTE.lower()  # a note on a chart, which the text has not
 
 
 class Selection(NamedTuple):
@@ -69,7 +67,8 @@ def text(
             *(
                 f"Note: {note}"
                 for note in labels.notes(answer)
-                if note != labels.LOOK_NOTE and note.lower() != answer.adds
+                # nor notes on the look of a chart
+                if note not in (labels.LOOK_NOTE, labels.comparison_note(answer)) and note.lower() != answer.adds
             ),
         ],
         list(_largest(part)) if is_listed else [],
@@ -127,7 +126,8 @@ def _largest(part: Selection) -> Iterator[str]:
     number = sum(series.members for series in answer.series)
     values = f"{counted(number, 'value')} of {group_name(answer.query.group_by)}"
     yield f"Largest of {', '.join(filter(None, (values, words)))}:"
-    ranked = list(zip(frames.spellings(answer), answer.series, strict=True))
+    names = frames.spellings(answer) if answer.query.group_by in ID_COLUMNS else labels.names(answer)
+    ranked = list(zip(names, answer.series, strict=True))
     kept = [index for index, (_, series) in enumerate(ranked) if series.kind != "other"][:MAX_SERIES]
     for index in kept:
         name, series = ranked[index]

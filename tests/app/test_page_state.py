@@ -255,6 +255,15 @@ def test_commands_in_a_message_are_code_and_the_rest_is_as_it_is() -> None:
     assert markdown.prose("a ` b") == markdown.plain("a ` b")
 
 
+def test_marks_that_stand_alone_and_entities_are_escaped() -> None:
+    assert markdown.plain("R&amp;D") == r"R\&amp;D"
+    for mark in ("->", "<-", "<->", "--", ">=", "<=", "~="):
+        split = f"{mark[0]}\u2060{mark[1:]}"
+        for text in (mark, f"a {mark} b", f"{mark}\nb", f"a\t{mark}\ufeff"):
+            assert split in markdown.plain(text).replace("\\", ""), text
+        assert "\u2060" not in markdown.plain(f"a{mark} {mark}b {mark}{mark}")
+
+
 def test_a_window_up_to_now_stays_the_same_from_explore_through_events_to_validate() -> None:
     explore = ExploreView(AggregateQuery(organization_id=ID, since="-7d/d", metric_key="tokens_in"))
     _, events, validate = linked_views(explore, NOW)

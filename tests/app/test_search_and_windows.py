@@ -8,7 +8,9 @@ from streamlit.testing.v1 import AppTest
 from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore.app.cache import Source
 from usage_explore.decimals import rfc3339
+from usage_explore.results.types import Hit
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "dim:model"}
 
@@ -36,6 +38,16 @@ def test_a_value_is_offered_with_its_events_and_becomes_a_filter(explore: Open, 
     assert app.query_params["dim:model"] == value.value
     assert app.query_params["metric_key"] == "tokens_in"
     assert app.query_params["quantity_min"] == "1"
+
+
+def test_a_dimension_with_the_name_of_a_column_is_told_apart(explore: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Hit("customer_id", ACME, 3, "cus_7"), Hit("dim:customer", "cus_7", 2), Hit("dim:model", "cus_7", 1)]
+    monkeypatch.setattr(Source, "find", lambda *_: found)
+    app = searched(explore(**LINK), "cus_7")
+    kinds = [hit.partition("]")[0] for hit in hits(app)]
+    assert kinds == [":gray[customer", ":gray[customer (dimension)", ":gray[model"]
+    app.button(key="hit 1").click().run()
+    assert any("customer (dimension) is cus_7" in button.label.replace("\\", "") for button in app.button)
 
 
 def test_a_customer_is_found_by_a_part_of_the_name(explore: Open, store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -129,3 +130,24 @@ def test_a_bare_address_still_opens_explore(empty_site: Site, new_page: Callable
         "since": ["-29d/d"],
         "group_by": ["metric_key"],
     }
+
+
+def test_names_notes_and_values_are_shown_as_they_are(
+    written_site: Site, organization: UUID, link: str, new_page: Callable[..., Page]
+) -> None:
+    """Streamlit resolves entities, and draws marks such as -> as others, after all escapes."""
+    texts = ["R&amp;D", "x >= 1", "tier -- two", "y ~= z", "&lt;img&gt; -> <- b", "<->", "3 <= 4 <br>"]
+    page = new_page(base_url=written_site.url)
+    page.goto(link + "&" + urlencode([("not:dim:model", text) for text in texts[:2]]))
+    settled(page)
+    save(page, " and ".join(texts), "; ".join(texts))
+    page.locator(".st-key-opened_view").wait_for()
+    shown = page.locator("body").inner_text().replace("\u2060", "")
+    assert "model is not R&amp;D, x >= 1" in shown
+    assert "; ".join(texts) in shown
+    page.goto(link)
+    settled(page)
+    page.get_by_role("button", name="Views").click()
+    page.get_by_text("R&amp;D and x").first.wait_for(timeout=9_000)
+    shown = at_rest(page).locator("body").inner_text().replace("\u2060", "")
+    assert " and ".join(texts) in shown

@@ -12,7 +12,7 @@ import random
 import re
 import tomllib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -551,7 +551,7 @@ def test_the_summary_tells_total_largest_peak_and_what_is_unfinished() -> None:
     said = charts.summary(asked)
     assert "Total 36,004.5 quantity" in said
     assert "largest large with 18,001.5 (50.0 % of the total), 33 folded into Other" in said
-    assert "Peak 18,001.5 in Thu 5 Nov 2026, UTC" in said
+    assert "Peak 18,001.5 on Thu 5 Nov 2026, UTC" in said
     assert "Unfinished: Thu 5 Nov 2026, UTC" in said
     pinned = charts.summary(dataclasses.replace(asked, query=asked.query.replace(as_of="2026-11-05T09:00:00.123456Z")))
     assert "as known at 5 Nov 2026 09:00:00." in pinned
@@ -857,6 +857,31 @@ def test_marks_before_the_chart_are_marks_on_it() -> None:
     assert (first + second + drawn).to_dict() == (second + (drawn + first)).to_dict() == both
     assert (drawn + (first + second)).to_dict() == both
     assert (first + first + drawn).to_dict() == (drawn + first + first).to_dict()
+
+
+@pytest.mark.parametrize("width", [300, 400, 499])
+@pytest.mark.parametrize("keys", [EVERY, MANY[:2], [("value", "Harborview Analytics of the North"), ("value", "b")]])
+def test_columns_of_a_legend_below_the_marks_fit_also_in_a_wider_font(
+    width: int, keys: list[tuple[SeriesKind, str | None]]
+) -> None:
+    """A browser draws the picture in its own font, up to a fifth wider than the one it was laid out with."""
+    spec = charts.chart(answer(keys), width=width, interactive=False).to_dict()
+    legend = next(legend for legend in _legends(spec) if legend)
+    label, columns = 1.2 * legend["labelLimit"], legend["columns"]
+    symbol, axis = 22, 70
+    assert label <= legend["labelLimit"] + legend["columnPadding"]
+    assert axis + columns * (symbol + label) <= width
+    assert columns == (1 if len(keys) == 2 and len(keys[0][1] or "") > 20 else 2)
+
+
+def _legends(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        if "orient" in (value.get("legend") or {}):
+            yield value["legend"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _legends(each)
 
 
 @pytest.mark.parametrize("marked", [False, True])

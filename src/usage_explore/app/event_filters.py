@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from usage_explore.app import boards, query_edits
-from usage_explore.app.filters import group_label
 from usage_explore.app.grid import dimensions, group_of_column
 from usage_explore.decimals import dimension_text
 from usage_explore.event_pages import EventPage
@@ -81,7 +80,7 @@ def _row(group: str, value: str | None, names: Names) -> boards.Cell:
     if value is not None:
         label = query_edits.short_value(group, value, names)
         full = value if label == value else f"{label} ({value})"
-    field = group_label(group)
+    field = query_edits.group_label(group)
     return boards.Cell(
         name=f"{field} {label}",
         title=f"{field} {full}",

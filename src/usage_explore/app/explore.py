@@ -22,7 +22,6 @@ from usage_explore.app.filters import (
     calendar_input,
     chips,
     dimension_hints,
-    group_label,
     groups,
     preset_input,
     reset_button,
@@ -33,7 +32,7 @@ from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, leave_for, notice
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
-from usage_explore.app.query_edits import PRESETS, Action, preset, with_bucket, with_preset
+from usage_explore.app.query_edits import PRESETS, Action, group_label, preset, with_bucket, with_preset
 from usage_explore.app.selected import (
     clear_button,
     exact_words,

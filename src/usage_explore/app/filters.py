@@ -16,7 +16,7 @@ from usage_explore.app import markdown, picker, query_edits
 from usage_explore.app.cache import MAX_SEARCH_HITS, Source
 from usage_explore.app.navigation import View, changed, follow, go, latest
 from usage_explore.app.page_state import CustomerView, ExploreView, ValidateView
-from usage_explore.app.query_edits import Action, Filter
+from usage_explore.app.query_edits import Action, Filter, group_label
 from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
 from usage_explore.names import Names, kind_of
@@ -221,15 +221,6 @@ def groups(source: Source, *shown: str) -> tuple[str, ...]:
     """The groups to choose from: none, the columns, every dimension in the data, and those `shown` already."""
     dimensions = (DIMENSION + key for key in source.dimension_keys())
     return tuple(dict.fromkeys(("none", "metric_key", *dimensions, *GROUPS, *shown)))
-
-
-def group_label(group: str) -> str:
-    """The name of a group in a list; a dimension with the name of a column says that it is a dimension."""
-    if group == "none":
-        return "nothing"
-    name = group_name(group)
-    columns = {group_name(column) for column in GROUPS}
-    return f"{name} (dimension)" if group.startswith(DIMENSION) and name in columns else name
 
 
 def _picker(view: View, source: Source) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_SPECIAL = frozenset("\\`*_{}[]()#+-.!|~$:<>")
+_SPECIAL = frozenset("\\`*_{}[]()#+-.!|~$:<>&")
 _NAME_OR_LINK = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)|\\:(?=//)|www(?=\\\.)|(?=@)", re.IGNORECASE)
 """Where Streamlit renders an emoji or icon such as :name:, or GitHub's Markdown links a bare address."""
+
+_TYPOGRAPHIC = re.compile(r"(?<![^\s\ufeff])(?:<->|->|<-|--|[<>~]=)(?![^\s\ufeff])")
+"""Marks that Streamlit renders as others where they stand alone, such as -> as an arrow."""
 
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
 def plain(text: str) -> str:
     """The text as Markdown that renders as the same text."""
+    # names, links and marks are looked for after the escapes are resolved; an invisible word joiner prevents that
+    text = _TYPOGRAPHIC.sub(lambda mark: f"{mark[0][0]}\u2060{mark[0][1:]}", text)
     escaped = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in text)
-    # both are looked for after the escapes are resolved; an invisible word joiner prevents that
     return _NAME_OR_LINK.sub("\\g<0>\u2060", escaped)
 
 

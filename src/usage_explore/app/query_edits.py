@@ -16,6 +16,7 @@ from usage_explore.query.describe import group_name, own_bounds
 from usage_explore.query.filters import (
     CURRENCY,
     DIMENSION,
+    GROUPS,
     ID_COLUMNS,
     LOOKED_UP,
     TEXT_COLUMNS,
@@ -67,12 +68,21 @@ class Filter:
         """The filter in a chip: "customer is Acme", "model is large, small and 3 more"."""
         if self.words:
             return self.words
-        name = group_name(self.group)
+        name = group_label(self.group)
         if not self.values:
             return f"{name} {self.test}"
         shown = [short_value(self.group, value, names) for value in self.values[:_MAX_CHIP_VALUES]]
         more = len(self.values) - len(shown)
         return f"{name} {self.test} {', '.join(shown)}{f' and {more} more' if more else ''}"
+
+
+def group_label(group: str) -> str:
+    """The name of a group in a list; a dimension with the name of a column says that it is a dimension."""
+    if group == "none":
+        return "nothing"
+    name = group_name(group)
+    columns = {group_name(column) for column in GROUPS}
+    return f"{name} (dimension)" if group.startswith(DIMENSION) and name in columns else name
 
 
 def short_value(group: str, value: str, names: Names = NO_NAMES) -> str:

@@ -13,10 +13,10 @@ from usage_explore.app.cache import Source
 from usage_explore.app.components import focus, visit
 from usage_explore.app.navigation import Pages, View, go, link
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView
-from usage_explore.app.query_edits import Filter
+from usage_explore.app.query_edits import Filter, group_label
 from usage_explore.errors import QueryError
 from usage_explore.query.base import Windowed
-from usage_explore.query.describe import group_name, window_words
+from usage_explore.query.describe import window_words
 from usage_explore.query.filters import LOOKED_UP
 from usage_explore.query.queries import EventQuery, LeaderboardQuery
 from usage_explore.query.validators import EARLIEST
@@ -98,7 +98,7 @@ def _more(text: str, group: str, number: int) -> None:
         key=f"more {group}",
         type="tertiary",
         icon=":material/expand_more:",
-        help=f"All places in {markdown.plain(group_name(group))}",
+        help=f"All places in {markdown.plain(group_label(group))}",
         on_click=st.session_state.update,
         args=({_WHOLE: (text, group)},),
     )
@@ -145,7 +145,7 @@ def _follow(view: View, target: View) -> None:
 
 def _label(hit: Hit) -> str:
     """A place in words: "customer **Acme** · 1,234 events"."""
-    kind = "event" if hit.group == "id" else group_name(hit.group)
+    kind = "event" if hit.group == "id" else group_label(hit.group)
     shown = hit.name or query_edits.short_value(hit.group, hit.value)
     return (
         f":gray[{markdown.plain(kind)}] **{markdown.plain(formatting.data_value(shown))}**"

@@ -16,7 +16,6 @@ from usage_explore.answers import Leaderboards
 from usage_explore.app import boards, markdown, query_edits
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.explore_ranking import order_input
-from usage_explore.app.filters import group_label
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
 from usage_explore.app.navigation import go, link
 from usage_explore.app.page_state import CustomerView, ExploreView
@@ -64,7 +63,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         if item.group in searches or len(item.rows) > 1:
             drawn.append(item)
         elif any(row.key[0] == "value" for row in item.rows):
-            single.append(f"{group_label(item.group)} {_name(item.rows[0].key, item.group, names)}")
+            single.append(f"{query_edits.group_label(item.group)} {_name(item.rows[0].key, item.group, names)}")
     same = compared is None or len(query.metric_key) == 1  # else the earlier numbers may be in another unit
     unit = (same and units.unit_text(shown.unit)) or METRICS[query.metric]
     tables = [_table(item, names, shown.total, view, unit, searches.get(item.group)) for item in drawn]
@@ -168,7 +167,7 @@ def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: st
         note = f"Changes of the {MAX_COMPARED} largest values of each window; smaller ones are not compared."
     return boards.Table(
         id=made.group,
-        name=group_label(made.group),
+        name=query_edits.group_label(made.group),
         values=f"{made.values:,}",
         rows=tuple(_cell(row, made.group, names, whole, view, unit) for row in made.rows),
         search=search,

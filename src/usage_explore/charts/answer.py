@@ -51,6 +51,18 @@ _unvalidated = threading.Lock()
 _NARROW_PIXELS = 500
 """Width of a chart below which its legend leaves the marks their room."""
 
+_AXIS_PIXELS, _SYMBOL_PIXELS = 80, 24
+"""Width of the value axis, beside which a legend below the marks begins, and of a legend's symbol with its gaps."""
+
+_CHARACTER_PIXELS, _FONT_RATIO = 6.5, 1.2
+"""Mean width of a character, and how much wider text may be in a browser, which draws an SVG picture in its own font,
+than where the picture is laid out.
+"""
+
+_MAX_ROWS_OF_ONE = 5
+"""Series up to which long names in a legend below the marks have a row each; more rows would leave the marks no height.
+"""
+
 _PART_WIDTH = 480
 """Pixels of a chart that would fill its container, as a part of several."""
 
@@ -158,7 +170,7 @@ def _properties(
             raise QueryError([Fault("names", "give two series one name; each needs another")])
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
         shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color}, frequent)
-        legend = _legend(answer, height, width)
+        legend = _legend(answer, series_names, height, width)
         drawn, notes = _drawn(answer, kind, look, legend, shades, series_names, interactive, selected)
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
     title = style.title(words, [*labels.notes(answer), *notes], width, caption)
@@ -277,12 +289,19 @@ def _fitting(kind: Kind, drawn: tuple[chart_rows.Line, ...], answer: AggregateDa
     return kind, notes
 
 
-def _legend(answer: AggregateData, height: int, width: int | Literal["container"]) -> alt.Legend | None:
+def _legend(
+    answer: AggregateData, names: Sequence[str], height: int, width: int | Literal["container"]
+) -> alt.Legend | None:
     """The legend beside the marks, or below them in a narrow picture."""
     if answer.query.group_by == "none":
         return None
     if width != "container" and width < _NARROW_PIXELS:
-        return alt.Legend(title=None, orient="bottom", columns=2, labelLimit=width // 2 - 30)
+        one, each = (((width - _AXIS_PIXELS) / columns - _SYMBOL_PIXELS) / _FONT_RATIO for columns in (1, 2))
+        is_long = max(map(len, names)) * _CHARACTER_PIXELS > each
+        columns, room = (1, one) if is_long and len(names) <= _MAX_ROWS_OF_ONE else (2, each)
+        room = max(room, 30)
+        padding = 10 + room * (_FONT_RATIO - 1)
+        return alt.Legend(title=None, orient="bottom", columns=columns, columnPadding=padding, labelLimit=room)
     # narrower on a phone, for the marks
     limit = alt.ExprRef(f"containerSize()[0] < {_NARROW_PIXELS} ? 80 : 170")
     return alt.Legend(title=None, orient="right", labelLimit=limit, symbolLimit=max(4, (height - 60) // 20))

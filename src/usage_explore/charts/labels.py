@@ -165,9 +165,22 @@ def notes(answer: AggregateData) -> list[str]:
         result.append(note)
     if unfinished(answer):
         result.append(LOOK_NOTE)
-    if answer.comparison and answer.comparison.has_begun:
-        result.append(f"Thin line: {answer.comparison.label.removeprefix('vs ')}")
+    if note := comparison_note(answer):
+        result.append(note)
     return result
+
+
+def comparison_note(answer: AggregateData) -> str:
+    """The note on the other period's line in a chart, or that it has none, as nothing is known of it; "" without one.
+
+    A period before the first event has no numbers.
+    """
+    compared = answer.comparison
+    if compared is None or not compared.has_begun:
+        return ""
+    points = (point for series in compared.series for point in series.points)
+    is_drawn = any(point is not None and point.before is not None for point in points)
+    return f"{'Thin line' if is_drawn else 'Not drawn'}: {compared.label.removeprefix('vs ')}"
 
 
 def unfinished(answer: AggregateData) -> list[Point]:
@@ -236,7 +249,9 @@ def summary(answer: AggregateData) -> str:
         parts += [note for note in [no_costs_note(answer)] if note]
     elif not answer.query.cumulative:  # the peak of a running total says nothing
         value, place = max(values)
-        parts.append(f"Peak {exact(value)} in {bucket_label(answer, points[-place])}")
+        label = bucket_label(answer, points[-place])
+        when = {"month": "in ", "week": "in the "}.get(answer.query.bucket, "on ")
+        parts.append(f"Peak {exact(value)} {when}{label.replace('Week', 'week', 1)}")
     if open_buckets := unfinished(answer):
         parts.append("Unfinished: " + "; ".join(_unfinished(answer, point) for point in open_buckets))
     return ". ".join(parts) + "."

@@ -28,6 +28,14 @@ FileKind = Literal["invoices", "prices", "control", "wallets", "names"]
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 """The arguments of `Store.validate` for files; `names` are names of ids, for reading alone."""
 
+FILES_OF_CHECKS: Mapping[str, tuple[FileKind, ...]] = {
+    "wallets": ("wallets",),
+    "unpriced": ("prices", "wallets", "invoices", "names"),
+    "reconciliation": ("invoices", "prices", "wallets", "names"),
+    "control_totals": ("control", "names"),
+}
+"""The files that checks read, by name; the first one is what a check is about, the others are read where given."""
+
 _CUSTOMER = frozenset(("customer_id", "customer"))
 _METRIC = frozenset(("metric_key", "metric", "sku_meter", "skumeter"))
 _BILLED = frozenset(("metric_key", "metric", "price_key", "price"))

@@ -226,7 +226,8 @@ class Review:
 
     `items` are the open findings, then those that are acknowledged or muted, both by impact. `previous` is the run of
     the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
-    one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files.
+    one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files,
+    `runs` are those of the period until now, newest first.
     """
 
     validation: Validation = field(repr=False)
@@ -235,6 +236,7 @@ class Review:
     gone: tuple[RecordedFinding, ...]
     now: datetime = field(repr=False)
     with_files: Run | None = None
+    runs: Sequence[Run] = field(default=(), repr=False)
 
     @cached_property
     def report_hash(self) -> str:
@@ -249,6 +251,11 @@ class Review:
         """The finding with an id, now or in an earlier run; None if there is none."""
         exact = next((item for item in self.items if item.id == finding_id), None)
         return exact or next((item for item in self.items if finding_id in item.earlier_ids), None)
+
+    def recorded(self, finding_id: str) -> tuple[Run, RecordedFinding] | None:
+        """The newest run that had a finding with an id, and the finding as it was then; None if none had it."""
+        found = ((run, finding) for run in self.runs for finding in run.findings if finding.identity.id == finding_id)
+        return next(found, None)
 
     def open(self, severity: str) -> tuple[Reviewed, ...]:
         """The findings of a severity that are neither acknowledged nor muted."""
@@ -370,6 +377,7 @@ def review(
         gone=_gone(validation, runs, [finding.identity for finding in known]),
         now=now,
         with_files=next((run for run in latest or runs if run.files), None),
+        runs=latest or runs,
     )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -25,7 +27,8 @@ from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError
-from usage_explore.validation import Finding
+from usage_explore.names import Names
+from usage_explore.validation import Finding, report
 
 WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
 LINK = {"organization_id": str(ORGANIZATION), **WINDOW}
@@ -250,6 +253,50 @@ def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open,
     _, with_file, first = store.runs()  # newest first, within one minute too
     assert with_file.files["prices"]["name"] == "p.csv"
     assert with_file.made_at > first.made_at
+
+
+def test_a_link_to_a_finding_from_a_file_asks_for_the_file(page: Open, store: Store) -> None:
+    link = {**LINK, "as_of": "2026-10-05T00:00:00Z"}
+    lines = f"customer_id,metric_key,quantity\n{JUNE},tokens,7\n".encode()
+    of_file = store.review(store.validate(Period(**link), invoices=_frame(lines)))
+    wanted = next(item.id for item in of_file.items if item.identity.check == "reconciliation")
+    unknown = said(ran(page(**link, finding=wanted)))
+    assert "It may come from a check that compares a file that is not given here: " in unknown
+    every = (
+        "the price book, the invoice lines, the control totals and the preferred currencies. Drop them above to see."
+    )
+    assert f"{every} Else events that" in unknown
+    app = ran(page(**link))
+    app.session_state[dropped_key("invoices", Period(**link))] = File("inv.csv", lines)
+    app.run()
+    app = ran(page(**link, finding=wanted))
+    reason = (
+        "comes from the check Reconciliation, which compares the invoice lines inv.csv. Drop this file above to see"
+    )
+    assert reason in said(app)
+    assert "may have resolved it" not in said(app)
+    assert "the price book, the invoice lines inv.csv, the control" in said(page(**link, finding="0" * 12))
+    app.session_state[dropped_key("invoices", Period(**link))] = File("inv.csv", lines + b"\n")
+    text = said(app.run())
+    assert "The finding of this link" not in text
+    assert app.button(key="close_finding")
+
+
+def test_the_chart_of_a_finding_has_the_names_of_dropped_files(page: Open, store: Store) -> None:
+    link = {**LINK, "as_of": "2026-10-05T00:00:00Z"}
+    names = File("names.csv", f"id,name,kind\n{JUNE},June Ltd,customer\n".encode())
+    app = ran(page(**link, finding=duplicates(store)))
+    app.session_state[dropped_key("names", Period(**link))] = names
+    app.run()
+    titles = [each.value for each in app.markdown if each.value.startswith("**")]
+    assert any("customer is June Ltd" in title for title in titles), titles
+    assert str(JUNE) not in "".join(titles).replace("\\", "")
+    named = replace(store.validate(Period(**link)), names=Names({("customer", str(JUNE)): "June Ltd"}))
+    assert "customer is June Ltd" in report.html(store, named, ())
+
+
+def _frame(content: bytes) -> pd.DataFrame:
+    return pd.read_csv(BytesIO(content), dtype=str)
 
 
 def test_a_user_without_sign_in_gives_a_name_once(page: Open, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

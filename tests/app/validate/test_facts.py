@@ -1,12 +1,13 @@
-"""The facts of a finding: numbers have separators, values of the data stay as they are."""
+"""The facts of a finding and amounts in tables: numbers have separators, values of the data stay as they are."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from usage_explore.app.validate import facts
+from usage_explore.app.validate import facts, signing
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,24 @@ from usage_explore.app.validate import facts
 )
 def test_a_number_has_separators_and_a_value_stays(name: str, text: str, shown: str) -> None:
     assert facts.shown(name, text, ZoneInfo("UTC")) == shown
+
+
+@pytest.mark.parametrize(("text", "title"), [("25", "line"), ("1,025", "line"), ("25, 30", "lines")])
+def test_the_number_of_one_line_does_not_read_as_a_count(text: str, title: str) -> None:
+    assert facts.title("lines", text) == title
+
+
+@pytest.mark.parametrize(
+    ("amounts", "shown"),
+    [
+        ([("6", "USD"), ("-0.2", "USD"), ("1.234", "JPY"), (None, None)], ["6.00", "−0.20", "1.234"]),
+        ([("6", "USD")], ["6.00"]),
+        ([("6", "JPY"), ("1200", "credits"), ("NaN", "USD")], ["6", "1,200"]),
+    ],
+)
+def test_corrections_have_the_decimals_of_a_currency(
+    amounts: list[tuple[str | None, str | None]], shown: list[str]
+) -> None:
+    column = signing._money("Amount", [(amount and Decimal(amount), currency) for amount, currency in amounts])
+    assert column.shown is not None
+    assert [column.shown(value) for value in column.values.dropna() if value != "NaN"][: len(shown)] == shown

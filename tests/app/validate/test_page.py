@@ -365,6 +365,26 @@ def test_the_reconciliation_reads_the_dropped_preferences_of_the_wallets_too(
     assert "Nothing wrong among 3 things" in said(opened(app, {}))
 
 
+def test_the_check_of_prices_reads_the_dropped_lines_and_preferences_also_with_stored_prices(
+    page: Open, checks: Callable[..., None]
+) -> None:
+    def given(examination: Examination) -> Outcome:
+        lines, preferences = examination.inputs.invoices, examination.inputs.preferences
+        return Outcome(looked_at=1 + 2 * bool(lines) + 4 * bool(preferences))
+
+    checks(check("wallets", nothing), check("unpriced", given), check("reconciliation", lines, "invoices"))
+    app = ran(page(**LINK))
+    for argument, content, among in (
+        ("invoices", f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1\n", "3 things"),
+        ("wallets", f"customer_id,currency\n{uuid4()},EUR\n", "7 things"),
+        ("invoices", "customer_id,quantity\nx,1\n", "5 things"),
+    ):
+        app.session_state[dropped_key(argument, Period.from_params(LINK))] = File("a.csv", content.encode())
+        app.session_state["validate_tab"] = "Checks"
+        assert list(opened(app, {}).table[0].value["Among"])[1] == among
+    assert [each.value.count("This file was not used") for each in app.error] == [1]
+
+
 def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open) -> None:
     app = ran(page(**LINK))
     before = listed(app)

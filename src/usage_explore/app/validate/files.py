@@ -34,7 +34,7 @@ from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
-from usage_explore.validation.file_kinds import FileKind
+from usage_explore.validation.file_kinds import FILES_OF_CHECKS, FileKind
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import sheet_totals
 
@@ -113,13 +113,10 @@ GIVEN: dict[FileKind, Given] = {
 }
 """The kinds of files, in the order in which they are shown."""
 
-_WITH_CUSTOMERS = ("invoices", "control")
-"""Files of which a customer without an event is unknown, unless a file of names has it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A check that reads files: the one that it needs, the others that it reads `also`, and its tab.
+    """A check that reads files: the one that it needs, the others that its tab names `also`, and its tab.
 
     With `splits`, every event of the period is in one row of the check's table.
     """
@@ -132,7 +129,7 @@ class Reader:
 
     @property
     def arguments(self) -> tuple[FileKind, ...]:
-        """All files that it reads."""
+        """The files that its tab names; see `FILES_OF_CHECKS` for all that it reads."""
         return self.argument, *self.also
 
 
@@ -169,13 +166,14 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
             run.price_book(dropped[PRICES.argument])
         except QueryError as error:
             faults[PRICES.argument] = error
-    for reader in offered(validation):
-        if reader.argument in dropped and reader.argument not in faults:
-            files = {
-                argument: dropped[argument]
-                for argument in (*reader.arguments, *(("names",) if reader.argument in _WITH_CUSTOMERS else ()))
-                if argument in dropped and argument not in faults
-            }
+    # the prices' check reads invoice lines and currencies, too, whose faults the others have found by then
+    for reader in sorted(offered(validation), key=lambda reader: reader is PRICES):
+        files = {
+            argument: dropped[argument]
+            for argument in FILES_OF_CHECKS[reader.check]
+            if argument in dropped and argument not in faults
+        }
+        if reader.argument in files or (files.keys() - {"names"} and _has_run(reader, validation)):
             progress = Progress((CHECKS[reader.check],))
             try:
                 validation = run.with_files(source, validation, reader.check, files, progress)
@@ -186,6 +184,11 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         names = {str(kind): {"name": file.name, "sha256": file.sha256} for kind, file in used.items()}
         validation = replace(validation, files=names)
     return ValidationWithFiles(validation, faults)
+
+
+def _has_run(reader: Reader, validation: Validation) -> bool:
+    """Whether the check ran without its file, such as with the prices of the table `usage_prices`."""
+    return any(result.check.name == reader.check and result.outcome for result in validation.results)
 
 
 def offered(validation: Validation) -> tuple[Reader, ...]:
@@ -373,10 +376,11 @@ def _is_null(value: Any) -> bool:
 def _format(name: str, values: Sequence[Any]) -> Callable[[Number], str]:
     """Every digit; amounts of currencies that have decimals with at least two of them."""
     is_whole = all(value is None or value == int(value) for value in values if value is None or math.isfinite(value))
-    return formatting.exact if name not in _AMOUNTS or is_whole else _with_cents
+    return formatting.exact if name not in _AMOUNTS or is_whole else with_cents
 
 
-def _with_cents(value: Number) -> str:
+def with_cents(value: Number) -> str:
+    """Every digit, at least two decimals."""
     whole, point, fraction = formatting.exact(value).partition(".")
     return f"{whole}.{fraction.ljust(2, '0')}" if point or whole[-1:].isdigit() else whole
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, 
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate import decisions, facts
+from usage_explore.app.validate.absent import absent
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
 from usage_explore.charts import expected, theme, undrawable
@@ -42,6 +44,9 @@ _FINDING, _FINDING_BESIDE = (440, 170), (310, 125)
 """Width in pixels of the column of sentences, and characters of one, in three lines: alone, beside an open finding."""
 
 _SEVERITY_PIXELS, _NARROW_SEVERITY_PIXELS, _NARROW_RANK_PIXELS = 90, 80, 34
+
+_TITLE_PIXELS = 260
+"""Width of a filter in which most titles of checks are whole."""
 
 _NARROW_PIXELS, _CHARACTERS_PER_PIXEL = 672, 0.55
 """Room below which the sentences do not fit beside the other columns; there, characters of one in four lines, by width.
@@ -81,10 +86,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     if one is None:
         decisions.notice()
     if view.finding and one is None:
-        sentence(
-            "The finding of this link is not among these; events that arrived since may have resolved it, "
-            "or the period is another one."
-        )
+        sentence(absent(review, view.finding))
     area = st.container(key="beside_finding")
     left, right = area.columns([4, 5], gap="medium") if one else (area, None)
     with left:
@@ -135,7 +137,7 @@ def _filters(view: ValidateView, validation: Validation, review: Review) -> None
         states = counts("states", lambda finding: review.of(finding).states)
         _pick(view, "states", "State", {name: name.capitalize() for name in STATES}, states)
         checks = counts("checks", lambda finding: (finding.check,))
-        _pick(view, "checks", "Check", {name: check.title for name, check in CHECKS.items()}, checks)
+        _pick(view, "checks", "Check", {name: check.title for name, check in CHECKS.items()}, checks, _TITLE_PIXELS)
         customers = counts("customers", lambda finding: (finding.customer_id and str(finding.customer_id),))
         names = {
             id_: validation.names.full("customer", id_) for id_ in (*dict(customers.most_common()), *view.customers)
@@ -146,7 +148,9 @@ def _filters(view: ValidateView, validation: Validation, review: Review) -> None
         _pick(view, "metrics", "Metric", keys, metrics)
 
 
-def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], counts: Counter[str]) -> None:
+def _pick(
+    view: ValidateView, field: str, label: str, options: dict[str, str], counts: Counter[str], pixels: int = 140
+) -> None:
     """Draw a filter of the list; of `options`, by value their names, are offered what is in `counts` or picked."""
     picked: tuple[str, ...] = getattr(view, field)
     offered = {
@@ -172,7 +176,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         filter_mode="contains",
         select_all=False,
         placeholder="any",
-        width=140,
+        width=pixels,
     )
 
 
@@ -381,6 +385,7 @@ def _size(finding: Finding) -> None:
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
     answer = source.aggregate(finding.chart_query(validation.period, validation.now))
+    answer = replace(answer, names=answer.names | validation.names)
     if reason := undrawable(answer):
         sentence(f"There is no chart: {reason}.")
         return
@@ -474,7 +479,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     details |= {
-        facts.title(name): validation.names.in_text(facts.shown(name, text, zone), ids=True)
+        facts.title(name, text): validation.names.in_text(facts.shown(name, text, zone), ids=True)
         for name, text in finding.facts
     }
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}

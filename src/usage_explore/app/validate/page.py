@@ -17,7 +17,7 @@ from usage_explore import decimals, formatting
 from usage_explore.answers import AggregateSource
 from usage_explore.app import cache, kept_runs, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
+from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download
 from usage_explore.app.filters import (
     calendar_input,
     chips,
@@ -34,6 +34,7 @@ from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.check_table import checks
+from usage_explore.app.validate.code_tab import code_tab
 from usage_explore.app.validate.decisions import keep_run, reviewed
 from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, waiting_period
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
@@ -303,28 +304,13 @@ def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: Validati
         **{reader.title: partial(file_tab, reader, view, source, with_files) for reader in offered(validation)},
         PRICES.title: partial(amounts_tab, source, with_files, f"amounts-{file_dates(validation.period)}"),
         "Sign-off": lambda: sign_off(view, source, with_files, review),
-        "Code": lambda: _code(view, validation),
+        "Code": lambda: code_tab(view, with_files),
         "Download": lambda: _download(source, validation, review),
     }
     for tab, content in zip(st.tabs(list(draw), key="validate_tab", on_change="rerun"), draw.values(), strict=True):
         if tab.open:
             with tab:
                 content()
-
-
-def _code(view: ValidateView, validation: Validation) -> None:
-    """Draw notebook cells that run the validation again: with the live window, and pinned."""
-    for title, period, caption in (
-        ("Python", view.query, "The period in the address bar: a relative window moves with the clock."),
-        ("Python, pinned", validation.period, "The numbers on this page, whenever it runs."),
-    ):
-        st.markdown(f"**{title}**")
-        st.caption(caption)
-        st.code(
-            "from usage_explore import Period, connect\n\nstore = connect()\n"
-            f"period = {python_code(period)}\nvalidation = store.validate(period)\nvalidation.frame",
-            language="python",
-        )
 
 
 def _download(source: Source, validation: Validation, review: Review) -> None:

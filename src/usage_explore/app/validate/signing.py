@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from decimal import Decimal
 from itertools import pairwise
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -21,9 +23,9 @@ from usage_explore.app.uploads import File, private_copy
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import expected
 from usage_explore.app.validate.decisions import current_author, forget, name_field
-from usage_explore.app.validate.files import ValidationWithFiles, dropped_file
+from usage_explore.app.validate.files import ValidationWithFiles, dropped_file, with_cents
 from usage_explore.errors import UsageExploreError
-from usage_explore.pricing.currencies import rounded_amount
+from usage_explore.pricing.currencies import rounded_amount, scale
 from usage_explore.pricing.rating import Rating
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
@@ -191,12 +193,12 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     columns = {
         "Correction": grid.texts("Correction", [_CORRECTIONS[line.correction] for line in lines]),
         "Customer": grid.texts("Customer", customers, formatting.short_ids),
-        "Amount": grid.numbers("Amount", [line.amount for line in lines]),
+        "Amount": _money("Amount", [(line.amount, line.amount_currency) for line in lines]),
         "Amount currency": grid.texts("Amount currency", [line.amount_currency for line in lines]),
         "Metric": grid.texts("Metric", [line.metric_key for line in lines]),
         "Quantity": grid.numbers("Quantity", [line.quantity for line in lines]),
         "Events": grid.numbers("Events", [line.events for line in lines]),
-        "Cost": grid.numbers("Cost", [line.cost for line in lines]),
+        "Cost": _money("Cost", [(line.cost, line.cost_currency) for line in lines]),
         "Cost currency": grid.texts("Cost currency", [line.cost_currency for line in lines]),
         "Wallet": grid.texts("Wallet", [line.wallet_currency for line in lines]),
         "Why": grid.texts("Why", [line.reason.capitalize() for line in lines]),
@@ -209,6 +211,16 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         st.caption(f"and {more:,} more; the file has all of them")
     _download(source, changed, "Sign again when they are billed: the next sign-off includes them.")
     return bool(changed)
+
+
+def _money(heading: str, amounts: Sequence[tuple[Decimal | None, str | None]]) -> grid.Column:
+    """Amounts with every digit; with at least two decimals if any is of a currency that has some, or has some itself.
+
+    `amounts` are each with its currency.
+    """
+    known = [(amount, currency) for amount, currency in amounts if amount is not None and amount.is_finite()]
+    has_cents = any(scale(currency or "") or amount != int(amount) for amount, currency in known)
+    return grid.numbers(heading, [amount for amount, _ in amounts], with_cents if has_cents else formatting.exact)
 
 
 def _statement(

@@ -10,7 +10,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -227,6 +227,7 @@ def _environment(validation: Validation, review: Review | None) -> jinja2.Enviro
         "share": formatting.percent,
         "states": _states,
         "state": lambda state: state.words(validation.period.zone),
+        "fact_title": wording.fact_title,
         "days": lambda signed: wording.days_signed(signed.since, signed.until, signed.as_of, validation.period.zone),
         "files_before": lambda review: review.files_sentence(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),
@@ -276,6 +277,7 @@ def picture(store: AggregateSource, validation: Validation, finding: Finding) ->
     """The finding's chart with its buckets shaded. Costs one aggregate and one rendered picture."""
     try:
         answer = store.aggregate(finding.chart_query(validation.period, validation.now))
+        answer = replace(answer, names=answer.names | validation.names)
         chart = charts.chart(answer, width=CHART_WIDTH, height=CHART_HEIGHT, interactive=False)
         words = answer.names.in_text(describe(answer.query.replace(as_of=None)))
         caption = [f"{words}.", *(chart.title.to_dict().get("subtitle", []))]

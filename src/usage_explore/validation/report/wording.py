@@ -39,6 +39,12 @@ MAX_VALUE_CHARACTERS = 200
 MAX_SENTENCE_CHARACTERS = 2_000
 """Characters of a sentence or an error."""
 
+
+def fact_title(name: str, text: str) -> str:
+    """The name of a fact: `line` with the number of one line of a file, which would read as a count of `lines`."""
+    return "line" if name == "lines" and text.replace(",", "").isdecimal() else name
+
+
 SPLITTING_CHECKS = ("wallets",)
 """Checks whose sheet has each event of the period in one row, with `metric_key`, `events` and `quantity`."""
 
