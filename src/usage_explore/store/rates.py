@@ -84,13 +84,10 @@ class Rates(StoreBase):
             ids = {("organization_id", str(settled.organization_id))}
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}
-            self._hint(connection, settled, empty=not result.events)
             settle = self.settle if scoped.as_of is None else None
-            return dataclasses.replace(
-                result,
-                names=directory.names(ids),
-                unexamined=unexamined(connection, self.table, settled, settle),
-            )
+            later = unexamined(connection, self.table, settled, settle)
+            self._hint(connection, settled, empty=not (result.events or later))
+            return dataclasses.replace(result, names=directory.names(ids), unexamined=later)
 
     def _with_directory_ids(self, directory: Directory, inputs: Inputs) -> tuple[Inputs, Names]:
         """The inputs with the ids that the directory has for texts, and the texts as the names of these ids.

@@ -161,7 +161,7 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
 
 
 def _waits(check: Check) -> Result:
-    """The result of a check that compares the period's events with a file while none of them is examined."""
+    """The result of a check that would take the period's events for missing while none of them is examined."""
     return Result(check=check, outcome=None, took=timedelta(0), skipped="no event of the period is examined yet")
 
 
@@ -241,8 +241,11 @@ class Plan:
             examination = replace(examination, extracts=None, shared={})
         examination = replace(examination, totals=totals(rows))
         later = unexamined(connection, table, period, settle)
-        # right after a load every invoice line would be too much
-        waiting = {check.name for check in self.checks if check.needs and later and not examination.totals.events}
+        waiting: set[str] = set()
+        if later and not examination.totals.events:  # right after a load every invoice line would be too much
+            waiting = {check.name for check in self.checks if check.needs}
+            if settle is not None:  # and the data would end before the period
+                waiting.add(silence.CHECK.name)
         with in_force(self.bounds):
             judged = run(examination, (check for check in self.checks if check.name not in waiting), progress)
         by_name = {result.check.name: result for result in judged}
