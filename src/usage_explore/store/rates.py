@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
 from usage_explore.files.made_ids import directory_ids, names_of
-from usage_explore.formatting import listed
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
@@ -99,8 +98,8 @@ class Rates(StoreBase):
             return inputs, NO_NAMES
         found = directory.ids_of(made)
         applied = dataclasses.replace(inputs, invoices=None, control=None).made_ids
-        if self.warns and (unknown := listed(f"{kind} {text}" for kind, text in applied if (kind, text) not in found)):
-            hints.warn(f"{unknown}: not in the directory of names; correct a typing error, else it applies to no usage")
+        if self.warns and (warning := directory.unknown_texts(applied, found)):
+            hints.warn(warning)
         ids = directory_ids(made, found)
         return inputs.with_ids(ids), names_of(made, ids)
 
