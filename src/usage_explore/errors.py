@@ -8,6 +8,7 @@
     │   ├── DatabaseUnavailable     no answer, a broken connection, or a server without resources
     │   ├── StatementTimeout        the statement exceeded the statement timeout
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
+    │   │   └── SettingsMismatch            the database's settings do not fit: statements would miss rows, for example
     │   └── NotExact                NaN, infinite or too large quantities in an exact sum
     ├── RecordError             a record, such as a saved view or a decision, could not be read or saved
     │   └── LinkGone                a short link that is unknown, has expired or was revoked
@@ -125,6 +126,13 @@ class TableMismatch(DatabaseError):
             f"This database role may not read the table {table}; its owner can run GRANT {', '.join(privileges)} ON"
             f" {table} TO the role."
         )
+
+
+class SettingsMismatch(TableMismatch):
+    """The settings of the role, the database, the server or a pooler hide rows or change how values are written.
+
+    The message names them and has no addresses or paths, so that users of the API and the app see it.
+    """
 
 
 class NotExact(DatabaseError):

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from starlette.requests import Request
 
@@ -20,9 +21,11 @@ from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking, 
 from support.query_oracle import Row
 from usage_explore import Store, connect
 from usage_explore.access.logs import JsonLines
+from usage_explore.api.problems import ProblemType, from_error
 from usage_explore.api.service import pairs
 from usage_explore.db import ddl
-from usage_explore.errors import QueryError
+from usage_explore.db.engine import translated
+from usage_explore.errors import QueryError, SettingsMismatch
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 PICTURE = f"{AGGREGATE}.svg"
@@ -177,6 +180,17 @@ def test_a_table_of_another_shape_is_not_ready(events_database_url: str, events_
         events_connection.execute("ALTER TABLE usage_events ALTER quantity TYPE float8")
         events_connection.commit()
         problem(client.get("/readyz"), 503, "mismatch")
+
+
+def test_what_the_database_holds_or_is_set_to_is_no_fault_of_the_server() -> None:
+    """Both were 500 "Internal error"."""
+    unreadable = from_error(
+        translated(psycopg.DataError("date too small (before year 1): '0044-03-15 BC'"), broken=False)
+    )
+    assert (unreadable.type, "usage-explore doctor" in unreadable.detail) == (ProblemType.MISMATCH, True)
+    assert "0044" not in unreadable.detail
+    settings = from_error(SettingsMismatch("The setting a.b hides rows; reset it."))
+    assert (settings.type, settings.detail) == (ProblemType.MISMATCH, "The setting a.b hides rows; reset it.")
 
 
 def test_an_empty_table_has_no_organization(events_database_url: str) -> None:

@@ -17,6 +17,7 @@ from support.plain_events import SINCE, SMALL, beside, event, store_of
 from usage_explore import connect
 from usage_explore.cli.main import main
 from usage_explore.db import ddl
+from usage_explore.names import made_id
 
 Run = Callable[..., Result]
 BOOK = """
@@ -144,6 +145,29 @@ def test_an_organization_without_events_is_warned_of(run: Run, tmp_path: Path) -
         assert loaded.exit_code == 0
         assert f"organization {UUID(int=7)} has no events, others have; check --organization-id" in loaded.stderr
         assert run(*command, *OWN).stderr == ""
+
+
+@pytest.mark.filterwarnings("always::usage_explore.sql.hints.HintWarning")
+def test_a_book_of_a_customer_that_no_file_has_is_warned_of(run: Run, tmp_path: Path) -> None:
+    """A price of "cus_0S", for "cus_05", was loaded without a word and concerned nobody."""
+    file = tmp_path / "more.csv"
+    file.write_text("timestamp,customer_id,metric_key,quantity\n2026-09-03T00:00:00Z,cus_05,tokens,1\n")
+    names = book(tmp_path, f"id,external_id,name\n{made_id('customer', 'cus_05')},C-5,Five\n", "names.csv")
+    assert run("load", file, *OWN).exit_code == 0
+    row = "tokens,{},0.5,USD"
+    for text, is_known in (("cus_05", True), ("cus_0S", False), ("C-5", False)):
+        prices = book(tmp_path, f"metric_key,customer_id,unit_amount,currency\n{row.format(text)}\n", "prices.csv")
+        expected = (
+            f"customer {text}: not in the directory of names; correct a typing error, else it applies to no usage"
+        )
+        for command in (("prices", "load", prices), ("rate", "--prices", prices, *SEPTEMBER)):
+            said = run(*command, *OWN).stderr
+            assert said.count(expected) == said.count("Warning: customer") == int(not is_known), said
+    assert run("names", "load", names, *OWN).exit_code == 0
+    for text in ("cus_05", "C-5"):
+        prices = book(tmp_path, f"metric_key,customer_id,unit_amount,currency\n{row.format(text)}\n", "prices.csv")
+        assert run("prices", "load", prices, *OWN).stderr == ""
+        assert "typing error" not in run("rate", "--prices", prices, *SEPTEMBER, *OWN).stderr
 
 
 def test_a_faulty_book_changes_nothing(run: Run, tmp_path: Path, events_database_url: str) -> None:

@@ -375,6 +375,7 @@ def test_invoices_of_what_was_just_loaded_are_not_too_much(events_database_url: 
     assert waits["skipped"] == "no event of the period is examined yet"
 
 
+<<<<<<< HEAD
 def test_invoices_wait_until_what_was_loaded_last_has_settled(events_database_url: str, tmp_path: Path) -> None:
     """What settled was compared with lines for all of it: right lines were "1 too much"."""
     load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
@@ -392,3 +393,34 @@ def test_invoices_wait_until_what_was_loaded_last_has_settled(events_database_ur
     assert waits["skipped"] == "1 event of the period arrived within the settle time"
     pinned = CliRunner().invoke(main, [*command, "--check", "reconciliation", "--as-of", "2026-10-02T00:00:00Z"])
     assert json.loads(pinned.stdout)["findings"]  # an answer of its own time waits for nothing
+=======
+def load_into_two_months(url: str, folder: Path) -> None:
+    """Events of August that have settled, and just loaded ones of September."""
+    lines = [
+        f"{generated_events.CUSTOMERS[0]},calls,1,2026-{month:02}-{day:02}T00:00:00Z,{arrived}"
+        for month, arrived in ((8, "2026-09-01T00:00:00Z"), (9, ""))
+        for day in range(1, 31)
+    ]
+    file = folder / "months.csv"
+    file.write_text("\n".join(["customer_id,metric_key,quantity,timestamp,ingested_at", *lines]) + "\n")
+    given = ["load", str(file), "--database-url", url, "--organization-id", str(generated_events.ORGANIZATION)]
+    loaded = CliRunner().invoke(main, given)
+    assert loaded.exit_code == 0, loaded.output
+
+
+@pytest.mark.filterwarnings("always::usage_explore.sql.hints.HintWarning")
+def test_the_data_does_not_end_before_what_was_just_loaded(events_database_url: str, tmp_path: Path) -> None:
+    """It warned "There are no events from … to …", and its high finding was that the data ends before."""
+    load_into_two_months(events_database_url, tmp_path)
+    book = tmp_path / "prices.toml"
+    book.write_text('[[prices]]\nmetric_key = "calls"\nunit_amount = 1\ncurrency = "USD"\n')
+    for command in (["validate", "--json", "-"], ["rate", "--prices", str(book), "--json", "-"]):
+        result = CliRunner().invoke(main, [*command, "--database-url", events_database_url, *SEPTEMBER])
+        assert (result.exit_code, "There are no events" in result.stderr) == (1, False), result.stderr
+        told = json.loads(result.stdout)
+        assert told["unexamined"]["events"] == 30
+        assert not told.get("findings")
+    late = ["--since", "2027-01-01T00:00:00Z", "--until", "2027-02-01T00:00:00Z"]
+    result = CliRunner().invoke(main, ["validate", "--database-url", events_database_url, *late])
+    assert "There are no events from 2027-01-01" in result.stderr
+>>>>>>> eB

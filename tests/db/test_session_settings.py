@@ -156,6 +156,12 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
         pytest.raises(DatabaseError, match="SET DateStyle = 'ISO'"),
     ):
         opened.events()
+    with (
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened,
+        asking(opened) as client,
+    ):
+        answer = client.get("v1/usage-events")
+        assert (answer.status_code, "SET DateStyle = 'ISO'" in answer.json()["detail"]) == (503, True), answer.text
 
 
 def test_a_search_of_dimensions_gives_all_events(configure: Callable[..., None], events_database_url: str) -> None:
@@ -193,6 +199,13 @@ def test_settings_that_hide_rows_of_the_columnstore_are_an_error(
     ):
         opened.count(EventQuery())
     assert fix in str(caught.value)
+    with (
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened,
+        asking(opened) as client,
+    ):
+        for path in ("v1/usage-events", "v1/usage-events/aggregate", "readyz"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()["detail"]) == (503, str(caught.value)), answer.text
     for command in (["validate"], ["load", str(tmp_path / "a.csv")], ["extract"], ["init"], ["doctor"]):
         result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
         assert (result.exit_code, setting[0] in result.output) == (1, True), (command, result.output)

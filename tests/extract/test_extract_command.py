@@ -35,6 +35,12 @@ def filled(extract: Extract) -> Extract:
     return extract
 
 
+def test_a_key_with_a_line_break_makes_no_line(extract: Extract) -> None:
+    extract.add(*(event(NOON - 365 * DAY + number * HOUR, dimensions=r'{"a\nnone": "b"}') for number in range(50)))
+    assert run(extract).exit_code == 0
+    assert r"columns of dimensions: a\nnone" in run(extract, "--show").output
+
+
 def test_it_creates_shows_verifies_repairs_and_drops(filled: Extract) -> None:
     shown = run(filled, "--show").output
     assert shown.count("none; usage-explore extract makes it") == 2

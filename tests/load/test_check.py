@@ -472,6 +472,29 @@ def test_a_number_of_a_customer_is_no_measure(tmp_path, name):
     assert [(total.name, total.amount) for total in found.totals] == [("y", Decimal(5)), ("x", Decimal("1.5"))]
 
 
+@pytest.mark.parametrize("name", ["customer", "Kunde", "client", "Customer Code", "tenant", "user", "project"])
+@pytest.mark.parametrize("texts", [("cus_7", "newco 9", "4711", "4711"), ("1", "2", "3", "3")])
+def test_a_customer_of_digits_is_the_customer(tmp_path, name, texts):
+    """Where half of them were digits, the column was passed over, and the rows went to the customer "local"."""
+    rows = "".join(f"{text},calls,{number},{TIME}\n" for number, text in enumerate(texts))
+    found, words = proposed(tmp_path, f"{name},metric,qty,at\n{rows}")
+    assert {f"customer_id={name}", "quantity=qty", "metric_key=metric"} <= words
+    assert found.customers == 3
+
+
+@pytest.mark.parametrize("name", ["Kunden", "users", "customer_total", "per customer", "user", "project"])
+def test_an_amount_of_customers_is_no_customer(tmp_path, name):
+    _, words = proposed(tmp_path, f"{name},metric,at\n1.5,calls,{TIME}\n2.25,calls,{TIME}\n7,calls,{TIME}\n")
+    assert not any(word.startswith("customer_id=") for word in words)
+
+
+@pytest.mark.parametrize("name", ["Metrik", "metrik", "Metrik-Name"])
+def test_a_metric_in_german(tmp_path, name):
+    text = f"Datum;Kunde;{name};Menge\n01.10.2026 08:00;Müller;aufrufe;3\n13.10.2026;Maier;speicher;4\n"
+    _, words = proposed(tmp_path, text)
+    assert {f"metric_key={name}", "quantity=Menge", "customer_id=Kunde"} <= words
+
+
 @pytest.mark.parametrize("name", ["Artikelnr", "Rechnungsnummer", "zipcode", "Error Code", "orderid", "Phone No"])
 def test_columns_of_numbers_that_name_something_are_no_measures(tmp_path, name):
     found, _ = proposed(tmp_path, f"Customer,Date,{name},Calls\na,{TIME},5,2\n")

@@ -15,7 +15,7 @@ from usage_explore.cli.options import common, connected, organization, say, span
 from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, DatabaseError, ScopeError
-from usage_explore.formatting import counted, duration, in_sentence, size
+from usage_explore.formatting import counted, duration, in_sentence, on_one_line, size
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -194,9 +194,10 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         if manifest.removed_before is not None:
             yield f"events before {instant(manifest.removed_before):%Y-%m-%d %H:%M} UTC are no longer in the table"
         if manifest.segments:
-            yield f"columns of dimensions: {', '.join(manifest.segments[-1].layout.dimensions) or 'none'}"
+            keys = ", ".join(map(on_one_line, manifest.segments[-1].layout.dimensions))
+            yield f"columns of dimensions: {keys or 'none'}"
         for segment in sorted(manifest.segments, key=lambda segment: -segment.rows.rows)[:1]:
-            columns = {f"d{number}": f"dim:{key}" for number, key in enumerate(segment.layout.dimensions)}
+            columns = {f"d{number}": f"dim:{on_one_line(key)}" for number, key in enumerate(segment.layout.dimensions)}
             for summary in segment.summaries:
                 unit = {SLOT: "15 minutes", HOUR: "hour", DAY: "day"}[summary.unit]
                 yield f"summary by {unit} and {', '.join(columns.get(name, name) for name in summary.columns)}"

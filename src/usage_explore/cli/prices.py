@@ -55,27 +55,29 @@ def load_prices(file: Path) -> None:
     Creates the table usage_prices beside the events if there is none.
     """
     from usage_explore.db import ddl, schema
-    from usage_explore.db.names import ids_by_external_id
+    from usage_explore.db.names import ids_by_external_id, unknown_texts
     from usage_explore.files.made_ids import directory_ids, made_ids
     from usage_explore.load.names import only_organization, without_events
     from usage_explore.pricing.read import read_prices
     from usage_explore.pricing.table import replace_prices
 
-    book = read_prices(file)
+    book, unknown = read_prices(file), ""
     with connected() as (connection, settings):
         ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
         events = schema.events_table(settings.table)
         own = settings.organization_id or only_organization(connection, events)
         if made := made_ids(book.ids):
             directory = schema.names_table(settings.names_table, events)
-            book = book.with_ids(directory_ids(made, ids_by_external_id(connection, directory, own, made)))
+            found = ids_by_external_id(connection, directory, own, made)
+            book = book.with_ids(directory_ids(made, found))
+            unknown = unknown_texts(connection, directory, own, made, found)
         former = replace_prices(connection, events, own, book)
         connection.commit()
         warning = without_events(connection, events, own)
     replaced = f" instead of {counted(former, 'price')}" if former else ""
     say(f"{file}: {counted(len(book), 'price')}{replaced}, of organization {own}.")
-    if warning:
-        say(warning, err=True)
+    for text in filter(None, (warning, unknown and f"Warning: {unknown}.")):
+        say(text, err=True)
 
 
 @prices.command(name="list")

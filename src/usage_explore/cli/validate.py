@@ -196,7 +196,7 @@ def validate(
         validation = replace(validation, files={name: files[name] for name in files if name != "bounds"})
         signals.check()  # before the run is kept: a check may have failed by the signal
         review = _reviewed(store, validation, keep=keep, by=by)
-        reconciled = reports.statements(store, validation)
+        reconciled = reports.statements(replace(store, hints=False), validation)  # the validation has given them
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
         attempt, nothing = None, validation.examined_nothing or not validation.totals.events
         if sign_off and by and not (fails or wrong or nothing):

@@ -28,6 +28,7 @@ from usage_explore.errors import (
     DatabaseError,
     DatabaseUnavailable,
     NotExact,
+    SettingsMismatch,
     StatementTimeout,
     TableMismatch,
 )
@@ -252,7 +253,7 @@ def transaction(
     except psycopg.Error as error:  # from direct use of the driver
         raise translated(error, broken=error.sqlstate is None) from error
     except NotImplementedError as error:  # by psycopg, for a style that it does not parse
-        raise DatabaseError(
+        raise SettingsMismatch(
             f"The database sends values in a style that cannot be parsed: {error}. A pooler has dropped the connection"
             " options; let it pass them on, or set the style for the role: ALTER ROLE … SET DateStyle = 'ISO',"
             " and ALTER ROLE … SET IntervalStyle = 'postgres'."
@@ -363,7 +364,7 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
         case psycopg.errors.TooManyConnections():
             return _too_many_connections(message)
         case psycopg.DataError() if not error.sqlstate:
-            return DatabaseError(
+            return TableMismatch(
                 f"The database holds a value that cannot be read here: {message}. `usage-explore doctor` counts and"
                 " names rows with impossible times; correct or delete them."
             )

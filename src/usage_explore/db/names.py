@@ -7,7 +7,7 @@ transaction of the answer, one bounded statement for each; writing on a read-wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +37,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.db.catalog import Relation
 from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
+from usage_explore.formatting import listed
 from usage_explore.names import KINDS, METRIC, NO_NAMES, Key, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query
@@ -157,6 +158,13 @@ class Directory:
             return {}
         return ids_by_external_id(driver, self.table, self._organization, keys)
 
+    def unknown_texts(self, made: Mapping[Key, UUID], found: Mapping[Key, UUID]) -> str:
+        """A warning of texts in a file that stand for no id of the directory; "" without any."""
+        driver = self.connection.connection.driver_connection
+        if not isinstance(driver, psycopg.Connection):
+            return ""
+        return unknown_texts(driver, self.table, self._organization, made, found)
+
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""
         if not self._is_readable:
@@ -275,6 +283,34 @@ def ids_by_external_id(
         for kind, text, id_ in connection.execute(statement, [kinds, texts, organization_id]):
             result[kind, text] = id_
     return result
+
+
+def unknown_texts(
+    connection: psycopg.Connection[Any],
+    table: Table,
+    organization_id: UUID,
+    made: Mapping[Key, UUID],
+    found: Mapping[Key, UUID],
+) -> str:
+    """A warning of texts in a file that stand for no id of the directory, though it may be read; "" without any.
+
+    `made` has the id that `load` makes of each (kind, text), `found` those that have the text as their external id.
+    An id keeps its text when the directory gives it another external id.
+    """
+    unknown = [key for key in made if key not in found]
+    statement = sql.SQL(
+        "SELECT kind, id FROM {} JOIN unnest(%s::text[], %s::uuid[]) AS wanted (kind, id) USING (kind, id)"
+        " WHERE organization_id = %s"
+    ).format(identifier(table))
+    stored: set[tuple[str, UUID]] = set()
+    if unknown and is_readable(connection, table):
+        for batch in _batches(unknown):
+            kinds, ids = [kind for kind, _ in batch], [UUID(int=made[key].int) for key in batch]
+            stored |= set(connection.execute(statement, [kinds, ids, organization_id]).fetchall())
+    texts = listed(f"{kind} {text}" for kind, text in unknown if (kind, UUID(int=made[kind, text].int)) not in stored)
+    return (
+        f"{texts}: not in the directory of names; correct a typing error, else it applies to no usage" if texts else ""
+    )
 
 
 def upsert(

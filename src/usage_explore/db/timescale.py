@@ -29,7 +29,7 @@ import psycopg
 from psycopg import sql
 
 from usage_explore.db.schema import INDEX_BYTES, StorageOptions
-from usage_explore.errors import DatabaseError
+from usage_explore.errors import SettingsMismatch
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -116,12 +116,12 @@ def hidden_rows(connection: psycopg.Connection[Any]) -> str:
 
 
 def expect_all_rows(connection: psycopg.Connection[Any]) -> None:
-    """Close a new connection and raise `DatabaseError` if its statements do not see all rows."""
+    """Close a new connection and raise `SettingsMismatch` if its statements do not see all rows."""
     if not (reason := hidden_rows(connection)):
         connection.rollback()
         return
     connection.close()
-    raise DatabaseError(f"{reason}.")
+    raise SettingsMismatch(f"{reason}.")
 
 
 def available(connection: Connection) -> bool:

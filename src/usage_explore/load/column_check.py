@@ -74,7 +74,7 @@ MAX_LISTED_COLUMNS = 20
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "customer_id": ("customer", "customeruuid", "customername", "account", "accountid", "client", "tenant", "user"),
-    "metric_key": ("metric", "metricname", "meter", "metername", "sku", "eventname", "product", "service"),
+    "metric_key": ("metric", "metrik", "metricname", "meter", "metername", "sku", "eventname", "product", "service"),
     "quantity": ("qty", "usage", "usagequantity", "usageamount", "amount", "value", "count", "units"),
     "timestamp": ("time", "datetime", "eventtime", "occurredat", "date", "when", "createdat", "startdate", "starttime"),
 }

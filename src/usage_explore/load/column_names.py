@@ -14,8 +14,8 @@ CUSTOMER_WORDS = (
     "user", "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
 )  # fmt: skip
 METRIC_WORDS = (
-    "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "artikel", "article",
-    "item", "feature", "operation", "action", "kind", "category", "resource",
+    "metric", "metrik", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "artikel",
+    "article", "item", "feature", "operation", "action", "kind", "category", "resource",
 )  # fmt: skip
 """Words in a column's name, the first of which means most."""
 

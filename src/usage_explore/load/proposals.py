@@ -58,6 +58,7 @@ _NO_COST = frozenset((
     "bytes", "gb", "mb", "count", "currency",
 ))  # fmt: skip
 _ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer"))
+_SURE_CUSTOMER = frozenset(("customer", "client", "kunde", "tenant", "subscriber", "mandant"))
 _NAME = frozenset(("name", "email", "label", "title"))
 _NO_MEASURE = frozenset((
     "id", "year", "month", "week", "day", "hour", "number", "no", "nr", "nummer", "code", "status", "version",
@@ -318,12 +319,23 @@ class _Finder:
 
     def _customer(self) -> None:
         names = [one.name for one in self._free.values() if not one.is_time]
-        texts = [name for name in names if not self._free[name].is_number or {*words(name)} & {*_ID, "account"}]
+        texts = [name for name in names if not self._free[name].is_number or self._names_a_customer(name)]
         rows = max((one.values for one in self._columns.values()), default=0)
         filled = [name for name in texts if self._free[name].values == rows]
         name = next((name for names in (filled, texts) if (name := self._customer_of(names))), None)
         if name is not None:
             self._map("customer_id", name, "its name means a customer")
+
+    def _names_a_customer(self, name: str) -> bool:
+        """Whether a column of numbers has those of customers by its name, such as customer, user_id or KundenNr.
+
+        A user, project or owner is none with fractions or signs of currencies: it may be an amount.
+        """
+        own, column = {*words(name)}, self._free[name]
+        if own & {*_ID, "account"}:
+            return True
+        is_sure = bool(own & _SURE_CUSTOMER) or not (column.fractions or column.signs)
+        return own <= {*CUSTOMER_WORDS, *_NAME, "code", "ref"} - {"kunden"} and is_sure
 
     def _customer_of(self, names: Iterable[str]) -> str | None:
         """The column of customers: ids before names, names with no other word before those with more."""

@@ -22,9 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from usage_explore.errors import Fault, QueryError
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened, zoned
 from usage_explore.query import validators
-from usage_explore.query.base import Query
+from usage_explore.query.base import Query, Windowed
 from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, Texts, dimension_group
-from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.sql import filters
 
 SAMPLE_EVENTS = 10_000
@@ -155,7 +155,7 @@ class _Window(NamedTuple):
 
 def _window(query: Query) -> _Window | None:
     """The times that an answer is limited to, and the parameters that do so; None without."""
-    if isinstance(query, AggregateQuery | LeaderboardQuery):
+    if isinstance(query, Windowed):
         return _Window(*query.span, query.zone, ("since", "until"))
     if not isinstance(query, EventQuery):
         return None

@@ -301,7 +301,7 @@ class Queries(Rates, Lookups):
                 directory.names,
                 signed,
             )
-            self._hint(connection, settled, empty=not validation.totals.events)
+            self._hint(connection, settled, empty=not (validation.totals.events or validation.unexamined))
             names = texts | directory.names(validation.ids())
             files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
             return dataclasses.replace(validation, names=names, files=files)

@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
 from usage_explore.files.made_ids import directory_ids, names_of
-from usage_explore.formatting import listed
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
@@ -84,13 +83,10 @@ class Rates(StoreBase):
             ids = {("organization_id", str(settled.organization_id))}
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}
-            self._hint(connection, settled, empty=not result.events)
             settle = self.settle if scoped.as_of is None else None
-            return dataclasses.replace(
-                result,
-                names=directory.names(ids),
-                unexamined=unexamined(connection, self.table, settled, settle),
-            )
+            later = unexamined(connection, self.table, settled, settle)
+            self._hint(connection, settled, empty=not (result.events or later))
+            return dataclasses.replace(result, names=directory.names(ids), unexamined=later)
 
     def _with_directory_ids(self, directory: Directory, inputs: Inputs) -> tuple[Inputs, Names]:
         """The inputs with the ids that the directory has for texts, and the texts as the names of these ids.
@@ -102,8 +98,8 @@ class Rates(StoreBase):
             return inputs, NO_NAMES
         found = directory.ids_of(made)
         applied = dataclasses.replace(inputs, invoices=None, control=None).made_ids
-        if self.warns and (unknown := listed(f"{kind} {text}" for kind, text in applied if (kind, text) not in found)):
-            hints.warn(f"{unknown}: not in the directory of names; correct a typing error, else it applies to no usage")
+        if self.warns and (warning := directory.unknown_texts(applied, found)):
+            hints.warn(warning)
         ids = directory_ids(made, found)
         return inputs.with_ids(ids), names_of(made, ids)
 

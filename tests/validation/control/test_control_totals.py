@@ -227,6 +227,19 @@ def test_a_metric_or_a_day_on_one_side_is_said(make: Make) -> None:
     assert result.is_partial
 
 
+def test_usage_of_a_customer_that_has_other_totals_is_said(make: Make) -> None:
+    """All three were said to have no control total, though the file has one of LARGE."""
+    other = uuid.UUID(int=0xD00)
+    events = [row for customer in (SMALL, LARGE, other) for row in usage(customer_id=customer)]
+    events += usage(days=2, customer_id=LARGE, metric_key="more")
+    seen = counted(events, by_customer=True)
+    given = seen[(seen.customer == str(LARGE)) & (seen.metric != "more")]
+    result = examine(make(events), NAME, september(), control=given)
+    assert result.outcome is not None
+    words = "No control total has 2 customers or other usage of 1 customer: 1,240 events not compared."
+    assert words in result.outcome.note
+
+
 def test_a_day_that_only_one_metric_lacks_is_a_finding(make: Make) -> None:
     events = [*usage(metric_key="a"), *usage(metric_key="b")]
     seen = counted(events)

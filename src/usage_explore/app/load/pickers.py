@@ -130,7 +130,8 @@ def sheet(names: Sequence[str], key: str) -> str | None:
     """Draw the picker of the sheet where a workbook has several; None takes the only one with values."""
     if len(names) < 2:
         return None
-    return st.selectbox(SHEET, names, index=None, placeholder="the only one with values", key=f"sheet {key}", width=240)
+    words = "Without a choice the only sheet with values is read."
+    return st.selectbox(SHEET, names, index=None, placeholder="automatic", help=words, key=f"sheet {key}", width=240)
 
 
 def encoding_key(key: str) -> str:

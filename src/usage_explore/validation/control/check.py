@@ -187,20 +187,8 @@ def _compared_notes(compared: Compared) -> Iterator[str]:
     if unknown := sum(row.status == "not comparable" for row in controls):
         yield f"{counted(unknown, 'total')} cannot be compared: the usage has NaN or infinite quantities."
     if compared.uncounted:
-        of_metric = {subject.metric_key for subject in compared.uncounted if subject.customer_id is None}
-        metrics = [metric for metric in of_metric if metric is not None]
-        customers = {subject.customer_id for subject in compared.uncounted} - {None}
-        events = sum(compared.uncounted.values())
-        words = [
-            *([f"metric{'s'[: len(metrics) > 1]} {listed(metrics)}"] if metrics else []),
-            *([counted(len(customers), "customer")] if customers else []),
-            *(
-                [f"costs in {listed({subject.currency or '' for subject in compared.uncounted if subject.currency})}"]
-                if any(subject.currency for subject in compared.uncounted)
-                else []
-            ),
-        ]
-        yield f"No control total has {' or '.join(words)}: {counted(events, 'event')} not compared."
+        events = counted(sum(compared.uncounted.values()), "event")
+        yield f"No control total has {' or '.join(compared.uncounted_words())}: {events} not compared."
     if compared.unlisted_days:
         yield f"No control total is of {_days(compared.unlisted_days)}: the usage of these days was not compared."
 

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import FromClause, Select, Table, func, select
 
 from usage_explore.decimals import difference, total
+from usage_explore.formatting import counted, listed
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -336,6 +337,34 @@ class Compared:
     rows: list[Row]
     uncounted: dict[Subject, int]
     unlisted_days: set[date]
+
+    def uncounted_words(self) -> list[str]:
+        """What the uncounted usage is of: "metric calls", "21 customers", "other usage of 1 customer", "costs in EUR".
+
+        A customer may have totals of another metric, a metric of another currency.
+        """
+        given = {row.subject for row in self.rows if row.control is not None}
+        known = {subject.customer_id for subject in given} - {None}
+        customers = {subject.customer_id for subject in self.uncounted} - {None}
+        known_metrics = {subject.metric_key for subject in given if subject.customer_id is None}
+        metrics = {
+            subject.metric_key: subject.metric_key in known_metrics
+            for subject in self.uncounted
+            if subject.customer_id is None
+            and subject.metric_key is not None
+            and not (subject.currency and subject.metric_key in known_metrics)
+        }
+        new = [metric for metric, is_known in metrics.items() if not is_known]
+        others = [metric for metric, is_known in metrics.items() if is_known]
+        if customers & known:
+            others.append(counted(len(customers & known), "customer"))
+        currencies = dict.fromkeys(subject.currency for subject in self.uncounted if subject.currency)
+        return [
+            *([f"metric{'s'[: len(new) > 1]} {listed(new)}"] if new else []),
+            *([counted(len(customers - known), "customer")] if customers - known else []),
+            *([f"other usage of {listed(others)}"] if others else []),
+            *([f"costs in {listed(currencies)}"] if currencies else []),
+        ]
 
 
 def compare(placed: Placed, usage: Usage) -> Compared:
