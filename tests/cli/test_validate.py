@@ -375,7 +375,6 @@ def test_invoices_of_what_was_just_loaded_are_not_too_much(events_database_url: 
     assert waits["skipped"] == "no event of the period is examined yet"
 
 
-<<<<<<< HEAD
 def test_invoices_wait_until_what_was_loaded_last_has_settled(events_database_url: str, tmp_path: Path) -> None:
     """What settled was compared with lines for all of it: right lines were "1 too much"."""
     load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
@@ -393,7 +392,8 @@ def test_invoices_wait_until_what_was_loaded_last_has_settled(events_database_ur
     assert waits["skipped"] == "1 event of the period arrived within the settle time"
     pinned = CliRunner().invoke(main, [*command, "--check", "reconciliation", "--as-of", "2026-10-02T00:00:00Z"])
     assert json.loads(pinned.stdout)["findings"]  # an answer of its own time waits for nothing
-=======
+
+
 def load_into_two_months(url: str, folder: Path) -> None:
     """Events of August that have settled, and just loaded ones of September."""
     lines = [
@@ -423,4 +423,3 @@ def test_the_data_does_not_end_before_what_was_just_loaded(events_database_url: 
     late = ["--since", "2027-01-01T00:00:00Z", "--until", "2027-02-01T00:00:00Z"]
     result = CliRunner().invoke(main, ["validate", "--database-url", events_database_url, *late])
     assert "There are no events from 2027-01-01" in result.stderr
->>>>>>> eB

@@ -162,21 +162,15 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     return Result(check=check, outcome=outcome, took=took, failed=failed)
 
 
-<<<<<<< HEAD
 MAX_UNSETTLED_SHARE = Decimal("0.001")
 """Events of the period that have not settled, per examined one, up to which it is compared with invoice lines."""
 
 
 def _waits(check: Check, unsettled: int, events: int) -> Result:
-    """The result of a check that compares the period's events with a file while too many have not settled."""
+    """The result of a check that would take the period's events for missing while too many have not settled."""
     arrived = f"{counted(unsettled, 'event')} of the period arrived within the settle time"
     why = arrived if events else "no event of the period is examined yet"
     return Result(check=check, outcome=None, took=timedelta(0), skipped=why)
-=======
-def _waits(check: Check) -> Result:
-    """The result of a check that would take the period's events for missing while none of them is examined."""
-    return Result(check=check, outcome=None, took=timedelta(0), skipped="no event of the period is examined yet")
->>>>>>> eB
 
 
 def _lacking(examination: Examination, needed: str) -> str:
@@ -255,20 +249,15 @@ class Plan:
             examination = replace(examination, extracts=None, shared={})
         examination = replace(examination, totals=totals(rows))
         later = unexamined(connection, table, period, settle)
-<<<<<<< HEAD
         events = examination.totals.events
-        # right after a load the lines of what was loaded would be too much
-        waiting = {check.name for check in self.checks if check.needs and later and not events}
-        unsettled = later.events if later and later.settled_at else 0
-        if unsettled > MAX_UNSETTLED_SHARE * events:
-            waiting.add(reconciliation.CHECK.name)
-=======
         waiting: set[str] = set()
-        if later and not examination.totals.events:  # right after a load every invoice line would be too much
+        if later and not events:  # right after a load every invoice line would be too much
             waiting = {check.name for check in self.checks if check.needs}
             if settle is not None:  # and the data would end before the period
                 waiting.add(silence.CHECK.name)
->>>>>>> eB
+        unsettled = later.events if later and later.settled_at else 0
+        if unsettled > MAX_UNSETTLED_SHARE * events:  # lines of what was loaded last would be too much
+            waiting.add(reconciliation.CHECK.name)
         with in_force(self.bounds):
             judged = run(examination, (check for check in self.checks if check.name not in waiting), progress)
         by_name = {result.check.name: result for result in judged}
