@@ -201,6 +201,25 @@ def test_the_period_of_one_customer_explains_nothing_of_others(make: Make) -> No
 
 
 AGGREGATIONS = {"calls": "sum", "seats": "max", "level": "latest", "users": "unique:dim:user"}
+
+
+@pytest.mark.parametrize("factor", [10, Decimal("0.1")])
+def test_another_period_is_no_cause_of_an_amount_that_is_not_of_its_quantity(make: Make, factor: Decimal) -> None:
+    """A line of the UTC month charged ten times was "the usage of the period in UTC", and nothing said ten times."""
+    rows = events(1)
+    invoice = [{**line, "amount": line["quantity"] * 2, "currency": "USD"} for line in lines(rows, UTC)]
+    invoice[1]["amount"] *= factor
+    frame = pd.DataFrame(invoice).astype({"quantity": "str", "amount": "str"})
+    prices = [{"metric_key": metric, "unit_amount": 2, "currency": "USD"} for metric in METRICS]
+    found = make(rows).validate(OCTOBER, checks=["reconciliation"], invoices=frame, prices=prices).findings
+    of_period = [finding for finding in found if "the period in UTC" in finding.sentence]
+    others = [finding for finding in found if finding not in of_period]
+    assert len(of_period) == 1
+    (other,) = others
+    assert (str(other.customer_id), other.metric_key) == (invoice[1]["customer_id"], invoice[1]["metric_key"])
+    assert other.severity == "high"
+
+
 BOOK = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": a} for m, a in AGGREGATIONS.items()]
 
 
