@@ -142,7 +142,7 @@ def test_names_notes_and_values_are_shown_as_they_are(
     settled(page)
     save(page, " and ".join(texts), "; ".join(texts))
     page.locator(".st-key-opened_view").wait_for()
-    shown = page.locator("body").inner_text().replace("\u2060", "")
+    shown = at_rest(page).locator("body").inner_text().replace("\u2060", "")
     assert "model is not R&amp;D, x >= 1" in shown
     assert "; ".join(texts) in shown
     page.goto(link)
