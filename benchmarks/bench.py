@@ -57,11 +57,6 @@ class Plan:
         """The extract of the run, beside the rows; its server is started."""
         return Extract(self.address(), self.home.path / f"extract-{self.server}", self.rows)
 
-    @property
-    def lean(self) -> bool:
-        """Whether the server has only the indexes of an extract: no panel, no pages, no answer without an extract."""
-        return self.home.lean
-
     def address(self) -> str:
         """The server's URL; the embedded one is started."""
         return self.url or embedded.start(self.home.postgres)
@@ -70,7 +65,9 @@ class Plan:
 def run(plan: Plan, say: Say) -> dict[str, Any]:
     """Make or find the database, then measure the parts of the plan."""
     with _connection(plan) as connection:
-        loaded = database.prepare(connection, plan.rows, say, distribute=plan.server == "citus", lean=plan.lean)
+        loaded = database.prepare(
+            connection, plan.rows, say, distribute=plan.server == "citus", extract_only=plan.home.extract_only
+        )
         found: dict[str, Any] = {
             "server": plan.server,
             "rows": plan.rows.number,
@@ -91,7 +88,7 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
         else:
             plan.extract.ensure()
         workers = [Worker(OURS, UsageExplore, url, organization(), plan.extract.home("current"))]
-        if not plan.lean:
+        if not plan.home.extract_only:
             workers += [
                 Worker(EVENTS, UsageExplore, url, organization()),
                 Worker(PANEL, Panel, url, organization()),
@@ -124,7 +121,9 @@ def _connection(plan: Plan) -> Iterator[ddl.Connection]:
 
 @dataclass(frozen=True)
 class _Running:
-    """What the parts work with: `workers` are usage-explore and, unless lean, it without extract and the panel."""
+    """What the parts work with: `workers` are usage-explore and, where all indexes are, the same without
+    extract, and the panel.
+    """
 
     plan: Plan
     connection: ddl.Connection
@@ -150,7 +149,9 @@ def _questions(running: _Running) -> None:
                 workers.append(worker)
                 found["disk"][name] = plan.home.size(file)
         asked = [*aggregates(plan.rows.until), leaderboards(plan.rows.until)]
-        found["questions"] = compare(workers, OURS if plan.lean else PANEL, asked, plan.rounds, running.say)
+        found["questions"] = compare(
+            workers, OURS if plan.home.extract_only else PANEL, asked, plan.rounds, running.say
+        )
         found["memory"] = {worker.name: round(worker.peak_memory()) for worker in workers}
     found["memory"]["server"] = sizes.server_memory(running.connection)
 

@@ -82,7 +82,7 @@ def main(
         instant = until.replace(tzinfo=UTC) if until else last(folder, number, seed)
         home = Home(folder, Rows(number=number, seed=seed, until=instant))
         if grown and home.room() < 0:
-            home, parts = replace(home, lean=True), tuple(part for part in parts if part != "pages")
+            home, parts = replace(home, extract_only=True), tuple(part for part in parts if part != "pages")
         given = {"rounds": rounds, "clients": clients, "seconds": seconds, **more}
         return Plan(home=home, parts=parts, files=files, **given)  # type: ignore[arg-type]
 

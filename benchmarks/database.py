@@ -44,19 +44,17 @@ class Loaded:
         self.seconds[name] = round(time.monotonic() - began, 1)
 
 
-LEAN = (PAGING, f"{TABLE.name}_ingested")
-"""The indexes that an extract and its newest events need."""
-
-
-def prepare(connection: Connection, rows: Rows, say: Say, *, distribute: bool = False, lean: bool = False) -> Loaded:
+def prepare(
+    connection: Connection, rows: Rows, say: Say, *, distribute: bool = False, extract_only: bool = False
+) -> Loaded:
     """The database of these rows: made, unless it is there. Another table of that name is refused.
 
-    A hypertable's older chunks are in the columnstore; with `distribute` the table is spread over Citus's workers, when
-    `lean` it has only the indexes of `LEAN`.
+    A hypertable's older chunks are in the columnstore; with `distribute` the table is spread over Citus's workers. With
+    `extract_only` it has only the indexes that an extract and its newest events need.
     """
     found = _marker(connection)
     if found is None:
-        loaded = _load(connection, rows, say, distribute, lean)
+        loaded = _load(connection, rows, say, distribute, extract_only)
         loaded.disk.update(sizes.events(connection))
         _mark(connection, rows, loaded)
         return loaded
@@ -86,14 +84,15 @@ def run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
         connection.autocommit = False
 
 
-def _load(connection: Connection, rows: Rows, say: Say, distribute: bool, lean: bool) -> Loaded:
+def _load(connection: Connection, rows: Rows, say: Say, distribute: bool, extract_only: bool) -> Loaded:
     loaded = Loaded()
     ddl.ensure_schema(connection, TABLE.name, StorageOptions(distribute=distribute))
     later = indexes(TABLE)[1:]
     with connection.transaction():
         for index in later:
             connection.execute(f"DROP INDEX {index.name}")
-    later = tuple(index for index in later if not lean or index.name in LEAN)
+    if extract_only:
+        later = tuple(index for index in later if index.name == f"{TABLE.name}_ingested")
     with loaded.step(f"copy {rows.number:,} events, with the paging index", say):
         for chunk in rows.chunks():
             with connection.transaction():

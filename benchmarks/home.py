@@ -13,7 +13,14 @@ import pyarrow.parquet
 
 from benchmarks.rows import SCHEMA, Rows
 
-BYTES_PER_ROW = {"postgres": 800, "lean-postgres": 520, "parquet": 50, "duckdb": 170, "duckdb-tuned": 100, "chdb": 60}
+BYTES_PER_ROW = {
+    "postgres": 800,
+    "postgres-extract-only": 520,
+    "parquet": 50,
+    "duckdb": 170,
+    "duckdb-tuned": 100,
+    "chdb": 60,
+}
 """Disk that each needs, with some room to work."""
 
 
@@ -30,7 +37,7 @@ class Home:
 
     folder: Path
     rows: Rows
-    lean: bool = False
+    extract_only: bool = False
     """Whether the server has only the indexes that the extract and the newest events need."""
 
     @property
@@ -50,7 +57,7 @@ class Home:
 
     @property
     def _server(self) -> str:
-        return "lean-postgres" if self.lean else "postgres"
+        return "postgres-extract-only" if self.extract_only else "postgres"
 
     def fitting(self, engines: Mapping[str, str]) -> tuple[str, ...]:
         """The engines, with their files' names, that have room beside the server, the smallest ones first of all."""

@@ -4,7 +4,7 @@ Of the events that look alike one counts; each further one with a key of its own
 is a duplicate, which is another check.) Events at whole milliseconds may agree by chance, and on a grid of times, such
 as each 10 minutes, they often do: `coincidences` tells copies from chance. Times of microseconds exclude chance: such
 look-alikes are copies, unless as many came before the period (`coincidences.usual_days`). Rows of an export that were
-loaded again with other amounts (`restated_rows`) are reported as such.
+loaded again with other amounts, options, columns or zones (`loaded_again`) are reported as such.
 
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
