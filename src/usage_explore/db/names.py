@@ -153,17 +153,15 @@ class Directory:
 
     def ids_of(self, keys: Iterable[Key]) -> dict[Key, UUID]:
         """The id of each (kind, external id) that the directory has."""
-        driver = self.connection.connection.driver_connection
-        if not self._is_readable or not isinstance(driver, psycopg.Connection):
-            return {}
-        return ids_by_external_id(driver, self.table, self._organization, keys)
+        driver = self._readable_driver
+        return {} if driver is None else ids_by_external_id(driver, self.table, self._organization, keys)
 
     def unknown_texts(self, made: Mapping[Key, UUID], found: Mapping[Key, UUID]) -> str:
-        """A warning of texts in a file that stand for no id of the directory; "" without any."""
-        driver = self.connection.connection.driver_connection
-        if not isinstance(driver, psycopg.Connection):
-            return ""
-        return unknown_texts(driver, self.table, self._organization, made, found)
+        """A warning of texts in a file that stand for no id of the directory; "" without any, and where it is not to
+        be read.
+        """
+        driver = self._readable_driver
+        return "" if driver is None else unknown_texts(driver, self.table, self._organization, made, found)
 
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""
@@ -248,6 +246,12 @@ class Directory:
     def _is_readable(self) -> bool:
         return self._fits[0]
 
+    @property
+    def _readable_driver(self) -> psycopg.Connection[Any] | None:
+        """The driver's connection, if the directory may be read."""
+        driver = self.connection.connection.driver_connection
+        return driver if self._is_readable and isinstance(driver, psycopg.Connection) else None
+
     @cached_property
     def _filtered(self) -> Names:
         return self._read(filtered_ids(self.query))
@@ -292,7 +296,7 @@ def unknown_texts(
     made: Mapping[Key, UUID],
     found: Mapping[Key, UUID],
 ) -> str:
-    """A warning of texts in a file that stand for no id of the directory, though it may be read; "" without any.
+    """A warning of texts in a file that stand for no id of the directory, which may be read; "" without any.
 
     `made` has the id that `load` makes of each (kind, text), `found` those that have the text as their external id.
     An id keeps its text when the directory gives it another external id.
@@ -303,10 +307,9 @@ def unknown_texts(
         " WHERE organization_id = %s"
     ).format(identifier(table))
     stored: set[tuple[str, UUID]] = set()
-    if unknown and is_readable(connection, table):
-        for batch in _batches(unknown):
-            kinds, ids = [kind for kind, _ in batch], [UUID(int=made[key].int) for key in batch]
-            stored |= set(connection.execute(statement, [kinds, ids, organization_id]).fetchall())
+    for batch in _batches(unknown):
+        kinds, ids = [kind for kind, _ in batch], [UUID(int=made[key].int) for key in batch]
+        stored |= set(connection.execute(statement, [kinds, ids, organization_id]).fetchall())
     texts = listed(f"{kind} {text}" for kind, text in unknown if (kind, UUID(int=made[kind, text].int)) not in stored)
     return (
         f"{texts}: not in the directory of names; correct a typing error, else it applies to no usage" if texts else ""
