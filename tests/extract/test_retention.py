@@ -81,6 +81,34 @@ def test_an_event_that_comes_late_brings_no_deleted_ones_back(
     check(store, 46, utc(2026, 3, 6, 7, 13))
 
 
+@pytest.mark.parametrize("refreshes", [0, 1, 2])
+def test_an_event_that_comes_late_does_not_move_the_boundary(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshes: int
+) -> None:
+    """It moved it once a refresh had read the event, and the empty days after it were complete."""
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+    events_connection.commit()
+    extracts.build(events_database_url, tmp_path)
+    extracts.add(events_connection, utc(2026, 3, 2, 1), ingested_at=datetime.now(UTC))
+    events_connection.commit()
+    for _ in range(refreshes):
+        extracts.build(events_database_url, tmp_path)
+    check(store, 46, utc(2026, 3, 6, 7, 13))
+
+
+@pytest.mark.parametrize("kept", [2, 3, 5])
+def test_a_history_that_is_loaded_again_is_no_longer_removed(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, kept: int
+) -> None:
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+    events_connection.commit()
+    extracts.build(events_database_url, tmp_path)
+    extracts.add(events_connection, *days(FIRST, 5)[:kept], number=3)
+    events_connection.commit()
+    extracts.build(events_database_url, tmp_path)
+    check(store, 45 + 3 * kept, utc(2026, 3, 6, 7, 13) if kept == 2 else None)
+
+
 def test_of_an_extract_whose_events_were_all_deleted_nothing_is_counted(
     store: Store, events_connection: ddl.Connection
 ) -> None:

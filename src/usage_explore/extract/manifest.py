@@ -118,9 +118,9 @@ class Manifest:
 
     `relation` is the table's oid, so that a table made anew is noticed. `unfit` says why the organization is answered
     from the events, blank if it is not. `refreshed` is the database's clock at the last refresh; `removed_before` the
-    start of the events that the table still has, where a refresh found older ones removed. `fingerprint` is
-    that of what decided which rows were read, see `visibility`, and `transaction` the database's next one then (0 on a
-    replica), of which an earlier database has not seen all.
+    start of the events that the table still has, where a refresh found `removed_rows` older ones removed. `fingerprint`
+    is that of what decided which rows were read, see `visibility`, and `transaction` the database's next one then (0 on
+    a replica), of which an earlier database has not seen all.
     """
 
     organization_id: UUID
@@ -130,6 +130,7 @@ class Manifest:
     refreshed: int
     segments: tuple[Segment, ...] = ()
     removed_before: int | None = None
+    removed_rows: int = 0
     unfit: str = ""
     fingerprint: str = ""
     transaction: int = 0

@@ -175,7 +175,7 @@ class _Writer:
                 held = self.advance(held, files.micros(safe.until))
             with self.snapshot():
                 transaction = self.events.transaction()
-            held = self.put(held, self.compacted(held), refreshed=now, transaction=transaction)
+            held = self.put(self.with_restored(held), self.compacted(held), refreshed=now, transaction=transaction)
         except Unfit as error:
             held = self.leave_out(held, error, now)
         changes.forget(self.folder, [*done, *(change for change in damaged if safe.has_ended(change.at))])
@@ -370,8 +370,21 @@ class _Writer:
         first = self.events.first(held.watermark)
         last = max(segment.last for segment in held.segments)
         if first is None or first > oldest:
-            held = dataclasses.replace(held, removed_before=max(held.removed_before or 0, first or last + 1))
+            since = max(held.removed_before or 0, first or last + 1)
+            removed = held.removed_rows + self.number_before(held, since)
+            held = dataclasses.replace(held, removed_before=since, removed_rows=removed)
         return self.reread(held, "ts", _spans(days, DAY, None)), days
+
+    def with_restored(self, held: Manifest) -> Manifest:
+        """Forget that events were removed where half as many came back: a loaded history, not a few late events."""
+        if held.removed_before is None or 2 * self.number_before(held, held.removed_before) < held.removed_rows:
+            return held
+        return dataclasses.replace(held, removed_before=None, removed_rows=0)
+
+    def number_before(self, held: Manifest, end: int) -> int:
+        """The number of the extract's events before a time."""
+        chosen = [segment for segment in held.segments if segment.first < end]
+        return sum(day.events for day in self.totals(chosen, f"ts // {DAY}", f"ts < {end}").values())
 
     def reread(self, held: Manifest, column: str, spans: Sequence[tuple[int, int]]) -> Manifest:
         """Replace the rows of spans of `ing` or `ts` by what the events are now."""

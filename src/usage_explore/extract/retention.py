@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore.extract.manifest import Manifest, micros
+from usage_explore.extract.manifest import Manifest, instant, micros
 from usage_explore.query.base import Query, Windowed
 from usage_explore.query.queries import EventQuery
 from usage_explore.sql import filters
@@ -67,8 +67,11 @@ def exists_since(
         first = connection.execute(filters.first(table, everything)).scalar_one()
     if first is None:
         return now if by_policy else None
-    if not by_policy and not (extract and _had_older(extract, first)):
-        return None
+    if not by_policy:
+        if extract is None or not _had_older(extract, first):
+            return None
+        if extract.removed_before is not None:  # an event before then came after the others were removed
+            first = max(first, instant(extract.removed_before))
     return first if since < first else None
 
 
