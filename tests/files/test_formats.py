@@ -375,6 +375,25 @@ def test_rows_are_the_same_in_blocks_and_line_by_line(tmp_path: Path, monkeypatc
     assert len(whole) == len(rows)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5, 7_000])
+def test_text_inside_nested_columns_is_read_from_several_row_groups(tmp_path: Path, rows: int) -> None:
+    """The groups have dictionaries of their own, which pyarrow cannot join in one batch."""
+    number = 2 * rows + 1
+    table = pa.table(
+        {
+            "s": [{"a": f"x{place % 3}", "n": place} for place in range(number)],
+            "l": [[{"b": f"y{place % 5}"}] * (place % 3) for place in range(number)],
+            "m": pa.array([[(f"k{place % 2}", "v")] for place in range(number)], pa.map_(pa.string(), pa.string())),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=rows)
+    with open_source(tmp_path / "a.parquet") as source:
+        records = [record for _, record, _ in source if record]
+    assert len(records) == number
+    assert all(record["s"] == {"a": f"x{place % 3}", "n": place} for place, record in enumerate(records))
+    assert [len(record["l"] or []) for record in records] == [place % 3 for place in range(number)]
+
+
 def test_a_parquet_page_that_does_not_fit_its_checksum_is_refused(tmp_path: Path) -> None:
     path, file = tmp_path / "a.parquet", io.BytesIO()
     pq.write_table(pa.table({"quantity": [1] * 5}), file, compression="none", write_page_checksum=True)

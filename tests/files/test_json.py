@@ -214,6 +214,10 @@ def test_a_large_array_is_read_in_little_memory(tmp_path: Path, indent: int | No
         ('"next_page": null', False),
         ('"next": ""', False),
         ('"other": true', False),
+        ('"nextLink": "https://a.example"', True),
+        ('"@odata.nextLink": "https://a.example"', True),
+        ('"NextToken": "eyJ"', True),
+        ('"pagination": true', False),
     ],
 )
 def test_a_page_of_several_says_so(tmp_path: Path, member: str, noted: bool) -> None:
@@ -224,3 +228,30 @@ def test_a_page_of_several_says_so(tmp_path: Path, member: str, noted: bool) -> 
             assert [record for _, record, _ in source] == [{"a": Decimal(1)}]
             key = member.split('"')[1]
             assert source.notes == ((f"one page of several by its '{key}': load the others, too",) if noted else ())
+
+
+@pytest.mark.parametrize(
+    ("member", "by"),
+    [
+        ('"pagination": {"cursor": "x", "has_more": true}', "pagination.has_more"),
+        ('"pagination": {"cursor": null, "has_more": false}', None),
+        ('"links": {"self": "a", "next": "b"}', "links.next"),
+        ('"_links": {"next": {"href": "b"}}', "_links.next.href"),
+        ('"meta": {"page": {"next_cursor": "b", "number": 1}}', "meta.page.next_cursor"),
+        ('"meta": {"next": [1]}', None),
+    ],
+)
+def test_a_page_of_several_says_so_in_an_object_beside_the_list(tmp_path: Path, member: str, by: str | None) -> None:
+    path = tmp_path / "page.json"
+    path.write_text(f'{{"data": [{{"a": 1}}], {member}}}')
+    with open_source(path) as source:
+        assert len(list(source)) == 1
+        assert source.notes == ((f"one page of several by its '{by}': load the others, too",) if by else ())
+
+
+def test_objects_of_another_list_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "lists.json"
+    path.write_text('{"items": [{"a": 1}], "names": ["b"], "data": [{"a": [2]}], "errors": []}')
+    with open_source(path) as source:
+        assert [record for _, record, _ in source] == [{"a": Decimal(1)}]
+        assert source.notes == ("the objects in 'data' are not read",)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from usage_explore.errors import LoadError
+from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.values import InvalidValue
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.times import TimeReader
@@ -251,6 +251,45 @@ def test_an_open_order_is_refused_with_the_forms_of_the_file(load_again):
 def test_a_form_decides(load):
     load.csv(EVENT + "a,m,1,03/04/2026 10h\n", time_format="%d/%m/%Y %Hh", timezone="UTC")
     assert load.rows("timestamp")[0][0].isoformat() == "2026-04-03T10:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "instant"),
+    [
+        ("2026-07-01 10:00 UTC", "%Y-%m-%d %H:%M %Z", "2026-07-01T10:00:00+00:00"),
+        ("2026-07-01 10:00Z", "%Y-%m-%d %H:%M%Z", "2026-07-01T10:00:00+00:00"),
+        ("2026-07-01 10:00 EDT", "%Y-%m-%d %H:%M %Z", "2026-07-01T14:00:00+00:00"),
+        ("2026-11-01 01:30 EST", "%Y-%m-%d %H:%M %Z", "2026-11-01T06:30:00+00:00"),
+        ("07/01/2026 08:00 PM EDT", "%m/%d/%Y %I:%M %p %Z", "2026-07-02T00:00:00+00:00"),
+        ("Wed 2026-07-01", "%a %Y-%m-%d", "2026-07-01T04:00:00+00:00"),
+    ],
+)
+def test_a_form_forgets_no_part_of_a_time(load_again, text, form, instant):
+    """strptime takes any abbreviation for nothing, and any weekday for right."""
+    load_again.csv(EVENT + f"a,m,1,{text}\n", time_format=form, timezone="America/New_York")
+    assert load_again.rows("timestamp")[0][0].isoformat() == instant
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "problem"),
+    [
+        (
+            "2026-07-01 10:00 EST",
+            "%Y-%m-%d %H:%M %Z",
+            "the abbreviation EST, but the clock of America/New_York has EDT",
+        ),
+        ("2026-07-01 10:00", "%Y-%m-%d %H:%M %Z", "does not have the form"),
+        ("Tue 2026-07-01", "%a %Y-%m-%d", "has a weekday that is not that of its date"),
+        ("07/01/2026 08:00 PM", "%m/%d/%Y %H:%M %p", "time_format: .* counts only with %I; write %I in place of %H"),
+        ("07/01/2026 08:00", "%m/%d/%Y %I:%M", "time_format: .* %I is an hour of half a day"),
+        ("UTC 2026-07-01", "%Z %Y-%m-%d", "time_format: .* must be last"),
+        ("2026 27", "%Y %W", "time_format: .* weeks .* are not read"),
+    ],
+)
+def test_a_form_that_would_forget_a_part_of_a_time_is_refused(load_again, text, form, problem):
+    with pytest.raises((LoadError, ConfigurationError), match=problem):
+        load_again.csv(EVENT + f"a,m,1,{text}\n", time_format=form, timezone="America/New_York")
+    assert load_again.count() == 0
 
 
 def test_one_line_shows_whether_the_day_is_first(load):

@@ -20,8 +20,16 @@ from usage_explore.files.values import InvalidValue, quoted
 LISTS = ("data", "results", "items", "records", "value")
 """Keys of the list of objects in the response of an API; else the only member that is such a list."""
 
-NEXT_PAGE = ("has_more", "hasMore", "next_page", "next_page_token", "nextPageToken", "next_cursor", "next")
-"""Keys beside the list of an API's response whose value, true or a text, says that it is not the last page."""
+NEXT_PAGE = frozenset(
+    {"hasmore", "hasnextpage", "nextpage", "nextpagetoken", "nexttoken", "nextcursor", "nextlink", "nexturl", "next"}
+)
+"""Keys beside the list of an API's response whose value, true or a text, says that it is not the last page.
+
+Without underscores and capitals; also "@odata.nextLink", and inside the objects of `ABOUT_PAGES`.
+"""
+
+ABOUT_PAGES = frozenset({"pagination", "paging", "page", "pageinfo", "links", "meta", "metadata", "responsemetadata"})
+"""Keys beside the list of an API's response whose value, an object, may say that it is not the last page."""
 
 _READ_BYTES = 64 * 1024
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
@@ -168,8 +176,13 @@ class JsonSource(TextSource):
                             raise text.error(f"{quoted(key)} is not one list of objects")
                         is_there = True
                         yield from self._items(text)
-                    elif key in NEXT_PAGE:
+                    elif _plain(key) in NEXT_PAGE | ABOUT_PAGES:
                         self._note_next_page(key, text.value()[1])
+                    elif text.next_character() == "[":
+                        text.take("[")
+                        if text.next_character() == "{":
+                            self._note(f"the objects in {quoted(key)} are not read")
+                        text.skip_value(depth=1)
                     else:
                         text.skip_value()
                 if not is_there:
@@ -183,9 +196,18 @@ class JsonSource(TextSource):
             text.records += opening == "{" and self._layout.list is None
 
     def _note_next_page(self, key: str, value: object) -> None:
-        if value is True or (isinstance(value, str) and value):
-            more = f"one page of several by its {quoted(key)}: load the others, too"
-            self.notes = tuple(dict.fromkeys((*self.notes, more)))
+        if isinstance(value, dict):
+            is_link = _plain(key) in NEXT_PAGE
+            for name, member in value.items():
+                if is_link or _plain(name) in NEXT_PAGE | ABOUT_PAGES:
+                    self._note_next_page(f"{key}.{name}", member)
+        elif _plain(key) in ABOUT_PAGES:
+            return
+        elif value is True or (isinstance(value, str) and value):
+            self._note(f"one page of several by its {quoted(key)}: load the others, too")
+
+    def _note(self, sentence: str) -> None:
+        self.notes = tuple(dict.fromkeys((*self.notes, sentence)))
 
     def _items(self, text: _Text) -> Iterator[Record]:
         text.take("[")
@@ -205,6 +227,11 @@ class JsonSource(TextSource):
                     text.records += 1
                 continue
             text.records += 1
+
+
+def _plain(key: str) -> str:
+    """A key as in `NEXT_PAGE`: that of its last member, without underscores and capitals."""
+    return key.removeprefix("@odata.").rpartition(".")[2].replace("_", "").lower()
 
 
 def _record(line: int, value: Any, reason: str | None) -> Record:

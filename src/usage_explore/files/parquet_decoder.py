@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import IOBase
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,8 +68,14 @@ def decode(
         ) as file,
         pa.ipc.new_stream(output, plain) as writer,
     ):
-        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False)
-        for batch in split(batches, max_batch_bytes, max_file_bytes):
+        # the dictionaries of two row groups differ, and pyarrow cannot join those inside a list, map or struct
+        is_nested = any(pa.types.is_nested(kind) for kind in plain.types)
+        groups = [[number] for number in range(file.num_row_groups)] if is_nested else [None]
+        batches = (
+            file.iter_batches(batch_size=BATCH_ROWS, row_groups=group, columns=columns, use_threads=False)
+            for group in groups
+        )
+        for batch in split(chain.from_iterable(batches), max_batch_bytes, max_file_bytes):
             values = [
                 column if column.type == kind else column.cast(kind)
                 for column, kind in zip(batch.columns, plain.types, strict=True)

@@ -137,6 +137,7 @@ class ColumnMapping:
             raise ConfigurationError(f"decimal: {self.decimal!r} is neither . nor ,")
         if self.timezone is not None:
             zone(self.timezone)
+        _check_time_format(self.time_format or "")
 
     def with_options(self, **given: Any) -> ColumnMapping:
         """The mapping with options of the command line, which take precedence over the preset's.
@@ -204,6 +205,22 @@ class NamePattern:
     def matches(self, name: str) -> bool:
         """Whether the whole name fits."""
         return len(name) <= MAX_MATCHED_CHARACTERS and self._pattern.fullmatch(name) is not None
+
+
+def _check_time_format(form: str) -> None:
+    """Raise `ConfigurationError` where strptime would read a part of each time and leave it out of account."""
+    parts = re.findall("%(.)", form.replace("%%", ""))
+    ignored = ""
+    if "p" in parts and "I" not in parts:
+        ignored = "%p (AM or PM) counts only with %I; write %I in place of %H"
+    elif "I" in parts and "p" not in parts:
+        ignored = "%I is an hour of half a day; write %H, or %p where AM or PM stands"
+    elif "Z" in parts[:-1] or ("Z" in parts and not form.endswith("%Z")):
+        ignored = "%Z (the abbreviation of a zone) must be last"
+    elif {"U", "W"} & {*parts}:
+        ignored = "weeks (%U, %W) are not read; write the date"
+    if ignored:
+        raise ConfigurationError(f"time_format: {form!r}: {ignored}")
 
 
 def _check_pattern(key: str, pattern: str) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from time import strptime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -216,15 +217,23 @@ class TimeReader:
         return _in_range(instant, raw), counters
 
     def _by_format(self, text: str, raw: str, counters: list[str]) -> datetime:
+        form, name = str(self._format), ""
+        if form.endswith("%Z") and (match := re.fullmatch(r"(.*?)\s*([A-Za-z]+)", text)):
+            form, (text, name) = form.removesuffix("%Z").rstrip(), match.groups()  # strptime would forget the zone
         try:
-            moment = datetime.strptime(text, str(self._format))  # noqa: DTZ007 - the zone is set below
+            moment = datetime.strptime(text, form)  # noqa: DTZ007 - the zone is set below
         except ValueError:
             raise InvalidValue(f"{quoted(raw)} does not have the form {self._format} (--time-format)") from None
-        if re.search("%[yx]", str(self._format).replace("%%", "")) and moment.year < 2000:
+        if re.search("%[yx]", form.replace("%%", "")) and moment.year < 2000:
             moment = moment.replace(year=moment.year + 100)
+        if re.search("%[aA]", form.replace("%%", "")) and strptime(text, form).tm_wday != moment.weekday():
+            raise InvalidValue(f"{quoted(raw)} has a weekday that is not that of its date")
+        if name:
+            is_utc = name.upper() in _UTC_NAMES
+            return moment.replace(tzinfo=UTC) if is_utc else self._abbreviated(moment, name, raw, counters)
         if moment.tzinfo is not None:
             return moment
-        if "%H" not in str(self._format) and "%I" not in str(self._format):
+        if "%H" not in form and "%I" not in form:
             counters.append("dates")
         return self._local(moment, raw, counters)
 
