@@ -24,6 +24,7 @@ from usage_explore.db import ddl
 from usage_explore.query.queries import EventQuery
 
 PASSWORD = "correct horse"
+TOKEN = "IjP_SkWTyJ-63bqDvbwBqA"
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
 
 
@@ -114,6 +115,8 @@ def test_every_request_is_one_line_without_secrets(
         ask(f"{EVENTS}?key={key}", 400)
         ask(f"{EVENTS}?dim:{key}={key}&metric_key={key}", 200)
         ask(f"/{key}", 404)
+        for place in ("v1/links/", "s/", "embed/"):
+            ask(f"/{place}{TOKEN}", 405 if place == "v1/links/" else 404)
         ask(f"/a%0D%0A%7B%7D%1B%5B31m{key}", 404)
         ask(EVENTS, 200, **{"X-Request-ID": key})
         ask(EVENTS, 401, Authorization=f"Bearer {gone}")
@@ -128,7 +131,7 @@ def test_every_request_is_one_line_without_secrets(
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     said = log.read_text()
-    for secret in (key, key.split("_", 2)[2], gone.split("_", 2)[2], PASSWORD, "correct%20horse", "biscuit"):
+    for secret in (TOKEN, key, key.split("_", 2)[2], gone.split("_", 2)[2], PASSWORD, "correct%20horse", "biscuit"):
         assert secret not in said
     lines = [json.loads(each) for each in said.splitlines()]
     found = {
@@ -144,7 +147,7 @@ def test_every_request_is_one_line_without_secrets(
     assert found["id-2"]["query"]["bucket"] == ["week"]
     assert found["id-6"]["query"] == {"key": ["…"]}
     assert found["id-6"]["problem"] == "query"
-    assert found["id-11"]["user"] is None
+    assert found["id-14"]["user"] is None
     assert found[f"id-{sent}"]["level"] == "warning"
     assert found[f"id-{sent}"]["problem"] == "mismatch"
     assert "usage_events" in found[f"id-{sent}"]["reason"]

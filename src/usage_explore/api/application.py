@@ -50,8 +50,8 @@ PREFIX = "/api"
 
 _log = logging.getLogger("usage_explore.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LINK = re.compile(r"/v1/links/.*", re.DOTALL)
-"""The address of a short link, which opens it; no log has it."""
+_LINK = re.compile(r"(/v1/links/|/s/|/embed/).*", re.DOTALL)
+"""The address of a short link, which opens it, also one of the app that is sent here; no log has it."""
 
 _MAX_LOGGED_BYTES = 8_192
 """Bytes of an invalid query string that are parsed for the log."""
@@ -379,7 +379,7 @@ def _log_request(scope: Scope, status: int, size: int, began: float) -> None:
     fields: dict[str, Any] = {
         "request_id": state["request_id"],
         "method": logs.truncated(scope["method"]),
-        "path": logs.truncated(_LINK.sub("/v1/links/…", scope["path"])),
+        "path": logs.truncated(_LINK.sub(r"\1…", scope["path"])),
         "query": logs.query_fields(query) if query else _invalid_query_fields(scope["query_string"]),
         "organization_id": organization_id and str(organization_id),
         "user": state.get("api_key"),
