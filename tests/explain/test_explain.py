@@ -549,3 +549,28 @@ def test_a_headline_has_rounded_numbers_and_windows_to_the_minute(acme: Store) -
             False,
             True,
         )
+
+
+@pytest.mark.parametrize("regions", [("us",), ("us", "eu")])
+def test_of_usage_that_is_wholly_new_the_values_that_all_of_it_has_are_named(
+    explained: Any, regions: tuple[str, ...]
+) -> None:
+    """Nothing can differ where each group has one value: no value stood out, though all was of one model."""
+    customer = uuid.uuid4()
+    rows = [
+        event(
+            utc(2026, 6, 2, 10) + timedelta(minutes=number),
+            customer_id=customer,
+            metric_key="tokens",
+            dimensions=f'{{"model": "md", "region": "{regions[number % len(regions)]}"}}',
+        )
+        for number in range(60)
+    ]
+    query = AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), customer_id=str(customer))
+    explanation = explained(rows, query)
+    region = () if len(regions) > 1 else (("dim:region", "us"),)
+    assert explanation.common == (("metric_key", "tokens"), ("dim:model", "md"), *region)
+    where = "metric is tokens and model is md" if region == () else "metric is tokens and model is md and region is us"
+    assert f"a change of +60, all of it where {where}" in explanation.sentence
+    assert "no value" not in explanation.sentence
+    assert explained([], AggregateQuery(since=query.since, until=query.until)).common == ()

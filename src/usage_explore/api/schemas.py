@@ -383,6 +383,7 @@ def _explanation() -> Schema:
         groups={"type": "array", "items": {"type": "string"}, "description": "Columns and dimensions searched."},
         notes={"type": "array", "items": {"type": "string"}, "description": "Limits of the search."},
         is_even={"type": "boolean", "description": "Whether every larger value changed by about as much."},
+        common={**pairs, "description": "Values of all events, where one window has none or no value differs."},
         peak={
             "anyOf": [strict_object(since=INSTANT, until=INSTANT, contribution=number), {"type": "null"}],
             "description": "The days in which most of the change happened, if there are such.",

@@ -42,6 +42,9 @@ _MAX_RATIO = 100
 
 _MAX_CELLS_IN_SENTENCE = 3
 
+_MAX_COMMON_IN_SENTENCE = 5
+"""Values that all events have and the sentence names."""
+
 _MAX_EXCLUDED_IN_LABEL = 2
 """Excluded values that a label names."""
 
@@ -293,6 +296,7 @@ class Explanation:
     value stands out, because every larger one of every group searched changed by about as much as the total. `peak` is
     the run of days with at least four fifths of the first cell's change, or without a cell of the total's; None if it
     is spread over more than a third of the window's days, for windows under three days, and against an expected number.
+    `common` are the values of all events beside those of the filters, where one window has no events or none differs.
     """
 
     query: AggregateQuery
@@ -305,6 +309,7 @@ class Explanation:
     groups: tuple[str, ...]
     notes: tuple[str, ...]
     is_even: bool = False
+    common: Where = ()
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     currency: str | None = None
     peak: Peak | None = None
@@ -346,6 +351,8 @@ class Explanation:
         else:
             part = _ratio(self.change, self.total.before)
             change += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
+        if self.common:
+            change += f", all of it where {self._common()}"
         peak = ""
         if self.peak is not None and self.change:
             size = "high" if self.peak.contribution < 0 else "low"
@@ -355,7 +362,8 @@ class Explanation:
             change += peak
             if self.is_even:
                 return f"{change}, spread evenly: every larger value changed by about as much, and no value stands out."
-            return f"{change}: no value or pair of values stands out."
+            none = "" if self.common else ": no value or pair of values stands out"
+            return self.names.in_text(f"{change}{none}.")
         parts = self._alike(signed)
         if not parts:
             parts = [
@@ -367,6 +375,12 @@ class Explanation:
             if more > 0:
                 parts = [*parts[:_MAX_CELLS_IN_SENTENCE], counted(more, "smaller part")]
         return self.names.in_text(f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else.")
+
+    def _common(self) -> str:
+        conditions = [f"{group_name(group)} is {data_value(value)}" for group, value in sorted(self.common, key=_order)]
+        more = len(conditions) - _MAX_COMMON_IN_SENTENCE
+        named = conditions[:_MAX_COMMON_IN_SENTENCE]
+        return f"{', '.join(named)} and {more:,} more" if more > 0 else " and ".join(named)
 
     def _alike(self, signed: Callable[[Number], str]) -> list[str]:
         """More cells than a sentence has room for as one part, if all are single values of one group; else none."""
@@ -424,7 +438,7 @@ class Explanation:
 
     def ids(self) -> list[tuple[str, str]]:
         """(column, id) of every id in the cells and filters."""
-        pairs = (pair for cell in self.cells for pair in (*cell.where, *cell.without, *cell.always))
+        pairs = [pair for cell in self.cells for pair in (*cell.where, *cell.without, *cell.always)] + [*self.common]
         return [*filtered_ids(self.query), *((group, value) for group, value in pairs if group in ID_COLUMNS and value)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -441,6 +455,7 @@ class Explanation:
             "groups": list(self.groups),
             "notes": list(self.notes),
             "is_even": self.is_even,
+            "common": pairs_list(self.common),
             "peak": self.peak and {**_span(self.peak.span), "contribution": _json(self.peak.contribution)},
             "sentence": self.sentence,
         }

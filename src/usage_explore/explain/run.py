@@ -120,7 +120,7 @@ def _explained(
     share = 1
     while events > share * SAMPLE_EVENTS:
         share *= 2
-    values, leaves, notes = _values(reader, share)
+    values, leaves, notes, common = _values(reader, share)
     if share > 1:
         notes.append(f"The search used one in {share} of the {events:,} events; the amounts are of all of them")
     if windows.cut:
@@ -144,6 +144,8 @@ def _explained(
     )
     regions = _shortened(reader, values, found, whole)
     parts = build_parts(sums, query, regions, _always(values, found, sums), expected)
+    are_all, filtered = share == 1, {*query.to_params()}
+    is_alone = not (values.groups and all(map(any, sums.events)))
     peak = None
     if expected is None:
         first_cell = (parts.cells[0].where, parts.cells[0].without) if parts.cells else ((), ())
@@ -160,6 +162,7 @@ def _explained(
         notes=tuple(notes),
         currency=currency,
         is_even=even and not parts.cells,
+        common=tuple(pair for pair in common if pair not in filtered) if are_all and is_alone else (),
         peak=peak,
     )
 
@@ -175,8 +178,8 @@ def _currency(paths: Paths, sides: Sequence[AggregateQuery]) -> str | None:
     return next(iter(found), None)
 
 
-def _values(reader: _Reader, share: int) -> tuple[_Values, LeafColumns, list[str]]:
-    """The values to search, the leaves with the groups that are searched, and the limits of the search."""
+def _values(reader: _Reader, share: int) -> tuple[_Values, LeafColumns, list[str], list[tuple[str, str]]]:
+    """The values to search, the leaves with the groups searched, the limits of the search, and what all leaves have."""
     keys = reader.keys(share, MAX_DIMENSIONS + 1)
     notes = []
     if len(keys) > MAX_DIMENSIONS:
@@ -185,11 +188,14 @@ def _values(reader: _Reader, share: int) -> tuple[_Values, LeafColumns, list[str
     leaves = reader.leaves(groups, share)
     number, unique = len(leaves.sides), []
     kept: dict[str, Texts] = {}
+    common: list[tuple[str, str]] = []
     for group, texts in zip(groups, leaves.groups, strict=True):
         if number > _MIN_DISTINCT_LEAVES and len(texts.values) > _MAX_DISTINCT_SHARE * number:
             unique.append(group)
         elif len(texts.values) > 1:
             kept[group] = texts.in_order()
+        else:
+            common += [(group, value) for value in texts.values if value is not None]
     if unique:
         notes.append(f"Not searched, because nearly every event has its own value: {', '.join(map(ascii, unique))}")
     before, after, unit = _amounts(leaves)
@@ -200,7 +206,7 @@ def _values(reader: _Reader, share: int) -> tuple[_Values, LeafColumns, list[str
     values = tuple(of.values for of in kept.values())
     indexes = tuple({value: code for code, value in enumerate(of)} for of in values)
     searched = dataclasses.replace(leaves, groups=[*kept.values()])
-    return _Values(tuple(kept), stacked, values, before, after, unit, indexes), searched, notes
+    return _Values(tuple(kept), stacked, values, before, after, unit, indexes), searched, notes, common
 
 
 def number(expected: object) -> Decimal | None:
