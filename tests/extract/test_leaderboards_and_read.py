@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
@@ -21,9 +23,10 @@ import pytest
 from pyarrow import parquet
 
 from extract.table_histories import Answers, History, matching
-from support import generated_events, query_oracle
+from support import extracts, generated_events, query_oracle
 from support.query_oracle import EXACT, Row
-from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store, connect
+from usage_explore.db import ddl
 from usage_explore.decimals import plain
 from usage_explore.errors import NotExact
 from usage_explore.explain import run
@@ -315,3 +318,44 @@ def test_a_leaderboard_query_is_a_value() -> None:
     assert eval(repr(query), {"LeaderboardQuery": LeaderboardQuery, "datetime": datetime}) == query
     with pytest.raises(QueryError, match="bucket: unknown parameter"):
         LeaderboardQuery.from_params("bucket=day")
+
+
+@pytest.mark.parametrize("layout", [None, (18, 18), (38, 38)], ids=["as it is chosen", "of 0.1.0", "38 decimals"])
+@pytest.mark.parametrize("steps", [1, 2], ids=["one segment", "merged ones"])
+def test_numbers_below_one_keep_their_zero_in_csv(
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: tuple[int, int] | None,
+    steps: int,
+) -> None:
+    """DuckDB writes .25 for 0.25 of a DECIMAL(18, 18), and .000 for 0, of which nothing was left without its zeros."""
+    if layout is not None:
+        monkeypatch.setattr(segments, "_widths", lambda *_: layout)
+    for step in range(steps):
+        for number in ("0.005772223377393575", "-0.25", "0", "0.1", "-0.000000000000000001"):
+            at = datetime(2026, 3, 1 + step, tzinfo=UTC)
+            extracts.add(
+                events_connection,
+                at,
+                quantity=Decimal(number).copy_negate(),
+                external_cost_amount=Decimal(number),
+                external_cost_currency="USD",
+                ingested_at=datetime.now(UTC),
+            )
+        events_connection.commit()
+        extracts.build(events_database_url, tmp_path)
+    with connect(events_database_url, organization_id=extracts.ORGANIZATION, home=tmp_path) as fast:
+        raw = dataclasses.replace(fast, extracts=None)
+        text = b"".join(fast.export_csv(EventQuery()))
+        assert fast.read(EventQuery()).served.because is None
+        assert text == b"".join(raw.export_csv(EventQuery()))
+    rows = csv.DictReader(io.StringIO(text.decode()))
+    assert sorted({row["external_cost_amount"] for row in rows}) == [
+        "-0.000000000000000001",
+        "-0.25",
+        "0",
+        "0.005772223377393575",
+        "0.1",
+    ]

@@ -22,6 +22,7 @@ from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import IDS, SLOT, micros
 from usage_explore.extract.routing import Held, Paths, span_of
 from usage_explore.extract.scans import Scan, Span, named_groups
+from usage_explore.extract.segments import decimal_text
 from usage_explore.extract.statement import Statement
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import arrow
@@ -198,7 +199,7 @@ class ExtractReader:
             if name in DECIMALS:
                 layout = scan.layout.quantity if name == "quantity" else scan.layout.cost
                 if self.as_csv:
-                    text = f"{name}::VARCHAR"
+                    text = decimal_text(name) if layout[0] == layout[1] else f"{name}::VARCHAR"
                     written = f"rtrim(rtrim({text}, '0'), '.')" if layout[1] else text
                 else:
                     written = f"{name}::DECIMAL(38, {spans[name].scale})"  # of at least as many digits as any value

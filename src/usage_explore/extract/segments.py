@@ -219,8 +219,8 @@ def merged(
     relations = [
         with_columns(files, layout.dimensions, dimensions) for layout, files in _by_layout(folder, chosen).items()
     ]
-    exact = "SELECT * REPLACE (quantity::VARCHAR AS quantity, external_cost_amount::VARCHAR AS external_cost_amount)"
-    parts = " UNION ALL BY NAME ".join(f"{exact} FROM {relation}" for relation in relations)
+    exact = ", ".join(f"{decimal_text(name)} AS {name}" for name in ("quantity", "external_cost_amount"))
+    parts = " UNION ALL BY NAME ".join(f"SELECT * REPLACE ({exact}) FROM {relation}" for relation in relations)
     relation = relations[0] if len(relations) == 1 else f"({parts})"
     one = write(connection, folder, relation, dimensions, [*chosen, *known])
     after = totals(connection, folder, [one] if one else [], "0")
@@ -378,10 +378,15 @@ def _widths(
             " round or correct the values that are that long"
         )
     for precision, places in sorted(set(known)):
-        if places >= scale and precision - places >= whole:
+        if places >= scale and precision - places >= max(whole, int(places < _MAX_DIGITS)):
             return precision, places
     places = next((places for places in _SCALES if scale <= places <= _MAX_DIGITS - whole), scale)
-    return (_NARROW_DIGITS if whole + places <= _NARROW_DIGITS else _MAX_DIGITS), places
+    return (_NARROW_DIGITS if max(whole, 1) + places <= _NARROW_DIGITS else _MAX_DIGITS), places
+
+
+def decimal_text(column: str) -> str:
+    """The text of a decimal column, with the zero before the point that DuckDB leaves out of a DECIMAL(18, 18)."""
+    return f"regexp_replace({column}::VARCHAR, '^(-?)[.]', '\\10.')"
 
 
 def _share(connection: duckdb.DuckDBPyConnection, relation: str, unit: int, columns: Sequence[str], rows: int) -> float:
