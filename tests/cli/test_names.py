@@ -138,6 +138,36 @@ def test_a_faulty_row_is_named_and_nothing_is_loaded(
     assert rows(events_connection) == []
 
 
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ('[{"id": "a", "name": {"first": "A"}}]', "name {'first': 'A'} is not text"),
+        ('[{"id": "a", "name": true}]', "name True is not text"),
+        ('[{"id": "a", "name": 1e2000}]', "name '1e2000' has more than 1,000 digits before its decimal point"),
+        ('[{"id": "a", "name": "A", "Name": "B"}]', "name is 'A' in one column and 'B' in another"),
+    ],
+)
+def test_a_cell_that_is_no_text_is_no_name(
+    run: Run, events_connection: ddl.Connection, tmp_path: Path, rows: str, problem: str
+) -> None:
+    """It was stored as Python writes it, such as "<Unreadable object at 0x7f…>"."""
+    file = tmp_path / "customers.json"
+    file.write_text(rows)
+    result = run("names", "load", file)
+    assert result.exit_code == 1
+    assert problem in " ".join(result.output.split())
+    assert "object at" not in result.output
+
+
+def test_an_id_that_is_a_number_is_that_of_the_events(
+    run: Run, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "customers.json"
+    file.write_text('[{"external_id": 1E3, "name": "Acme", "NAME": "Acme"}]')
+    assert run("names", "load", file).exit_code == 0
+    assert rows(events_connection) == [("customer", uuid5(NAMESPACE, "customer=1000"), "1000", "Acme", None)]
+
+
 def test_the_organization_must_be_clear(
     run: Run, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from support.waiting import PATIENCE
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.values import InvalidValue
 from usage_explore.load.numbers import number_reader
@@ -342,3 +345,19 @@ def test_words_for_no_value_are_none(load):
     assert load.rows("external_cost_amount") == [(None,), (None,)]
     with pytest.raises(LoadError, match="quantity: is missing"):
         load.csv(EVENT + "a,m,-,2026-01-01T00:00:00Z\n", null=["-"])
+
+
+def test_a_long_cell_takes_no_time():
+    """Patterns tried each of 60,000 spaces as the beginning of what follows: a row took a minute."""
+    code = """if True:
+        from zoneinfo import ZoneInfo
+        from usage_explore.load.numbers import bare_number
+        from usage_explore.load.times import TimeReader, has_abbreviation, open_date, reads, time_formats
+        for text in ("2026-01-01~x", "1~Oct 2026", "Mon,~x", "10/11/2026~x", "1~x"):
+            text = text.replace("~", " " * 60_000)
+            for form in (None, "%Y-%m-%d %Z", "%d %b %Y"):
+                assert not reads(TimeReader(ZoneInfo("UTC"), form).read, text)
+            assert (open_date(text), time_formats([text]), has_abbreviation(text)) == (None, {}, False)
+            assert bare_number(text) == text
+        """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

@@ -49,6 +49,9 @@ class Unreadable:
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
+    def __str__(self) -> str:
+        return f"a value that {self.reason}"
+
 
 _DECIMAL = re.compile(r"Decimal\('([^']*)'\)")
 """A number in the text of a list or an object."""

@@ -16,7 +16,7 @@ from usage_explore.db import names as directory
 from usage_explore.db.names import Entry
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.open import open_source
-from usage_explore.files.values import InvalidValue, uuid_text
+from usage_explore.files.values import InvalidValue, plain_text, quoted, uuid_text
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.names import KINDS, LOCAL_ORGANIZATION, METRIC, NO_NAMES, Key, Names, made_id
@@ -132,11 +132,12 @@ def _rows(path: Path, organization: UUID) -> list[_Row]:
                 raise LoadError(f"{path_text(path)}: has more than {MAX_NAMES:,} rows; split it")
             if record is None:
                 faults.append((line, reason or "cannot be read"))
-            elif values := _values(record):
-                try:
+                continue
+            try:
+                if values := _values(record):
                     rows.append(_row(line, values, organization))
-                except InvalidValue as error:
-                    faults.append((line, str(error)))
+            except InvalidValue as error:
+                faults.append((line, str(error)))
     _raise(path, faults)
     if not rows:
         raise LoadError(f"{path_text(path)}: has no rows with names")
@@ -158,9 +159,18 @@ def _check_columns(path: Path, names: Iterable[str]) -> None:
 
 
 def _values(record: Mapping[str, Any]) -> dict[str, str]:
-    """The texts of the columns that are used, without blank ones."""
-    given = {str(name).strip().lower(): value for name, value in record.items()}
-    texts = {name: str(value).strip() for name in _COLUMNS if (value := given.get(name)) is not None}
+    """The texts of the columns that are used, without blank ones. Raises `InvalidValue`."""
+    texts: dict[str, str] = {}
+    for column, value in record.items():
+        name = str(column).strip().lower()
+        if name not in _COLUMNS or value is None:
+            continue
+        try:
+            text = plain_text(value).strip()
+        except InvalidValue as error:
+            raise InvalidValue(f"{name} {error}") from None
+        if texts.setdefault(name, text) != text:
+            raise InvalidValue(f"{name} is {quoted(texts[name])} in one column and {quoted(text)} in another; keep one")
     return {name: text for name, text in texts.items() if text}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from usage_explore.files.values import InvalidValue, number_text, quoted
 
-_CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|\s*[$€£¥₹]$")
+_CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|(?<!\s)\s*[$€£¥₹]$")
 _IN_PARENTHESES = re.compile(r"\(([^()]+)\)")
 _SEPARATED = {
     ".": re.compile(r"[+-]?\d{1,3}(?:([, '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:\.\d+)?", re.ASCII),

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from usage_explore.decimals import decimal_context
 from usage_explore.files.values import EARLIEST, LATEST, InvalidValue, Unreadable, quoted
 
+_MAX_TIME_CHARACTERS = 200  # a longer text is no time; patterns would take a minute for one of 60,000 spaces
 _MAX_CACHED_TIMES = 65_536
 """Texts of times whose instant is remembered, as many rows of an export have the same."""
 
@@ -38,9 +39,7 @@ _COMPACT_FORMS = {
     17: ("%Y%m%d%H%M%S",),
 }
 """Digits -> forms of times without separators, of which the first 14 digits are read."""
-
 _UTC_NAMES = ("Z", "UTC", "GMT", "UT")
-
 _CLOCK = (
     r"(?:(?:,?[Tt ]\s*|,?\s+(?:um|at)\s+|(?<=[0-9]{4}):)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})"
     r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?(?:\s*(?P<half>[AaPp])\.?[Mm]\.?|\s*Uhr)?)?"
@@ -228,9 +227,10 @@ class TimeReader:
             moment = moment.replace(year=moment.year + 100)
         if re.search("%[aA]", form.replace("%%", "")) and strptime(text, form).tm_wday != moment.weekday():
             raise InvalidValue(f"{quoted(raw)} has a weekday that is not that of its date")
+        if name.upper() in _UTC_NAMES:
+            return moment.replace(tzinfo=UTC)
         if name:
-            is_utc = name.upper() in _UTC_NAMES
-            return moment.replace(tzinfo=UTC) if is_utc else self._abbreviated(moment, name, raw, counters)
+            return self._abbreviated(moment, name, raw, counters)
         if moment.tzinfo is not None:
             return moment
         if "%H" not in form and "%I" not in form:
@@ -404,7 +404,7 @@ def _exact(raw: str) -> str:
 
 
 def _normal(raw: object) -> str:
-    text = raw.strip() if type(raw) is str else ""
+    text = raw.strip() if type(raw) is str and len(raw) <= _MAX_TIME_CHARACTERS else ""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -471,7 +471,7 @@ def time_formats(texts: Sequence[str]) -> dict[str, str]:
 
     Only forms that read all the texts; none where the texts have no such form, or several.
     """
-    text = texts[0].strip() if texts else ""
+    text = _normal(texts[0]) if texts else ""
     found, match = open_date(text), _WITH_CLOCK.fullmatch(text)
     parts = re.fullmatch(r"([^\W_]+)([ ./-])([^\W_]+)\2[^\W_]+", match["date"]) if match else None
     if found is None or match is None or parts is None or parts[1].isalpha():
