@@ -417,18 +417,17 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
 
 def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Source, customer_id: UUID) -> None:
     examined = kept_runs.words(kept, query.zone)
-    about = tuple(
-        finding
-        for finding in kept.findings
-        if finding.identity.customer_id == str(customer_id) and not finding.folded_into
-    )
+    decided = [
+        item for item in kept_runs.decided(kept, source) if item.finding.identity.customer_id == str(customer_id)
+    ]
+    about = sorted(decided, key=lambda item: item.settled is not None)  # open ones first, as in Validate
     pinned = kept_runs.pinned_view(kept, query.timezone)
     if about:
         narrowed = pinned.replace(customers=(str(customer_id),))
-        names = kept_runs.names_in(about, source)
-        for finding in about[:_MAX_FINDINGS]:
-            opened = narrowed.replace(finding=finding.identity.id)
-            kept_runs.link(pages, opened, kept_runs.finding_words(finding, names))
+        names = kept_runs.names_in((item.finding for item in about), source)
+        for item in about[:_MAX_FINDINGS]:
+            opened = narrowed.replace(finding=item.finding.identity.id)
+            kept_runs.link(pages, opened, kept_runs.finding_words(item, names, query.zone))
         more = len(about) - _MAX_FINDINGS
         rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
         kept_runs.link(pages, narrowed, markdown.plain(rest))

@@ -139,7 +139,8 @@ def _not_yet(view: ValidateView, source: Source) -> None:
     kept = source.store.closest_run(span, view.query.to_params())
     if kept is not None:
         examined = kept_runs.words(kept, view.query.zone)
-        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}, found {kept_runs.found(kept)}."))
+        found = kept_runs.found(kept, kept_runs.decided(kept, source))
+        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}: {found}."))
 
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
