@@ -145,6 +145,18 @@ def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) ->
     assert [abs(change) for change in listed["change"]][:5] == moved[:5]
 
 
+def test_a_series_is_selected_in_a_list_which_the_keyboard_reaches(explore: Open) -> None:
+    app = explore(**LINK, top=2)
+    (box,) = (each for each in app.selectbox if each.label == "Selected series")
+    assert box.options[0] == "Select a series"
+    box.select(("value", box.options[1])).run()
+    assert app.query_params["series"] == f"value:{box.options[1]}"
+    (box,) = (each for each in app.selectbox if each.label == "Selected series")
+    box.select(()).run()
+    assert "series" not in app.query_params
+    assert not [each for each in explore(**{**LINK, "group_by": "none"}).selectbox if each.label == "Selected series"]
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"), [({"span": SPAN}, "9 Sep 2026"), ({"series": "value:tokens_in"}, "metric tokens_in")]
 )

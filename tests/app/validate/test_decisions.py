@@ -259,6 +259,17 @@ def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open,
     assert with_file.made_at > first.made_at
 
 
+def test_texts_that_the_directory_lacks_are_warned_of_below_the_dropped_file(
+    page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "unknown_texts", lambda *_, **given: f"customer cus_0S of {next(iter(given))}")
+    app = page(**LINK)
+    assert not app.warning
+    app.session_state[dropped_key("prices", Period(**LINK))] = File("p.csv", PRICES)
+    (warning,) = app.run().warning
+    assert warning.value.replace("\\", "") == "**p.csv** as price book: customer cus_0S of prices."
+
+
 def test_a_link_to_a_finding_from_a_file_asks_for_the_file(page: Open, store: Store) -> None:
     link = {**LINK, "as_of": "2026-10-05T00:00:00Z"}
     lines = f"customer_id,metric_key,quantity\n{JUNE},tokens,7\n".encode()
