@@ -68,7 +68,7 @@ def button(app: AppTest, label: str) -> Any:
 
 
 def plain(text: str) -> str:
-    return text.replace("\\", "").replace("\u2060", "").replace("**", "")
+    return text.replace("\\", "").replace("\u2060", "").replace("\u00a0", " ").replace("**", "")
 
 
 def texts(app: AppTest) -> list[str]:

@@ -195,7 +195,7 @@ def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore
         AggregateQuery(**{**LINK, "since": span[0], "until": span[1], "group_by": "none"}),
         baseline=(span[0] - 7 * DAY, span[1] - 7 * DAY),
     )
-    shown = " ".join(each.value for each in app.markdown).replace("\\", "")
+    shown = " ".join(each.value for each in app.markdown).replace("\\", "").replace("\u00a0", " ")
     assert formatting.typographic(explanation.headline).replace("\\", "") in shown
     assert not any("Searching for the causes" in each.value for each in app.caption)
     query = AggregateQuery(**LINK)

@@ -64,7 +64,7 @@ def page(store: Store) -> Open:
 
 def said(app: AppTest) -> str:
     found = [*app.markdown, *app.subheader, *app.caption, *app.info, *app.error, *app.warning, *app.success]
-    return "\n".join(each.value.replace("\\", "").replace("\u2060", "") for each in found)
+    return "\n".join(each.value.replace("\\", "").replace("\u2060", "").replace("\u00a0", " ") for each in found)
 
 
 def in_tab(app: AppTest, tab: str) -> AppTest:
