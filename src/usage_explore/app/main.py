@@ -129,7 +129,11 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header [data-testid="stSelectbox"] input {{ text-overflow: ellipsis; }}
   .st-key-header > .st-key-organization {{ flex-grow: 2; }}
   .st-key-header > :has(> .st-key-known) {{ order: 1; }} /* beside the links: the pickers need its room */
-  .st-key-known {{ padding-left: 0.25rem; }}
+  .st-key-known {{ padding: 0 1.4rem 0 0.25rem; }} /* at its right is the menu, which has no place in the flow */
+  .st-key-period {{ gap: 0.5rem; }}
+  .st-key-period > :has(> [data-testid="stDateTimeInput"]) {{ flex: 1 1 40%; min-width: 0; }}
+  .st-key-period [data-testid="stDateTimeInput"] {{ width: 100%; }}
+  .st-key-period > :is([class*="period_calendar"], :has(> [data-testid="stSelectbox"])) {{ flex: 1 1 100%; }}
   .st-key-known label {{ display: none; }}
 }}
 [class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}

@@ -58,6 +58,7 @@ _STYLE = """<style>
   white-space: normal; overflow: visible; line-height: 1.35; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings) [data-testid="stElementContainer"] {
   margin: 0.1rem 0; }
+.st-key-newest_events h4 { padding: 0; }
 .st-key-metrics [data-testid="stColumn"] [data-testid="stVerticalBlock"] { gap: 0; }
 @media (max-width: 640px) { .st-key-metrics [data-testid="stHorizontalBlock"] { gap: 0.2rem; } }
 </style>"""
@@ -441,7 +442,7 @@ def _events(pages: Pages, view: CustomerView, story: Story) -> None:
     target = EventsView(
         query_edits.events_of(view.query.resolve(story.quantities.now)), story.query.timezone
     ).to_params()
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="newest_events"):
         st.markdown("#### Newest events", width="content")
         if fits(target):
             st.page_link(pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target)
