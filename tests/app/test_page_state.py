@@ -262,6 +262,7 @@ def test_marks_that_stand_alone_and_entities_are_escaped() -> None:
         for text in (mark, f"a {mark} b", f"{mark}\nb", f"a\t{mark}\ufeff"):
             assert split in markdown.plain(text).replace("\\", ""), text
         assert "\u2060" not in markdown.plain(f"a{mark} {mark}b {mark}{mark}")
+    assert markdown.plain("1.4 % of 5 %x") == "1\\.4\u00a0% of 5 %x"
 
 
 def test_a_window_up_to_now_stays_the_same_from_explore_through_events_to_validate() -> None:

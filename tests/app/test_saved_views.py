@@ -68,7 +68,7 @@ def button(app: AppTest, label: str) -> Any:
 
 
 def plain(text: str) -> str:
-    return text.replace("\\", "").replace("\u2060", "").replace("**", "")
+    return text.replace("\\", "").replace("\u2060", "").replace("\u00a0", " ").replace("**", "")
 
 
 def texts(app: AppTest) -> list[str]:
@@ -245,12 +245,12 @@ def test_home_shows_the_run_of_the_whole_organization_before_a_newer_one_of_one_
     keep(0, high=3)
     keep(1, high=2, medium=1)
     app = home(organization_id=OWN)
-    assert "**2 high, 1 medium found**" in labels(app)
+    assert "**2 high, 1 medium open**" in labels(app)
     (narrowed,) = (link for link in labels(app) if "4 low" in link)
     assert narrowed.startswith(f":small[:gray[Newer, only where customer is {str(customer)[:8]}")
     keep(3, high=1)
     app = home(organization_id=OWN)
-    assert "**1 high found**" in labels(app)
+    assert "**1 high open**" in labels(app)
     assert not [link for link in labels(app) if "4 low" in link]
 
 

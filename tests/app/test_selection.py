@@ -145,6 +145,18 @@ def test_a_link_to_a_selection_shows_its_numbers(explore: Open, store: Store) ->
     assert [abs(change) for change in listed["change"]][:5] == moved[:5]
 
 
+def test_a_series_is_selected_in_a_list_which_the_keyboard_reaches(explore: Open) -> None:
+    app = explore(**LINK, top=2)
+    (box,) = (each for each in app.selectbox if each.label == "Selected series")
+    assert box.options[0] == "Select a series"
+    box.select(("value", box.options[1])).run()
+    assert app.query_params["series"] == f"value:{box.options[1]}"
+    (box,) = (each for each in app.selectbox if each.label == "Selected series")
+    box.select(()).run()
+    assert "series" not in app.query_params
+    assert not [each for each in explore(**{**LINK, "group_by": "none"}).selectbox if each.label == "Selected series"]
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"), [({"span": SPAN}, "9 Sep 2026"), ({"series": "value:tokens_in"}, "metric tokens_in")]
 )
@@ -183,7 +195,7 @@ def test_why_runs_beside_the_page_and_a_pair_excludes_each_of_its_values(explore
         AggregateQuery(**{**LINK, "since": span[0], "until": span[1], "group_by": "none"}),
         baseline=(span[0] - 7 * DAY, span[1] - 7 * DAY),
     )
-    shown = " ".join(each.value for each in app.markdown).replace("\\", "")
+    shown = " ".join(each.value for each in app.markdown).replace("\\", "").replace("\u00a0", " ")
     assert formatting.typographic(explanation.headline).replace("\\", "") in shown
     assert not any("Searching for the causes" in each.value for each in app.caption)
     query = AggregateQuery(**LINK)

@@ -30,7 +30,7 @@ from altair.utils import schemapi
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.charts import chart_rows, expected, labels, style
-from usage_explore.decimals import exact_sum, plain, unit_cost
+from usage_explore.decimals import exact_sum, plain, rfc3339, unit_cost
 from usage_explore.errors import QueryError
 from usage_explore.names import Names
 from usage_explore.query.describe import describe
@@ -517,6 +517,21 @@ def test_many_bars_become_areas_and_say_so() -> None:
     subtitle = " ".join(spec["title"]["subtitle"])
     assert "Drawn as areas" in subtitle
     assert f"Window shortened to the last {len(asked.edges) - 1:,} hours." in subtitle
+
+
+@pytest.mark.parametrize("kind", ["bars", "area"])
+def test_missing_has_no_outline_where_its_marks_are_narrow(kind: charts.SeriesKind) -> None:
+    def outline(days: int) -> float | None:
+        end = NOW + timedelta(days=days)
+        found = answer(EVERY, until=rfc3339(end), now=end, bucket="day")
+        marks = [layer["mark"] for layer in charts.chart(found, kind=kind).to_dict()["layer"]]
+        first = "bar" if kind == "bars" else "line"
+        shown = [mark for mark in marks if mark["type"] == first and "strokeDash" not in mark]
+        return shown[0]["strokeWidth"] if shown else None
+
+    assert outline(0) == 1
+    assert outline(80) == 0.5
+    assert not outline(150)
 
 
 def test_areas_of_negative_values_become_lines_and_say_so() -> None:

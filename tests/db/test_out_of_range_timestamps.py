@@ -15,11 +15,12 @@ from psycopg import sql
 from support import extracts, generated_events
 from support.api_server import asking
 from support.interface_answers import WHOLE, doors, over_http
-from usage_explore import AggregateQuery, Period, Store, connect
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.db import DEFAULT_STORAGE, catalog, ddl, timescale
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import migrate_table
 from usage_explore.doctor import examine
+from usage_explore.sql.hints import HintWarning
 from usage_explore.validation.checks import impossible_times
 
 OUTSIDE = (
@@ -192,3 +193,17 @@ def test_a_quantity_of_theirs_is_in_no_sum(store: Store, events_connection: ddl.
     events_connection.execute("UPDATE usage_events SET quantity = 'NaN' WHERE idempotency_key = 'odd'")
     events_connection.commit()
     assert store.aggregate(AggregateQuery(**WHOLE, metric="sum_quantity")).total == before != Decimal(0)
+
+
+def test_an_organization_of_impossible_times_alone_is_named(
+    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    add_outside(events_connection)
+    words = "All rows of this organization have times outside 1970 to 2200"
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store:
+        with pytest.warns(HintWarning, match=words):
+            assert store.export(EventQuery(), tmp_path / "events.csv", progress=False).events == 0
+        with pytest.warns(HintWarning, match=words):
+            assert (
+                store.aggregate(AggregateQuery(since="2026-06-01T00:00:00Z", until="2026-06-02T00:00:00Z")).total == 0
+            )

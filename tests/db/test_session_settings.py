@@ -164,6 +164,18 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
         assert (answer.status_code, "SET DateStyle = 'ISO'" in answer.json()["detail"]) == (503, True), answer.text
 
 
+def test_a_style_of_libpq_s_environment_is_named_with_what_to_do(
+    store: Store, events_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libpq sends it beside the connection options, which it overrides; it was said to be a pooler's fault."""
+    monkeypatch.setenv("PGDATESTYLE", "German")
+    with (
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened,
+        pytest.raises(DatabaseError, match=r"DateStyle 'German.* environment variable PGDATESTYLE is set, unset it"),
+    ):
+        opened.events()
+
+
 def test_a_search_of_dimensions_gives_all_events(configure: Callable[..., None], events_database_url: str) -> None:
     """With a limit, an index on dimensions returns a random part of the events, another one each time."""
     configure(("gin_fuzzy_search_limit", "1"))

@@ -108,4 +108,7 @@ def test_the_doctor_refuses_a_continuous_aggregate(events_connection: ddl.Connec
         assert said["columns"].state == "fault"
         assert "continuous aggregate of public.usage_events" in said["columns"].message
         assert said["columns"].fix.endswith("--table public.usage_events")
+        refused = CliRunner().invoke(main, ["extract", "--database-url", events_database_url, "--table", name])
+        assert refused.exit_code == 1
+        assert "continuous aggregate of public.usage_events" in refused.output
         assert "view" not in said

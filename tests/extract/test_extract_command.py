@@ -41,6 +41,14 @@ def test_a_key_with_a_line_break_makes_no_line(extract: Extract) -> None:
     assert r"columns of dimensions: a\nnone" in run(extract, "--show").output
 
 
+def test_a_view_without_a_column_is_named_with_what_to_do(filled: Extract) -> None:
+    filled.execute("CREATE VIEW usage_short AS SELECT id, organization_id, timestamp FROM usage_events")
+    refused = run(filled, "--table", "usage_short")
+    assert refused.exit_code == 1
+    assert "The table does not fit: column" in refused.output
+    assert "usage-explore doctor" in refused.output
+
+
 def test_it_creates_shows_verifies_repairs_and_drops(filled: Extract) -> None:
     shown = run(filled, "--show").output
     assert shown.count("none; usage-explore extract makes it") == 2

@@ -87,6 +87,9 @@ def test_a_misspelled_text_in_prices_or_wallets_is_warned_of(store: Store, given
     wallets = {"cus_11": "EUR", "default": "USD"} if given == "wallets" else None
     with pytest.warns(HintWarning, match="customer cus_11: not in the directory of names"):
         store.rate(september(), prices=prices + more, wallets=wallets)
+    sources = {"prices": prices + more} if given == "prices" else {"wallets": wallets}
+    assert store.unknown_texts(**sources).startswith("customer cus_11: not in the directory of names")  # type: ignore[arg-type]
+    assert not store.unknown_texts(prices=[{**prices[0], "customer_id": "cus_1"}], wallets={"cus_1": "EUR"})
 
 
 @pytest.mark.parametrize(

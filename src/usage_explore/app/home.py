@@ -84,13 +84,14 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         st.caption(f"No validation of {'the whole' if narrowed else 'this'} organization is kept yet.")
         kept_runs.link(pages, view.validate, "Open Validate")
     else:
-        found, words = kept_runs.found(whole), kept_runs.words(whole, zone)
-        kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]} found**")
+        found, words = kept_runs.found(whole, kept_runs.decided(whole, source)), kept_runs.words(whole, zone)
+        kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]}**")
         st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
     if narrowed is not None:
         pinned = kept_runs.pinned_view(narrowed, view.timezone)
         filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))
-        text = f"Newer, only where {filters}: {kept_runs.found(narrowed)} found in {kept_runs.words(narrowed, zone)}"
+        found = kept_runs.found(narrowed, kept_runs.decided(narrowed, source))
+        text = f"Newer, only where {filters}: {found} in {kept_runs.words(narrowed, zone)}"
         with st.container(key="narrowed_validation"):
             st.html(_STYLE)
             kept_runs.link(pages, pinned, f":small[:gray[{markdown.plain(formatting.short_ids(text))}]]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -17,7 +19,11 @@ from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.records.identities import WHAT, WHO, RecordedFinding
 from usage_explore.records.runs import Run
+from usage_explore.validation import decided as on_findings
+from usage_explore.validation.decided import Decided
 from usage_explore.validation.registry import CHECKS
+
+_SETTLED = {"acknowledge": "acknowledged", "mute": "muted"}
 
 
 def newest(source: Source) -> tuple[Run | None, Run | None]:
@@ -30,9 +36,21 @@ def newest(source: Source) -> tuple[Run | None, Run | None]:
     return whole, None if whole and latest and latest.id == whole.id else latest
 
 
-def found(run: Run) -> str:
-    """What a run found: "3 high, 15 medium", or "nothing"."""
-    return ", ".join(f"{number:,} {severity}" for severity, number in run.counts.items() if number) or "nothing"
+def found(run: Run, decided: Sequence[Decided]) -> str:
+    """What a run found, and is open now: "3 high, 15 medium open, 2 acknowledged", or "nothing found"."""
+    settled = Counter[str](item.settled.action for item in decided if item.settled)
+    open_ = Counter(run.counts)
+    open_.subtract(item.finding.severity for item in decided if item.settled)
+    counts = ", ".join(f"{open_[severity]:,} {severity}" for severity in run.counts if open_[severity] > 0)
+    if not counts and not settled:
+        return "nothing found"
+    words = (f"{settled[action]:,} {word}" for action, word in _SETTLED.items() if settled[action])
+    return ", ".join((f"{counts or 'nothing'} open", *words))
+
+
+def decided(run: Run, source: Source) -> tuple[Decided, ...]:
+    """The findings of a run with what was decided on them since. Raises `RecordError`."""
+    return on_findings.decided(run.findings, source.store.decisions(), source.now)
 
 
 def pinned_view(run: Run, timezone: str) -> ValidateView:
@@ -53,15 +71,17 @@ def words(run: Run, zone: ZoneInfo) -> str:
     return f"the validation of {days}{by}, as of {known}"
 
 
-def finding_words(finding: RecordedFinding, names: Names) -> str:
-    """A finding as a line in Markdown: severity, check, and its sentence with names."""
+def finding_words(item: Decided, names: Names, zone: ZoneInfo) -> str:
+    """A finding as a line in Markdown: severity, check, what was decided, and its sentence with names."""
+    finding = item.finding
     check = finding.identity.check
     title = CHECKS[check].title if check in CHECKS else check
+    gray = f"{title}, {settled}" if (settled := item.words(zone)) else title
     text = formatting.short_ids(names.in_text(finding.sentence))
-    return f"**{markdown.plain(finding.severity.capitalize())}** :gray[{markdown.plain(title)}] {markdown.plain(text)}"
+    return f"**{markdown.plain(finding.severity.capitalize())}** :gray[{markdown.plain(gray)}] {markdown.plain(text)}"
 
 
-def names_in(findings: tuple[RecordedFinding, ...], source: Source) -> Names:
+def names_in(findings: Iterable[RecordedFinding], source: Source) -> Names:
     """The names of the ids that findings are about."""
     return source.names_of(
         (column, key)

@@ -126,6 +126,14 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header :is([data-testid="stSelectbox"] input, .st-key-known p) {{ font-size: 0.85rem; }}
   .st-key-header [data-testid="stSelectbox"] input {{ padding-left: 0.4rem; padding-right: 0; }}
   .st-key-header [data-testid="stSelectbox"] button {{ padding-left: 0; padding-right: 0.1rem; }}
+  .st-key-header [data-testid="stSelectbox"] input {{ text-overflow: ellipsis; }}
+  .st-key-header > .st-key-organization {{ flex-grow: 2; }}
+  .st-key-header > :has(> .st-key-known) {{ order: 1; }} /* beside the links: the pickers need its room */
+  .st-key-known {{ padding: 0 1.4rem 0 0.25rem; }} /* at its right is the menu, which has no place in the flow */
+  .st-key-period {{ gap: 0.5rem; }}
+  .st-key-period > :has(> [data-testid="stDateTimeInput"]) {{ flex: 1 1 40%; min-width: 0; }}
+  .st-key-period [data-testid="stDateTimeInput"] {{ width: 100%; }}
+  .st-key-period > :is([class*="period_calendar"], :has(> [data-testid="stSelectbox"])) {{ flex: 1 1 100%; }}
   .st-key-known label {{ display: none; }}
 }}
 [class*="st-key-hit_row"] {{ flex-wrap: nowrap; }}

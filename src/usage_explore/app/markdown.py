@@ -9,6 +9,7 @@ _SPECIAL = frozenset("\\`*_{}[]()#+-.!|~$:<>&")
 _NAME_OR_LINK = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)|\\:(?=//)|www(?=\\\.)|(?=@)", re.IGNORECASE)
 """Where Streamlit renders an emoji or icon such as :name:, or GitHub's Markdown links a bare address."""
 
+_PERCENT = re.compile(r"(?<=\d) %(?!\w)", re.ASCII)
 _TYPOGRAPHIC = re.compile(r"(?<![^\s\ufeff])(?:<->|->|<-|--|[<>~]=)(?![^\s\ufeff])")
 """Marks that Streamlit renders as others where they stand alone, such as -> as an arrow."""
 
@@ -16,9 +17,10 @@ _CODE = re.compile(r"`([^`\n]+)`")
 
 
 def plain(text: str) -> str:
-    """The text as Markdown that renders as the same text."""
+    """The text as Markdown that renders as the same text; the % of a number stays on its line."""
     # names, links and marks are looked for after the escapes are resolved; an invisible word joiner prevents that
     text = _TYPOGRAPHIC.sub(lambda mark: f"{mark[0][0]}\u2060{mark[0][1:]}", text)
+    text = _PERCENT.sub("\u00a0%", text)
     escaped = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in text)
     return _NAME_OR_LINK.sub("\\g<0>\u2060", escaped)
 

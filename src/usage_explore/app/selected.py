@@ -27,6 +27,8 @@ from usage_explore.selection import Selection, Windows, whole_of
 MAX_ZOOMED_BUCKETS = 400
 """Buckets up to which a zoom takes a finer one: more are too thin to pick."""
 
+_MAX_NAME = 60  # characters of a series
+
 _FINER: dict[str, tuple[Bucket, ...]] = {"month": ("day",), "week": ("day", "hour"), "day": ("hour",), "hour": ()}
 """Buckets that a zoom may take, the nearest first."""
 
@@ -95,7 +97,9 @@ def selected_headline(source: Source, answer: Aggregate, selection: Selection, c
 
 
 def selection_bar(view: ExploreView, answer: Aggregate, selection: Selection) -> None:
-    """The selected time as a list, which the keyboard and screen readers reach; Zoom and Clear for a selection."""
+    """The selected time and series as lists, which the keyboard and screen readers reach; Zoom and Clear for a
+    selection.
+    """
     totals = labels.bucket_totals(answer)
     unit = unit_words(answer)
     spoken: dict[tuple[datetime, ...], str] = {(): "Select a time"}
@@ -121,6 +125,8 @@ def selection_bar(view: ExploreView, answer: Aggregate, selection: Selection) ->
             label_visibility="collapsed",
             width=300,
         )
+        if len(answer.series) > 1:
+            _series_input(view, answer, selection)
         if not selection:
             return
         span = selection.span
@@ -134,6 +140,25 @@ def selection_bar(view: ExploreView, answer: Aggregate, selection: Selection) ->
                 on_click=lambda: go(view, lambda: zoomed(view, span)),
             )
         clear_button(view)
+
+
+def _series_input(view: ExploreView, answer: Aggregate, selection: Selection) -> None:
+    """The selected series as a list: in the chart and the ranking only a pointer selects one."""
+    drawn = [(series.kind, series.key) for series in answer.series]
+    spoken: dict[tuple[str, str | None] | tuple[()], str] = {(): "Select a series"}
+    spoken.update(zip(drawn, labels.names(answer), strict=True))
+    picked = (selection.series.kind, selection.series.key) if selection.series else ()
+    spoken.setdefault(picked, selection.series_label(answer))
+    key = follow(f"selected_series {hash(tuple(spoken))}", picked)
+    st.selectbox(
+        "Selected series",
+        list(spoken),
+        key=key,
+        format_func=lambda series: formatting.shortened(formatting.short_ids(spoken.get(series, "")), _MAX_NAME),
+        on_change=changed(key, view, lambda series: view.replace(series=series or None) if series in spoken else view),
+        label_visibility="collapsed",
+        width=220,
+    )
 
 
 def clear_button(view: ExploreView) -> None:

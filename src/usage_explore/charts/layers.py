@@ -78,6 +78,11 @@ class Canvas:
         """The same colour for outlines."""
         return alt.Stroke("series:N", scale=self._scale(list(self.colors.values())), sort=None, legend=self.legend)
 
+    @property
+    def outline_width(self) -> float:
+        """Pixels of the outline of (missing): narrow marks are pale alone, as outlines would darken the chart."""
+        return 1 if self.buckets <= MAX_SPACED_BUCKETS else 0.5 if self.buckets <= 2 * MAX_SPACED_BUCKETS else 0
+
     def fill(self) -> alt.FillOpacity:
         """Fill opacity of complete buckets: (missing) is pale, so its outline shows."""
         levels = [_MISSING_OPACITY if line.kind == "missing" else 1.0 for line in self.lines]
@@ -210,7 +215,7 @@ def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     return by_state(
         rows,
         base.transform_filter("datum.complete")
-        .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap, aria=False)
+        .mark_bar(strokeWidth=canvas.outline_width, xOffset=gap, x2Offset=-gap, aria=False)
         .encode(
             fillOpacity=canvas.fill(),
             strokeOpacity=alt.StrokeOpacityValue(0, condition={"test": canvas.is_missing(), "value": 1}),
@@ -231,13 +236,14 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     }
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
+    edge = whole.transform_filter(canvas.is_missing()).mark_line(
+        strokeWidth=canvas.outline_width, aria=False, **canvas.shape_of_line()
+    )
     return [
         whole.mark_area(aria=False, **canvas.shape_of_line()).encode(
             **shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()
         ),
-        whole.transform_filter(canvas.is_missing())
-        .mark_line(strokeWidth=1, aria=False, **canvas.shape_of_line())
-        .encode(**shared),
+        *([edge.encode(**shared)] if canvas.outline_width else []),
         end.mark_area(aria=False, **canvas.shape_of_line()).encode(
             **shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()
         ),

@@ -14,7 +14,7 @@ import click
 from usage_explore.cli.options import common, connected, organization, say, span
 from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
-from usage_explore.errors import ConfigurationError, DatabaseError, ScopeError
+from usage_explore.errors import ConfigurationError, DatabaseError, ScopeError, TableMismatch
 from usage_explore.formatting import counted, duration, in_sentence, on_one_line, size
 
 if TYPE_CHECKING:
@@ -285,11 +285,16 @@ def _refresh_every(pause: timedelta) -> None:
 
 def _targets(connection: Connection, settings: Settings, *, gone: bool = False) -> list[Target]:
     """The extracts of the organization in the settings, or of all; with `gone`, also those without events any more."""
-    from usage_explore.db.catalog import organizations
+    from usage_explore.db.catalog import organizations, relation
     from usage_explore.db.schema import events_table
     from usage_explore.extract import background
 
     source = background.source(connection, settings)
+    named = relation(connection, settings.table)
+    if named is not None and named.aggregated and not gone:
+        raise TableMismatch(
+            f"{named.sql_name}: {named.why_aggregated}. Name the hypertable: --table {named.aggregated}"
+        )
     found = set(organizations(connection, events_table(settings.table)))
     connection.commit()
     if gone:

@@ -61,6 +61,8 @@ class Group(click.Group):
                 if not isinstance(error, psycopg.Error):
                     raise
                 words = " ".join((error.diag.message_primary or str(error)).split())
+                if isinstance(error, psycopg.errors.UndefinedColumn | psycopg.errors.DatatypeMismatch):
+                    _fail(f"The table does not fit: {words}. Run `usage-explore doctor` to see what to do.", 1)
                 _fail(f"The database refused: {words}; what was not finished was undone", 1)
 
 

@@ -134,6 +134,16 @@ class Relation:
     aggregated: str | None = None
 
     @property
+    def why_aggregated(self) -> str:
+        """Why a continuous aggregate, or a view that reads one, is no table of events; "" for any other."""
+        if not self.aggregated:
+            return ""
+        return (
+            f"it is or reads a continuous aggregate of {self.aggregated}: each of its rows adds up many events,"
+            " so no question about events can be answered from it, and no view can make events of it"
+        )
+
+    @property
     def sql_name(self) -> str:
         """Schema and name for SQL text, quoted where needed."""
         return quoted(self.name, self.schema)

@@ -253,10 +253,12 @@ def transaction(
     except psycopg.Error as error:  # from direct use of the driver
         raise translated(error, broken=error.sqlstate is None) from error
     except NotImplementedError as error:  # by psycopg, for a style that it does not parse
+        style = "IntervalStyle" if "interval" in str(error).casefold() else "DateStyle"
+        variable = "If the environment variable PGDATESTYLE is set, unset it: it goes before every other setting. Else"
         raise SettingsMismatch(
-            f"The database sends values in a style that cannot be parsed: {error}. A pooler has dropped the connection"
-            " options; let it pass them on, or set the style for the role: ALTER ROLE … SET DateStyle = 'ISO',"
-            " and ALTER ROLE … SET IntervalStyle = 'postgres'."
+            f"The session's {style} is one in which values cannot be parsed: {error}."
+            f" {variable if style == 'DateStyle' else 'Here'} a pooler has dropped the connection options: let it pass"
+            f" them on, or run ALTER ROLE … SET {style} = '{_PARSED_STYLES[style]}'."
         ) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"The database could not be queried: {error}") from error
@@ -271,6 +273,10 @@ def _allow(connection: Connection, statement_timeout: timedelta) -> None:
     driver = connection.connection.driver_connection
     if isinstance(driver, timeouts.Connection):
         driver.allow(statement_timeout)
+
+
+_PARSED_STYLES = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
+"""The styles that psycopg parses."""
 
 
 def parsed_json(given: bytes | str) -> Any:

@@ -94,8 +94,7 @@ def columns(connection: Connection, relation: Relation) -> list[Finding]:
             Finding(
                 "columns",
                 "fault",
-                f"it is or reads a continuous aggregate of {relation.aggregated}: each of its rows adds up many events,"
-                " so no question about events can be answered from it, and no view can make events of it",
+                relation.why_aggregated,
                 f"Name the hypertable behind it: --table {relation.aggregated}",
             )
         ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Subquery, Table, func, select, true
+from sqlalchemy import Connection, Subquery, Table, exists, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from usage_explore.errors import Fault, QueryError
@@ -121,6 +121,7 @@ def suspicious(connection: Connection, table: Table, query: Query, *, empty: boo
     - Dimensions: of exclusions and `missing`, whose answer would be the same without them; and if the answer is `empty`
       of all filters and of `group_by`.
     - The window of an `empty` answer, if the organization has no events in it: see `_outside`.
+    - An `empty` answer of an organization all of whose rows have impossible times: see `_impossible`.
 
     Names are looked up in the newest events; names that none of them has are reported. No sentence if that takes long.
     """
@@ -131,7 +132,7 @@ def suspicious(connection: Connection, table: Table, query: Query, *, empty: boo
     groups = {*absent, *(item.group for item in text_filters), *group_by}
     dimensions = {group for group in groups if group.startswith(DIMENSION)}
     window = _window(query) if empty else None
-    if not text_filters and not dimensions and window is None:
+    if not text_filters and not dimensions and not empty:
         return ()
     try:
         with connection.begin_nested():
@@ -141,7 +142,8 @@ def suspicious(connection: Connection, table: Table, query: Query, *, empty: boo
             unknown = _unknown_dimensions(connection, table, query, dimensions)
             misspelled = _misspelled(connection, table, query, text_filters)
             outside = _outside(connection, table, query, window) if window else ""
-            return (*unknown, *misspelled, *filter(None, [outside]))
+            impossible = _impossible(connection, table, query) if empty else ""
+            return (*unknown, *misspelled, *filter(None, [outside, impossible]))
     except DBAPIError:  # a hint is not worth an error
         return ()
 
@@ -182,6 +184,18 @@ def _outside(connection: Connection, table: Table, query: Query, window: _Window
     return (
         f"There are no events{times}{' on' if until is None else ''}; this organization's events lie between"
         f" {zoned(first, zone)} and {zoned(last, zone)}: pass {' and '.join(parameters)}"
+    )
+
+
+def _impossible(connection: Connection, table: Table, query: Query) -> str:
+    """For an organization that has rows, but none with possible times: a sentence that says so; else blank."""
+    own = EventQuery(organization_id=query.organization_id)
+    rows = select(exists().where(filters.scope(table.c.organization_id, own)))
+    if connection.execute(filters.first(table, own)).scalar() is not None or not connection.execute(rows).scalar():
+        return ""
+    return (
+        "All rows of this organization have times outside 1970 to 2200, or none, so no query returns them;"
+        " `usage-explore doctor` names them"
     )
 
 

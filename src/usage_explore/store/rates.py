@@ -36,6 +36,26 @@ class Rates(StoreBase):
         with self._transaction(EventQuery()) as (connection, scoped):
             return self._stored_prices(connection, scoped)
 
+    def unknown_texts(self, *, prices: PriceSource | None = None, wallets: PreferenceSource | None = None) -> str:
+        """A warning of texts in a price book or preferred currencies that the directory of names lacks.
+
+        They apply to no usage. "" if there are none, or where the directory may not be read. Sources are those of
+        `rate`, which warns of them, too. Raises `QueryError` for their faults, `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.pricing.read import read_prices
+        from usage_explore.validation.inputs import Inputs, read_preferences
+
+        inputs = Inputs(
+            prices=None if prices is None else read_prices(prices),
+            preferences=None if wallets is None else read_preferences(wallets),
+        )
+        made = inputs.made_ids
+        if not made:
+            return ""
+        with self._transaction(EventQuery()) as (connection, scoped):
+            directory = self._directory(connection, scoped)
+            return directory.unknown_texts(made, directory.ids_of(made))
+
     @decimal_context()
     def rate(
         self,

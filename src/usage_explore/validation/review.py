@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, get_args
@@ -22,9 +21,10 @@ from usage_explore.decimals import rfc3339
 from usage_explore.query.queries import Period
 from usage_explore.query.url_params import query_string
 from usage_explore.records.decisions import Decision
-from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, nearest, with_ids
+from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, with_ids
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
+from usage_explore.validation.decided import RANK, Decided, by_index
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
@@ -104,11 +104,6 @@ STATES: tuple[State, ...] = get_args(State)
 SETTLED: tuple[State, ...] = ("acknowledged", "muted")
 """States of a finding that is no longer open."""
 
-MAX_GROWTH = 2
-"""Factor by which a finding's events and amounts may grow before an acknowledgement or a mute no longer covers it."""
-
-_RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reviewed:
@@ -136,39 +131,18 @@ class Reviewed:
         return self.first_seen is None
 
     @cached_property
-    def _latest(self) -> Decision | None:
-        """The decision that settles it: the last one of acknowledge, mute and reopen."""
-        settling = [decision for decision in self.decisions if decision.action in ("acknowledge", "mute", "reopen")]
-        return settling[-1] if settling and settling[-1].action != "reopen" else None
+    def _decided(self) -> Decided:
+        return Decided(finding=self.recorded(), decisions=self.decisions, now=self.now)
 
     @property
     def settled(self) -> Decision | None:
         """The acknowledgement or mute in force; None for an open finding."""
-        return None if self._latest is None or self.lapsed else self._latest
+        return self._decided.settled
 
     @property
     def lapsed(self) -> str:
         """Why the last acknowledgement or mute no longer counts; "" if it does, or there is none."""
-        decision = self._latest
-        if decision is None:
-            return ""
-        then = decision.finding
-        if decision.until is not None and decision.until <= self.now:
-            return "the mute has ended"
-        if _RANK[self.finding.severity] < _RANK.get(then.severity, 0):  # type: ignore[call-overload]
-            return f"it was {then.severity} when it was decided on"
-        if self.finding.events > MAX_GROWTH * then.events:
-            return f"it had {formatting.counted(then.events, 'event')} when it was decided on"
-        amounts = dict(then.amounts)
-        for currency, amount in self.finding.amounts if amounts else ():
-            before = amounts.get(currency, Decimal(0))
-            if not (amount.is_finite() and before.is_finite()):
-                continue
-            if Fraction(amount.copy_abs()) > MAX_GROWTH * Fraction(before.copy_abs()):
-                return f"its amount was {formatting.exact(before)} {currency}".rstrip() + " when it was decided on"
-        if not self.identity.has_subjects_of(then.identity):
-            return "it was on another metric, price or product when it was decided on"
-        return ""
+        return self._decided.lapsed
 
     @property
     def is_open(self) -> bool:
@@ -193,12 +167,9 @@ class Reviewed:
 
     def words(self, zone: ZoneInfo) -> str:
         """The state in a few words: `new`, `known, muted until 5 Dec 2026 00:00, assigned to Ana`."""
-        decision = self.settled
         parts = ["new" if self.is_new else "known"]
-        if decision is not None and decision.action == "acknowledge":
-            parts.append("acknowledged")
-        elif decision is not None and decision.until is not None:
-            parts.append(f"muted until {formatting.date_and_time(decision.until.astimezone(zone))}")
+        if settled := self._decided.words(zone):
+            parts.append(settled)
         if self.assignee:
             parts.append(f"assigned to {formatting.data_value(self.assignee, 40)}")
         return ", ".join(parts)
@@ -353,12 +324,9 @@ def review(
         for index, position in matched(own, earlier).items():
             seen[index] = min(run.made_at, seen.get(index, run.made_at))
             ids[index].add(earlier[position].id)
-    by_finding: dict[int, list[Decision]] = {}
-    for decision in decisions:
-        about = nearest(decision.finding.identity, own)
-        if about is not None:
-            by_finding.setdefault(about, []).append(decision)
-            ids[about].add(decision.finding.identity.id)
+    by_finding = by_index(own, decisions)
+    for about, made in by_finding.items():
+        ids[about].update(decision.finding.identity.id for decision in made)
     items = tuple(
         Reviewed(
             finding=finding,
@@ -391,7 +359,7 @@ def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]
         before = [finding for finding in run.findings if finding.identity.check == check and not finding.folded_into]
         taken = matched([finding.identity for finding in before], known)
         gone += [finding for index, finding in enumerate(before) if index not in taken]
-    return tuple(sorted(gone, key=lambda finding: (_RANK.get(finding.severity, 0), -finding.events)))  # type: ignore[call-overload]
+    return tuple(sorted(gone, key=lambda finding: (RANK.get(finding.severity, 0), -finding.events)))
 
 
 def complete_checks(validation: Validation) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from urllib.parse import parse_qsl
+from uuid import uuid4
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -23,6 +24,7 @@ from usage_explore.db import ddl
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import QueryError
 from usage_explore.query.queries import Period
+from usage_explore.records.decisions import Decision
 from usage_explore.records.runs import Run
 from usage_explore.validation.review import run_of
 
@@ -208,6 +210,20 @@ def test_findings_are_those_of_the_kept_run_of_the_window_in_every_session(
     assert len(shown) == min(len(mine), 5)
     assert links(app)[shown[0]]["about_customer"] == named
     assert "finding" in links(app)[shown[0]]
+    first = next(one for one in made[0].findings if one.identity.customer_id == named and not one.folded_into)
+    settled = Decision(
+        id=uuid4(),
+        organization_id=made[0].organization_id,
+        made_at=validation.now,
+        author="ana",
+        action="acknowledge",
+        finding=first,
+        place="file",
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "decisions", lambda *_: [settled])
+        (marked,) = (label for label in links(customer(**LINK, customer_id=named)) if ", acknowledged]" in label)
+    assert links(app)[marked.replace(", acknowledged]", "]")]["finding"] == first.identity.id
     assert links(app)[shown[0]]["as_of"] == rfc3339(validation.period.as_of)
     assert any(f", as of {formatting.minute(validation.period.as_of)}" in label for label in links(app))
     assert app.button(key="customer_run_checks")

@@ -64,7 +64,7 @@ def page(store: Store) -> Open:
 
 def said(app: AppTest) -> str:
     found = [*app.markdown, *app.subheader, *app.caption, *app.info, *app.error, *app.warning, *app.success]
-    return "\n".join(each.value.replace("\\", "").replace("\u2060", "") for each in found)
+    return "\n".join(each.value.replace("\\", "").replace("\u2060", "").replace("\u00a0", " ") for each in found)
 
 
 def in_tab(app: AppTest, tab: str) -> AppTest:
@@ -177,7 +177,11 @@ def test_a_kept_run_is_named_where_the_checks_have_not_run_in_this_session(page:
     said = [each.value.replace("\\", "") for each in page(**LINK).caption]
     (words,) = (text for text in said if text.startswith("The validation of 1–30 Sep 2026, as of "))
     number = validation.counts()["high"]
-    assert f", found {number} high" in words
+    assert f": {number} high" in words
+    store.decide(_finding(store), "acknowledge")
+    (words,) = (each.value for each in page(**LINK).caption if each.value.startswith("The validation of"))
+    left = f"{number - 1} high" if number > 1 else ""
+    assert f"{left} open, 1 acknowledged" in words.replace("\\", "")
 
 
 def _finding(store: Store) -> Finding:
@@ -253,6 +257,17 @@ def test_the_page_names_the_files_of_the_last_run_in_another_session(page: Open,
     _, with_file, first = store.runs()  # newest first, within one minute too
     assert with_file.files["prices"]["name"] == "p.csv"
     assert with_file.made_at > first.made_at
+
+
+def test_texts_that_the_directory_lacks_are_warned_of_below_the_dropped_file(
+    page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "unknown_texts", lambda *_, **given: f"customer cus_0S of {next(iter(given))}")
+    app = page(**LINK)
+    assert not app.warning
+    app.session_state[dropped_key("prices", Period(**LINK))] = File("p.csv", PRICES)
+    (warning,) = app.run().warning
+    assert warning.value.replace("\\", "") == "**p.csv** as price book: customer cus_0S of prices."
 
 
 def test_a_link_to_a_finding_from_a_file_asks_for_the_file(page: Open, store: Store) -> None:

@@ -76,6 +76,24 @@ def test_a_customer_that_suddenly_lacks_it_is_found_with_the_days(events_databas
         assert found.share == Decimal(96) / Decimal(4 * 720)
 
 
+def test_one_customer_alone_is_not_called_clean(events_database_url: str) -> None:
+    """The customer's page lists its calls without a price, found beside others; alone they were "clean"."""
+    events = [each for who in range(4) for each in steady(who, SINCE, UNTIL, HOUR)]
+    events += steady(2, SINCE, UNTIL, HOUR, metric="seats")
+    events = [
+        dataclasses.replace(row, price_key=None)
+        if row.customer_id == CUSTOMERS[2] and row.metric_key == "calls"
+        else row
+        for row in events
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = outcome(store).findings
+        assert (found.events, found.severity) == (720, "high")
+        alone = outcome(store, SEPTEMBER.replace(customer_id=CUSTOMERS[2]))
+        assert (alone.findings, alone.looked_at, alone.is_partial) == ((), 1, True)
+        assert alone.note.startswith("720 events of calls have no price: whether such events otherwise have one")
+
+
 def test_a_customer_without_subscriptions_is_another_story(events_database_url: str) -> None:
     events = [each for who in range(5) for each in steady(who, SINCE, UNTIL, HOUR)]
     events = [

@@ -58,6 +58,7 @@ _STYLE = """<style>
   white-space: normal; overflow: visible; line-height: 1.35; }
 :is(.st-key-movers, .st-key-metric_changes, .st-key-customer_findings) [data-testid="stElementContainer"] {
   margin: 0.1rem 0; }
+.st-key-newest_events h4 { padding: 0; }
 .st-key-metrics [data-testid="stColumn"] [data-testid="stVerticalBlock"] { gap: 0; }
 @media (max-width: 640px) { .st-key-metrics [data-testid="stHorizontalBlock"] { gap: 0.2rem; } }
 </style>"""
@@ -417,18 +418,17 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
 
 def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Source, customer_id: UUID) -> None:
     examined = kept_runs.words(kept, query.zone)
-    about = tuple(
-        finding
-        for finding in kept.findings
-        if finding.identity.customer_id == str(customer_id) and not finding.folded_into
-    )
+    decided = [
+        item for item in kept_runs.decided(kept, source) if item.finding.identity.customer_id == str(customer_id)
+    ]
+    about = sorted(decided, key=lambda item: item.settled is not None)  # open ones first, as in Validate
     pinned = kept_runs.pinned_view(kept, query.timezone)
     if about:
         narrowed = pinned.replace(customers=(str(customer_id),))
-        names = kept_runs.names_in(about, source)
-        for finding in about[:_MAX_FINDINGS]:
-            opened = narrowed.replace(finding=finding.identity.id)
-            kept_runs.link(pages, opened, kept_runs.finding_words(finding, names))
+        names = kept_runs.names_in((item.finding for item in about), source)
+        for item in about[:_MAX_FINDINGS]:
+            opened = narrowed.replace(finding=item.finding.identity.id)
+            kept_runs.link(pages, opened, kept_runs.finding_words(item, names, query.zone))
         more = len(about) - _MAX_FINDINGS
         rest = f"and {more:,} more in {examined}" if more > 0 else f"{examined[0].upper()}{examined[1:]}"
         kept_runs.link(pages, narrowed, markdown.plain(rest))
@@ -442,7 +442,7 @@ def _events(pages: Pages, view: CustomerView, story: Story) -> None:
     target = EventsView(
         query_edits.events_of(view.query.resolve(story.quantities.now)), story.query.timezone
     ).to_params()
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="newest_events"):
         st.markdown("#### Newest events", width="content")
         if fits(target):
             st.page_link(pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target)

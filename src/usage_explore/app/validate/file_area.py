@@ -7,6 +7,7 @@ several kinds asks what it is, and the kind of any file can be changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 import streamlit as st
@@ -28,6 +29,9 @@ from usage_explore.validation.review import Review
 _SUFFIXES = ("toml", "csv", "parquet", "gz")
 _NUMBER, _NOTICES = "validate_drops", "validate_drop_notices"
 """Session state: how often files were dropped, each time into a new upload widget, and what is to be said of them."""
+
+_BY_TEXTS: tuple[FileKind, ...] = ("prices", "wallets")
+"""Files whose rows apply to the customers and products that they name, or to no usage."""
 
 _MAX_FAULTS, _MAX_UNCLEAR, _MAX_NAME = 20, 10, 40
 
@@ -68,7 +72,7 @@ def _waiting(view: ValidateView) -> str:
     return f"validate_waiting {query_string(view.query.to_params())}"
 
 
-def file_area(period: Period, faults: Mapping[FileKind, QueryError], note: str = "") -> None:
+def file_area(source: Source, period: Period, faults: Mapping[FileKind, QueryError], note: str = "") -> None:
     """Draw the chips of the files, the upload, a note, and what is wrong with a file."""
     given = {argument: file for argument in GIVEN if (file := dropped_file(argument, period))}
     unclear = _unclear(period)
@@ -100,6 +104,9 @@ def file_area(period: Period, faults: Mapping[FileKind, QueryError], note: str =
     for argument, error in faults.items():
         if argument in given:
             _faulty(argument, given[argument], error)
+    for argument in _BY_TEXTS:
+        if argument in given and argument not in faults:
+            _warn_of_unknown_texts(source, argument, given[argument])
 
 
 def last_files(with_files: ValidationWithFiles, review: Review) -> str:
@@ -230,3 +237,10 @@ def _faulty(argument: FileKind, file: File, error: QueryError) -> None:
     what = f"**{markdown.plain(file.name)}** as {GIVEN[argument].label.lower()}"
     text = f"This file was not used, {what}; fix it and drop it again:\n\n{chr(10).join(lines)}"
     st.error(text, icon=":material/error:")
+
+
+def _warn_of_unknown_texts(source: Source, argument: FileKind, file: File) -> None:
+    with suppress(QueryError):  # a faulty file is an error when the checks run
+        if text := run.unknown_texts(source, argument, file):
+            what = f"**{markdown.plain(file.name)}** as {GIVEN[argument].label.lower()}"
+            st.warning(f"{what}: {markdown.plain(text)}.", icon=":material/warning:")

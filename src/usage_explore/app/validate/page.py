@@ -102,7 +102,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
     if with_files.validation.totals.events:
         with area:
-            file_area(with_files.validation.period, with_files.faults, last_files(with_files, review))
+            file_area(source, with_files.validation.period, with_files.faults, last_files(with_files, review))
         _tabs(pages, view, source, with_files, review)
     else:
         _nothing(pages, view, source, with_files.validation)
@@ -133,13 +133,14 @@ def _not_yet(view: ValidateView, source: Source) -> None:
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
-    file_area(waiting_period(view, source), {})
+    file_area(source, waiting_period(view, source), {})
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
     span = view.query.resolve(source.now).span
     kept = source.store.closest_run(span, view.query.to_params())
     if kept is not None:
         examined = kept_runs.words(kept, view.query.zone)
-        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}, found {kept_runs.found(kept)}."))
+        found = kept_runs.found(kept, kept_runs.decided(kept, source))
+        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}: {found}."))
 
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:

@@ -150,6 +150,20 @@ def names(file: File) -> Names:
     return _cached_names(read, file.digest)
 
 
+def unknown_texts(source: Source, argument: FileKind, file: File) -> str:
+    """A warning of texts in a price book or preferred currencies that the directory of names lacks; "" for none.
+
+    Raises `UsageExploreError`.
+    """
+
+    def read() -> str:
+        with private_copy(file) as path:
+            given: dict[str, Any] = {argument: price_book(file) if argument == "prices" else path}
+            return source.store.unknown_texts(**given)
+
+    return _cached_unknown(read, source.store.organization_id, argument, file.digest)
+
+
 def recognized_file(file: File) -> Recognized:
     """What a file is, by its columns, and how many rows it has."""
 
@@ -225,6 +239,7 @@ def forget() -> None:
     _cached.clear()
     _cached_with_files.clear()
     _cached_rating.clear()
+    _cached_unknown.clear()
     st.session_state.pop(_SESSION_KEY, None)
 
 
@@ -277,6 +292,11 @@ def _cached_book(_make: Callable[[], PriceBook], digest: str) -> PriceBook:
 @st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False)
 def _cached_names(_make: Callable[[], Names], digest: str) -> Names:
     return _make()
+
+
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False)
+def _cached_unknown(_read: Callable[[], str], organization_id: UUID | None, argument: FileKind, digest: str) -> str:
+    return _read()
 
 
 @st.cache_resource(ttl=_CACHE_SECONDS, max_entries=5 * _MAX_CACHED, show_spinner=False)

@@ -79,6 +79,7 @@ def examine(examination: Examination) -> Outcome:
     findings: list[Finding] = []
     notes: list[str] = []
     absent: list[str] = []
+    unjudged: set[str] = set()
     for name in COLUMNS:
         if name in examination.period.missing:  # then nothing has it, and whether anything otherwise does is not seen
             notes.append(f"the period is filtered to what has no {COLUMNS[name]}: whether it should is not judged")
@@ -91,6 +92,10 @@ def examine(examination: Examination) -> Outcome:
             if gone := _gone(examination, name):
                 findings.append(gone)
                 continue
+        if examination.period.customer_id is not None and name != SUBSCRIPTION:  # who never has one is a finding
+            alone = [usage for usage in usages if usage.missing and not usage.mostly_there]
+            notes += [_alone(name, alone)] if alone else []
+            unjudged |= {usage.metric_key for usage in alone}
         new, note = _column(examination, name, usages)
         findings += new
         notes += [note] if note else []
@@ -98,7 +103,20 @@ def examine(examination: Examination) -> Outcome:
     if len(absent) == len(COLUMNS):
         return Outcome(skipped=never_there)
     return Outcome(
-        findings=tuple(findings), looked_at=len(rows), note="; ".join([*notes, *([never_there] if absent else [])])
+        findings=tuple(findings),
+        looked_at=sum(row.metric_key not in unjudged for row in rows),
+        note="; ".join([*notes, *([never_there] if absent else [])]),
+        is_partial=bool(unjudged),
+    )
+
+
+def _alone(name: str, lacking: list[Usage]) -> str:
+    """A note on usage of one customer that mostly lacks a column: there is none of others to compare it with."""
+    events = sum(usage.missing for usage in lacking)
+    return (
+        f"{counted(events, 'event')} of {joined(sorted(data_value(usage.metric_key) for usage in lacking))}"
+        f" {'has' if events == 1 else 'have'} no {COLUMNS[name]}: whether such events otherwise have one is not judged"
+        " by one customer alone; validate all customers"
     )
 
 
