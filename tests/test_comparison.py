@@ -289,6 +289,23 @@ def test_a_period_before_the_first_event_is_not_compared(
             assert (found if isinstance(found, str) else None) == reason
 
 
+@pytest.mark.parametrize(("minutes", "is_compared"), [(44, True), (45, False)])
+def test_a_period_whose_first_event_comes_minutes_after_midnight_is_compared(
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], minutes: int, is_compared: bool
+) -> None:
+    """The first month of any organization was not: no events begin at midnight. January has 44.64 thousandths."""
+    add(events_connection, own, utc(2026, 1, 1, 0, minutes), utc(2026, 3, 1))
+    with connect(events_database_url) as store:
+        found = compare(store, store.aggregate(AggregateQuery(since=utc(2026, 2, 1), until=utc(2026, 3, 1))))
+    if is_compared:
+        assert isinstance(found, Comparison)
+        assert found.partial
+        assert found.label.endswith(f"(partial: events begin on 1 Jan 2026 00:{minutes})")
+        assert found.total.before == 31 * 24
+    else:
+        assert found == f"not compared with January 2026: events begin on 1 Jan 2026 00:{minutes}"
+
+
 def test_what_was_known_decides_where_the_events_begin(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:

@@ -40,6 +40,9 @@ from usage_explore.sql import filters
 Window = tuple[datetime, datetime]
 """A half-open span of time."""
 
+PARTS_OF_A_PERIOD = 1_000
+"""Where the first event comes within the first of so many parts, a period is still compared: 43 minutes of 30 days."""
+
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_DAYS_BY_HOURS = 2
 
@@ -47,8 +50,9 @@ _MAX_DAYS_BY_HOURS = 2
 def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
     """The answer's comparison, by default with the period before, else the reason why there is none, in words.
 
-    It is not compared if the earlier period begins before 1970 or before the organization's first event (of those known
-    at `as_of`): a change from part of a period would read as one from all of it. Raises `DatabaseError`.
+    It is not compared if the earlier period begins before 1970, or before the organization's first event (of those
+    known at `as_of`) by more than one of `PARTS_OF_A_PERIOD`: a change from part of a period would read as one from all
+    of it. Raises `DatabaseError`.
     """
     result = answer.comparison
     query = answer.query if result else answer.query.replace(compare="previous")
@@ -63,7 +67,7 @@ def compare(store: ComparisonSource, answer: Aggregate) -> Comparison | str:
             if CURRENCY in str(error):
                 return f"not compared with {_name(query)}: its costs are in other currencies"
             return f"not compared with {_name(query)}: too many buckets or series"
-    if result.partial and result.since < answer.closed_until:
+    if result.partial and result.since < answer.closed_until and not _is_nearly_whole(result):
         return f"not compared with {_name(query)}: {_beginning(query, result.first_event)}"
     if result.has_begun:
         return result
@@ -310,6 +314,12 @@ def _name(query: AggregateQuery) -> str:
         return f"the {duration(until - since)} before"
     days = buckets.local_date(since, zone) - buckets.local_date(other_since, zone)
     return f"the {counted(days.days, 'day')} before"
+
+
+def _is_nearly_whole(comparison: Comparison) -> bool:
+    """Whether the first event, usual some minutes after midnight, is at the very beginning of the other period."""
+    first, length = comparison.first_event, comparison.until - comparison.since
+    return first is not None and (first - comparison.since) * PARTS_OF_A_PERIOD <= length
 
 
 def _beginning(query: AggregateQuery, first: datetime | None) -> str:
