@@ -561,6 +561,19 @@ def test_one_metric_may_be_counted_by_the_days_of_another_zone(make: Make) -> No
     assert (finding.metric_key, finding.kind) == ("bytes", "other days")
 
 
+def test_a_metric_of_few_events_is_counted_by_the_days_of_the_others(make: Make) -> None:
+    """Three images, one of them at 00:30 in Berlin, which is the day before in UTC: no loss and no surplus."""
+    events, totals = of_october("UTC")
+    times = (utc(2026, 10, 5, 12), utc(2026, 10, 9, 12), utc(2026, 10, 20, 22, 30))
+    images = [event(at, metric_key="images", quantity=Decimal(1)) for at in times]
+    store, control = make([*events, *images]), pd.concat([totals, counted(images)])
+    (finding,) = findings(examine(store, NAME, OCTOBER, control=control))
+    assert finding.kind == "other days"
+    lost = counted([*images, event(utc(2026, 10, 9, 13), metric_key="images", quantity=Decimal(1))])
+    loss, _ = findings(examine(store, NAME, OCTOBER, control=pd.concat([totals, lost])))
+    assert (loss.metric_key, loss.events, loss.kind) == ("images", 1, "missing events")
+
+
 def test_a_customer_without_any_event_is_named_so_with_the_nearest_known_id(make: Make) -> None:
     """As for invoice lines; one with usage in another month is known."""
     earlier = event(utc(2026, 7, 1), customer_id=uuid.UUID(int=0xB1))

@@ -313,6 +313,32 @@ def test_wallets_are_compared_with_their_own_prices(make: Make) -> None:
     assert validated(store, together, *prices).results[0].is_clean
 
 
+@pytest.mark.parametrize("billed", ["2", "3"])
+def test_two_units_of_two_wallets_are_never_added(make: Make, billed: str) -> None:
+    """Two users in the customer's dollars, and 13.358 GB pinned to francs, which have no price: not 15.358."""
+    noon = SINCE + timedelta(days=3, hours=12)
+    events = [event(0, noon, "storage", dimensions={"user": user}) for user in "aab"]
+    francs = event(0, noon, "storage", quantity=Decimal("13.358"), wallet_currency="CHF")
+    price = {"metric_key": "storage", "unit_amount": "0.10", "currency": "USD", "aggregation": "unique:dim:user"}
+    prices = (price, {**price, "currency": "JPY"})
+    store = make([*events, francs])
+    lines = [line(0, billed, Decimal(billed) / 10, "storage")]
+    validation = validated(store, lines, *prices, wallets={"default": "USD"})
+    assert sorted(map(str, sheet(validation, "recomputed"))) == ["13.358", "2"]
+    assert set(sheet(validation, "status")) == {"no price", "matched" if billed == "2" else "over-billed"}
+    if billed == "2":
+        assert validation.results[0].is_clean
+        return
+    finding = only(validation)
+    assert "is invoiced 3 of storage, no wallet, " in finding.sentence
+    assert ("compared", "invoiced 3, used 2") in finding.facts
+    assert finding.events == shown(store, finding) == 3
+    francs_line = line(0, "20", None, "storage", currency="CHF")
+    both = validated(store, [line(0, 2, "0.20", "storage"), francs_line], *prices, wallets={"default": "USD"})
+    assert "is invoiced 20 of storage, wallet CHF, " in only(both).sentence
+    assert only(both).events == shown(store, only(both)) == 1
+
+
 def test_without_wallets_the_currency_of_the_lines_says_which_price_applies(make: Make) -> None:
     """The price has two currencies, the usage no wallet: a customer billed in yen is rated in yen."""
     prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})

@@ -119,7 +119,9 @@ def test_every_tampered_amount_is_found_with_its_difference(store: Store, events
     changes: dict[Key, set[Decimal]] = defaultdict(set)
     for (*key, _), change in expected.items():
         changes[tuple(key)].add(change)
-    assert len(wrong) == len(changes)
-    for _, row in wrong.iterrows():
-        key = tuple(None if pd.isna(value) else value for value in row[["customer_id", *columns]])
+    keys = [
+        tuple(None if pd.isna(value) else value for value in row) for row in wrong[["customer_id", *columns]].values
+    ]
+    assert set(keys) == set(changes)  # wallets with other units have rows of their own
+    for key, (_, row) in zip(keys, wrong.iterrows(), strict=True):
         assert row["amount_difference"] in changes[key]

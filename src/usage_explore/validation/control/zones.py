@@ -77,6 +77,16 @@ class _Change(NamedTuple):
         enough = self.gained >= MIN_SHIFTED_DAYS() and self.lost <= MAX_ZONE_LOST() * self.gained
         return enough and self.matched >= MIN_ZONE_SHARE() * self.totals
 
+    @property
+    def may_be(self) -> bool:
+        """Whether too few totals differ between the zones to say that they are not of the other one."""
+        return self.lost <= self.gained < MIN_SHIFTED_DAYS()
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all totals match by both zones."""
+        return self.matched == self.totals and not self.gained
+
 
 @dataclass(frozen=True)
 class ByDays:
@@ -116,8 +126,10 @@ def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays |
     metrics = frozenset(metric for metric, change in of_metrics.items() if change.is_certain)
     if not metrics:
         return None, metrics
+    # a metric of few events cannot tell: its totals are of the zone of the others
+    metrics |= {metric for metric, change in of_metrics.items() if change.may_be and not change.is_alike}
     # metrics that match alike by both, such as those of noon, are of that zone too
-    alike = (metric for metric, change in of_metrics.items() if change.matched == change.totals and not change.gained)
+    alike = (metric for metric, change in of_metrics.items() if change.is_alike)
     return other, metrics if len(metrics | {*alike}) < len(of_metrics) else frozenset(of_metrics)
 
 

@@ -26,14 +26,12 @@ from usage_explore.validation.reconciliation.causes import (
     Charge,
     is_rounding,
 )
-from usage_explore.validation.reconciliation.compare import Row
+from usage_explore.validation.reconciliation.compare import Row, amounts_by_currency, too_much_and_too_little
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
     MAX_SINGLE_CUSTOMERS,
     NAME,
     Differences,
-    amounts_by_currency,
-    too_much_and_too_little,
     worth,
 )
 from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts

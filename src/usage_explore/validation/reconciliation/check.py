@@ -94,7 +94,15 @@ from usage_explore.validation.reconciliation.differences import (
     NAME,
     Differences,
 )
-from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, adopt, billed_in, by_key
+from usage_explore.validation.reconciliation.expected import (
+    Expected,
+    PricedUsage,
+    adopt,
+    billed_in,
+    by_key,
+    by_unit,
+    of_part,
+)
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 from usage_explore.validation.reconciliation.moved_periods import period_causes, period_echoes
@@ -241,8 +249,11 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     billed = {row.key[1:] for row in rows if row.lines}
     for row in rows:
         row.expected = keys.get(row.key)
+    if "wallet_currency" not in columns:
+        rows = [*by_unit(rows, early, priced.wallet, tolerance)]
+    for row in rows:
         is_unpriced = row.expected is not None and not row.expected.lines and row.expected.unpriced
-        if row.status == "missing" and is_unpriced and row.key[1:] not in billed:
+        if row.status == "missing" and is_unpriced and (row.key[1:] not in billed or row.wallets is not None):
             row.status = "no price"  # no customer is billed for it; the check of usage without a price counts it
         _accept_other_quantity(row, tolerance)
 
@@ -283,8 +294,8 @@ def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
 def _explain_amounts(cause: str, expected: Mapping[Key, Expected], charges: Iterable[Charge]) -> None:
     """Set the cause of amounts that are those without late events or duplicates, beside the right quantity."""
     for charge in charges:
-        known = expected.get(charge.row.key)
-        if known is not None and known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
+        known = of_part(charge.row, expected.get(charge.row.key, Expected()))
+        if known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
             words = f"the amount without {cause}, while the quantity is that with them"
             set_cause(charge.row, Cause(cause, "medium", words))
 
@@ -297,6 +308,7 @@ def _find_causes(
     priced: PricedUsage | None = None,
 ) -> None:
     """Set the cause of rows whose quantity nothing explains yet."""
+    rows = [row for row in rows if row.wallets is None]  # hours and largest quantities are read by key
     differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
     if not differing:
         return
@@ -399,6 +411,8 @@ def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:
 
     rows = sorted(rows, key=lambda row: (STATUSES.index(row.status), *(_text(value) or "" for value in row.key)))
     keys = {name: [_text(row.key[index]) for row in rows] for index, name in enumerate(("customer_id", *columns))}
+    if "wallet_currency" not in columns and any(row.wallets for row in rows):
+        keys["wallet_currency"] = [" ".join(sorted(filter(None, row.wallets or ()))) or None for row in rows]
     sheet = {name: pd.Series(keys.get(name, [None] * len(rows)), dtype="str") for name in ("customer_id", *KEY_COLUMNS)}
     for name, read, dtype in _SHEET:
         sheet[name] = pd.Series([read(row) for row in rows], dtype=dtype)

@@ -16,8 +16,9 @@ from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, DateTime, Integer, Select, Table, Uuid, and_, any_, func, literal, select
 
-from usage_explore.decimals import total
+from usage_explore.decimals import difference, total
 from usage_explore.errors import Fault, QueryError
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
@@ -114,7 +115,8 @@ class Row:
     `expected` is what the key should be billed, `amount_differences` the invoiced less the expected amounts by
     currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
     events nor duplicates. `amount_fits` says of a wrong quantity without a price whether its amount fits
-    the used or the invoiced one, at the unit price of other lines; "" if both, neither, or unknown.
+    the used or the invoiced one, at the unit price of other lines; "" if both, neither, or unknown. `wallets` are those
+    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key.
     """
 
     key: Key
@@ -131,6 +133,7 @@ class Row:
     amount_differences: Mapping[str, Decimal] = field(default_factory=dict)
     cause: Cause | None = None
     amount_fits: Literal["", "used", "invoiced"] = ""
+    wallets: frozenset[str | None] | None = None
 
     @property
     def invoiced(self) -> Decimal | None:
@@ -344,25 +347,26 @@ def compare(
     billed: dict[Key, list[InvoiceLine]] = {used: [] for used in usage}
     for line in lines:
         billed.setdefault(key(line), []).append(line)
-    return [_row(key, lines_of_key, usage.get(key), tolerance) for key, lines_of_key in billed.items()]
+    return [compared_row(key, lines_of_key, usage.get(key), tolerance) for key, lines_of_key in billed.items()]
 
 
-def _row(key: Key, lines: list[InvoiceLine], usage: Usage | None, tolerance: Decimal) -> Row:
+def compared_row(key: Key, lines: list[InvoiceLine], usage: Usage | None, tolerance: Decimal) -> Row:
+    """The row of a key, or of a part of it."""
     invoiced = total(line.quantity for line in lines)
     if usage is not None and not usage.quantity.is_finite():
         return Row(key, lines, usage, "not comparable", Decimal("NaN"))
-    difference = total((invoiced, usage.quantity.copy_negate())) if usage else invoiced
-    return Row(key, lines, usage, _status(lines, usage, difference, tolerance), difference)
+    off = total((invoiced, usage.quantity.copy_negate())) if usage else invoiced
+    return Row(key, lines, usage, _status(lines, usage, off, tolerance), off)
 
 
-def _status(lines: list[InvoiceLine], usage: Usage | None, difference: Decimal, tolerance: Decimal) -> Status:
-    if difference.copy_abs() <= tolerance:
+def _status(lines: list[InvoiceLine], usage: Usage | None, off: Decimal, tolerance: Decimal) -> Status:
+    if off.copy_abs() <= tolerance:
         return "matched"
     if not lines:
         return "missing"
     if usage is None:
         return "extra"
-    return "over-billed" if difference > 0 else "under-billed"
+    return "over-billed" if off > 0 else "under-billed"
 
 
 def explain(rows: Iterable[Row], duplicates: Mapping[Key, DuplicateUsage], tolerance: Decimal) -> None:
@@ -428,6 +432,31 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
         if len(prices) == 1:
             ((row.currency, price),) = prices
             row.amount_difference = decimal(price * Fraction(row.difference))
+
+
+def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple[tuple[str, Decimal], ...]:
+    """The sum of the rows' unsigned amount differences by currency; of those alone that are `too_high`."""
+    amounts: dict[str, list[Decimal]] = {}
+    for row in rows:
+        of_row = [*row.amount_differences.items()]
+        if not of_row and row.amount_difference is not None and row.currency is not None:
+            of_row = [(row.currency, row.amount_difference)]
+        for currency, amount in of_row:
+            if amount and (amount > 0 or not too_high):
+                amounts.setdefault(currency, []).append(amount.copy_abs())
+    return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
+
+
+def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
+    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `3.00 EUR too little`."""
+    rows = list(rows)
+    too_high = dict(amounts_by_currency(rows, too_high=True))
+    words = []
+    for currency, amount in amounts_by_currency(rows):
+        much = too_high.get(currency, Decimal(0))
+        sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
+        words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
+    return words
 
 
 def decimal(value: Fraction) -> Decimal:

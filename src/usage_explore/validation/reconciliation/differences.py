@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.decimals import difference, plain, total
+from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.currencies import exact_money, exact_sums
@@ -23,7 +23,17 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING
-from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Key, Row, Status, price_or_metric
+from usage_explore.validation.reconciliation.compare import (
+    BOTH,
+    DUPLICATES,
+    LATE,
+    Key,
+    Row,
+    Status,
+    amounts_by_currency,
+    price_or_metric,
+    too_much_and_too_little,
+)
 from usage_explore.validation.reconciliation.expected import expected_words, invoiced_amounts
 from usage_explore.validation.unknown_customers import unknown_words
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, joined
@@ -111,7 +121,7 @@ class Differences:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             if row.key not in in_one_finding and row.status not in ("matched", "no price"):
-                kind = row.key[0], row.status, row.explained_by, row.cause, row.amount_fits
+                kind = row.key[0], row.status, row.explained_by, row.cause, row.amount_fits, row.wallets
                 groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
@@ -149,6 +159,7 @@ class Differences:
                 for group in groups.values():
                     yield from self._split(group)
                 return
+        yield from ([row] for row in rows)  # parts of one key
 
     def _filters(self, rows: list[Row]) -> _Filters:
         parameters: dict[str, Any] = {"customer_id": rows[0].key[0]}
@@ -165,11 +176,16 @@ class Differences:
                 parameters[name] = next(iter(wanted)) if name == "subscription_id" else sorted(wanted)
             else:
                 exact = False
+        if (wallets := rows[0].wallets) == frozenset({None}):
+            missing.add("wallet_currency")
+        elif wallets is not None and _can_filter("wallet_currency", {*wallets}):
+            parameters["wallet_currency"] = sorted(wallet for wallet in wallets if wallet)
         if missing:
             parameters["missing"] = sorted(missing)
         if exact and len(rows) > 1:
             shown = sum(
                 all(value in values for value, values in zip(row.key[1:], key_values, strict=True))
+                and (wallets is None or row.wallets in (None, wallets))
                 for row in self._rows_by_customer[rows[0].key[0]]
             )
             exact = shown == len(rows)
@@ -436,36 +452,13 @@ class Differences:
     def _total(self, row: Row) -> str:
         """The key in words: `tokens, price p1, no subscription`."""
         values = dict(zip(self.columns, row.key[1:], strict=True))
+        if row.wallets is not None:
+            values["wallet_currency"] = " and ".join(sorted(filter(None, row.wallets))) or None
         words = [] if values.get("metric_key") is None else [data_value(values["metric_key"])]
         for name, noun in (("price_key", "price"), ("subscription_id", "subscription"), ("wallet_currency", "wallet")):
             if name in values:
                 words.append(f"no {noun}" if values[name] is None else f"{noun} {data_value(str(values[name]))}")
         return ", ".join(words)
-
-
-def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple[tuple[str, Decimal], ...]:
-    """The sum of the rows' unsigned amount differences by currency; of those alone that are `too_high`."""
-    amounts: dict[str, list[Decimal]] = {}
-    for row in rows:
-        of_row = [*row.amount_differences.items()]
-        if not of_row and row.amount_difference is not None and row.currency is not None:
-            of_row = [(row.currency, row.amount_difference)]
-        for currency, amount in of_row:
-            if amount and (amount > 0 or not too_high):
-                amounts.setdefault(currency, []).append(amount.copy_abs())
-    return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
-
-
-def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
-    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `3.00 EUR too little`."""
-    rows = list(rows)
-    too_high = dict(amounts_by_currency(rows, too_high=True))
-    words = []
-    for currency, amount in amounts_by_currency(rows):
-        much = too_high.get(currency, Decimal(0))
-        sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
-    return words
 
 
 def _money(rows: list[Row]) -> list[str]:

@@ -6,7 +6,7 @@ Amounts are compared in each currency. A key with usage without a price has no e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -32,6 +32,7 @@ from usage_explore.validation.reconciliation.compare import (
     Key,
     Row,
     Usage,
+    compared_row,
     known_at,
     superfluous_ids,
 )
@@ -57,6 +58,7 @@ class Expected:
     exact: dict[str, Decimal] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     unpriced: int = 0
+    left: list[Unpriced] = field(default_factory=list)
 
     @property
     def is_priced(self) -> bool:
@@ -105,6 +107,27 @@ class Expected:
         self.charged = total((self.charged, usage.quantity))
         self.packages = None
         self.unpriced += usage.events
+        self.left.append(usage)
+
+    def by_currency(self) -> dict[str | None, Expected]:
+        """Its lines by the currency of their price, and under None the usage without a price."""
+        parts: dict[str | None, Expected] = {}
+        for line in self.lines:
+            parts.setdefault(line.part.price.currency, Expected()).add(line)
+        for usage in self.left:
+            parts.setdefault(None, Expected()).leave(usage)
+        return parts
+
+    @property
+    def events(self) -> int:
+        """The number of events."""
+        return sum(line.events for line in self.lines) + self.unpriced
+
+    @property
+    def has_two_units(self) -> bool:
+        """Whether its quantity adds such as the users of one currency's price to the sum of another one's."""
+        units = {line.part.price.aggregation for line in self.lines} | ({"sum"} if self.left else set())
+        return len(units) > 1 and len(self.by_currency()) > 1
 
 
 def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
@@ -212,21 +235,21 @@ class PricedUsage:
 
     def rated(self, period: Period | None = None, further: Sequence[ColumnElement[bool]] = ()) -> Rated:
         """The lines of the period, or of another one."""
-        preferences = self.examination.inputs.preferences
-        known = pinned if preferences is None else preferences.destination
-
-        def wallet(customer_id: UUID, named: str | None) -> str | None:
-            return known(customer_id, named) or self.billed_in.get(customer_id)
-
         return rated_usage(
             self.examination.connection,
             self.examination.table,
             period or self.examination.period,
             self.book,
-            wallet=known if "wallet_currency" in self.columns else wallet,
+            wallet=self.wallet,
             split=[name for name in self.columns if name in SPLITS],
             further=further,
         )
+
+    def wallet(self, customer_id: UUID, named: str | None) -> str | None:
+        """The wallet that usage of a customer goes to."""
+        preferences = self.examination.inputs.preferences
+        known = (pinned if preferences is None else preferences.destination)(customer_id, named)
+        return known if "wallet_currency" in self.columns else known or self.billed_in.get(customer_id)
 
     def at_finalization(self) -> Rated:
         """The lines of what had arrived at finalization."""
@@ -261,6 +284,52 @@ def adopt(usage: Mapping[Key, Usage], expected: Mapping[Key, Expected], early: M
             used.late = total((used.quantity, known.copy_negate()))
 
 
+def by_unit(
+    rows: Iterable[Row],
+    early: Mapping[Key, Expected] | None,
+    wallet: Callable[[UUID, str | None], str | None],
+    tolerance: Decimal,
+) -> Iterator[Row]:
+    """The rows; one whose currencies have other units is a row for each currency, and one for usage without a price.
+
+    A line without a currency is of the part that has its quantity, else of the one without a price, else of the first.
+    """
+    for row in rows:
+        if row.usage is None or row.expected is None or not row.expected.has_two_units:
+            yield row
+            continue
+        parts = row.expected.by_currency()
+        known = early[row.key].by_currency() if early is not None and row.key in early else {}
+        lines: dict[str | None, list[InvoiceLine]] = {currency: [] for currency in parts}
+        for line in row.lines:
+            same = [currency for currency, part in parts.items() if line.quantity in part.quantities]
+            currency = (line.currency or "").upper() or (same or [None])[0]
+            lines[currency if currency in parts else min(parts, key=lambda code: (code is not None, code or ""))] += [
+                line
+            ]
+        for currency, part in parts.items():
+            # usage of an unknown wallet may have a price, too
+            wallets = {(usage.wallet or "").upper() for usage in part.left} if currency is None else {currency, ""}
+            names = {name for name in row.usage.wallets if (wallet(row.key[0], name) or "").upper() in wallets}
+            named = frozenset(names or row.usage.wallets)
+            used = Usage(part.events, part.quantity, wallets={*named})
+            if early is not None:
+                before = known.get(currency, Expected())
+                used.late_events = used.events - before.events
+                used.late = total((used.quantity, before.quantity.copy_negate()))
+            split = compared_row(row.key, lines[currency], used, tolerance)
+            split.expected, split.wallets = part, named
+            yield split
+
+
+def of_part(row: Row, expected: Expected) -> Expected:
+    """What is expected of the part of a key that a row is of."""
+    if row.wallets is None or row.expected is None:
+        return expected
+    lines = row.expected.lines
+    return expected.by_currency().get(lines[0].part.price.currency if lines else None, Expected())
+
+
 def explain(
     rows: Iterable[Row],
     alternatives: Mapping[str, Mapping[Key, Expected]],
@@ -275,6 +344,10 @@ def explain(
         row.duplicate_events, row.early_duplicate_events = duplicate.events, duplicate.early_events
         late, repeated = bool(row.usage.late_events), bool(duplicate.events)
         for cause, applies in ((LATE, late), (DUPLICATES, repeated), (BOTH, late and repeated)):
-            if applies and cause in alternatives and matches(row, alternatives[cause].get(row.key, Expected())):
+            if (
+                applies
+                and cause in alternatives
+                and matches(row, of_part(row, alternatives[cause].get(row.key, Expected())))
+            ):
                 row.explained_by = cause
                 break
