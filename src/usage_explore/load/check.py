@@ -5,8 +5,7 @@ Nothing is written and no database is needed.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,6 +22,7 @@ from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encod
 from usage_explore.files.sources import Record, Source, paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import listed_columns
+from usage_explore.load.command_line import command
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
@@ -192,22 +192,6 @@ def _checked(
         )
     counted_ = _Count(file, mapper).result(checked, show)
     return replace(counted_, notes=(*proposal.notes, *counted_.notes))
-
-
-def command(path: Path, options: LoadOptions, missing: Iterable[str] = ()) -> str:
-    """The command line that loads the file with the options, and with placeholders for the `missing` columns."""
-    is_like_option = str(path).startswith("-") and path != STANDARD_INPUT
-    arguments: list[str] = ["usage-explore", "load", f"./{path}" if is_like_option else str(path)]
-    arguments += [f"--map {shlex.quote(f'{column}={source}')}" for column, source in options.mapping.items()]
-    arguments += [f"--set {shlex.quote(f'{column}={text}')}" for column, text in options.constants.items()]
-    arguments += [f"--measure {shlex.quote(text)}" for text in options.measures]
-    arguments += [f"--null {shlex.quote(word)}" for word in options.null]
-    for name in ("format", "preset", "timezone", "time_format", "decimal", "delimiter", "encoding", "sheet"):
-        if (value := getattr(options, name)) is not None:
-            arguments.append(f"--{name.replace('_', '-')} {shlex.quote(value)}")
-    arguments += ["--keep-zero"] * options.keep_zero + ["--no-dimensions"] * (not options.dimensions)
-    arguments += [f"--map {column}=COLUMN" for column in missing]
-    return " ".join([*arguments[:2], shlex.quote(arguments[2]), *arguments[3:]])
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:

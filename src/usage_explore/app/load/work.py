@@ -24,7 +24,7 @@ from usage_explore.extract import background
 from usage_explore.files.xlsx_source import sheet_names
 from usage_explore.formatting import path_text, shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
-from usage_explore.load.check import command
+from usage_explore.load.command_line import command
 from usage_explore.load.prepared import prepare
 
 _MAX_FILES_AT_A_TIME = 2
