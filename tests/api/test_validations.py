@@ -78,6 +78,15 @@ def test_a_job_ends_with_the_validation(client: httpx.Client, store: Store, tmp_
     [
         ({"params": {"checks": "nothing"}}, 400, "checks: 'nothing' is not a check"),
         ({"params": {"since": "x", "nonsense": "1"}}, 400, "nonsense: unknown parameter"),
+        ({"params": {"tolerance": "0.1"}}, 400, "tolerance: is for invoice lines"),
+        (
+            {
+                "params": {"tolerance": "-1"},
+                "files": {"invoices": ("a.csv", b"customer_id,metric_key,quantity\n1,calls,1\n")},
+            },
+            400,
+            "tolerance: is negative",
+        ),
         ({"json": {}}, 415, "multipart/form-data"),
         ({"content": b"x"}, 415, "multipart/form-data"),
         ({"files": {"other": ("a.csv", b"")}}, 400, "other: is not a file that is known here"),

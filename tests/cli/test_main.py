@@ -122,6 +122,8 @@ def test_load_then_doctor_then_export(loaded: Run, tmp_path: Path) -> None:
 def test_query_may_be_a_link(loaded: Run, tmp_path: Path) -> None:
     link = f"http://127.0.0.1:8501/events?organization_id={OWNERS[0]}&metric_key=other"
     assert "Wrote 0 events" in loaded("export", str(tmp_path / "out.csv"), "--query", link).output
+    of_page = f"{link}&limit=50"
+    assert "Wrote 0 events" in loaded("export", str(tmp_path / "out.csv"), "--query", of_page).output
 
 
 def test_a_file_name_of_two_lines_makes_no_second_line(run: Run, tmp_path: Path) -> None:
@@ -183,6 +185,8 @@ def test_wrong_question_is_code_2(loaded: Run, tmp_path: Path) -> None:
     result = loaded("export", str(tmp_path / "out.csv"), "--query", "metrik_key=tokens")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: metrik_key: unknown parameter")
+    result = loaded("export", str(tmp_path / "out.csv"), "--query", "limit=5")
+    assert (result.exit_code, result.stderr.startswith("Error: limit: has no effect on an export")) == (2, True)
     result = loaded("export", str(tmp_path / "out.csv"), "--query", "https://usage.example.com/s/0a1b2c3d4e5f6a7b")
     assert (result.exit_code, result.stderr.startswith("Error: link: is a short link")) == (2, True)
 

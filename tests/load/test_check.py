@@ -295,6 +295,41 @@ def test_names_of_metrics_and_currencies_add_no_lines(tmp_path):
     assert "  a\\nforged: 1: 1 in 1 event" in lines
 
 
+def test_the_command_repeats_every_option_that_was_given(tmp_path, monkeypatch):
+    """Without `--organization-id` the copied command would load the events to the organization "local"."""
+    path = tmp_path / "file.csv"
+    path.write_text(f"customer_id,metric_key,quantity,timestamp,account\nc,m,1,{TIME},a\n")
+    organization = "00000000-0000-4000-8000-000000000007"
+    given = ["--replace", "--replace-by", "account", "--organization-id", organization, "--table", "public.usage"]
+    code, shown = shown_by_command(path, *given)
+    line = f"--replace --replace-by account --organization-id {organization} --table public.usage"
+    assert code == 0
+    assert f"Load it with:\n  usage-explore load {path} {line}\n" in shown
+    assert "without an organization" not in shown
+    assert "--database-url URL\n" in shown_by_command(path, "--database-url", "postgresql://u:secret@h/d")[1]
+    monkeypatch.setenv("USAGE_EXPLORE_ORGANIZATION_ID", organization)
+    assert f"{path} --organization-id {organization}\n" in shown_by_command(path)[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--replace"], "which stored events does the file supersede?"),
+        (["--replace-by", "nothing"], "has no column 'nothing' to replace by"),
+        (["--replace-by", "account"], "1 row without a value in account, which --replace needs in every row"),
+        (["--replace-by", "price_key"], "2 rows without a value in price_key, which --replace needs in every row"),
+        (["--organization-id", "foo"], "organization_id: 'foo' is not a UUID"),
+    ],
+)
+def test_options_that_load_refuses_end_the_check(tmp_path, options, reason):
+    path = tmp_path / "file.csv"
+    path.write_text(f"customer_id,metric_key,quantity,timestamp,account\nc,m,1,{TIME},a\nc,m,2,{TIME},\n")
+    done = CliRunner().invoke(main, ["load", "--check", *options, str(path)])
+    assert done.exit_code == 1
+    assert reason in done.output
+    assert "Load it with" not in done.output
+
+
 def test_missing_columns_are_an_exit_code(tmp_path):
     path = tmp_path / "file.csv"
     path.write_text("red,blue\ngreen,blue\n")

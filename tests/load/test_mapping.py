@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.load import LOCAL_ORGANIZATION, loaded_queries
+from usage_explore.load import LOCAL_ORGANIZATION, LoadOptions, check_file, loaded_queries
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.mapping import parse_preset
 
@@ -70,6 +70,21 @@ def test_a_column_that_only_later_rows_have_is_read_by_its_name(load):
     lines.append(json.dumps({**first, "quantity": 9, "price_key": "late"}))
     load(load.file("events.jsonl", "\n".join(lines)))
     assert {row[:2] for row in load.rows("price_key", "dimensions::text", "quantity")} == {(None, "{}"), ("late", "{}")}
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_column_that_is_set_is_no_dimension(load, form):
+    """An export that is loaded for another organization does not keep the former one."""
+    rows = [{"organization_id": str(ORG), "customer_id": "c", "metric_key": "m", "quantity": "1", "plan": "pro"}]
+    text = "".join(json.dumps(row) for row in rows)
+    if form == "csv":
+        text = ",".join(rows[0]) + "\n" + ",".join(rows[0].values())
+    constants = {"organization_id": "acme", "timestamp": "2026-01-31T08:00:00Z"}
+    path = load.file(f"events.{form}", text)
+    report = load(path, organization_id=None, constants=constants)
+    assert load.rows("dimensions") == [({"plan": "pro"},)]
+    assert "the column 'organization_id' is left out: organization_id is set for all rows" in report.notes
+    assert check_file(path, LoadOptions(constants=constants)).dimensions == ("plan",)
 
 
 def test_constants_fill_every_row(load):

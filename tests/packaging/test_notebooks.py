@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -233,6 +234,34 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
         assert "gateway counted none of this" in text
         assert "Nothing is signed: set sign = True" in text
         assert "Without a sign-off there is nothing to compare with" in text
+
+
+def test_sums_of_long_quantities_are_exact(
+    events_connection: ddl.Connection, events_database_url: str, run: Run
+) -> None:
+    """Of 28 digits, as many as Python's decimal arithmetic keeps: their sums have more."""
+    newest = datetime.now(UTC) - timedelta(days=15)
+    made = [
+        replace(
+            row,
+            organization_id=generated_events.ORGANIZATION,
+            timestamp=newest - timedelta(hours=number),
+            ingested_at=newest,
+            metric_key="calls",
+            quantity=Decimal(f"{9876543210987654321 - number}.{123456789 + number}"),
+            external_cost_amount=None,
+            external_cost_currency=None,
+            dimensions=json.dumps({"model": "ab"[number % 2]} if number % 3 else {}),
+        )
+        for number, row in enumerate(generated_events.generate(per_scene=3)[:30])
+    ]
+    generated_events.insert(events_connection, made)
+    explored, validated = (run(path, events_database_url) for path in PATHS)
+    checks = "".join(outputs(explored, name) for name in ("exact", "compare", "leaders", "filters", "zones"))
+    checks += "".join(outputs(validated, name) for name in ("explain", "wallets"))
+    assert len(re.findall(r": +True", checks)) == 9
+    assert "False" not in checks
+    assert "0E" not in "".join(outputs(explored, cell.id) for cell in explored.cells if cell.cell_type == "code")
 
 
 def test_notebooks_run_on_events_of_the_future_alone(

@@ -69,7 +69,9 @@ def test_top_and_group_by_count_with_the_filters() -> None:
     assert AggregateQuery(group_by="dim:m", top=1_000)
     assert AggregateQuery(group_by="dim:m", top=990, metric_key=MANY[:10])
     assert fault(AggregateQuery, group_by="dim:m", top=991, metric_key=MANY[:10])[0] == "top"
-    assert fault(AggregateQuery, group_by="dim:m", top=0, metric_key=MANY)[0] == "top"
+    assert AggregateQuery(group_by="dim:m", top=0, metric_key=MANY[:-1])
+    for top in (0, 1):
+        assert fault(AggregateQuery, group_by="dim:m", top=top, metric_key=MANY)[0] == "metric_key"
     assert fault(AggregateQuery, top=1_001)[0] == "top"
     assert AggregateQuery(group_by="dim:k0", dimensions=dict.fromkeys(KEYS, "x"))
     assert fault(AggregateQuery, group_by="dim:x", dimensions=dict.fromkeys(KEYS, "x"))[0] == "group_by"

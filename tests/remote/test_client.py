@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
 import logging
@@ -199,6 +200,62 @@ def test_a_missing_price_book_is_its_error_from_afar() -> None:
     errors = [{"parameter": fault.parameter, "message": fault.message} for fault in local.faults]
     found = problem_error(json.loads(problem("query", errors=errors)), 400)
     assert (type(found), str(found)) == (NoPriceBook, str(local))
+
+
+@pytest.mark.parametrize("errors", [["a"], 5, [{"x": 1}], [{"parameter": "p"}], {"p": "m"}, [None], "text"])
+@pytest.mark.parametrize("kind", ["query", "forbidden", "too-long"])
+def test_a_problem_with_other_errors_is_one_of_ours(errors: object, kind: str) -> None:
+    found = problem_error(json.loads(problem(kind, errors=errors)), 400)
+    assert isinstance(found, UsageExploreError)
+    assert "words" in str(found)
+
+
+def test_a_long_message_of_a_server_is_cut() -> None:
+    long = "x" * 5_000_000
+    for kind, more in (("timeout", {"detail": long}), ("query", {"errors": [{"parameter": long, "message": long}]})):
+        assert len(str(problem_error(json.loads(problem(kind, **more)), 400))) < 10_000
+    assert len(str(problem_error(json.loads(problem("internal", request_id=long)), 500))) < 1_000
+
+
+@pytest.mark.parametrize("result", [5, None, "text", [], {"list": [5]}, {"dict": []}, {"dict": [["organizations", 5]]}])
+def test_a_result_of_another_type_is_said_to_be_unreadable(serve: Serve, result: object) -> None:
+    store, _ = serve((200, {}, json.dumps({"version": "1", "result": result}).encode()))
+    period = Period(window="2026-10")
+    for ask in (
+        store.organizations,
+        store.now,
+        store.known,
+        store.events,
+        store.aggregate,
+        store.leaderboards,
+        lambda: store.pin(EventQuery()),
+        lambda: store.validate(period),
+        lambda: store.rate(period),
+    ):
+        with pytest.raises(ConfigurationError, match=r"cannot read the answer of the server's, 1 \("):
+            ask()
+    for items in (store.views, store.currencies, lambda: store.search_names("a"), lambda: store.search("a")):
+        if not isinstance(result, list) and result != {"list": []}:
+            with pytest.raises(ConfigurationError, match="cannot read the answer"):
+                items()
+
+
+@pytest.mark.parametrize(("status", "bound"), [(200, "MAX_RESULT_MEGABYTES"), (500, "MAX_PROBLEM_MEGABYTES")])
+def test_a_compressed_answer_is_read_up_to_a_bound(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, status: int, bound: str
+) -> None:
+    monkeypatch.setattr(client, bound, 2)
+    body = gzip.compress(b'{"x": "' + b" " * 2**24 + b'"}')
+    store, _ = serve((status, {"Content-Encoding": "gzip"}, body))
+    asks: list[Callable[[], object]] = [lambda: store.count(EventQuery())]
+    if status != 200:  # else the stream is read in parts
+        asks.append(lambda: store.read(EventQuery()))
+    for ask in asks:
+        with pytest.raises(ConfigurationError, match=f"an answer of status {status} from there has more than 2 MB"):
+            ask()
+    small = wire.dumps(42)
+    store, _ = serve((200, {"Content-Encoding": "gzip"}, gzip.compress(small)))
+    assert store.count(EventQuery()) == 42
 
 
 def test_a_job_that_a_restart_lost_is_no_operation_that_the_server_lacks(serve: Serve) -> None:

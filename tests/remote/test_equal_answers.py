@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ from support.demo_database import ACME
 from support.query_oracle import Row
 from support.random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
+from usage_explore.cli.main import main
+from usage_explore.cli.validate import FOUND
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError, Fault, ScopeError, UsageExploreError
 from usage_explore.names import KINDS
@@ -33,6 +36,9 @@ from usage_explore.query.base import Query
 from usage_explore.records.views import SavedView
 from usage_explore.validation import registry
 from usage_explore.validation.bounds import read_bounds
+from usage_explore.validation.control.totals import read_control
+from usage_explore.validation.inputs import read_preferences
+from usage_explore.validation.reconciliation.invoices import read_invoices
 
 EDGES = [datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 10, 25, 3, tzinfo=UTC)]
 BEFORE = datetime(2026, 11, 10, tzinfo=UTC)  # an unfinished window depends on the time of reading
@@ -280,6 +286,63 @@ def test_frames_are_sent_with_a_validation(store: Store, remote: Store) -> None:
         assert here.findings == there.findings
         for check in ("reconciliation", "wallets"):
             assert here.sheet(check).equals(there.sheet(check))  # type: ignore[union-attr]
+
+
+def test_inputs_that_were_read_are_sent_with_their_lines_and_tolerance(
+    store: Store, remote: Store, tmp_path: Path
+) -> None:
+    period = Period(since=EDGES[1], until=BEFORE, as_of=BEFORE)
+    customer, other = generated_events.CUSTOMERS[:2]
+    rows = [f'{customer},tokens_in,12.50,"a\nb"', f"{customer},Other,0.25,", f"ACME-7,tokens_in,{10**30}.5,"]
+    file = tmp_path / "lines.csv"
+    file.write_text("customer_id,metric_key,quantity,note\n" + "\n".join(rows))
+    totals = tmp_path / "control.csv"
+    totals.write_text(f"day,metric_key,quantity\n{EDGES[1]:%Y-%m-%d},tokens_in,3\n")
+    checks = ["reconciliation", "wallets", "control_totals"]
+    tried = []
+    for tolerance in ("0", "0.01", 10**40):
+        given = {
+            "invoices": read_invoices(file, tolerance=tolerance),
+            "control": read_control(totals),
+            "wallets": read_preferences({None: "EUR", other: "USD"}),
+        }
+        here, there = (asked.validate(period, checks=checks, **given) for asked in (store, remote))
+        assert here.findings == there.findings
+        for check in checks:
+            first, second = here.sheet(check), there.sheet(check)
+            assert (first is None and second is None) or first.equals(second)  # type: ignore[union-attr]
+        tried.append(here.findings)
+    assert tried[0] != tried[2]
+    with pytest.raises(QueryError, match="invoices: object is neither a path") as error:
+        remote.validate(period, invoices=object())
+    assert "0x" not in str(error.value)
+
+
+def test_commands_that_read_work_against_a_server(
+    key_and_address: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key, address = key_and_address
+    monkeypatch.setenv("USAGE_EXPLORE_KEY", key)
+    file = tmp_path / "lines.csv"
+    file.write_text(f"customer_id,metric_key,quantity\n{generated_events.CUSTOMERS[0]},tokens_in,12.50\n")
+
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(main, [*map(str, arguments), "--database-url", address])
+
+    assert run("names", "list").exit_code == 0
+    document, report = tmp_path / "v.json", tmp_path / "v.html"
+    period = ["--since", EDGES[1].isoformat(), "--until", BEFORE.isoformat(), "--check", "reconciliation"]
+    files = ["--invoices", file, "--tolerance", "0.01", "--json", document, "--report", report]
+    done = run("validate", *period, *files, "--no-keep")
+    assert done.exit_code in (0, FOUND), done.output
+    assert "every finding counts as new and open" in done.stderr
+    assert "not kept" not in done.stderr
+    assert "tolerance 0.01" in document.read_text()
+    assert report.exists()
+    assert "This run was not kept" in run("validate", *period, "--invoices", file).stderr
+    signed = run("validate", *period, "--sign-off", "--by", "ana")
+    assert signed.exit_code == 1
+    assert "--sign-off: a key of a server reads" in signed.stderr
 
 
 def test_bounds_are_sent_with_a_validation(store: Store, remote: Store, tmp_path: Path) -> None:

@@ -297,6 +297,11 @@ def test_a_thousand_values_can_be_asked_for(store: Store) -> None:
         since=utc(2026, 1, 1), until=utc(2026, 12, 1), group_by="dim:model", dimensions={"model": many}, top=1
     )
     assert [series.key for series in store.aggregate(query).series] == ["7"]
+    answer = store.aggregate(query.replace(top=0))
+    assert store.count(answer.events_at(answer.series[0])) > 0
+    for top, parameter, said in ((0, "dim:model", "more than 999 beside a grouping"), (2, "top", "keeps 2 series")):
+        with pytest.raises(QueryError, match=f"{parameter}: .*{said}"):
+            query.replace(top=top, dimensions={"model": [*many, "x"] if top == 0 else many})
 
 
 def test_the_csv_comes_back_whatever_the_keys_are(

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +43,8 @@ from usage_explore.query.queries import Period
 from usage_explore.remote import operations, wire
 from usage_explore.remote.operations import RatingQuery, ValidationQuery
 from usage_explore.store import Store
-from usage_explore.validation.inputs import read_inputs
+from usage_explore.validation.inputs import given_files, read_inputs
+from usage_explore.validation.reconciliation.invoices import read_invoices
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -88,13 +89,24 @@ def _check_validation(query: ValidationQuery, files: Mapping[str, Path]) -> None
     from usage_explore.validation.bounds import read_bounds
 
     registry.chosen(query.checks or None)
-    read_inputs(**{name: path for name, path in files.items() if name != BOUNDS})
+    if query.tolerance is not None and "invoices" not in files:
+        raise QueryError([Fault("tolerance", "is for invoice lines; send them as the file invoices")])
+    read_inputs(**{name: source for name, source in _inputs(query, files).items() if name != BOUNDS})
     if BOUNDS in files:
         read_bounds(files[BOUNDS], registry.all_bounds())
 
 
 def _validate(store: Store, query: ValidationQuery, files: Mapping[str, Path], progress: Callable[..., object]) -> Any:
-    return store.validate(_period(query), checks=query.checks or None, progress=progress, **files)
+    given = _inputs(query, files)
+    validation = store.validate(_period(query), checks=query.checks or None, progress=progress, **given)
+    return replace(validation, files=given_files(**{name: path for name, path in files.items() if name != BOUNDS}))
+
+
+def _inputs(query: ValidationQuery, files: Mapping[str, Path]) -> dict[str, Any]:
+    """The files, the invoice lines read with their tolerance."""
+    if query.tolerance is None:
+        return {**files}
+    return {**files, "invoices": read_invoices(files["invoices"], query.tolerance)}
 
 
 def _check_rating(_: RatingQuery, files: Mapping[str, Path]) -> None:

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from usage_explore.cli.extract import refresh_extract
-from usage_explore.cli.options import common, connected, organization, say
+from usage_explore.cli.options import common, connected, organization, say, settings_in_force
 from usage_explore.errors import ConfigurationError
 
 FORMATS = ("auto", "csv", "parquet", "jsonl", "json", "xlsx", "focus")
@@ -169,7 +170,7 @@ def load(
     options = _options(**given)
     paths = _expanded(files)
     if check:
-        _check(paths, options, skip_bad)
+        _check(paths, options, skip_bad=skip_bad, replace=replace, replace_by=replace_by)
         return
     from usage_explore.db.schema import events_table
     from usage_explore.load import app_links, load_files
@@ -236,15 +237,38 @@ def _expanded(files: tuple[str, ...]) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def _check(paths: list[Path], options: dict[str, Any], skip_bad: bool) -> None:
-    from usage_explore.load import LoadOptions, check_file
+def _copied_settings() -> dict[str, Any]:
+    """The settings of the command line that the command to copy repeats; no password."""
+    given = dict(click.get_current_context().find_root().ensure_object(dict))
+    given.pop("organization_id", None)  # also in the environment
+    if (url := given.get("database_url")) and (urlsplit(url).password or "password=" in url):
+        given["database_url"] = "URL"
+    return given
 
+
+def _check(
+    paths: list[Path], options: dict[str, Any], *, skip_bad: bool, replace: bool, replace_by: tuple[str, ...]
+) -> None:
+    from usage_explore.load import LoadOptions, check_file
+    from usage_explore.load.run import check_single
+
+    settings = settings_in_force()
     given = LoadOptions(**options)
+    if replace or replace_by:
+        check_single(paths)
     is_loadable = True
     for number, path in enumerate(paths):
         if number:
             click.echo()
-        checked = check_file(path, given, skip_bad=skip_bad)
+        checked = check_file(
+            path,
+            given,
+            skip_bad=skip_bad,
+            organization_id=settings.organization_id,
+            replace=replace,
+            replace_by=replace_by,
+            settings=_copied_settings(),
+        )
         say(checked)
         is_loadable &= checked.is_loadable
     if not is_loadable:

@@ -22,7 +22,7 @@ from usage_explore.cli.options import Group, common, connected, instant, organiz
 from usage_explore.cli.prices import prices, rate
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
-from usage_explore.errors import ConfigurationError, DatabaseError
+from usage_explore.errors import ConfigurationError, DatabaseError, Fault, QueryError
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, listed, path_text, shortened
 from usage_explore.results import formulas
 
@@ -279,9 +279,12 @@ def doctor() -> None:
 @common
 def export(file: Path, query: str, escape_formulas: bool, timezone: str | None) -> None:
     """Write the events of a query to FILE, .csv, .parquet or .xlsx, in bounded memory; .xlsx holds up to 50,000."""
+    from usage_explore.query import url_params
     from usage_explore.query.queries import EventQuery
 
     events = EventQuery.from_params(query)
+    if url_params.page(query) is None and any(name == "limit" for name, _ in url_params.pairs(query)):
+        raise QueryError([Fault("limit", "has no effect on an export, which has every event; leave it out")])
     with _reading() as store:
         report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas, timezone=timezone)
     say(f"Wrote {counted(report.events, 'event')} to {path_text(report.path)}.")

@@ -10,9 +10,7 @@ from usage_explore.cli.options import common, connected, organization, say, sett
 from usage_explore.console import table
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
 from usage_explore.names import KINDS, METRIC
-
-_MAX_LISTED = 1_000
-"""Rows that `list` prints."""
+from usage_explore.query.limits import MAX_NAMES
 
 
 @click.group()
@@ -60,7 +58,8 @@ def list_names(text: str, kind: str | None) -> None:
 
     with opened(settings_in_force()) as store:
         kinds = [kind] if kind else [None, METRIC]
-        entries = [entry for one in kinds for entry in store.search_names(text, one, _MAX_LISTED + 1)]
+        found = [store.search_names(text, one, MAX_NAMES) for one in kinds]
+    entries = [entry for some in found for entry in some]
     rows = [
         (
             entry.kind,
@@ -69,7 +68,7 @@ def list_names(text: str, kind: str | None) -> None:
             entry.preferred_currency or "",
             shortened(entry.unit or "", MAX_VALUE_CHARACTERS),
         )
-        for entry in entries[:_MAX_LISTED]
+        for entry in entries[:MAX_NAMES]
     ]
     if not rows:
         click.echo(
@@ -79,5 +78,5 @@ def list_names(text: str, kind: str | None) -> None:
     headings = ("kind", "id", "external id", "name", "currency", "unit")
     for line in table([(heading, "left") for heading in headings], rows):
         click.echo(line)
-    if len(entries) > _MAX_LISTED:
-        say(f"The first {counted(_MAX_LISTED, 'name')}; name a text to see others.", err=True)
+    if len(entries) > MAX_NAMES or any(len(some) == MAX_NAMES for some in found):
+        say(f"Only the first {counted(MAX_NAMES, 'name')} are listed; name a text to see others.", err=True)

@@ -167,6 +167,9 @@ def validate(
         raise ConfigurationError("--sign-off: needs who signs; name them with --by NAME")
     if sign_off and not keep:
         raise ConfigurationError("--sign-off: keeps the run that is signed; leave --no-keep out")
+    is_remote = settings_in_force().is_remote
+    if sign_off and is_remote:
+        raise ConfigurationError("--sign-off: a key of a server reads; sign off in the app, or beside the database")
     if accept_missing and not sign_off:
         raise ConfigurationError("--accept-missing: is for a sign-off; add --sign-off")
     if note and not sign_off:
@@ -195,7 +198,11 @@ def validate(
             validation = store.validate(period, checks=checks or None, progress=show, **inputs)
         validation = replace(validation, files={name: files[name] for name in files if name != "bounds"})
         signals.check()  # before the run is kept: a check may have failed by the signal
-        review = _reviewed(store, validation, keep=keep, by=by)
+        review = None
+        if is_remote:
+            _warn_unreviewed(keep=keep)
+        else:
+            review = _reviewed(store, validation, keep=keep, by=by)
         reconciled = reports.statements(replace(store, hints=False), validation)  # the validation has given them
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
         attempt, nothing = None, validation.examined_nothing or not validation.totals.events
@@ -205,7 +212,7 @@ def validate(
         with signing.standing(signed):
             if attempt:
                 attempt = attempt.with_superseded(store)
-            last = (signed or _signed_before(store, validation)) if report or json_ else None
+            last = (signed or _signed_before(store, validation)) if (report or json_) and not is_remote else None
             changes = None if last is None else _changed_since(store, last, inputs)
             if report:
                 with _progress(1) as show:
@@ -355,6 +362,12 @@ def _reviewed(store: Store, validation: Validation, *, keep: bool, by: str | Non
     except RecordError as error:
         say(f"Warning: this run was not kept. {error}", err=True)
     return review
+
+
+def _warn_unreviewed(*, keep: bool) -> None:
+    """Say what a store on a server, which reads no runs and decisions, leaves out."""
+    kept = " This run was not kept." if keep else ""
+    say(f"Warning: every finding counts as new and open: a server does not send runs and decisions.{kept}", err=True)
 
 
 def _fails(validation: Validation, review: Review | None, fail_on: str) -> bool:

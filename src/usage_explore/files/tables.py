@@ -118,7 +118,7 @@ def arrow_table(source: object) -> pa.Table:
             return pa.table(source)
     except Exception as error:  # of any library
         raise LoadError(f"the frame cannot be read by Arrow ({type(error).__name__}); give a file") from error
-    raise LoadError(f"{validators.shorten(source)} is neither a path nor a frame nor an Arrow table")
+    raise LoadError(f"{type(source).__name__} is neither a path nor a frame nor an Arrow table")
 
 
 def _frame_rows(frame: pd.DataFrame, names: tuple[str, ...]) -> Iterator[Record]:

@@ -5,24 +5,27 @@ Nothing is written and no database is needed.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum
-from usage_explore.errors import LoadError
+from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.files.exact_json import loads_object
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
 from usage_explore.files.sources import Record, Source, paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
-from usage_explore.load.column_check import listed_columns
+from usage_explore.load.column_check import dimension_columns, listed_columns
+from usage_explore.load.command_line import command
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
@@ -30,7 +33,7 @@ from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepa
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import MAX_REJECTED_ROWS, read_rows
+from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
 from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
@@ -131,19 +134,36 @@ def check_file(
     *,
     skip_bad: bool = False,
     proposals: bool = True,
+    organization_id: UUID | None = None,
+    replace: bool = False,
+    replace_by: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
     show: ShowProgress = lambda *_: None,
 ) -> FileCheck:
     """Read a file as `load_files` would with the options, and with `proposals` propose more where columns are missing.
 
     As there, reading stops at 10,000 rejected rows, unless they are to be left out (`skip_bad`). `show(done, total)` is
-    called now and then. Raises `LoadError` for a file that cannot be read, and `ConfigurationError` for faulty options.
+    called now and then. `organization_id`, `replace` and `replace_by` are those of `load_files`; `settings` are values
+    of other options for the command line. Raises `LoadError` for a file that cannot be read, and `ConfigurationError`
+    for faulty options.
     """
+    settings = {"organization_id": organization_id, **(settings or {})}
+    line = partial(command, replace=replace, replace_by=replace_by, settings=settings)
+    by = replace_by if replace or replace_by else None
     with ExitStack() as inputs:
-        return _checked(input_file(path, inputs), options or LoadOptions(), skip_bad, proposals, show)
+        input_ = input_file(path, inputs)
+        return _checked(input_, options or LoadOptions(), skip_bad, proposals, organization_id, by, line, show)
 
 
 def _checked(
-    input_: Path | StandardInput, given: LoadOptions, skip_bad: bool, proposals: bool, show: ShowProgress
+    input_: Path | StandardInput,
+    given: LoadOptions,
+    skip_bad: bool,
+    proposals: bool,
+    organization_id: UUID | None,
+    replace_by: Sequence[str] | None,
+    line: Callable[..., str],
+    show: ShowProgress,
 ) -> FileCheck:
     options, reasons = given, {}
     if proposals and given.encoding is None and (encoding := likely_encoding(input_)):
@@ -152,14 +172,14 @@ def _checked(
             f"the file is not UTF-8; {encoding} (Windows, Western Europe) is a guess, check its letters"
         )
     file = prepare(input_, options)
-    mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
+    mapper = _mapper(file, organization_id)
     proposal = Proposal(options=options, reasons={})
     if proposals:
         proposal = _proposal(file, mapper)
         proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(input_, proposal.options)
-        mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
+        mapper = _mapper(file, organization_id)
     shown = input_ if isinstance(input_, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
@@ -168,10 +188,10 @@ def _checked(
         preset=file.preset,
         names=file.names,
         mapping=tuple(_mapped(file, mapper, given, proposal.reasons)),
-        dimensions=_dimensions(file, mapper),
+        dimensions=dimension_columns(mapper),
         options=file.options,
         reasons=proposal.reasons,
-        command=command(shown, file.options, missing),
+        command=line(shown, file.options, missing),
         missing=missing,
         notes=proposal.notes,
         skip_bad=skip_bad,
@@ -186,28 +206,20 @@ def _checked(
             checked,
             problem=str(error),
             alternatives=tuple(
-                (f"the {first} is first", command(shown, replace(file.options, time_format=format_)))
+                (f"the {first} is first", line(shown, replace(file.options, time_format=format_)))
                 for first, format_ in formats.items()
             ),
         )
-    counted_ = _Count(file, mapper).result(checked, show)
+    try:
+        scope = () if replace_by is None else scope_columns(file, replace_by)
+    except (LoadError, ConfigurationError) as error:
+        return replace(checked, problem=str(error))
+    counted_ = _Count(file, mapper, scope).result(checked, show)
     return replace(counted_, notes=(*proposal.notes, *counted_.notes))
 
 
-def command(path: Path, options: LoadOptions, missing: Iterable[str] = ()) -> str:
-    """The command line that loads the file with the options, and with placeholders for the `missing` columns."""
-    is_like_option = str(path).startswith("-") and path != STANDARD_INPUT
-    arguments: list[str] = ["usage-explore", "load", f"./{path}" if is_like_option else str(path)]
-    arguments += [f"--map {shlex.quote(f'{column}={source}')}" for column, source in options.mapping.items()]
-    arguments += [f"--set {shlex.quote(f'{column}={text}')}" for column, text in options.constants.items()]
-    arguments += [f"--measure {shlex.quote(text)}" for text in options.measures]
-    arguments += [f"--null {shlex.quote(word)}" for word in options.null]
-    for name in ("format", "preset", "timezone", "time_format", "decimal", "delimiter", "encoding", "sheet"):
-        if (value := getattr(options, name)) is not None:
-            arguments.append(f"--{name.replace('_', '-')} {shlex.quote(value)}")
-    arguments += ["--keep-zero"] * options.keep_zero + ["--no-dimensions"] * (not options.dimensions)
-    arguments += [f"--map {column}=COLUMN" for column in missing]
-    return " ".join([*arguments[:2], shlex.quote(arguments[2]), *arguments[3:]])
+def _mapper(file: Prepared, organization_id: UUID | None) -> RowMapper:
+    return file.mapper(organization_id or LOCAL_ORGANIZATION, is_local=organization_id is None)
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
@@ -274,24 +286,6 @@ def _mapped(
             yield MappedColumn(f"--{option}", text, reasons[option])
 
 
-def _dimensions(file: Prepared, mapper: RowMapper) -> tuple[str, ...]:
-    """The columns, or paths in JSON, that are dimensions and no other column of the events."""
-    if not file.mapping.dimensions:
-        return ()
-    if keep := file.mapping.keep:
-        return tuple(name for source in keep if (name := mapper.resolve(source)) in file.names)
-    left_out = mapper.resolved((*file.mapping.ignore, *file.mapping.tags))
-    tops = {name.rpartition(".")[0] for name in file.names} if file.sampled else set()
-    return tuple(
-        name
-        for name in file.names
-        if name not in mapper.taken()
-        and name not in tops
-        and not mapper.measures_member(name)
-        and not any(name == source or name.startswith(f"{source}.") for source in left_out)
-    )
-
-
 def _shown(source: Source, show: ShowProgress) -> Iterator[Record]:
     """The records of a file, with the progress every `_PROGRESS_ROWS` of them."""
     for number, record in enumerate(source, 1):
@@ -303,7 +297,7 @@ def _shown(source: Source, show: ShowProgress) -> Iterator[Record]:
 class _Count:
     """The numbers of a file's events."""
 
-    def __init__(self, file: Prepared, mapper: RowMapper) -> None:
+    def __init__(self, file: Prepared, mapper: RowMapper, scope: Sequence[str]) -> None:
         self._file = file
         self._mapper = mapper
         self._sums: dict[tuple[str, str | None], tuple[Decimal, int]] = {}
@@ -311,6 +305,7 @@ class _Count:
         self._first: str | None = None
         self._last: str | None = None
         self._events = 0
+        self._absent = dict.fromkeys(scope, 0)
         self._kept: dict[tuple[str | None, str], tuple[int, list[Row]]] = {}
 
     def result(self, checked: FileCheck, show: ShowProgress) -> FileCheck:
@@ -335,6 +330,7 @@ class _Count:
             rejected=rejected.rows,
             is_cut=rejected.is_enough,
             events=self._events,
+            problem=next((absent_values(checked.path, *item) for item in self._absent.items() if item[1]), ""),
             first=datetime.fromisoformat(self._first) if self._first else None,
             last=datetime.fromisoformat(self._last) if self._last else None,
             customers=len(self._customers),
@@ -371,12 +367,21 @@ class _Count:
     def _count(self, rows: list[Row]) -> None:
         for row in rows:
             self._events += 1
+            self._add_absent(row)
             self._customers.add((row[_PLACES["organization_id"]], row[_PLACES["customer_id"]]))
             time = row[_PLACES["timestamp"]] or ""
             self._first = time if self._first is None else min(self._first, time)
             self._last = time if self._last is None else max(self._last, time)
             self._sum("quantity", row[_PLACES["metric_key"]], row[_PLACES["quantity"]])
             self._sum("cost", row[_PLACES["external_cost_currency"]], row[_PLACES["external_cost_amount"]])
+
+    def _add_absent(self, row: Row) -> None:
+        for column in self._absent:
+            if column in _PLACES:
+                value = row[_PLACES[column]]
+            else:
+                value = loads_object(row[_PLACES["dimensions"]] or "{}").get(column)
+            self._absent[column] += value is None
 
     def _sum(self, kind: str, name: str | None, text: str | None) -> None:
         if text is not None:

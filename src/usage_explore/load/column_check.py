@@ -59,6 +59,25 @@ def check_readable(records: Iterable[Record], source: Source) -> None:
         raise LoadError(f"{path_text(source.path)}, {source.unit} {line:,}: {reason}; {which}")
 
 
+def dimension_columns(mapper: RowMapper) -> tuple[str, ...]:
+    """The columns, or paths in JSON, that are dimensions and no other column of the events."""
+    mapping = mapper.mapping
+    if not mapping.dimensions:
+        return ()
+    if keep := mapping.keep:
+        return tuple(name for name in mapper.resolved(keep) if name in mapper.names)
+    left_out = mapper.resolved((*mapping.ignore, *mapping.tags))
+    tops = {name.rpartition(".")[0] for name in mapper.names} if mapper.sampled else set()
+    return tuple(
+        name
+        for name in mapper.names
+        if name not in mapper.taken()
+        and name not in tops
+        and not mapper.measures_member(name)
+        and not any(name == source or name.startswith(f"{source}.") for source in left_out)
+    )
+
+
 def _misused(mapper: RowMapper, missing: Sequence[str]) -> str:
     """For a missing column that the file has, but mapped to another: a clause that says to which."""
     return "".join(

@@ -293,6 +293,9 @@ def _unused_columns(mapper: RowMapper) -> Iterator[str]:
                     f"the column {name!r} becomes a dimension; if it is {meant}, load it with --map"
                     f" {shlex.quote(f'{meant}={name}')}"
                 )
+    for name in mapping.constants:
+        if name in mapper.names:
+            yield f"the column {name!r} is left out: {name} is set for all rows"
     if "external_cost_currency" in given and "external_cost_amount" in free:
         yield "no column has external_cost_amount, so the events have a currency and no cost"
 

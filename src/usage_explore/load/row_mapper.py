@@ -188,7 +188,7 @@ class RowMapper(ColumnNames):
         tags = {self.resolve(source) or source: prefix for source, prefix in mapping.tags.items()}
         first = {column: self._first_present(sources) for column, sources in self.sources.items() if sources}
         used = self.columns_of(first.values())  # fallbacks are dimensions too
-        used |= {*self.measures, *tags, *self._only_with}
+        used |= {*self.measures, *tags, *self._only_with, *mapping.constants}
         for measure in self.measures.values():
             used.update(measure.minus)
         paths = [source for source in used if "." in source] + [f"{source}." for source in self._measure_members]
@@ -239,9 +239,9 @@ class RowMapper(ColumnNames):
         return source in self._measure_members and self._measure_name.matches(name)
 
     def taken(self) -> set[str]:
-        """The columns of the file that are mapped or measured."""
+        """The columns of the file that are mapped, measured, or set to one value for all rows."""
         sources = self.columns_of(source for sources in self.sources.values() for source in sources)
-        return (sources | self.measures.keys()).intersection(self.names)
+        return (sources | self.measures.keys() | self.mapping.constants.keys()).intersection(self.names)
 
     @property
     def names_organization(self) -> bool:

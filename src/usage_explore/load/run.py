@@ -118,8 +118,9 @@ def _load_all(
 ) -> list[FileReport]:
     scope: tuple[str, ...] = ()
     if replace or replace_by:
+        check_single(files)
         for file in files:
-            scope = _scope(file, replace_by, len(files))
+            scope = scope_columns(file, replace_by)
     name = f"{table.schema}.{table.name}" if table.schema else table.name
     mappers = [_mapper(connection, table, names, name, file, organization_id) for file in files]
     reports: list[FileReport] = []
@@ -177,13 +178,17 @@ def _mapper(
     )
 
 
-def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, ...]:
-    """The columns that name source and period of a file that replaces. Raises `LoadError`, `ConfigurationError`."""
-    if files > 1:
+def check_single(files: Sequence[object]) -> None:
+    """Raise `ConfigurationError` for several files that replace."""
+    if len(files) > 1:
         raise ConfigurationError(
             "replace: takes one file, because each would supersede the rows of the one before; join the parts of an"
             " export"
         )
+
+
+def scope_columns(file: Prepared, replace_by: Sequence[str]) -> tuple[str, ...]:
+    """The columns that name source and period of a file that replaces. Raises `LoadError`, `ConfigurationError`."""
     columns = tuple(dict.fromkeys(replace_by))
     for column in columns:
         if not file.sampled and column not in file.names and column not in COLUMNS:
@@ -197,6 +202,11 @@ def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, 
             " replaced"
         )
     return columns
+
+
+def absent_values(path: Path, column: str, rows: int) -> str:
+    """Why rows without a value in a scope column do not replace others."""
+    return f"{path_text(path)}: {counted(rows, 'row')} without a value in {column}, which --replace needs in every row"
 
 
 def _load(
@@ -229,11 +239,7 @@ def _load(
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
-            raise LoadError(
-                f"{path_text(source.path)}: {counted(absent[1], 'row')} without a value in {absent[0]}, which"
-                " --replace needs in"
-                " every row; nothing was loaded or replaced"
-            )
+            raise LoadError(f"{absent_values(source.path, *absent)}; nothing was loaded or replaced")
         stage.keep_names(names, mapper.ids.texts, mapper.readable)
         superseded, already_there, changed = stage.settle_repeats(scope)
         taken, first_taken = stage.taken_ids(drop=skip_bad)

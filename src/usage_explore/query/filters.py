@@ -159,14 +159,16 @@ def exclusions(value: object) -> Exclusions:
 def excess(given: Iterable[tuple[str, str]], group_by: str, kept: int) -> list[Fault]:
     """The faults of filters, as (parameter, value) pairs, that exceed `MAX_VALUES` or `MAX_DIMENSIONS` together.
 
-    `kept` series count as values and `group_by` as a dimension, so that the query for the rows behind Other, which
-    excludes the kept series, stays within the same bounds.
+    `kept` series, at least one with a grouping, count as values and `group_by` as a dimension, so that the query for
+    the rows behind a series, which has its value, or behind Other, which excludes the kept series, stays within the
+    same bounds.
     """
     faults = []
     pairs = list(given)
-    if len(pairs) > MAX_VALUES:
+    if len(pairs) + min(kept, 1) > MAX_VALUES:
         (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        message = f"makes it {len(pairs):,} values in all filters, more than {MAX_VALUES:,}; give fewer values"
+        most = f"{MAX_VALUES - 1:,} beside a grouping" if len(pairs) == MAX_VALUES else f"{MAX_VALUES:,}"
+        message = f"makes it {len(pairs):,} values in all filters, more than {most}; give fewer values"
         faults.append(Fault(validators.named(name), message))
     elif len(pairs) + kept > MAX_VALUES:
         message = f"keeps {kept:,} series beside {len(pairs):,} filter values, together more than {MAX_VALUES:,}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,6 +31,7 @@ from usage_explore.errors import (
     TableMismatch,
     UsageExploreError,
 )
+from usage_explore.formatting import cut
 from usage_explore.query import validators
 from usage_explore.query.url_params import Pairs, query_string
 from usage_explore.remote import wire
@@ -53,6 +54,17 @@ _AWAY = (502, 503, 504)
 
 _AWAY_SECONDS = 1.0
 """Pause before a server that is away is asked again."""
+
+MAX_RESULT_MEGABYTES = 1_024
+"""Size of a result, decompressed."""
+
+MAX_PROBLEM_MEGABYTES = 8
+"""Size of the body of an error, decompressed."""
+
+MAX_MESSAGE_CHARACTERS = 4_000
+"""Characters of a server's message that an exception has."""
+
+_KEPT_HEADERS = ("Content-Type", "Retry-After")
 
 _KEY = re.compile(r"ue_[0-9A-Za-z]{1,64}_[0-9A-Za-z_-]{16,256}")
 _PROBLEM = "urn:usage-explore:problem:"
@@ -90,9 +102,14 @@ class Client:
         if client := self.__dict__.pop("_http", None):
             client.close()
 
-    def get(self, path: str, pairs: Pairs, store: object = None) -> Any:
-        """The result of an operation. Raises the exceptions of a local store, and `ConfigurationError`."""
-        return wire.loads(self.send("GET", path, pairs).content, store)
+    def get(
+        self, path: str, pairs: Pairs, store: object = None, read: Callable[[Any], Any] = lambda result: result
+    ) -> Any:
+        """What `read` makes of the result of an operation.
+
+        Raises the exceptions of a local store, and `ConfigurationError`, also for a result that `read` cannot read.
+        """
+        return wire.loads(self.send("GET", path, pairs).content, store, read)
 
     def send(
         self, method: str, path: str, pairs: Pairs, files: dict[str, tuple[str, bytes]] | None = None
@@ -113,11 +130,20 @@ class Client:
         """The response; a request that reads is sent once more if the server closed its connection meanwhile."""
         headers = {"Accept": wire.MEDIA_TYPE}
         try:
-            return self._http.request(method, target, headers=headers, files=files)
+            return self._whole(method, target, headers, files)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
             if method != "GET":
                 raise
-            return self._http.request(method, target, headers=headers)
+            return self._whole(method, target, headers)
+
+    def _whole(self, method: str, target: str, headers: dict[str, str], files: Any = None) -> httpx.Response:
+        """The response with its body, which is decompressed. Raises `ConfigurationError` for one that is too large."""
+        with self._http.stream(method, target, headers=headers, files=files) as response:
+            return httpx.Response(
+                response.status_code,
+                headers={name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))},
+                content=_bounded_body(response),
+            )
 
     @contextmanager
     def stream(self, path: str, pairs: Pairs, media_type: str) -> Iterator[Iterator[bytes]]:
@@ -125,8 +151,8 @@ class Client:
         target = self._target(path, pairs)
         with self._failures(), self._http.stream("GET", target, headers={"Accept": media_type}) as response:
             if not response.is_success:
-                response.read()
-                raise problem_error(_body(response), response.status_code)
+                error = httpx.Response(response.status_code, content=_bounded_body(response))
+                raise problem_error(_body(error), error.status_code)
             yield response.iter_bytes()
 
     def _target(self, path: str, pairs: Pairs) -> str:
@@ -165,8 +191,8 @@ class _Bearer(httpx.Auth):
 
 def problem_error(body: Mapping[str, Any], status: int) -> UsageExploreError:
     """The exception of a problem (RFC 9457): the one that a local store raises."""
-    detail = str(body.get("detail") or "")
-    faults = [Fault(str(item["parameter"]), str(item["message"])) for item in body.get("errors") or ()]
+    detail = cut(str(body.get("detail") or ""), MAX_MESSAGE_CHARACTERS)
+    faults = _faults(body.get("errors"))
     match str(body.get("type") or "").removeprefix(_PROBLEM):
         case "query" if faults:
             missing = NoPriceBook()
@@ -199,13 +225,37 @@ def problem_error(body: Mapping[str, Any], status: int) -> UsageExploreError:
             return ConfigurationError(
                 f"url: no usage-explore server answers there (status {status}); check the address"
             )
-    return ServerError(f"{detail or 'The server failed.'} (request {body.get('request_id', 'unknown')})")
+    return ServerError(f"{detail or 'The server failed.'} (request {body.get('request_id', 'unknown')!s:.100})")
+
+
+def _faults(errors: object) -> list[Fault]:
+    """The faults of a problem; none if they are not those of a usage-explore server."""
+    items: list[Any] = errors if isinstance(errors, list) else []
+    if not all(isinstance(item, dict) and {"parameter", "message"} <= item.keys() for item in items):
+        return []
+    return [
+        Fault(*(cut(str(item[name]), MAX_MESSAGE_CHARACTERS) for name in ("parameter", "message"))) for item in items
+    ]
+
+
+def _bounded_body(response: httpx.Response) -> bytes:
+    """The body of a response, decompressed. Raises `ConfigurationError` for one that is too large."""
+    most = MAX_RESULT_MEGABYTES if response.is_success else MAX_PROBLEM_MEGABYTES
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > most * 2**20:
+            raise ConfigurationError(
+                f"url: an answer of status {response.status_code} from there has more than {most:,} MB, which"
+                " usage-explore never sends; check the address"
+            )
+    return bytes(body)
 
 
 def _body(response: httpx.Response) -> Mapping[str, Any]:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 

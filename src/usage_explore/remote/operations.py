@@ -179,6 +179,12 @@ class ValidationQuery(Period):
     checks: Annotated[Texts, BeforeValidator(filters.texts)] = Field(
         (), description="Only these checks, by name; repeatable.", examples=["duplicates"]
     )
+    tolerance: optional_decimal = Field(
+        None,
+        description="The largest difference of invoiced and used quantity that still matches, by default 0; needs the"
+        " file `invoices`.",
+        examples=["0.01"],
+    )
 
 
 class RatingQuery(Period):

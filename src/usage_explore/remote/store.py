@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 from uuid import UUID
@@ -26,7 +27,6 @@ from usage_explore.errors import (
     Fault,
     QueryError,
     ScopeError,
-    UsageExploreError,
 )
 from usage_explore.event_pages import EventPage, Events
 from usage_explore.export import ExportReport, Progress, export, file_kind
@@ -37,8 +37,8 @@ from usage_explore.query.base import Query, expect, parsed_instant
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_VALUES
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
-from usage_explore.remote import operations
-from usage_explore.remote.client import Client, problem_error
+from usage_explore.remote import jobs, operations, replies, wire
+from usage_explore.remote.client import Client
 from usage_explore.remote.operations import (
     ChoiceQuery,
     ComparisonQuery,
@@ -72,9 +72,6 @@ if TYPE_CHECKING:
 
 _Q = TypeVar("_Q", bound=Query)
 
-_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.05, 2.0
-"""Time between two questions for the progress of a validation; it grows from one to the other."""
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RemoteStore(Store):
@@ -106,9 +103,9 @@ class RemoteStore(Store):
     share = link = _refuse
     _saved = _recorded = _transaction
 
-    def _ask(self, path: str, query: Query) -> Any:
-        """The server's answer to a query, which is scoped as a local store would. Raises `ScopeError`."""
-        return self._request(query, lambda pairs: self.client.get(path, pairs, self))
+    def _ask(self, path: str, query: Query, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of the answer to a query, which is scoped as a local store would. Raises `ScopeError`."""
+        return self._request(query, lambda pairs: self.client.get(path, pairs, self, read))
 
     def _request(self, query: Query, send: Callable[[list[tuple[str, str]]], Any]) -> Any:
         scoped = self._scoped_query(query)
@@ -137,7 +134,7 @@ class RemoteStore(Store):
         Raises `ScopeError` if this store is for another one, or the server does not show it.
         """
         query = OrganizationQuery(organization_id=organization_id)
-        self._ask(operations.ORGANIZATIONS, query)
+        self._ask(operations.ORGANIZATIONS, query, replies.listed_organizations)
         return replace(self, organization_id=query.organization_id)
 
     def organizations(self) -> tuple[UUID, ...]:
@@ -150,36 +147,35 @@ class RemoteStore(Store):
 
     def organization_name(self, query: Query) -> str:
         """The name and id of the query's organization; the id alone without a name."""
-        return str(self._state(query.organization_id)["organization"])
+        return self._state(query.organization_id).organization
 
     def now(self) -> datetime:
         """The clock of the server's database."""
-        return datetime.fromisoformat(self.client.get(operations.ORGANIZATIONS, [])["now"])
+        return self.client.get(operations.ORGANIZATIONS, [], None, lambda found: datetime.fromisoformat(found["now"]))  # type: ignore[no-any-return]
 
     def known(self) -> datetime | None:
         """The latest `ingested_at` of the organization that is at least the settle time old; None without one."""
-        return _instant(self._state(None)["known"])
+        return self._state(None).known
 
     def pin(self, query: _Q) -> _Q:
         """The query whose numbers stay the same, as of the latest settled arrival. Raises as a local store."""
         expect(Query, query)
         state = self._state(query.organization_id)
-        scoped = query.replace(organization_id=state["organization_id"])
-        settle = timedelta(seconds=state["settle_seconds"])
-        return scoped.pin(cast("datetime", _instant(state["now"])), settle, _instant(state["known"]))
+        return query.replace(organization_id=state.organization_id).pin(state.now, state.settle, state.known)
 
     def is_settled(self, query: Query) -> bool:
         """Whether the query's `as_of` is at or before `known`."""
         if expect(Query, query).as_of is None:
             return False
         state = self._state(query.organization_id)
-        known, now = _instant(state["known"]), cast("datetime", _instant(state["now"]))
-        return not query.is_open(now) and known is not None and cast("datetime", query.as_of) <= known
+        is_known = state.known is not None and cast("datetime", query.as_of) <= state.known
+        return is_known and not query.is_open(state.now)
 
     def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` customers, products and subscriptions with the text in name, external id or id."""
         column = column if column in (None, METRIC) or str(column).endswith("_id") else f"{column}_id"
-        return list(self._ask(operations.NAMES, NamesQuery(text=text or None, column=column, most=most)))
+        query = NamesQuery(text=text or None, column=column, most=most)
+        return cast("list[Entry]", self._ask(operations.NAMES, query, wire.listed(Entry)))
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of some (column, id) of the organization, those in the filters of a page of events."""
@@ -190,13 +186,14 @@ class RemoteStore(Store):
             excluded: dict[str, list[str]] = {}
             for kind, id_ in named[start : start + MAX_VALUES]:
                 excluded.setdefault(f"{kind}_id", []).append(id_)
-            found |= self._ask(operations.EVENTS, EventQuery(limit=1, exclude=excluded)).names
+            found |= self._ask(operations.EVENTS, EventQuery(limit=1, exclude=excluded), wire.one(EventPage)).names
         return Names({key: name for key, name in found.by_id.items() if key in wanted}, found.shared & wanted)
 
     def extent(self, query: EventQuery | None = None) -> tuple[datetime, datetime] | None:
         """The times of the first and last event of a query; None without events."""
         requested = expect(EventQuery, EventQuery() if query is None else query)
-        return cast("tuple[datetime, datetime] | None", self._ask(operations.EXTENT, _whole(requested)))
+        extent = self._ask(operations.EXTENT, _whole(requested), wire.one(tuple, None))
+        return cast("tuple[datetime, datetime] | None", extent)
 
     def first_event(self, as_of: datetime | None = None) -> datetime | None:
         """The time of the organization's first event, None without events."""
@@ -205,7 +202,8 @@ class RemoteStore(Store):
 
     def currencies(self, within: Query | None = None) -> list[CurrencyCost]:
         """The currencies of the costs of the events of `within`, that of most events first."""
-        return list(self._ask(operations.CURRENCIES, WithinQuery.of(within and expect(Query, within))))
+        query = WithinQuery.of(within and expect(Query, within))
+        return cast("list[CurrencyCost]", self._ask(operations.CURRENCIES, query, wire.listed(CurrencyCost)))
 
     def search(self, text: str, within: LeaderboardQuery | AggregateQuery | None = None, most: int = 5) -> list[Hit]:
         """Where a text occurs, as in a local store."""
@@ -213,7 +211,8 @@ class RemoteStore(Store):
         shared = given.shared_with(LeaderboardQuery) | {"metric": None, "top": most}
         if isinstance(text, str):
             text = text.strip()
-        return list(self._ask(operations.SEARCH, SearchQuery(**shared, text=text or " ")))
+        query = SearchQuery(**shared, text=text or " ")
+        return cast("list[Hit]", self._ask(operations.SEARCH, query, wire.listed(Hit)))
 
     def _choices(
         self,
@@ -224,21 +223,22 @@ class RemoteStore(Store):
         timeout: timedelta | None = None,
     ) -> list[Choice]:
         given = within and expect(Query, within)
-        if group == aggregation.KEYS:
-            return list(self._ask(operations.DIMENSIONS, WithinQuery.of(given)))
-        return list(self._ask(operations.CHOICES, ChoiceQuery.of(given, group=group, most=most)))
+        path, query = operations.DIMENSIONS, WithinQuery.of(given)
+        if group != aggregation.KEYS:
+            path, query = operations.CHOICES, ChoiceQuery.of(given, group=group, most=most)
+        return cast("list[Choice]", self._ask(path, query, wire.listed(Choice)))
 
     def frequent_values(self, query: AggregateQuery) -> tuple[str, ...]:
         """The most frequent values of the query's group in all events, which fix their colours; cached for an hour."""
         if query.group_by == "none":
             return ()
-        organization_id = query.organization_id or UUID(self._state(None)["organization_id"])
+        organization_id = query.organization_id or self._state(None).organization_id
         return self._cached_frequent(organization_id, query.group_by)
 
     def events(self, query: EventQuery | None = None) -> EventPage:
         """A page of raw events, newest first. Raises as a local store."""
         requested = expect(EventQuery, EventQuery() if query is None else query)
-        return cast("EventPage", self._warned(self._ask(operations.EVENTS, requested)))
+        return cast("EventPage", self._warned(self._ask(operations.EVENTS, requested, wire.one(EventPage))))
 
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None if it is the first."""
@@ -246,16 +246,16 @@ class RemoteStore(Store):
             raise QueryError([Fault("page", f"{validators.shorten(page)} is not a page of events")])
         if page.query.cursor is None:
             return None
-        return cast("EventPage | None", self._ask(operations.PREVIOUS, page.query))
+        return cast("EventPage | None", self._ask(operations.PREVIOUS, page.query, wire.one(EventPage, None)))
 
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
-        return cast("int", self._ask(operations.COUNT, _whole(expect(EventQuery, query))))
+        return cast("int", self._ask(operations.COUNT, _whole(expect(EventQuery, query)), wire.one(int)))
 
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """Usage over time. Raises as a local store."""
         requested = expect(AggregateQuery, AggregateQuery() if query is None else query)
-        return cast("Aggregate", self._warned(self._ask(operations.AGGREGATE, requested)))
+        return cast("Aggregate", self._warned(self._ask(operations.AGGREGATE, requested, wire.one(Aggregate))))
 
     def compare(self, answer: Aggregate) -> Comparison:
         """The answer compared with its query's `compare`, by default with the period before, read now.
@@ -266,7 +266,7 @@ class RemoteStore(Store):
             raise QueryError([Fault("answer", f"{validators.shorten(answer)} is not an answer of store.aggregate")])
         query = answer.query
         asked = ComparisonQuery(**query.given() | {"compare": query.compare or "previous", "read_at": answer.now})
-        comparison = cast("Comparison", self._ask(operations.COMPARISON, asked))
+        comparison = cast("Comparison", self._ask(operations.COMPARISON, asked, wire.one(Comparison)))
         compared = [(item.kind, item.key) for item in comparison.series]
         if [(item.kind, item.key) for item in answer.series] != compared[: len(answer.series)]:
             raise DatabaseUnavailable("events arrived that change the series of the answer; run its query again")
@@ -277,7 +277,7 @@ class RemoteStore(Store):
     ) -> Leaderboards:
         """The `top` largest values of every column and dimension, as in a local store."""
         requested = leaderboard_query(query, top)
-        return cast("Leaderboards", self._warned(self._ask(operations.LEADERBOARDS, requested)))
+        return cast("Leaderboards", self._warned(self._ask(operations.LEADERBOARDS, requested, wire.one(Leaderboards))))
 
     def explain(
         self,
@@ -290,6 +290,7 @@ class RemoteStore(Store):
         baseline: Baseline | tuple[datetime, datetime] | None = None,
     ) -> Explanation:
         """The change in a bucket, or in the whole window, and the values that account for it, as in a local store."""
+        from usage_explore.explain import Explanation
         from usage_explore.explain.run import number
 
         window = {name: value for name, value in (("since", since), ("until", until)) if value is not None}
@@ -297,7 +298,7 @@ class RemoteStore(Store):
         at = None if bucket is None else parsed_instant("bucket", bucket)
         query = ExplanationQuery(**requested.given(), at=at, expected=number(expected), baseline=baseline)
         try:
-            return cast("Explanation", self._ask(operations.EXPLANATION, query))
+            return cast("Explanation", self._ask(operations.EXPLANATION, query, wire.one(Explanation)))
         except QueryError as error:
             faults = [Fault("bucket", item.message) if item.parameter == "at" else item for item in error.faults]
             raise QueryError(faults) from None
@@ -313,12 +314,15 @@ class RemoteStore(Store):
         """Validate a billing period on the server, as in a local store; it is cancelled if this call is interrupted."""
         from usage_explore.remote.uploads import uploads
         from usage_explore.validation import registry
+        from usage_explore.validation.reconciliation.invoices import Invoices
+        from usage_explore.validation.result import Validation
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         chosen = None if checks is None else [check.name for check in registry.chosen(checks)]
-        query = ValidationQuery(**requested.given(), checks=chosen)
+        tolerance = files["invoices"].tolerance if isinstance(files.get("invoices"), Invoices) else None
+        query = ValidationQuery(**requested.given(), checks=chosen, tolerance=tolerance or None)
         sent = uploads(**{name: value for name, value in files.items() if value is not None})
-        return cast("Validation", self._ended(operations.VALIDATIONS, query, sent, progress))
+        return cast("Validation", self._ended(operations.VALIDATIONS, query, Validation, sent, progress))
 
     def rate(
         self,
@@ -328,13 +332,15 @@ class RemoteStore(Store):
         wallets: PreferenceSource | None = None,
     ) -> Rating:
         """Expected amounts of a period, rated on the server, as in a local store; cancelled if interrupted."""
+        from usage_explore.pricing.rating import Rating
         from usage_explore.pricing.read import read_prices
         from usage_explore.remote.uploads import rating_uploads
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
         book = None if prices is None else read_prices(prices)
         query = RatingQuery(**requested.given())
-        result = cast("Rating", self._ended(operations.RATINGS, query, rating_uploads(book, wallets), None))
+        sent = rating_uploads(book, wallets)
+        result = cast("Rating", self._ended(operations.RATINGS, query, Rating, sent, None))
         if book is None:
             return result
         rows = (int(line.price.place.rpartition(" ")[2].replace(",", "")) for line in result.lines)  # of the sent file
@@ -347,48 +353,26 @@ class RemoteStore(Store):
 
     def views(self) -> list[SavedView]:
         """The organization's saved views, by name, read only: `store.aggregate(view.query)` opens one."""
-        return cast("list[SavedView]", self._ask(operations.VIEWS, OrganizationQuery()))
+        from usage_explore.records.views import SavedView
+
+        return cast("list[SavedView]", self._ask(operations.VIEWS, OrganizationQuery(), wire.listed(SavedView)))
 
     def prices(self) -> PriceBook | None:
         """The organization's price book in the server's table `usage_prices`, as in a local store."""
-        return cast("PriceBook | None", self._ask(operations.PRICES, OrganizationQuery()))
+        from usage_explore.pricing.book import PriceBook
+
+        return cast("PriceBook | None", self._ask(operations.PRICES, OrganizationQuery(), wire.one(PriceBook, None)))
 
     def _ended(
-        self, path: str, query: Period, files: dict[str, Any], progress: Callable[[str, float], object] | None
+        self,
+        path: str,
+        query: Period,
+        kind: type[Any],
+        files: dict[str, Any],
+        progress: Callable[[str, float], object] | None,
     ) -> Any:
-        """The result of a job, which is cancelled if this call is interrupted."""
-        job = self._request(query, lambda pairs: self._job("POST", path, pairs, files))
-        path = f"{path}/{job['id']}"
-        seen: dict[str, float] = {}
-        seconds = _MIN_POLL_SECONDS
-        try:
-            while True:
-                for name, part in job["progress"].items():
-                    if progress is not None and seen.get(name) != part:
-                        progress(name, part)
-                    seen[name] = part
-                if job["state"] in ("done", "failed", "cancelled"):
-                    break
-                time.sleep(seconds)
-                seconds = min(seconds * 1.5, _MAX_POLL_SECONDS)
-                try:
-                    job = self._job("GET", path, [])
-                except ConfigurationError as error:
-                    if not str(error).startswith("url: "):
-                        raise
-                    raise DatabaseUnavailable("The server has restarted and lost the job; ask again.") from error
-        finally:
-            with suppress(UsageExploreError):  # else its result is kept for an hour
-                self.client.send("DELETE", path, [])
-        if job["result"] is not None:
-            return job["result"]
-        raise problem_error(job["problem"] or {"type": "cancelled", "detail": "It was cancelled on the server."}, 200)
-
-    def _job(self, method: str, path: str, pairs: list[tuple[str, str]], files: Any = None) -> dict[str, Any]:
-        from usage_explore.remote import wire
-
-        content = self.client.send(method, path, pairs, files).content
-        return cast("dict[str, Any]", wire.loads(content, self))
+        """The result of a job on the server."""
+        return jobs.ended(self.client, path, partial(self._request, query), kind, files, progress)
 
     def read(self, query: EventQuery | None = None) -> Events:
         """All events of the query as an Arrow table, streamed, newest first, as in a local store."""
@@ -422,8 +406,7 @@ class RemoteStore(Store):
                 if kind == ".xlsx":
                     scoped = stream.query
                     state, names = self._state(scoped.organization_id), self.names(filtered_ids(scoped))
-                    now = cast("datetime", _instant(state["now"]))
-                    sheet = about(scoped, state["organization"], now, names, zone, self.app_url)
+                    sheet = about(scoped, state.organization, state.now, names, zone, self.app_url)
                 written = export(stream, path, report, escape_formulas, None, sheet)
                 self._warned(stream)
                 return written
@@ -477,13 +460,13 @@ class RemoteStore(Store):
     def _organizations(self) -> list[tuple[UUID, str | None]]:
         query = OrganizationQuery(organization_id=self.organization_id)
         with self._scope_errors(query):
-            listed = self.client.get(operations.ORGANIZATIONS, list(query.to_params()))["organizations"]
-        rows = [(UUID(row["id"]), row["name"]) for row in listed]
-        return [(id_, name) for id_, name in rows if self._scope.may_see(id_)]
+            pairs = list(query.to_params())
+            listed = self.client.get(operations.ORGANIZATIONS, pairs, read=replies.listed_organizations)
+        return [(id_, name) for id_, name in listed if self._scope.may_see(id_)]
 
-    def _state(self, organization_id: UUID | None) -> dict[str, Any]:
-        state = self._ask(operations.STATE, OrganizationQuery(organization_id=organization_id))
-        return cast("dict[str, Any]", state)
+    def _state(self, organization_id: UUID | None) -> replies.State:
+        query = OrganizationQuery(organization_id=organization_id)
+        return cast("replies.State", self._ask(operations.STATE, query, replies.State.of))
 
 
 def opened(settings: config.Settings) -> RemoteStore:
@@ -497,10 +480,6 @@ def opened(settings: config.Settings) -> RemoteStore:
         settle=settings.settle_time,
         app_url=client.url,
     )
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _whole(query: EventQuery) -> EventQuery:

@@ -24,10 +24,16 @@ from usage_explore.pricing.read import read_prices
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.validation import registry
 from usage_explore.validation.bounds import Bounds, BoundsSource
-from usage_explore.validation.inputs import read_inputs
+from usage_explore.validation.control.totals import ControlTotals
+from usage_explore.validation.inputs import Preferences, read_inputs
+from usage_explore.validation.reconciliation.invoices import Invoices
 
 Upload = tuple[str, bytes]
 """A file's name and its content."""
+
+
+_READ = PriceBook | Invoices | ControlTotals | Preferences
+"""Inputs that were read before."""
 
 
 def uploads(**inputs: Any) -> dict[str, Upload]:
@@ -66,7 +72,7 @@ def _bounded(files: dict[str, Upload]) -> dict[str, Upload]:
 def _kept(source: Any) -> Any:
     """The source; a frame that may only be read once as a table."""
     try:
-        return source if isinstance(source, str | Path | Mapping | list | tuple | PriceBook) else arrow_table(source)
+        return source if isinstance(source, str | Path | Mapping | list | tuple | _READ) else arrow_table(source)
     except LoadError:  # `read_inputs` says what is wrong with it
         return source
 
@@ -76,12 +82,27 @@ def _upload(name: str, source: Any) -> Upload:
         return name + "".join(Path(source).suffixes[-2:]).lower(), Path(source).read_bytes()
     if name == "prices" and isinstance(source, Mapping | list | tuple | PriceBook):
         return _book(read_prices(source))
+    if isinstance(source, Invoices | ControlTotals):
+        return _lines(name, source)
+    if isinstance(source, Preferences):
+        default = {} if source.default is None else {None: source.default}
+        source = {**source.customers, **default}
     if isinstance(source, Mapping):
         owners: list[str | None] = [_text(owner) or "default" for owner in source]
         return _parquet(name, {"customer_id": owners, "currency": [_text(currency) for currency in source.values()]})
     with opened(source, name) as records:
         rows = [record or {} for _, record, _ in records.rows]
         return _parquet(name, {column: [_text(row.get(column)) for row in rows] for column in records.names})
+
+
+def _lines(name: str, given: Invoices | ControlTotals) -> Upload:
+    """Lines that were read before, each as the row of its number; the rows between them are blank, and not read."""
+    columns = type(given.lines[0])._fields[1:]
+    rows: dict[str, list[str | None]] = {column: [None] * given.lines[-1].line for column in columns}
+    for line in given.lines:
+        for column, value in zip(columns, line[1:], strict=True):
+            rows[column][line.line - 1] = _text(value)
+    return _parquet(name, rows)
 
 
 def _book(book: PriceBook) -> Upload:

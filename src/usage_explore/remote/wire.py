@@ -67,10 +67,11 @@ def dumps(result: object) -> bytes:
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def loads(content: bytes, store: object = None) -> Any:
-    """The result that `dumps` wrote, its pages and answers with this store.
+def loads(content: bytes, store: object = None, read: Callable[[Any], Any] = lambda result: result) -> Any:
+    """What `read` makes of the result that `dumps` wrote, its pages and answers with this store.
 
-    Raises `ConfigurationError` if it is of a version of the package with other classes, or a web page.
+    Raises `ConfigurationError` if it is of a version of the package with other classes, a web page, or nothing that
+    `read` can read.
     """
     if content.lstrip().startswith(b"<"):
         raise ConfigurationError(
@@ -81,12 +82,29 @@ def loads(content: bytes, store: object = None) -> Any:
     try:
         body = json.loads(content)
         sender = f"the server's, {body['version']!s:.40}"
-        return decoded(body["result"], store)
+        return read(decoded(body["result"], store))
     except Exception as error:  # whatever a constructor says to arguments that it does not expect
         raise ConfigurationError(
             f"url: this version, {version('usage-explore')}, cannot read the answer of {sender}"
             f" ({type(error).__name__}); install the same version of usage-explore on both"
         ) from error
+
+
+def one(*kinds: type[Any] | None) -> Callable[[Any], Any]:
+    """The check that a result is of one of these types; None stands for no result."""
+    types = tuple(type(None) if kind is None else kind for kind in kinds)
+
+    def read(result: Any) -> Any:
+        if not isinstance(result, types):
+            raise TypeError(type(result).__name__)
+        return result
+
+    return read
+
+
+def listed(kind: type[Any]) -> Callable[[Any], list[Any]]:
+    """The check that a result has items of this type only."""
+    return lambda result: [one(kind)(item) for item in one(list, tuple)(result)]
 
 
 def encoded(value: Any) -> Any:

@@ -24,7 +24,7 @@ from usage_explore.extract import background
 from usage_explore.files.xlsx_source import sheet_names
 from usage_explore.formatting import path_text, shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
-from usage_explore.load.check import command
+from usage_explore.load.command_line import command
 from usage_explore.load.prepared import prepare
 
 _MAX_FILES_AT_A_TIME = 2
@@ -96,10 +96,18 @@ def looked(file: File, options: LoadOptions) -> Look:
 
 def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
     """The check of the whole file, with progress. Raises `LoadError`, `ConfigurationError`."""
+    settings = config.settings()
 
     def check() -> FileCheck:
         with _working("Checking the file") as show, private_copy(file) as path, _named(path, file):
-            result = check_file(path, options, skip_bad=True, proposals=proposals, show=show)
+            result = check_file(
+                path,
+                options,
+                skip_bad=True,
+                proposals=proposals,
+                organization_id=settings.organization_id,
+                show=show,
+            )
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in result.faults)
         return replace(
@@ -107,7 +115,9 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
             path=name,
             faults=faults,
             problem=_without_path(result.problem, path, file),
-            command=command(name, result.options, result.missing),
+            command=command(
+                name, result.options, result.missing, settings={"organization_id": settings.organization_id}
+            ),
         )
 
     return _kept(("check", file.digest, repr(options), str(proposals)), check)
