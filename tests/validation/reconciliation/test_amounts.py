@@ -298,6 +298,27 @@ def test_another_currency_than_the_book_s_is_high(make: Make) -> None:
     assert "is charged in EUR, but the price book charges USD" in finding.sentence
 
 
+@pytest.mark.parametrize("wallet", [{}, {"wallet_currency": "USD"}])
+@pytest.mark.parametrize(("amount", "too_high"), [("5420.00", "5000.00"), ("20.00", "0"), ("420.01", "0.01")])
+@pytest.mark.parametrize("quantity", [0, 1000])
+def test_a_line_in_another_currency_hides_no_wrong_amount(
+    make: Make, quantity: int, amount: str, too_high: str, wallet: dict[str, str]
+) -> None:
+    """0.00 EUR beside the right 420.00 USD is a currency; beside another amount in USD, that is a finding, too."""
+    store = make(usage(5000, wallet_currency="USD"))
+    other = line(0, quantity, "0.00", currency="EUR", **wallet)
+    charged = only(validated(store, [line(0, 5000 - quantity, "420.00", **wallet), other], STAIRCASE))
+    assert charged.kind == "charged in EUR"
+    validation = validated(store, [line(0, 5000 - quantity, amount, **wallet), other], STAIRCASE)
+    (wrong,) = (finding for finding in validation.findings if finding.kind != charged.kind)
+    assert len(validation.findings) == 2
+    assert f"{exact_money(Decimal(amount), 'USD')} for calls" in wrong.sentence
+    assert wrong.severity == "high"
+    assert dict(wrong.amounts) == {"USD": abs(Decimal(amount) - 420)}
+    assert dict(wrong.too_high or ()) == ({"USD": Decimal(too_high)} if Decimal(too_high) else {})
+    assert sheet(validation, "status") == ["wrong amount"]
+
+
 def test_wallets_are_compared_with_their_own_prices(make: Make) -> None:
     events = [*usage(500, wallet_currency="USD"), *usage(300, wallet_currency="JPY")]
     prices = (PER_UNIT, {**PER_UNIT, "currency": "JPY", "unit_amount": 15})
