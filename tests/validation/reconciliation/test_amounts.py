@@ -1090,6 +1090,25 @@ def test_a_line_without_usage_is_one_finding_whatever_its_currency(make: Make) -
     assert "but has no usage of it" in finding.sentence
 
 
+def test_lines_without_usage_in_two_currencies_say_each_amount(make: Make) -> None:
+    lines = [line(0, 5000, "420.00"), line(0, 1, "49.57", "vat", currency="EUR"), line(0, 1, "0.50", "vat")]
+    finding = only(validated(make(usage(5000)), lines, STAIRCASE))
+    assert finding.sentence.endswith("but has no usage of it, 49.57 EUR too much and 0.50 USD too much.")
+    assert dict(finding.amounts) == dict(finding.too_high or ()) == {"EUR": Decimal("49.57"), "USD": Decimal("0.50")}
+
+
+def test_most_others_are_only_said_to_agree_where_most_do(make: Make) -> None:
+    """Unit prices of a tax: of five lines three are alike, then two."""
+    store = make(usage(5000, 1234, 12, 20_001))
+    for amounts, words in (
+        (("5.25", "5.25", "5.25", "7.25", "8.25"), "and most others charge about 5.25 USD"),
+        (("5.25", "5.25", "6.25", "7.25", "8.25"), "and 1 other charge about 5.25 USD"),
+    ):
+        taxes = [line(who, 1, amount, "vat") for who, amount in enumerate(amounts)]
+        found = validated(store, [*right(), *taxes], STAIRCASE).findings
+        assert any(words in finding.sentence for finding in found if finding.kind == "unit price")
+
+
 def test_amounts_swapped_between_two_customers_are_named(make: Make) -> None:
     swapped = (AMOUNTS[1], AMOUNTS[0], *AMOUNTS[2:])
     validation = validated(make(usage(*USED)), right(swapped), STAIRCASE)
