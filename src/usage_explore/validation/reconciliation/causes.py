@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import difference, exact_product, plain, total
-from usage_explore.formatting import date_and_time, exact, in_sentence, short, span_in
+from usage_explore.formatting import date_and_time, exact, in_sentence, short
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
 from usage_explore.pricing.currencies import exact_money
@@ -483,16 +483,3 @@ class Moved(NamedTuple):
     moved: int
     events: int
     quantity: Decimal
-
-
-def period_cause(moved: tuple[datetime, datetime], span: tuple[datetime, datetime], zone: ZoneInfo) -> Cause:
-    """The cause of a line that has the usage of another period than that of `span`."""
-    words = f"the usage of {span_in(*moved, zone)}"
-    utc = ZoneInfo("UTC")
-    if tuple(_clock(end, utc) for end in moved) == tuple(_clock(end, zone) for end in span):
-        words += ", the period in UTC"
-    return Cause(PERIOD, "high", words)
-
-
-def _clock(instant: datetime, zone: ZoneInfo) -> str:
-    return instant.astimezone(zone).replace(tzinfo=None).isoformat()
