@@ -147,7 +147,7 @@ def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make
     assert "4 totals of 4 customers" in finding.sentence
     assert "each is 10 times the expected amount" in finding.sentence
     alone = [{**item, "amount": right} for item, right in zip(lines, ("0", "0.1", "10", "14", "18"), strict=True)]
-    assert "no single wrong price, tier or factor gives that" in only(validated(store, alone, price)).sentence
+    assert "no other price or tier of the price book, nor a factor of the whole, gives that" in only(validated(store, alone, price)).sentence
 
 
 def test_small_amounts_that_rounding_gives_too_join_the_common_factor(make: Make) -> None:
@@ -512,6 +512,22 @@ def test_a_wrong_tier_of_several_customers_is_one_finding(make: Make) -> None:
     finding = explained(validated(make(usage(5000, 6000)), lines, STAIRCASE), "wrong tier")
     assert "2 totals of 2 customers" in finding.sentence
     assert "the whole quantity at tier 1, 0.10 USD a unit" in finding.sentence
+
+
+@pytest.mark.parametrize("cause", ["volume instead of staircase", "price change"])
+def test_a_wrong_price_beside_a_right_one_of_a_product_is_named(make: Make, cause: str) -> None:
+    """Calls of a product are billed right, 0.013 each; the others by volume, or as if their price had not changed."""
+    batch = UUID(int=0xB0)
+    product = {**PER_UNIT, "product_id": str(batch), "unit_amount": "0.013"}
+    change = {"valid_to": "2026-09-05T00:00:00Z"}, {"valid_from": "2026-09-05T00:00:00Z", "unit_amount": "0.50"}
+    prices = [STAIRCASE] if cause.startswith("volume") else [{**PER_UNIT, **each} for each in change]
+    events = [*usage(5000, 1234, 7000, product_id=None), *usage(700, 900, 300, product_id=batch)]
+    amounts = ("400.00", "98.72", "560.00") if cause.startswith("volume") else ("500.00", "123.40", "700.00")
+    lines = [line(who, used, amount) for who, (used, amount) in enumerate(zip((5000, 1234, 7000), amounts, strict=True))]
+    lines += [line(who, used, to_cents(used * Decimal("0.013"))) for who, used in enumerate((700, 900, 300))]
+    finding = only(validated(make(events), lines, product, *prices))
+    assert finding.kind == cause
+    assert finding.sentence.startswith("3 totals of 3 customers")
 
 
 def test_the_former_price_is_named(make: Make) -> None:
@@ -911,7 +927,7 @@ def test_a_period_in_utc_instead_of_the_zone_is_named(make: Make) -> None:
 def test_a_wrong_amount_without_a_known_cause_says_so(make: Make) -> None:
     finding = only(validated(make(usage(5000)), [line(0, 5000, "417.77")], STAIRCASE))
     assert finding.severity == "high"
-    assert "no single wrong price, tier or factor gives that" in finding.sentence
+    assert "no other price or tier of the price book, nor a factor of the whole, gives that" in finding.sentence
     assert dict(finding.facts)["expected by"] == "price 1: 1000 x 0.1 = 100; 4000 x 0.08 = 320"
 
 
