@@ -147,7 +147,10 @@ def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make
     assert "4 totals of 4 customers" in finding.sentence
     assert "each is 10 times the expected amount" in finding.sentence
     alone = [{**item, "amount": right} for item, right in zip(lines, ("0", "0.1", "10", "14", "18"), strict=True)]
-    assert "no other price or tier of the price book, nor a factor of the whole, gives that" in only(validated(store, alone, price)).sentence
+    assert (
+        "no other price or tier of the price book, nor a factor of the whole, gives that"
+        in only(validated(store, alone, price)).sentence
+    )
 
 
 def test_small_amounts_that_rounding_gives_too_join_the_common_factor(make: Make) -> None:
@@ -523,7 +526,9 @@ def test_a_wrong_price_beside_a_right_one_of_a_product_is_named(make: Make, caus
     prices = [STAIRCASE] if cause.startswith("volume") else [{**PER_UNIT, **each} for each in change]
     events = [*usage(5000, 1234, 7000, product_id=None), *usage(700, 900, 300, product_id=batch)]
     amounts = ("400.00", "98.72", "560.00") if cause.startswith("volume") else ("500.00", "123.40", "700.00")
-    lines = [line(who, used, amount) for who, (used, amount) in enumerate(zip((5000, 1234, 7000), amounts, strict=True))]
+    lines = [
+        line(who, used, amount) for who, (used, amount) in enumerate(zip((5000, 1234, 7000), amounts, strict=True))
+    ]
     lines += [line(who, used, to_cents(used * Decimal("0.013"))) for who, used in enumerate((700, 900, 300))]
     finding = only(validated(make(events), lines, product, *prices))
     assert finding.kind == cause
