@@ -698,6 +698,10 @@ def of_cents(seed: int, most: int) -> list[list[Row]]:
     ]
 
 
+PRICES = Decimal("0.0137"), Decimal("0.0191")
+"""The amount of a unit before and after a change."""
+
+
 def to_cents(amount: Decimal, rounding: str = ROUND_HALF_UP) -> Decimal:
     return amount.quantize(Decimal("0.01"), rounding)
 
@@ -720,6 +724,24 @@ def test_cents_that_were_rounded_for_each_event_are_one_finding_as_grave_as_thei
     assert finding.sentence.startswith(f"{sum(map(bool, off))} totals of ")
     assert dict(finding.amounts) == {"USD": sum(map(abs, off))}
     assert dict(finding.too_high or ()) == {"USD": sum(each for each in off if each > 0)}
+
+
+def test_cents_that_were_rounded_for_each_event_are_found_where_the_price_changes(make: Make) -> None:
+    """As above, with another price from the 16th on: at either price, each event is rounded."""
+    change = SINCE + timedelta(days=15)
+    lines, wrong = [], 0
+    for who, events in enumerate(of_cents(0, 40_000)):
+        halves = [[row for row in events if (row.timestamp < change) is early] for early in (True, False)]
+        costs = [[row.quantity * price for row in half] for half, price in zip(halves, PRICES, strict=True)]
+        billed = total(to_cents(cost) for half in costs for cost in half)
+        wrong += billed != total(to_cents(total(half)) for half in costs if half)
+        lines.append(line(who, total(row.quantity for row in events), billed))
+    moment = change.isoformat()
+    ends = ({"valid_to": moment}, {"valid_from": moment})
+    prices = [{**PER_UNIT, "unit_amount": str(price), **end} for price, end in zip(PRICES, ends, strict=True)]
+    finding = only(validated(make([row for events in of_cents(0, 40_000) for row in events]), lines, *prices))
+    assert (finding.kind, finding.severity) == ("rounding per event", "medium")
+    assert finding.sentence.startswith(f"{wrong} totals of ")
 
 
 @pytest.mark.parametrize("rounding", [ROUND_DOWN, ROUND_UP])
