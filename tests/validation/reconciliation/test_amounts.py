@@ -881,6 +881,21 @@ def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
     assert "another aggregation" not in sheet(found, "explained_by")
 
 
+def test_the_largest_quantity_in_another_wallet_is_part_of_the_finding(make: Make) -> None:
+    """The last of four customers alone pays in yen."""
+    prices = [{**PER_UNIT, "aggregation": "latest", **more} for more in ({}, {"currency": "JPY", "unit_amount": 15})]
+    events, lines = [], []
+    for who, wallet in enumerate(("USD", "USD", "USD", "JPY")):
+        for day, used in ((1, 52 + 7 * who), (2, 40 + who)):
+            at = SINCE + timedelta(days=day)
+            events.append(event(who, at, quantity=Decimal(used), wallet_currency=wallet))
+        amount = Decimal(52 + 7 * who) * (15 if wallet == "JPY" else Decimal("0.1"))
+        lines.append(line(who, 52 + 7 * who, amount, currency=wallet, wallet_currency=wallet))
+    finding = only(validated(make(events), lines, *prices))
+    assert "4 totals of 4 customers" in finding.sentence
+    assert finding.sentence.endswith("each is by the max, while the price takes the latest.")
+
+
 def test_small_sums_in_place_of_maxima_are_part_of_the_finding(make: Make) -> None:
     rows = [event(who, SINCE + timedelta(days=day), quantity=Decimal(20)) for who in range(4) for day in (1, 2)]
     rows[-2:] = [event(3, SINCE + timedelta(days=day), quantity=Decimal("1.25")) for day in (1, 2)]
