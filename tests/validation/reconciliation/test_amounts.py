@@ -147,7 +147,10 @@ def test_amounts_of_cents_join_the_common_factor_but_have_none_of_their_own(make
     assert "4 totals of 4 customers" in finding.sentence
     assert "each is 10 times the expected amount" in finding.sentence
     alone = [{**item, "amount": right} for item, right in zip(lines, ("0", "0.1", "10", "14", "18"), strict=True)]
-    assert "no single wrong price, tier or factor gives that" in only(validated(store, alone, price)).sentence
+    assert (
+        "no other price or tier of the price book, nor a factor of the whole, gives that"
+        in only(validated(store, alone, price)).sentence
+    )
 
 
 def test_small_amounts_that_rounding_gives_too_join_the_common_factor(make: Make) -> None:
@@ -296,6 +299,27 @@ def test_another_currency_than_the_book_s_is_high(make: Make) -> None:
     finding = only(validation)
     assert finding.severity == "high"
     assert "is charged in EUR, but the price book charges USD" in finding.sentence
+
+
+@pytest.mark.parametrize("wallet", [{}, {"wallet_currency": "USD"}])
+@pytest.mark.parametrize(("amount", "too_high"), [("5420.00", "5000.00"), ("20.00", "0"), ("420.01", "0.01")])
+@pytest.mark.parametrize("quantity", [0, 1000])
+def test_a_line_in_another_currency_hides_no_wrong_amount(
+    make: Make, quantity: int, amount: str, too_high: str, wallet: dict[str, str]
+) -> None:
+    """0.00 EUR beside the right 420.00 USD is a currency; beside another amount in USD, that is a finding, too."""
+    store = make(usage(5000, wallet_currency="USD"))
+    other = line(0, quantity, "0.00", currency="EUR", **wallet)
+    charged = only(validated(store, [line(0, 5000 - quantity, "420.00", **wallet), other], STAIRCASE))
+    assert charged.kind == "charged in EUR"
+    validation = validated(store, [line(0, 5000 - quantity, amount, **wallet), other], STAIRCASE)
+    (wrong,) = (finding for finding in validation.findings if finding.kind != charged.kind)
+    assert len(validation.findings) == 2
+    assert f"{exact_money(Decimal(amount), 'USD')} for calls" in wrong.sentence
+    assert wrong.severity == "high"
+    assert dict(wrong.amounts) == {"USD": abs(Decimal(amount) - 420)}
+    assert dict(wrong.too_high or ()) == ({"USD": Decimal(too_high)} if Decimal(too_high) else {})
+    assert sheet(validation, "status") == ["wrong amount"]
 
 
 def test_wallets_are_compared_with_their_own_prices(make: Make) -> None:
@@ -519,6 +543,24 @@ def test_a_wrong_tier_of_several_customers_is_one_finding(make: Make) -> None:
     assert "the whole quantity at tier 1, 0.10 USD a unit" in finding.sentence
 
 
+@pytest.mark.parametrize("cause", ["volume instead of staircase", "price change"])
+def test_a_wrong_price_beside_a_right_one_of_a_product_is_named(make: Make, cause: str) -> None:
+    """Calls of a product are billed right, 0.013 each; the others by volume, or as if their price had not changed."""
+    batch = UUID(int=0xB0)
+    product = {**PER_UNIT, "product_id": str(batch), "unit_amount": "0.013"}
+    change = {"valid_to": "2026-09-05T00:00:00Z"}, {"valid_from": "2026-09-05T00:00:00Z", "unit_amount": "0.50"}
+    prices = [STAIRCASE] if cause.startswith("volume") else [{**PER_UNIT, **each} for each in change]
+    events = [*usage(5000, 1234, 7000, product_id=None), *usage(700, 900, 300, product_id=batch)]
+    amounts = ("400.00", "98.72", "560.00") if cause.startswith("volume") else ("500.00", "123.40", "700.00")
+    lines = [
+        line(who, used, amount) for who, (used, amount) in enumerate(zip((5000, 1234, 7000), amounts, strict=True))
+    ]
+    lines += [line(who, used, to_cents(used * Decimal("0.013"))) for who, used in enumerate((700, 900, 300))]
+    finding = only(validated(make(events), lines, product, *prices))
+    assert finding.kind == cause
+    assert finding.sentence.startswith("3 totals of 3 customers")
+
+
 def test_the_former_price_is_named(make: Make) -> None:
     old = {**PER_UNIT, "valid_to": "2026-09-01"}
     new = {**PER_UNIT, "unit_amount": "0.13", "valid_from": "2026-09-01"}
@@ -682,6 +724,10 @@ def of_cents(seed: int, most: int) -> list[list[Row]]:
     ]
 
 
+PRICES = Decimal("0.0137"), Decimal("0.0191")
+"""The amount of a unit before and after a change."""
+
+
 def to_cents(amount: Decimal, rounding: str = ROUND_HALF_UP) -> Decimal:
     return amount.quantize(Decimal("0.01"), rounding)
 
@@ -704,6 +750,24 @@ def test_cents_that_were_rounded_for_each_event_are_one_finding_as_grave_as_thei
     assert finding.sentence.startswith(f"{sum(map(bool, off))} totals of ")
     assert dict(finding.amounts) == {"USD": sum(map(abs, off))}
     assert dict(finding.too_high or ()) == {"USD": sum(each for each in off if each > 0)}
+
+
+def test_cents_that_were_rounded_for_each_event_are_found_where_the_price_changes(make: Make) -> None:
+    """As above, with another price from the 16th on: at either price, each event is rounded."""
+    change = SINCE + timedelta(days=15)
+    lines, wrong = [], 0
+    for who, events in enumerate(of_cents(0, 40_000)):
+        halves = [[row for row in events if (row.timestamp < change) is early] for early in (True, False)]
+        costs = [[row.quantity * price for row in half] for half, price in zip(halves, PRICES, strict=True)]
+        billed = total(to_cents(cost) for half in costs for cost in half)
+        wrong += billed != total(to_cents(total(half)) for half in costs if half)
+        lines.append(line(who, total(row.quantity for row in events), billed))
+    moment = change.isoformat()
+    ends = ({"valid_to": moment}, {"valid_from": moment})
+    prices = [{**PER_UNIT, "unit_amount": str(price), **end} for price, end in zip(PRICES, ends, strict=True)]
+    finding = only(validated(make([row for events in of_cents(0, 40_000) for row in events]), lines, *prices))
+    assert (finding.kind, finding.severity) == ("rounding per event", "medium")
+    assert finding.sentence.startswith(f"{wrong} totals of ")
 
 
 @pytest.mark.parametrize("rounding", [ROUND_DOWN, ROUND_UP])
@@ -843,6 +907,21 @@ def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
     assert "another aggregation" not in sheet(found, "explained_by")
 
 
+def test_the_largest_quantity_in_another_wallet_is_part_of_the_finding(make: Make) -> None:
+    """The last of four customers alone pays in yen."""
+    prices = [{**PER_UNIT, "aggregation": "latest", **more} for more in ({}, {"currency": "JPY", "unit_amount": 15})]
+    events, lines = [], []
+    for who, wallet in enumerate(("USD", "USD", "USD", "JPY")):
+        for day, used in ((1, 52 + 7 * who), (2, 40 + who)):
+            at = SINCE + timedelta(days=day)
+            events.append(event(who, at, quantity=Decimal(used), wallet_currency=wallet))
+        amount = Decimal(52 + 7 * who) * (15 if wallet == "JPY" else Decimal("0.1"))
+        lines.append(line(who, 52 + 7 * who, amount, currency=wallet, wallet_currency=wallet))
+    finding = only(validated(make(events), lines, *prices))
+    assert "4 totals of 4 customers" in finding.sentence
+    assert finding.sentence.endswith("each is by the max, while the price takes the latest.")
+
+
 def test_small_sums_in_place_of_maxima_are_part_of_the_finding(make: Make) -> None:
     rows = [event(who, SINCE + timedelta(days=day), quantity=Decimal(20)) for who in range(4) for day in (1, 2)]
     rows[-2:] = [event(3, SINCE + timedelta(days=day), quantity=Decimal("1.25")) for day in (1, 2)]
@@ -916,7 +995,7 @@ def test_a_period_in_utc_instead_of_the_zone_is_named(make: Make) -> None:
 def test_a_wrong_amount_without_a_known_cause_says_so(make: Make) -> None:
     finding = only(validated(make(usage(5000)), [line(0, 5000, "417.77")], STAIRCASE))
     assert finding.severity == "high"
-    assert "no single wrong price, tier or factor gives that" in finding.sentence
+    assert "no other price or tier of the price book, nor a factor of the whole, gives that" in finding.sentence
     assert dict(finding.facts)["expected by"] == "price 1: 1000 x 0.1 = 100; 4000 x 0.08 = 320"
 
 
@@ -1093,6 +1172,25 @@ def test_a_line_without_usage_is_one_finding_whatever_its_currency(make: Make) -
     store = make(usage(500, wallet_currency="EUR"))
     finding = only(validated(store, lines, {**PER_UNIT, "currency": "EUR"}))
     assert "but has no usage of it" in finding.sentence
+
+
+def test_lines_without_usage_in_two_currencies_say_each_amount(make: Make) -> None:
+    lines = [line(0, 5000, "420.00"), line(0, 1, "49.57", "vat", currency="EUR"), line(0, 1, "0.50", "vat")]
+    finding = only(validated(make(usage(5000)), lines, STAIRCASE))
+    assert finding.sentence.endswith("but has no usage of it, 49.57 EUR too much and 0.50 USD too much.")
+    assert dict(finding.amounts) == dict(finding.too_high or ()) == {"EUR": Decimal("49.57"), "USD": Decimal("0.50")}
+
+
+def test_most_others_are_only_said_to_agree_where_most_do(make: Make) -> None:
+    """Unit prices of a tax: of five lines three are alike, then two."""
+    store = make(usage(5000, 1234, 12, 20_001))
+    for amounts, words in (
+        (("5.25", "5.25", "5.25", "7.25", "8.25"), "and most others charge about 5.25 USD"),
+        (("5.25", "5.25", "6.25", "7.25", "8.25"), "and 1 other charge about 5.25 USD"),
+    ):
+        taxes = [line(who, 1, amount, "vat") for who, amount in enumerate(amounts)]
+        found = validated(store, [*right(), *taxes], STAIRCASE).findings
+        assert any(words in finding.sentence for finding in found if finding.kind == "unit price")
 
 
 def test_amounts_swapped_between_two_customers_are_named(make: Make) -> None:

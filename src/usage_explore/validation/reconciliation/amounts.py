@@ -34,7 +34,7 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
     worth,
 )
-from usage_explore.validation.reconciliation.expected import Expected, invoiced_amounts
+from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts
 from usage_explore.validation.usage_sums import joined
 
 REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
@@ -57,7 +57,8 @@ MIN_WHOLE_AMOUNTS = BOUNDS.add("min_whole_amounts", 10, "amounts", 1, 1000000,
 def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     """Set expected rows' `amount_difference`, and the status of those whose amount alone is wrong: the wrong charges.
 
-    A row is compared if all its lines have an amount, in the currencies of its expected amounts.
+    A row is compared in the currencies of its expected amounts, if all its lines have an amount and one of them is in
+    such a currency.
     """
     rows = list(rows)
     given = [line.amount for row in rows for line in row.lines if line.amount is not None]
@@ -73,8 +74,8 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
             if not any(expected.amounts.values()):
                 row.status = "matched"
             continue
-        invoiced = invoiced_amounts(row, expected)
-        if invoiced is None or set(invoiced) - set(expected.amounts):
+        invoiced = compared_amounts(row, expected)
+        if invoiced is None:
             continue
         differences = {
             currency: Decimal(difference(invoiced.get(currency, Decimal(0)), amount))
@@ -93,7 +94,7 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
             currency = row.currency or wrong[0]
             if len(expected.amounts) == 1:
                 unit = Decimal(1) if is_whole else expected.smallest(currency)
-                lines = max(len(row.lines), len(expected.lines))
+                lines = _rounded_lines(row, expected, currency)
                 amounts = invoiced[currency], expected.amounts[currency], expected.exact[currency]
                 charges.append(Charge(row, currency, *amounts, unit, lines))
     return charges
@@ -117,16 +118,21 @@ def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
     invoiced = row.invoiced or Decimal(0)
     if all(abs(Decimal(difference(invoiced, quantity))) > tolerance for quantity in expected.quantities):
         return False
-    amounts = invoiced_amounts(row, expected)
-    if amounts is None or expected.unpriced or set(amounts) - set(expected.amounts):
+    amounts = compared_amounts(row, expected)
+    if amounts is None or expected.unpriced:
         return True  # the amounts are not compared, or their currency is a finding of its own
     for currency, amount in expected.amounts.items():
         given = amounts.get(currency, Decimal(0))
-        lines = max(len(row.lines), len(expected.lines))
+        lines = _rounded_lines(row, expected, currency)
         charge = Charge(row, currency, given, amount, expected.exact[currency], expected.smallest(currency), lines)
         if given != amount and not is_rounding(charge):
             return False
     return True
+
+
+def _rounded_lines(row: Row, expected: Expected, currency: str) -> int:
+    """The lines that may each be rounded: of the invoice in a currency, or of the price book."""
+    return max(sum(line.currency in (None, currency) for line in row.lines), len(expected.lines))
 
 
 def _largest(amounts: Mapping[str, Decimal]) -> tuple[str | None, Decimal | None]:

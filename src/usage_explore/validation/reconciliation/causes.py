@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import difference, exact_product, plain, total
-from usage_explore.formatting import date_and_time, exact, in_sentence, short, span_in
+from usage_explore.formatting import date_and_time, exact, in_sentence, short
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.book import Model, Price, PriceBook
 from usage_explore.pricing.currencies import exact_money
@@ -325,14 +325,25 @@ def _known_factor(charge: Charge) -> Decimal | None:
 
 
 def _specific(charge: Charge, book: PriceBook, zone: ZoneInfo, name: str = "") -> Cause | None:
-    """The one wrong use of the price book that gives the invoiced amount, perhaps of those of a name alone."""
+    """The one wrong use of the price book that gives the invoiced amount, perhaps of those of a name alone.
+
+    Tried are all its lines together, and those of each price beside the right amounts of the others.
+    """
     lines = charge.row.expected.lines if charge.row.expected else []
+    keys = dict.fromkeys(line.part.price.key for line in lines)
+    for key in (None, *keys) if len(keys) > 1 else (None,):
+        members = [line for line in lines if key in (None, line.part.price.key)]
+        others = (rate(line.part.price, line.billable).amount for line in lines if line not in members)
+        invoiced = Decimal(difference(charge.invoiced, total(others)))
+        if cause := _of_lines(charge._replace(invoiced=invoiced), members, book, zone, name):
+            return cause
+    return None
+
+
+def _of_lines(charge: Charge, lines: list[Line], book: PriceBook, zone: ZoneInfo, name: str) -> Cause | None:
     prices = {line.part.price.place: line.part.price for line in lines}
     can_add = all(line.part.price.aggregation in ("sum", "count") for line in lines)
-    if not lines or (len(lines) > 1 and not can_add):
-        return None
-    metrics = {line.metric_key for line in lines}
-    if len(metrics) > 1:
+    if not lines or (len(lines) > 1 and not can_add) or len({line.metric_key for line in lines}) > 1:
         return None
     quantity = total(line.billable for line in lines)
     for price in prices.values():
@@ -483,16 +494,3 @@ class Moved(NamedTuple):
     moved: int
     events: int
     quantity: Decimal
-
-
-def period_cause(moved: tuple[datetime, datetime], span: tuple[datetime, datetime], zone: ZoneInfo) -> Cause:
-    """The cause of a line that has the usage of another period than that of `span`."""
-    words = f"the usage of {span_in(*moved, zone)}"
-    utc = ZoneInfo("UTC")
-    if tuple(_clock(end, utc) for end in moved) == tuple(_clock(end, zone) for end in span):
-        words += ", the period in UTC"
-    return Cause(PERIOD, "high", words)
-
-
-def _clock(instant: datetime, zone: ZoneInfo) -> str:
-    return instant.astimezone(zone).replace(tzinfo=None).isoformat()

@@ -5,7 +5,8 @@ unit price is known to within one unit of its own last decimal, divided by its q
 may be 14.61 and 2 units 0.02804. Zeros at the end are ignored, since exports add and drop them: the last decimal is
 that of the last other digit, and at most the currency's smallest unit (14.5 EUR is 14.50). If no line of the price has
 decimals, all are rounded to whole units of the currency. Quantities may be rounded by up to the tolerance of the
-invoices: 26,920 units within 5 may be 26,915 to 26,925. The usual unit price is the one that fits most lines.
+invoices: 26,920 units within 5 may be 26,915 to 26,925. The usual unit price is the one that fits most lines, at
+least two: where all differ, there is none.
 
 Currencies: a line should charge in the currency of the wallet that its usage goes to, pinned or by the
 preferred-currency cascade. The customer's usage without a known wallet all goes to one, so that lines of it in two
@@ -99,7 +100,7 @@ class UnitPriceDeviation:
 
 
 def unit_price_deviations(lines: Iterable[InvoiceLine], tolerance: Decimal = Decimal(0)) -> list[UnitPriceDeviation]:
-    """The prices whose lines cannot all have one unit price, those with most deviating lines first.
+    """The prices of which two lines or more have one unit price and others another, those with most of these first.
 
     The quantity of a line may be off by `tolerance`. Lines without a price key are compared with the others of their
     metric that have none. Lines without an amount or a quantity are ignored.
@@ -157,6 +158,8 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     index = differences.columns.index(column) + 1
     rows = [row for row in differences.rows if row.key[index] == deviation.key and customer in (None, row.key[0])]
     example, usual = (deviation.doubled or deviating)[0], deviation.usual
+    others = deviation.lines - len(deviating) - 1
+    alike = "most others" if others > 1 and 2 * len(deviating) < deviation.lines else counted(others, "other")
     currency = deviation.currency
     key: dict[str, Any] = {column: deviation.key}
     return Finding(
@@ -166,8 +169,8 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
         sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
         f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
         f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
-        f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and most"
-        f" others charge about {exact_money(_unit_price(usual), currency)}.",
+        f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and"
+        f" {alike} charge about {exact_money(_unit_price(usual), currency)}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),
@@ -207,7 +210,7 @@ def _deviation(
     bounds = [_bounds(line, unit, tolerance) for line, unit in zip(lines, units, strict=True)]
     usual = _most_fitting(bounds)
     fits = [low <= bounds[usual].low <= high for low, high in bounds]
-    if all(fits):
+    if all(fits) or sum(fits) < 2:  # where all differ, such as taxes or fees, no unit price is the usual one
         return None
     deviating = [index for index, fit in enumerate(fits) if not fit]
     doubled: list[int] = []

@@ -476,7 +476,7 @@ CHECK = Check(
         " quantity and one unit of the last decimal of its amount, trailing zeros ignored, and at least the currency's"
         " smallest unit, or less than 1 if no line of the price has decimals; high if half of the lines or more"
         f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR()} times their price or more,"
-        " or with the other sign; else medium",
+        " or with the other sign; else medium; where no two lines agree, none is the usual one",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
         " go to one wallet; where all such lines of a customer, and of no other, are in one currency, or a customer's"

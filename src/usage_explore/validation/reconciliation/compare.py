@@ -404,7 +404,7 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
 
     A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several. The amount
     of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
-    fits the invoiced one.
+    fits the invoiced one. Lines without usage in several currencies charge each of their amounts too much.
     """
     prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
     without_lines = []
@@ -412,6 +412,9 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
         amount, invoiced = row.amount, row.invoiced
         if row.expected is not None and row.expected.is_priced:
             continue  # its amounts were compared
+        if row.status == "extra" and amount is None:
+            row.amount_differences = _charged(row.lines)
+            continue
         if amount is not None:
             row.currency = row.lines[0].currency
         if row.amount_fits == "used":
@@ -457,6 +460,15 @@ def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
         words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
+
+
+def _charged(lines: Iterable[InvoiceLine]) -> dict[str, Decimal]:
+    """The amounts of lines that have one and a currency, by currency."""
+    amounts: dict[str, list[Decimal]] = {}
+    for line in lines:
+        if line.amount is not None and line.currency is not None:
+            amounts.setdefault(line.currency, []).append(line.amount)
+    return {currency: total(values) for currency, values in amounts.items()}
 
 
 def decimal(value: Fraction) -> Decimal:

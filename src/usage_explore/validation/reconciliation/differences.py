@@ -383,7 +383,7 @@ class Differences:
             return ""
         if not row.explained_by:
             if row.status == "wrong amount":
-                return "; no single wrong price, tier or factor gives that"
+                return "; no other price or tier of the price book, nor a factor of the whole, gives that"
             if self.examination.period.finalized_at is None:
                 return "; duplicates do not account for it; late events are not known without the time of finalization"
             return "; neither late events nor duplicates account for it"

@@ -142,6 +142,16 @@ def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
     return {currency: total(values) for currency, values in amounts.items()}
 
 
+def compared_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
+    """The lines' amounts in the currencies in which one is expected, whatever others they have.
+
+    None if a line has no amount, or all have other currencies: the findings of currencies name these.
+    """
+    amounts = invoiced_amounts(row, expected)
+    compared = {currency: amount for currency, amount in (amounts or {}).items() if currency in expected.amounts}
+    return None if amounts is None or (amounts and not compared) else compared
+
+
 def may_be_for_its_quantity(row: Row) -> bool:
     """Whether a row's amount is, within `MAX_PRICE_FACTOR`, that of the quantity that is invoiced, used or not.
 

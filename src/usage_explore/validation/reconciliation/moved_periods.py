@@ -20,15 +20,16 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from usage_explore.decimals import difference, total
+from usage_explore.formatting import span_in
 from usage_explore.validation.reconciliation.causes import (
     MIN_MOVED_EVENTS,
     MIN_SHIFTED_ROWS,
     PERIOD,
     SAME_DIFFERENCE,
+    Cause,
     HourlyUsage,
     Moved,
     Shift,
-    period_cause,
     set_cause,
     shift_hours,
     shifts,
@@ -268,3 +269,16 @@ def _claims(shift: Shift, customers: Mapping[object, list[_Line]], tolerance: De
                 *(line for line in by_chance if line.row.explained_by in ("", SAME_DIFFERENCE)),
             ]
     return claims
+
+
+def period_cause(moved: tuple[datetime, datetime], span: tuple[datetime, datetime], zone: ZoneInfo) -> Cause:
+    """The cause of a line that has the usage of another period than that of `span`."""
+    words = f"the usage of {span_in(*moved, zone)}"
+    utc = ZoneInfo("UTC")
+    if tuple(_clock(end, utc) for end in moved) == tuple(_clock(end, zone) for end in span):
+        words += ", the period in UTC"
+    return Cause(PERIOD, "high", words)
+
+
+def _clock(instant: datetime, zone: ZoneInfo) -> str:
+    return instant.astimezone(zone).replace(tzinfo=None).isoformat()

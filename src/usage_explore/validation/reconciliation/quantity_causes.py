@@ -91,12 +91,13 @@ def aggregation_causes(
     """Set the cause of rows whose invoiced quantity is a sum, a number of events or the largest quantity of an event,
     where their price takes something else.
 
-    A small number, and the largest quantity, is easily a coincidence: it must be one for many customers alike.
+    A small number, and the largest quantity, is easily a coincidence: it must be one for many customers alike, the
+    largest quantity in whatever wallets.
     `largest` reads the largest quantities of customers.
     """
     found: dict[tuple[Key, Cause], int] = Counter()
     small: list[tuple[Row, Cause]] = []
-    by_key: dict[Key, list[Row]] = {}
+    billed: dict[tuple[str | None, str | None], list[Row]] = {}
     for row in rows:
         invoiced = row.invoiced or Decimal(0)
         for cause, quantity in wrong_aggregations(row.expected.lines) if row.expected is not None else ():
@@ -108,11 +109,11 @@ def aggregation_causes(
                     set_cause(row, cause)
                 break
         if row.cause is None and row.lines and row.usage is not None and row.usage.events > 1:
-            by_key.setdefault(row.key[1:], []).append(row)
+            billed.setdefault((row.lines[0].metric_key, row.lines[0].price_key), []).append(row)
     for row, cause in small:
         if found[row.key[1:], cause] >= MIN_COMMON_AMOUNTS():
             set_cause(row, cause)
-    many = [members for members in by_key.values() if len(members) >= MIN_COMMON_AMOUNTS()]
+    many = [members for members in billed.values() if len(members) >= MIN_COMMON_AMOUNTS()]
     quantities = largest({row.key[0] for members in many for row in members}) if many else {}
     for members in many:
         fitting = [row for row in members if row.cause is None and _is_largest(row, quantities, tolerance)]

@@ -22,10 +22,10 @@ from usage_explore.decimals import exact_product
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.validation.check import Examination
-from usage_explore.validation.reconciliation.causes import Shift, period_cause, set_cause, shifts
+from usage_explore.validation.reconciliation.causes import Shift, set_cause, shifts
 from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, Key, Row
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
-from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period
+from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period, period_cause
 from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
 
 _MAX_ALIKE = 8

@@ -7,14 +7,14 @@ multiplied, and must come to `MIN_EVIDENCE`. Where it explains nearly all, each 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Numeric, Uuid, any_, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Numeric, Uuid, any_, case, func, literal, select
 
 from usage_explore.decimals import difference, exact_product
-from usage_explore.pricing.book import Price
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
@@ -45,9 +45,10 @@ MIN_EVIDENCE = BOUNDS.add("min_evidence", 1000, "factor", 1, 10**12,
 
 
 class _PerUnit(NamedTuple):
-    """The amount of a unit, the decimals of amounts, and whether events are counted."""
+    """The amount of a unit, those from later times on, the decimals of amounts, and whether events are counted."""
 
     unit_amount: Decimal
+    changes: tuple[tuple[datetime, Decimal], ...]
     scale: int
     counts: bool
 
@@ -58,15 +59,15 @@ _ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off
 def event_rounding_causes(examination: Examination, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
     """Set the cause of wrong amounts that are the sum of the amounts of single events, each rounded.
 
-    Tried are amounts of one price per unit without other terms, and at least two events. Many that are a cent off are
-    enough where nearly all have the amount of one way of rounding, also such as are within a cent of the exact one.
+    Tried are amounts of one price per unit, which may change, without other terms, and at least two events. Many that
+    are a cent off are enough where nearly all have the amount of one way of rounding, also such as are within a cent of
+    the exact one.
     """
     by_price: dict[_PerUnit, list[Charge]] = {}
     for charge in charges:
-        price = _price_per_unit(charge.row)
-        if price is not None and charge.row.events > 1:
-            counts = price.aggregation == "count"
-            by_price.setdefault(_PerUnit(price.tiers[0].unit_amount, price.scale, counts), []).append(charge)
+        per_unit = _price_per_unit(charge.row)
+        if per_unit is not None and charge.row.events > 1:
+            by_price.setdefault(per_unit, []).append(charge)
     tried: list[Charge] = []
     fitting: dict[str, list[Charge]] = {name: [] for name in _ROUNDINGS}
 
@@ -111,15 +112,18 @@ def _off(charge: Charge) -> Decimal:
     return abs(Decimal(difference(charge.invoiced, charge.amount))).scaleb(-charge.unit.adjusted())
 
 
-def _price_per_unit(row: Row) -> Price | None:
-    """The one price of a row, if it is per unit of summed or counted events, without other terms."""
-    lines = row.expected.lines if row.expected else []
-    if len(lines) != 1:
+def _price_per_unit(row: Row) -> _PerUnit | None:
+    """The one price of a row, and what it changes to, if it is per unit of summed or counted events, without terms."""
+    parts = {line.part.price: line.part.since for line in row.expected.lines} if row.expected else {}
+    if len({(price.key, price.scale) for price in parts}) != 1:
         return None
-    price = lines[0].part.price
-    plain = price.model == "per_unit" and price.aggregation in ("sum", "count")
-    terms = price.included_quantity or price.minimum_amount or price.tiers[0].flat_amount
-    return price if plain and not terms else None
+    first, *later = sorted(parts, key=parts.__getitem__)
+    for price in parts:
+        plain = price.model == "per_unit" and price.aggregation == first.aggregation in ("sum", "count")
+        if not plain or price.included_quantity or price.minimum_amount or price.tiers[0].flat_amount:
+            return None
+    changes = tuple((parts[price], price.tiers[0].unit_amount) for price in later)
+    return _PerUnit(first.tiers[0].unit_amount, changes, first.scale, first.aggregation == "count")
 
 
 def _rounded_by_event(
@@ -131,7 +135,10 @@ def _rounded_by_event(
     """The sums of the events' rounded amounts by key, for each way of rounding."""
     c = examination.table.c
     keys = [c[name] for name in ("customer_id", *dict.fromkeys((*columns, "wallet_currency")))]
-    price, scale = literal(per_unit.unit_amount, Numeric()), per_unit.scale
+    price: ColumnElement[Any] = literal(per_unit.unit_amount, Numeric())
+    if changed := [(c.timestamp >= since, literal(unit_amount, Numeric())) for since, unit_amount in per_unit.changes]:
+        price = case(*reversed(changed), else_=price)
+    scale = per_unit.scale
     amount: ColumnElement[Any] = price if per_unit.counts else c.quantity * price
     factor = literal(Decimal(10) ** scale, Numeric())
     rounded = {
