@@ -18,6 +18,7 @@ from usage_explore.query.queries import Period
 from usage_explore.records.identities import WHAT, WHO, RecordedFinding
 from usage_explore.records.runs import Run
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.usage_sums import joined
 
 
 def newest(source: Source) -> tuple[Run | None, Run | None]:
@@ -33,6 +34,12 @@ def newest(source: Source) -> tuple[Run | None, Run | None]:
 def found(run: Run) -> str:
     """What a run found: "3 high, 15 medium", or "nothing"."""
     return ", ".join(f"{number:,} {severity}" for severity, number in run.counts.items() if number) or "nothing"
+
+
+def with_files(run: Run) -> str:
+    """The files that a run was given, which its findings may need: " with book.csv and invoice.csv", "" for none."""
+    names = [formatting.data_value(file["name"]) for argument, file in run.files.items() if argument != "names"]
+    return f" with {joined(names)}" if names else ""
 
 
 def pinned_view(run: Run, timezone: str) -> ValidateView:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal, get_args
@@ -25,6 +25,7 @@ from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, nearest, with_ids
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
+from usage_explore.validation.lapses import lapsed, rank, settling
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
@@ -104,11 +105,6 @@ STATES: tuple[State, ...] = get_args(State)
 SETTLED: tuple[State, ...] = ("acknowledged", "muted")
 """States of a finding that is no longer open."""
 
-MAX_GROWTH = 2
-"""Factor by which a finding's events and amounts may grow before an acknowledgement or a mute no longer covers it."""
-
-_RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reviewed:
@@ -137,9 +133,7 @@ class Reviewed:
 
     @cached_property
     def _latest(self) -> Decision | None:
-        """The decision that settles it: the last one of acknowledge, mute and reopen."""
-        settling = [decision for decision in self.decisions if decision.action in ("acknowledge", "mute", "reopen")]
-        return settling[-1] if settling and settling[-1].action != "reopen" else None
+        return settling(self.decisions)
 
     @property
     def settled(self) -> Decision | None:
@@ -149,26 +143,7 @@ class Reviewed:
     @property
     def lapsed(self) -> str:
         """Why the last acknowledgement or mute no longer counts; "" if it does, or there is none."""
-        decision = self._latest
-        if decision is None:
-            return ""
-        then = decision.finding
-        if decision.until is not None and decision.until <= self.now:
-            return "the mute has ended"
-        if _RANK[self.finding.severity] < _RANK.get(then.severity, 0):  # type: ignore[call-overload]
-            return f"it was {then.severity} when it was decided on"
-        if self.finding.events > MAX_GROWTH * then.events:
-            return f"it had {formatting.counted(then.events, 'event')} when it was decided on"
-        amounts = dict(then.amounts)
-        for currency, amount in self.finding.amounts if amounts else ():
-            before = amounts.get(currency, Decimal(0))
-            if not (amount.is_finite() and before.is_finite()):
-                continue
-            if Fraction(amount.copy_abs()) > MAX_GROWTH * Fraction(before.copy_abs()):
-                return f"its amount was {formatting.exact(before)} {currency}".rstrip() + " when it was decided on"
-        if not self.identity.has_subjects_of(then.identity):
-            return "it was on another metric, price or product when it was decided on"
-        return ""
+        return "" if self._latest is None else lapsed(self._latest, self.finding, self.identity, self.now)
 
     @property
     def is_open(self) -> bool:
@@ -227,7 +202,8 @@ class Review:
     `items` are the open findings, then those that are acknowledged or muted, both by impact. `previous` is the run of
     the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
     one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files,
-    `runs` are those of the period until now, newest first.
+    `runs` are those of the period until now, newest first. `unseen` are open findings of checks that did not
+    run to their end here, each with the last run that had it and was given files which are lacking here.
     """
 
     validation: Validation = field(repr=False)
@@ -237,6 +213,7 @@ class Review:
     now: datetime = field(repr=False)
     with_files: Run | None = None
     runs: Sequence[Run] = field(default=(), repr=False)
+    unseen: tuple[tuple[Run, RecordedFinding], ...] = ()
 
     @cached_property
     def report_hash(self) -> str:
@@ -282,6 +259,9 @@ class Review:
         decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
         if self.previous is None:
             start = "First run of this period that is kept: every finding is new"
+            if self.with_files is not None and _lacking(self.with_files, self.validation):
+                later = formatting.minute(self.with_files.made_at.astimezone(zone))
+                start = f"No run of this period from before these checks is kept; the run of {later} is later"
             return f"{start}; {', '.join(decided)}." if decided else f"{start}."
         made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
@@ -293,7 +273,7 @@ class Review:
         `Last validated with prices.csv (sha256 1f0c2a913b7d) by ana, 5 Nov 2026 14:30; give it again to compare.`
         """
         run, given = self.with_files, self.validation.files
-        lacking = [file for argument, file in run.files.items() if argument not in given] if run else []
+        lacking = _lacking(run, self.validation) if run else []
         other = [
             f"{_file_words(given[argument])} is not {_file_words(file)}"
             for argument, file in (run.files.items() if run else ())
@@ -310,6 +290,24 @@ class Review:
         them = "it" if len(lacking) == 1 else "them"
         return f"Last validated with {names} {who}; {again} {them} again to compare.{changed}"
 
+    def unseen_sentence(self, zone: ZoneInfo) -> str:
+        """How many findings are open of which this validation says nothing, without the files; "" if none is grave.
+
+        `3 high, 1 low open findings cannot be shown without book.csv: the run by ana, 5 Nov 2026 14:30, found them.`
+        """
+        numbers = Counter(finding.severity for _, finding in self.unseen)
+        if not numbers["high"] + numbers["medium"]:
+            return ""
+        runs = {run.id: run for run, _ in self.unseen}.values()
+        files = {file["sha256"]: file["name"] for run in runs for file in _lacking(run, self.validation)}
+        who = [
+            f"{formatting.data_value(run.author)}, {formatting.minute(run.made_at.astimezone(zone))}" for run in runs
+        ]
+        found = ", ".join(f"{numbers[severity]:,} {severity}" for severity in SEVERITIES if numbers[severity])
+        noun, them = ("finding", "it") if len(self.unseen) == 1 else ("findings", "them")
+        without = joined([formatting.data_value(name) for name in files.values()])
+        return f"{found} open {noun} cannot be shown without {without}: the run by {joined(who)}, found {them}."
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""
         return {
@@ -321,11 +319,17 @@ class Review:
             "new": [item.id for item in self.items if item.is_new],
             "known": [item.id for item in self.items if not item.is_new],
             "gone": [finding.to_dict() for finding in self.gone],
+            "unseen": [finding.to_dict() for _, finding in self.unseen],
         }
 
     @cached_property
     def _by_finding(self) -> dict[int, Reviewed]:
         return {id(item.finding): item for item in self.items}
+
+
+def _lacking(run: Run, validation: Validation) -> list[Mapping[str, str]]:
+    """The files that a run was given and the validation was not."""
+    return [file for argument, file in run.files.items() if argument not in validation.files]
 
 
 def _file_words(file: Mapping[str, str]) -> str:
@@ -354,6 +358,7 @@ def review(
             seen[index] = min(run.made_at, seen.get(index, run.made_at))
             ids[index].add(earlier[position].id)
     by_finding: dict[int, list[Decision]] = {}
+    decisions = tuple(decisions)
     for decision in decisions:
         about = nearest(decision.finding.identity, own)
         if about is not None:
@@ -378,7 +383,26 @@ def review(
         now=now,
         with_files=next((run for run in latest or runs if run.files), None),
         runs=latest or runs,
+        unseen=_unseen(validation, latest or runs, own, decisions, now),
     )
+
+
+def _unseen(
+    validation: Validation, runs: Sequence[Run], own: Sequence[Identity], decisions: Sequence[Decision], now: datetime
+) -> tuple[tuple[Run, RecordedFinding], ...]:
+    """The open findings of earlier runs of which a validation without their files says nothing, see `Review`."""
+    unseen, complete = [], complete_checks(validation)
+    last = {check: run for run in reversed(runs) for check in run.checks if check not in complete}
+    for run in {run.id: run for run in last.values() if _lacking(run, validation)}.values():
+        theirs = [one for one in run.findings if last.get(one.identity.check) is run and not one.folded_into]
+        identities = [finding.identity for finding in theirs]
+        shown = set(matched(own, identities).values())
+        about = [(nearest(decision.finding.identity, identities), decision) for decision in decisions]
+        for index, finding in enumerate(theirs):
+            decision = settling(decision for position, decision in about if position == index)
+            if index not in shown and (decision is None or lapsed(decision, finding, finding.identity, now)):
+                unseen.append((run, finding))
+    return tuple(sorted(unseen, key=lambda pair: (rank(pair[1]), -pair[1].events)))
 
 
 def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]) -> tuple[RecordedFinding, ...]:
@@ -391,7 +415,7 @@ def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]
         before = [finding for finding in run.findings if finding.identity.check == check and not finding.folded_into]
         taken = matched([finding.identity for finding in before], known)
         gone += [finding for index, finding in enumerate(before) if index not in taken]
-    return tuple(sorted(gone, key=lambda finding: (_RANK.get(finding.severity, 0), -finding.events)))  # type: ignore[call-overload]
+    return tuple(sorted(gone, key=lambda finding: (rank(finding), -finding.events)))
 
 
 def complete_checks(validation: Validation) -> tuple[str, ...]:

@@ -12,13 +12,14 @@ from typing import Literal
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import markdown
+from usage_explore.app import kept_runs, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.page_state import ValidateView
 from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
 from usage_explore.app.validate.files import GIVEN, ValidationWithFiles, dropped_file, dropped_key
 from usage_explore.errors import QueryError
+from usage_explore.names import Names
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.query.url_params import query_string
@@ -29,7 +30,7 @@ _SUFFIXES = ("toml", "csv", "parquet", "gz")
 _NUMBER, _NOTICES = "validate_drops", "validate_drop_notices"
 """Session state: how often files were dropped, each time into a new upload widget, and what is to be said of them."""
 
-_MAX_FAULTS, _MAX_UNCLEAR, _MAX_NAME = 20, 10, 40
+_MAX_FAULTS, _MAX_UNCLEAR, _MAX_NAME, _MAX_UNSEEN = 20, 10, 40, 5
 
 
 def _take_files(period: Period) -> None:
@@ -109,6 +110,21 @@ def last_files(with_files: ValidationWithFiles, review: Review) -> str:
     if not text or with_files.validation.files.get("prices") or not last.get("prices"):
         return text
     return f"{text} A price book need not be dropped once an administrator has stored it for the organization."
+
+
+def unseen_warning(review: Review, names: Names) -> None:
+    """Draw a warning of the open findings of the last run with files that are not given here; nothing without any."""
+    text = review.unseen_sentence(review.validation.period.zone)
+    if not text:
+        return
+    found = [kept_runs.finding_words(finding, names) for _, finding in review.unseen[:_MAX_UNSEEN]]
+    if more := len(review.unseen) - len(found):
+        found.append(f"and {more:,} more")
+    lines = "\n".join(f"- {line}" for line in found)
+    st.warning(
+        f"**{markdown.plain(text)}** Drop the files again to examine and decide them:\n\n{lines}",
+        icon=":material/warning:",
+    )
 
 
 def _uploader(number: int) -> str:
