@@ -125,7 +125,9 @@ def _largest(part: Selection) -> Iterator[str]:
     words, answer, comparison = part
     number = sum(series.members for series in answer.series)
     values = f"{counted(number, 'value')} of {group_name(answer.query.group_by)}"
-    yield f"Largest of {', '.join(filter(None, (values, words)))}:"
+    # ranked by signed total: the first of credits are the smallest
+    first = "First" if any((series.total or 0) < 0 for series in answer.series) else "Largest"
+    yield f"{first} of {', '.join(filter(None, (values, words)))}{', by signed total' * (first == 'First')}:"
     names = frames.spellings(answer) if answer.query.group_by in ID_COLUMNS else labels.names(answer)
     ranked = list(zip(names, answer.series, strict=True))
     kept = [index for index, (_, series) in enumerate(ranked) if series.kind != "other"][:MAX_SERIES]

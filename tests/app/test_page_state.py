@@ -81,14 +81,15 @@ def test_every_filter_has_a_chip_that_removes_it(several) -> None:
 
 @pytest.mark.parametrize("bucket", buckets.BUCKETS)
 @pytest.mark.parametrize("name", [name for name in query_edits.PRESETS if name != "custom"])
-def test_a_preset_begins_on_a_bucket_edge_and_keeps_doing_so(name: str, bucket: str) -> None:
+def test_a_preset_is_the_same_time_in_every_bucket(name: str, bucket: str) -> None:
     query = query_edits.with_preset(AggregateQuery(timezone="Asia/Kathmandu"), name, NOW)
     assert query_edits.preset(query) == name
-    moved = query_edits.with_bucket(query, bucket)
+    moved = query.replace(bucket=bucket)
     assert query_edits.preset(moved) == name
-    resolved = moved.resolve(NOW)
-    if not name.endswith("month"):
-        assert resolved.edges()[0] == resolved.since
+    assert moved.resolve(NOW).span == query.resolve(NOW).span
+    again = query_edits.with_preset(moved, name, NOW)
+    assert again.resolve(NOW).span == query.resolve(NOW).span
+    assert query.resolve(NOW).since in query.resolve(NOW).edges(), "a whole first hour or day"
 
 
 @pytest.mark.parametrize(("name", "bucket", "bars"), [("24h", "hour", 24), ("7d", "day", 7), ("30d", "day", 30)])
@@ -100,9 +101,8 @@ def test_a_preset_draws_as_many_bars_as_its_label_says(name: str, bucket: str, b
 
 
 @pytest.mark.parametrize("window", [*buckets.CALENDAR_WINDOWS, "2026-09"])
-def test_a_calendar_window_survives_another_bucket(window: str) -> None:
+def test_a_calendar_window_is_a_preset_where_it_is_offered(window: str) -> None:
     query = AggregateQuery(window=window)
-    assert query_edits.with_bucket(query, "month") == query.replace(bucket="month")
     assert query_edits.preset(query) == (window if window in query_edits.PRESETS else None)
 
 

@@ -120,7 +120,7 @@ def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
     assert parameters(page)["since"] == ["-6d/d"]
     choice(page, "week").click()
     settled(page)
-    assert parameters(page)["since"] == ["-6d/w"]
+    assert parameters(page)["since"] == ["-6d/d"], "a control of the buckets does not change the amount"
     page.get_by_role("combobox", name="or all of").click()
     page.get_by_role("option", name="Last month").click()
     settled(page)
@@ -333,6 +333,20 @@ def test_a_selected_bucket_has_an_outline_before_its_bars(visit: Visit) -> None:
     groups = page.evaluate(order)
     marks = [place for place, name in enumerate(groups) if "mark-rect" in name and "layer" in name]
     assert next(place for place, name in enumerate(groups) if "brush_brush" in name and "bg" not in name) > max(marks)
+
+
+def test_a_bucket_clicked_above_its_bar_has_an_outline_at_once(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    band = page.locator(f'{CHART} [aria-label^="time: Tue 8 Sep 2026"]').first
+    box = band.bounding_box()
+    assert box
+    expect(band).to_have_attribute("stroke", "transparent")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 3)
+    expect(band).to_have_attribute("stroke", theme(False).text)
+    page.wait_for_url(lambda url: "span=" in url)
+    settled(page)
+    expect(band).to_have_attribute("stroke", theme(False).text)
+    assert "series" not in parameters(page)
 
 
 def test_a_name_in_the_ranking_filters_to_it_other_included(visit: Visit, store: Store) -> None:

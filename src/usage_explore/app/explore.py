@@ -32,7 +32,7 @@ from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, leave_for, notice
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
-from usage_explore.app.query_edits import PRESETS, Action, group_label, preset, with_bucket, with_preset
+from usage_explore.app.query_edits import PRESETS, Action, group_label, preset, with_preset
 from usage_explore.app.selected import (
     clear_button,
     exact_words,
@@ -292,7 +292,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             BUCKETS,
             key=key,
             required=True,
-            on_change=changed(key, view, lambda picked: view.with_query(with_bucket(query, picked))),
+            on_change=changed(key, view, lambda picked: view.with_query(query.replace(bucket=picked))),
         )
         preset_input(
             "for",

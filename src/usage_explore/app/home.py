@@ -87,6 +87,8 @@ def _validation(pages: Pages, view: HomeView, source: Source) -> None:
         found, words = kept_runs.found(whole, kept_runs.decided(whole, source)), kept_runs.words(whole, zone)
         kept_runs.link(pages, kept_runs.pinned_view(whole, view.timezone), f"**{found[0].upper()}{found[1:]}**")
         st.caption(markdown.plain(f"{words[0].upper()}{words[1:]}, {zone}"))
+        if given := kept_runs.with_files(whole):
+            st.caption(markdown.plain(f"Found{given}: drop the same files on Validate to see every finding."))
     if narrowed is not None:
         pinned = kept_runs.pinned_view(narrowed, view.timezone)
         filters = source.names(pinned.query).in_text(" and ".join(filter_words(pinned.query)))

@@ -22,6 +22,7 @@ from usage_explore.records.runs import Run
 from usage_explore.validation import decided as on_findings
 from usage_explore.validation.decided import Decided
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.usage_sums import joined
 
 _SETTLED = {"acknowledge": "acknowledged", "mute": "muted"}
 
@@ -51,6 +52,12 @@ def found(run: Run, decided: Sequence[Decided]) -> str:
 def decided(run: Run, source: Source) -> tuple[Decided, ...]:
     """The findings of a run with what was decided on them since. Raises `RecordError`."""
     return on_findings.decided(run.findings, source.store.decisions(), source.now)
+
+
+def with_files(run: Run) -> str:
+    """The files that a run was given, which its findings may need: " with book.csv and invoice.csv", "" for none."""
+    names = [formatting.data_value(file["name"]) for argument, file in run.files.items() if argument != "names"]
+    return f" with {joined(names)}" if names else ""
 
 
 def pinned_view(run: Run, timezone: str) -> ValidateView:

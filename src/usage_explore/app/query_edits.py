@@ -11,7 +11,6 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.base import EventFilters, Query, Windowed
-from usage_explore.query.buckets import ROUNDING, Bucket
 from usage_explore.query.describe import group_name, own_bounds
 from usage_explore.query.filters import (
     CURRENCY,
@@ -235,19 +234,18 @@ def preset(query: AggregateQuery) -> str | None:
         return query.window if query.window in PRESETS else None
     if isinstance(query.since, datetime) or isinstance(query.until, datetime):
         return "custom"
-    sinces = {_since(name, query.bucket): name for name in ("24h", *_PRESET_DAYS)}
-    return sinces.get(str(query.since)) if query.until == "now" else None
+    return next((name for name in PRESETS if _since(name) == query.since), None) if query.until == "now" else None
 
 
-def _since(name: str, bucket: Bucket) -> str:
-    """The start of a preset's window, on a bucket edge: 7 days with today begin with the day 6 days ago."""
+def _since(name: str) -> str | None:
+    """The start of a preset's window, whatever the bucket: 7 days with today begin with the day 6 days ago."""
     if name == "24h":
-        return f"-23h/{ROUNDING[bucket]}"
-    return f"-{_PRESET_DAYS[name] - 1}d/{ROUNDING['day' if bucket == 'hour' else bucket]}"
+        return "-23h/h"
+    return f"-{_PRESET_DAYS[name] - 1}d/d" if name in _PRESET_DAYS else None
 
 
 def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQuery:
-    """The query over a preset's window, which starts at a bucket edge; "custom" keeps the window as absolute times."""
+    """The query over a preset's window; "custom" keeps the window as absolute times."""
     if name == "custom":
         since, until = query.resolve(now).span
         return query.replace(window=None, since=since, until=until)
@@ -255,7 +253,7 @@ def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQue
         return query.replace(window=name)
     if name == "24h" and query.bucket != "hour":
         query = query.replace(bucket="hour")
-    return query.replace(window=None, since=_since(name, query.bucket), until=None)
+    return query.replace(window=None, since=_since(name), until=None)
 
 
 def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> AggregateQuery:
@@ -265,14 +263,6 @@ def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> Aggre
     until = buckets.day_start(last.astimezone(zone).date() + timedelta(days=1), zone)
     bucket = "week" if until - since > timedelta(days=MAX_AGGREGATE_BUCKETS) else "day"
     return query.replace(window=None, since=since, until=until, bucket=bucket)
-
-
-def with_bucket(query: AggregateQuery, bucket: Bucket) -> AggregateQuery:
-    """The query in another bucket; a relative window still starts at a bucket edge."""
-    name = preset(query)
-    if name is None or name == "custom" or query.window:
-        return query.replace(bucket=bucket)
-    return query.replace(bucket=bucket, since=_since(name, bucket))
 
 
 def events_of(query: Windowed) -> EventQuery:

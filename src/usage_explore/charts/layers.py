@@ -149,10 +149,20 @@ def inline(rows: list[Row], name: str) -> alt.InlineData:
 
 
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
-    """A transparent band per bucket, with the exact value of every series in its tooltip."""
-    band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
+    """A transparent band per bucket, with the exact value of every series in its tooltip.
+
+    A click on a band, beside the marks, picks its bucket, which looks like a brushed one.
+    """
+    picked = {"param": "pick", "empty": False}
+    band = alt.Chart(inline(rows, "buckets")).mark_rect(fill=canvas.palette.text)
     encoded: alt.Chart = band.encode(
-        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines, canvas.compared), description=_SPOKEN_BUCKET
+        x=canvas.place(),
+        x2=alt.X2("end:Q"),
+        fillOpacity=alt.FillOpacityValue(0, condition={**picked, "value": SELECTED_OPACITY}),
+        stroke=alt.StrokeValue("transparent", condition={**picked, "value": canvas.palette.text}),
+        strokeWidth=alt.StrokeWidthValue(RING_WIDTH),
+        tooltip=tooltip(canvas.lines, canvas.compared),
+        description=_SPOKEN_BUCKET,
     )
     return encoded
 

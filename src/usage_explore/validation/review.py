@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +25,7 @@ from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, with_ids
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
-from usage_explore.validation.decided import RANK, Decided, by_index
+from usage_explore.validation.decided import RANK, Decided, by_index, decided
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
@@ -198,7 +199,8 @@ class Review:
     `items` are the open findings, then those that are acknowledged or muted, both by impact. `previous` is the run of
     the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
     one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files,
-    `runs` are those of the period until now, newest first.
+    `runs` are those of the period until now, newest first. `unseen` are open findings of checks that did not
+    run to their end here, each with the last run that had it and was given files which are lacking here.
     """
 
     validation: Validation = field(repr=False)
@@ -208,6 +210,7 @@ class Review:
     now: datetime = field(repr=False)
     with_files: Run | None = None
     runs: Sequence[Run] = field(default=(), repr=False)
+    unseen: tuple[tuple[Run, RecordedFinding], ...] = ()
 
     @cached_property
     def report_hash(self) -> str:
@@ -253,6 +256,9 @@ class Review:
         decided = [f"{counts[state]:,} {state}" for state in ("acknowledged", "muted", "assigned") if counts[state]]
         if self.previous is None:
             start = "First run of this period that is kept: every finding is new"
+            if self.with_files is not None and _lacking(self.with_files, self.validation):
+                later = formatting.minute(self.with_files.made_at.astimezone(zone))
+                start = f"No run of this period from before these checks is kept; the run of {later} is later"
             return f"{start}; {', '.join(decided)}." if decided else f"{start}."
         made_at = self.previous.made_at.astimezone(zone).replace(second=0, microsecond=0)
         numbers = f"{counts['new']:,} new, {counts['known']:,} known, {len(self.gone):,} gone"
@@ -264,7 +270,7 @@ class Review:
         `Last validated with prices.csv (sha256 1f0c2a913b7d) by ana, 5 Nov 2026 14:30; give it again to compare.`
         """
         run, given = self.with_files, self.validation.files
-        lacking = [file for argument, file in run.files.items() if argument not in given] if run else []
+        lacking = _lacking(run, self.validation) if run else []
         other = [
             f"{_file_words(given[argument])} is not {_file_words(file)}"
             for argument, file in (run.files.items() if run else ())
@@ -281,6 +287,24 @@ class Review:
         them = "it" if len(lacking) == 1 else "them"
         return f"Last validated with {names} {who}; {again} {them} again to compare.{changed}"
 
+    def unseen_sentence(self, zone: ZoneInfo) -> str:
+        """How many findings are open of which this validation says nothing, without the files; "" if none is grave.
+
+        `3 high, 1 low open findings cannot be shown without book.csv: the run by ana, 5 Nov 2026 14:30, found them.`
+        """
+        numbers = Counter(finding.severity for _, finding in self.unseen)
+        if not numbers["high"] + numbers["medium"]:
+            return ""
+        runs = {run.id: run for run, _ in self.unseen}.values()
+        files = {file["sha256"]: file["name"] for run in runs for file in _lacking(run, self.validation)}
+        who = [
+            f"{formatting.data_value(run.author)}, {formatting.minute(run.made_at.astimezone(zone))}" for run in runs
+        ]
+        found = ", ".join(f"{numbers[severity]:,} {severity}" for severity in SEVERITIES if numbers[severity])
+        noun, them = ("finding", "it") if len(self.unseen) == 1 else ("findings", "them")
+        without = joined([formatting.data_value(name) for name in files.values()])
+        return f"{found} open {noun} cannot be shown without {without}: the run by {joined(who)}, found {them}."
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON says beside the findings."""
         return {
@@ -292,11 +316,17 @@ class Review:
             "new": [item.id for item in self.items if item.is_new],
             "known": [item.id for item in self.items if not item.is_new],
             "gone": [finding.to_dict() for finding in self.gone],
+            "unseen": [finding.to_dict() for _, finding in self.unseen],
         }
 
     @cached_property
     def _by_finding(self) -> dict[int, Reviewed]:
         return {id(item.finding): item for item in self.items}
+
+
+def _lacking(run: Run, validation: Validation) -> list[Mapping[str, str]]:
+    """The files that a run was given and the validation was not."""
+    return [file for argument, file in run.files.items() if argument not in validation.files]
 
 
 def _file_words(file: Mapping[str, str]) -> str:
@@ -324,6 +354,7 @@ def review(
         for index, position in matched(own, earlier).items():
             seen[index] = min(run.made_at, seen.get(index, run.made_at))
             ids[index].add(earlier[position].id)
+    decisions = tuple(decisions)
     by_finding = by_index(own, decisions)
     for about, made in by_finding.items():
         ids[about].update(decision.finding.identity.id for decision in made)
@@ -346,7 +377,24 @@ def review(
         now=now,
         with_files=next((run for run in latest or runs if run.files), None),
         runs=latest or runs,
+        unseen=_unseen(validation, latest or runs, own, decisions, now),
     )
+
+
+def _unseen(
+    validation: Validation, runs: Sequence[Run], own: Sequence[Identity], decisions: Sequence[Decision], now: datetime
+) -> tuple[tuple[Run, RecordedFinding], ...]:
+    """The open findings of earlier runs of which a validation without their files says nothing, see `Review`."""
+    unseen: list[tuple[Run, RecordedFinding]] = []
+    complete = complete_checks(validation)
+    last = {check: run for run in reversed(runs) for check in run.checks if check not in complete}
+    for run in {run.id: run for run in last.values() if _lacking(run, validation)}.values():
+        theirs = decided([one for one in run.findings if last.get(one.identity.check) is run], decisions, now)
+        shown = set(matched(own, [item.finding.identity for item in theirs]).values())
+        unseen += [
+            (run, item.finding) for index, item in enumerate(theirs) if index not in shown and item.settled is None
+        ]
+    return tuple(sorted(unseen, key=lambda pair: (RANK.get(pair[1].severity, 0), -pair[1].events)))
 
 
 def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]) -> tuple[RecordedFinding, ...]:

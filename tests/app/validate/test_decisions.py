@@ -476,3 +476,34 @@ def test_a_finding_of_an_earlier_id_is_still_opened_by_its_link(page: Open, stor
     app = ran(page(**LINK, finding=made.finding.identity.id))
     assert app.button(key="close_finding")
     assert "History, 1 decision" in [each.label for each in app.expander]
+
+
+def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_not_given(
+    page: Open, store: Store
+) -> None:
+    link = {**LINK, "as_of": "2026-10-05T00:00:00Z"}
+    lines = f"customer_id,metric_key,quantity\n{JUNE},tokens,7000\n".encode()
+    app = ran(page(**link))
+    app.session_state[dropped_key("invoices", Period(**link))] = File("inv.csv", lines)
+    app.run()
+    assert "cannot be shown" not in said(app), "the file is there"
+    words = "open finding cannot be shown without inv.csv: the run by test@example.com, "
+    without = page(**link)  # another session, which has the checks from the cache: they began before that run
+    assert "First run of this period" not in said(without)
+    assert "No run of this period from before these checks is kept; the run of " in said(without)
+    assert said(without).count(words) == 1
+    assert "**High** :gray[Reconciliation]" in said(without)
+    signing = in_tab(without, "Sign-off")
+    assert said(signing).count(words) == 2
+    assert "open finding cannot be shown without" in signing.table[0].value.to_string()
+    again = store.validate(Period(**link))
+    sentence = store.review(again).unseen_sentence(again.period.zone)
+    assert "1 high open finding cannot be shown without inv.csv" in sentence
+    assert sentence in " ".join(report.lines(again, (), 2_000, store.review(again)))
+    (finding,) = [item for _, item in store.review(again).unseen]
+    with_file = store.validate(Period(**link), invoices=_frame(lines))
+    (item,) = [one for one in store.review(with_file).items if one.id == finding.identity.id]
+    assert store.review(with_file).unseen == ()
+    store.decide(item.finding, "acknowledge", by="ana")
+    assert store.review(again).unseen == ()
+    assert store.review(again).unseen_sentence(again.period.zone) == ""

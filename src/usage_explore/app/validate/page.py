@@ -36,7 +36,7 @@ from usage_explore.app.validate.amounts import amounts_tab
 from usage_explore.app.validate.check_table import checks
 from usage_explore.app.validate.code_tab import code_tab
 from usage_explore.app.validate.decisions import keep_run, reviewed
-from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, waiting_period
+from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, unseen_warning, waiting_period
 from usage_explore.app.validate.files import PRICES, ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
@@ -100,6 +100,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
             st.warning(markdown.plain(unreadable), icon=":material/warning:")
         elif review.items or review.gone:
             st.caption(markdown.plain(review.sentence(with_files.validation.period.zone)))
+        unseen_warning(review, with_files.validation.names)
     if with_files.validation.totals.events:
         with area:
             file_area(source, with_files.validation.period, with_files.faults, last_files(with_files, review))
@@ -140,7 +141,7 @@ def _not_yet(view: ValidateView, source: Source) -> None:
     if kept is not None:
         examined = kept_runs.words(kept, view.query.zone)
         found = kept_runs.found(kept, kept_runs.decided(kept, source))
-        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}: {found}."))
+        st.caption(markdown.plain(f"{examined[0].upper()}{examined[1:]}: {found}{kept_runs.with_files(kept)}."))
 
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:

@@ -245,7 +245,7 @@ def _statement(
         "Usage": usage,
         "External cost": cost or "none",
         "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, rounded_amount),
-        "Findings": _findings_words(review),
+        "Findings": "; ".join(filter(None, [_findings_words(review), review.unseen_sentence(zone)])),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }
     if last:
@@ -279,6 +279,7 @@ def _statement(
     rated = None if isinstance(rating, str) else rating
     inputs = lost_inputs(before, rated) or other_inputs(before, rated)
     for warning, icon in (
+        (review.unseen_sentence(zone), ":material/warning:"),
         (left_unsigned(validation), ":material/hourglass_bottom:"),
         (inputs, ":material/money_off:"),
         (overlap_warning(period, every), ":material/event_repeat:"),

@@ -229,6 +229,7 @@ def _environment(validation: Validation, review: Review | None) -> jinja2.Enviro
         "state": lambda state: state.words(validation.period.zone),
         "fact_title": wording.fact_title,
         "days": lambda signed: wording.days_signed(signed.since, signed.until, signed.as_of, validation.period.zone),
+        "unseen": lambda review: review.unseen_sentence(validation.period.zone),
         "files_before": lambda review: review.files_sentence(validation.period.zone),
         "since_before": lambda review: review.sentence(validation.period.zone),
         "decision": partial(wording.decision, zone=validation.period.zone),

@@ -51,6 +51,8 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int, 
     yield from _bold(wording.unexamined(validation, "--as-of "), width)
     yield ""
     yield from _bold(wording.verdict(validation, review), width)
+    if review is not None:
+        yield from _bold(review.unseen_sentence(validation.period.zone), width)
     yield from textwrap.wrap(wording.changed_bounds(validation), width)
     if review is not None and (review.items or review.gone):
         yield from textwrap.wrap(review.sentence(validation.period.zone), width)
