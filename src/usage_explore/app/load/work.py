@@ -14,6 +14,7 @@ import streamlit as st
 
 from usage_explore import config
 from usage_explore.app import cache
+from usage_explore.app.header import browser_timezone
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.app.validate import run as validations
 from usage_explore.console import ShowProgress
@@ -96,10 +97,11 @@ def looked(file: File, options: LoadOptions) -> Look:
 
 def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
     """The check of the whole file, with progress. Raises `LoadError`, `ConfigurationError`."""
+    zone = browser_timezone() if proposals else None
 
     def check() -> FileCheck:
         with _working("Checking the file") as show, private_copy(file) as path, _named(path, file):
-            result = check_file(path, options, skip_bad=True, proposals=proposals, show=show)
+            result = check_file(path, options, skip_bad=True, proposals=proposals, browser_timezone=zone, show=show)
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in result.faults)
         return replace(
@@ -110,7 +112,7 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
             command=command(name, result.options, result.missing),
         )
 
-    return _kept(("check", file.digest, repr(options), str(proposals)), check)
+    return _kept(("check", file.digest, repr(options), str(proposals), str(zone)), check)
 
 
 def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) -> None:
