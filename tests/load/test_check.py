@@ -577,3 +577,9 @@ def test_the_browsers_zone_is_proposed_where_it_is_known(tmp_path):
     found = check_file(path, browser_timezone="Asia/Kathmandu")
     assert found.options.timezone == "Asia/Kathmandu"
     assert "Asia/Kathmandu, the browser's zone, is a guess" in found.reasons["timezone"]
+
+
+def test_names_of_an_own_export_are_shown_as_names_and_no_dimensions(tmp_path):
+    found = check(tmp_path, f"customer_id,customer_name,metric_key,quantity,timestamp,region\nc,C,m,1,{TIME},eu\n")
+    assert found.dimensions == ("region",)
+    assert ("name of customer_id", "customer_name") in [(one.column, one.source) for one in found.mapping]

@@ -273,6 +273,7 @@ def _mapped(
         if source in file.names:
             reason = reasons.get("measures") or ("--measure" if given.measures else by_preset)
             yield MappedColumn("quantity", source, f"{reason}; metric {measure.metric_key}")
+    yield from (MappedColumn(f"name of {column}", name, "same name") for column, name in mapper.own_names.items())
     for option in ("encoding", "timezone", "decimal", "null"):
         if option in reasons:
             value = getattr(file.options, option)
@@ -291,7 +292,7 @@ def _dimensions(file: Prepared, mapper: RowMapper) -> tuple[str, ...]:
     return tuple(
         name
         for name in file.names
-        if name not in mapper.taken()
+        if name not in {*mapper.taken(), *mapper.own_names.values()}
         and name not in tops
         and not mapper.measures_member(name)
         and not any(name == source or name.startswith(f"{source}.") for source in left_out)
