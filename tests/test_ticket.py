@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -68,6 +69,25 @@ def test_a_selection_and_a_missing_comparison_are_said(store: Store) -> None:
     assert f"Selected: 1–2 Oct 2026: {part.total:,} events\nIts change: not compared: before the first event\n" in text
     assert "\nChange: not compared: no events" in text
     assert "Largest" not in text
+
+
+def test_events_later_than_now_are_said_beside_a_change_without_them(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """A total had 30 events more than the change beside it, and nothing said so."""
+    now = datetime.now(UTC)
+    moments = [now - timedelta(days=400), now + timedelta(hours=3)]
+    moments += [now + timedelta(days=days) for days in (-20, -19, -3, -2, -1)]
+    store = store_of(events_connection, events_database_url, map(event, moments))
+    query = AggregateQuery(since=now - timedelta(days=10), until=now + timedelta(days=2))
+    answer = store.aggregate(query)
+    comparison = compare(store, answer)
+    assert not isinstance(comparison, str)
+    assert (answer.total, comparison.total.now) == (4, 3)
+    assert "1 later than now, not compared" in ticket.text(answer, comparison, "Acme", "http://link")
+    ended = store.aggregate(query.replace(until=now - timedelta(hours=1)))
+    assert "later than now" not in ticket.text(ended, compare(store, ended), "Acme", "http://link")
+    store.close()
 
 
 def test_the_largest_series_are_those_of_the_selection(store: Store) -> None:

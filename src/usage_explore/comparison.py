@@ -23,11 +23,20 @@ from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from usage_explore.answers import Aggregate, ComparisonSource
-from usage_explore.decimals import Number, exact_product
+from usage_explore.decimals import Number, difference, exact_product
 from usage_explore.errors import Fault, QueryError
 from usage_explore.extract.routing import Paths
 from usage_explore.formatting import change as formatted_change
-from usage_explore.formatting import counted, data_value, date_and_time, duration, listed, span, without_fractions
+from usage_explore.formatting import (
+    counted,
+    data_value,
+    date_and_time,
+    duration,
+    exact,
+    listed,
+    span,
+    without_fractions,
+)
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -174,6 +183,25 @@ def length_note(query: AggregateQuery, comparison: Comparison, change: Change | 
     now, before = (query.span[0], comparison.now_until), (comparison.since, comparison.until)
     parts = lengths(query, now, before), per_day(query, now, before, change or comparison.total)
     return ", ".join(filter(None, parts))
+
+
+def change_note(answer: Aggregate, comparison: Comparison) -> str:
+    """What the total has beyond the compared time, and `length_note`. Of a comparison that is not partial."""
+    return "; ".join(filter(None, (_future_note(answer, comparison), length_note(answer.query, comparison))))
+
+
+def _future_note(answer: Aggregate, comparison: Comparison) -> str:
+    """What of an answer's total is later than its clock, where the comparison ends: "30 later than now, not compared".
+
+    Blank if there is nothing, and where the comparison ends sooner, with the shorter period.
+    """
+    total, until_now = answer.total, comparison.total.now
+    if answer.query.metric in RATIOS or total is None or until_now is None:
+        return ""
+    later = difference(total, until_now)
+    if later <= 0 or comparison.now_until < answer.closed_until:
+        return ""
+    return f"{exact(later)} later than {'its time' if answer.query.as_of else 'now'}, not compared"
 
 
 def _whole_days(query: AggregateQuery, now: Window, before: Window) -> tuple[int | None, int | None]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from usage_explore.answers import Aggregate
 from usage_explore.charts import labels
-from usage_explore.comparison import length_note
+from usage_explore.comparison import change_note
 from usage_explore.decimals import Number, difference
 from usage_explore.formatting import (
     change,
@@ -101,7 +101,7 @@ def _change(answer: Aggregate, comparison: Comparison | str) -> str:
     zone = answer.query.zone
     before = span(comparison.since.astimezone(zone), comparison.until.astimezone(zone))
     earlier = measured(answer, comparison.total.before, of=comparison.unit or "")
-    note = length_note(answer.query, comparison)
+    note = change_note(answer, comparison)
     return f"{_changed(comparison.total)} {comparison.label} ({before}: {earlier})" + (f"; {note}" if note else "")
 
 

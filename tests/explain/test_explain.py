@@ -403,6 +403,8 @@ def test_what_cannot_be_explained_is_an_error(explained: Any) -> None:
         with pytest.raises(QueryError) as caught:
             explained([], **options)
         assert caught.value.faults[0].parameter == name
+    with pytest.raises(QueryError, match="is not one of week, before; or two times"):
+        explained([], baseline="yesterday")
     nan = [event(utc(2026, 6, 2), quantity=Decimal("NaN"))]
     with pytest.raises(NotExact):
         explained(nan, AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), metric="sum_quantity"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -586,3 +587,34 @@ def test_an_option_names_a_column_in_any_case(tmp_path):
 def test_subscribers_and_mandants_are_customers(tmp_path, name):
     _, words = proposed(tmp_path, f"Bill Date,{name},Qty\n{TIME},a,5\n{TIME},b,6\n")
     assert f"customer_id={name}" in words
+
+
+def test_events_in_the_future_are_warned_of_before_and_after_loading(tmp_path, load):
+    """Local times of Kathmandu, read as UTC, were 5 hours 24 minutes ahead without a word."""
+    now = datetime.now(UTC)
+    moments = [now - timedelta(hours=1), now + timedelta(minutes=2), now + timedelta(hours=5, minutes=24)]
+    text = "customer_id,metric_key,quantity,timestamp\n" + "".join(f"a,x,1,{moment:%F %T}\n" for moment in moments)
+    checked = check(tmp_path, text, timezone="UTC")
+    report = load.csv(text, timezone="UTC")
+    assert checked.future == report.future == 1
+    warning = "warning: 1 event is 5 hours 24 minutes in the future: is the time zone right?"
+    assert warning in str(checked)
+    assert warning in str(report)
+    earlier = check(tmp_path, text, timezone="Asia/Kathmandu")
+    assert earlier.future == 0
+    assert "warning" not in str(earlier)
+
+
+def test_the_browsers_zone_is_proposed_where_it_is_known(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text("customer_id,metric_key,quantity,timestamp\na,x,1,2026-01-31 08:00:00\n")
+    assert check_file(path).options.timezone == "UTC"
+    found = check_file(path, browser_timezone="Asia/Kathmandu")
+    assert found.options.timezone == "Asia/Kathmandu"
+    assert "Asia/Kathmandu, the browser's zone, is a guess" in found.reasons["timezone"]
+
+
+def test_names_of_an_own_export_are_shown_as_names_and_no_dimensions(tmp_path):
+    found = check(tmp_path, f"customer_id,customer_name,metric_key,quantity,timestamp,region\nc,C,m,1,{TIME},eu\n")
+    assert found.dimensions == ("region",)
+    assert ("name of customer_id", "customer_name") in [(one.column, one.source) for one in found.mapping]

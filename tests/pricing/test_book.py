@@ -223,3 +223,11 @@ def test_many_tiers_in_every_row_are_no_delimiter(tmp_path: Path) -> None:
     rows = "".join(f"m{number},staircase,{tiers},USD\n" for number in range(3))
     book = read_prices(written(tmp_path, f"metric_key,model,tiers,currency\n{rows}", "prices.csv"))
     assert [len(price.tiers) for price in book.prices] == [21] * 3
+
+
+def test_a_file_that_is_missing_is_said_to_be_and_another_name_is_advised_in_full(tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match="cannot be read: No such file or directory"):
+        read_prices(tmp_path / "nonexist")
+    (tmp_path / "book.txt").write_text("x")
+    with pytest.raises(QueryError, match=r"save it as \.toml, \.csv"):
+        read_prices(tmp_path / "book.txt")

@@ -43,7 +43,7 @@ from usage_explore.app.selected import (
     unit_words,
 )
 from usage_explore.charts import labels
-from usage_explore.comparison import length_note
+from usage_explore.comparison import change_note
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
 from usage_explore.names import Names
 from usage_explore.query.buckets import BUCKETS
@@ -380,7 +380,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     other = other_unit(answer, comparison.unit)
     headline_number(
         large_text(value),
-        formatting.typographic("; ".join(filter(None, (meaning, length_note(answer.query, comparison))))),
+        formatting.typographic("; ".join(filter(None, (meaning, change_note(answer, comparison))))),
         formatting.typographic(
             f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}{other}."
             if answer.query.metric in COST_METRICS

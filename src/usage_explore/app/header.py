@@ -201,8 +201,14 @@ def headline_number(value: str, meaning: str, help: str) -> None:
 
 def offered_timezones() -> tuple[str, ...]:
     """`timezones` with the browser's own one first: offered, never taken by itself."""
-    every, own = timezones(), st.context.timezone
-    return (own, *(name for name in every if name != own)) if own in every else every
+    every, own = timezones(), browser_timezone()
+    return (own, *(name for name in every if name != own)) if own else every
+
+
+def browser_timezone() -> str | None:
+    """The browser's own zone; None where it is not known."""
+    own = st.context.timezone
+    return own if own in timezones() else None
 
 
 @st.cache_data(show_spinner=False)

@@ -116,7 +116,7 @@ def _before(query: AggregateQuery, whole: Span, baseline: object, *, is_bucket: 
     try:
         kind = validators.choice(baseline, ("week", "before"))
     except ValueError as error:
-        raise QueryError([Fault("baseline", str(error))]) from None
+        raise QueryError([Fault("baseline", f"{error}; or two times, (since, until)")]) from None
     if kind == "before":
         if is_bucket:
             return Span(buckets.floor(whole.since - _MICROSECOND, query.bucket, query.zone), whole.since)

@@ -9,7 +9,9 @@ floats are named, so that they can be refused: a float has lost the decimal that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +55,14 @@ class Records:
 
 
 @contextmanager
-def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
-    """The records of a source, to be read within. Raises `QueryError` on `parameter` for what cannot be read at all."""
+def opened(source: RecordSource, parameter: str, *, others: Sequence[str] = ()) -> Iterator[Records]:
+    """The records of a source, to be read within. Raises `QueryError` on `parameter` for what cannot be read at all.
+
+    `others` are suffixes of files that the caller reads itself, for the message about a file of another name.
+    """
     try:
         if isinstance(source, Path | str):
-            with _file(Path(source)) as records:
+            with _file(Path(source), others) as records:
                 yield records
         else:
             yield _table(source)
@@ -71,11 +76,14 @@ def _advised(error: str) -> str:
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[Records]:
+def _file(path: Path, others: Sequence[str]) -> Iterator[Records]:
     kinds = {suffix: kind for suffix, kind in SUFFIXES.items() if kind in ("csv", "parquet")}
     kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
+    if kind is None and not os.path.exists(path):  # noqa: PTH110 - no error for a long name
+        raise LoadError(f"{path_text(path)}: cannot be read: {os.strerror(errno.ENOENT)}")
     if kind is None:
-        raise LoadError(f"{path_text(path)}: is not named as a file that can be read; save it as {', '.join(kinds)}")
+        suffixes = ", ".join([*others, *kinds])
+        raise LoadError(f"{path_text(path)}: is not named as a file that can be read; save it as {suffixes}")
     with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")

@@ -31,7 +31,7 @@ from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
-from usage_explore.load.report import Fault, RejectedRows, fault_lines
+from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import MAX_REJECTED_ROWS, absent_values, read_rows, scope_columns
 from usage_explore.load.times import time_formats
@@ -79,9 +79,10 @@ class FileCheck:
     `alternatives` are then (condition, command line), such as ("the day is first", "… --time-format %d/%m/%Y").
     Without either, `examples` has the events of the first rows as (line, columns), and the numbers are those of the
     whole file: `read` rows, of which `rejected` cannot be loaded, for the reasons in `faults`; `events`, from `first`
-    to `last`; `customers` counts different ones; `totals` are the quantities by metric, `costs` the costs by currency.
-    `is_cut` says that reading stopped at 10,000 rejected rows, as loading does without `skip_bad`: the numbers are then
-    those of the rows up to there. With `skip_bad` the file is checked for a load without its rejected rows.
+    to `last`, `future` of them in the future; `customers` counts different ones; `totals` are the quantities by metric,
+    `costs` the costs by currency. `is_cut` says that reading stopped at 10,000 rejected rows, as loading does without
+    `skip_bad`: the numbers are then those of the rows up to there. With `skip_bad` the file is checked for a load
+    without its rejected rows.
     """
 
     path: Path
@@ -101,6 +102,7 @@ class FileCheck:
     events: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    future: int = 0
     customers: int = 0
     totals: tuple[Total, ...] = ()
     costs: tuple[Total, ...] = ()
@@ -138,49 +140,53 @@ def check_file(
     replace: bool = False,
     replace_by: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    browser_timezone: str | None = None,
     show: ShowProgress = lambda *_: None,
 ) -> FileCheck:
     """Read a file as `load_files` would with the options, and with `proposals` propose more where columns are missing.
 
-    As there, reading stops at 10,000 rejected rows, unless they are to be left out (`skip_bad`). `show(done, total)` is
-    called now and then. `organization_id`, `replace` and `replace_by` are those of `load_files`; `settings` are values
-    of other options for the command line. Raises `LoadError` for a file that cannot be read, and `ConfigurationError`
-    for faulty options.
+    As there, reading stops at 10,000 rejected rows, unless they are to be left out (`skip_bad`). `browser_timezone` is
+    proposed for times without an offset, by default UTC. `show(done, total)` is called now and then. `organization_id`,
+    `replace` and `replace_by` are those of `load_files`; `settings` are values of other options for the command line.
+    Raises `LoadError` for a file that cannot be read, and `ConfigurationError` for faulty options.
     """
     settings = {"organization_id": organization_id, **(settings or {})}
     line = partial(command, replace=replace, replace_by=replace_by, settings=settings)
     by = replace_by if replace or replace_by else None
     with ExitStack() as inputs:
         input_ = input_file(path, inputs)
-        return _checked(input_, options or LoadOptions(), skip_bad, proposals, organization_id, by, line, show)
+        return _checked(
+            input_, options or LoadOptions(), skip_bad, proposals, browser_timezone, organization_id, by, line, show
+        )
 
 
 def _checked(
-    input_: Path | StandardInput,
+    path: Path | StandardInput,
     given: LoadOptions,
     skip_bad: bool,
-    proposals: bool,
+    propose_: bool,
+    zone: str | None,
     organization_id: UUID | None,
     replace_by: Sequence[str] | None,
     line: Callable[..., str],
     show: ShowProgress,
 ) -> FileCheck:
     options, reasons = given, {}
-    if proposals and given.encoding is None and (encoding := likely_encoding(input_)):
+    if propose_ and given.encoding is None and (encoding := likely_encoding(path)):
         options = replace(given, encoding=encoding)
         reasons["encoding"] = (
             f"the file is not UTF-8; {encoding} (Windows, Western Europe) is a guess, check its letters"
         )
-    file = prepare(input_, options)
+    file = prepare(path, options)
     mapper = _mapper(file, organization_id)
     proposal = Proposal(options=options, reasons={})
-    if proposals:
-        proposal = _proposal(file, mapper)
+    if propose_:
+        proposal = _proposal(file, mapper, zone)
         proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
-        file = prepare(input_, proposal.options)
+        file = prepare(path, proposal.options)
         mapper = _mapper(file, organization_id)
-    shown = input_ if isinstance(input_, Path) else STANDARD_INPUT
+    shown = path if isinstance(path, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
         path=file.path,
@@ -215,7 +221,8 @@ def _checked(
     except (LoadError, ConfigurationError) as error:
         return replace(checked, problem=str(error))
     counted_ = _Count(file, mapper, scope).result(checked, show)
-    return replace(counted_, notes=(*proposal.notes, *counted_.notes))
+    future = future_warnings(counted_.future, counted_.last)
+    return replace(counted_, notes=(*proposal.notes, *counted_.notes, *future))
 
 
 def _mapper(file: Prepared, organization_id: UUID | None) -> RowMapper:
@@ -229,12 +236,12 @@ def _times(file: Prepared, mapper: RowMapper) -> list[str]:
     return [raw for raw in values if isinstance(raw, str) and raw]
 
 
-def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
+def _proposal(file: Prepared, mapper: RowMapper, zone: str | None) -> Proposal:
     records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
     columns = profiles(file.names, records, file.mapping.null_text)
     unnamed = [] if file.preset else RowMapper(ColumnMapping(), file.names, None, sampled=file.sampled).missing()
     return propose(
-        file.options, file.mapping, mapper.missing(), unnamed, mapper.taken(), columns, _lists(file, records)
+        file.options, file.mapping, mapper.missing(), unnamed, mapper.taken(), columns, _lists(file, records), zone
     )
 
 
@@ -279,6 +286,7 @@ def _mapped(
         if source in file.names:
             reason = reasons.get("measures") or ("--measure" if given.measures else by_preset)
             yield MappedColumn("quantity", source, f"{reason}; metric {measure.metric_key}")
+    yield from (MappedColumn(f"name of {column}", name, "same name") for column, name in mapper.own_names.items())
     for option in ("encoding", "timezone", "decimal", "null"):
         if option in reasons:
             value = getattr(file.options, option)
@@ -304,7 +312,8 @@ class _Count:
         self._customers: set[tuple[str | None, str | None]] = set()
         self._first: str | None = None
         self._last: str | None = None
-        self._events = 0
+        self._events = self._future = 0
+        self._future_from = future_from().isoformat()
         self._absent = dict.fromkeys(scope, 0)
         self._kept: dict[tuple[str | None, str], tuple[int, list[Row]]] = {}
 
@@ -333,6 +342,7 @@ class _Count:
             problem=next((absent_values(checked.path, *item) for item in self._absent.items() if item[1]), ""),
             first=datetime.fromisoformat(self._first) if self._first else None,
             last=datetime.fromisoformat(self._last) if self._last else None,
+            future=self._future,
             customers=len(self._customers),
             totals=self._totals("quantity"),
             costs=self._totals("cost"),
@@ -372,6 +382,7 @@ class _Count:
             time = row[_PLACES["timestamp"]] or ""
             self._first = time if self._first is None else min(self._first, time)
             self._last = time if self._last is None else max(self._last, time)
+            self._future += time > self._future_from
             self._sum("quantity", row[_PLACES["metric_key"]], row[_PLACES["quantity"]])
             self._sum("cost", row[_PLACES["external_cost_currency"]], row[_PLACES["external_cost_amount"]])
 

@@ -71,7 +71,7 @@ def dimension_columns(mapper: RowMapper) -> tuple[str, ...]:
     return tuple(
         name
         for name in mapper.names
-        if name not in mapper.taken()
+        if name not in {*mapper.taken(), *mapper.own_names.values()}
         and name not in tops
         and not mapper.measures_member(name)
         and not any(name == source or name.startswith(f"{source}.") for source in left_out)

@@ -194,6 +194,7 @@ class Proposal:
 def propose(
     options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], unnamed: Sequence[str],
     taken: Iterable[str], columns: Mapping[str, Profile], lists: Sequence[str] = (),
+    browser_timezone: str | None = None,
 ) -> Proposal:  # fmt: skip
     """The options, with more for the `missing` columns, and for values that need a zone, mark or word.
 
@@ -203,7 +204,7 @@ def propose(
     """
     found = _Finder(options, mapping, missing, unnamed, columns, frozenset(taken), lists)
     found.columns_of_events()
-    found.values()
+    found.values(browser_timezone)
     return Proposal(options=found.options, reasons=found.reasons, notes=tuple(found.notes))
 
 
@@ -470,7 +471,7 @@ class _Finder:
         else:
             self._set("metric_key", "usage", "no column names what was metered")
 
-    def values(self) -> None:
+    def values(self, browser_timezone: str | None) -> None:
         """Propose zone, decimal mark and words for no value, where the mapped columns need them."""
         options, mapping = self.options, self._mapping
         sources = {**{column: chain[0] for column, chain in mapping.columns.items() if chain}, **options.mapping}
@@ -479,8 +480,9 @@ class _Finder:
         is_local = all(one.local_clocks for name in clocks if (one := self._profile(name)))
         times = self._profile(first)
         if times and times.local_times and is_local and not (options.timezone or mapping.timezone):
-            self.options = replace(self.options, timezone="UTC")
-            self.reasons["timezone"] = "times have no offset; UTC is a guess, name the zone they are in"
+            self.options = replace(self.options, timezone=browser_timezone or "UTC")
+            guess = f"{browser_timezone}, the browser's zone," if browser_timezone else "UTC"
+            self.reasons["timezone"] = f"times have no offset; {guess} is a guess, name the zone they are in"
         names = [sources.get(name, name) for name in ("quantity", "external_cost_amount")] + [
             text.partition("=")[0] for text in options.measures
         ]

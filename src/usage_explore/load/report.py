@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +30,27 @@ MAX_LISTED_ORGANIZATIONS = 3
 
 _UTC = ZoneInfo("UTC")
 
+_CLOCK_DIFFERENCE = timedelta(minutes=5)
+"""How far a source's clock may be ahead: events up to there are not in the future."""
+
 MAX_KEPT_REJECTIONS = 1_000
 """Rejected values that `FileReport.rejections` holds; the rows of further ones are counted."""
+
+
+def future_from() -> datetime:
+    """The instant after which the time of an event is in the future."""
+    return datetime.now(UTC) + _CLOCK_DIFFERENCE
+
+
+def future_warnings(events: int, last: datetime | None) -> Iterator[str]:
+    """The warning of events in the future, the last of which is at `last`."""
+    if events and last:
+        ahead = duration(last - datetime.now(UTC))
+        yield (
+            f"warning: 1 event is {ahead} in the future: is the time zone right?"
+            if events == 1
+            else f"warning: {events:,} events are up to {ahead} in the future: is the time zone right?"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +87,14 @@ class FileReport:
     `other_zone` have its customer, metric, quantity and dimensions, and their times differ from those of nine tenths of
     an earlier load by the distance of two time zones.
 
-    `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts
-    rows already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
+    `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
+    already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
     because the file no longer has them (`replace`); `superseded_settled` says whether a pinned link can have shown one
     of them. `rejections` has the first 1,000 rejected values, `faults` their kinds. `notes` are sentences about what
-    was decided for the rows. `first`, `last`, `organizations` and `customers` (their number) are those of all events
-    of the file; `metric_key` is their metric, None if they have several, and `names` has the organizations' names.
-    `writing` is how long the table was written. `str()` has one line for each of these.
+    was decided for the rows. `first`, `last`, `organizations` and `customers` (their number) are those of all events of
+    the file, `future` the number of those in the future when they were loaded; `metric_key` is their metric, None if
+    they have several, and `names` has the organizations' names. `writing` is how long the table was written. `str()`
+    has one line for each of these.
     """
 
     path: Path
@@ -98,6 +118,7 @@ class FileReport:
     superseded_settled: bool = False
     first: datetime | None = None
     last: datetime | None = None
+    future: int = 0
     organizations: tuple[UUID, ...] = ()
     customers: int = 0
     metric_key: str | None = None
@@ -139,6 +160,7 @@ class FileReport:
         if self.generated_keys:
             yield f"  {counted(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
         yield from (f"  {note}" for note in self.notes)
+        yield from (f"  {warning}" for warning in future_warnings(self.future, self.last))
         if self.superseded:
             yield f"  superseded {counted(self.superseded, 'stored event')} of the same source and period"
         if self.superseded_settled:

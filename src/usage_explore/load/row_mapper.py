@@ -97,8 +97,10 @@ class RowMapper(ColumnNames):
         self._key = next((self.resolved(key) for key in mapping.key if all(map(self.has, key))), ())
         # the names of an export of ours, which are names again and no dimensions
         own = {column: name for column in ID_COLUMNS if (name := f"{kind_of(column)}_name") in names}
-        self._own_names = {name for column, name in own.items() if column not in mapping.names and not mapping.keep}
-        self._readable = {column: (name,) for column, name in own.items() if name in self._own_names} | {
+        self.own_names = {
+            column: name for column, name in own.items() if column not in mapping.names and not mapping.keep
+        }
+        self._readable = {column: (name,) for column, name in self.own_names.items()} | {
             column: self.resolved(sources) for column, sources in mapping.names.items()
         }
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
@@ -201,7 +203,7 @@ class RowMapper(ColumnNames):
         if mapping.dimensions:
             used -= texts_of_ids
         used |= {self.resolve(name) or name for name in mapping.ignore}
-        used |= self._own_names | ({mapping.explode} if mapping.explode else set())
+        used |= {*self.own_names.values()} | ({mapping.explode} if mapping.explode else set())
         if not mapping.dimensions and not tags:
             used |= set(self.names)
         return DimensionReader(

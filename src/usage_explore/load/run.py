@@ -275,6 +275,7 @@ def _load(
         notes=(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
         first=stage.first,
         last=stage.last,
+        future=stage.future,
         organizations=stage.organizations,
         customers=stage.customers,
         metric_key=stage.metric_key,

@@ -26,7 +26,7 @@ from usage_explore.extract import changes
 from usage_explore.formatting import counted, path_text
 from usage_explore.load import other_zone
 from usage_explore.load.replace import STORED_ID, supersede
-from usage_explore.load.report import MAX_KEPT_REJECTIONS
+from usage_explore.load.report import MAX_KEPT_REJECTIONS, future_from
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.sql.identifiers import identifier
 
@@ -229,6 +229,7 @@ class Stage:
         self._earlier_lines = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
+        self.future = 0
         self.organizations: tuple[UUID, ...] = ()
         self.customers = 0
         self.metric_key: str | None = None
@@ -272,9 +273,11 @@ class Stage:
         )
         row = self._run(
             "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id), count(DISTINCT customer_id),"
-            " CASE WHEN min(metric_key) = max(metric_key) THEN min(metric_key) END FROM {stage}"
+            " CASE WHEN min(metric_key) = max(metric_key) THEN min(metric_key) END,"
+            " count(*) FILTER (WHERE timestamp > %(future_from)s) FROM {stage}",
+            future_from=future_from(),
         ).fetchone()
-        first, last, organizations, self.customers, self.metric_key = row or (None, None, None, 0, None)
+        first, last, organizations, self.customers, self.metric_key, self.future = row or (None, None, None, 0, None, 0)
         self.first, self.last, self.organizations = first, last, tuple(organizations or ())
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:

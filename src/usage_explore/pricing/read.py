@@ -59,7 +59,7 @@ def read_prices(source: PriceSource, name: str | None = None) -> PriceBook:
 
 
 def _read_table(source: RecordSource, name: str) -> PriceBook:
-    with opened(source, PARAMETER) as records:
+    with opened(source, PARAMETER, others=(".toml",)) as records:
         columns: dict[str, str] = {}
         faults: list[Fault] = []
         for column in records.names:

@@ -159,7 +159,7 @@ def _values(
         faults.append(Fault("assignee", "is missing; name a person or a team, or nobody by an empty text"))
     elif chosen != "assign" and assignee is not None:
         faults.append(Fault("assignee", "is for the action assign"))
-    if chosen == "note" and not text:
+    if chosen == "note" and text == "":
         faults.append(Fault("note", "is blank; write what others should know"))
     if faults:
         raise QueryError(faults)

@@ -151,7 +151,10 @@ def _baseline(value: object) -> str:
         if len(edges) != 2:
             raise ValueError("is not a pair of times; write <since>/<until> in RFC 3339")
         return "/".join(map(rfc3339, validators.instants(edges)))
-    return validators.choice(value, BASELINES)
+    try:
+        return validators.choice(value, BASELINES)
+    except ValueError as error:
+        raise ValueError(f"{error}; or <since>/<until>, two times in RFC 3339") from None
 
 
 class ExplanationQuery(AggregateQuery):

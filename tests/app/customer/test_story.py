@@ -19,7 +19,15 @@ from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.customer import tables
-from usage_explore.app.customer.story import MAX_METRICS, Story, as_of_one_moment, bucket_of, movers, read_story
+from usage_explore.app.customer.story import (
+    MAX_METRIC_CHANGES,
+    MAX_METRICS,
+    Story,
+    as_of_one_moment,
+    bucket_of,
+    movers,
+    read_story,
+)
 from usage_explore.app.page_state import CustomerView
 from usage_explore.charts import LIGHT
 from usage_explore.comparison import Change
@@ -146,6 +154,36 @@ def test_metrics_costs_and_their_changes_are_the_oracles(
             assert point.ratio is not None
             assert point.ratio.cost == cost(daily)
             assert point.value == unit_cost(daily)
+
+
+def _ratio(now: Decimal | None, before: Decimal | None) -> Decimal | None:
+    if now is None or before is None or now == before:
+        return None
+    return abs((now - before) / before) if before else Decimal("Infinity")
+
+
+@pytest.mark.parametrize("currency", [None, "EUR"])
+def test_the_largest_changes_are_those_of_all_currencies(
+    source: Source, events: list[Row], currency: str | None
+) -> None:
+    """The change of a cost in another currency than the page's was missing, also where it was the largest."""
+    page = story_of(source, currency)
+    now, before = known(events), known(events, AUGUST, SINCE)
+    expected: dict[tuple[str, str, str | None], Decimal] = {}
+    for metric in {row.metric_key for row in now}:
+        mine, then = of(now, metric), of(before, metric)
+        sums = [total(row.quantity for row in rows) for rows in (mine, then)]
+        found = {(metric, "sum_quantity", None): _ratio(*sums)}
+        for code in ("USD", "EUR", None):
+            paid = [spent(rows, code) for rows in (mine, then)]
+            found[metric, "sum_cost", code] = _ratio(*map(cost, paid))
+            found[metric, "unit_cost", code] = _ratio(*map(unit_cost, paid))
+        expected |= {key: ratio for key, ratio in found.items() if ratio is not None}
+    shown = {(step.key, step.measure, step.currency) for step in page.changes}
+    assert len(shown) == min(MAX_METRIC_CHANGES, len(expected))
+    least = min(expected[key] for key in shown)
+    assert all(ratio <= least + Decimal("1e-9") for key, ratio in expected.items() if key not in shown)
+    assert {code for _, _, code in expected} == {"USD", "EUR", None}
 
 
 def test_the_values_that_changed_most_are_the_oracles(source: Source, events: list[Row]) -> None:

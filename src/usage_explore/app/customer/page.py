@@ -20,7 +20,6 @@ from usage_explore.app.customer.story import (
     Mover,
     Story,
     as_of_one_moment,
-    metric_changes,
     metric_query,
     read_story,
 )
@@ -219,14 +218,14 @@ def _changes(pages: Pages, view: CustomerView, story: Story) -> None:
     if isinstance(story.compared, str) or story.movers is None:
         return
     _title("What changed most", story.compared.label)
-    steps = metric_changes(story.metrics)
+    steps = story.changes
     left, right = st.columns(2, gap="medium") if steps else (None, st.container())
     if left is not None:
         with left, st.container(gap=None, key="metric_changes"):
             st.caption("Metrics, by relative change of quantity, cost or unit cost")
             for step in steps:
-                target = ExploreView(_measured(_linked(view, story), step, story))
-                st.page_link(pages.explore, label=_step(step, story), query_params=target.to_params())
+                target = ExploreView(_measured(_linked(view, story), step))
+                st.page_link(pages.explore, label=_step(step), query_params=target.to_params())
     with right, st.container(gap=None, key="movers"):
         st.caption("Metrics and dimension values, by change of their number of events")
         for mover in story.movers.movers:
@@ -238,10 +237,10 @@ def _changes(pages: Pages, view: CustomerView, story: Story) -> None:
             st.caption(f"Of a dimension with more values, the {MAX_COMPARED} largest of each period are compared.")
 
 
-def _step(step: MetricChange, story: Story) -> str:
+def _step(step: MetricChange) -> str:
     measure = METRICS[step.measure]
-    if step.measure in COST_METRICS and story.currency is not None:
-        measure += f" in {formatting.data_value(story.currency.currency)}"
+    if step.measure in COST_METRICS:
+        measure += f" in {formatting.data_value(step.currency)}" if step.currency is not None else " without a currency"
     numbers = " → ".join(formatting.short(value) for value in (step.change.before, step.change.now))
     return (
         f"**{markdown.plain(query_edits.short_value('metric_key', step.key))}** "
@@ -255,12 +254,10 @@ def _linked(view: CustomerView, story: Story) -> AggregateQuery:
     return view.query.replace(bucket=story.query.bucket)
 
 
-def _measured(query: AggregateQuery, step: MetricChange, story: Story) -> AggregateQuery:
-    """The measure of one metric, of a cost in the page's currency."""
+def _measured(query: AggregateQuery, step: MetricChange) -> AggregateQuery:
+    """The measure of one metric, of a cost in its currency."""
     query = metric_query(query, step.key).replace(metric=step.measure)
-    if step.measure in COST_METRICS and story.currency is not None:
-        return query_edits.in_currency(query, story.currency.currency)
-    return query
+    return query_edits.in_currency(query, step.currency) if step.measure in COST_METRICS else query
 
 
 def _mover(mover: Mover, names: Names) -> str:

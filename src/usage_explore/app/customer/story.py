@@ -70,11 +70,12 @@ class Metric:
 
 
 class MetricChange(NamedTuple):
-    """How one measure of a metric changed."""
+    """How one measure of a metric changed; `currency` is that of a cost, None for one without a currency."""
 
     key: str
     measure: Measure
     change: Change
+    currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Story:
 
     `query` is absolute and has `as_of`. `quantities` and `costs` are the answers whose series the `metrics` have, with
     the buckets they share; `costs` is None without any cost. `currencies` are those of the costs, that of most events
-    first, `currency` the one of `costs`. `compared` is the comparison, or the reason why there is none.
+    first, `currency` the one of `costs`; `changes` are those of quantities and of costs in every currency. `compared`
+    is the comparison, or the reason why there is none.
     """
 
     query: AggregateQuery
@@ -119,6 +121,7 @@ class Story:
     currencies: tuple[CurrencyCost, ...]
     currency: CurrencyCost | None
     costs: Aggregate | None
+    changes: tuple[MetricChange, ...]
     compared: Comparison | str
     movers: Movers | None
     by_cost: Leaderboards | None
@@ -172,27 +175,47 @@ def read_story(query: AggregateQuery, currency: str | None, source: Source) -> S
     costs = by_cost = None
     if chosen is not None:
         in_currency = query_edits.in_currency(query, chosen.currency)
-        costs = source.aggregate(
-            in_currency.replace(metric="unit_cost", group_by="metric_key", metric_key=keys, top=MAX_METRICS)
-        )
+        costs = source.aggregate(_unit_costs(query, chosen.currency, keys))
         by_cost = source.leaderboards(in_currency.replace(metric="sum_cost"), MAX_COMPARED)
+    metrics = tuple(
+        _metrics([leaders[key] for key in keys], quantities, compared, costs, _costs_compared(source, costs, compared))
+    )
+    others: list[tuple[str | None, Aggregate]] = []
+    if not isinstance(compared, str):
+        before = source.currencies(query.replace(bucket=None, since=compared.since, until=compared.until))
+        names = dict.fromkeys(cost.currency for cost in (*currencies, *before))
+        others = [
+            (name, source.aggregate(_unit_costs(query, name, keys).replace(bucket=_WHOLE)))
+            for name in names
+            if chosen is None or name != chosen.currency
+        ]
     return Story(
         query=query,
         names=boards.names | source.names(query),
         boards=boards,
-        metrics=tuple(
-            _metrics(
-                [leaders[key] for key in keys], quantities, compared, costs, _costs_compared(source, costs, compared)
-            )
-        ),
+        metrics=metrics,
         quantities=quantities,
         currencies=currencies,
         currency=chosen,
         costs=costs,
+        changes=_largest(
+            _changes(
+                metrics,
+                None if chosen is None else chosen.currency,
+                {name: _costs_compared(source, answer, compared) for name, answer in others},
+            )
+        ),
         compared=compared,
         movers=None if isinstance(compared, str) else _movers(query, boards, compared, source),
         by_cost=by_cost,
         page=source.page(query_edits.events_of(query).replace(limit=MAX_LISTED_EVENTS)),
+    )
+
+
+def _unit_costs(query: AggregateQuery, currency: str | None, keys: list[str]) -> AggregateQuery:
+    """The costs and unit costs of the metrics in one currency."""
+    return query_edits.in_currency(query, currency).replace(
+        metric="unit_cost", group_by="metric_key", metric_key=keys, top=MAX_METRICS
     )
 
 
@@ -262,24 +285,33 @@ def _money_changes(
     return Change(*spent), Change(*units)
 
 
-def metric_changes(metrics: Iterable[Metric]) -> list[MetricChange]:
-    """The largest relative changes of quantities, costs and unit costs, what was nothing before first."""
-    changes: list[MetricChange] = []
+def _changes(
+    metrics: Iterable[Metric],
+    currency: str | None,
+    others: Mapping[str | None, tuple[Mapping[Key, Series], Mapping[Key, Series]] | None],
+) -> Iterator[MetricChange]:
+    """The changes of quantities, and of costs and unit costs in the `currency` of the page and in `others`."""
     for metric in metrics:
-        money = metric.money
-        measured: tuple[tuple[Measure, Change | None], ...] = (
-            ("sum_quantity", metric.change),
-            ("sum_cost", money.cost_change if money else None),
-            ("unit_cost", money.unit_cost_change if money else None),
-        )
-        changes += [
-            MetricChange(metric.key, measure, change)
-            for measure, change in measured
-            if change is not None and change.now is not None and change.before is not None
-            if change.now != change.before
-        ]
+        if metric.change is not None:
+            yield MetricChange(metric.key, "sum_quantity", metric.change)
+        money = [(currency, metric.money.cost_change, metric.money.unit_cost_change)] if metric.money else []
+        money += [(name, *_money_changes(metric.key, compared)) for name, compared in others.items()]
+        for name, cost, unit_cost in money:
+            if cost is not None:
+                yield MetricChange(metric.key, "sum_cost", cost, name)
+            if unit_cost is not None:
+                yield MetricChange(metric.key, "unit_cost", unit_cost, name)
+
+
+def _largest(changes: Iterable[MetricChange]) -> tuple[MetricChange, ...]:
+    """The largest relative changes, what was nothing before first."""
+    known = [
+        step
+        for step in changes
+        if step.change.now is not None and step.change.before is not None and step.change.now != step.change.before
+    ]
     # stable: of equal changes that of the metric of more events comes first
-    return sorted(changes, key=lambda step: -_relative(step.change))[:MAX_METRIC_CHANGES]
+    return tuple(sorted(known, key=lambda step: -_relative(step.change))[:MAX_METRIC_CHANGES])
 
 
 def _relative(change: Change) -> Decimal:

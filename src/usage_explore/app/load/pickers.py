@@ -11,7 +11,7 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
-from usage_explore.app.header import timezones
+from usage_explore.app.header import offered_timezones
 from usage_explore.app.load.work import Look
 from usage_explore.app.uploads import File
 from usage_explore.config import Settings
@@ -313,7 +313,7 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
     """Draw the pickers of the zone, the decimal mark and the words for no value."""
     mapping = base.preset.mapping if base.preset else None
     zone, form, mark, words = st.columns(IN_A_ROW)
-    options, proposed = timezones(), base.options
+    options, proposed = offered_timezones(), base.options
     with zone:
         timezone = st.selectbox(
             TIME_ZONE,

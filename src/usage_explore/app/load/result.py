@@ -32,6 +32,9 @@ _ON_THE_PAGE = {
 _MAX_LINE_CHARACTERS = 600
 """Characters of a fault or note that are shown."""
 
+_WARNING = "warning: "
+"""What a line of a report or a check begins with that is more than a note."""
+
 _EXAMPLE_COLUMNS = {
     "customer_id": "Customer",
     "metric_key": "Metric",
@@ -59,7 +62,9 @@ def show_check(check: FileCheck) -> None:
         with right:
             _totals(check)
     for note in check.notes:
-        st.caption(markdown.plain(_line(note)))
+        if not note.startswith(_WARNING):
+            st.caption(markdown.plain(_line(note)))
+    _warnings(check.notes)
 
 
 def _summary(check: FileCheck, zone: ZoneInfo) -> str:
@@ -149,11 +154,15 @@ def outcome_lines(report: FileReport, notes: Sequence[str]) -> None:
         markdown.plain(_line(first)), icon=":material/check_circle:" if is_new else ":material/info:"
     )
     lines = [_line(line) for line in (*others, *notes)]
-    if plain := [line for line in lines if not line.startswith("warning: ")]:
+    if plain := [line for line in lines if not line.startswith(_WARNING)]:
         st.markdown("\n".join(f"- {markdown.plain(line)}" for line in plain))
+    _warnings(lines)
+
+
+def _warnings(lines: Sequence[str]) -> None:
     for line in lines:
-        if line.startswith("warning: "):
-            text = line.removeprefix("warning: ")
+        if line.startswith(_WARNING):
+            text = _line(line.removeprefix(_WARNING))
             st.warning(markdown.plain(text[:1].upper() + text[1:]), icon=":material/warning:")
 
 

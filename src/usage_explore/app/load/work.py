@@ -14,6 +14,7 @@ import streamlit as st
 
 from usage_explore import config
 from usage_explore.app import cache
+from usage_explore.app.header import browser_timezone
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.app.validate import run as validations
 from usage_explore.console import ShowProgress
@@ -97,6 +98,7 @@ def looked(file: File, options: LoadOptions) -> Look:
 def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
     """The check of the whole file, with progress. Raises `LoadError`, `ConfigurationError`."""
     settings = config.settings()
+    zone = browser_timezone() if proposals else None
 
     def check() -> FileCheck:
         with _working("Checking the file") as show, private_copy(file) as path, _named(path, file):
@@ -106,6 +108,7 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
                 skip_bad=True,
                 proposals=proposals,
                 organization_id=settings.organization_id,
+                browser_timezone=zone,
                 show=show,
             )
         name = Path(shown_name(file))
@@ -120,7 +123,7 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
             ),
         )
 
-    return _kept(("check", file.digest, repr(options), str(proposals)), check)
+    return _kept(("check", file.digest, repr(options), str(proposals), str(zone)), check)
 
 
 def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) -> None:
