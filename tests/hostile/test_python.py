@@ -179,6 +179,8 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "rate price": lambda thing: store.rate(period, prices=[{"metric_key": thing, "unit_amount": 1}, thing]),
         "rate tiers": lambda thing: store.rate(period, prices=[{"metric_key": "a", "model": "volume", "tiers": thing}]),
         "rate amount": lambda thing: store.rate(period, prices=[{"metric_key": "a", "unit_amount": thing}]),
+        "unknown_texts": lambda thing: store.unknown_texts(prices=thing),
+        "unknown_texts wallets": lambda thing: store.unknown_texts(wallets=thing),
         "rate wallets": lambda thing: store.rate(period, wallets=thing),
         "export question": lambda thing: store.export(thing, "never.csv", progress=False),
         "export path": lambda thing: store.export(EventQuery(limit=1), thing, progress=False),

@@ -128,8 +128,9 @@ button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"
   .st-key-header [data-testid="stSelectbox"] button {{ padding-left: 0; padding-right: 0.1rem; }}
   .st-key-header [data-testid="stSelectbox"] input {{ text-overflow: ellipsis; }}
   .st-key-header > .st-key-organization {{ flex-grow: 2; }}
-  .st-key-header > :has(> .st-key-known) {{ order: 1; }} /* beside the links: the pickers need its room */
-  .st-key-known {{ padding: 0 1.4rem 0 0.25rem; }} /* at its right is the menu, which has no place in the flow */
+  /* beside the links, where no customer's is among them: the pickers need its room; at its right is the menu */
+  .st-key-header:not(:has(a[href*="customer"])) > :has(> .st-key-known) {{ order: 1; }}
+  .st-key-header:not(:has(a[href*="customer"])) .st-key-known {{ padding: 0 1.4rem 0 0.25rem; }}
   .st-key-period {{ gap: 0.5rem; }}
   .st-key-period > :has(> [data-testid="stDateTimeInput"]) {{ flex: 1 1 40%; min-width: 0; }}
   .st-key-period [data-testid="stDateTimeInput"] {{ width: 100%; }}
