@@ -9,7 +9,7 @@ import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
 from support.query_oracle import Row
-from usage_explore.validation.anomalies.levels import _candidates, _passing
+from usage_explore.validation.anomalies.levels import _candidates, _change, _passing
 
 DAY = timedelta(days=1)
 HISTORY, PERIOD = 91, 30
@@ -131,3 +131,12 @@ def test_a_level_near_nothing_is_one_drop_and_hours_after_it_are_no_spike(
         (finding,) = store.validate(SEPTEMBER, checks=["shifts"]).findings
     assert "dropped, 5–14 Sep 2026" in finding.sentence
     assert finding.events == sum(counts[HISTORY + 4 : HISTORY + 14])
+
+
+def test_a_day_of_many_events_and_one_event_beside_it_are_no_level() -> None:
+    values = np.zeros(84)
+    values[[10, 25, 40, 82]] = 1
+    values[79] = 300
+    assert _change(values, 56) is None
+    values[77:] = 43
+    assert _change(values, 56) is not None

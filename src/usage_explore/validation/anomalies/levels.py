@@ -57,6 +57,7 @@ def min_evidence() -> float:
 
 _WEEK = 7
 _SHARE_APART = 0.9  # of the days of a change that passes, on its own side of the middle between it and the usual
+_SHARE_USED = 0.5  # of the days of a higher level, but one, that have usage, unless fewer had before
 _CHANCE_DEVIATIONS = 3.0  # by which a week differs from the usual one before it is looked at closer
 
 
@@ -320,6 +321,10 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
     both = (events_before + events_after) / (days_before + days)
     largest = np.maximum.accumulate(values[::-1])[::-1][places]
     without_largest = (events_after - largest) / (days - 1)  # one day is no level
+    used = np.concatenate([[0], np.cumsum(values > 0)])
+    share = (used[places] - used[places - days_before]) / days_before
+    share = np.where(share < 1 / _WEEK, _SHARE_USED, np.minimum(share, _SHARE_USED))  # batches once a week have a level
+    is_used = used[-1] - used[places] + 1 >= share * days
     ratio = _log(events_before, before, both) + _log(events_after, after, both)
     enough = np.ones(len(places), np.bool_)
     for level in (before, recent):
@@ -327,6 +332,7 @@ def _change(values: Floats, first: int) -> tuple[int, float, float] | None:
         enough &= np.abs(difference) >= np.maximum(MIN_EVENTS(), MIN_CHANGE() * level * days)
         enough &= (difference > 0) == (after > before)
         enough &= (difference < 0) | (without_largest >= (1 + MIN_CHANGE()) * level)
+        enough &= (difference < 0) | is_used
         enough &= (difference > 0) | (after <= (1 - MIN_CHANGE()) * (level - largest_before / RECENT_DAYS()))
     # usage that begins or ends altogether is left to the check of silences
     began = (sums[places - RECENT_DAYS() + _WEEK] > 0) & values[-_WEEK:].any()
