@@ -50,7 +50,7 @@ Window = tuple[datetime, datetime]
 """A half-open span of time."""
 
 PARTS_OF_A_PERIOD = 1_000
-"""Where the first event comes within the first of so many parts, a period is still compared: 43 minutes of 30 days."""
+"""A period is compared, and marked partial, if its first event is in its first thousandth: 43 minutes of 30 days."""
 
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_DAYS_BY_HOURS = 2

@@ -126,7 +126,7 @@ def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays |
     metrics = frozenset(metric for metric, change in of_metrics.items() if change.is_certain)
     if not metrics:
         return None, metrics
-    # a metric of few events cannot tell: its totals are of the zone of the others
+    # fewer than `min_shifted_days` totals of a metric decide nothing: they are by the days of the others' zone
     metrics |= {metric for metric, change in of_metrics.items() if change.may_be and not change.is_alike}
     # metrics that match alike by both, such as those of noon, are of that zone too
     alike = (metric for metric, change in of_metrics.items() if change.is_alike)

@@ -23,7 +23,7 @@ from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.check import Examination
+from usage_explore.validation.check import Examination, added_amounts
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import earlier, surroundings
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
@@ -413,7 +413,10 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
         if row.expected is not None and row.expected.is_priced:
             continue  # its amounts were compared
         if row.status == "extra" and amount is None:
-            row.amount_differences = _charged(row.lines)
+            charged = ((line.currency, line.amount) for line in row.lines)
+            row.amount_differences = added_amounts(
+                [[(code, paid) for code, paid in charged if code is not None and paid is not None]]
+            )
             continue
         if amount is not None:
             row.currency = row.lines[0].currency
@@ -439,15 +442,13 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
 
 def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple[tuple[str, Decimal], ...]:
     """The sum of the rows' unsigned amount differences by currency; of those alone that are `too_high`."""
-    amounts: dict[str, list[Decimal]] = {}
+    amounts: list[tuple[str, Decimal]] = []
     for row in rows:
         of_row = [*row.amount_differences.items()]
         if not of_row and row.amount_difference is not None and row.currency is not None:
             of_row = [(row.currency, row.amount_difference)]
-        for currency, amount in of_row:
-            if amount and (amount > 0 or not too_high):
-                amounts.setdefault(currency, []).append(amount.copy_abs())
-    return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
+        amounts += [(currency, amount.copy_abs()) for currency, amount in of_row if amount > 0 or not too_high]
+    return tuple(sorted((currency, amount) for currency, amount in added_amounts([amounts]).items() if amount))
 
 
 def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
@@ -460,15 +461,6 @@ def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
         words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
-
-
-def _charged(lines: Iterable[InvoiceLine]) -> dict[str, Decimal]:
-    """The amounts of lines that have one and a currency, by currency."""
-    amounts: dict[str, list[Decimal]] = {}
-    for line in lines:
-        if line.amount is not None and line.currency is not None:
-            amounts.setdefault(line.currency, []).append(line.amount)
-    return {currency: total(values) for currency, values in amounts.items()}
 
 
 def decimal(value: Fraction) -> Decimal:

@@ -20,7 +20,7 @@ from usage_explore.pricing.rating import tier_text
 from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
+from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, added_amounts, limited
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING
 from usage_explore.validation.reconciliation.compare import (
@@ -240,12 +240,8 @@ class Differences:
     @cached_property
     def _expected_amounts(self) -> dict[str, Decimal]:
         """What the price book expects of all rows, by currency."""
-        amounts: dict[str, list[Decimal]] = {}
-        for row in self.rows:
-            if row.expected is not None and row.expected.is_priced:
-                for currency, amount in row.expected.amounts.items():
-                    amounts.setdefault(currency, []).append(amount)
-        return {currency: total(values) for currency, values in amounts.items()}
+        priced = (row.expected for row in self.rows if row.expected is not None and row.expected.is_priced)
+        return added_amounts(expected.amounts.items() for expected in priced)
 
     def severity(self, row: Row) -> Severity:
         """High without late events or duplicates, and as grave as its cause, that of amounts rounded for each event as

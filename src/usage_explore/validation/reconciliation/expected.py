@@ -23,7 +23,7 @@ from usage_explore.pricing.rating import only
 from usage_explore.pricing.usage import SPLITS, Line, Rated, Unpriced, pinned, rated_usage
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array
-from usage_explore.validation.check import Examination
+from usage_explore.validation.check import Examination, added_amounts
 from usage_explore.validation.reconciliation.compare import (
     BOTH,
     DUPLICATES,
@@ -133,13 +133,13 @@ class Expected:
 def invoiced_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
     """The lines' amounts by currency; None if one has no amount. Without a currency it is the only expected one."""
     only = next(iter(expected.amounts)) if len(expected.amounts) == 1 else None
-    amounts: dict[str, list[Decimal]] = {}
+    amounts: list[tuple[str, Decimal]] = []
     for line in row.lines:
         currency = line.currency or only
         if line.amount is None or currency is None:
             return None
-        amounts.setdefault(currency, []).append(line.amount)
-    return {currency: total(values) for currency, values in amounts.items()}
+        amounts.append((currency, line.amount))
+    return added_amounts([amounts])
 
 
 def compared_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
