@@ -33,7 +33,7 @@ from soak_servers import Running, committed, descendants, differences, end, refr
 from soak_sessions import Visitor
 from soak_verdict import faults
 from soak_watch import watching
-from usage_explore import config, connect
+from usage_explore import connect
 from usage_explore.demo import ORGANIZATIONS
 
 RESULTS = Path(__file__).with_name("results")
@@ -104,7 +104,8 @@ def run(given: argparse.Namespace) -> list[str]:
     """The whole soak; what is wrong."""
     with servers(BOTH) as running:
         with connect(running.database_url) as store:
-            as_of = store.now() - 1.2 * config.DEFAULT_SETTLE_TIME
+            # an answer has an ETag only where `as_of` is at or before the last arrival that has settled
+            as_of = min(known for each in BOTH if (known := store.scoped(each).known()) is not None)
         with psycopg.connect(running.database_url) as connection:
             events = connection.execute("SELECT count(*) FROM usage_events").fetchone()
             server = f"PostgreSQL {connection.info.server_version // 10_000}"
