@@ -124,3 +124,17 @@ def test_the_same_finding_of_the_next_run_keeps_its_identity(store: Store, inser
     review = store.review(again(store))
     item = review.of(sign_off_finding(review.validation))
     assert (item.is_new, item.is_open) == (False, False)
+
+
+def test_what_arrives_after_a_later_sign_off_is_another_finding(store: Store, insert: Insert) -> None:
+    """To acknowledge what the second sign-off has does not acknowledge what came after it."""
+    insert(late(2))
+    first = again(store)
+    store.keep_run(first)
+    store.decide(sign_off_finding(first), "acknowledge", by="ana")
+    second = store.validate(SEPTEMBER.replace(as_of=ARRIVED + HOUR), prices=PRICES)
+    store.sign_off(second, by="ben", rating=store.rate(second.period, prices=PRICES))
+    insert([event(who, utc(2026, 9, 17, 5, 31), ingested_at=ARRIVED + 2 * HOUR) for who in range(2)])
+    review = store.review(again(store))
+    item = review.of(sign_off_finding(review.validation))
+    assert (item.finding.events, item.is_new, item.is_open) == (2, True, True)

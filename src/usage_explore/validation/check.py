@@ -58,6 +58,9 @@ MAX_FINDINGS_PER_CHECK = 100
 AFTER_SIGN_OFF = "after sign-off"
 """The kind of findings on all that arrived after the period was signed."""
 
+SIGN_OFF_FACT = "sign-off"
+"""The fact on such a finding that has the id of the sign-off."""
+
 DAYS_FACT = "days with such quantities"
 """The fact on a finding on some quantities of several days that has the number of these days."""
 

@@ -24,7 +24,7 @@ from usage_explore.query.url_params import query_string
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFinding, matched, with_ids
 from usage_explore.records.runs import Run, run_id
-from usage_explore.validation.check import SEVERITIES, Finding, Severity
+from usage_explore.validation.check import AFTER_SIGN_OFF, SEVERITIES, SIGN_OFF_FACT, Finding, Severity
 from usage_explore.validation.decided import RANK, Decided, by_index, decided
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
@@ -75,9 +75,13 @@ def _identity(finding: Finding) -> Identity:
     subjects: dict[str, Any] = {
         name: None if (value := getattr(finding, name)) is None else str(value) for name in (*WHO, *WHAT)
     }
+    facts = dict(finding.facts)
+    kind = finding.kind or _direction(facts)
+    if finding.kind == AFTER_SIGN_OFF:  # what arrived after a later sign-off is another finding
+        kind += f" {facts[SIGN_OFF_FACT]}"
     return Identity(
         check=finding.check,
-        kind=finding.kind or _direction(dict(finding.facts)),
+        kind=kind,
         since=finding.since,
         until=finding.until,
         **subjects,

@@ -30,6 +30,7 @@ from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, in_loads,
 from usage_explore.validation.check import (
     AFTER_SIGN_OFF,
     SEVERITIES,
+    SIGN_OFF_FACT,
     SIGNED_AS_OF,
     Check,
     Examination,
@@ -248,7 +249,7 @@ def _after_sign_off(examination: Examination, signed: SignOff, changes: list[_Ch
         f"{f', external cost {costs}' if costs else ''};"
         f" `usage-explore signoffs {str(signed.id)[:8]}{prices} --csv FILE.csv` has the corrections.",
         question=examination.events_question(ingested_after=signed.as_of + INSTANT),
-        facts=(("sign-off", str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),
+        facts=((SIGN_OFF_FACT, str(signed.id)), (SIGNED_AS_OF, rfc3339(signed.as_of)), *later.facts()[:_MAX_FACTS]),
         is_general=True,
         **later.fields(examination),
     )
