@@ -83,6 +83,28 @@ def test_changed_policies_are_noticed_at_once(
     assert owner.refresh(LATER).rebuilt == ""
 
 
+def test_roles_that_read_as_the_same_role_have_an_extract_each(
+    readers: tuple[str, str], events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    """A policy may go by who signed in, so the rows of one are never shown to the other."""
+    owner = Extract(events_database_url, events_connection, tmp_path / "owner")
+    owner.add(*(event(NOON) for _ in range(3)), *(event(NOON, metric_key="images") for _ in range(4)))
+    reader, other = readers
+    for statement in (
+        "GRANT {0} TO {1}",
+        "ALTER ROLE {1} SET role = {0}",
+        f"ALTER POLICY shown ON usage_events USING ((session_user = '{other}') = (metric_key = 'images'))",
+    ):
+        owner.execute(statement.format(f'"{reader}"', f'"{other}"'))
+    parts = urlsplit(events_database_url)
+    for role, expected in ((reader, 3), (other, 4)):
+        url = urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+        with ddl.connect(url) as connection, connect(url, ORGANIZATION, home=tmp_path) as store:
+            assert answered(store) == (expected, "there is no extract of these events")
+            Extract(url, connection, tmp_path).refresh(LATER)
+            assert answered(store) == (expected, "extract")
+
+
 @pytest.mark.parametrize("relation", ["usage_events", "shown_events"])
 @pytest.mark.parametrize("kind", ["direct", "owners"])
 def test_a_column_that_the_role_may_no_longer_read_is_in_no_answer(

@@ -33,6 +33,7 @@ from usage_explore.errors import TableMismatch, UsageExploreError
 from usage_explore.extract import manifest as files
 from usage_explore.extract.connection import ExtractError
 from usage_explore.extract.manifest import File, Manifest
+from usage_explore.extract.visibility import ROLE
 from usage_explore.formatting import path_text
 from usage_explore.sql.identifiers import identifier
 
@@ -41,8 +42,8 @@ _TEMPORARY = "temporary"
 _READ_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_SOURCE = """
-SELECT c.oid::bigint, n.nspname, c.relname, current_database(), current_user,
+_SOURCE = f"""
+SELECT c.oid::bigint, n.nspname, c.relname, current_database(), {ROLE},
        has_function_privilege('pg_control_system()', 'EXECUTE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
@@ -54,7 +55,10 @@ class ExtractBusy(UsageExploreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A table as one role sees it. `relation` is its oid, `system` the server's identifier, blank if it is hidden."""
+    """A table as one role sees it. `relation` is its oid, `system` the server's identifier, blank if it is hidden.
+
+    `role` also names the role that signed in, where another one reads.
+    """
 
     host: str
     port: str

@@ -71,6 +71,9 @@ reads, such as a session setting or another table, is not in it, nor are the fun
 """
 
 
+ROLE = "CASE session_user WHEN current_user THEN current_user::text ELSE current_user || ' of ' || session_user END"
+"""The role that reads, and the role that signed in where the two differ: a policy may go by either."""
+
 TRANSACTION = "CASE WHEN NOT pg_is_in_recovery() THEN pg_snapshot_xmax(pg_current_snapshot())::text::bigint END"
 """The id of the next transaction, which falls only where the database is put back; NULL on a replica, which may lag."""
 
@@ -92,7 +95,7 @@ def state(table: Table) -> Select[Any]:
     return select(
         func.transaction_timestamp().label("now"),
         literal_column(f"({TRANSACTION})", BigInteger).label("transaction"),
-        func.current_user().cast(Text).label("role"),
+        literal_column(f"({ROLE})", Text).label("role"),
         relation.cast(OID).cast(BigInteger).label("relation"),
         is_table.label("is_table"),
         literal_column(f"({_FINGERPRINT.format(relation=oid)})", Text).label("fingerprint"),
