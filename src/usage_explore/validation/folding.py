@@ -48,7 +48,7 @@ def _same_subscriptions(specific: Findings, other: Finding) -> Findings:
 
 
 def _same_currencies(specific: Findings, other: Finding) -> Findings:
-    unusual = [finding for finding in specific if dict(finding.facts).get("fault") == "unusual"]
+    unusual = [finding for finding in specific if dict(finding.facts).get("fault") in ("unusual", "new")]
     return _same_events(unusual, other) if other.wallet_currency is not None else ()
 
 
