@@ -58,6 +58,9 @@ MAX_FINDINGS_PER_CHECK = 100
 AFTER_SIGN_OFF = "after sign-off"
 """The kind of findings on all that arrived after the period was signed."""
 
+EXPLAINED_BY, FINALIZED = "explained by", "after finalization"
+"""The fact on a finding on control totals that has the cause of all of the difference, and that of what came later."""
+
 DAYS_FACT = "days with such quantities"
 """The fact on a finding on some quantities of several days that has the number of these days."""
 
