@@ -88,6 +88,36 @@ def test_a_late_batch_is_one_finding_with_what_the_invoice_lacks(store: Store, i
     assert {*validation.sheet("reconciliation")["explained_by"]} == {"", "after sign-off"}  # type: ignore[index]
 
 
+def totals(events: int = 96) -> pd.DataFrame:
+    """What the gateway counted by day and metric when the month was signed."""
+    days = [f"2026-09-{day:02}" for day in range(1, 31)]
+    return pd.DataFrame([(day, metric, events) for day in days for metric in ("calls", "seats")]).set_axis(
+        ["day", "metric_key", "events"], axis=1
+    )
+
+
+def test_control_totals_that_lack_what_came_later_are_the_same_incident(store: Store, insert: Insert) -> None:
+    batch = late(3)
+    insert([*batch, event(0, utc(2026, 9, 20, 5, 30), ingested_at=ARRIVED)])
+    validation = again(store, control=totals())
+    (finding,) = validation.findings
+    assert finding.kind == "after sign-off"
+    assert finding.also_seen_by == ("impossible_times", "control_totals")
+    assert finding.severity == "medium"
+    sheet = validation.sheet("control_totals")
+    assert {*sheet[sheet.status == "surplus"].explained_by} == {"after finalization"}  # type: ignore[index, union-attr]
+    (alone,) = {f.severity for f in again(store, checks=["control_totals"], control=totals()).findings}
+    assert alone == "medium"
+    given = store.validate(LATER.replace(finalized_at=utc(2026, 10, 5)), prices=PRICES, control=totals())
+    assert "control_totals" not in {found.check for found in given.findings}
+
+
+def test_control_totals_that_lack_more_than_came_later_stay(store: Store, insert: Insert) -> None:
+    insert(late(3))
+    checks = [finding.check for finding in again(store, control=totals(95)).findings]
+    assert {"after_finalization", "control_totals"} == {*checks}
+
+
 def test_what_is_really_new_stays_beside_the_late_batch(store: Store, insert: Insert) -> None:
     """Copies among the late events are billed twice, and a line is wrong by more than they are."""
     batch = late(3)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from support.billing_events import SEPTEMBER, SINCE, event, store_of
@@ -83,6 +86,31 @@ def test_a_folded_finding_is_known_and_never_gone(events_database_url: str) -> N
     ]
     with store_of(events_database_url, rows) as store:
         _folded(store, SEPTEMBER)
+
+
+def test_a_finding_that_needs_a_file_is_not_gone_without_it(events_database_url: str, tmp_path: Path) -> None:
+    """The check runs without the file, too, with a book that is no file, as the stored one."""
+    stored = [{"metric_key": metric, "unit_amount": "0.10", "currency": "USD"} for metric in ("calls", "seats")]
+    book = tmp_path / "book.csv"
+    pd.DataFrame(stored[:1]).to_csv(book, index=False)
+    rows = [event(1, SINCE + timedelta(hours=n), metric) for n in range(300) for metric in ("calls", "seats")]
+    with store_of(events_database_url, rows) as store:
+
+        def validated(prices: Any) -> Validation:
+            return store.validate(SEPTEMBER, checks=["unpriced"], prices=prices)
+
+        first = validated(book)
+        store.keep_run(first)
+        (found,) = first.findings
+        without = validated(stored)
+        assert not without.findings
+        for _ in range(2):
+            review = store.review(without)
+            assert review.gone == ()
+            assert [item.sentence for _, item in review.unseen] == [found.sentence]
+            store.keep_run(without)
+        again = store.review(validated(book))
+        assert (again.gone, again.unseen, again.new) == ((), (), ())
 
 
 def _folded(store: Store, period: Period) -> None:

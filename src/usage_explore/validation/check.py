@@ -61,11 +61,14 @@ AFTER_SIGN_OFF = "after sign-off"
 SIGN_OFF_FACT = "sign-off"
 """The fact on such a finding that has the id of the sign-off."""
 
-DAYS_FACT = "days with such quantities"
-"""The fact on a finding on some quantities of several days that has the number of these days."""
-
 SIGNED_AS_OF = "signed as of"
 """The fact on such a finding that has the time after which its events arrived."""
+
+EXPLAINED_BY, FINALIZED = "explained by", "after finalization"
+"""The fact on a finding on control totals that has the cause of all of the difference, and that of what came later."""
+
+DAYS_FACT = "days with such quantities"
+"""The fact on a finding on some quantities of several days that has the number of these days."""
 
 MAX_TIMES = 20_000
 """Times of events that a statement is narrowed down to; it reads more of them by its own plan."""

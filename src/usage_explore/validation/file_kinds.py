@@ -29,12 +29,20 @@ FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 """The arguments of `Store.validate` for files; `names` are names of ids, for reading alone."""
 
 FILES_OF_CHECKS: Mapping[str, tuple[FileKind, ...]] = {
+    "currencies": ("wallets",),
     "wallets": ("wallets",),
     "unpriced": ("prices", "wallets", "invoices", "names"),
     "reconciliation": ("invoices", "prices", "wallets", "names"),
     "control_totals": ("control", "names"),
 }
 """The files that checks read, by name; the first one is what a check is about, the others are read where given."""
+
+
+def lacks_file(check: str, before: Iterable[str], given: Iterable[str]) -> bool:
+    """Whether a check was given a file before that it compares, and is not now; both are `FILE_KINDS`."""
+    read = set(FILES_OF_CHECKS.get(check, ())) - {"names"}
+    return not read.isdisjoint({*before} - {*given})
+
 
 _CUSTOMER = frozenset(("customer_id", "customer"))
 _METRIC = frozenset(("metric_key", "metric", "sku_meter", "skumeter"))

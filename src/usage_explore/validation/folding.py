@@ -15,7 +15,15 @@ from decimal import Decimal
 
 from usage_explore.formatting import counted, listed
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import AFTER_SIGN_OFF, DAYS_FACT, SEVERITIES, SIGNED_AS_OF, Finding
+from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
+    DAYS_FACT,
+    EXPLAINED_BY,
+    FINALIZED,
+    SEVERITIES,
+    SIGNED_AS_OF,
+    Finding,
+)
 from usage_explore.validation.periods import part
 from usage_explore.validation.result import Result
 
@@ -48,7 +56,7 @@ def _same_subscriptions(specific: Findings, other: Finding) -> Findings:
 
 
 def _same_currencies(specific: Findings, other: Finding) -> Findings:
-    unusual = [finding for finding in specific if dict(finding.facts).get("fault") == "unusual"]
+    unusual = [finding for finding in specific if dict(finding.facts).get("fault") in ("unusual", "new")]
     return _same_events(unusual, other) if other.wallet_currency is not None else ()
 
 
@@ -267,6 +275,11 @@ def _arrived_after(specific: Findings, other: Finding) -> Findings:
     ]
 
 
+def _counted_before(specific: Findings, other: Finding) -> Findings:
+    """The findings on what arrived after finalization, if as much is more than the control totals."""
+    return specific if dict(other.facts).get(EXPLAINED_BY) == FINALIZED else ()
+
+
 def _too_old(specific: Findings, other: Finding) -> Findings:
     """As `_arrived_after`, of events that are too old; not of those with a time to come."""
     return _arrived_after(specific, other) if other.kind == "past" else ()
@@ -304,6 +317,7 @@ RULES = (
     Rule("after_finalization", "impossible_times", _too_old),
     Rule("after_finalization", "reconciliation", _arrived_after),
     Rule("after_finalization", "late_arrivals", _same_events),
+    Rule("after_finalization", "control_totals", _counted_before),
     Rule("new_usage", "unrated", _same_subscriptions),
     Rule("currencies", "wallets", _same_currencies),
     Rule("wallets", "wallets", _same_wallets),

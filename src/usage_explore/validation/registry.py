@@ -194,7 +194,7 @@ class Plan:
     def lacks_preferences(self) -> bool:
         """Whether a check could use preferred currencies, and none were given."""
         return self.inputs.preferences is None and any(
-            check.name in ("wallets", "unpriced", "reconciliation") for check in self.checks
+            check.name in ("currencies", "wallets", "unpriced", "reconciliation") for check in self.checks
         )
 
     @property

@@ -26,6 +26,7 @@ from usage_explore.records.identities import WHAT, WHO, Identity, RecordedFindin
 from usage_explore.records.runs import Run, run_id
 from usage_explore.validation.check import AFTER_SIGN_OFF, SEVERITIES, SIGN_OFF_FACT, Finding, Severity
 from usage_explore.validation.decided import RANK, Decided, by_index, decided
+from usage_explore.validation.file_kinds import lacks_file
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.result import Validation
 from usage_explore.validation.usage_sums import joined
@@ -204,7 +205,7 @@ class Review:
     the same period and filters before this one, None for the first; `gone` are the findings of earlier runs that this
     one no longer has, of the checks that ran to their end. `with_files` is the newest run that was given files,
     `runs` are those of the period until now, newest first. `unseen` are open findings of checks that did not
-    run to their end here, each with the last run that had it and was given files which are lacking here.
+    run to their end here, or not with all files that they read, each with the last run that was given these.
     """
 
     validation: Validation = field(repr=False)
@@ -391,7 +392,10 @@ def _unseen(
     """The open findings of earlier runs of which a validation without their files says nothing, see `Review`."""
     unseen: list[tuple[Run, RecordedFinding]] = []
     complete = complete_checks(validation)
-    last = {check: run for run in reversed(runs) for check in run.checks if check not in complete}
+    given = validation.files
+    last = {
+        c: run for run in reversed(runs) for c in run.checks if c not in complete or lacks_file(c, run.files, given)
+    }
     for run in {run.id: run for run in last.values() if _lacking(run, validation)}.values():
         theirs = decided([one for one in run.findings if last.get(one.identity.check) is run], decisions, now)
         shown = set(matched(own, [item.finding.identity for item in theirs]).values())
@@ -402,11 +406,14 @@ def _unseen(
 
 
 def _gone(validation: Validation, runs: Sequence[Run], known: Sequence[Identity]) -> tuple[RecordedFinding, ...]:
-    """The findings that a check's last run before had and that this validation has not, nor folded into another."""
+    """The findings that a check's last run before had and that this validation has not, nor folded into another.
+
+    None of a check that was given a file then and is not now.
+    """
     gone = []
     for check in complete_checks(validation):
         run = next((run for run in runs if check in run.checks), None)
-        if run is None:
+        if run is None or lacks_file(check, run.files, validation.files):
             continue
         before = [finding for finding in run.findings if finding.identity.check == check and not finding.folded_into]
         taken = matched([finding.identity for finding in before], known)

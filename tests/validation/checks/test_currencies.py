@@ -133,6 +133,32 @@ def test_a_currency_that_changes_for_everything_or_a_price_is_found(events_datab
         assert "everywhere 100 % of costs in the 56 days before the period were in GBP" in alone.sentence
 
 
+def in_yen(**given: Any) -> list[Row]:
+    """Four customers in USD for months, and a new one that is in JPY alone."""
+    events = [row for who in range(4) for row in steady(who, BEFORE, UNTIL, 4 * HOUR, **cost("USD"))]
+    return events + steady(5, SINCE, UNTIL, 4 * HOUR, **{**cost("JPY"), **given})
+
+
+def test_a_new_customer_in_a_currency_that_the_organization_never_had(events_database_url: str) -> None:
+    with store_of(events_database_url, in_yen()) as store:
+        (found,) = findings(store)
+        assert (found.severity, found.kind, found.customer_id) == ("medium", "new", CUSTOMERS[5])
+        assert (found.events, shown(store, found), found.amounts) == (180, 180, (("JPY", Decimal("45.00")),))
+        assert "no cost before the period (it had USD)" in found.sentence
+        (alone,) = findings(store, SEPTEMBER.replace(customer_id=CUSTOMERS[5]))
+        assert alone.sentence == found.sentence
+        for wallets in ({CUSTOMERS[5]: "JPY"}, {"default": "JPY"}):
+            assert examine(store, "currencies", SEPTEMBER, wallets=wallets).is_clean
+        assert not examine(store, "currencies", SEPTEMBER, wallets={CUSTOMERS[5]: "USD"}).is_clean
+        october = SEPTEMBER.replace(since=UNTIL, until=UNTIL + 30 * DAY)
+        assert not findings(store, october)
+
+
+def test_a_new_currency_that_the_wallet_has(events_database_url: str) -> None:
+    with store_of(events_database_url, in_yen(wallet_currency="jpy")) as store:
+        assert not findings(store)
+
+
 def test_upper_and_lower_case_are_one_currency_and_said(events_database_url: str) -> None:
     events = [row for who in range(2) for row in steady(who, BEFORE, UNTIL, 4 * HOUR, **cost("USD"))]
     events += steady(1, SINCE, SINCE + 20 * HOUR, HOUR, **cost("usd"))

@@ -302,6 +302,31 @@ def test_zeros_as_a_customer_always_had_are_nothing_to_say(
     assert [finding.severity for finding in result] == found
 
 
+@pytest.mark.parametrize(("days", "found"), [(range(30), []), (range(13, 14), ["medium"])])
+def test_no_more_zeros_than_before_are_a_finding_only_on_one_day(
+    events_connection: ddl.Connection, events_database_url: str, days: range, found: list[str]
+) -> None:
+    """29 steady zeros after 36 and 32 were medium: counted on the days that have some, where fewer would be usual."""
+    draw = random.Random(4)
+    zeros = {(draw.randrange(*month), draw.randrange(40)) for month in ((-60, -30), (-30, 0)) for _ in range(34)}
+    while sum(day >= 0 for day, _ in zeros) < 29:
+        zeros.add((draw.choice(days), draw.randrange(40)))
+    rows = [
+        event(
+            SINCE + day * DAY + 36 * minute * MINUTE,
+            customer_id=customer,
+            quantity=Decimal(0 if customer == JUNE and (day, minute) in zeros else 1 + minute % 20),
+        )
+        for day in range(-60, 30)
+        for customer in (JUNE, SMALL, UUID(int=1))
+        for minute in range(40)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    result = findings(store)
+    store.close()
+    assert [finding.severity for finding in result] == found
+
+
 @pytest.mark.parametrize("others", [2, 8])
 def test_usual_zeros_of_one_customer_do_not_hide_new_ones_of_another(
     events_connection: ddl.Connection, events_database_url: str, others: int

@@ -143,6 +143,25 @@ def test_a_file_that_was_loaded_again_with_other_columns_is_found(
     assert [(each.events, each.severity) for each in reloaded] == ([(found, "high")] if found else [])
 
 
+@pytest.mark.parametrize("minute", [0, 7])
+@pytest.mark.parametrize(
+    "without", [{"external_cost_amount": None, "external_cost_currency": None}, {"price_key": None}]
+)
+def test_a_file_that_was_loaded_again_without_columns_is_one_finding(
+    make: Make, minute: int, without: dict[str, object]
+) -> None:
+    """It was two: its rows were look-alikes, or restated ones, besides."""
+
+    def loaded(again: dict[str, object]) -> list[Row]:
+        rows = [line(hour, **{"price_key": "p1", **usage(hour), **again}) for hour in range(300)]
+        return [replace(row, timestamp=row.timestamp + timedelta(minutes=minute)) for row in rows]
+
+    export, again = loaded({}), loaded({"loaded": SECOND, **without})
+    (finding,) = make(export + again + beside(again)).validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events) == ("high", 300)
+    assert "loaded again with other options or columns" in finding.sentence
+
+
 def test_a_few_rows_that_an_earlier_load_has_too_are_no_file_that_was_loaded_again(make: Make) -> None:
     export = [line(hour) for hour in range(100)]
     other = [line(hour, loaded=SECOND, dimensions={"Team": "ops"}) for hour in range(40)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
-from support.check_results import examine
+from support.check_results import examine, shown
 from support.generated_events import NEIGHBOUR
 from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, Store
@@ -108,6 +108,51 @@ def test_weekends_are_no_silence_and_a_week_is(events_database_url: str) -> None
     assert (found.since, found.until) == (utc(2026, 9, 14, 23, 0, 0, 1), utc(2026, 9, 22))
     assert found.severity == "high"
     assert (found.events, found.quantity) == (0, None)
+
+
+def renamed(*names: tuple[str, str], customers: int = 6, kept: int = 1) -> list[Row]:
+    """Usage every two hours or so, of metrics that have another name from the 13th on; some are kept."""
+    draw, cut = random.Random(3), SINCE + 12 * DAY
+    times = [(n, SINCE + (n + draw.random()) * 2 * HOUR) for n in range(-45 * 12, 30 * 12)]
+    return [
+        event(who, time, former if time < cut else name)
+        for who in range(customers)
+        for former, name in names
+        for n, time in times
+        if time < cut or n % kept == 0
+    ] + [row for who in range(customers) for row in steady(who, SINCE - 45 * DAY, UNTIL, 6 * HOUR)]
+
+
+def test_a_renamed_metric_is_one_finding_with_both_names(events_database_url: str) -> None:
+    events = renamed(("tokens", "tokens_v2"))
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert (found.kind, found.severity, found.metric_key, found.customer_id) == (
+            "renamed",
+            "medium",
+            "tokens_v2",
+            None,
+        )
+        assert (found.events, found.quantity) == (6 * 18 * 12, Decimal(6 * 18 * 12))
+        assert found.sentence.startswith("tokens of 6 customers stopped, 12 Sep 2026")
+        assert "tokens_v2 began at the same time: 1,296 events" in found.sentence
+        since = found.question.since  # type: ignore[union-attr]
+        both = [row for row in events if row.metric_key != "calls" and row.timestamp >= since]  # type: ignore[operator]
+        assert shown(store, found) == len(both)
+
+
+def test_two_metrics_renamed_at_once_are_named_by_their_likeness(events_database_url: str) -> None:
+    events = renamed(("llm.in", "in_tokens"), ("llm.out", "out_tokens"), customers=2)
+    with store_of(events_database_url, events) as store:
+        assert sorted((dict(f.facts)["former metric"], f.metric_key) for f in findings(store)) == [
+            ("llm.in", "in_tokens"),
+            ("llm.out", "out_tokens"),
+        ]
+
+
+def test_half_of_the_usage_under_another_name_is_a_silence(events_database_url: str) -> None:
+    with store_of(events_database_url, renamed(("tokens", "tokens_v2"), customers=3, kept=2)) as store:
+        assert [(f.kind, f.metric_key) for f in findings(store)] == [("", "tokens")] * 3
 
 
 def test_one_metrics_silence_is_told_of_that_metric(events_database_url: str) -> None:

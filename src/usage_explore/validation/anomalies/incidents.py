@@ -22,7 +22,7 @@ from usage_explore.validation.anomalies.deviations import (
 )
 from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import SEVERITIES, Examination, Severity
-from usage_explore.validation.checks.silence import Quiet
+from usage_explore.validation.checks.quiet import Quiet
 from usage_explore.validation.periods import part
 
 _MAX_GAP: dict[Step, timedelta] = {"day": timedelta(0), "hour": timedelta(hours=2)}

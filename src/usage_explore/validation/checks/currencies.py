@@ -2,22 +2,23 @@
 
 What decides on the currency is learned: the price or the dimension (a supplier, a region) that says most of it in a
 sample, else the customer. Where neither does, mixed currencies are no finding. The weeks before the period say what is
-usual, where they have events enough, so that a currency that changes for the whole period is found. Upper and lower
-case are one currency, `usd` and `USD`, with a finding that names both spellings.
+usual, where they have events enough, so that a currency that changes for the whole period is found. A currency that the
+organization never had before is found whatever is usual, unless wallets say it. Upper and lower case are one currency,
+`usd` and `USD`, with a finding that names both spellings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import Select, Table, Text, and_, cast, null, or_, select
+from sqlalchemy import Select, Table, Text, and_, cast, func, null, or_, select
 
-from usage_explore.formatting import counted, data_value, duration, percent, span_in
+from usage_explore.formatting import counted, data_value, duration, listed, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
@@ -35,7 +36,8 @@ from usage_explore.validation.check import (
     limited_findings,
 )
 from usage_explore.validation.cost_drivers import SampledEvent, best_keys, sample, sampled
-from usage_explore.validation.periods import currency_codes, part, preceding
+from usage_explore.validation.inputs import NO_PREFERENCES
+from usage_explore.validation.periods import currency_code, currency_codes, organization_period, part, preceding
 from usage_explore.validation.usage_sums import (
     UsageSum,
     add_row,
@@ -74,6 +76,9 @@ MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.01"), "share", 0, 1,
 # fmt: on
 
 Fault = Literal["no currency", "no amount", "unusual"]
+
+_NEW = "new"
+"""The kind of findings on a currency that the organization never had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,27 @@ def faulty_statement(table: Table, period: Period, usual: Usual) -> Select[Any]:
     )
 
 
+def currencies_statement(table: Table, period: Period) -> Select[Any]:
+    """The currencies of all the organization's costs before a resolved period.
+
+    Columns: `currency`, `events` bigint.
+    """
+    c = table.c
+    currency = currency_codes(c.external_cost_currency).label("currency")
+    before = conditions(table, organization_period(period, until=period.span[0]))
+    given = c.external_cost_amount.is_not(None), c.external_cost_currency.is_not(None)
+    return select(currency, func.count().label("events")).where(*before, *given).group_by(currency)
+
+
+def in_currencies_statement(table: Table, period: Period, key: str, currencies: Iterable[str]) -> Select[Any]:
+    """The costs in these currencies, by the `sum_keys`, `value` of the key and `wallet`; and the `sum_measures`."""
+    c = table.c
+    columns = (*sum_keys(table), _faces(table, key)[0], c.wallet_currency.label("wallet"))
+    of_currencies = currency_codes(c.external_cost_currency).in_(sorted(currencies))
+    where = (*conditions(table, period), c.external_cost_amount.is_not(None), of_currencies)
+    return select(*columns, *sum_measures(table)).where(*where).group_by(*columns)
+
+
 def examine(examination: Examination) -> Outcome:
     """What is wrong with the currencies of the period's costs."""
     table, period = examination.table, examination.period
@@ -138,9 +164,9 @@ def examine(examination: Examination) -> Outcome:
     strays = _strays(usual, rows)
     looked_at = sum(row.events for row in rows)
     faulty = any(row.costed == (row.currency is None) for row in rows)
-    spellings = _spelling_findings(examination)
+    others = (*_new_findings(examination, usual, changed, rows, history), *_spelling_findings(examination))
     if not strays and not changed.of and not faulty:
-        return Outcome(findings=spellings, looked_at=looked_at)
+        return Outcome(findings=others, looked_at=looked_at)
     ranked, note = limited(
         strays.most_common(),
         "values with unusual currencies",
@@ -158,7 +184,7 @@ def examine(examination: Examination) -> Outcome:
         some, note = limited_findings(of_fault, f"findings of {fault}")
         findings += some
         notes.append(note)
-    return Outcome(findings=(*findings, *spellings), looked_at=looked_at, note="; ".join(filter(None, notes)))
+    return Outcome(findings=(*findings, *others), looked_at=looked_at, note="; ".join(filter(None, notes)))
 
 
 def _strays(usual: Usual, rows: Iterable[Any]) -> Counter[str | None]:
@@ -192,6 +218,64 @@ def _with_history(usual: Usual, rows: Sequence[Any], history: Sequence[Any]) -> 
         and now[customer][1] >= MIN_USUAL_SHARE()
     }
     return known, Usual(CUSTOMER, changed, changed.keys())
+
+
+def _new_findings(
+    examination: Examination, usual: Usual, changed: Usual, rows: Iterable[Any], history: Iterable[Any]
+) -> Iterator[Finding]:
+    """One finding for each currency that no cost of the organization was in before the period.
+
+    On the costs that no other finding has as unusual and that go to a wallet in another currency, or to none that is
+    known.
+    """
+
+    def is_reported(row: Any) -> bool:
+        return usual.is_unusual(_value(usual.key, row), row.currency) or changed.is_unusual(
+            str(row.customer_id), row.currency
+        )
+
+    known = {row.currency for row in history if row.costed}
+    unknown = {row.currency for row in rows if row.costed and not is_reported(row)} - known - {None}
+    if not unknown:
+        return
+    table, period = examination.table, examination.period
+    before = {row.currency: row.events for row in examination.extracted_rows(currencies_statement(table, period))}
+    unknown -= before.keys()
+    if not unknown or sum(before.values()) < MIN_USUAL_EVENTS():
+        return
+    preferences = examination.inputs.preferences or NO_PREFERENCES
+    sums: dict[str, UsageSum] = {}
+    for row in examination.rows(in_currencies_statement(table, period, usual.key, unknown)):
+        wallet = currency_code(preferences.destination(row.customer_id, row.wallet))
+        if wallet != row.currency and not is_reported(row):
+            add_row(sums, row.currency, row)
+    used = listed(sorted(before, key=lambda currency: (-before[currency], currency)))
+    for currency, held in sorted(sums.items()):
+        fields, span = held.fields(examination), span_in(held.since, held.until, period.zone)
+        whose = fields["customer_id"]
+        yield Finding(
+            check=NAME,
+            kind=_NEW,
+            severity="medium" if held.events >= MEDIUM_EVENTS() else "low",
+            sentence=f"{counted(held.events, 'event')} of {_whose(held)} cost {held.cost_words}, {span}, a currency in"
+            f" which the organization had no cost before the period (it had {used}), and no wallet says so.",
+            question=examination.events_question(
+                occurred_after=held.since,
+                occurred_before=held.until,
+                **valid_filters(
+                    customer_id=whose,
+                    metric_key=fields["metric_key"],
+                    external_cost_currency=sorted(examination.totals.spellings[currency]),
+                ),
+            ),
+            facts=(("fault", _NEW), *held.facts()),
+            **fields,
+        )
+
+
+def _whose(held: UsageSum) -> str:
+    """`customer <id>`, or `12 customers`."""
+    return f"customer {held.customer_id}" if held.customer_id else counted(len(held.customers), "customer")
 
 
 def _spelling_findings(examination: Examination) -> tuple[Finding, ...]:
@@ -284,7 +368,7 @@ def _finding(
     events, span = counted(held.events, "event"), span_in(held.since, held.until, zone)
     fields = held.fields(examination)
     customer = fields["customer_id"]
-    whose = f"customer {customer}" if customer else counted(len(held.customers), "customer")
+    whose = _whose(held)
     severity: Severity = "medium" if held.events >= MEDIUM_EVENTS() else "low"
     narrow: dict[str, Any] = valid_filters(customer_id=customer, metric_key=fields["metric_key"])
     if fault == "no currency":
@@ -368,6 +452,9 @@ CHECK = Check(
         " the period does",
         "spelling": "a currency that is written in upper and lower case is one currency, and a low finding",
         "unusual": f"a cost in another currency, medium from {MEDIUM_EVENTS()} events on, else low",
+        "new": "a currency that no cost of the organization was in before the period, where neither the wallet of the"
+        f" usage nor a preferred currency is the same, medium from {MEDIUM_EVENTS()} events on, else low; from"
+        f" {MIN_USUAL_EVENTS()} events with a cost before on",
         "most": f"the {MAX_FINDINGS_PER_CHECK} of most events of each kind",
     },
     unit="events with a cost",

@@ -12,6 +12,7 @@ from sqlalchemy import (
     CTE,
     Column,
     ColumnElement,
+    FromClause,
     Select,
     Table,
     Text,
@@ -64,6 +65,12 @@ def exported(table: Table) -> ColumnElement[bool]:
     c = table.c
     on_grid = func.mod(extract("epoch", c.timestamp), EXPORT_GRID_SECONDS) == 0
     return and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN), on_grid)
+
+
+def other_columns(table: FromClause) -> list[Any]:
+    """The columns of a row beside customer, metric, time, quantity and dimensions that a file may have or lack."""
+    c = table.c
+    return [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
 
 
 def row_hash_times(table: Table, period: Period) -> Select[Any]:
@@ -140,11 +147,24 @@ def reloaded_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
     that have all of the other's or the reverse; of loads of which they are at least half. Rows that are equal in all
     but amounts are restated or look alike.
     """
+    copies, loads = _reloaded(table, period, but)
+    kept = (copies.c[column.name] for column in batch_columns(table))
+    rows = select(*kept, literal(RELOADED).label("kind")).where(copies.c.ingested_at.in_(select(loads.c.ingested_at)))
+    return batched(rows.cte("reloaded"))
+
+
+def reloaded_loads(table: Table, period: Period, but: Collection[datetime] = ()) -> Select[Any]:
+    """The arrivals of the loads of which `reloaded_rows` are half or more, as `ingested_at`."""
+    return select(_reloaded(table, period, but)[1].c.ingested_at)
+
+
+def _reloaded(table: Table, period: Period, but: Collection[datetime]) -> tuple[CTE, CTE]:
+    """The rows that are like one of an earlier load, and the loads of which these are half or more."""
     c = table.c
     within = [*conditions(table, period), c.idempotency_key.like("row:%"), c.ingested_at.not_in(but)]
     covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
     again = _of_several_loads(table, covered, within)
-    others = [c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
+    others = other_columns(table)
     comparable = _comparable(table)
     of_load: dict[str, Any] = {
         "partition_by": [*covered, c.ingested_at],
@@ -191,13 +211,7 @@ def reloaded_rows(table: Table, period: Period, but: Collection[datetime] = ()) 
         .cte("mostly")
         .prefix_with("MATERIALIZED", dialect="postgresql")  # else it is made again for each row
     )
-    kept = (k[column.name] for column in batch_columns(table))
-    reloaded = (
-        select(*kept, literal(RELOADED).label("kind"))
-        .where(k.ingested_at.in_(select(mostly.c.ingested_at)))
-        .cte("reloaded")
-    )
-    return batched(reloaded)
+    return copies, mostly
 
 
 def zones(examination: Examination) -> Zones:

@@ -20,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import (
     CTE,
     BigInteger,
+    ColumnElement,
     Select,
     Table,
     Text,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     cast,
     extract,
     func,
+    not_,
     or_,
     select,
 )
@@ -56,7 +58,9 @@ from usage_explore.validation.checks.loaded_again import (
     RELOADED,
     RESTATED,
     exported,
+    other_columns,
     other_zone_rows,
+    reloaded_loads,
     reloaded_rows,
     restated_rows,
     row_hash_times,
@@ -139,14 +143,20 @@ def _repeated(table: Table, period: Period, times: Sequence[datetime] | None) ->
 
 
 def statement(
-    table: Table, period: Period, verdicts: Verdicts | None = None, times: Sequence[datetime] | None = None
+    table: Table,
+    period: Period,
+    verdicts: Verdicts | None = None,
+    times: Sequence[datetime] | None = None,
+    reloaded: Sequence[datetime] = (),
 ) -> Select[Any]:
     """The look-alikes of a resolved period, see `batched`; of events at these `repeated_times`, if they are given.
+
+    Without the rows of `reloaded` loads that have other columns than the row that they are like: `reloaded_rows`.
 
     `kind` is RESTATED, CERTAIN (USUAL with that verdict), or the verdict on the customer's metric and day; UNDECIDED
     for all without `verdicts`. Others without a verdict are left out: they agree by chance.
     """
-    alike = _alike(table, period, times)
+    alike = _alike(table, period, times, reloaded)
     if verdicts is None:
         return batched(alike)
     a, instant = alike.c, table.c.timestamp.type
@@ -173,7 +183,7 @@ def statement(
     )
 
 
-def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CTE:
+def _alike(table: Table, period: Period, times: Sequence[datetime] | None, reloaded: Sequence[datetime]) -> CTE:
     c = table.c
     within = and_(*conditions(table, period), *at_times(c.timestamp, times))
     repeated = _repeated(table, period, times)
@@ -181,8 +191,9 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CT
     r = repeated.c
     by_key: dict[str, Any] = {"partition_by": [*content, c.idempotency_key], "order_by": [c.ingested_at, c.id]}
     candidates = (
-        select(*content, c.id, c.ingested_at, c.external_cost_amount, c.external_cost_currency)
+        select(*content, c.id, c.ingested_at, c.external_cost_amount, *other_columns(table))
         .add_columns(func.row_number().over(**by_key).label("of_key"), exported(table).label("exported"))
+        .add_columns(c.idempotency_key.like("row:%").label("without_key"))
         .join_from(
             table,
             repeated,
@@ -201,22 +212,24 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CT
         "partition_by": [e.timestamp, e.customer_id, e.metric_key, e.quantity, e.dimensions],
         "order_by": [e.ingested_at, e.id],
     }
+
+    def differs(*columns: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Whether one of the columns is another one than of the first of the content."""
+        return or_(*(each.is_distinct_from(func.first_value(each).over(**by_content)) for each in columns))
+
     arrived = (
         select(
             candidates,
             func.row_number().over(**by_content).label("arrival"),
             (e.ingested_at > func.first_value(e.ingested_at).over(**by_content)).label("later"),
-            or_(
-                *(
-                    cost.is_distinct_from(func.first_value(cost).over(**by_content))
-                    for cost in (e.external_cost_amount, e.external_cost_currency)
-                )
-            ).label("costs_differ"),
+            differs(e.external_cost_amount, e.external_cost_currency).label("costs_differ"),
+            differs(*other_columns(candidates)).label("others_differ"),
         )
         .where(e.of_key == 1)
         .cte("arrived")
     )
     a = arrived.c
+    is_reloaded = and_(a.ingested_at.in_(reloaded), a.without_key, a.later, a.others_differ)
     kept = [a[column.name] for column in batch_columns(table)]
     is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
     fine_share = func.avg(case((is_fine, 1.0), else_=0.0)).over(partition_by=[a.customer_id, a.metric_key])
@@ -225,7 +238,7 @@ def _alike(table: Table, period: Period, times: Sequence[datetime] | None) -> CT
         (fine_share >= MIN_FINE_SHARE(), CERTAIN),
         else_=UNDECIDED,
     )
-    return select(*kept, kind.label("kind")).where(a.arrival > 1).cte("alike")
+    return select(*kept, kind.label("kind")).where(a.arrival > 1, not_(is_reloaded)).cte("alike")
 
 
 def examine(examination: Examination) -> Outcome:
@@ -266,21 +279,25 @@ def examine(examination: Examination) -> Outcome:
         is_of_a_load=lambda batch: batch.kind in _OF_LOADS,
     )
     table, period = examination.table, examination.period
+    of_loads: list[Any] = []
+    reloaded: list[datetime] = []
+    if examination.times(row_hash_times(table, period)) != []:
+        found = zones(examination)
+        if found:
+            of_loads += examination.rows(other_zone_rows(table, period, found))
+        loads = {load for load, _ in found}
+        of_loads += examination.rows(restated_rows(table, period, loads))
+        if again := list(examination.rows(reloaded_rows(table, period, loads))):
+            reloaded = [row.ingested_at for row in examination.rows(reloaded_loads(table, period, loads))]
+        of_loads += again
     times = examination.times(repeated_times(table, period))
-    rows = [] if times == [] else list(examination.rows(statement(table, period, times=times)))
+    rows = [] if times == [] else list(examination.rows(statement(table, period, times=times, reloaded=reloaded)))
     unjudged = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED})
     certain = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == CERTAIN})
     verdicts = {**_verdicts(examination, unjudged, copies), **_usual(examination, certain, copies)}
     if unjudged or verdicts:
-        rows = list(examination.rows(statement(table, period, verdicts, times)))
-    if examination.times(row_hash_times(table, period)) != []:
-        found = zones(examination)
-        if found:
-            rows += examination.rows(other_zone_rows(table, period, found))
-        loads = {load for load, _ in found}
-        rows += examination.rows(restated_rows(table, period, loads))
-        rows += examination.rows(reloaded_rows(table, period, loads))
-    return outcome(examination, rows, wording, examination.totals.events)
+        rows = list(examination.rows(statement(table, period, verdicts, times, reloaded)))
+    return outcome(examination, [*rows, *of_loads], wording, examination.totals.events)
 
 
 def _verdicts(examination: Examination, unjudged: Sequence[pair_counts.Series], copies: Copies) -> Verdicts:

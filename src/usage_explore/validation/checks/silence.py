@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -44,6 +44,7 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
     MAX_FINDINGS_PER_CHECK,
+    SEVERITIES,
     Check,
     Examination,
     Finding,
@@ -51,8 +52,9 @@ from usage_explore.validation.check import (
     Severity,
     limited,
 )
-from usage_explore.validation.checks import data_end, missing_batches
+from usage_explore.validation.checks import data_end, missing_batches, renamed
 from usage_explore.validation.checks.data_end import DAY, HISTORY_DAYS, LOOK_BACK, MIN_PAUSE_RATIO, MIN_SILENCE, NAME
+from usage_explore.validation.checks.quiet import Quiet, Silence
 from usage_explore.validation.checks.usual_hours import EDGE, usual_by_hour
 from usage_explore.validation.periods import INSTANT, closed, earlier, part
 from usage_explore.validation.usage_sums import events_share, valid_filters
@@ -97,51 +99,6 @@ _MAX_BY_HOURS = 100
 
 CHART_MARGIN = timedelta(days=7)
 """Time after a silence that its chart shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """A customer's, or its usage of a metric's: `last` event before, first event `back` (None: none yet), up to `end`.
-
-    In `days` days before, `active` had events, together `usual`. `missing` events would have come within the period.
-    """
-
-    customer_id: UUID
-    metric_key: str | None
-    last: datetime
-    back: datetime | None
-    end: datetime
-    days: int
-    active: int
-    usual: int
-    missing: Decimal
-    longest: timedelta = timedelta(0)
-    """The longest pause in those days."""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there were enough days before to say that it was regular."""
-        return self.days >= MIN_KNOWN_DAYS()
-
-    @property
-    def length(self) -> timedelta:
-        """How long it lasts, or has lasted."""
-        return self.end - self.last
-
-
-class Quiet(NamedTuple):
-    """A time without events, of all customers or metrics if None: between the last event before and the first after."""
-
-    customer_id: UUID | None
-    metric_key: str | None
-    since: datetime
-    until: datetime
-
-    def has_most_of(self, customer_id: UUID | None, metric_key: str, since: datetime, until: datetime) -> bool:
-        """Whether at least half of a time of a customer's metric lies in it; customer None: of all customers."""
-        if self.customer_id not in (None, customer_id) or self.metric_key not in (None, metric_key):
-            return False
-        return 2 * (min(self.until, until) - max(self.since, since)) >= until - since
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -262,8 +219,13 @@ class _Judged:
 def examine(examination: Examination) -> Outcome:
     """The silences, a customer's once where all its usage fell silent, up to where the data ends."""
     judged = _judged(examination)
+    in_data = _until(examination, judged.last) if judged.last and judged.silences else examination
+    gone_on = renamed.renamed(in_data, judged.silences)
+    named = {id(one) for each in gone_on for one in each.silences}
     shown, note = limited(
-        judged.silences, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
+        [one for one in judged.silences if id(one) not in named],
+        "silences",
+        lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events",
     )
     is_ended, until = judged.last is not None, closed(examination.period)
     missing: tuple[Finding, ...] = ()
@@ -275,9 +237,10 @@ def examine(examination: Examination) -> Outcome:
     ended: tuple[Finding, ...] = ()
     if judged.last:
         ended = (data_end.finding(examination, judged.last, closed(examination.period)),)
-        if judged.silences:  # there are none where the data ends before the period
-            examination = _until(examination, judged.last)
-    findings = tuple(_finding(examination, silence) for silence in shown)
+    findings = tuple(_finding(in_data, silence) for silence in shown)
+    for each in gone_on:
+        severity = min((_severity(in_data, one) for one in each.silences), key=list(SEVERITIES).index)
+        findings = (renamed.finding(in_data, each, severity), *findings)
     return Outcome(
         findings=ended + missing + findings,
         looked_at=judged.looked_at,
@@ -336,9 +299,14 @@ def _judge(examination: Examination) -> _Judged:
             every.append(_silence(examination, row))
     ranked = _ranked(_without_parts(every))
     ranked = _ranked((*_by_hours(examination, ranked[:_MAX_BY_HOURS]), *ranked[_MAX_BY_HOURS:]))
-    known = [one for one in ranked if one.is_known]
+    known = [one for one in ranked if _is_known(one)]
     reported = tuple(one for one in known if one.back or one.last >= reach)
     return _Judged(last, looked_at, reported, len(ranked) - len(known), len(known) - len(reported), reach)
+
+
+def _is_known(silence: Silence) -> bool:
+    """Whether there were enough days before to say that it was regular."""
+    return silence.days >= MIN_KNOWN_DAYS()
 
 
 def _ranked(silences: Iterable[Silence]) -> list[Silence]:
@@ -353,7 +321,7 @@ def _by_hours(examination: Examination, silences: Iterable[Silence]) -> Iterator
     """
     since = examination.period.span[0]
     for silence in silences:
-        if not silence.is_known:
+        if not _is_known(silence):
             yield silence
             continue
         whose = silence.customer_id, silence.metric_key
@@ -407,11 +375,8 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     zone = examination.period.zone
     since, until = examination.period.span
     metric = silence.metric_key
-    totals = examination.totals
     rate = Decimal(silence.usual) / silence.days
-    whole = totals.events if metric is None else totals.metrics.get(metric, (0, Decimal(0)))[0]
-    looked_at = Decimal((closed(examination.period) - since) // INSTANT) / (DAY // INSTANT)
-    of_all = part(rate, whole / looked_at)
+    of_all = _of_all(examination, silence)
     who = f"{'U' if metric is None else data_value(metric) + ': the u'}sage of customer {silence.customer_id}"
     regular = f"on {silence.active} of {counted(silence.days, 'day')} before, {counted(silence.usual, 'event')}"
     lasted = (
@@ -425,7 +390,7 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
         away += " in it"
     return Finding(
         check=NAME,
-        severity=_severity(silence, of_all),
+        severity=_severity(examination, silence),
         sentence=f"{who} was regular ({regular}) and {lasted}: {away}.",
         since=silence.last + INSTANT,
         until=silence.end,
@@ -446,7 +411,16 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     )
 
 
-def _severity(silence: Silence, of_all: Decimal) -> Severity:
+def _of_all(examination: Examination, silence: Silence) -> Decimal:
+    """The events per day before, as a share of the organization's, or of the metric's, in the period."""
+    period, totals, metric = examination.period, examination.totals, silence.metric_key
+    whole = totals.events if metric is None else totals.metrics.get(metric, (0, Decimal(0)))[0]
+    looked_at = Decimal((closed(period) - period.span[0]) // INSTANT) / (DAY // INSTANT)
+    return part(Decimal(silence.usual) / silence.days, whole / looked_at)
+
+
+def _severity(examination: Examination, silence: Silence) -> Severity:
+    of_all = _of_all(examination, silence)
     if silence.metric_key is None:
         is_far = silence.length >= HIGH_PAUSE_RATIO() * silence.longest
         return "high" if of_all >= HIGH_SHARE() and is_far else "medium" if of_all >= MEDIUM_SHARE() else "low"
@@ -477,11 +451,14 @@ CHECK = Check(
         f" {percent(MEDIUM_SHARE())} on, else low",
         "metric": f"a customer's usage of one metric: medium where it was {percent(MEDIUM_METRIC_SHARE())} of the"
         " metric's events, else low",
+        "renamed": "a metric that customers begin to use when another one stops, with"
+        f" {percent(renamed.MIN_RENAMED_SHARE())} or more of the events that would have come, and at most as many"
+        " times more: one finding that names both, as grave as the silence",
         "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",
     },
     unit="customers' metrics",
     one="customer's metric",
-    bounds=(*data_end.BOUNDS, *missing_batches.BOUNDS, *BOUNDS),
+    bounds=(*data_end.BOUNDS, *missing_batches.BOUNDS, *renamed.BOUNDS, *BOUNDS),
     statement=statement,
     examine=examine,
 )

@@ -22,6 +22,8 @@ from usage_explore.query import buckets
 from usage_explore.query.filters import CURRENCY
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
+    EXPLAINED_BY,
+    FINALIZED,
     MAX_FINDINGS_PER_CHECK,
     Check,
     Examination,
@@ -45,6 +47,7 @@ from usage_explore.validation.control.compare import (
     Run,
     Usage,
     duplicates_statement,
+    finalized_statement,
     late_statement,
     runs,
     statement,
@@ -81,6 +84,7 @@ Unknown = Mapping[UUID, UUID | None]
 
 LATE, DUPLICATES = "late events", "duplicates"
 _EXPLAINED = {
+    FINALIZED: "; as many arrived after the period was finalized",
     LATE: "; as many arrived later than this validation examines",
     DUPLICATES: "; as many repeat an idempotency key",
 }
@@ -153,6 +157,8 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
     if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
         _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
     if any(run.first.status == "surplus" for run in found):
+        if examination.period.finalized_at is not None:
+            _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
     explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
     findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
@@ -256,7 +262,7 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
             **valid_filters(customer_id=customer),
             **_currency_filter(examination, first.subject.currency),
         ),
-        facts=(("explained by", cause), *_facts(run)) if cause else tuple(_facts(run)),
+        facts=((EXPLAINED_BY, cause), *_facts(run)) if cause else tuple(_facts(run)),
         **share,
     )
 
@@ -461,8 +467,8 @@ CHECK = Check(
         f" within chance; more than {MAX_SINGLE_CUSTOMERS()} customers of a metric at the same time; several metrics"
         " with like shares on the same days",
         "severity": f"high from {percent(HIGH_SHARE())} of the control totals, medium from {percent(MEDIUM_SHARE())},"
-        " else low; medium if late events or duplicates make up all of it, and for usage without a control total on a"
-        " day that has others",
+        " else low; medium if late events, duplicates or what arrived after finalization make up all of it, and for"
+        " usage without a control total on a day that has others",
         "other days": f"metrics of which {percent(MIN_ZONE_SHARE())} of the totals match exactly by the days of another"
         f" time zone, {MIN_SHIFTED_DAYS()} more than by the period's, are compared by these; one finding says so",
         "both ways": f"a metric of which half of the totals differ, at least {MIN_SHIFTED_DAYS()}, some too high and"

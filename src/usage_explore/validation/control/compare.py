@@ -243,6 +243,12 @@ def late_statement(table: Table, period: Period, *, by_customer: bool = False) -
     return _summed(table, period, by_customer=by_customer).where(*late, table.c.ingested_at > period.as_of)
 
 
+def finalized_statement(table: Table, period: Period, *, by_customer: bool = False) -> Select[Any]:
+    """The same of the period's events that arrived after its `finalized_at`."""
+    later = (*conditions(table, period), table.c.ingested_at > period.finalized_at)
+    return _summed(table, period, by_customer=by_customer).where(*later)
+
+
 def duplicates_statement(table: Table, period: Period, *, by_customer: bool = False) -> Select[Any]:
     """The same of the period's superfluous events: of one idempotency key all but the first to arrive."""
     return _summed(superfluous(table, period), period, by_customer=by_customer)
