@@ -228,6 +228,7 @@ def _environment(validation: Validation, review: Review | None) -> jinja2.Enviro
         "states": _states,
         "state": lambda state: state.words(validation.period.zone),
         "fact_title": wording.fact_title,
+        "signed_amounts": partial(wording.signed_amounts, number=rounded_amount),
         "days": lambda signed: wording.days_signed(signed.since, signed.until, signed.as_of, validation.period.zone),
         "unseen": lambda review: review.unseen_sentence(validation.period.zone),
         "files_before": lambda review: review.files_sentence(validation.period.zone),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -24,8 +24,8 @@ from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.answers import AggregateSource
-    from usage_explore.pricing.rating import Rating
     from usage_explore.records.decisions import Decision
+    from usage_explore.records.signoffs import SignOff
     from usage_explore.validation import Result, Validation
     from usage_explore.validation.review import Review
 
@@ -69,10 +69,21 @@ def amounts(
     )
 
 
-def expected_words(rating: Rating, number: Callable[[Decimal, str | None], str] = exact_amount) -> str:
-    """The expected amounts of a rating by currency, and how many events have none."""
-    unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
-    return f"{amounts(rating.totals.items(), number) or 'nothing'}{unpriced}"
+def expected_words(
+    by_currency: Mapping[str, Decimal],
+    unpriced_events: int | None,
+    number: Callable[[Decimal, str | None], str] = exact_amount,
+) -> str:
+    """Expected amounts by currency, and how many events have none: `12.50 EUR, 3 events without a price`."""
+    unpriced = f", {counted(unpriced_events, 'event')} without a price" if unpriced_events else ""
+    return f"{amounts(by_currency.items(), number) or 'nothing'}{unpriced}"
+
+
+def signed_amounts(signoff: SignOff, number: Callable[[Decimal, str | None], str] = exact_amount) -> str:
+    """The expected amounts that were signed, as `expected_words`; empty for a sign-off without a price book."""
+    if not signoff.amounts and signoff.basis is None:
+        return ""
+    return expected_words(signoff.amount_totals, signoff.unpriced_events, number)
 
 
 def text(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
