@@ -256,9 +256,13 @@ def test_a_sign_off_says_how_many_events_have_no_price(
     insert([event(DAY, customer_id=customer, quantity=Decimal(2)), event(DAY, customer_id=customer, metric_key="free")])
     files = ("--prices", str(prices), "--report", str(page), "--json", str(document))
     one = ("--customer-id", str(customer), "--fail-on", "never", "--sign-off", "--by", "ana")
-    assert run("validate", *SEPTEMBER, *one, *files).exit_code == 0
+    signed = run("validate", *SEPTEMBER, *one, *files)
+    assert signed.exit_code == 0
     assert f"; expected {expected} without a price" in " ".join(run("signoffs").stdout.split())
     content = page.read_text()
+    assert "<dt>Files given</dt><dd>price book (b.csv)</dd>" in content
+    assert "Files: price book (b.csv)" in signed.stdout
+    assert json.loads(document.read_text())["files"]["prices"]["name"] == "b.csv"
     assert f"<dt>Expected amounts</dt><dd>{expected} without a price</dd>" in content
     assert json.loads(document.read_text())["sign_off"]["unpriced_events"] == int(expected.split()[-2])
     if "of high severity:" in content:

@@ -19,6 +19,8 @@ from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
+from usage_explore.validation.folding import ALSO_SEEN_BY
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.review import SETTLED
 from usage_explore.validation.usage_sums import joined
 
@@ -41,7 +43,12 @@ MAX_SENTENCE_CHARACTERS = 2_000
 
 
 def fact_title(name: str, text: str) -> str:
-    """The name of a fact: `line` with the number of one line of a file, which would read as a count of `lines`."""
+    """The name of a fact: `line` with the number of one line of a file, which would read as a count of `lines`; that of
+    a folded finding has the title of its check.
+    """
+    check, space, number = name.removeprefix(f"{ALSO_SEEN_BY} ").partition(" ")
+    if name.startswith(f"{ALSO_SEEN_BY} ") and check in CHECKS:
+        return f"{ALSO_SEEN_BY} {CHECKS[check].title}{space}{number}"
     return "line" if name == "lines" and text.replace(",", "").isdecimal() else name
 
 
@@ -67,6 +74,21 @@ def amounts(
         f"{number(amount, currency)} {text(currency) if currency else '(no currency)'}"
         for currency, amount in by_currency
     )
+
+
+_FILES = {
+    "invoices": "invoice lines",
+    "control": "control totals",
+    "prices": "price book",
+    "wallets": "preferred currencies",
+}
+"""What a given file has, by argument of `Store.validate`."""
+
+
+def given_files(validation: Validation) -> str:
+    """The files that the validation was given: `invoice lines (oct.csv), price book (book.toml)`; empty without any."""
+    named = ((what, validation.files.get(argument)) for argument, what in _FILES.items())
+    return ", ".join(f"{what} ({text(file['name'])})" for what, file in named if file)
 
 
 def expected_words(
