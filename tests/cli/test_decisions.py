@@ -246,6 +246,29 @@ def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     assert "so bill each event once" in accepted.stderr, "the narrower sign-off has this event, too"
 
 
+@pytest.mark.parametrize(("metric", "expected"), [("tokens", "2.00 USD, 1 event"), ("none", "nothing, 2 events")])
+def test_a_sign_off_says_how_many_events_have_no_price(
+    run: Run, insert: Insert, tmp_path: Path, metric: str, expected: str
+) -> None:
+    prices, page, document = (tmp_path / name for name in ("b.csv", "r.html", "r.json"))
+    prices.write_text(f"metric_key,unit_amount,currency\n{metric},1,USD\n")
+    customer = uuid4()
+    insert([event(DAY, customer_id=customer, quantity=Decimal(2)), event(DAY, customer_id=customer, metric_key="free")])
+    files = ("--prices", str(prices), "--report", str(page), "--json", str(document))
+    one = ("--customer-id", str(customer), "--fail-on", "never", "--sign-off", "--by", "ana")
+    signed = run("validate", *SEPTEMBER, *one, *files)
+    assert signed.exit_code == 0
+    assert f"; expected {expected} without a price" in " ".join(run("signoffs").stdout.split())
+    content = page.read_text()
+    assert "<dt>Files given</dt><dd>price book (b.csv)</dd>" in content
+    assert "Files: price book (b.csv)" in signed.stdout
+    assert json.loads(document.read_text())["files"]["prices"]["name"] == "b.csv"
+    assert f"<dt>Expected amounts</dt><dd>{expected} without a price</dd>" in content
+    assert json.loads(document.read_text())["sign_off"]["unpriced_events"] == int(expected.split()[-2])
+    if "of high severity:" in content:
+        assert re.search(r'of high severity:</dd>\s*</dl>\s*<ul class="gone">', content), "what it left open follows"
+
+
 def test_a_sign_off_is_said_to_be_kept_where_the_one_before_cannot_be_compared(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

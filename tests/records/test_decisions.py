@@ -593,6 +593,9 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
     (read,) = store.signoffs()
     assert read == signed
     assert read.amount_totals == dict(rating.totals)
+    unpriced = validation.totals.events - sum(line.events for line in rating.lines)
+    assert read.unpriced_events == read.to_dict()["unpriced_events"] == unpriced
+    assert store.sign_off(validation, by="ben").to_dict()["unpriced_events"] is None, "nothing was rated"
     assert not store.changes_since(signed, prices=prices)
     without = store.changes_since(signed)
     assert without.amounts_note == "there is no price book; give the price book of the sign-off"

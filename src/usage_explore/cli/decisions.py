@@ -230,7 +230,7 @@ def _csv(changed: Sequence[Changes], *, escape_formulas: bool) -> bytes:
 
 
 def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> None:
-    from usage_explore.validation.report.wording import amounts, days_signed
+    from usage_explore.validation.report.wording import days_signed, signed_amounts
     from usage_explore.validation.signed_usage import period_words
 
     if not signed:
@@ -243,7 +243,8 @@ def _print(signed: Sequence[SignOff], changed: dict[UUID, Changes | str]) -> Non
         days = days_signed(one.since, one.until, one.as_of, zone)
         left = f"; {days}" if days else ""
         left += f"; {counted(len(one.open), 'open high finding')}" if one.open else ""
-        left += f"; expected {amounts(one.amount_totals.items())}" if one.amounts else ""
+        expected = signed_amounts(one)
+        left += f"; expected {expected}" if expected else ""
         rows.append(
             (
                 str(one.id)[:8],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.cli.options import say
 from usage_explore.decimals import rfc3339
 from usage_explore.formatting import counted
-from usage_explore.validation.report.wording import days_signed, expected_words, left_unsigned
+from usage_explore.validation.report.wording import days_signed, left_unsigned, signed_amounts
 from usage_explore.validation.signed_again import lost_inputs, other_inputs
 from usage_explore.validation.signed_overlaps import last_signoff, overlap_warning
 
@@ -32,7 +32,6 @@ class Signing:
     """
 
     validation: Validation
-    rating: Rating | None
     signed: SignOff | None
     before: SignOff | None
     overlap: str
@@ -81,9 +80,8 @@ class Signing:
             yield f"without {counted(left.events, 'event')} of the period that arrived later"
         if signed.open:
             yield f"{counted(len(signed.open), 'finding')} of high severity left open"
-        yield (
-            f"expected {expected_words(self.rating)}" if self.rating else "no expected amounts: there is no price book"
-        )
+        expected = signed_amounts(signed)
+        yield f"expected {expected}" if expected else "no expected amounts: there is no price book"
         yield from self.validation.unchecked
 
 
@@ -100,7 +98,7 @@ def sign(
     lost, others = lost_inputs(priced, rating), other_inputs(priced, rating)
     overlap, before = overlap_warning(validation.period, every), last_signoff(every, validation.period)
     signed = store.sign_off(validation, by=by, note=note, rating=rating) if not lost or accept_missing else None
-    return Signing(validation, rating, signed, before, overlap, lost, others)
+    return Signing(validation, signed, before, overlap, lost, others)
 
 
 def _rated(store: Store, validation: Validation, inputs: Mapping[str, Any]) -> Rating | None:

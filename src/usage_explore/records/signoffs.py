@@ -139,6 +139,11 @@ class SignOff:
             by_currency.setdefault(line.key[3] or "", []).append(line.amount)
         return {currency: total(by_currency[currency]) for currency in sorted(by_currency)}
 
+    @property
+    def unpriced_events(self) -> int | None:
+        """The events without a price, which have no expected amount; None where it is not known of how many."""
+        return None if self.basis is None else self.basis.unpriced_events
+
     def to_dict(self) -> dict[str, Any]:
         """The sign-off as JSON carries it, without its usage."""
         return {
@@ -152,6 +157,7 @@ class SignOff:
             "as_of": rfc3339(self.as_of),
             "events": self.events,
             "expected_amounts": {currency: plain(amount) for currency, amount in self.amount_totals.items()},
+            "unpriced_events": self.unpriced_events,
             "report_hash": self.report_hash,
             "run_id": str(self.run_id),
             "versions": dict(self.versions),

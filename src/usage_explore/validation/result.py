@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from usage_explore.decimals import plain, rfc3339
@@ -121,7 +122,7 @@ class Validation:
     def ids(self) -> Iterator[tuple[str, str]]:
         """(column, id) of every id in filters, findings and sheets; those in sentences with each column."""
         yield "organization_id", str(self.period.organization_id)
-        texts = (text for finding in self.findings for text in (finding.sentence, *dict(finding.facts).values()))
+        texts = (text for finding in self.findings for text in (finding.sentence, *chain(*finding.facts)))
         yield from ((column, id_) for id_ in sorted(ids_in(texts)) for column in ID_COLUMNS)
         for finding in self.findings:
             yield from ((column, str(id_)) for column in ID_COLUMNS if (id_ := getattr(finding, column)) is not None)

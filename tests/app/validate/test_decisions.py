@@ -34,6 +34,7 @@ WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
 LINK = {"organization_id": str(ORGANIZATION), **WINDOW}
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
 PRICES = b"metric_key,model,unit_amount,currency\ntokens,per_unit,0.10,USD\n"
+OTHER_PRICES = PRICES.replace(b"tokens", b"none")
 
 
 def twice() -> list[Row]:
@@ -407,7 +408,11 @@ def test_signing_again_says_what_is_lost_and_what_the_earlier_sign_off_still_has
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(PRICES, "** expected"), (b"metric,price\nx,1\n", "book.csv line 2: currency: is missing")],
+    [
+        (PRICES, "** expected"),
+        (OTHER_PRICES, "without a price]"),
+        (b"metric,price\nx,1\n", "book.csv line 2: currency: is missing"),
+    ],
 )
 def test_a_dropped_price_book_rates_the_usage_and_is_signed(
     page: Open, store: Store, content: bytes, words: str
@@ -427,6 +432,9 @@ def test_a_dropped_price_book_rates_the_usage_and_is_signed(
     (signed,) = store.signoffs()
     assert bool(signed.amounts) == rated
     assert "; unchanged at " in said(app)
+    if content == OTHER_PRICES:
+        number = formatting.counted(signed.events, "event")
+        assert f"Signed with expected amounts of nothing, {number} without a price." in said(app)
 
 
 def test_checks_that_run_again_rate_reconcile_and_sign_what_was_edited_since(

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from usage_explore.app.validate import facts, signing
+from usage_explore.validation.report.wording import fact_title
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_a_number_has_separators_and_a_value_stays(name: str, text: str, shown: 
 
 @pytest.mark.parametrize(("text", "title"), [("25", "line"), ("1,025", "line"), ("25, 30", "lines")])
 def test_the_number_of_one_line_does_not_read_as_a_count(text: str, title: str) -> None:
-    assert facts.title("lines", text) == title
+    assert fact_title("lines", text) == title
 
 
 @pytest.mark.parametrize(

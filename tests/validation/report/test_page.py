@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from support.known_findings import PERIOD, SINCE, UNTIL, check, finding
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.errors import DrawingError
+from usage_explore.names import Names
 from usage_explore.sql import filters
 from usage_explore.validation import Validation, report
 from usage_explore.validation.registry import CHECKS
@@ -157,6 +159,24 @@ def test_everything_is_there(store: Store, validated: Validate) -> None:
         assert text in said
     assert "c50" not in said
     assert said.count("SELECT count(*)") == 3
+
+
+def test_a_fact_of_a_folded_finding_has_the_title_of_its_check(store: Store, validated: Validate) -> None:
+    facts = (("also seen by shifts", "One."), ("also seen by shifts (2)", "Two."), ("also seen by own", "Three."))
+    written = page(store, validated(check("own", finding(facts=facts))))
+    assert [name for name in re.findall(r"<dt>(.*?)</dt>", written) if name.startswith("also")] == [
+        "also seen by Spikes, drops and new levels",
+        "also seen by Spikes, drops and new levels (2)",
+        "also seen by own",
+    ]
+
+
+def test_a_customer_in_the_name_of_a_fact_has_its_name(store: Store, validated: Validate) -> None:
+    customer = str(UUID(int=7))
+    validation = validated(check("own", finding(facts=((f"customer {customer}", "3 events"),))))
+    assert ("customer_id", customer) in set(validation.ids()), "its name is looked up"
+    named = replace(validation, names=Names({("customer", customer): "Acme"}))
+    assert f"<dt>customer Acme ({customer})</dt>" in page(store, named)
 
 
 def test_a_chart_shows_the_question_around_the_window(store: Store, validated: Validate) -> None:

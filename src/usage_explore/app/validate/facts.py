@@ -9,9 +9,6 @@ from zoneinfo import ZoneInfo
 from usage_explore import formatting
 from usage_explore.decimals import Number
 from usage_explore.query.validators import instant
-from usage_explore.validation.folding import ALSO_SEEN_BY
-from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.wording import fact_title
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
@@ -24,12 +21,6 @@ _NUMERIC = re.compile(
 
 _WITH_QUANTITY = re.compile(r"affected .+|arrived after finalization")
 """Names of facts such as `205 events, quantity 33518.84`."""
-
-
-def title(name: str, text: str) -> str:
-    """The name of a fact; that of a folded finding has the title of its check."""
-    check = name.removeprefix(f"{ALSO_SEEN_BY} ")
-    return f"{ALSO_SEEN_BY} {CHECKS[check].title}" if check != name and check in CHECKS else fact_title(name, text)
 
 
 def shown(name: str, text: str, zone: ZoneInfo) -> str:

@@ -36,6 +36,7 @@ from usage_explore.validation import SEVERITIES, Finding, Validation
 from usage_explore.validation.checks import duplicates
 from usage_explore.validation.handover import sizes
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report.wording import fact_title
 from usage_explore.validation.review import STATES, Review, Reviewed
 from usage_explore.validation.similar import Similar, fitting, similar
 
@@ -478,8 +479,9 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
             details[f"{label}, {currency}"] = formatting.typographic(exact_amount(amount, currency))
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
+    named = validation.names.in_text
     details |= {
-        facts.title(name, text): validation.names.in_text(facts.shown(name, text, zone), ids=True)
+        named(fact_title(name, text), ids=True): named(facts.shown(name, text, zone), ids=True)
         for name, text in finding.facts
     }
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}

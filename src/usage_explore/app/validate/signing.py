@@ -40,6 +40,7 @@ from usage_explore.validation.report.wording import (
     disagreement,
     expected_words,
     left_unsigned,
+    signed_amounts,
     statements,
 )
 from usage_explore.validation.review import Review, organization_of
@@ -157,8 +158,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     if one.note:
         st.caption(f"Note: {markdown.plain(one.note)}".replace("\n", "  \n"))
     left = f"{formatting.counted(len(one.open), 'finding')} of high severity stayed open. " if one.open else ""
-    if one.amounts:
-        totals = amounts(one.amount_totals.items(), rounded_amount)
+    if totals := signed_amounts(one, rounded_amount):
         left += f"Signed with expected amounts of {totals}. "
     if changed.amounts_note:
         left += f"Expected amounts are not compared now: {changed.amounts_note}. "
@@ -244,7 +244,9 @@ def _statement(
         "Period": what,
         "Usage": usage,
         "External cost": cost or "none",
-        "Expected amounts": rating if isinstance(rating, str) else expected_words(rating, rounded_amount),
+        "Expected amounts": rating
+        if isinstance(rating, str)
+        else expected_words(rating.totals, rating.unpriced_events, rounded_amount),
         "Findings": "; ".join(filter(None, [_findings_words(review), review.unseen_sentence(zone)])),
         "Not checked": _unchecked(validation) or "nothing: every check ran",
     }

@@ -227,7 +227,9 @@ def _environment(validation: Validation, review: Review | None) -> jinja2.Enviro
         "share": formatting.percent,
         "states": _states,
         "state": lambda state: state.words(validation.period.zone),
+        "given_files": wording.given_files,
         "fact_title": wording.fact_title,
+        "signed_amounts": partial(wording.signed_amounts, number=rounded_amount),
         "days": lambda signed: wording.days_signed(signed.since, signed.until, signed.as_of, validation.period.zone),
         "unseen": lambda review: review.unseen_sentence(validation.period.zone),
         "files_before": lambda review: review.files_sentence(validation.period.zone),
@@ -402,7 +404,7 @@ def document(
     signoff: SignOff | None = None,
     changes: Changes | None = None,
 ) -> dict[str, Any]:
-    """`Validation.to_dict` with `reconciled` and `sheets`: check to list of rows; decimals, times and ids as text.
+    """`Validation.to_dict` with `files`, `reconciled` and `sheets` (rows by check); values are text.
 
     With a `review`, each finding has its id, states and decisions, and `review` has what changed since the run before;
     with `changes`, `changed_since_sign_off` has what changed since the `signoff`.
@@ -411,6 +413,7 @@ def document(
         **reviewed(validation, review),
         **({"sign_off": signoff.to_dict()} if signoff else {}),
         **({} if changes is None else {"changed_since_sign_off": changes.to_dict()}),
+        "files": {argument: dict(file) for argument, file in validation.files.items()},
         "reconciled": [{"agrees": statement.agrees, "sentence": statement.sentence} for statement in reconciled],
         "sheets": {
             result.check.name: [

@@ -48,6 +48,8 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int, 
     title = wording.text(words, wording.MAX_SENTENCE_CHARACTERS)
     yield from textwrap.wrap(title, width)
     yield from textwrap.wrap(_stamp(validation), width)
+    if files := wording.given_files(validation):
+        yield from textwrap.wrap(f"Files: {files}", width)
     yield from _bold(wording.unexamined(validation, "--as-of "), width)
     yield ""
     yield from _bold(wording.verdict(validation, review), width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -19,13 +19,15 @@ from usage_explore.pricing.currencies import exact_amount
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
+from usage_explore.validation.folding import ALSO_SEEN_BY
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.review import SETTLED
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.answers import AggregateSource
-    from usage_explore.pricing.rating import Rating
     from usage_explore.records.decisions import Decision
+    from usage_explore.records.signoffs import SignOff
     from usage_explore.validation import Result, Validation
     from usage_explore.validation.review import Review
 
@@ -41,7 +43,12 @@ MAX_SENTENCE_CHARACTERS = 2_000
 
 
 def fact_title(name: str, text: str) -> str:
-    """The name of a fact: `line` with the number of one line of a file, which would read as a count of `lines`."""
+    """The name of a fact: `line` with the number of one line of a file, which would read as a count of `lines`; that of
+    a folded finding has the title of its check.
+    """
+    check, space, number = name.removeprefix(f"{ALSO_SEEN_BY} ").partition(" ")
+    if name.startswith(f"{ALSO_SEEN_BY} ") and check in CHECKS:
+        return f"{ALSO_SEEN_BY} {CHECKS[check].title}{space}{number}"
     return "line" if name == "lines" and text.replace(",", "").isdecimal() else name
 
 
@@ -69,10 +76,36 @@ def amounts(
     )
 
 
-def expected_words(rating: Rating, number: Callable[[Decimal, str | None], str] = exact_amount) -> str:
-    """The expected amounts of a rating by currency, and how many events have none."""
-    unpriced = f", {counted(rating.unpriced_events, 'event')} without a price" if rating.unpriced_events else ""
-    return f"{amounts(rating.totals.items(), number) or 'nothing'}{unpriced}"
+_FILES = {
+    "invoices": "invoice lines",
+    "control": "control totals",
+    "prices": "price book",
+    "wallets": "preferred currencies",
+}
+"""What a given file has, by argument of `Store.validate`."""
+
+
+def given_files(validation: Validation) -> str:
+    """The files that the validation was given: `invoice lines (oct.csv), price book (book.toml)`; empty without any."""
+    named = ((what, validation.files.get(argument)) for argument, what in _FILES.items())
+    return ", ".join(f"{what} ({text(file['name'])})" for what, file in named if file)
+
+
+def expected_words(
+    by_currency: Mapping[str, Decimal],
+    unpriced_events: int | None,
+    number: Callable[[Decimal, str | None], str] = exact_amount,
+) -> str:
+    """Expected amounts by currency, and how many events have none: `12.50 EUR, 3 events without a price`."""
+    unpriced = f", {counted(unpriced_events, 'event')} without a price" if unpriced_events else ""
+    return f"{amounts(by_currency.items(), number) or 'nothing'}{unpriced}"
+
+
+def signed_amounts(signoff: SignOff, number: Callable[[Decimal, str | None], str] = exact_amount) -> str:
+    """The expected amounts that were signed, as `expected_words`; empty for a sign-off without a price book."""
+    if not signoff.amounts and signoff.basis is None:
+        return ""
+    return expected_words(signoff.amount_totals, signoff.unpriced_events, number)
 
 
 def text(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
