@@ -140,3 +140,7 @@ def test_a_day_of_many_events_and_one_event_beside_it_are_no_level() -> None:
     assert _change(values, 56) is None
     values[77:] = 43
     assert _change(values, 56) is not None
+
+
+def test_a_window_without_a_whole_day_has_none() -> None:
+    assert _candidates(np.ones((2, HISTORY)), HISTORY).size == 0

@@ -420,7 +420,7 @@ def _epoch(number: Decimal, raw: object, counters: list[str]) -> datetime:
     text = str(raw).strip()
     if form := _compact_form(text):
         raise InvalidValue(f"{quoted(raw)} looks like a date and a time; give its form: --time-format {form}")
-    if not _FIRST_EPOCH <= number < _EPOCH_UNITS[-1][0]:
+    if not (number.is_finite() and _FIRST_EPOCH <= number < _EPOCH_UNITS[-1][0]):
         raise InvalidValue(f"{quoted(raw)} is not a time; an epoch time has the seconds or milliseconds since 1970")
     units = next(units for above, units in _EPOCH_UNITS if number < above)
     with decimal_context():

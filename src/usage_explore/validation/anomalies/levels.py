@@ -232,8 +232,8 @@ def _deviation(
 
 
 def _candidates(counts: Floats, first: int) -> npt.NDArray[np.intp]:
-    """The rows with a week in the period that differs from the usual one by more than chance."""
-    if first < RECENT_DAYS() + _WEEK:
+    """The rows with a week in the period that differs from the usual one by more than chance; without days, none."""
+    if first < RECENT_DAYS() + _WEEK or counts.shape[1] <= first:
         return np.zeros(0, np.intp)
     weeks = np.lib.stride_tricks.sliding_window_view(np.nan_to_num(counts), _WEEK, axis=1).sum(axis=2)
     usual = np.median(weeks[:, : first - _WEEK + 1][:, -HISTORY_DAYS() :], axis=1)
