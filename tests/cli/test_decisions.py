@@ -192,6 +192,15 @@ def test_a_month_is_signed_off_and_a_late_batch_is_seen_afterwards(run: Run, ins
     assert "included when it was signed again" in " ".join(one_of_them.stdout.split()), "named, it is compared"
 
 
+def test_what_a_sign_off_left_open_is_listed_before_what_changed_since(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    run("validate", *SEPTEMBER, "--sign-off", "--by", "ana", "--fail-on", "never")
+    run("validate", *SEPTEMBER, "--check", "duplicates", "--report", str(page))
+    html = page.read_text()
+    assert re.search(r"1 finding of high severity:</dd>\s*</dl>\s*<ul", html)
+    assert html.index("of high severity:</dd>") < html.index("of another state") < html.index("Changed since")
+
+
 def test_wallets_are_signed_and_an_event_of_two_sign_offs_is_billed_once(
     run: Run, insert: Insert, tmp_path: Path
 ) -> None:

@@ -584,6 +584,18 @@ def test_a_customer_s_own_price_that_was_not_applied_is_named(make: Make) -> Non
     assert "the amount at another price: price 1, metric calls" in finding.sentence
 
 
+def test_general_prices_that_change_in_place_of_an_own_one_are_named(make: Make) -> None:
+    """4,999 units on the 4th, one on the 5th: 499.90 and 0.13."""
+    old = {**PER_UNIT, "valid_to": "2026-09-05"}
+    new = {**PER_UNIT, "unit_amount": "0.13", "valid_from": "2026-09-05"}
+    own = {**PER_UNIT, "unit_amount": "0.07", "customer_id": str(CUSTOMERS[0])}
+    store = make(usage(5000))
+    finding = explained(validated(store, [line(0, 5000, "500.03")], old, new, own), "another price")
+    assert finding.sentence.endswith("that is the amount at the general prices, while the customer has an own one.")
+    other = only(validated(store, [line(0, 5000, "511.37")], old, new, own))
+    assert "no other price or tier" in other.sentence
+
+
 @pytest.mark.parametrize(
     ("terms", "amount", "cause"),
     [({"included_quantity": 100}, "500", "included quantity"), ({"minimum_amount": 800}, "500", "minimum")],
@@ -900,7 +912,15 @@ def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
     finding = only(validated(store, [line(who, each, each / 10) for who, each in enumerate(largest)], *prices))
     assert finding.kind == "another aggregation"
     assert "4 totals of 4 customers" in finding.sentence
-    assert finding.sentence.endswith("each is by the max, while the price takes the sum.")
+    if prices:
+        assert finding.severity == "high"
+        assert finding.sentence.endswith("each is by the max, while the price takes the sum.")
+    else:  # the lines may be right
+        assert (finding.severity, finding.amounts) == ("medium", ())
+        assert finding.sentence.endswith(
+            "are invoiced other quantities than were used: each is the largest quantity of an event rather than the"
+            " sum, and no price book says which of them is billed."
+        )
     # of one customer it may be a missing event
     lines = [line(who, 103 + 14 * who, Decimal(103 + 14 * who) / 10) for who in range(1, 4)]
     found = validated(store, [line(0, 52, "5.2"), *lines], *prices)

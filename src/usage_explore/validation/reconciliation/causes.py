@@ -32,6 +32,7 @@ SWAPPED = "swapped customers"
 REPEATED = "repeated line"
 UNIT = "another unit"
 AGGREGATION = "another aggregation"
+ANOTHER_PRICE = "another price"
 PERIOD = "another period"
 FACTOR = "factor "
 """Followed by the factor."""
@@ -398,7 +399,7 @@ def _wrong_prices(
     for other in _related(price, book, key):
         if other.key != price.key and other.currency == currency:
             words = f"the amount at another price: {other.place}, {other.label}"
-            yield Cause("another price", "high", words), other
+            yield Cause(ANOTHER_PRICE, "high", words), other
 
 
 def _validity(price: Price, zone: ZoneInfo) -> str:

@@ -114,7 +114,7 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     unit_causes,
 )
 from usage_explore.validation.reconciliation.rated_periods import rated_period_causes
-from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes
+from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, general_price_causes
 from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
@@ -276,6 +276,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
     swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
+    general_price_causes(priced, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
     _find_causes(examination, columns, rows, tolerance, priced)
     return rows

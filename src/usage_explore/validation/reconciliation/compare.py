@@ -420,6 +420,8 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             continue
         if amount is not None:
             row.currency = row.lines[0].currency
+        if row.cause is not None and row.cause.severity != "high":
+            continue  # no price says that another quantity is to be billed
         if row.amount_fits == "used":
             row.amount_difference = Decimal(0)
             continue

@@ -7,7 +7,7 @@ Amounts are compared in each currency. A key with usage without a price has no e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -271,6 +271,11 @@ class PricedUsage:
         copies = superfluous_ids(self.examination.table, self.examination.period, customers).subquery("superfluous")
         is_copy = exists().where(copies.c.id == c.id)  # an anti-join; NOT IN of many ids would be a nested loop
         return self.rated(self._early() if early else None, (self._is_of(customers), ~is_copy))
+
+    def general(self, customers: set[UUID]) -> Rated:
+        """The lines of some customers without the prices of their own."""
+        prices = tuple(price for price in self.book.prices if price.customer_id is None)
+        return replace(self, book=replace(self.book, prices=prices)).rated(further=(self._is_of(customers),))
 
     def moved(self, since: datetime, until: datetime, customers: set[UUID]) -> Rated:
         """The lines of some customers in another period, of what had arrived at finalization."""

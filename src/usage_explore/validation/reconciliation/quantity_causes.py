@@ -45,6 +45,12 @@ _MIN_MOVED_DIGITS = 4
 _MIN_ADDED = 10
 """A sum or number of events from which it is recognized: a smaller one is easily a coincidence."""
 
+_LARGEST = Cause(
+    AGGREGATION,
+    "medium",
+    "the largest quantity of an event rather than the sum, and no price book says which of them is billed",
+)
+
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
@@ -119,7 +125,8 @@ def aggregation_causes(
         fitting = [row for row in members if row.cause is None and _is_largest(row, quantities, tolerance)]
         if len(fitting) >= MIN_COMMON_AMOUNTS() and 2 * len(fitting) > len(members):
             for row in fitting:
-                set_cause(row, Cause(AGGREGATION, "high", f"by the max, while the price takes the {_taken(row)}"))
+                words = f"by the max, while the price takes the {_taken(row)}"
+                set_cause(row, _LARGEST if row.expected is None else Cause(AGGREGATION, "high", words))
 
 
 def _is_largest(row: Row, largest: Mapping[Key, Decimal], tolerance: Decimal) -> bool:

@@ -1,4 +1,5 @@
-"""A cause that the events are read for again: amounts rounded for each event.
+"""Causes that the events are read for again: several general prices instead of an own one, and amounts rounded for each
+event.
 
 Two cents are no evidence: the differences that one way of rounding explains, each in units of its last decimal, are
 multiplied, and must come to `MIN_EVIDENCE`. Where it explains nearly all, each counts one unit more.
@@ -19,6 +20,7 @@ from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.reconciliation.causes import (
+    ANOTHER_PRICE,
     EVENT_ROUNDING,
     Cause,
     Charge,
@@ -26,6 +28,7 @@ from usage_explore.validation.reconciliation.causes import (
     set_cause,
 )
 from usage_explore.validation.reconciliation.compare import Key, Row, key_of
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key, of_part
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -54,6 +57,27 @@ class _PerUnit(NamedTuple):
 
 
 _ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off"}
+
+
+def general_price_causes(priced: PricedUsage, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
+    """Set the cause of wrong amounts of customers with an own price that are those of several general prices.
+
+    A single general price is tried by `causes`, on the quantity alone; which part of it each of several takes, such as
+    before and after a change, only the events say.
+    """
+    own = [charge for charge in charges if _has_own_price(charge.row) and not is_rounding(charge)]
+    keys = by_key(priced.general({charge.row.key[0] for charge in own}), columns) if own else {}
+    for charge in own:
+        general, code = of_part(charge.row, keys.get(charge.row.key, Expected())), charge.currency
+        if len(general.lines) > 1 and general.is_priced and general.amounts.keys() == {code}:
+            lines = max(charge.lines, len(general.lines))
+            if is_rounding(charge._replace(exact=general.exact[code], lines=lines)):
+                words = "the amount at the general prices, while the customer has an own one"
+                set_cause(charge.row, Cause(ANOTHER_PRICE, "high", words))
+
+
+def _has_own_price(row: Row) -> bool:
+    return row.expected is not None and any(line.part.price.customer_id for line in row.expected.lines)
 
 
 def event_rounding_causes(examination: Examination, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
