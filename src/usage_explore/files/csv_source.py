@@ -280,7 +280,7 @@ _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?\r?\n?')
 def delimiter_named(name: str) -> str:
     """The delimiter as one character; it may be named: "tab". Raises `ConfigurationError` for what cannot be one."""
     delimiter = _NAMES.get(name.lower(), name)
-    if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum():
+    if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum() or "\ud800" <= delimiter <= "\udfff":
         raise ConfigurationError(
             f"delimiter: {name!r} is not a delimiter; name one character, like ';', or comma, tab, semicolon, pipe"
         )
