@@ -20,6 +20,9 @@ from usage_explore.access.api_keys import Keyring
 from usage_explore.api import jobs
 from usage_explore.api.auth import Access
 from usage_explore.db import ddl
+from usage_explore.db.timeouts import cancellable
+from usage_explore.errors import LoadError
+from usage_explore.files.tables import opened
 
 PERIOD = {"since": "2026-03-01T00:00:00Z", "until": "2026-11-10T00:00:00Z", "as_of": "2026-11-12T00:00:00Z"}
 LINE = {"customer_id": str(generated_events.CUSTOMERS[0]), "metric_key": "tokens_in", "quantity": "12.5"}
@@ -202,3 +205,14 @@ def test_failures_are_problems_and_old_jobs_are_forgotten(
     assert client.get(paths[0]).status_code == 404
     for path in paths[1:]:
         assert client.delete(path).status_code == 204
+
+
+def test_reading_a_posted_file_ends_when_its_request_is_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "invoices.csv"
+    path.write_text("customer_id,metric_key,quantity\n" + "c,m,1\n" * 10)
+    with cancellable() as held, jobs._without_folder(tmp_path), opened(path, "invoices") as records:
+        rows = iter(records.rows)
+        assert next(rows)[0] == 2
+        held.cancel()
+        with pytest.raises(LoadError, match="its reading was cancelled"):
+            next(rows)

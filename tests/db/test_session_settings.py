@@ -221,3 +221,29 @@ def test_settings_that_hide_rows_of_the_columnstore_are_an_error(
     for command in (["validate"], ["load", str(tmp_path / "a.csv")], ["extract"], ["init"], ["doctor"]):
         result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
         assert (result.exit_code, setting[0] in result.output) == (1, True), (command, result.output)
+
+
+def test_the_time_that_a_session_may_be_idle_is_ours(
+    store: Store, configure: Callable[..., None], events_database_url: str
+) -> None:
+    configure(("idle_session_timeout", "1ms"))
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:
+        assert [opened.count(EventQuery()) for _ in range(3)] == 3 * [store.count(EventQuery())]
+
+
+def test_a_transaction_timeout_that_ends_every_query_is_named(
+    store: Store, configure: Callable[..., None], events_database_url: str, events_connection: ddl.Connection
+) -> None:
+    """Between two statements the session ends without a code of the error."""
+    if events_connection.info.server_version < 170_000:
+        pytest.skip("PostgreSQL has it since 17")
+    configure(("transaction_timeout", "1ms"))
+    errors = []
+    for _ in range(10):
+        with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:
+            try:
+                opened.count(EventQuery())
+            except DatabaseError as error:
+                errors.append(str(error))
+    assert errors
+    assert {error for error in errors if "transaction_timeout" not in error} == set()

@@ -6,8 +6,11 @@ import gzip
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
+from uuid import UUID
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +22,9 @@ from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import loads
 from usage_explore.files.open import open_source
 from usage_explore.files.parquet_source import ParquetSource
-from usage_explore.files.values import InvalidValue
+from usage_explore.files.values import InvalidValue, is_blank
+from usage_explore.load import names
+from usage_explore.load.prepared import LoadOptions, prepare
 from usage_explore.validation.inputs import read_preferences
 from usage_explore.validation.reconciliation.invoices import read_invoices
 
@@ -236,7 +241,18 @@ def test_a_csv_row_without_end_is_refused(tmp_path: Path) -> None:
         list(source)
 
 
-@pytest.mark.parametrize(("name", "blank"), [("a.csv", b"\n"), ("a.csv.gz", b"\r\n"), ("a.jsonl.gz", b" \n")])
+@pytest.mark.parametrize(
+    ("name", "blank"),
+    [
+        ("a.csv", b"\n"),
+        ("a.csv.gz", b"\r\n"),
+        ("a.jsonl.gz", b" \n"),
+        ("a.csv", b",\n"),
+        ("a.csv", b" ,\r\n"),
+        ("a.csv.gz", b",\n"),
+        ("a.jsonl.gz", b"{}\n"),
+    ],
+)
 def test_blank_lines_without_end_are_refused(tmp_path: Path, name: str, blank: bytes) -> None:
     """No row among them would reach the bound of rows; half a gigabyte of them took over a minute."""
     content = (b"" if "json" in name else b"a,b\n") + blank * 100_000 + b'{"a": 1}\n'
@@ -249,7 +265,62 @@ def test_blank_lines_without_end_are_refused(tmp_path: Path, name: str, blank: b
                 list(source)
         else:
             with open_source(path) as source:
-                assert len(list(source)) == 1
+                records = [values for _, values, _ in source]
+            assert sum(values is None or not all(map(is_blank, values.values())) for values in records) == 1
+
+
+def test_a_table_has_a_bound_of_lines_blank_ones_included(tmp_path: Path) -> None:
+    path = tmp_path / "invoices.csv.gz"
+    path.write_bytes(gzip.compress(b"customer_id,metric_key,quantity\n" + (b",,\n" * 99_999 + b"c,m,1\n") * 11))
+    with pytest.raises(QueryError, match="has more than 1,000,000 lines, the most that can be read"):
+        read_invoices(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "refusal"),
+    [
+        (
+            "a.csv.gz",
+            b"timestamp,customer_id,metric_key,quantity\n" + b"# c\n" * 100_001,
+            "or cannot be read follow each other; delete them",
+        ),
+        (
+            "a.jsonl.gz",
+            b'{"timestamp": null, "quantity": null}\n' * 100_001,
+            "or cannot be read follow each other; delete them",
+        ),
+    ],
+)
+def test_the_order_of_days_and_months_is_not_looked_for_in_rows_without_end(
+    tmp_path: Path, name: str, content: bytes, refusal: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(LoadError, match=refusal):
+        list(prepare(path, LoadOptions()).records())
+
+
+def test_names_have_a_bound_of_rows_blank_ones_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "MAX_NAMES", 1_000)
+    path = tmp_path / "names.jsonl"
+    path.write_bytes(b'{"id": null}\n' * 1_001)
+    with pytest.raises(LoadError, match="has more than 1,000 rows; split it"):
+        names._rows(path, UUID(int=1))
+
+
+def test_a_sheet_of_empty_rows_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.xlsx"
+    book = openpyxl.Workbook()
+    book.active.append(["a", "b"])
+    book.save(tmp_path / "plain.xlsx")
+    with zipfile.ZipFile(tmp_path / "plain.xlsx") as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in plain.namelist():
+            data = plain.read(member)
+            if member.endswith("sheet1.xml"):
+                data = data.replace(b"</sheetData>", b'<row r="2"/>' * 1_048_576 + b"</sheetData>")
+            archive.writestr(member, data)
+    with pytest.raises(LoadError, match="a sheet has at most 1,048,576 rows"), open_source(path) as source:
+        list(source)
 
 
 def test_a_table_has_a_bound_of_bytes_whatever_the_size_of_its_file(

@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -33,9 +34,10 @@ from usage_explore.api.auth import refuse_other_sites
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import JSON, json_bytes, negotiated, response
 from usage_explore.api.service import Service
-from usage_explore.db.timeouts import cancellable
+from usage_explore.db.timeouts import cancellable, interruptible
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
+from usage_explore.files.tables import read_until
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
@@ -352,9 +354,11 @@ def _period(query: Period) -> Period:
 
 @contextlib.contextmanager
 def _without_folder(folder: Path) -> Iterator[None]:
-    """Errors in files name them without the server's folder."""
+    """Errors in files name them without the server's folder; reading them ends when the request or job is cancelled."""
+    ended = threading.Event()
     try:
-        yield
+        with interruptible(ended.set), read_until(ended):
+            yield
     except QueryError as error:
         faults = [Fault(fault.parameter, fault.message.replace(f"{path_text(folder)}/", "")) for fault in error.faults]
         raise QueryError(faults) from None

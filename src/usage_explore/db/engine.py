@@ -177,6 +177,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
     settings = {
         "statement_timeout": int(statement_timeout.total_seconds() * 1000),
         "idle_in_transaction_session_timeout": _MAX_IDLE_IN_TRANSACTION_MS,
+        "idle_session_timeout": 0,  # connections of the pool are idle; it ends them itself
         "tcp_keepalives_idle": 60,  # the server also closes the connections of lost clients
         "tcp_keepalives_interval": 10,
         "tcp_keepalives_count": 6,
@@ -384,6 +385,15 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
     if broken and (refusal := _refusal(message, is_answered=_ANSWER.search(str(error)) is not None)):
         return refusal
     state = error.sqlstate or ""
+    if (
+        broken and "closed the connection unexpectedly" in message
+    ):  # what the driver sees of a short transaction_timeout
+        return DatabaseUnavailable(
+            f"The database does not answer: {message}. If every query ends so, the role's or the database's"
+            " transaction_timeout may be too short: `usage-explore doctor` says what it is.",
+            "The database closed the connection; try again shortly. If it persists, its administrator has to correct"
+            " the settings.",
+        )
     if broken or isinstance(error, _UNAVAILABLE) or state.startswith("08"):
         return DatabaseUnavailable(f"The database does not answer: {message}")
     if not state:

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +60,7 @@ class CsvSource(TextSource):
         is_cut = len(self.content.start) == START_BYTES
         start = self.content.start.decode(self.encoding or "", "replace").removeprefix("\ufeff")
         self.delimiter = self._delimiter = named or detect_delimiter(start, is_cut=is_cut)
+        self._blank += self._delimiter.encode()
         self._header_line, has_titles = _header_line(start, self._delimiter)
         if has_titles:
             self.notes = (f"header in line {self._header_line:,}",)
@@ -222,7 +223,7 @@ class CsvSource(TextSource):
 
     def _rows_of_blocks(self, width: int) -> Iterator[tuple[int, list[str], None]]:
         """The next rows, many at a time, up to a block in which some row needs a closer look."""
-        d = self._delimiter
+        d, blank = self._delimiter, self._blank.decode()
         marks = [mark.encode() for mark in (f'{d}""{d}', f'{d}""\n', f'{d}""\r', '\n""', "\0")]
         while block := self._read_block():
             is_plain = len(block) <= 2 * BLOCK_BYTES and not block.startswith(b'""') and not block.endswith(b'""')
@@ -231,9 +232,15 @@ class CsvSource(TextSource):
                 with suppress(UnicodeDecodeError, csv.Error):
                     lines = block.decode().removesuffix("\n").split("\n")
                     rows = list(csv.reader(lines, delimiter=d, strict=True))
-            if rows is None or len(rows) != len(lines) or set(map(len, rows)) != {width}:
+            if (
+                rows is None
+                or len(rows) != len(lines)
+                or set(map(len, rows)) != {width}
+                or not all(map(str.strip, lines, repeat(blank)))  # a row without a value is counted below
+            ):
                 self._lines.extend(io.BytesIO(block))
                 return
+            self._blank_lines = 0
             for row in rows:
                 self.line_number += 1
                 yield self.line_number, row, None
@@ -273,7 +280,7 @@ _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?\r?\n?')
 def delimiter_named(name: str) -> str:
     """The delimiter as one character; it may be named: "tab". Raises `ConfigurationError` for what cannot be one."""
     delimiter = _NAMES.get(name.lower(), name)
-    if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum():
+    if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum() or "\ud800" <= delimiter <= "\udfff":
         raise ConfigurationError(
             f"delimiter: {name!r} is not a delimiter; name one character, like ';', or comma, tab, semicolon, pipe"
         )

@@ -13,14 +13,16 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES
 from usage_explore.files.open import SUFFIXES, open_source
-from usage_explore.files.sources import Record
+from usage_explore.files.sources import Record, Source
 from usage_explore.files.text_sources import NOT_UTF_8, SAVE_AS_UTF_8
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
@@ -38,6 +40,19 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 10_000
 _MAX_ROWS = 1_000_000
+"""Rows of a Parquet file, and lines of a CSV file, the blank ones included."""
+
+_ended: ContextVar[Event | None] = ContextVar("reading_ended", default=None)
+
+
+@contextmanager
+def read_until(ended: Event) -> Iterator[None]:
+    """Files opened inside the block raise `LoadError` at their next row once `ended` is set."""
+    token = _ended.set(ended)
+    try:
+        yield
+    finally:
+        _ended.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +102,19 @@ def _file(path: Path, others: Sequence[str]) -> Iterator[Records]:
     with open_source(path, kind, max_bytes=MAX_BYTES_OF_SMALL_FILES) as file:
         if kind == "parquet" and file.length > _MAX_ROWS:
             raise LoadError(f"{path_text(path)}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
-        rows = ((number, values, unreadable and _advised(unreadable)) for number, values, unreadable in file)
-        yield Records(file.unit, file.names or (), file.floats, rows, file.only)
+        yield Records(file.unit, file.names or (), file.floats, _file_rows(file), file.only)
+
+
+def _file_rows(file: Source) -> Iterator[Record]:
+    ended = _ended.get()
+    for number, values, unreadable in file:
+        if ended is not None and ended.is_set():
+            raise LoadError(f"{path_text(file.path)}: its reading was cancelled; send it again")
+        if number > _MAX_ROWS:
+            raise LoadError(
+                f"{path_text(file.path)}: has more than {_MAX_ROWS:,} {file.unit}s, the most that can be read"
+            )
+        yield number, values, unreadable and _advised(unreadable)
 
 
 def _table(source: pd.DataFrame | pa.Table | ArrowStream) -> Records:

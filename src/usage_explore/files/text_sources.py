@@ -32,8 +32,10 @@ SAVE_AS_UTF_8 = "; save the file as UTF-8"
 NOT_UTF_8 = f"{SAVE_AS_UTF_8}, or name its encoding: --encoding cp1252 (Windows, Western Europe)"
 """What to do about text that is not UTF-8; the former where no encoding can be named."""
 
-_MAX_BLANK_LINES = 100_000
-"""Blank lines that follow each other: they are no rows, so that no bound of rows ends reading them."""
+MAX_BLANK_LINES = 100_000
+"""Blank lines, and rows without a value, that follow each other: no bound of rows ends reading them."""
+
+_SPACES = b" \t\n\r\v\f"
 
 
 class TextSource(Source):
@@ -50,6 +52,8 @@ class TextSource(Source):
         self.length = self.content.length
         self.line_number = 0
         self._blank_lines = 0
+        self._blank = _SPACES
+        """The characters of a line without a value."""
         self._lines: deque[bytes] = deque()
         """Lines that were read ahead."""
         with ExitStack() as stack:
@@ -95,10 +99,10 @@ class TextSource(Source):
             )
         if self.line_number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        self._blank_lines = self._blank_lines + 1 if line.isspace() else 0
-        if self._blank_lines > _MAX_BLANK_LINES:
+        self._blank_lines = 0 if line.strip(self._blank) else self._blank_lines + 1
+        if self._blank_lines > MAX_BLANK_LINES:
             raise LoadError(
-                f"{path_text(self.path)}, line {self.line_number:,}: more than {_MAX_BLANK_LINES:,} blank lines follow"
+                f"{path_text(self.path)}, line {self.line_number:,}: more than {MAX_BLANK_LINES:,} blank lines follow"
                 " each other; delete them"
             )
         try:
@@ -117,6 +121,10 @@ class JsonLinesSource(TextSource):
     """A JSON Lines file: one JSON object per line, blank lines skipped. Each line has its own columns."""
 
     kind = "jsonl"
+
+    def __init__(self, file: Path | Content, *, encoding: str | None = None) -> None:
+        super().__init__(file, encoding=encoding)
+        self._blank += b"{}"
 
     def _format(self) -> list[str]:
         return ["JSON Lines"]

@@ -235,8 +235,6 @@ def _decode(book: Any, sheet: str | None, max_columns: int, max_row_bytes: int, 
     head = {"sheet": chosen.title, "rows": rows if isinstance(rows, int) and 0 < rows <= MAX_ROWS else None}
     output.write(json.dumps(head) + "\n")
     for number, cells in _rows(book, chosen):
-        if number > MAX_ROWS:
-            raise Refused(f", row {number:,}: a sheet has at most {MAX_ROWS:,} rows")
         width = max(column for column, _ in cells)
         if width > max_columns:
             raise Refused(f", row {number:,}: has more than {max_columns:,} columns, the most that can be read")
@@ -273,7 +271,7 @@ def _chosen(book: Any, sheet: str | None) -> Any:
 def _rows(book: Any, sheet: Any) -> Iterator[tuple[int, list[tuple[int, str]]]]:
     """(row number, [(column number, JSON text)]) of each row that has values."""
     cells = _Cells(book, sheet)
-    number, data = 0, None
+    number, read, data = 0, 0, None
     _allow(MAX_ROW_SECONDS, "row 1")
     with sheet._get_source() as source:
         for event, element in iterparse(source, events=("start", "end")):
@@ -281,7 +279,9 @@ def _rows(book: Any, sheet: Any) -> Iterator[tuple[int, list[tuple[int, str]]]]:
                 if element.tag == _DATA:
                     data = element
             elif element.tag == _ROW and data is not None:
-                number = int(element.get("r", number + 1))
+                number, read = int(element.get("r", number + 1)), read + 1
+                if max(number, read) > MAX_ROWS:
+                    raise Refused(f", row {number:,}: a sheet has at most {MAX_ROWS:,} rows")
                 row = cells.row(element)
                 data.clear()  # else the rows that have been read stay in memory
                 _allow(MAX_ROW_SECONDS, f"row {number + 1:,}")

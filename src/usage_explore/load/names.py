@@ -127,8 +127,8 @@ def _rows(path: Path, organization: UUID) -> list[_Row]:
     with open_source(path, None) as source:
         if source.names is not None:
             _check_columns(path, source.names)
-        for line, record, reason in source:
-            if len(rows) == MAX_NAMES:
+        for number, (line, record, reason) in enumerate(source, 1):
+            if number > MAX_NAMES:
                 raise LoadError(f"{path_text(path)}: has more than {MAX_NAMES:,} rows; split it")
             if record is None:
                 faults.append((line, reason or "cannot be read"))

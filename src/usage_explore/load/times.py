@@ -49,7 +49,9 @@ _CLOCK = (
 """A time of day and an offset, or a name of UTC, or an abbreviation such as CET, which needs a zone that has it."""
 
 _ISO = re.compile(r"(?P<year>[0-9]{4})(?P<separator>[-/])(?P<month>[0-9]{2})(?P=separator)(?P<day>[0-9]{2})" + _CLOCK)
-_EXACT_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
+_EXACT_ISO = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):?[0-5]\d)", re.ASCII
+)
 """Times that `datetime.fromisoformat` reads exactly, and quickly."""
 
 _NUMERIC = re.compile(
