@@ -36,7 +36,7 @@ from usage_explore.extract.manifest import DAY, Manifest, Segment, instant, micr
 from usage_explore.extract.ranking import Row
 from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, unit_of
 from usage_explore.extract.statement import Measure, Tail
-from usage_explore.extract.visibility import state
+from usage_explore.extract.visibility import fingerprint, state
 from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
@@ -275,7 +275,7 @@ class Paths:
             raise ExtractUnusable("the database was put back to a time before the extract's last refresh")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
-        if manifest.fingerprint != row.fingerprint:
+        if manifest.fingerprint != (row.fingerprint or fingerprint(self._driver, row.relation)):
             raise ExtractUnusable(
                 "the table, its definition, privileges or row-level security was changed after the extract"
             )
@@ -309,11 +309,15 @@ class Paths:
         sources: dict[tuple[str, str], folder.Source] = self.connection.info.setdefault("extract_sources", {})
         key = self.table.fullname, role
         if key not in sources:
-            driver = self.connection.connection.driver_connection
             assert self.extracts is not None  # noqa: S101 - `held` raises without
-            assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the only driver
-            sources[key] = folder.source(driver, self.extracts.url, self.table)
+            sources[key] = folder.source(self._driver, self.extracts.url, self.table)
         return sources[key]
+
+    @property
+    def _driver(self) -> psycopg.Connection[Any]:
+        driver = self.connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the only driver
+        return driver
 
     def _from_extract(
         self, query: AggregateQuery, kept: Sequence[str | None] | None, beside: Callable[[], object] | None

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from psycopg import sql
-from sqlalchemy import BigInteger, Double, Interval, Select, Table, Text, extract, func, literal_column, select
+from sqlalchemy import BigInteger, Double, Interval, Select, Table, Text, case, extract, func, literal_column, select
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
@@ -21,10 +21,30 @@ from usage_explore.sql.identifiers import literal, quoted
 _MAX_TABLES = 100
 _RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
-_FINGERPRINT = """
+_COLUMNS = """(SELECT oid FROM pg_database WHERE datname = current_database()),
+  (SELECT 'columns ' || string_agg(attnum::text, ',' ORDER BY attnum) FROM pg_attribute
+   WHERE attrelid = {relation} AND attnum > 0 AND NOT attisdropped
+     AND NOT has_column_privilege(attrelid, attnum, 'SELECT'))"""
+"""The database, and the columns of `{relation}` that the role may not read."""
+
+_APPLIES = """row_security_active(policy.polrelid)
+     AND EXISTS (SELECT FROM unnest(policy.polroles) AS role
+                 WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END)"""
+"""Whether a policy applies to the role."""
+
+_OF_TABLE = f"""
+SELECT md5(concat_ws(' ',
+  {_COLUMNS},
+  (SELECT string_agg(concat_ws(' ', policy.polrelid, policy.polpermissive, policy.polqual), ',' ORDER BY policy.oid)
+   FROM pg_policy AS policy
+   WHERE policy.polrelid = {{relation}} AND policy.polcmd IN ('r', '*') AND {_APPLIES})))
+"""
+"""What `_FINGERPRINT` is of a relation that is no view; planning it takes 0.2 ms, `_FINGERPRINT` 1 ms."""
+
+_FINGERPRINT = f"""
 WITH RECURSIVE read AS (
   SELECT oid, relkind, relowner, reloptions::text, relrowsecurity, relforcerowsecurity
-  FROM pg_class WHERE oid = {relation}
+  FROM pg_class WHERE oid = {{relation}}
   UNION
   SELECT used.oid, used.relkind, used.relowner, used.reloptions::text, used.relrowsecurity, used.relforcerowsecurity
   FROM read JOIN pg_rewrite AS rule ON rule.ev_class = read.oid AND read.relkind = 'v'
@@ -38,14 +58,11 @@ WITH RECURSIVE read AS (
 )
 SELECT md5(concat_ws(' ',
   (SELECT string_agg(concat_ws(' ', oid, rolsuper, rolbypassrls), ',' ORDER BY oid) FROM reader),
-  (SELECT oid FROM pg_database WHERE datname = current_database()),
-  (SELECT 'columns ' || string_agg(attnum::text, ',' ORDER BY attnum) FROM pg_attribute
-   WHERE attrelid = {relation} AND attnum > 0 AND NOT attisdropped
-     AND NOT has_column_privilege(attrelid, attnum, 'SELECT')),
+  {_COLUMNS},
   (SELECT 'owners ' || string_agg(concat_ws(' ', reader.oid, attrelid, attnum), ','
                                   ORDER BY reader.oid, attrelid, attnum)
    FROM reader, read JOIN pg_attribute ON attrelid = read.oid AND attnum > 0 AND NOT attisdropped
-   WHERE read.oid <> {relation} AND NOT has_column_privilege(reader.oid, attrelid, attnum, 'SELECT')),
+   WHERE read.oid <> {{relation}} AND NOT has_column_privilege(reader.oid, attrelid, attnum, 'SELECT')),
   (SELECT string_agg(concat_ws(' ', read.oid, read.relowner, read.reloptions, read.relrowsecurity,
                                read.relforcerowsecurity, md5(rule.ev_action::text)),
                      ',' ORDER BY read.oid, rule.oid)
@@ -58,9 +75,7 @@ SELECT md5(concat_ws(' ',
                      ',' ORDER BY policy.oid)
    FROM pg_policy AS policy JOIN read ON read.oid = policy.polrelid
    WHERE policy.polcmd IN ('r', '*')
-     AND (read.oid <> {relation} OR row_security_active(read.oid)
-          AND EXISTS (SELECT FROM unnest(policy.polroles) AS role
-                      WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END)))))
+     AND (read.oid <> {{relation}} OR {_APPLIES}))))
 """
 """The fingerprint, text, of the table or view `{relation}`: database, columns, definition of a view, and policies.
 
@@ -87,9 +102,12 @@ def fingerprint(connection: Connection, relation: int) -> str:
 
 @lru_cache(maxsize=_MAX_TABLES)
 def state(table: Table) -> Select[Any]:
-    """The database's clock and next transaction, the role, the table's oid, kind and fingerprint, and the timeout."""
+    """The database's clock and next transaction, the role, the table's oid, kind and fingerprint, and the timeout.
+
+    The fingerprint is NULL of a view, whose own one `fingerprint` reads.
+    """
     relation = func.to_regclass(quoted(table.name, table.schema))
-    is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
+    kind = select(_RELATION.c.relkind).where(_RELATION.c.oid == relation).scalar_subquery()
     timeout = func.current_setting("statement_timeout").cast(Interval)
     oid = f"to_regclass({literal(quoted(table.name, table.schema))})"
     return select(
@@ -97,7 +115,7 @@ def state(table: Table) -> Select[Any]:
         literal_column(f"({TRANSACTION})", BigInteger).label("transaction"),
         literal_column(f"({ROLE})", Text).label("role"),
         relation.cast(OID).cast(BigInteger).label("relation"),
-        is_table.label("is_table"),
-        literal_column(f"({_FINGERPRINT.format(relation=oid)})", Text).label("fingerprint"),
+        kind.in_(("r", "p")).label("is_table"),
+        case((kind != "v", literal_column(f"({_OF_TABLE.format(relation=oid)})", Text))).label("fingerprint"),
         extract("epoch", timeout).cast(Double).label("timeout_seconds"),
     )
