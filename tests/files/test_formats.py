@@ -177,7 +177,7 @@ def test_a_delimiter_can_be_named(tmp_path: Path) -> None:
         with open_source(path, delimiter=name) as source:
             assert [record for _, record, _ in source] == [{"a": "1", "b,c": "2,5"}]
     for name in (";;", "\udca7"):  # the latter is § in an argument of another encoding
-        with pytest.raises(ConfigurationError, match="delimiter: '.*' is not a delimiter"):
+        with pytest.raises(ConfigurationError, match=r"delimiter: '.*' is not a delimiter"):
             open_source(path, delimiter=name)
     with pytest.raises(
         LoadError, match=r"line 1: the columns seem to be separated by ';', not by '\|'; leave out --del"
