@@ -20,9 +20,11 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     Raises `ConfigurationError` if it cannot be created or renamed, or if `path` is a device, a pipe or a folder: the
     rename would replace it.
     """
-    if path.exists() and not path.is_file():
-        raise ConfigurationError(f"path: {path_text(path)} is not a regular file and would be replaced; choose another")
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(
+                f"path: {path_text(path)} is not a regular file and would be replaced; choose another"
+            )
         part = path.with_name(f".{path.name}.{token_hex(4)}")
         part.touch(mode, exist_ok=False)
     except OSError as error:
