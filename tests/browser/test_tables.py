@@ -66,6 +66,7 @@ def data_table(page: Page, tables: str) -> tuple[Locator, FloatRect]:
     page.get_by_role("tab", name="Data").click()
     page.wait_for_function(f"document.querySelectorAll('[data-testid=stDataFrame]').length {tables}")
     settled(page)
+    eventually(lambda: frames(page).last.bounding_box())  # a table is hidden for a moment while it is drawn anew
     box = frames(page).last.bounding_box()
     assert box
     return frames(page).last, box
