@@ -385,9 +385,7 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
     if broken and (refusal := _refusal(message, is_answered=_ANSWER.search(str(error)) is not None)):
         return refusal
     state = error.sqlstate or ""
-    if (
-        broken and "closed the connection unexpectedly" in message
-    ):  # what the driver sees of a short transaction_timeout
+    if broken and "closed the connection unexpectedly" in message:  # all that is seen of a transaction_timeout
         return DatabaseUnavailable(
             f"The database does not answer: {message}. If every query ends so, the role's or the database's"
             " transaction_timeout may be too short: `usage-explore doctor` says what it is.",
