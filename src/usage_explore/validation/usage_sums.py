@@ -147,9 +147,7 @@ class UsageSum:
     @property
     def scattered(self) -> str:
         """The customers in a sentence: `of customer <id>`, or `scattered over 12 customers`."""
-        if len(self.customers) == 1:
-            return f"of customer {self.customer_id}"
-        return f"scattered over {counted(len(self.customers), 'customer')}"
+        return f"{'of' if len(self.customers) == 1 else 'scattered over'} {customers_words(self.customers)}"
 
     def fields(self, examination: Examination) -> dict[str, Any]:
         """The fields of a `Finding` for this usage: its span, size, share, metric and customer."""
@@ -291,6 +289,11 @@ def valid_filters(**values: object) -> dict[str, object]:
         except ValueError:
             continue
     return filters
+
+
+def customers_words(customers: Collection[UUID]) -> str:
+    """Customers in a sentence: `customer <id>` of one, or `12 customers`."""
+    return f"customer {next(iter(customers))}" if len(customers) == 1 else counted(len(customers), "customer")
 
 
 def joined(words: list[str]) -> str:

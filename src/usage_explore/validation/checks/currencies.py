@@ -41,6 +41,7 @@ from usage_explore.validation.periods import currency_code, currency_codes, orga
 from usage_explore.validation.usage_sums import (
     UsageSum,
     add_row,
+    customers_words,
     joined,
     sum_keys,
     sum_measures,
@@ -257,8 +258,8 @@ def _new_findings(
             check=NAME,
             kind=_NEW,
             severity="medium" if held.events >= MEDIUM_EVENTS() else "low",
-            sentence=f"{counted(held.events, 'event')} of {_whose(held)} cost {held.cost_words}, {span}, a currency in"
-            f" which the organization had no cost before the period (it had {used}), and no wallet says so.",
+            sentence=f"{counted(held.events, 'event')} of {customers_words(held.customers)} cost {held.cost_words},"
+            f" {span}, a currency in which the organization had no cost before the period (it had {used}), and no wallet says so.",
             question=examination.events_question(
                 occurred_after=held.since,
                 occurred_before=held.until,
@@ -271,11 +272,6 @@ def _new_findings(
             facts=(("fault", _NEW), *held.facts()),
             **fields,
         )
-
-
-def _whose(held: UsageSum) -> str:
-    """`customer <id>`, or `12 customers`."""
-    return f"customer {held.customer_id}" if held.customer_id else counted(len(held.customers), "customer")
 
 
 def _spelling_findings(examination: Examination) -> tuple[Finding, ...]:
@@ -368,7 +364,7 @@ def _finding(
     events, span = counted(held.events, "event"), span_in(held.since, held.until, zone)
     fields = held.fields(examination)
     customer = fields["customer_id"]
-    whose = _whose(held)
+    whose = customers_words(held.customers)
     severity: Severity = "medium" if held.events >= MEDIUM_EVENTS() else "low"
     narrow: dict[str, Any] = valid_filters(customer_id=customer, metric_key=fields["metric_key"])
     if fault == "no currency":

@@ -22,7 +22,7 @@ from usage_explore.validation.check import Examination, Finding, Severity
 from usage_explore.validation.checks.data_end import DAY, HISTORY_DAYS, NAME
 from usage_explore.validation.checks.quiet import Silence
 from usage_explore.validation.periods import INSTANT, closed, earlier
-from usage_explore.validation.usage_sums import events_share, metric_filter, valid_filters
+from usage_explore.validation.usage_sums import customers_words, events_share, metric_filter, valid_filters
 
 BOUNDS = CheckBounds(NAME)
 
@@ -137,7 +137,7 @@ def finding(examination: Examination, one: Renamed, severity: Severity) -> Findi
     first, last = min(row.first for row in one.usage), max(row.last for row in one.usage) + INSTANT
     quantity = total(row.quantity for row in one.usage)
     lasts = [each.last for each in one.silences]
-    whose = f"customer {customer}" if customer else counted(len(customers), "customer")
+    whose = customers_words(customers)
     missing = f"about {one.missing:,.0f} of {data_value(former)} would have come"
     return Finding(
         check=NAME,

@@ -59,7 +59,7 @@ from usage_explore.validation.cost_drivers import (
     with_cost,
 )
 from usage_explore.validation.periods import INSTANT, currency_codes, earlier
-from usage_explore.validation.usage_sums import joined, valid_filters
+from usage_explore.validation.usage_sums import customers_words, joined, valid_filters
 
 NAME = "unit_costs"
 
@@ -398,7 +398,7 @@ def _finding(examination: Examination, incident: Incident, share: tuple[Decimal,
     since, until = incident.span
     customers = incident.customers
     customer = next(iter(customers)) if len(customers) == 1 else None
-    whose = f"customer {customer}" if customer else counted(len(customers), "customer")
+    whose = customers_words(customers)
     factor = Decimal(format(incident.factor, ".3g"))
     price = _common_value(incident, "price_key")
     excess = joined(rounded_sums(incident.excess.items()))

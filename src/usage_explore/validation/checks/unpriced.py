@@ -33,6 +33,7 @@ from usage_explore.validation.check import (
 )
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.usage_sums import customers_words
 
 NAME = "unpriced"
 
@@ -135,7 +136,7 @@ def _finding(
 ) -> Finding:
     since, until = examination.period.span
     customer = next(iter(group.customers)) if len(group.customers) == 1 else None
-    of = f"customer {customer}" if customer else counted(len(group.customers), "customer")
+    of = customers_words(group.customers)
     what = counted(len(group.metrics), "metric") if metric is None else data_value(metric)
     quantities = {name: total(values) for name, values in group.metrics.items()}
     quantity = None if metric is None else quantities[metric]

@@ -168,7 +168,7 @@ def _unusual(cells: CTE, history: CTE, everyone: CTE, kind: str, share: Decimal)
         -k.whole_quantity <= most_before,
     )
     usual_before = k.all_events * own_rate_before
-    # zeros as few as before are the customer's usage, though others have none; so many on one day are not
+    # as few zeros as before are usual for the customer, though others have none; as many on a single day are not
     is_as_few = and_(literal(kind == ZERO), func.coalesce(h[kind], 0) > 0, k.whole <= k.whole_events * own_rate_before)
     is_own = or_(is_as_before, is_as_few)
     nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS(), not_(is_own)))

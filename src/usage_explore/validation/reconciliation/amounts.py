@@ -35,7 +35,7 @@ from usage_explore.validation.reconciliation.differences import (
     worth,
 )
 from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts
-from usage_explore.validation.usage_sums import joined
+from usage_explore.validation.usage_sums import customers_words, joined
 
 REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
 """The cause of several totals with repeated lines; that of a single one names the lines."""
@@ -192,7 +192,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     since, until = examination.period.span
     span = span_in(since, until, examination.period.zone)
     customers = {row.key[0] for row in rows}
-    whose = counted(len(customers), "customer") if len(customers) > 1 else f"customer {rows[0].key[0]}"
+    whose = customers_words(customers)
     if cause.among and 1 < len(customers) <= MAX_NAMED_SWAPPED:
         whose = " and ".join(f"customer {customer}" for customer in sorted(customers, key=str))
     totals = f"{counted(len(rows), 'total')} of {whose}, {span},"

@@ -41,6 +41,7 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.usage_sums import customers_words
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -464,7 +465,7 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     since, until = examination.period.span
     severity, reason = _REASONS[wrong.reason]
     first, amounts = lines[0], [line.amount for line in lines if line.amount is not None]
-    whose = f"customer {first.customer_id}" if len(customers) == 1 else counted(len(customers), "customer")
+    whose = customers_words(customers)
     charges = f" charges {exact_money(first.amount, wrong.charged)}" if first.amount is not None else ""
     query: AggregateQuery | EventQuery = (
         differences.query(wrong.rows)
