@@ -259,7 +259,8 @@ def _new_findings(
             kind=_NEW,
             severity="medium" if held.events >= MEDIUM_EVENTS() else "low",
             sentence=f"{counted(held.events, 'event')} of {customers_words(held.customers)} cost {held.cost_words},"
-            f" {span}, a currency in which the organization had no cost before the period (it had {used}), and no wallet says so.",
+            f" {span}, a currency in which the organization had no cost before the period (it had {used}), and"
+            " no wallet says so.",
             question=examination.events_question(
                 occurred_after=held.since,
                 occurred_before=held.until,
