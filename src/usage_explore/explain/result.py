@@ -23,6 +23,7 @@ from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.named import filtered_ids
+from usage_explore.results.types import json_value
 
 if TYPE_CHECKING:
     import altair as alt
@@ -33,6 +34,9 @@ Where = tuple[tuple[str, str | None], ...]
 
 EVERYTHING_ELSE = "everything else"
 """Name of the part outside all cells."""
+
+_AMOUNTS = ("before", "after", "contribution")
+"""The amounts of a part."""
 
 _SHARE_CONTEXT = Context(prec=6)
 """Shares are rounded to six digits; contributions are exact."""
@@ -97,10 +101,7 @@ class Cell(Part):
     def label(self) -> str:
         """The cell in words: "customer is 0a7f…, region is not eu"; with its customer if it has only one."""
         customer = [pair for pair in self.always if pair[0] == ID_COLUMNS[0]]
-        conditions = [
-            f"{group_name(group)} is {data_value(value)}"
-            for group, value in sorted((*customer, *self.where), key=_order)
-        ]
+        conditions = _conditions((*customer, *self.where))
         if len(self.without) > _MAX_EXCLUDED_IN_LABEL:
             conditions += [f"{name} is not {_some(values)}" for name, values in self._excluded().items()]
         else:
@@ -169,14 +170,17 @@ def filters_of(query: AggregateQuery, where: Where, without: Where) -> dict[str,
     return result
 
 
+def _conditions(pairs: Where) -> list[str]:
+    return [f"{group_name(group)} is {data_value(value)}" for group, value in sorted(pairs, key=_order)]
+
+
 def _order(pair: tuple[str, str | None]) -> int:
     return GROUPS.index(pair[0]) if pair[0] in GROUPS else len(GROUPS)
 
 
 def numbers_dict(part: Part) -> dict[str, Any]:
     """The numbers of a part for JSON: decimals as text."""
-    values = {"before": part.before, "after": part.after, "contribution": part.contribution}
-    texts = {name: _json(value) for name, value in values.items()}
+    texts = {name: json_value(getattr(part, name)) for name in _AMOUNTS}
     return {**texts, "share": None if part.share is None else plain(part.share)}
 
 
@@ -279,9 +283,8 @@ def _part(before: Number, after: Number, change: Number | None) -> Part:
 def _share(contribution: Number, change: Number) -> Decimal | None:
     if not change:
         return None
-    return _SHARE_CONTEXT.add(
-        _SHARE_CONTEXT.divide(Decimal(contribution), Decimal(change)), 0
-    )  # 0 divided by a decrease is -0
+    share = _SHARE_CONTEXT.divide(Decimal(contribution), Decimal(change))
+    return _SHARE_CONTEXT.add(share, 0)  # 0 divided by a decrease is -0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,7 +380,7 @@ class Explanation:
         return self.names.in_text(f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else.")
 
     def _common(self) -> str:
-        conditions = [f"{group_name(group)} is {data_value(value)}" for group, value in sorted(self.common, key=_order)]
+        conditions = _conditions(self.common)
         more = len(conditions) - _MAX_COMMON_IN_SENTENCE
         named = conditions[:_MAX_COMMON_IN_SENTENCE]
         return f"{', '.join(named)} and {more:,} more" if more > 0 else " and ".join(named)
@@ -407,14 +410,11 @@ class Explanation:
         import pandas as pd
 
         parts: list[Part] = [*self.cells, self.rest]
+        labels = [*(self.names.in_text(cell.label) for cell in self.cells), EVERYTHING_ELSE]
         number = "int64" if self.query.metric == "count" and self.expected is None else "object"
         columns: dict[str, Any] = {
-            "label": pd.Series(
-                [*(self.names.in_text(cell.label) for cell in self.cells), EVERYTHING_ELSE], dtype="str"
-            ),
-            "before": pd.Series([part.before for part in parts], dtype=number),
-            "after": pd.Series([part.after for part in parts], dtype=number),
-            "contribution": pd.Series([part.contribution for part in parts], dtype=number),
+            "label": pd.Series(labels, dtype="str"),
+            **{name: pd.Series([getattr(part, name) for part in parts], dtype=number) for name in _AMOUNTS},
             "share": pd.Series([part.share for part in parts], dtype="object"),
             "is_new": pd.Series([*(cell.is_new for cell in self.cells), False], dtype="bool"),
             "is_gone": pd.Series([*(cell.is_gone for cell in self.cells), False], dtype="bool"),
@@ -425,9 +425,8 @@ class Explanation:
         return f"<Explanation: {self.sentence} {self.names.in_text(describe(self.query, whole_seconds=True))}>"
 
     def _repr_html_(self) -> str:
-        texts = self.frame.assign(
-            **{name: [plain(value) for value in self.frame[name]] for name in ("before", "after", "contribution")}
-        ).drop(columns="share")
+        texts = self.frame.drop(columns="share")
+        texts = texts.assign(**{name: [plain(value) for value in texts[name]] for name in _AMOUNTS})
         return f"<p>{escape(self.sentence)}</p>{texts.to_html(max_rows=20)}"
 
     def chart(self, **options: Any) -> alt.LayerChart:
@@ -456,7 +455,7 @@ class Explanation:
             "notes": list(self.notes),
             "is_even": self.is_even,
             "common": pairs_list(self.common),
-            "peak": self.peak and {**_span(self.peak.span), "contribution": _json(self.peak.contribution)},
+            "peak": self.peak and {**_span(self.peak.span), "contribution": json_value(self.peak.contribution)},
             "sentence": self.sentence,
         }
 
@@ -499,7 +498,3 @@ def _ratio(change: Number, before: Number) -> str:
 
 def _span(span: Span) -> dict[str, str]:
     return {"since": rfc3339(span.since), "until": rfc3339(span.until)}
-
-
-def _json(value: Number) -> int | str:
-    return plain(value) if isinstance(value, Decimal) else value

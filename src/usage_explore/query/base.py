@@ -128,9 +128,7 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     price_key: _texts = Field((), description="Any of these price keys; repeatable.", examples=["tokens"])
     wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
     external_cost_currency: _texts = Field(
-        (),
-        description="Any of these currencies of the cost, as exact text; repeatable.",
-        examples=["USD"],
+        (), description="Any of these currencies of the cost, as exact text; repeatable.", examples=["USD"]
     )
     dimensions: _dimensions = Field(
         (),
@@ -221,9 +219,8 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         names = {*names} - {*cls.model_fields}
         heirs = (*EventFilters.__subclasses__(), *Windowed.__subclasses__())
         classes = {other.__name__: other for other in heirs if other.__name__ in _PAGES}.values()
-        known = {
-            other.__name__: len(names & {*other.model_fields, *other.VIEW}) for other in classes if other is not cls
-        }
+        others = (other for other in classes if other is not cls)
+        known = {other.__name__: len(names & {*other.model_fields, *other.VIEW}) for other in others}
         owner = max(known, key=known.__getitem__)
         return owner if known[owner] else ""
 
@@ -351,16 +348,10 @@ class EventFilters(Query):
     def _contradictions(self, given: set[str]) -> list[Fault]:
         faults = super()._contradictions(given)
         if self.ingested_after and self.ingested_before and self.ingested_after >= self.ingested_before:
-            faults += [
-                Fault("ingested_after", "is not before ingested_before, so no event can match; swap or widen them"),
-                Fault("ingested_before", "is not after ingested_after, so no event can match; swap or widen them"),
-            ]
+            faults += _inverted("ingested_after", "ingested_before", "no event can match")
         least, most = self.quantity_min, self.quantity_max
         if least is not None and most is not None and least > most:
-            faults += [
-                Fault("quantity_min", "is more than quantity_max, so no event can match; swap or widen them"),
-                Fault("quantity_max", "is less than quantity_min, so no event can match; swap or widen them"),
-            ]
+            faults += _inverted("quantity_min", "quantity_max", "no event can match", ("more than", "less than"))
         return faults
 
 
@@ -469,10 +460,7 @@ class Windowed(Query):
                 faults.append(Fault("window", f"cannot be combined with {' and '.join(ends)}; give one or the other"))
             return faults
         if isinstance(self.since, datetime) and isinstance(self.until, datetime) and self.since >= self.until:
-            faults += [
-                Fault("since", "is not before until, so the window is empty; swap or widen them"),
-                Fault("until", "is not after since, so the window is empty; swap or widen them"),
-            ]
+            faults += _inverted("since", "until", "the window is empty")
         return faults
 
 
@@ -497,6 +485,12 @@ def parsed_instant(name: str, value: object) -> datetime:
         return validators.instant(value)
     except ValueError as error:
         raise QueryError([Fault(name, str(error))]) from None
+
+
+def _inverted(first: str, second: str, effect: str, words: Iterable[str] = ("not before", "not after")) -> list[Fault]:
+    """The faults of two bounds in the wrong order, one for each."""
+    pairs = zip((first, second), words, (second, first), strict=True)
+    return [Fault(name, f"is {word} {other}, so {effect}; swap or widen them") for name, word, other in pairs]
 
 
 def _faults(detail: Any) -> Iterable[Fault]:

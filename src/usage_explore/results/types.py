@@ -74,6 +74,11 @@ class Ratio(NamedTuple):
     cost: Decimal
     quantity: Decimal
 
+    @property
+    def value(self) -> Decimal | None:
+        """The unit cost; None where the quantity is 0."""
+        return unit_cost(self.cost, self.quantity)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -313,9 +318,9 @@ class AggregateData(HasUnit):
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums and ratios `Decimal`. `metrics` is the number of different metrics in
     the sum; of a cost, those that have one; `units` has their units, of a sum or ratio of quantities.
-    `names` has the names of the ids in its series and filters, `comparison` the other period of
-    the query's `compare`. `currencies` are those of the events that have a cost,
-    None for a cost without a currency, if a cost is measured: several only if the query groups by them.
+    `names` has the names of the ids in its series and filters, `comparison` the other period of the query's `compare`.
+    `currencies` are those of the events that have a cost, None for a cost without a currency, if a cost is measured:
+    several only if the query groups by them.
     """
 
     query: AggregateQuery
@@ -384,10 +389,8 @@ class AggregateData(HasUnit):
         if self.comparison is None or len(self.comparison.series) == len(self.series):
             return self
         nothing = combined((), self.query.metric)
-        points = tuple(
-            Point(start, end, nothing, complete)
-            for (start, end), complete in zip(pairwise(self.edges), self.complete, strict=True)
-        )
+        buckets = zip(self.edges, self.edges[1:], self.complete, strict=False)
+        points = tuple(Point(start, end, nothing, complete) for start, end, complete in buckets)
         return replace(self, series=(*self.series, Series("other", None, nothing, 0, points)))
 
     @cached_property
@@ -421,9 +424,8 @@ def json_value(value: Any) -> Any:
 
 def combined(parts: Iterable[Point | Series], metric: str) -> Number | None:
     """The exact sum of points or series of a measure; of unit costs the ratio of their sums, None without quantity."""
-    parts = list(parts)
     if metric in RATIOS:
-        return _unit_cost(_added(parts))
+        return _added(parts).value
     values = (part.value if isinstance(part, Point) else part.total for part in parts)
     return exact_sum((value for value in values if value is not None), 0 if metric == "count" else Decimal(0))
 
@@ -438,10 +440,6 @@ def merged(points: Sequence[Point], value: Number | None) -> Point:
 def _added(parts: Iterable[Point | Series]) -> Ratio:
     ratios = [part.ratio for part in parts if part.ratio is not None]
     return Ratio(total(ratio.cost for ratio in ratios), total(ratio.quantity for ratio in ratios))
-
-
-def _unit_cost(ratio: Ratio) -> Decimal | None:
-    return unit_cost(ratio.cost, ratio.quantity)
 
 
 def series(
@@ -462,15 +460,9 @@ def series(
     size = len(edges) - 1
     if rows[0].kind is None and rows[0].series_count:
         number = rows[0].series_count
-        raise QueryError(
-            [
-                Fault(
-                    "top",
-                    f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
-                    f"than {MAX_POINTS:,}; keep fewer series, use a larger bucket or a shorter window",
-                )
-            ]
-        )
+        message = f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
+        message += f"than {MAX_POINTS:,}; keep fewer series, use a larger bucket or a shorter window"
+        raise QueryError([Fault("top", message)])
     result: list[Series] = []
     for row in rows:
         if row.kind is None:
@@ -490,14 +482,14 @@ def series(
             Point(
                 start=start,
                 end=end,
-                value=_unit_cost(ratio) if ratio else cast("Number", value),
+                value=ratio.value if ratio else cast("Number", value),
                 complete=start >= since and end <= until and end <= closed_until,
                 ratio=ratio,
             )
             for start, end, value, ratio in zip(edges, edges[1:], values, ratios, strict=False)
         )
         whole = Ratio(row.total, row.divisor) if divided else None
-        total_value = _unit_cost(whole) if whole else row.total or zero
+        total_value = whole.value if whole else row.total or zero
         missing = bool(row.with_missing)
         result.append(Series(row.kind, row.key, total_value, row.members, points, ratio=whole, with_missing=missing))
     return tuple(result)
