@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,7 +25,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from usage_explore.access import logs
@@ -37,7 +38,7 @@ from usage_explore.api.lookups import LOOKUPS
 from usage_explore.api.metrics import MetricsEndpoint
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.request_metrics import RequestMetrics
-from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression
+from usage_explore.api.responses import CSV, JSON, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression, json_bytes
 from usage_explore.api.service import ClientGone, Limits, Service
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.remote import operations
@@ -55,6 +56,9 @@ _LINK = re.compile(r"(/v1/links/|/s/|/embed/).*", re.DOTALL)
 
 _MAX_LOGGED_BYTES = 8_192
 """Bytes of an invalid query string that are parsed for the log."""
+
+_MAX_DOCUMENTS = 8
+"""Forms of the OpenAPI document that are kept: mounted path, with or without a key, compressed or not."""
 
 _CLIENT_CLOSED_REQUEST = 499
 """Status in the log if the client disconnected, as nginx has it; no client receives it."""
@@ -279,7 +283,8 @@ def _add_links(app: FastAPI, service: Service) -> None:
 def _serve_openapi(app: FastAPI, access: Access) -> None:
     """Add the path of the OpenAPI document, with the mounted path and whether a key is required at that moment.
 
-    The document is made when it is first asked for, so that a server starts sooner.
+    The document is made when it is first asked for, so that a server starts sooner; its bytes, which need no key and
+    are large, are made and compressed once.
     """
 
     @cache
@@ -294,12 +299,17 @@ def _serve_openapi(app: FastAPI, access: Access) -> None:
         made["components"] = {"schemas": openapi.components(), "securitySchemes": openapi.SECURITY_SCHEMES}
         return made
 
+    @lru_cache(maxsize=_MAX_DOCUMENTS)
+    def encoded(path: str, needs_key: bool, compressed: bool) -> bytes:
+        security: list[dict[str, list[str]]] = [{openapi.SECURITY_SCHEME: []}, *([] if needs_key else [{}])]
+        body = json_bytes({**document(), "servers": [{"url": path}], "security": security})
+        return gzip.compress(body) if compressed else body
+
     async def serve(request: Request) -> Response:
-        security: list[dict[str, list[str]]] = [{openapi.SECURITY_SCHEME: []}]
-        if not access.needs_key():
-            security.append({})
-        content = {**document(), "servers": [{"url": request.scope.get("root_path") or "/"}], "security": security}
-        return JSONResponse(content, headers={"Cache-Control": "no-cache"})
+        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        body = encoded(request.scope.get("root_path") or "/", access.needs_key(), compressed)
+        headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        return Response(body, headers=headers | ({"Content-Encoding": "gzip"} if compressed else {}), media_type=JSON)
 
     app.openapi = document  # type: ignore[method-assign]
     app.add_api_route("/openapi.json", serve, methods=["GET", "HEAD"], include_in_schema=False)

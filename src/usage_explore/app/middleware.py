@@ -8,8 +8,8 @@
 - WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`. Of Streamlit's messages only
   those that the app's pages need: none that clears the caches of all users. Their number per second is bounded, for
   those without access in all their tabs together.
-- Pages: framed by this origin only, and they send other sites no referrer. Charts and files
-  (`/media/`): not cached.
+- Pages: framed by this origin only, and they send other sites no referrer. Charts and files (`/media/`): not cached.
+  Cookies: sent over TLS only, if the request came over TLS or users sign in at an `https` address.
 - Streamlit's metrics and its agent API: 404.
 
 `LinkLimits` refuses a query string beyond Streamlit's bounds, of which Streamlit reads nothing: without its filters the
@@ -141,6 +141,8 @@ class Guard:
                         headers.setdefault(name, value)
                 if path.startswith("/media/"):
                     headers["Cache-Control"] = "private, no-store"
+                if "set-cookie" in headers and (scope["scheme"] == "https" or sign_in.is_encrypted()):
+                    message["headers"] = [_secure(*header) for header in message["headers"]]
             await send(message)
 
         if path.startswith(_CLOSED):
@@ -374,6 +376,12 @@ def _page_in_cookie(headers: Headers, base: str) -> str | None:
     """The page in the cookie, checked like a `Referer`."""
     cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
     return _page(unquote(cookies[COOKIE]), base) if COOKIE in cookies else None
+
+
+def _secure(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """The header of a response; a cookie that browsers send over TLS only, if it is one."""
+    is_plain = name.lower() == b"set-cookie" and b"; secure" not in value.lower()
+    return name, value + b"; Secure" if is_plain else value
 
 
 def _cookie(page: str | None, base: str) -> str:

@@ -136,8 +136,8 @@ def _signed_in_as() -> None:
 
 def sign_in_lacks() -> list[str]:
     """The missing parts of the sign-in's configuration, as phrases; empty if it is complete."""
-    secrets = st.secrets.get("auth") if st.secrets.load_if_toml_exists() else None
-    if not isinstance(secrets, Mapping):
+    secrets = _secrets()
+    if secrets is None:
         return ["the sign-in's [auth] section in .streamlit/secrets.toml (is it there, and valid TOML?)"]
     lacking = [f"auth.{name} in .streamlit/secrets.toml" for name in _REQUIRED_SECRETS if not secrets.get(name)]
     if not lacking and len(str(secrets["cookie_secret"])) < _MIN_SECRET_CHARACTERS:
@@ -145,6 +145,18 @@ def sign_in_lacks() -> list[str]:
             f"an auth.cookie_secret of at least {_MIN_SECRET_CHARACTERS} random characters in .streamlit/secrets.toml"
         )
     return lacking
+
+
+def is_encrypted() -> bool:
+    """Whether users sign in at an `https` address, the `redirect_uri` of the configuration."""
+    secrets = _secrets()
+    return secrets is not None and str(secrets.get("redirect_uri")).startswith("https:")
+
+
+def _secrets() -> Mapping[str, Any] | None:
+    """The sign-in's configuration."""
+    secrets = st.secrets.get("auth") if st.secrets.load_if_toml_exists() else None
+    return secrets if isinstance(secrets, Mapping) else None
 
 
 def _check_sign_in(people: People) -> None:
