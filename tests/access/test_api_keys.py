@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -34,6 +35,16 @@ def test_a_key_opens_its_organization_and_is_kept_nowhere(ring: Keyring) -> None
     assert text not in stored
     assert text.split("_", 2)[2] not in stored
     assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
+
+
+def test_other_users_cannot_put_a_file_in_the_place_of_the_keys(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Keyring(tmp_path / "new" / "home" / "keys.json").create(ACME, "a")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "new", tmp_path / "new" / "home"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
 def test_a_revoked_key_is_refused_at_once_and_stays_listed(ring: Keyring) -> None:

@@ -248,6 +248,12 @@ def test_ids_are_shortened_in_chips_only() -> None:
 
 def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
     assert str(Filter("dim:model", "is", ("", "(empty)"))) == 'model is (empty), "(empty)"'
+    assert str(Filter("dim:model", "is", ("(missing)",))) == 'model is "(missing)"'
+
+
+def test_a_comma_parts_no_value_of_a_chip_in_two() -> None:
+    assert str(Filter("dim:model", "is", ("a, b", "c"))) == 'model is "a, b", c'
+    assert str(Filter("dim:model", "is", ("a, b",))) == "model is a, b"
 
 
 def test_commands_in_a_message_are_code_and_the_rest_is_as_it_is() -> None:

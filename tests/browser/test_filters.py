@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -257,3 +258,28 @@ def test_an_open_event_narrows_in_two_clicks_and_stays_open(visit: Visit, store:
     page.go_back()
     page.wait_for_url(lambda url: "customer_id=" not in url)
     assert "event" in parameters(page)
+
+
+def test_enter_ticks_the_value_that_is_the_text_before_one_that_contains_it(new_page: Callable[..., Page]) -> None:
+    rows = [
+        {"id": f"={name}", "name": name, "title": name, "find": name, "count": "", "alone": False}
+        for name in ("1.50", "a+b", "(missing)", "0", "A", "a", "missing")
+    ]
+    data = {"epoch": "x", "rows": rows, "label": "Values", "placeholder": "", "none": "", "field": "dim:x"}
+    data |= {"typable": True, "searched": False, "ticked": [], "action": "only", "refused": False, "current": None}
+    folder = files("usage_explore.app")
+    code = "\n".join(folder.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in ("elements", "picker"))
+    page = new_page()
+    page.set_content("<div id=place></div>")
+    draw = """async ([code, data]) => {
+      window.sent = []
+      const { default: draw } = await import('data:text/javascript,' + encodeURIComponent(code))
+      draw({ data, parentElement: document.querySelector('#place'), setTriggerValue: (_, one) => sent.push(one.ids) })
+    }"""
+    page.evaluate(draw, [code, data])
+    values = page.get_by_role("searchbox", name="Values")
+    for text, chosen in (("0", "0"), ("a", "a"), ("missing", "missing"), ("1.5", "1.50")):
+        values.fill(text)
+        values.press("Enter")
+        assert page.evaluate("sent.pop()") == [f"={chosen}"]
+        page.get_by_role("button", name="Untick 1").click()

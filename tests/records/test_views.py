@@ -387,6 +387,7 @@ def test_the_file_is_its_owners_alone(
                 assert len(beside_it) == 3
                 assert {stat.S_IMODE(file.stat().st_mode) for file in beside_it} == {0o600}
             assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            assert all(folder.stat().st_mode & 0o022 == 0 for folder in path.parents if folder.is_relative_to(tmp_path))
     finally:
         os.umask(before)
 

@@ -36,3 +36,17 @@ def test_a_pipe_or_folder_is_refused_and_stays(make: Callable[[Path], None], tmp
         raise AssertionError("nothing may be written")
     assert stat.S_IFMT(path.lstat().st_mode) == kind
     assert link.is_symlink()
+
+
+@pytest.mark.parametrize(("old", "new"), [(0o600, 0o600), (0o640, 0o640), (0o444, 0o644), (0o666, 0o644)])
+def test_a_file_that_replaces_another_is_open_to_no_more_people(tmp_path: Path, old: int, new: int) -> None:
+    path = tmp_path / "report.html"
+    path.touch()
+    path.chmod(old)
+    before = os.umask(0o022)
+    try:
+        with whole_file(path) as part:
+            part.write_text("new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == new

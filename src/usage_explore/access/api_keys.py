@@ -26,6 +26,7 @@ from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
+from usage_explore.results.whole_file import make_folder
 
 _PREFIX = "ue"
 _MAX_LOCK_SECONDS = 10
@@ -117,7 +118,7 @@ class Keyring:
     def _changing(self) -> Iterator[list[Key]]:
         """The keys, to change in place; then written atomically, for the owner only, by one process at a time."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with locked(self.path.with_suffix(".lock"), _MAX_LOCK_SECONDS):
                 keys = list(self.listed())
                 yield keys

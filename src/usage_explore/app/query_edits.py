@@ -71,6 +71,8 @@ class Filter:
         if not self.values:
             return f"{name} {self.test}"
         shown = [short_value(self.group, value, names) for value in self.values[:_MAX_CHIP_VALUES]]
+        if len(self.values) > 1:  # a comma would part a value in two
+            shown = [f'"{text}"' if "," in text else text for text in shown]
         more = len(self.values) - len(shown)
         return f"{name} {self.test} {', '.join(shown)}{f' and {more} more' if more else ''}"
 
@@ -94,8 +96,8 @@ def short_value(group: str, value: str, names: Names = NO_NAMES) -> str:
 
 
 def named_value(value: str) -> str:
-    """A value in text: (empty) for the empty text, in quotes if the value itself is "(empty)"."""
-    return f'"{value}"' if value == "(empty)" else value or "(empty)"
+    """A value in text: (empty) for the empty text, in quotes if the value itself is "(empty)" or "(missing)"."""
+    return f'"{value}"' if value in ("(empty)", "(missing)") else value or "(empty)"
 
 
 def filters(query: Query, zone: tzinfo | None = None) -> list[Filter]:

@@ -35,6 +35,7 @@ from usage_explore.extract.connection import ExtractError
 from usage_explore.extract.manifest import File, Manifest
 from usage_explore.extract.visibility import ROLE
 from usage_explore.formatting import path_text
+from usage_explore.results.whole_file import make_folder
 from usage_explore.sql.identifiers import identifier
 
 _LOCK = "lock"
@@ -227,7 +228,7 @@ def _crc(path: Path) -> int:
 
 def _make(folder: Path) -> None:
     for made in (folder.parent.parent, folder.parent, folder):
-        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(made, 0o700)
         if made.stat().st_uid == os.geteuid():
             made.chmod(0o700)
 

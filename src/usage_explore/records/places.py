@@ -56,6 +56,7 @@ from usage_explore.errors import RecordError, TableMismatch
 from usage_explore.formatting import listed, path_text
 from usage_explore.query import validators
 from usage_explore.records.tables import RECORD_TABLES, VIEWS, RecordTable
+from usage_explore.results.whole_file import make_folder
 from usage_explore.sql.identifiers import quoted
 
 PlaceName = Literal["table", "file"]
@@ -246,7 +247,7 @@ class FilePlace:
         """One transaction, which waits for other writers first. Raises `RecordError`."""
         table = self.table
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.path.parent, 0o700)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # its -wal and -shm files get the same mode
         except OSError as error:
             raise RecordError(

@@ -1,4 +1,4 @@
-"""A file that has its name only when it is complete."""
+"""A file that has its name only when it is complete, and folders that other OS users cannot change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usage_explore.formatting import path_text
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """A temporary file beside `path` that is renamed to it at the end, or deleted on an error.
 
-    It has the permissions `mode`, less the umask.
+    It has the permissions `mode`, less the umask; of a file that it replaces at most those, and its owner's.
 
     Raises `ConfigurationError` if it cannot be created or renamed, or if `path` is a device, a pipe or a folder: the
     rename would replace it.
@@ -26,7 +26,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
                 f"path: {path_text(path)} is not a regular file and would be replaced; choose another"
             )
         part = path.with_name(f".{path.name}.{token_hex(4)}")
-        part.touch(mode, exist_ok=False)
+        part.touch(mode & (path.stat().st_mode | 0o600) if path.exists() else mode, exist_ok=False)
     except OSError as error:
         raise ConfigurationError(
             f"path: {path_text(path.parent)} cannot be written to ({error.strerror}); choose another"
@@ -38,3 +38,13 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
         raise ConfigurationError(f"path: {path_text(path)} could not be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, mode: int = 0o755) -> None:
+    """Create a folder, with the permissions `mode` less the umask, and its parents, which only their owner may change.
+
+    A folder that exists stays as it is. Raises `OSError`.
+    """
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(mode, exist_ok=True)
