@@ -14,15 +14,16 @@ from psycopg import sql
 from sqlalchemy import event
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.api_server import AGGREGATE, EVENTS, EXPORT, VALIDATIONS, asking
 from support.database_servers import drop_role
 from support.query_oracle import Row
 from support.timescale_layouts import without_columnstore
+from support.waiting import eventually
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
 from usage_explore.cli.main import main
-from usage_explore.db import ddl
+from usage_explore.db import ddl, tenancy
 from usage_explore.errors import ScopeError
 
 UNKNOWN = UUID("0f0f0f0f-0000-4000-8000-00000000000f")
@@ -127,6 +128,23 @@ def test_one_that_row_security_hides_is_refused_though_the_table_looks_empty(hid
         pytest.raises(ScopeError, match="not an organization"),
     ):
         store.validate(Period(**WINDOW))
+
+
+def test_the_result_of_a_job_goes_with_its_organization(
+    hidden: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenancy, "_CACHE_SECONDS", 0)
+    events_connection.execute("CREATE POLICY shown ON usage_events USING (true)")
+    events_connection.commit()
+    params = {**WINDOW, "organization_id": str(generated_events.ORGANIZATION), "checks": "duplicates"}
+    with connect(hidden) as store, asking(store) as client:
+        job = client.post(VALIDATIONS, params=params).headers["location"].removeprefix("/api")
+        eventually(lambda: client.get(job).json()["state"] == "done")
+        assert len(client.get(VALIDATIONS).json()["validations"]) == 1
+        events_connection.execute("DROP POLICY shown ON usage_events")
+        events_connection.commit()
+        assert client.get(job).status_code == 404
+        assert client.get(VALIDATIONS).json() == {"validations": []}
 
 
 def test_an_empty_table_answers_and_says_so(

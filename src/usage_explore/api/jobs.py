@@ -36,7 +36,7 @@ from usage_explore.api.responses import JSON, json_bytes, negotiated, response
 from usage_explore.api.service import Service
 from usage_explore.db.timeouts import cancellable, interruptible
 from usage_explore.decimals import rfc3339
-from usage_explore.errors import Fault, QueryError
+from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.files.tables import read_until
 from usage_explore.formatting import path_text
 from usage_explore.query import validators
@@ -227,7 +227,7 @@ class Jobs:
         media_type = negotiated(request, JSON)
         _no_parameters(request)
         self._forget_old()
-        own = [job for job in self._jobs.values() if self._may_see(request, job)]
+        own = await self._seen(request, [job for job in self._jobs.values() if self._may_see(request, job)])
         listed = [{**job.document(exact=True), "result": None} for job in reversed(own)]
         return self._response(request, {self.kind.plural: listed}, media_type)
 
@@ -236,6 +236,8 @@ class Jobs:
         media_type = negotiated(request, JSON, wire.MEDIA_TYPE)
         _no_parameters(request)
         job, exact = self._job(request), media_type == wire.MEDIA_TYPE
+        if not await self._seen(request, [job]):
+            raise self._unknown()
         content = await to_thread.run_sync(
             lambda: wire.dumps(job.document(exact=True)) if exact else json_bytes(job.document(exact=False)),
             limiter=service.thread_limiter(),
@@ -316,9 +318,26 @@ class Jobs:
         self._forget_old()
         job = self._jobs.get(request.path_params["id"])
         if job is None or not self._may_see(request, job):
-            detail = f"There is no {self.kind.noun} of this id; finished ones are kept for an hour."
-            raise Problem(ProblemType.NOT_FOUND, detail)
+            raise self._unknown()
         return job
+
+    def _unknown(self) -> Problem:
+        detail = f"There is no {self.kind.noun} of this id; finished ones are kept for an hour."
+        return Problem(ProblemType.NOT_FOUND, detail)
+
+    async def _seen(self, request: Request, jobs: list[_Job]) -> list[_Job]:
+        """The jobs without those that have a result of an organization which the database no longer shows."""
+        done = {job.organization_id for job in jobs if job.state == "done"}
+        if not done:
+            return jobs
+
+        def hidden() -> set[UUID]:
+            store = self.service.store_for(request)
+            return {organization_id for organization_id in done if not _is_shown(store, organization_id)}
+
+        async with self.service.queries.slot():
+            gone = await service.run_in_thread(request, hidden)
+        return [job for job in jobs if job.organization_id not in gone]
 
     def _may_see(self, request: Request, job: _Job) -> bool:
         return request.state.organization_id in (None, job.organization_id)
@@ -335,6 +354,14 @@ class Jobs:
         made = response(request, body, media_type, pinned=False, headers=headers)
         made.status_code = status
         return made
+
+
+def _is_shown(store: Store, organization_id: UUID) -> bool:
+    try:
+        store.scoped(organization_id)
+    except ScopeError:
+        return False
+    return True
 
 
 async def _first_of(waiting: asyncio.Future[Any], job: _Job) -> bool:
