@@ -117,15 +117,22 @@ class StatementTimeout(DatabaseError):
 
 
 class TableMismatch(DatabaseError):
-    """The table is missing, lacks a column, or may not be read by the role."""
+    """The table is missing, lacks a column, or may not be read by the role.
+
+    `public` is the message for users of the API and the app.
+    """
+
+    public = "The events table is missing or does not fit; `usage-explore doctor` says what to do."
 
     @classmethod
     def unreadable(cls, table: str, privileges: Iterable[str]) -> TableMismatch:
         """The error for a table that the role may not read, with the grant that is missing."""
-        return cls(
+        error = cls(
             f"This database role may not read the table {table}; its owner can run GRANT {', '.join(privileges)} ON"
             f" {table} TO the role."
         )
+        error.public = f"The server's database role may not read the table {table}; its owner can grant it."
+        return error
 
 
 class SettingsMismatch(TableMismatch):
@@ -133,6 +140,10 @@ class SettingsMismatch(TableMismatch):
 
     The message names them and has no addresses or paths, so that users of the API and the app see it.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.public = message
 
 
 class NotExact(DatabaseError):

@@ -25,7 +25,7 @@ from usage_explore.api.problems import ProblemType, from_error
 from usage_explore.api.service import pairs
 from usage_explore.db import ddl
 from usage_explore.db.engine import translated
-from usage_explore.errors import QueryError, SettingsMismatch
+from usage_explore.errors import QueryError, SettingsMismatch, TableMismatch
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 PICTURE = f"{AGGREGATE}.svg"
@@ -189,6 +189,9 @@ def test_what_the_database_holds_or_is_set_to_is_no_fault_of_the_server() -> Non
     )
     assert (unreadable.type, "usage-explore doctor" in unreadable.detail) == (ProblemType.MISMATCH, True)
     assert "0044" not in unreadable.detail
+    prices = from_error(TableMismatch.unreadable("public.usage_prices", ("SELECT",)))
+    said = "The server's database role may not read the table public.usage_prices; its owner can grant it."
+    assert (prices.type, prices.detail) == (ProblemType.MISMATCH, said)
     settings = from_error(SettingsMismatch("The setting a.b hides rows; reset it."))
     assert (settings.type, settings.detail) == (ProblemType.MISMATCH, "The setting a.b hides rows; reset it.")
 

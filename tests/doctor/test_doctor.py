@@ -192,6 +192,17 @@ def test_select_is_needed_and_enough(filled: str, events_connection: ddl.Connect
     assert f"{role} may SELECT" in [finding.message for finding in findings]
 
 
+def test_a_price_book_that_may_not_be_read_is_said(filled: str, events_connection: ddl.Connection, role: str) -> None:
+    events_connection.execute("CREATE TABLE usage_prices (number int)")
+    events_connection.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
+    events_connection.commit()
+    findings = examine(as_role(filled, role), "usage_events", TIMEOUT)
+    assert troubles(findings) == []
+    (said,) = (finding.message for finding in findings if finding.name == "prices")
+    assert said == "public.usage_prices may not be read: ratings by its prices need GRANT SELECT on it"
+    assert not [finding for finding in examine(filled, "usage_events", TIMEOUT) if finding.name == "prices"]
+
+
 def test_row_level_security_is_said(filled: str, events_connection: ddl.Connection, role: str) -> None:
     without_columnstore(events_connection)
     events_connection.execute("ALTER TABLE usage_events ENABLE ROW LEVEL SECURITY")

@@ -27,7 +27,6 @@ from usage_explore.errors import (
     NotExact,
     QueryError,
     RecordError,
-    SettingsMismatch,
     StatementTimeout,
     TableMismatch,
     UsageExploreError,
@@ -116,8 +115,8 @@ class ProblemType(Enum):
     )
     MISMATCH = (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "The events table does not fit",
-        "The table is missing, or its columns, values or permissions or the database's settings do not fit;"
+        "A table does not fit",
+        "The events table is missing, or its columns, values or permissions or the database's settings do not fit;"
         " `usage-explore doctor` says more.",
     )
     TIMEOUT = (
@@ -210,11 +209,8 @@ def from_error(error: Exception) -> Problem:
             return Problem(ProblemType.TIMEOUT, detail)
         case DatabaseUnavailable():
             return Problem(ProblemType.UNAVAILABLE, error.public)
-        case SettingsMismatch():
-            return Problem(ProblemType.MISMATCH, str(error))
         case TableMismatch():
-            detail = "The events table is missing or does not fit; `usage-explore doctor` says what to do."
-            return Problem(ProblemType.MISMATCH, detail)
+            return Problem(ProblemType.MISMATCH, error.public)
         case ConfigurationError():
             return Problem(ProblemType.INTERNAL, "The server's configuration is invalid; its log says what to mend.")
         case _:

@@ -26,6 +26,7 @@ from usage_explore.doctor.finding import Finding
 from usage_explore.extract import folder, visibility
 from usage_explore.extract import manifest as manifests
 from usage_explore.extract.manifest import Manifest
+from usage_explore.pricing.table import prices_table
 from usage_explore.sql.identifiers import literal, quoted
 
 _SETTINGS = {"default_transaction_read_only": "on"}
@@ -98,7 +99,7 @@ def examine(
         extract = _Check("extract", partial(_extract, url=url, home=place), fitting=True)
         others = (_Check("rollup", _old_rollup), _Check("retention", _retention))
         named = _Check("names", partial(_names, table_name=table_name, names_table_name=names_table_name))
-        for check in (*_CHECKS, extract, *others, named):
+        for check in (*_CHECKS, extract, *others, named, _Check("prices", _prices)):
             if fits or not check.fitting:
                 findings += _run(check, connection, examined)
     return findings
@@ -123,6 +124,15 @@ def _names(
         message = "has other columns"
         fix = "Make a view with organization_id, id (uuid), kind, external_id, name, preferred_currency (text)."
     return [Finding("names", "warning", f"{directory.fullname} {message}, so ids are shown without names", fix)]
+
+
+def _prices(connection: Connection, examined: Relation) -> list[Finding]:
+    """A note if the role may not read the price book beside the events, which only ratings need."""
+    existing = relation(connection, prices_table(examined.schema).fullname)
+    if existing is None or existing.readable:
+        return []
+    message = f"{existing.sql_name} may not be read: ratings by its prices need GRANT SELECT on it"
+    return [Finding("prices", "ok", message)]
 
 
 def _connected(url: str, statement_timeout: timedelta) -> tuple[timeouts.Connection, dict[str, int | None]]:
