@@ -156,6 +156,20 @@ def test_the_same_finding_of_the_next_run_keeps_its_identity(store: Store, inser
     assert (item.is_new, item.is_open) == (False, False)
 
 
+def test_a_run_whose_invoice_lacks_what_came_later_is_kept_and_signed(store: Store, insert: Insert) -> None:
+    """The lines that lack it are a finding of their own, folded or alone, of this sign-off."""
+    insert(late(3))
+    (signed,) = store.signoffs()
+    for checks in (None, ["reconciliation"]):
+        validation = again(store, invoices=lines(), **({"checks": checks} if checks else {}))
+        every = [one for finding in validation.findings for one in (finding, *finding.folded)]
+        (lacking,) = (finding for finding in every if finding.check == "reconciliation")
+        assert (lacking.kind, dict(lacking.facts)["sign-off"]) == ("after sign-off", str(signed.id))
+        store.keep_run(validation)
+        assert store.review(again(store, invoices=lines())).gone == ()
+    store.sign_off(again(store, invoices=lines()), by="ben")
+
+
 def test_what_arrives_after_a_later_sign_off_is_another_finding(store: Store, insert: Insert) -> None:
     """To acknowledge what the second sign-off has does not acknowledge what came after it."""
     insert(late(2))

@@ -79,7 +79,7 @@ def _identity(finding: Finding) -> Identity:
     facts = dict(finding.facts)
     kind = finding.kind or _direction(facts)
     if finding.kind == AFTER_SIGN_OFF:  # what arrived after a later sign-off is another finding
-        kind += f" {facts[SIGN_OFF_FACT]}"
+        kind = f"{kind} {facts.get(SIGN_OFF_FACT, '')}".rstrip()
     return Identity(
         check=finding.check,
         kind=kind,

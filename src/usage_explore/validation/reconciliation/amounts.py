@@ -11,7 +11,7 @@ from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
 from usage_explore.pricing.currencies import exact_sums
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import AFTER_SIGN_OFF, Finding
+from usage_explore.validation.check import AFTER_SIGN_OFF, SIGN_OFF_FACT, Finding
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
@@ -187,7 +187,7 @@ def _least(cause: Cause | None) -> float:
 def common_finding(differences: Differences, rows: list[Row]) -> Finding:
     """One finding for several rows with one cause, of one customer or more."""
     examination = differences.examination
-    cause = rows[0].cause
+    cause, signed = rows[0].cause, examination.signed
     assert cause is not None  # noqa: S101 - `common_causes` groups by it
     since, until = examination.period.span
     span = span_in(since, until, examination.period.zone)
@@ -229,6 +229,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         share_of=share[1],
         facts=(
             ("cause", cause.name),
+            *(((SIGN_OFF_FACT, str(signed.id)),) if signed is not None and cause.name == AFTER_SIGN_OFF else ()),
             ("lines", ", ".join(f"{number:,}" for number in numbers[:MAX_LISTED_LINES]) + more),
             ("customers", listed(map(str, customers), most=20)),
         ),
