@@ -47,6 +47,19 @@ def test_other_users_cannot_put_a_file_in_the_place_of_the_keys(tmp_path: Path) 
         assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of other users")
+def test_keys_that_root_changes_stay_those_of_the_service(ring: Keyring) -> None:
+    ring.path.parent.mkdir()
+    os.chown(ring.path.parent, 65534, 65534)
+    key = ring.find(ring.create(ACME, "a"))
+    assert key is not None
+    assert ring.path.stat().st_uid == ring.path.with_suffix(".lock").stat().st_uid == 65534
+    for owner in (65534, 65533):
+        os.chown(ring.path, owner, owner)
+        ring.revoke(key.id)
+        assert (ring.path.stat().st_uid, ring.path.stat().st_gid) == (owner, owner)
+
+
 def test_a_revoked_key_is_refused_at_once_and_stays_listed(ring: Keyring) -> None:
     text, other = ring.create(ACME, "a"), ring.create(uuid4(), "b")
     key = ring.find(text)

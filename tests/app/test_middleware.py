@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
@@ -378,6 +378,46 @@ def test_a_flood_of_messages_before_sign_in_takes_turns(app: App) -> None:
         stop.set()
         for each in floods:
             each.join(PATIENCE)
+
+
+def test_the_tabs_of_a_user_take_turns_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six tabs of one user, each at the rate of a tab, kept the others waiting."""
+    rates: list[Rate] = []
+
+    class Rate:
+        def __init__(self, *bound: int) -> None:
+            self.bound, self.turns = bound, 0
+            rates.append(self)
+
+        async def turn(self) -> None:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "bytes": BackMsg(stop_script=True).SerializeToString()}
+
+    async def page(_: Scope, receive: Receive, __: Send) -> None:
+        for _ in range(5):
+            await receive()
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    async def tabs() -> None:
+        guard = middleware.Guard(page)
+        scopes = [{"type": "websocket", "path": "/_stcore/stream", "headers": [(b"user", user)]} for user in users]
+        await asyncio.gather(*(guard(scope, receive, send) for scope in scopes))
+
+    users = (b"ana", b"ana", b"ben")
+    monkeypatch.setattr(middleware, "MessageRate", Rate)
+    monkeypatch.setattr(middleware, "_with_access", lambda scope: dict(scope["headers"])[b"user"])
+    monkeypatch.setattr(middleware.sign_in, "may_connect", lambda _: True)
+    asyncio.run(tabs())
+    turns = [
+        sorted(rate.turns for rate in rates if rate.turns and rate.bound == bound)
+        for bound in (middleware._TAB_MESSAGES, middleware._USER_MESSAGES)
+    ]
+    assert turns == [[5, 5, 5], [5, 10]]
 
 
 @pytest.mark.parametrize(

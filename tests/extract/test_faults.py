@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -27,6 +29,8 @@ BUILD = """
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
@@ -144,6 +148,28 @@ def test_a_manifest_copied_from_another_folder_is_not_read(extract: Extract, tmp
     shutil.copytree(extract.folder, copy)
     assert manifest.read(copy) is None
     assert manifest.is_unreadable(copy)
+
+
+def test_an_extract_of_another_user_is_none_to_read_and_a_sentence_to_change(extract: Extract, tmp_path: Path) -> None:
+    """Every aggregate was a PermissionError after root had made the extract of a service."""
+    extract.add(event())
+    extract.refresh(LATER)
+    closed = extract.folder.parent.parent
+    source = SimpleNamespace(name=extract.folder.parent.name)
+    closed.chmod(0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        assert manifest.read(extract.folder) is None
+        assert manifest.is_unreadable(extract.folder)
+        assert list(folder.held(cast("folder.Source", source), closed.parent)) == []
+        with pytest.raises(ExtractError, match="Permission denied; run this as the user whose folder it is"):
+            folder.drop(extract.folder)
+    finally:
+        if is_root:
+            os.seteuid(0)
+        closed.chmod(0o700)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 from usage_explore.access.closed import is_closed
@@ -119,7 +119,8 @@ class Keyring:
         """The keys, to change in place; then written atomically, for the owner only, by one process at a time."""
         try:
             make_folder(self.path.parent)
-            with locked(self.path.with_suffix(".lock"), _MAX_LOCK_SECONDS):
+            with locked(self.path.with_suffix(".lock"), _MAX_LOCK_SECONDS) as lock:
+                _give(lock, self.path.parent)
                 keys = list(self.listed())
                 yield keys
                 part = self.path.with_suffix(".part")
@@ -127,11 +128,19 @@ class Keyring:
                     json.dump({"keys": [_entry(key) for key in keys]}, file, indent=2)
                     file.flush()
                     os.fsync(file.fileno())
+                    _give(file, self.path if self.path.exists() else self.path.parent)
                 part.replace(self.path)
         except TimeoutError as error:
             raise ConfigurationError(f"keys: {error}; end that process, then try again") from error
         except OSError as error:
             raise ConfigurationError(f"keys: {path_text(self.path)} cannot be written ({error.strerror})") from error
+
+
+def _give(file: IO[Any], like: Path) -> None:
+    """Give a file to the owner of another if this is root, so that the keys of a service stay its own."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
 
 
 def _entry(key: Key) -> dict[str, Any]:

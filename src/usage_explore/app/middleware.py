@@ -6,8 +6,8 @@
 - Uploads: files of at most 20 MB, at most `MAX_FILES` per session and `MAX_HELD` bytes in all sessions, only into a
   session of a user with access. A file counts from its admission. Others are refused before their body is read.
 - WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`. Of Streamlit's messages only
-  those that the app's pages need: none that clears the caches of all users. Their number per second is bounded, for
-  those without access in all their tabs together.
+  those that the app's pages need: none that clears the caches of all users. Their number per second is bounded, in
+  each tab and in all tabs of a user, or of all those without access.
 - Pages: framed by this origin only, and they send other sites no referrer. Charts and files (`/media/`): not cached.
   Cookies: sent over TLS only, if the request came over TLS or users sign in at an `https` address.
 - Streamlit's metrics and its agent API: 404.
@@ -75,8 +75,8 @@ _MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
 _WAIT_SECONDS = 10
 _PROTOCOL_ERROR, _UNSUPPORTED_DATA = 1002, 1003
 
-_TAB_MESSAGES, _STRANGERS_MESSAGES = (10, 60), (20, 60)
-"""Messages per second, and at once, of a tab, and of all tabs of those without access together."""
+_TAB_MESSAGES, _USER_MESSAGES, _STRANGERS_MESSAGES = (10, 60), (10, 120), (20, 60)
+"""Messages per second, and at once, of a tab, of a user's tabs, and of all tabs of those without access."""
 
 _MESSAGES = ("rerun_script", "stop_script", "app_heartbeat")
 """What a page of the app sends, beside what names files."""
@@ -111,6 +111,7 @@ class Guard:
         self._limits: WeakValueDictionary[str, ConcurrencyLimit] = WeakValueDictionary()
         self._reading: set[_Upload] = set()
         self._strangers = MessageRate(*_STRANGERS_MESSAGES)
+        self._users: WeakValueDictionary[str, MessageRate] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -123,8 +124,9 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] == "websocket":
-            rates = (MessageRate(*_TAB_MESSAGES), *(() if _has_access(scope) else (self._strangers,)))
-            await self.app(scope, _wanted_messages(receive, send, rates), send)
+            user = _with_access(scope)
+            own = self._strangers if user is None else self._users.setdefault(user, MessageRate(*_USER_MESSAGES))
+            await self.app(scope, _wanted_messages(receive, send, (MessageRate(*_TAB_MESSAGES), own)), send)
             return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -288,8 +290,8 @@ def _has_files(session_id: str) -> bool:
     return session is not None and sign_in.may_upload(session._user_info)
 
 
-def _has_access(scope: Scope) -> bool:
-    """Whether a WebSocket is of a user with access, read as Streamlit does."""
+def _with_access(scope: Scope) -> str | None:
+    """The address of a WebSocket's user, read as Streamlit does, "" without sign-in; None for one without access."""
     asked = HTTPConnection(scope)
     user: dict[str, Any] = {}
     try:
@@ -298,8 +300,8 @@ def _has_access(scope: Scope) -> bool:
             user |= starlette_websocket._parse_decoded_user_cookie(cookie, asked.headers.get("origin", ""))
         user |= starlette_websocket.gather_user_info(asked.headers)
     except Exception:  # a cookie that cannot be read is none
-        return False
-    return sign_in.may_upload(user)
+        return None
+    return str(user.get("email") or "") if sign_in.may_upload(user) else None
 
 
 def _is_own(headers: Headers) -> bool:

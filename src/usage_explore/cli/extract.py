@@ -167,7 +167,7 @@ def _show(connection: Connection, settings: Settings) -> None:
         say(f"Organization {target.organization_id}: {target.folder}")
         manifest = manifests.read(target.folder)
         if manifest is None and manifests.is_unreadable(target.folder):
-            say(f"  damaged, or of another folder or version: {manifests.NAME}; {_BUILDS_ANEW}")
+            say(f"  damaged, or of another folder, version or user: {manifests.NAME}; {_BUILDS_ANEW}")
             continue
         for line in _lines(manifest):
             say(f"  {line}")

@@ -257,7 +257,7 @@ def _extract(connection: Connection, examined: Relation, *, url: str, home: Path
         Finding(
             "extract",
             "warning",
-            f"of organization {place.name}: {manifests.NAME} is damaged, or of another folder or version",
+            f"of organization {place.name}: {manifests.NAME} is damaged, or of another folder, version or user",
             "usage-explore extract",
         )
         for place in places

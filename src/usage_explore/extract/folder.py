@@ -139,7 +139,8 @@ def errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
-        raise not_written(folder, reason) from error
+        fix = "run this as the user whose folder it is" if isinstance(error, PermissionError) else "free space there"
+        raise not_written(folder, reason, fix=fix) from error
 
 
 def not_written(folder: Path, reason: str, *, fix: str = "free space there") -> ExtractError:
@@ -191,8 +192,9 @@ def drop(folder: Path) -> bool:
 
     Raises `ExtractBusy` while another process refreshes it.
     """
-    if not folder.is_dir():
-        return False
+    with errors(folder):
+        if not folder.is_dir():
+            return False
     with writing(folder):
         there = (folder / files.NAME).exists()
         forget(folder)
@@ -208,9 +210,10 @@ def forget(folder: Path) -> None:
 
 def held(source: Source, home: Path) -> Iterator[Manifest]:
     """The manifests of all extracts of a source that can be read, without regard to who may see them."""
-    for path in (home / "extract" / source.name).glob("*/"):
-        if (manifest := files.read(path)) is not None:
-            yield manifest
+    with suppress(PermissionError):  # of another user
+        for path in (home / "extract" / source.name).glob("*/"):
+            if (manifest := files.read(path)) is not None:
+                yield manifest
 
 
 def _files(held: Manifest) -> Iterator[File]:

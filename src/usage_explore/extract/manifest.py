@@ -206,8 +206,11 @@ def read(folder: Path) -> Manifest | None:
 
 
 def is_unreadable(folder: Path) -> bool:
-    """Whether there is a manifest that `read` cannot give: damaged, of another version or of another folder."""
-    return (folder / NAME).exists() and read(folder) is None
+    """Whether there is a manifest that `read` cannot give: damaged, of another version, folder or user."""
+    try:
+        return (folder / NAME).exists() and read(folder) is None
+    except OSError:
+        return True
 
 
 def write(folder: Path, manifest: Manifest) -> None:

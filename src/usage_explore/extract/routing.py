@@ -261,7 +261,7 @@ class Paths:
         manifest = extracts.manifest(place)
         if manifest is None:
             if manifests.is_unreadable(place):
-                raise ExtractUnusable("the manifest of the extract is damaged, or of another folder or version")
+                raise ExtractUnusable("the manifest of the extract is damaged, or of another folder, version or user")
             raise ExtractUnusable("there is no extract of these events")
         if changes.pending(place):
             raise ExtractUnusable("events behind its watermark were changed, and it has not been refreshed since")
