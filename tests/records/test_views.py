@@ -31,8 +31,8 @@ from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError
 from usage_explore.query.url_params import query_string
 from usage_explore.records import views as records
-from usage_explore.records.places import Records, Writer
-from usage_explore.records.tables import RECORD_TABLES, VIEWS_TABLE, RecordTable
+from usage_explore.records.places import FilePlace, Records, Writer
+from usage_explore.records.tables import RECORD_TABLES, VIEWS, VIEWS_TABLE, RecordTable
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 EVENTS = [
@@ -390,6 +390,20 @@ def test_the_file_is_its_owners_alone(
             assert all(folder.stat().st_mode & 0o022 == 0 for folder in path.parents if folder.is_relative_to(tmp_path))
     finally:
         os.umask(before)
+
+
+def test_a_file_of_another_user_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(0)
+    place = FilePlace(tmp_path / "closed" / "records.db", VIEWS)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(RecordError, match=r"cannot be read \(Permission denied\); run this as the user"):
+            place.rows(select(place.table))
+    finally:
+        if is_root:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("place", ["table", "file"])

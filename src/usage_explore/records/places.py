@@ -232,8 +232,13 @@ class FilePlace:
 
     @property
     def exists(self) -> bool:
-        """Whether something was saved there, of any kind of record."""
-        return self.path.exists()
+        """Whether something was saved there, of any kind of record. Raises `RecordError` if another user's."""
+        try:
+            return self.path.exists()
+        except OSError as error:
+            raise RecordError(
+                f"{path_text(self.path)} cannot be read ({error.strerror}); run this as the user whose folder it is."
+            ) from error
 
     def rows(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """The rows of a statement. Raises `RecordError` for a damaged file."""
