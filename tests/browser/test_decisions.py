@@ -81,11 +81,16 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(
     before = sentence.bounding_box()
     page.get_by_role("button", name="Acknowledge").focus()  # by the keyboard alone
     page.keyboard.press("Enter")
-    page.get_by_label("Reason, if any").fill("A retry, credited.")
+    expect(page.locator(".st-key-decide_acknowledge_form")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Reason, if any")).to_be_focused()
+    page.keyboard.type("A retry, credited.")
     page.locator(".st-key-decide_acknowledge_save button").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Reopen")).to_be_visible()
     at_rest(page)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Reopen")).to_be_focused()
     assert sentence.bounding_box() == before, "nothing on the page moves"
     expect(page.get_by_text("New · acknowledged by local")).to_be_visible()
     expect(page.get_by_text("1 acknowledged.")).to_be_visible()

@@ -21,8 +21,22 @@ def component(name: str) -> Any:
 
 
 def focus(selector: str, key: str) -> None:
-    """Put the keyboard's focus into the element of a CSS selector, when this is drawn for the first time."""
+    """Put the keyboard's focus into the element of a CSS selector, when this is drawn for the first time.
+
+    Of a group, the next Tab goes to its first control.
+    """
     component("focus")(key=key, data={"selector": selector})
+
+
+def popover_form(label: str, icon: str, key: str, width: int = 320) -> Any | None:
+    """The form in a popover, which the keyboard's focus enters when it opens; None while it is closed."""
+    popover = st.popover(label, icon=icon, key=key, on_change="rerun")
+    if not popover.open:
+        return None
+    form = popover.container(width=width, gap="small", key=f"{key}_form")
+    with popover:
+        focus(f".st-key-{key}_form", f"{key}_focus")
+    return form
 
 
 def visit(href: str, key: str) -> None:

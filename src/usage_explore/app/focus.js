@@ -8,8 +8,10 @@ export default function (component) {
   const until = performance.now() + MAX_WAIT_MILLISECONDS
   const look = () => { // the browser may still load what draws the element
     const target = document.querySelector(data.selector)
-    if (target) target.focus({ preventScroll: true })
-    else if (mark.isConnected && performance.now() < until) requestAnimationFrame(look)
+    if (target) {
+      if (!target.matches("input, button")) Object.assign(target, { tabIndex: -1 }).style.outline = "none" // a group
+      target.focus({ preventScroll: true })
+    } else if (mark.isConnected && performance.now() < until) requestAnimationFrame(look)
   }
   look()
 }

@@ -13,7 +13,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, recent_links, saved_views, share_menu, sign_in, zone_change
 from usage_explore.app.cache import Source
-from usage_explore.app.components import clicked, component
+from usage_explore.app.components import clicked, component, focus
 from usage_explore.app.load import permission
 from usage_explore.app.navigation import (
     Pages,
@@ -103,7 +103,9 @@ def header(
             )
         if pinned is not None:
             with st.popover("Share", icon=":material/share:", key="share"):
-                share_menu.menu(view, pinned(), source)
+                with st.container(key="share_form"):
+                    share_menu.menu(view, pinned(), source)
+                focus(".st-key-share_form", "share_focus")
         sign_in.account()
     zone_change.draw(view)
     if not isinstance(view, HomeView):

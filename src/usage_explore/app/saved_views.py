@@ -18,6 +18,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
+from usage_explore.app.components import popover_form
 from usage_explore.app.navigation import Pages, View, fits, write_url
 from usage_explore.app.page_state import CustomerView, EventsView, HomeView, Pairs
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
@@ -49,10 +50,10 @@ _SavedQuery = AggregateQuery | EventQuery | Period
 
 def menu(pages: Pages, view: View, source: Source) -> None:
     """Draw the button that opens the organization's saved views, and the form that saves this one."""
-    popover = st.popover("Views", icon=":material/bookmark:", key=_MENU, on_change="rerun")
-    if not popover.open:
+    form = popover_form("Views", ":material/bookmark:", _MENU, 420)
+    if form is None:
         return
-    with popover, st.container(width=420, gap="small"):
+    with form:
         try:
             saved = source.views()
         except UsageExploreError as error:

@@ -16,6 +16,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
+from usage_explore.app.components import focus, popover_form
 from usage_explore.errors import RecordError, UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
@@ -30,6 +31,9 @@ _NAME = "validate_name"
 
 _REVIEW, _ERROR, _KEPT = "validate_review", "validate_decision_error", "validate_kept_runs"
 """Session state: the last review, the error of the last decision, and the runs that the session has kept."""
+
+_DECIDED = "validate_decided"
+"""Session state: True in the run after a decision."""
 
 _FRESH_SECONDS = 60
 """Age up to which the decisions of other people are shown."""
@@ -160,6 +164,8 @@ def actions(source: Source, validation: Validation, item: Reviewed) -> None:
         _mute(validation.period, decide)
         _assign(item, decide)
         _note(decide)
+        if st.session_state.pop(_DECIDED, False):  # the button that had the focus is gone
+            focus(".st-key-finding_actions", f"decided {item.id} {len(item.decisions)}")
 
 
 def actions_on_all(validation: Validation, items: Iterable[Reviewed]) -> None:
@@ -213,10 +219,10 @@ _Decide = Callable[..., None]
 def _settle(action: str, icon: str, text: str, decide: _Decide, label: str = "") -> None:
     """The form of an action that needs no more than a reason; `label` is that of its button, by default the action."""
     key = f"decide_{action}"
-    popover = st.popover(action.capitalize(), icon=icon, key=key, on_change="rerun")
-    if not popover.open:
+    form = popover_form(action.capitalize(), icon, key)
+    if form is None:
         return
-    with popover, st.container(width=320, gap="small"):
+    with form:
         st.caption(text)
         _reason(key)
         _who_decides(key)
@@ -224,11 +230,11 @@ def _settle(action: str, icon: str, text: str, decide: _Decide, label: str = "")
 
 
 def _mute(period: Period, decide: _Decide) -> None:
-    popover = st.popover("Mute", icon=":material/notifications_off:", key="decide_mute", on_change="rerun")
-    if not popover.open:
+    form = popover_form("Mute", ":material/notifications_off:", "decide_mute")
+    if form is None:
         return
     today = datetime.now(period.zone).date()
-    with popover, st.container(width=320, gap="small"):
+    with form:
         st.caption("Until then it does not count as open. It stays in the list, the report and JSON, marked.")
         _reason("decide_mute")
         _who_decides("decide_mute")
@@ -261,10 +267,10 @@ def _day(day: date, period: Period) -> datetime:
 
 
 def _assign(item: Reviewed, decide: _Decide) -> None:
-    popover = st.popover("Assign", icon=":material/person_add:", key="decide_assign", on_change="rerun")
-    if not popover.open:
+    form = popover_form("Assign", ":material/person_add:", "decide_assign")
+    if form is None:
         return
-    with popover, st.container(width=320, gap="small"):
+    with form:
         st.text_input(
             "Person or team",
             value=item.assignee,
@@ -283,10 +289,10 @@ def _assign(item: Reviewed, decide: _Decide) -> None:
 
 
 def _note(decide: _Decide) -> None:
-    popover = st.popover("Note", icon=":material/edit_note:", key="decide_note", on_change="rerun")
-    if not popover.open:
+    form = popover_form("Note", ":material/edit_note:", "decide_note")
+    if form is None:
         return
-    with popover, st.container(width=360, gap="small"):
+    with form:
         _reason("decide_note", "Note")
         _who_decides("decide_note")
         st.button("Save note", key="decide_note_save", type="primary", on_click=lambda: decide("note", "decide_note"))
@@ -308,6 +314,7 @@ def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
         finally:
             forget()
         st.session_state[popover] = False
+        st.session_state[_DECIDED] = True
         if note:
             st.session_state[f"{popover}_text"] = ""
 
