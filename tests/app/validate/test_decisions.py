@@ -398,7 +398,7 @@ def test_signing_again_says_what_is_lost_and_what_the_earlier_sign_off_still_has
     store.sign_off(second, by="ben", rating=store.rate(second.period, prices=book))
     app = in_tab(ran(page(**LINK)), "Sign-off")
     assert "1 earlier sign-off of this period" in [each.label for each in app.expander]
-    assert any("and includes what had changed until then" in each.value for each in app.caption)
+    assert any("and includes what was known at" in each.value for each in app.caption)
     app.session_state["signed_earlier"] = True
     app.run()
     words = "Until the next sign-off: +1 event, included when it was signed again; expected amounts +0.42 USD."

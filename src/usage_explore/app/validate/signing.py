@@ -107,9 +107,10 @@ def sign_off(view: ValidateView, source: Source, with_files: ValidationWithFiles
     if len(signed) > 1:
         number = formatting.counted(len(signed) - 1, "earlier sign-off")
         st.caption(
-            f"It replaces the sign-off of {_minute(signed[1].signed_at, zone)} by"
-            f" {markdown.plain(formatting.data_value(signed[1].author))}, and includes what had changed until then. If"
-            " billing does not have these corrections yet, they are below."
+            f"The last sign-off, of {_minute(signed[0].signed_at, zone)}, replaces that of"
+            f" {_minute(signed[1].signed_at, zone)} by {markdown.plain(formatting.data_value(signed[1].author))}, and"
+            f" includes what was known at {_minute(signed[0].as_of, zone)}. The corrections between the two, if there"
+            " are any, are below: billing may not have them yet."
         )
         with st.expander(f"{number} of this period", key="signed_earlier", on_change="rerun") as earlier:
             if earlier.open:
@@ -325,7 +326,8 @@ def _replaced_words(source: Source, last: SignOff, as_of: str) -> str:
     if not number:
         return f"{words}, which has no corrections"
     own = formatting.counted(number, "correction")
-    return f"{words}; of its {own}, what was known at {as_of} becomes part of this one: hand that to billing first"
+    words = f"{words}; of its {own}, what was known at {as_of} becomes part of this one: hand that to billing first"
+    return f"{words}. Run the checks again to include what came later"
 
 
 def _findings_words(review: Review) -> str:
