@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,27 @@ def _one_list_of_authorities() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))
         yield
+
+
+class _Errors(logging.Handler):
+    """Keeps the errors that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def unexpected_failures() -> Iterator[list[str]]:
+    """The unexpected errors of checks, with their tracebacks: a test that does not clear the list fails by them."""
+    errors, logger = _Errors(), logging.getLogger("usage_explore.validation.registry")
+    logger.addHandler(errors)
+    yield errors.lines
+    logger.removeHandler(errors)
+    assert not errors.lines, "\n".join(errors.lines)
 
 
 VALIDATE = vars(SchemaBase)["validate"]

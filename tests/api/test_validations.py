@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from usage_explore.db import ddl
 from usage_explore.db.timeouts import cancellable
 from usage_explore.errors import LoadError
 from usage_explore.files.tables import opened
+from usage_explore.validation.registry import CHECKS
 
 PERIOD = {"since": "2026-03-01T00:00:00Z", "until": "2026-11-10T00:00:00Z", "as_of": "2026-11-12T00:00:00Z"}
 LINE = {"customer_id": str(generated_events.CUSTOMERS[0]), "metric_key": "tokens_in", "quantity": "12.5"}
@@ -205,6 +207,23 @@ def test_failures_are_problems_and_old_jobs_are_forgotten(
     assert client.get(paths[0]).status_code == 404
     for path in paths[1:]:
         assert client.delete(path).status_code == 204
+
+
+def test_a_check_that_fails_says_nothing_of_the_server(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, unexpected_failures: list[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setitem(CHECKS, "duplicates", replace(CHECKS["duplicates"], examine=fail))
+    job = ended(client, started(client))
+    unexpected_failures.clear()
+    (check,) = job["result"]["checks"]
+    assert (check["failed"], check["findings"]) == (
+        "an unexpected error, RuntimeError; its traceback is in the log",
+        None,
+    )
+    assert "/secret" not in str(job)
 
 
 def test_reading_a_posted_file_ends_when_its_request_is_cancelled(tmp_path: Path) -> None:

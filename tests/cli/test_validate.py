@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import signal
 import subprocess
@@ -69,11 +70,24 @@ def test_the_exit_code_says_how_grave_it_is(run: Run, seen: list[Period], fail_o
 
 
 @pytest.mark.parametrize("fail_on", ["high", "never"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotExact("quantities are <no> numbers"), "quantities are <no> numbers"),
+        (KeyError("unexpected"), "an unexpected error, KeyError"),
+    ],
+)
 def test_a_check_that_fails_is_no_clean_one(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fail_on: str
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    unexpected_failures: list[str],
+    tmp_path: Path,
+    fail_on: str,
+    error: Exception,
+    reason: str,
 ) -> None:
     def examine(_: object) -> Outcome:
-        raise NotExact("quantities are <no> numbers")
+        raise error
 
     monkeypatch.setattr(
         "usage_explore.validation.registry.CHECKS",
@@ -81,11 +95,12 @@ def test_a_check_that_fails_is_no_clean_one(
     )
     page = tmp_path / "report.html"
     result = run(*WINDOW, "--fail-on", fail_on, "--report", str(page))
+    unexpected_failures.clear()
     assert result.exit_code == 1
     assert "Nothing found by 1 check; 1 check failed" in result.stdout
-    assert "FAILED: quantities are <no> numbers" in result.stdout
+    assert f"FAILED: {reason}" in " ".join(result.stdout.split())
     written = page.read_text(encoding="utf-8")
-    assert "FAILED: quantities are &lt;no&gt; numbers" in written
+    assert f"FAILED: {html.escape(reason)}" in written
     assert "1 check failed" in written
 
 

@@ -27,6 +27,7 @@ from support.record_places import as_role, neighbour
 from usage_explore import Period, QueryError, Store
 from usage_explore.db import ddl
 from usage_explore.errors import RecordError, ScopeError, TableMismatch
+from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.pricing.rating import Rating
 from usage_explore.pricing.read import read_prices
 from usage_explore.pricing.table import replace_prices
@@ -617,6 +618,28 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
     other = store.rate(SEPTEMBER.replace(as_of="2026-09-30T00:00:00Z"), prices=prices)
     with pytest.raises(QueryError, match="rating: is of another period or as_of"):
         store.sign_off(validation, by="ana", rating=other)
+
+
+def test_amounts_of_prices_that_came_after_the_sign_off_are_said(store: Store) -> None:
+    free = [{"metric_key": "free", "unit_amount": 1, "currency": "USD"}]
+    prices = [{"metric_key": "tokens", "unit_amount": "0.10", "currency": "USD"}, *free]
+    validation = full(store)
+    nothing_priced = store.sign_off(validation, by="ana", rating=store.rate(validation.period, prices=free))
+    rating = store.rate(validation.period, prices=prices)
+    assert not nothing_priced.amounts
+    assert not store.changes_since(nothing_priced).amounts_note, "there is no price book"
+    assert not store.changes_since(nothing_priced, prices=free)
+    changes = store.changes_since(nothing_priced, prices=prices)
+    assert changes.money("expected amount") == dict(rating.totals)
+    expected = rounded_sums(rating.totals.items())[0]
+    assert changes.sentence.startswith(f"expected amounts +{expected}; ")
+    assert {line.correction for line in changes.lines} == {"supplement"}
+    unrated = store.sign_off(validation, by="ben")
+    changes = store.changes_since(unrated, prices=prices)
+    assert (bool(changes), changes.amounts_note) == (False, f"none were signed, {expected} would be expected now")
+    rated = store.sign_off(validation, by="carl", rating=rating)
+    note = store.changes_since(unrated, until=rated).amounts_note
+    assert note == f"only the later sign-off has expected amounts, {expected}"
 
 
 def test_late_usage_within_an_included_quantity_has_an_amount_of_zero(store: Store, insert: Insert) -> None:

@@ -161,3 +161,32 @@ def test_days_without_one_of_many_outsized_quantities_are_no_drop(events_databas
     rows = usage() + [event(0, day + 9 * HOUR, quantity=Decimal(200_000)) for day in days]
     (finding,) = findings(events_database_url, rows, Period(window="2026-10", as_of=AS_OF))
     assert (finding.check, finding.severity, finding.events) == ("quantities", "high", len(days))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "zone", "unjudged"),
+    [
+        (utc(2026, 10, 13, 9), utc(2026, 10, 13, 9, 15), "UTC", {"shifts", "silence"}),
+        (utc(2026, 10, 13, 9), utc(2026, 10, 13, 10), "UTC", {"shifts", "silence"}),
+        (utc(2026, 10, 13, 9), utc(2026, 10, 13, 17, 30), "UTC", {"shifts", "silence"}),
+        (utc(2026, 10, 13), utc(2026, 10, 14), "UTC", set()),
+        (utc(2026, 10, 24, 22), utc(2026, 10, 25, 23), "Europe/Berlin", set()),
+        (utc(2026, 10, 25), utc(2026, 10, 25, 2), "Europe/Berlin", {"shifts", "silence"}),
+        (utc(2026, 11, 1, 4), utc(2026, 11, 2, 5), "America/New_York", set()),
+        (utc(2026, 10, 12, 18, 15), utc(2026, 10, 13, 18, 15), "Asia/Kathmandu", set()),
+        (AS_OF - 400 * DAY, AS_OF, "UTC", {"quantities"}),
+    ],
+)
+def test_what_a_short_period_cannot_show_is_not_clean(
+    events_database_url: str, since: datetime, until: datetime, zone: str, unjudged: set[str]
+) -> None:
+    rows = usage(an_hour=5)
+    with store_of(events_database_url, rows) as store:
+        validation = store.validate(Period(since=since, until=until, timezone=zone, as_of=AS_OF))
+    assert not validation.failed
+    assert validation.totals.events == sum(since <= row.timestamp < until for row in rows)
+    partial = {result.check.name: result.outcome for result in validation.results if result.is_partial}
+    assert unjudged <= partial.keys()
+    if until - since < DAY:
+        assert partial.keys() == unjudged
+        assert all(outcome.note for outcome in partial.values() if outcome)

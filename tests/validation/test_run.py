@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -71,6 +72,52 @@ def test_what_one_check_cannot_do_leaves_the_others_alone(store: Store, monkeypa
     assert counted.outcome.looked_at == 7
     assert [result.check.name for result in validation.failed] == ["slow", "inexact"]
     assert [each["failed"] is not None for each in validation.to_dict()["checks"]] == [True, True, False]
+
+
+def divided(examination: Examination) -> Outcome:
+    examination.connection.execute(text("SELECT 1 / 0"))
+    return Outcome()
+
+
+def mistaken(examination: Examination) -> Outcome:
+    raise ValueError("/secret/path")
+
+
+@pytest.mark.parametrize(("examine", "name"), [(mistaken, "ValueError"), (divided, "DivisionByZero")])
+def test_an_unexpected_error_of_a_check_is_logged_and_leaves_the_others_alone(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    unexpected_failures: list[str],
+    examine: Callable[[Examination], Outcome],
+    name: str,
+) -> None:
+    for each in (check("mistaken", examine), check("counting", counting)):
+        monkeypatch.setitem(registry.CHECKS, each.name, each)
+    validation = store.validate(PERIOD, checks=["mistaken", "counting"])
+    (traceback,) = unexpected_failures
+    unexpected_failures.clear()
+    assert "The check mistaken failed unexpectedly\nTraceback" in traceback
+    assert name in traceback
+    failed, counted = validation.results
+    assert failed.failed == f"an unexpected error, {name}; its traceback is in the log"
+    assert counted.is_clean
+    assert "of 2 checks, 1 of which failed, among" in repr(validation)
+    with pytest.raises(QueryError, match="these checks failed: mistaken"):
+        store.sign_off(validation, by="ana")
+
+
+def test_an_error_of_the_listener_to_progress_is_not_the_checks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def announcing(examination: Examination) -> Outcome:
+        examination.progress(0.5)
+        return Outcome()
+
+    def leave(_: str, done: float) -> None:
+        if done == 0.5:
+            raise ValueError("the user left")
+
+    monkeypatch.setitem(registry.CHECKS, "announcing", check("announcing", announcing))
+    with pytest.raises(ValueError, match="the user left"):
+        store.validate(PERIOD, checks=["announcing"], progress=leave)
 
 
 def test_a_database_that_is_gone_ends_the_validation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -383,11 +383,16 @@ def _fails(validation: Validation, review: Review | None, fail_on: str) -> bool:
 
 @contextmanager
 def _progress(checks: int) -> Iterator[Callable[[str, float], object]]:
-    """A bar on a terminal over a number of checks, of which each reports its name and the part of it that is done."""
+    """A bar on a terminal over a number of checks, of which each reports its name and the part of it that is done.
+
+    A report raises KeyboardInterrupt for a signal that a library made another exception of.
+    """
+    signals = Signals.current()
     with progress_bar("", shown=sys.stderr.isatty(), transient=True) as show:
         parts: dict[str, float] = {}
 
         def report(name: str, done: float) -> None:
+            signals.check()
             parts[name] = done
             show(sum(parts.values()), checks, name)
 

@@ -13,7 +13,16 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from usage_explore.decimals import total
-from usage_explore.errors import ConfigurationError, Fault, NoPriceBook, NotExact, QueryError, RecordError, ScopeError
+from usage_explore.errors import (
+    ConfigurationError,
+    DatabaseError,
+    Fault,
+    NoPriceBook,
+    NotExact,
+    QueryError,
+    RecordError,
+    ScopeError,
+)
 from usage_explore.formatting import data_value, exact
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect_instance, parsed_instant
@@ -275,14 +284,14 @@ class Decisions(SavedViews, Rates):
         """What changed in a signed period since: events that arrived late, and what was changed, edited or removed.
 
         What a retention policy removed is named as such, and is nothing to correct. `frame` and `to_csv` have the
-        supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed are rated
-        again by `prices` and `wallets` as in `rate`, by default the table `usage_prices` and the preferred currencies
-        that were signed. Amounts of a price book that was given are not compared with those of another one in the
-        table: `amounts_note` says so. What the period has in common with a later sign-off of another period is counted
-        there: `taken_over` has it. `until`, a later sign-off of the same period, gives instead what changed from one to
-        the other, by the numbers that both froze: what the later one includes. Raises `QueryError` for a sign-off that
-        this version cannot read, an `until` of another period and faulty prices, `RecordError`, `ScopeError`,
-        `DatabaseError`.
+        supplements and credits by customer, metric, wallet and currency. Expected amounts that were signed, also none
+        for lack of a price, are rated again by `prices` and `wallets` as in `rate`, by default the table `usage_prices`
+        and the preferred currencies that were signed. Amounts of a price book that was given are not compared with
+        those of another one in the table, nor is a sign-off without a book: `amounts_note` says so. What the period has
+        in common with a later sign-off of another period is counted there: `taken_over` has it. `until`, a later
+        sign-off of the same period, gives instead what changed from one to the other, by the numbers that both froze:
+        what the later one includes. Raises `QueryError` for a sign-off that this version cannot read, an `until` of
+        another period and faulty prices, `RecordError`, `ScopeError`, `DatabaseError`.
 
         >>> store.changes_since(store.signoffs()[0]).sentence  # doctest: +SKIP
         """
@@ -300,16 +309,19 @@ class Decisions(SavedViews, Rates):
             exists_since = self._paths(connection).exists_since(scoped.replace(as_of=None))
             found = signed_usage.changes(connection, self.table, signoff, now, exists_since, periods)
         rating = None
-        if signoff.amounts and found.removed_before is None:
+        if found.removed_before is None:
             from usage_explore.validation.inputs import Preferences
 
             if wallets is None and signoff.basis is not None:
                 wallets = Preferences.of_directory(signoff.basis.wallets)
             try:
                 rating = self.rate(period.replace(as_of=now), prices=prices, wallets=wallets)
-            except (NoPriceBook, NotExact) as error:
-                note = signed_amounts.NO_BOOK if isinstance(error, NoPriceBook) else str(error)
-                found = dataclasses.replace(found, amounts_note=note)
+            except (QueryError, DatabaseError) as error:
+                if not isinstance(error, NoPriceBook | NotExact) and (signoff.amounts or prices is not None):
+                    raise
+                if signoff.amounts:
+                    note = signed_amounts.NO_BOOK if isinstance(error, NoPriceBook) else str(error)
+                    found = dataclasses.replace(found, amounts_note=note)
             else:
                 found = signed_amounts.with_amounts(found, rating, is_given=prices is not None)
         found = signed_overlaps.without_later(found, later, rating)

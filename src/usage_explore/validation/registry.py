@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
 from usage_explore.db.engine import translated
-from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
+from usage_explore.errors import DatabaseUnavailable, Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.extract.engine import Extracts
 from usage_explore.formatting import counted
 from usage_explore.names import Names
@@ -129,8 +128,8 @@ def all_bounds() -> tuple[Bound[Any], ...]:
 def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:
     """Each check's result on the examination's snapshot, with findings on one incident folded, see `folding`.
 
-    What a single check cannot do, such as add up quantities that are no numbers or end in time, is its result; where
-    the database does not answer at all, nothing is.
+    What a single check cannot do, such as add up quantities that are no numbers or end in time, is its result; so is
+    an unexpected error, which is logged. Where the database does not answer at all, nothing is.
     """
     show = progress or _quietly
     results = []
@@ -146,20 +145,44 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
         return Result(check=check, outcome=None, took=timedelta(0), skipped=_lacking(examination, check.needs))
     began = time.perf_counter()
     outcome, failed = None, ""
+    of_listener: list[Exception] = []
+
+    def progress(done: float) -> None:
+        try:
+            show(check.name, done)
+        except Exception as error:  # such as of a user who left
+            of_listener.append(error)
+            raise
+
     try:
         with examination.connection.begin_nested():  # what the database refuses ends this check only
-            outcome = check.examine(replace(examination, progress=partial(show, check.name)))
-    except (NotExact, QueryError, PlugInError) as error:
-        failed = str(error)
-    except DBAPIError as error:
-        words = translated(error.orig, broken=error.connection_invalidated)
-        if not isinstance(words, StatementTimeout):
+            outcome = check.examine(replace(examination, progress=progress))
+    except Exception as error:
+        if error in of_listener or examination.connection.invalidated:
             raise
-        failed = _TOO_LONG
+        show(check.name, 1.0)  # raises where a user left, which ends statements with various errors
+        failed = _failure(check, error)
     took = timedelta(seconds=time.perf_counter() - began)
     if outcome is not None and outcome.skipped:
         return Result(check=check, outcome=None, took=took, skipped=outcome.skipped)
     return Result(check=check, outcome=outcome, took=took, failed=failed)
+
+
+def _failure(check: Check, error: Exception) -> str:
+    """Why a check failed, in words without the server's internals; raises the error of a database without an answer."""
+    reason: Exception = error
+    if isinstance(error, DBAPIError):
+        reason = translated(error.orig, broken=error.connection_invalidated)
+    match reason:
+        case DatabaseUnavailable():
+            raise error
+        case StatementTimeout():
+            return _TOO_LONG
+        case NotExact() | QueryError() | PlugInError():
+            return str(reason)
+    _log.error("The check %s failed unexpectedly", check.name, exc_info=error)
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return f"an unexpected error, {type(cause).__name__}; its traceback is in the log"
 
 
 MAX_UNSETTLED_SHARE = Decimal("0.001")

@@ -220,8 +220,11 @@ class Validation:
         among = counted(self.totals.events, "event")
         if self.unexamined:
             among += f", {self.unexamined.events:,} more not examined"
+        checks = counted(len(self.results), "check")
+        if self.failed:
+            checks += f", {len(self.failed):,} of which failed,"
         period = self.names.in_text(describe(self.period))
-        return f"<Validation: {severities} findings of {counted(len(self.results), 'check')} among {among}; {period}>"
+        return f"<Validation: {severities} findings of {checks} among {among}; {period}>"
 
     def _repr_html_(self) -> str:
         from html import escape

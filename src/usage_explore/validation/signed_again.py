@@ -65,7 +65,8 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
 def _not_comparable(one: SignOff, other: SignOff) -> str:
     """Why the expected amounts of two sign-offs give no corrections; "" if they do, or if neither has amounts."""
     if bool(one.amounts) != bool(other.amounts):
-        return f"only the {'earlier' if one.amounts else 'later'} sign-off has expected amounts"
+        which, amounts = ("earlier", one.amount_totals) if one.amounts else ("later", other.amount_totals)
+        return f"only the {which} sign-off has expected amounts, {_amounts(amounts)}"
     if not one.amounts:
         return ""
     if one.basis is None or other.basis is None or one.basis.prices_hash != other.basis.prices_hash:

@@ -11,8 +11,10 @@ from uuid import UUID
 from usage_explore import formatting
 from usage_explore.decimals import difference, total
 from usage_explore.pricing.amounts import rate
+from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.records.signoffs import AmountBasis, AmountLine, Key
 from usage_explore.validation.signed_usage import Change, Changes, key_order
+from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
     from usage_explore.pricing.rating import Rating
@@ -55,10 +57,19 @@ NO_BOOK = f"there is no price book; {_GIVE}"
 def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes:
     """The changes with those of the expected amounts, by a price book that was given, or by the stored one.
 
-    Not compared are amounts that were signed by a book that is not stored with those of the stored one.
+    Not compared are amounts that were signed by a book that is not stored with those of the stored one, and those of
+    usage that was signed without any book, which may be billed by other prices: the note says what is expected now.
     """
-    basis = changes.signoff.basis
-    if basis is not None and not is_given and (basis.prices, basis.prices_hash) != (rating.source, rating.prices_hash):
+    basis, signed = changes.signoff.basis, changes.signoff.amounts
+    if basis is None and not signed:
+        expected = joined(rounded_sums(rating.totals.items()))
+        return replace(changes, amounts_note=f"none were signed, {expected} would be expected now" if expected else "")
+    if (
+        basis is not None
+        and signed
+        and not is_given
+        and (basis.prices, basis.prices_hash) != (rating.source, rating.prices_hash)
+    ):
         is_stored = basis.prices == rating.source  # the table has other prices since: their effect is a change
         if not is_stored and basis.prices_hash != rating.prices_hash:
             note = (
@@ -70,7 +81,7 @@ def with_amounts(changes: Changes, rating: Rating, *, is_given: bool) -> Changes
     more = 0 if basis is None else rating.unpriced_events - basis.unpriced_events
     return replace(
         changes,
-        rows=(*changes.rows, *amount_changes(changes.signoff.amounts, lines)),
+        rows=(*changes.rows, *amount_changes(signed, lines)),
         unpriced_events=more,
         has_other_prices=basis is None or basis.prices_hash != rating.prices_hash or basis.wallets != rating.wallets,
         wallets=rating.wallets,

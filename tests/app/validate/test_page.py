@@ -23,7 +23,7 @@ from usage_explore import Store, formatting
 from usage_explore.app.page_state import identity
 from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
-from usage_explore.errors import NotExact
+from usage_explore.errors import DatabaseUnavailable, NotExact
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.validation import Finding, Validation
@@ -278,27 +278,45 @@ def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
 
 
 def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: Callable[..., None]) -> None:
-    checks(check("metrics", each_metric), check("failing", failing))
+    def unanswered(examination: Examination) -> Outcome:
+        raise DatabaseUnavailable("The database does not answer: it is gone")
+
+    checks(check("metrics", each_metric), check("failing", unanswered))
     app = ran(page(**LINK))
-    assert "division by zero" in app.error[0].value
+    assert "it is gone" in app.error[0].value
     assert not app.dataframe
     assert app.button(key="run_checks").label == "Run checks"
     checks(check("metrics", each_metric))
     assert listed(ran(app))
 
 
-def test_a_check_that_fails_alone_is_said_and_nothing_is_called_clean(page: Open, checks: Callable[..., None]) -> None:
-    def refusing(examination: Examination) -> Outcome:
-        raise NotExact("quantities that are no numbers")
+def refusing(examination: Examination) -> Outcome:
+    raise NotExact("quantities that are no numbers")
 
-    checks(check("nothing", nothing), check("refusing", refusing))
+
+@pytest.mark.parametrize(
+    ("examine", "reason"),
+    [
+        (refusing, "quantities that are no numbers"),
+        (failing, "an unexpected error, DivisionByZero; its traceback is in the log"),
+    ],
+)
+def test_a_check_that_fails_alone_is_said_and_nothing_is_called_clean(
+    page: Open,
+    checks: Callable[..., None],
+    unexpected_failures: list[str],
+    examine: Callable[[Examination], Outcome],
+    reason: str,
+) -> None:
+    checks(check("nothing", nothing), check("refusing", examine))
     app = ran(page(**LINK))
+    unexpected_failures.clear()
     assert "these failed, so the period is not clean: Check of refusing" in said(app)
     assert not app.success
     assert "Clean" not in said(app)
     app.session_state["validate_tab"] = "Checks"
     table = opened(app, {}).table[0].value
-    assert [text.replace("\\", "") for text in table["Result"]] == ["clean", "failed: quantities that are no numbers"]
+    assert [text.replace("\\", "") for text in table["Result"]] == ["clean", f"failed: {reason}"]
 
 
 def test_another_organization_s_examination_is_never_shown(page: Open) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from support.check_results import examine, shown
-from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from support.plain_events import JUNE, LARGE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
 from usage_explore.db import ddl
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
@@ -179,6 +179,36 @@ def test_a_history_that_was_loaded_at_once_says_nothing_of_the_ordinary_lag(
     (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
     store.close()
     assert (finding.severity, finding.events) == ("medium", 80)
+
+
+@pytest.mark.parametrize("days_before", [31, 0])
+def test_one_load_of_a_customers_history_makes_lateness_ordinary_for_none(
+    events_connection: ddl.Connection, events_database_url: str, days_before: int
+) -> None:
+    loaded_at = UNTIL + 4 * DAY
+    times = [SINCE + (day + number / 40) * DAY for day in range(-days_before, 30) for number in range(40)]
+    live = [event(time, ingested_at=time + MINUTE, customer_id=SMALL) for time in times]
+    loaded = [event(time, ingested_at=loaded_at) for time in times[::5]]  # 17 %, or more than half of their metric
+    loaded += [event(time, ingested_at=loaded_at, metric_key="calls") for time in times[::5]]
+    few = [event(time, ingested_at=time + MINUTE, metric_key="calls", customer_id=SMALL) for time in times[::8]]
+    late = lagging(14 * DAY, 60, customer_id=LARGE)
+    store = store_of(events_connection, events_database_url, live + loaded + few + late)
+    findings = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    judged = [row for row in loaded if row.timestamp >= SINCE and loaded_at - row.timestamp <= MAX_AGE()]
+    assert {(each.customer_id, each.events) for each in findings} == {(JUNE, len(judged)), (LARGE, len(late))}
+    assert {each.severity for each in findings} == {"medium"}
+
+
+def test_a_source_that_sends_each_week_beside_live_ones_is_not_late(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    times = [SINCE + (day + number / 40) * DAY for day in range(-28, 28) for number in range(40)]
+    live = [event(time, ingested_at=time + MINUTE, customer_id=SMALL) for time in times]
+    weekly = [event(time, ingested_at=SINCE + ((time - SINCE) // (7 * DAY) + 1) * 7 * DAY) for time in times[::5]]
+    store = store_of(events_connection, events_database_url, live + weekly)
+    assert examine(store, "late_arrivals", september()).is_clean
+    store.close()
 
 
 def test_a_few_late_events_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:

@@ -204,7 +204,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
         "Wallet": grid.texts("Wallet", [line.wallet_currency for line in lines]),
         "Why": grid.texts("Why", [line.reason.capitalize() for line in lines]),
     }
-    if not one.amounts:
+    if not one.amounts and all(line.amount is None for line in lines):
         del columns["Amount"], columns["Amount currency"]
     height = "content" if len(lines) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT
     grid.draw(columns, height=height, key="signed_changes", alt="What changed since the sign-off")
@@ -407,7 +407,7 @@ def changed_since(source: Source, signed: SignOff) -> Changes:
     """
     period = signed_period(signed)
     kinds: tuple[FileKind, ...] = ("prices", "wallets")
-    book, wallets = (dropped_file(kind, period) if signed.amounts else None for kind in kinds)
+    book, wallets = (dropped_file(kind, period) if signed.amounts or signed.basis else None for kind in kinds)
     wallets = wallets if signed.basis is None else None
     digests = tuple(file.digest if file else "" for file in (book, wallets))
     return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)

@@ -128,6 +128,8 @@ def examine(examination: Examination) -> Outcome:
     for number, incident in enumerate(shown):
         findings.append(finding(examination, incident))
         examination.progress(0.8 + 0.2 * number / MAX_INCIDENTS())
+    if not looked_at and examination.totals.events:
+        sparse = sparse or "no series has usage on a whole day of the period that is over"
     notes = (smaller, more, sparse)
     return Outcome(
         findings=tuple(findings),

@@ -2,17 +2,20 @@
 
 An event is late if its lag exceeds both 24 hours and a multiple of the metric's ordinary lag, so a metric that is
 always read a day later is not late every day. The ordinary lag is never longer than before the period: however many of
-the period's events are late, they do not make lateness ordinary. Lags over 30 days are left to `impossible_times`.
+the period's events are late, they do not make lateness ordinary; nor does one load of a customer's history, however
+many events it has: a lag is ordinary if it recurs. Lags over 30 days are left to `impossible_times`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CTE, Float, Interval, Select, Table, and_, case, func, literal, or_, select
+from sqlalchemy import CTE, DateTime, Float, Interval, Select, Table, and_, case, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, duration, listed, percent, span_in
@@ -65,6 +68,10 @@ HISTORY = BOUNDS.add("history", timedelta(days=28), "days", 1, 400,
 MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 50, "events", 1, 1000000,
     "Events of a metric before the period, at least, that say what lag is ordinary.")
 
+MIN_RECURRENCES = BOUNDS.add("min_recurrences", 3, "days", 1, 60,
+    "Days on which late events of a metric arrived, each with at least half as many as the most, for their lag to be "
+    "ordinary: fewer are loads, such as of one customer's history.")
+
 MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
     "Share of a customer's own usage from which a late batch is medium.")
 
@@ -77,10 +84,18 @@ USUAL_LOAD_SHARE = BOUNDS.add("usual_load_share", Decimal("0.5"), "share", 0, 1,
 
 NAME = "late_arrivals"
 _LAG_QUANTILES = (0.5, 0.9, 0.99)
+_DAY = timedelta(days=1)
 
 
-def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
+def statement(
+    table: Table,
+    period: Period,
+    loads: Sequence[datetime] = (),
+    left_out: Mapping[datetime, Sequence[str]] = MappingProxyType({}),
+) -> Select[Any]:
     """How long the events of a resolved period took to arrive, those that came with bulk loads at these times left out.
+
+    So are late events of these metrics that arrived within 24 hours from a time of `left_out`.
 
     Columns: `metric_key`, `events` bigint, `quantiles` interval[] (50, 90 and 99 of 100), `longest` interval, `late`
     bigint: the events beyond `MIN_LATE_LAG`. Ordered by metric.
@@ -88,6 +103,11 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     c = table.c
     lag = c.ingested_at - c.timestamp
     quantiles = func.percentile_disc(array(_LAG_QUANTILES, Float()))
+    single = [
+        and_(c.ingested_at >= day, c.ingested_at < day + _DAY, c.metric_key.in_(metrics))
+        for day, metrics in left_out.items()
+    ]
+    kept = [or_(lag <= literal(MIN_LATE_LAG()), ~or_(*single))] if single else []
     return (
         select(
             c.metric_key,
@@ -96,9 +116,25 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
             func.max(lag).label("longest"),
             func.count().filter(lag > literal(MIN_LATE_LAG())).label("late"),
         )
-        .where(*conditions(table, period), *outside_loads(c.ingested_at, loads))
+        .where(*conditions(table, period), *outside_loads(c.ingested_at, loads), *kept)
         .group_by(c.metric_key)
         .order_by(c.metric_key.collate("C"))
+    )
+
+
+def late_days(table: Table, period: Period, metrics: Collection[str], loads: Sequence[datetime] = ()) -> Select[Any]:
+    """The late `events` of these metrics by `metric_key` and the `day` of 24 hours, counted from the period's start, on
+    which they arrived; without those that came with bulk loads at these times.
+    """
+    c = table.c
+    instant = DateTime(timezone=True)
+    day = func.date_bin(literal(_DAY, Interval), c.ingested_at, literal(period.span[0], instant), type_=instant)
+    is_late = c.ingested_at > c.timestamp + literal(MIN_LATE_LAG())
+    where = (*conditions(table, period), *outside_loads(c.ingested_at, loads), is_late, c.metric_key.in_(metrics))
+    return (
+        select(c.metric_key, day.label("day"), func.count().label("events"))
+        .where(*where)
+        .group_by(c.metric_key, day.label("day"))
     )
 
 
@@ -150,7 +186,7 @@ def examine(examination: Examination) -> Outcome:
         )
     if loads.times:
         lags = list(examination.extracted_rows(statement(examination.table, examination.period, loads.times)))
-    usual, unknown = _ordinary_lags(examination, lags)
+    usual, unknown = _ordinary_lags(examination, lags, loads.times)
     bounds = {metric: max(MIN_LATE_LAG(), LATE_LAG_RATIO() * lag) for metric, lag in usual.items()}
     zone = examination.period.zone
 
@@ -176,7 +212,9 @@ def examine(examination: Examination) -> Outcome:
     return Outcome(findings=result.findings + bulk, looked_at=result.looked_at, sheet=sheet(lags), note=note)
 
 
-def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[str, timedelta], str]:
+def _ordinary_lags(
+    examination: Examination, lags: Sequence[Any], loads: Sequence[datetime]
+) -> tuple[dict[str, timedelta], str]:
     """The ordinary lag of each metric, and a note on the metrics without events enough before the period.
 
     It is the 90th percentile, of the period or of the time before it, whichever is shorter; without events enough
@@ -186,24 +224,37 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     slow = {metric for metric, lag in usual.items() if LATE_LAG_RATIO() * lag > MIN_LATE_LAG()}
     if not slow:
         return usual, ""
-    known = {}
-    if before := preceding(examination.period, HISTORY()):
-        loads = load_times(examination, before)
-        known = {row.metric_key: row for row in examination.extracted_rows(statement(examination.table, before, loads))}
-    unknown = []
+    before = preceding(examination.period, HISTORY())
+    known = _recurring_lags(examination, before, slow, load_times(examination, before)) if before else {}
+    unknown = sorted(slow - known.keys())
+    own = _recurring_lags(examination, examination.period, unknown, loads) if unknown else {}
     for row in lags:
-        if row.metric_key not in slow:
-            continue
-        history = known.get(row.metric_key)
-        if history is not None and history.events >= MIN_HISTORY_EVENTS():
-            usual[row.metric_key] = min(row.quantiles[1], history.quantiles[1])
-        else:
-            usual[row.metric_key] = row.quantiles[0]
-            unknown.append(row.metric_key)
+        if row.metric_key in known:
+            usual[row.metric_key] = min(row.quantiles[1], known[row.metric_key].quantiles[1])
+        elif row.metric_key in slow:
+            usual[row.metric_key] = own.get(row.metric_key, row).quantiles[0]
     note = (
         f"the ordinary lag of {listed(unknown)} is the median of the period itself: fewer than {MIN_HISTORY_EVENTS()}"
+        f" events in the {duration(HISTORY())} before show it"
     )
-    return usual, f"{note} events in the {duration(HISTORY())} before" if unknown else ""
+    return usual, note if unknown else ""
+
+
+def _recurring_lags(
+    examination: Examination, period: Period, metrics: Collection[str], loads: Sequence[datetime]
+) -> dict[str, Any]:
+    """The lags of each metric with events enough, see `statement`, without late events that came on single days."""
+    by_metric: dict[str, list[tuple[int, datetime]]] = defaultdict(list)
+    for row in examination.extracted_rows(late_days(examination.table, period, metrics, loads)):
+        by_metric[row.metric_key].append((row.events, row.day))
+    single: dict[datetime, list[str]] = defaultdict(list)
+    for metric, days in by_metric.items():
+        days.sort()
+        recurrences = MIN_RECURRENCES()
+        while days and (len(days) < recurrences or 2 * days[-recurrences][0] < days[-1][0]):
+            single[days.pop()[1]].append(metric)
+    rows = examination.extracted_rows(statement(examination.table, period, loads, single))
+    return {row.metric_key: row for row in rows if row.metric_key in metrics and row.events >= MIN_HISTORY_EVENTS()}
 
 
 def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Finding:
@@ -275,7 +326,8 @@ CHECK = Check(
         "late": f"a lag of more than {duration(MIN_LATE_LAG())}, and more than {LATE_LAG_RATIO()} times the metric's"
         f" ordinary lag: what 9 of 10 of its events take, in the period or in the {duration(HISTORY())} before it,"
         f" whichever is shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS()} events lie"
-        " before it",
+        " before it; late events are left out of it where those of fewer than"
+        f" {MIN_RECURRENCES()} days of arrival are about as many",
         "bulk loads": f"most events of {MIN_LOADED_DAYS()} days, or of all days, share an ingested_at (within"
         f" {duration(MAX_LOAD_DURATION())}) that is more than {duration(MIN_LATE_LAG())} later, unless events of"
         f" {MIN_NIGHTS()} of the {NIGHTS()} days before arrived together in time, as from a source that sends each"

@@ -241,11 +241,14 @@ def examine(examination: Examination) -> Outcome:
     for each in gone_on:
         severity = min((_severity(in_data, one) for one in each.silences), key=list(SEVERITIES).index)
         findings = (renamed.finding(in_data, each, severity), *findings)
+    short = ""
+    if judged.looked_at and until - examination.period.span[0] < MIN_OUTAGE():
+        short = f"silences are not judged in a period of less than {duration(MIN_OUTAGE())}"
     return Outcome(
         findings=ended + missing + findings,
         looked_at=judged.looked_at,
-        note="; ".join(filter(None, (note, more, *judged.notes(examination.period.zone)))),
-        is_partial=judged.unknown > 0,
+        note="; ".join(filter(None, (short, note, more, *judged.notes(examination.period.zone)))),
+        is_partial=bool(short) or judged.unknown > 0,
     )
 
 
