@@ -85,7 +85,9 @@ class FileReport:
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, neither has
     a key, and they are at least half of the rows without one;
     `other_zone` have its customer, metric, quantity and dimensions, and their times differ from those of nine tenths of
-    an earlier load by the distance of two time zones.
+    an earlier load by the distance of two time zones;
+    `cut_times` have these, too, and their times are those of an earlier load cut or rounded to seconds or the like, or
+    the reverse.
 
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
     already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
@@ -113,6 +115,7 @@ class FileReport:
     restated: int = 0
     loaded_again: int = 0
     other_zone: int = 0
+    cut_times: int = 0
     changed: int = 0
     superseded: int = 0
     superseded_settled: bool = False
@@ -183,6 +186,13 @@ class FileReport:
                 " dimensions at times that another time zone gives; loaded beside it. If it is the same usage, it is"
                 " counted twice: load the file again with --replace, and where no preset names the columns of its"
                 " source, with --replace-by COLUMN"
+            )
+        if self.cut_times:
+            yield (
+                f"  warning: {_rows(self.cut_times, 'repeat')} an earlier load's customers, metrics, quantities and"
+                " dimensions, and one of the two has its times cut or rounded, such as to seconds; loaded beside it. If"
+                " it is the same usage, it is counted twice: load the file again with --replace, and where no preset"
+                " names the columns of its source, with --replace-by COLUMN"
             )
         if self.changed:
             yield (

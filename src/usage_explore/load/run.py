@@ -283,6 +283,7 @@ def _load(
         restated=written.restated,
         loaded_again=written.loaded_again,
         other_zone=written.other_zone,
+        cut_times=written.cut_times,
         changed=changed,
         superseded=superseded,
         superseded_settled=written.superseded_settled,

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Table
+from sqlalchemy import Select, Table, literal, select, union_all
+from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 
 from usage_explore.db.catalog import placed
 from usage_explore.db.names import remember
-from usage_explore.db.schema import COLUMNS
+from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
 from usage_explore.extract import changes
 from usage_explore.formatting import counted, path_text
@@ -33,6 +34,11 @@ from usage_explore.sql.identifiers import identifier
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 STAGE = sql.Identifier("pg_temp", "usage_explore_load")
+
+_DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
+
+_STAGED = datetime(9999, 1, 1, tzinfo=UTC)
+"""The arrival of staged rows where they are compared with stored ones: later than all of these."""
 
 _TYPES = {
     "id": "uuid",
@@ -204,6 +210,7 @@ class Written:
     restated: int
     loaded_again: int
     other_zone: int
+    cut_times: int
     writing: timedelta
     superseded_settled: bool
 
@@ -376,7 +383,7 @@ class Stage:
         """
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        restated, again, zone = self._loaded_before() if self._span.get("first") is not None else (0, 0, 0)
+        restated, again, zone, cut = self._loaded_before() if self._span.get("first") is not None else (0, 0, 0, 0)
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         self._announce()
@@ -388,7 +395,18 @@ class Stage:
         if 2 * again < generated:  # perhaps rows of their own
             again = 0
         return Written(
-            loaded, repeats, identical, other_times, backdated, generated, restated, again, zone, ended - began, settled
+            loaded,
+            repeats,
+            identical,
+            other_times,
+            backdated,
+            generated,
+            restated,
+            again,
+            zone,
+            cut,
+            ended - began,
+            settled,
         )
 
     def _announce(self) -> None:
@@ -426,10 +444,10 @@ class Stage:
             statement, {"max_rows": MAX_KEPT_REJECTIONS, "number": _NUMBER, **self._span, **values}
         )
 
-    def _loaded_before(self) -> tuple[int, int, int]:
-        """How many rows are restated, may be of a file loaded before, or were loaded before in another zone.
+    def _loaded_before(self) -> tuple[int, int, int, int]:
+        """How many rows are restated, may be of a file loaded before, or were so in another zone, or with times cut.
 
-        Rows in another zone may look restated, too, and are not counted as that.
+        Those at other times may look restated, too, and are not counted as that.
         """
         staged, stored = (sql.SQL(_COMMON).format(name=sql.SQL(name)) for name in ("staged", "stored"))
         statement = sql.SQL(_RESTATED).format(
@@ -444,10 +462,34 @@ class Stage:
         # of common table expressions few rows are expected: 60,000 would be compared with 60,000 one by one
         self._run("SET LOCAL enable_nestloop = off")
         row = self._connection.execute(statement, {"number": _NUMBER, "date": _DATE, **self._span}).fetchone()
-        zone = other_zone.rows_in_another_zone(self._run(other_zone.PAIRS, **other_zone.PARAMETERS))
+        zone, cut = self._at_other_times()
         self._run("SET LOCAL enable_nestloop TO DEFAULT")
         restated, again = row or (0, 0)
-        return (0, 0, zone) if zone else (restated, again, 0)
+        return (0, 0, zone, cut) if zone or cut else (restated, again, 0, 0)
+
+    def _at_other_times(self) -> tuple[int, int]:
+        """How many rows repeat most of an earlier load in another zone, and how many one with times cut."""
+        staged, stored = events_table("pg_temp.usage_explore_load"), self._events.c
+        names = [name for name in other_zone.COLUMNS if name != "ingested_at"]
+        of_file = select(literal(_STAGED).label("ingested_at"), *(staged.c[name] for name in names)).where(
+            staged.c.idempotency_key.like("row:%"), staged.c.ingested_at.is_(None)
+        )
+        first, last = self._span["first"], self._span["last"]
+        of_table = select(stored.ingested_at, *(stored[name] for name in names)).where(
+            stored.idempotency_key.like("row:%"),
+            stored.organization_id.in_(self.organizations),
+            stored.timestamp.between(first - other_zone.MAX_DISTANCE, last + other_zone.MAX_DISTANCE),
+        )
+        rows = union_all(of_file, of_table).subquery("without_key")
+        found = other_zone.copied_loads(rows, self._read, lambda pair: pair[0] == _STAGED)
+        numbers = {True: 0, False: 0}
+        for copy in found.values():
+            numbers[copy.grid is not None] = max(numbers[copy.grid is not None], copy.rows)
+        return numbers[False], numbers[True]
+
+    def _read(self, statement: Select[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+        compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+        return self._connection.execute(str(compiled).encode(), compiled.params)
 
     def _scalar(self, text: LiteralString) -> Any:
         row = self._run(text).fetchone()

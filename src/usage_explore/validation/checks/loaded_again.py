@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -17,7 +15,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    case,
     cast,
     extract,
     func,
@@ -26,30 +23,20 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from usage_explore.load.other_zone import (
-    MAX_DISTANCE,
-    MIN_ROWS,
-    ZONE_GRID_SECONDS,
-    Apart,
-    Loaded,
-    zone_distances,
-)
+from usage_explore.load.other_zone import COLUMNS, MAX_DISTANCE, Copies, Pair, copied_loads, copies
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import batch_columns, batched
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import surroundings
 
-RESTATED, RELOADED, OTHER_ZONE = "restated", "reloaded", "other_zone"
-"""Rows of an export that was loaded again with other amounts, of a file with other options or columns, and of a file
-with its times in another zone."""
-
-
-Zones = Mapping[tuple[datetime, datetime], Collection[timedelta]]
-"""By the arrivals of a load and of an earlier one: the distances of two zones by which their times differ."""
+RESTATED, RELOADED, OTHER_ZONE, CUT = "restated", "reloaded", "other_zone", "cut"
+"""Rows of an export that was loaded again with other amounts, of a file with other options or columns, of a file with
+its times in another zone, and of one with its times cut to seconds or the like."""
 
 EXPORT_GRID_SECONDS = 900
 """Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
@@ -214,116 +201,36 @@ def _reloaded(table: Table, period: Period, but: Collection[datetime]) -> tuple[
     return copies, mostly
 
 
-def zones(examination: Examination) -> Zones:
-    """The loads of the period's organization whose rows without a key an earlier load has in another time zone."""
-    around = surroundings(examination.period, MAX_DISTANCE)
-    loads = {
-        row.ingested_at: Loaded(row.first, row.last, row.rows)
-        for row in examination.rows(_loads(examination.table, around))
-    }
-    apart: dict[tuple[datetime, datetime], dict[timedelta | None, Apart]] = defaultdict(dict)
-    overlapping = list(_overlapping(loads))
-    if overlapping:
-        pairs = _pairs(examination.table, around, overlapping)
-        distance = case((_is_of_zones(pairs.c.apart), pairs.c.apart)).label("distance")
-        counted = select(pairs.c.load, pairs.c.earlier, distance, func.count(), func.count().filter(pairs.c.telling))
-        for load, earlier, between, *counts in examination.rows(
-            counted.group_by(pairs.c.load, pairs.c.earlier, distance)
-        ):
-            apart[load, earlier][between] = Apart(*counts)
-    found = {pair: zone_distances(counts, loads[pair[0]], loads[pair[1]]) for pair, counts in apart.items()}
-    return {pair: distances for pair, distances in found.items() if distances}
+def copied(examination: Examination) -> Mapping[Pair, Copies]:
+    """The loads of the period's organization whose rows without a key an earlier load has at other times."""
+    return copied_loads(_without_key(examination.table, examination.period), examination.rows)
 
 
-def other_zone_rows(table: Table, period: Period, found: Zones) -> Select[Any]:
-    """The rows of a resolved period that an earlier load has in another time zone, see `batched`."""
-    pairs = _pairs(table, surroundings(period, MAX_DISTANCE), found)
-    p, c = pairs.c, table.c
-    same = (
-        and_(p.load == load, p.earlier == earlier, p.apart.in_(distances))
-        for (load, earlier), distances in found.items()
+def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> Select[Any]:
+    """The rows of a resolved period that an earlier load has in another time zone, or with times cut, see `batched`."""
+    statements = copies(_without_key(table, period), found)
+    each = union_all(
+        *(rows.add_columns(literal(OTHER_ZONE if grid is None else CUT).label("kind")) for grid, rows in statements)
     )
-    copies = select(p.timestamp, p.id).where(or_(*same)).distinct().subquery()
+    e = each.subquery().c
+    copied = select(e.timestamp, e.id, func.min(e.kind).label("kind")).group_by(e.timestamp, e.id).subquery()
+    c, k = table.c, copied.c
     rows = (
-        select(*batch_columns(table), literal(OTHER_ZONE).label("kind"))
-        .join(copies, and_(c.timestamp == copies.c.timestamp, c.id == copies.c.id))
+        select(*batch_columns(table), k.kind)
+        .join(copied, and_(c.timestamp == k.timestamp, c.id == k.id))
         .where(*conditions(table, period))
-        .cte(OTHER_ZONE)
+        .cte("copied")
     )
     return batched(rows)
 
 
-def _loads(table: Table, period: Period) -> Select[Any]:
-    """The loads of rows without a key by their first row: arrival, time of the first and the last row, rows."""
-    c = table.c
-    first, rows = func.min(c.timestamp).label("first"), func.count().label("rows")
+def _without_key(table: Table, period: Period) -> FromClause:
+    """The rows without a key in the period and around it, as `copied_loads` compares them."""
+    around = surroundings(period, MAX_DISTANCE)
+    is_row = table.c.idempotency_key.like("row:%")
     return (
-        select(c.ingested_at, first, func.max(c.timestamp).label("last"), rows)
-        .where(*conditions(table, period), c.idempotency_key.like("row:%"))
-        .group_by(c.ingested_at)
-        .having(rows >= MIN_ROWS)
-        .order_by(first, c.ingested_at)
+        select(*(table.c[name] for name in COLUMNS)).where(*conditions(table, around), is_row).subquery("without_key")
     )
-
-
-def _overlapping(loads: Mapping[datetime, Loaded]) -> Iterator[tuple[datetime, datetime]]:
-    """The pairs of loads, the later arrival first, that `Loaded.overlaps`; `loads` are in the order of first rows."""
-    ordered = list(loads.items())
-    for place, (load, loaded) in enumerate(ordered):
-        for other, beside in islice(ordered, place + 1, None):
-            if beside.first >= loaded.last:
-                break
-            if loaded.overlaps(beside):
-                yield max(load, other), min(load, other)
-
-
-def _pairs(table: Table, period: Period, loads: Collection[tuple[datetime, datetime]]) -> CTE:
-    """The rows without a key that two of these loads have at the same place: `id` and `timestamp` in the later one.
-
-    A place is the number of a row in its load, of those with its customer, metric, quantity and dimensions, which are
-    compared by a hash of 64 bits. `apart` is the distance in time, `telling` as `Apart` has it.
-    """
-    c = table.c
-    within = [
-        *conditions(table, period),
-        c.idempotency_key.like("row:%"),
-        c.ingested_at.in_({load for pair in loads for load in pair}),
-    ]
-    series = [c.customer_id, c.metric_key, c.ingested_at]
-    telling = select(*series).where(*within).group_by(*series).having(func.min(c.quantity) < func.max(c.quantity))
-    content = tuple_(c.customer_id, c.metric_key, func.trim_scale(c.quantity), c.dimensions)
-    read = (
-        select(
-            *(c[name] for name in ("id", "timestamp", "ingested_at")),
-            func.hashtextextended(cast(content, Text), 0).label("content"),
-            or_(extract("second", c.timestamp) != 0, tuple_(*series).in_(telling)).label("telling"),
-        )
-        .where(*within)
-        .cte("read")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
-    r = read.c
-    place = func.row_number().over(partition_by=[r.content, r.ingested_at], order_by=[r.timestamp, r.id])
-    several = select(r.content).group_by(r.content).having(func.min(r.ingested_at) < func.max(r.ingested_at))
-    placed = select(read, place.label("place")).where(r.content.in_(several)).cte("placed")
-    later, earlier = placed.alias("later"), placed.alias("earlier")
-    return (
-        select(
-            *(later.c[name] for name in ("id", "timestamp", "telling")),
-            later.c.ingested_at.label("load"),
-            earlier.c.ingested_at.label("earlier"),
-            (later.c.timestamp - earlier.c.timestamp).label("apart"),
-        )
-        .join(earlier, and_(later.c.content == earlier.c.content, later.c.place == earlier.c.place))
-        .where(tuple_(later.c.ingested_at, earlier.c.ingested_at).in_(list(loads)))
-        .cte("pairs")
-    )
-
-
-def _is_of_zones(apart: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether two zones may differ by a distance in time."""
-    on_grid = func.mod(extract("epoch", apart), ZONE_GRID_SECONDS) == 0
-    return and_(apart.between(literal(-MAX_DISTANCE), literal(MAX_DISTANCE)), on_grid)
 
 
 def _comparable(table: Table) -> ColumnElement[Any]:

@@ -4,7 +4,7 @@ Of the events that look alike one counts; each further one with a key of its own
 is a duplicate, which is another check.) Events at whole milliseconds may agree by chance, and on a grid of times, such
 as each 10 minutes, they often do: `coincidences` tells copies from chance. Times of microseconds exclude chance: such
 look-alikes are copies, unless as many came before the period (`coincidences.usual_days`). Rows of an export that were
-loaded again with other amounts, options, columns or zones (`loaded_again`) are reported as such.
+loaded again with other amounts, options, columns, zones or digits of times (`loaded_again`) are reported as such.
 
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
@@ -54,17 +54,18 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences, pair_counts
 from usage_explore.validation.checks.loaded_again import (
+    CUT,
     OTHER_ZONE,
     RELOADED,
     RESTATED,
+    copied,
+    copied_rows,
     exported,
     other_columns,
-    other_zone_rows,
     reloaded_loads,
     reloaded_rows,
     restated_rows,
     row_hash_times,
-    zones,
 )
 from usage_explore.validation.periods import at_times, part, preceding
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
@@ -120,7 +121,13 @@ _OTHER_ZONE = (
     " zone gives, and a hash of the row as its key: a file was loaded again with another zone, and both count"
 )
 
-_OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED, OTHER_ZONE: _OTHER_ZONE}
+_CUT = (
+    "each has the customer, metric, quantity and dimensions of a row of an earlier load, and a hash of the row as its"
+    " key; one of the two loads has its times cut or rounded, such as to seconds: the same file was loaded again, and"
+    " both count"
+)
+
+_OF_LOADS = {RESTATED: _RESTATED, RELOADED: _RELOADED, OTHER_ZONE: _OTHER_ZONE, CUT: _CUT}
 
 
 def repeated_times(table: Table, period: Period) -> Select[Any]:
@@ -282,9 +289,9 @@ def examine(examination: Examination) -> Outcome:
     of_loads: list[Any] = []
     reloaded: list[datetime] = []
     if examination.times(row_hash_times(table, period)) != []:
-        found = zones(examination)
+        found = copied(examination)
         if found:
-            of_loads += examination.rows(other_zone_rows(table, period, found))
+            of_loads += examination.rows(copied_rows(table, period, found))
         loads = {load for load, _ in found}
         of_loads += examination.rows(restated_rows(table, period, loads))
         if again := list(examination.rows(reloaded_rows(table, period, loads))):
@@ -367,6 +374,10 @@ CHECK = Check(
         f" smaller load, and nine tenths of the rows that both have, are {duration(MAX_DISTANCE)} at most apart, by one"
         " multiple of a quarter of an hour, or two an hour apart; rows at whole minutes of a customer's metric with one"
         " quantity do not tell: medium and high as restated ones",
+        "cut": "such rows at times that one load has cut or rounded to milliseconds, seconds, minutes, hours or days,"
+        " where all of its times are on that grid and at most half of the other's, and as many of equal content are at"
+        " each time; rows at quarters of an hour, or of a metric that comes evenly, with one quantity do not tell:"
+        " medium and high as restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
