@@ -627,3 +627,36 @@ def test_a_file_with_other_columns_and_no_rows_is_said_to_have_no_rows(load, nam
     for refuse in (lambda: check_file(path), lambda: load(path), lambda: load(path, organization_id=None)):
         with pytest.raises(LoadError, match=f"the file has {words}; there is nothing to load"):
             refuse()
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping"),
+    [
+        (
+            ("Zeitstempel", "Kunde", "Zähler", "Menge", "Kosten", "Währung"),
+            ("Kunde", "Zähler", "Menge", "Zeitstempel", "Kosten", "Währung"),
+        ),
+        (
+            ("Date", "Client", "Compteur", "Quantité", "Montant", "Devise"),
+            ("Client", "Compteur", "Quantité", "Date", "Montant", "Devise"),
+        ),
+        (
+            ("Fecha", "Cliente", "Contador", "Cantidad", "Importe", "Moneda"),
+            ("Cliente", "Contador", "Cantidad", "Fecha", "Importe", "Moneda"),
+        ),
+    ],
+)
+def test_headings_in_other_languages_are_understood(tmp_path, names, mapping):
+    """The meter was a dimension and the name of the amount the metric; costs were a quantity, customers "local"."""
+    rows = [f"0{day}.10.2026;C{day % 2};{meter};{day},5;2,1;EUR" for day in range(1, 5) for meter in ("gas", "kWh")]
+    found = check(tmp_path, "\n".join([";".join(names), *rows]))
+    columns = ("customer_id", "metric_key", "quantity", "timestamp", "external_cost_amount", "external_cost_currency")
+    assert {one.column: one.source for one in found.mapping if one.column in columns} == dict(
+        zip(columns, mapping, strict=True)
+    )
+
+
+def test_the_number_of_a_meter_is_no_metric(tmp_path):
+    rows = [f"0{day}.10.2026;{day % 2};Z{day % 2};{day},5" for day in range(1, 5)]
+    found = check(tmp_path, "\n".join(["Datum;Kundennummer;Zählernummer;Verbrauch", *rows]))
+    assert [(total.name, total.amount) for total in found.totals] == [("Verbrauch", Decimal(12))]
