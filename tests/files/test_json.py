@@ -109,7 +109,7 @@ def test_a_record_that_cannot_be_read_spares_the_others(tmp_path: Path) -> None:
     found = rows(tmp_path / "a.json", b"[" + b",\n".join(items) + b"]")
     assert [(line, (reason or "").split(";")[0]) for line, _, reason in found] == [
         (1, "the key 'a' stands twice in one object"),
-        (2, "NaN is not finite"),
+        (2, ""),
         (3, "is not UTF-8 text"),
         (4, "is not JSON: Invalid control character at"),
         (5, "is JSON, but not an object"),

@@ -263,13 +263,6 @@ def test_a_file_without_events_is_said_to_add_nothing(tmp_path, load):
         assert "Load it" not in shown
 
 
-def test_a_list_without_records_has_no_columns(tmp_path, load):
-    path = load.file("file.json", "[]")
-    assert "the file has no columns\n" in shown_by_command(path)[1]
-    with pytest.raises(LoadError, match="the file has no columns; --check"):
-        load(path)
-
-
 def test_numbers_are_written_without_an_exponent_and_long_ones_short(tmp_path):
     rows = f"c,m,1E-7,{TIME},1E2,USD\nc,n,1E400,{TIME},2.50,USD\n"
     shown = str(
@@ -618,3 +611,52 @@ def test_names_of_an_own_export_are_shown_as_names_and_no_dimensions(tmp_path):
     found = check(tmp_path, f"customer_id,customer_name,metric_key,quantity,timestamp,region\nc,C,m,1,{TIME},eu\n")
     assert found.dimensions == ("region",)
     assert ("name of customer_id", "customer_name") in [(one.column, one.source) for one in found.mapping]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("plan.csv", "User,Model,Tokens,Date\n", "a header and no rows; its columns are User, Model, Tokens, Date"),
+        ("plan.csv", "timestamp,quantity\n\n", "a header and no rows; its columns are timestamp, quantity"),
+        ("plan.json", "[]", "no rows"),
+    ],
+)
+def test_a_file_with_other_columns_and_no_rows_is_said_to_have_no_rows(load, name, text, words):
+    """Options for the columns were proposed, though there was nothing to load."""
+    path = load.file(name, text)
+    for refuse in (lambda: check_file(path), lambda: load(path), lambda: load(path, organization_id=None)):
+        with pytest.raises(LoadError, match=f"the file has {words}; there is nothing to load"):
+            refuse()
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping"),
+    [
+        (
+            ("Zeitstempel", "Kunde", "Zähler", "Menge", "Kosten", "Währung"),
+            ("Kunde", "Zähler", "Menge", "Zeitstempel", "Kosten", "Währung"),
+        ),
+        (
+            ("Date", "Client", "Compteur", "Quantité", "Montant", "Devise"),
+            ("Client", "Compteur", "Quantité", "Date", "Montant", "Devise"),
+        ),
+        (
+            ("Fecha", "Cliente", "Contador", "Cantidad", "Importe", "Moneda"),
+            ("Cliente", "Contador", "Cantidad", "Fecha", "Importe", "Moneda"),
+        ),
+    ],
+)
+def test_headings_in_other_languages_are_understood(tmp_path, names, mapping):
+    """The meter was a dimension and the name of the amount the metric; costs were a quantity, customers "local"."""
+    rows = [f"0{day}.10.2026;C{day % 2};{meter};{day},5;2,1;EUR" for day in range(1, 5) for meter in ("gas", "kWh")]
+    found = check(tmp_path, "\n".join([";".join(names), *rows]))
+    columns = ("customer_id", "metric_key", "quantity", "timestamp", "external_cost_amount", "external_cost_currency")
+    assert {one.column: one.source for one in found.mapping if one.column in columns} == dict(
+        zip(columns, mapping, strict=True)
+    )
+
+
+def test_the_number_of_a_meter_is_no_metric(tmp_path):
+    rows = [f"0{day}.10.2026;{day % 2};Z{day % 2};{day},5" for day in range(1, 5)]
+    found = check(tmp_path, "\n".join(["Datum;Kundennummer;Zählernummer;Verbrauch", *rows]))
+    assert [(total.name, total.amount) for total in found.totals] == [("Verbrauch", Decimal(12))]

@@ -57,21 +57,21 @@ def _arrow_stream() -> bytes:
             gzip.compress(b"a,b\n1,2", mtime=0)[:-9],
             "cannot be read: Compressed file ended",
         ),
-        ("events.parquet", "PAR?", "the columns customer_id, metric_key"),
-        ("events.xlsx", "x", "the columns customer_id, metric_key"),
+        ("events.parquet", "PAR?", "a header and no rows"),
+        ("events.xlsx", "x", "a header and no rows"),
         ("events.json", '[{"a":', "line 1: the file ends inside a list or an object; was it copied completely?"),
         ("arrow.json", _arrow, "is an Arrow IPC (Feather) file; write it as Parquet (pyarrow.parquet.write_table)"),
         ("events.csv", _arrow_stream, "is an Arrow IPC stream; write it as Parquet"),
         ("events.csv", gzip.compress(b"", mtime=0), "there is no header line"),
         ("events.xlsx", b"PK\x03\x04", "is a damaged ZIP file"),
-        ("events.csv", "PAR1,ARROW1\n", "the columns customer_id, metric_key, quantity, timestamp are missing"),
-        ("EVENTS.CSV.GZ", gzip.compress(b"a,b\n", mtime=0), "the columns customer_id, metric_key"),
+        ("events.csv", "PAR1,ARROW1\n1,2\n", "the columns customer_id, metric_key, quantity, timestamp are missing"),
+        ("EVENTS.CSV.GZ", gzip.compress(b"a,b\n", mtime=0), "a header and no rows"),
         ("events.csv", "\n", "there is no header line"),
         ("events.csv", f",{HEADER}\n", "column 1 has no name (pandas: to_csv(index=False))"),
         ("events.csv", f"{HEADER},quantity\n", "the header names 'quantity' more than once"),
         ("events.csv", HEADER.encode() + b",caf\xe9\n", "line 1: is not UTF-8 text"),
-        ("events.csv", HEADER.replace("quantity,", ""), "the column quantity is missing"),
-        ("events.csv", HEADER.replace("quantity", "Quantity"), "--map quantity=Quantity"),
+        ("events.csv", HEADER.replace("quantity,", "") + "\nc,m,t,k\n", "the column quantity is missing"),
+        ("events.csv", HEADER.replace("quantity", "Quantity") + "\n" + ROW, "--map quantity=Quantity"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(load, name, content, said):
@@ -158,7 +158,7 @@ def test_a_mapping_replaces_the_column_of_that_name(load):
         ),
         (
             "shell.csv",
-            "customer_id,Metric (Name),quantity,timestamp,$(x)\n",
+            "customer_id,Metric (Name),quantity,timestamp,$(x)\n1,2,3,4,5\n",
             "--map 'metric_key=Metric (Name)'; the file has",
         ),
     ],
@@ -380,7 +380,6 @@ def test_a_binary_dimension_is_a_fault_of_its_row(load, kind):
 def test_a_file_without_a_record_that_can_be_read_says_why(load):
     for name, text, said in (
         ("a.json", '[{"a": 1, "a": 2}]', "line 1: the key 'a' stands twice in one object; it is the only record"),
-        ("a.jsonl", '{"a": NaN}\n' * 2, "line 1: NaN is not finite; NaN and infinite numbers have no exact sum; no"),
         ("b.jsonl", "{" + ", ".join(f'"k{key}": 0' for key in range(2_001)) + "}", "line 1: has more than 2,000 keys"),
     ):
         with pytest.raises(LoadError) as raised:

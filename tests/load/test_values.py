@@ -174,7 +174,6 @@ def test_a_json_value_of_the_wrong_type_is_refused(load_again, field, value, rea
         (b"{", "is not JSON"),
         (b"[1]", "not an object; write one object per line"),
         (b'{"quantity": 1, "quantity": 2}', "stands twice"),
-        (b'{"quantity": Infinity}', "not finite"),
         (b'{"metric_key": "\xff"}', "is not UTF-8 text: invalid start byte at byte 17"),
         (b'{"metric_key": "\x00"}', "has a NUL character"),
         (b"[" * 100_000, "nested too deeply"),
@@ -188,6 +187,32 @@ def test_a_line_that_is_no_json_object_is_refused(load_again, line, reason):
     first = str(refused.value).splitlines()[0]
     assert "events.jsonl, line 2: " in first
     assert reason in first
+
+
+@pytest.mark.parametrize(
+    ("member", "column"),
+    [
+        ("quantity", "quantity"),
+        ("external_cost_amount", "external_cost_amount"),
+        ("timestamp", "timestamp"),
+        ("customer_id", "customer_id"),
+        ("region", "dimensions"),
+    ],
+)
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_json_number_that_is_not_finite_is_refused_with_its_column(load_again, member, column, number):
+    """The line alone was named, and a file with such a number in each line was said to have no record."""
+    event = dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))
+    event.pop(member, None)
+    path = load_again.file("events.jsonl", json.dumps(event)[:-1] + f', "{member}": {number}}}\n')
+    with pytest.raises(LoadError, match=f"events.jsonl, line 1, {column}: {number} is not finite"):
+        load_again(path)
+
+
+def test_a_json_number_that_is_not_finite_is_left_alone_where_it_is_not_loaded(load_again):
+    event = dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))
+    path = load_again.file("events.jsonl", json.dumps(event)[:-1] + ', "score": NaN}\n')
+    assert load_again(path, dimensions=False).loaded == 1
 
 
 def test_json_numbers_never_become_floats(load_again):

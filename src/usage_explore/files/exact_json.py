@@ -32,8 +32,8 @@ def _number(text: str) -> Decimal | Unreadable:
         return Unreadable(str(error))  # raised by the reader of its column, whose name the error has
 
 
-def _constant(text: str) -> Any:
-    raise InvalidValue(f"{text} is not finite; NaN and infinite numbers have no exact sum")
+def _constant(text: str) -> Unreadable:
+    return Unreadable(f"{text} is not finite; NaN and infinite numbers have no exact sum")
 
 
 _DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object)
@@ -47,13 +47,13 @@ def decode_at(text: str, start: int, *, lenient: bool = False) -> tuple[Any, int
     """The JSON value at `start`, as `loads` gives it, and where it ends.
 
     Raises `json.JSONDecodeError`, `RecursionError`, and `InvalidValue` for what JSON text may not hold here: repeated
-    keys, NaN. A `lenient` value allows that, and its numbers are text.
+    keys. A `lenient` value allows that, and its numbers are text.
     """
     return (_LENIENT_DECODER if lenient else _DECODER).raw_decode(text, start)
 
 
 def loads(text: str) -> Any:
-    """The JSON value, numbers as `Decimal`, `Unreadable` if they have too many digits.
+    """The JSON value, numbers as `Decimal`, `Unreadable` if they have too many digits or are not finite.
 
     Raises `InvalidValue` for text that is not JSON, and for repeated keys.
     """

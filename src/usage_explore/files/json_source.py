@@ -59,8 +59,8 @@ class JsonSource(TextSource):
     them a record. A record has its own columns. In a list of objects that each hold allocations by name, as OpenCost's
     API answers, each allocation is a record, its name as `name`.
 
-    Raises `LoadError` for text that is not JSON, when opened or read. An object with a repeated key or NaN is a row
-    that cannot be read.
+    Raises `LoadError` for text that is not JSON, when opened or read. An object with a repeated key is a row that
+    cannot be read.
     """
 
     kind = "json"

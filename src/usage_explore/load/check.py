@@ -179,6 +179,7 @@ def _checked(
         )
     file = prepare(path, options)
     mapper = _mapper(file, organization_id)
+    file.check_rows(mapper)
     proposal = Proposal(options=options, reasons={})
     if propose_:
         proposal = _proposal(file, mapper, zone)

@@ -10,11 +10,12 @@ from fnmatch import fnmatchcase
 from usage_explore.load.mapping import ColumnMapping
 
 CUSTOMER_WORDS = (
-    "customer", "client", "kunden", "kunde", "tenant", "subscriber", "mandant", "account", "distinct", "person",
-    "user", "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
+    "customer", "client", "kunden", "kunde", "cliente", "tenant", "subscriber", "mandant", "account", "distinct",
+    "person", "user", "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
 )  # fmt: skip
 METRIC_WORDS = (
-    "metric", "metrik", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "artikel",
+    "metric", "metrik", "métrique", "métrica", "meter", "zähler", "zaehler", "compteur", "contador", "sku",
+    "event", "type", "product", "service", "leistung", "produkt", "artikel",
     "article", "item", "feature", "operation", "action", "kind", "category", "resource",
 )  # fmt: skip
 """Words in a column's name, the first of which means most."""

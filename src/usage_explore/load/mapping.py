@@ -219,6 +219,8 @@ def _check_time_format(form: str) -> None:
         ignored = "%Z (the abbreviation of a zone) must be last"
     elif {"U", "W"} & {*parts}:
         ignored = "weeks (%U, %W) are not read; write the date"
+    elif repeated := [part for part in dict.fromkeys(parts) if parts.count(part) > 1]:
+        ignored = f"%{repeated[0]} may stand once"
     if ignored:
         raise ConfigurationError(f"time_format: {form!r}: {ignored}")
 

@@ -16,7 +16,7 @@ from usage_explore.files.sources import Source, paths
 from usage_explore.files.text_sources import MAX_BLANK_LINES, NOT_UTF_8
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.formatting import path_text
-from usage_explore.load.column_check import check_columns, check_readable
+from usage_explore.load.column_check import check_columns, check_readable, listed_columns
 from usage_explore.load.fields import Field
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.notation import DateOrder, DecimalMarks
@@ -120,10 +120,21 @@ class Prepared:
         """A new mapper for the file's columns, of which no row has been read yet."""
         return RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
 
-    def ready(self, mapper: RowMapper) -> RowMapper:
-        """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
+    def check_rows(self, mapper: RowMapper) -> None:
+        """Raise `LoadError` for a file without a row that lacks columns: what its columns are, values would show."""
+        if mapper.missing() and next(iter(self.records()), None) is None:
+            what = f"a header and no rows; its columns are {listed_columns(self.names)}" if self.names else "no rows"
+            raise LoadError(f"{path_text(self.path)}: the file has {what}; there is nothing to load")
+
+    def check_columns(self, mapper: RowMapper) -> None:
+        """Raise `LoadError`, with a hint, where the file lacks columns."""
+        self.check_rows(mapper)
         encoding = likely_encoding(self.file) if self.options.encoding is None and mapper.missing() else None
         check_columns(mapper, self.path, "; the file is not UTF-8 text" + NOT_UTF_8 if encoding else "")
+
+    def ready(self, mapper: RowMapper) -> RowMapper:
+        """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
+        self.check_columns(mapper)
         mapping = self.mapping
         orders = [
             (given, DateOrder(given.column, mapper.times[given.column]))

@@ -41,14 +41,16 @@ _SHARE_OF_KIND = 0.95
 
 _QUANTITY = frozenset((
     "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
-    "verbrauch",
+    "verbrauch", "quantité", "consommation", "cantidad", "consumo",
 ))  # fmt: skip
 _COST = frozenset((
     "cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "kosten", "gebühr", "gebühren", "betrag",
+    "coût", "coûts", "montant", "coste", "costo", "importe",
 ))  # fmt: skip
 _COST_IN_CURRENCY = frozenset(("amount", "price", "preis"))
 """Words that mean a cost only where the values have a currency."""
 
+_CURRENCY = frozenset(("currency", "währung", "waehrung", "devise", "moneda", "divisa"))
 _CURRENCIES = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
 _SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
 """Signs of currencies that mean one; $ and ¥ mean several."""
@@ -57,20 +59,23 @@ _NO_COST = frozenset((
     "unit", "rate", "per", "stückpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
     "bytes", "gb", "mb", "count", "currency",
 ))  # fmt: skip
-_ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer"))
-_SURE_CUSTOMER = frozenset(("customer", "client", "kunde", "tenant", "subscriber", "mandant"))
+_NUMBER = frozenset(("number", "no", "nr", "nummer", "numéro", "número"))
+_ID = _NUMBER | {"id", "ids", "uuid", "sid", "key"}
+_SURE_CUSTOMER = frozenset(("customer", "client", "kunde", "cliente", "tenant", "subscriber", "mandant"))
 _NAME = frozenset(("name", "email", "label", "title"))
 _NO_MEASURE = frozenset((
-    "id", "year", "month", "week", "day", "hour", "number", "no", "nr", "nummer", "code", "status", "version",
+    "id", "year", "month", "week", "day", "hour", "jahr", "monat", "woche", "année", "mois", "año", "mes",
+    "code", "status", "version",
     "specversion", "port", "zip", "plz", "price", "preis", "stückpreis", "einzelpreis", "rate", "per", "percent",
     "ratio", "multiplier", "factor", "quota", "limit", "latitude", "longitude", "index", "level", "priority",
-    "discount", "rabatt", "tax", "mwst", "cause", "reason", "sid", "uuid",
-))  # fmt: skip
+    "discount", "rabatt", "tax", "mwst", "cause", "reason", "sid", "uuid", "prix", "precio",
+)) | _NUMBER  # fmt: skip
 _LATER_TIMES = frozenset((
     "end", "ended", "ende", "finish", "finished", "until", "updated", "expires", "modified", "due", "ingested", "to",
 ))  # fmt: skip
 _TIME = (
-    "time", "timestamp", "date", "datetime", "datum", "zeitpunkt", "at", "when", "day", "tag", "start", "started",
+    "time", "timestamp", "date", "datetime", "datum", "zeitpunkt", "zeitstempel", "horodatage", "fecha",
+    "at", "when", "day", "tag", "start", "started",
     "created", "ts", "epoch",
 )  # fmt: skip
 """Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
@@ -352,7 +357,7 @@ class _Finder:
         return [
             one.name
             for one in self._columns.values()
-            if ({*words(one.name)} & {"currency", "währung", "waehrung"} or {"price", "unit"} <= {*words(one.name)})
+            if ({*words(one.name)} & _CURRENCY or {"price", "unit"} <= {*words(one.name)})
             and all(re.fullmatch("[A-Za-z]{3}", text) for text in one.texts)
         ]
 
@@ -428,7 +433,7 @@ class _Finder:
                 self._map("quantity", quantity, "its values are numbers")
             return
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
-        metric = synonym("metric_key", metrics) or self._by_words(METRIC_WORDS, metrics)
+        metric = synonym("metric_key", metrics) or self._metric_by_words(metrics)
         if metric is not None and numbers and len(sparse) == len(numbers) and self._free[metric].values == rows:
             filled = self._columns[numbers[0]].values
             reason = f"each row counts as 1: no column of amounts is in all rows ({numbers[0]}: {filled} of {rows})"
@@ -460,9 +465,13 @@ class _Finder:
                 return parts
         return ()
 
+    def _metric_by_words(self, names: Sequence[str]) -> str | None:
+        """The name that means a metric; the number of a meter (Zählernummer) says which meter, not what it counts."""
+        return self._by_words(METRIC_WORDS, [name for name in names if not {*words(name)} & _NUMBER])
+
     def _metric(self, name: str) -> None:
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
-        name = name or synonym("metric_key", metrics) or self._by_words(METRIC_WORDS, metrics) or ""
+        name = name or synonym("metric_key", metrics) or self._metric_by_words(metrics) or ""
         repeated = [name for name in metrics if self._free[name].values > len(self._free[name].texts)]
         if name:
             self._map("metric_key", name, "its name means a metric, its values are a few texts")

@@ -25,7 +25,6 @@ from usage_explore.files.sources import Record, Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, path_text
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
-from usage_explore.load.column_check import check_columns
 from usage_explore.load.fields import row_hash
 from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
@@ -158,7 +157,7 @@ def _mapper(
     if organization is not None:
         return file.ready(file.mapper(organization))
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    check_columns(mapper, file.path)
+    file.check_columns(mapper)
     with mapped_errors(file.path, name):
         there = organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()

@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from time import strptime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -227,8 +226,8 @@ class TimeReader:
             raise InvalidValue(f"{quoted(raw)} does not have the form {self._format} (--time-format)") from None
         if re.search("%[yx]", form.replace("%%", "")) and moment.year < 2000:
             moment = moment.replace(year=moment.year + 100)
-        if re.search("%[aA]", form.replace("%%", "")) and strptime(text, form).tm_wday != moment.weekday():
-            raise InvalidValue(f"{quoted(raw)} has a weekday that is not that of its date")
+        if not _has_parts(text, moment, form):
+            raise InvalidValue(f"{quoted(raw)} is no time of the form {self._format}: its parts contradict each other")
         if name.upper() in _UTC_NAMES:
             return moment.replace(tzinfo=UTC)
         if name:
@@ -403,6 +402,25 @@ def _exact(raw: str) -> str:
         end = 26 if instant.microsecond else 19
         return f"{raw[:10]}T{raw[11:-1][: end - 11]:0<{8 if end == 19 else 15}}+00:00"
     return _in_range(instant, raw)
+
+
+def _has_parts(text: str, moment: datetime, form: str) -> bool:
+    """Whether a text has the numbers and words of the moment in this form.
+
+    Of "2026 366" (%Y %j) strptime makes 1 January 2027, and it leaves out of account what contradicts other parts, such
+    as a weekday.
+    """
+    form, found = form.replace("%%", "").replace("%z", ""), _parts(text)  # offsets are written in several ways
+    fractions = {f"{moment.microsecond:06}"[:digits] for digits in (range(1, 7) if "%f" in form else (6,))}
+    for expected in (_parts(moment.strftime(form.replace("%f", fraction))) for fraction in fractions):
+        left = iter(found)
+        if all(part in left for part in expected):
+            return True
+    return False
+
+
+def _parts(text: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part.lower() for part in re.findall(r"\d+|[^\W\d_]+", text)]
 
 
 def _normal(raw: object) -> str:

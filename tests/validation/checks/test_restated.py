@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
+from random import Random
 
 import pytest
 from click.testing import CliRunner
@@ -219,3 +220,33 @@ def test_the_same_usage_of_others_at_other_times_is_not_found(make: Make, fields
         for hour in range(300)
     ]
     assert make(export + other).validate(september(), checks=["look_alikes"]).findings == ()
+
+
+def request(number: int, **fields: object) -> Row:
+    """One of equal requests at random times, as `load` stores it without a key."""
+    time = SINCE + 9 * HOUR + Random(number).uniform(0, 20_000) * timedelta(seconds=1)
+    return replace(line(number, quantity=Decimal(1), dimensions={"Team": "ops"}), timestamp=time, **fields)
+
+
+@pytest.mark.parametrize("grid", [timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)])
+@pytest.mark.parametrize("is_cut_first", [False, True])
+def test_a_file_that_was_loaded_again_with_times_cut_is_found(make: Make, grid: timedelta, is_cut_first: bool) -> None:
+    """It was in no finding, and all of it counted twice."""
+    first, second = (SECOND, FIRST) if is_cut_first else (FIRST, SECOND)
+    whole = [request(number, ingested_at=first, idempotency_key=f"row:{number:032x}") for number in range(300)]
+    cut = [
+        replace(row, timestamp=row.timestamp - (row.timestamp - SINCE) % grid, ingested_at=second)
+        for row in (request(number, idempotency_key=f"row:{number + 1000:032x}") for number in range(300))
+    ]
+    (finding,) = make(whole + cut + beside(cut)).validate(september(), checks=["look_alikes"]).findings
+    assert "has its times cut or rounded" in finding.sentence
+    assert (finding.severity, finding.events) == ("high", 300)
+
+
+def test_requests_of_their_own_in_the_same_seconds_are_not_found(make: Make) -> None:
+    whole = [request(number, ingested_at=FIRST, idempotency_key=f"row:{number:032x}") for number in range(300)]
+    other = [
+        replace(row, timestamp=row.timestamp.replace(microsecond=0), ingested_at=SECOND)
+        for row in (request(number, idempotency_key=f"row:{number:032x}") for number in range(1000, 1300))
+    ]
+    assert make(whole + other).validate(september(), checks=["look_alikes"]).findings == ()

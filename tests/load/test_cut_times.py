@@ -1,0 +1,98 @@
+"""A file without keys that is loaded again with its times cut to seconds or the like: counted twice, with a warning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+MILLISECOND, SECOND, MINUTE = timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)
+DAY = timedelta(days=1)
+START = datetime(2026, 10, 20, 8, tzinfo=UTC)
+
+Time = Callable[[datetime], datetime]
+Row = tuple[datetime, str, int]
+"""Time, customer and quantity."""
+
+
+def requests(rate: float, number: int = 600, *, seed: int = 1, quantities: int = 1, customers: int = 3) -> list[Row]:
+    """Events at random times, `rate` a second, to the microsecond; with random quantities up to this one."""
+    chance = random.Random(seed)
+    time, rows = START, []
+    for _ in range(number):
+        time += timedelta(seconds=chance.expovariate(rate))
+        rows.append((time, f"c{chance.randrange(customers)}", chance.randint(1, quantities)))
+    return rows
+
+
+def heartbeats(every: timedelta, offset: timedelta) -> list[Row]:
+    return [(START + number * every + offset, "c1", 1) for number in range(600)]
+
+
+def text(rows: Iterable[Row], time: Time = lambda at: at, model: str = "m") -> str:
+    """The rows as CSV, their times made others."""
+    lines = [f"{customer},calls,{quantity},{time(at).isoformat()},{model}" for at, customer, quantity in rows]
+    return "\n".join(["customer_id,metric_key,quantity,timestamp,model", *lines]) + "\n"
+
+
+def cut(grid: timedelta) -> Time:
+    return lambda at: at - (at - datetime(2026, 1, 1, tzinfo=UTC)) % grid
+
+
+def rounded(grid: timedelta) -> Time:
+    return lambda at: cut(grid)(at + grid / 2)
+
+
+@pytest.mark.parametrize("rate", [0.05, 20])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (lambda at: at, cut(SECOND)),
+        (cut(SECOND), lambda at: at),
+        (cut(MILLISECOND), cut(SECOND)),
+        (lambda at: at, rounded(MILLISECOND)),  # as Excel has them
+        (lambda at: at, rounded(SECOND)),
+    ],
+)
+def test_a_file_that_is_loaded_again_with_its_times_cut_is_warned_of(load_again, rate, first, second):
+    """All of it was counted twice without a word, of equal requests, too."""
+    rows = requests(rate)
+    assert load_again.csv(text(rows, first)).cut_times == 0
+    report = load_again.csv(text(rows, second))
+    assert 500 < report.cut_times <= report.loaded
+    assert report.restated == report.loaded_again == report.other_zone == 0
+    assert "has its times cut or rounded, such as to seconds" in str(report)
+
+
+@pytest.mark.parametrize("grid", [MINUTE, 60 * MINUTE, DAY])
+def test_times_cut_to_minutes_hours_or_days_are_warned_of(load_again, grid):
+    rows = requests(0.0005, quantities=500)
+    load_again.csv(text(rows))
+    assert load_again.csv(text(rows, cut(grid))).cut_times == 600
+
+
+def test_an_export_of_a_later_time_is_warned_of(load_again):
+    rows = requests(0.5)
+    load_again.csv(text(rows[:400]))
+    assert load_again.csv(text(rows[200:], cut(SECOND))).cut_times > 190
+
+
+@pytest.mark.parametrize("rate", [0.05, 1, 1000])
+@pytest.mark.parametrize("time", [cut(SECOND), cut(MINUTE), rounded(MILLISECOND)])
+def test_other_usage_whose_times_fall_in_the_same_seconds_is_not_warned_of(load_again, rate, time):
+    load_again.csv(text(requests(rate, 2000)))
+    assert load_again.csv(text(requests(rate, 2000, seed=2), time)).cut_times == 0
+
+
+@pytest.mark.parametrize("every", [SECOND / 10, SECOND, 10 * SECOND, MINUTE, 60 * MINUTE])
+def test_heartbeats_of_two_sources_are_not_warned_of(load_again, every):
+    load_again.csv(text(heartbeats(every, timedelta(microseconds=123_456))))
+    assert load_again.csv(text(heartbeats(every, timedelta(0)), cut(SECOND))).cut_times == 0
+
+
+def test_usage_of_another_model_is_not_warned_of(load_again):
+    rows = requests(0.5)
+    load_again.csv(text(rows))
+    assert load_again.csv(text(rows, cut(SECOND), model="other")).cut_times == 0
