@@ -12,7 +12,7 @@ If the lines name wallets, usage without one is counted in the wallet that the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
@@ -53,7 +53,6 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_SHARE,
     MIN_MOVED_EVENTS,
     Cause,
-    Charge,
     Moved,
     amount_causes,
     set_cause,
@@ -101,11 +100,10 @@ from usage_explore.validation.reconciliation.expected import (
     billed_in,
     by_key,
     by_unit,
-    of_part,
 )
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
-from usage_explore.validation.reconciliation.moved_periods import period_causes, period_echoes
+from usage_explore.validation.reconciliation.moved_periods import Recognized, period_causes, period_echoes
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
     aggregation_causes,
@@ -113,8 +111,12 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     swapped_causes,
     unit_causes,
 )
-from usage_explore.validation.reconciliation.rated_periods import rated_period_causes
-from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, general_price_causes
+from usage_explore.validation.reconciliation.rated_periods import price_zone_causes, rated_period_causes
+from usage_explore.validation.reconciliation.recomputed_causes import (
+    alternative_amount_causes,
+    event_rounding_causes,
+    general_price_causes,
+)
 from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
@@ -273,12 +275,13 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         explain_by(unexplained, alternatives, duplicates, is_right)
     swapped_causes([row for row in rows if row.status in (*QUANTITY_STATUSES, "wrong amount") and not row.explained_by])
     for cause, expected in alternatives.items():
-        _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
+        alternative_amount_causes(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
     swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
     general_price_causes(priced, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
-    _find_causes(examination, columns, rows, tolerance, priced)
+    recognized = _find_causes(examination, columns, rows, tolerance, priced)
+    price_zone_causes(priced, columns, rows, charges, recognized)
     return rows
 
 
@@ -292,27 +295,18 @@ def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
             row.status, row.difference = "matched", off
 
 
-def _explain_amounts(cause: str, expected: Mapping[Key, Expected], charges: Iterable[Charge]) -> None:
-    """Set the cause of amounts that are those without late events or duplicates, beside the right quantity."""
-    for charge in charges:
-        known = of_part(charge.row, expected.get(charge.row.key, Expected()))
-        if known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
-            words = f"the amount without {cause}, while the quantity is that with them"
-            set_cause(charge.row, Cause(cause, "medium", words))
-
-
 def _find_causes(
     examination: Examination,
     columns: tuple[str, ...],
     rows: list[Row],
     tolerance: Decimal,
     priced: PricedUsage | None = None,
-) -> None:
-    """Set the cause of rows whose quantity nothing explains yet."""
+) -> list[Recognized]:
+    """Set the cause of rows whose quantity nothing explains yet. Returns the other periods that are recognized."""
     rows = [row for row in rows if row.wallets is None]  # hours and largest quantities are read by key
     differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
     if not differing:
-        return
+        return []
     repeated_causes(differing, tolerance)
     swapped_causes([row for row in differing if row.cause is None])
     largest = partial(largest_by_key, examination, columns)
@@ -321,7 +315,7 @@ def _find_causes(
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
     if not left:
-        return
+        return []
 
     # a line without usage has no price of its own: what it counts is what other customers' totals of its key do
     counted_keys = {row.key[1:]: row.expected.counts_events for row in rows if row.expected is not None}
@@ -350,6 +344,7 @@ def _find_causes(
         period_echoes(
             (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
         )
+    return recognized
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:

@@ -277,9 +277,13 @@ class PricedUsage:
         prices = tuple(price for price in self.book.prices if price.customer_id is None)
         return replace(self, book=replace(self.book, prices=prices)).rated(further=(self._is_of(customers),))
 
-    def moved(self, since: datetime, until: datetime, customers: set[UUID]) -> Rated:
-        """The lines of some customers in another period, of what had arrived at finalization."""
+    def moved(self, since: datetime, until: datetime, customers: set[UUID], timezone: str | None = None) -> Rated:
+        """The lines of some customers in another period, of what had arrived at finalization.
+
+        With a `timezone` the prices change at its midnights.
+        """
         moved = self._early().replace(since=since, until=until, finalized_at=None)
+        moved = moved.replace(timezone=timezone or moved.timezone)
         return self.rated(moved, (self._is_of(customers),))
 
     def _is_of(self, customers: set[UUID]) -> ColumnElement[bool]:
