@@ -34,7 +34,7 @@ from usage_explore.validation.check import (
     signed_words,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
-from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes
+from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes, uninvoiced
 from usage_explore.validation.reconciliation.amounts import (
     amount_note,
     common_causes,
@@ -89,7 +89,6 @@ from usage_explore.validation.reconciliation.compare import (
 )
 from usage_explore.validation.reconciliation.differences import (
     MAX_SINGLE_CUSTOMERS,
-    MIN_UNINVOICED_SHARE,
     NAME,
     Differences,
 )
@@ -117,6 +116,7 @@ from usage_explore.validation.reconciliation.recomputed_causes import (
     event_rounding_causes,
     general_price_causes,
 )
+from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
 from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
@@ -184,8 +184,9 @@ def examine(examination: Examination) -> Outcome:
         group for group in common_causes(rows) if not is_of_repeated_lines(group) or every.is_shown_exactly(group)
     ]
     reported = frozenset(row.key for group in groups for row in group)
-    differences = replace(every, reported=reported)
-    common = [common_finding(differences, group) for group in groups]
+    gaps = [*omitted(replace(every, reported=reported), invoices)]
+    common = [*(common_finding(every, group) for group in groups), *(gap.finding for gap in gaps)]
+    differences = replace(every, reported=reported.union(row.key for gap in gaps for row in gap.rows))
     findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
     compared = [row for row in rows if row.expected and row.expected.is_priced]
@@ -464,7 +465,8 @@ CHECK = Check(
         f" {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one finding",
         "open period": "no difference is high in a period that is not over",
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
-        f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage",
+        f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage; so is a metric or price that is on no line,"
+        " while two customers or more used it",
         "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
@@ -483,7 +485,10 @@ CHECK = Check(
     },
     unit="totals of usage or lines",
     one="total of usage or lines",
-    bounds=(*charges.BOUNDS, *differences.BOUNDS, *amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
+    bounds=(
+        *(*charges.BOUNDS, *differences.BOUNDS, *uninvoiced.BOUNDS),
+        *(*amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
+    ),
     statement=statement,
     examine=examine,
     needs="invoices",
