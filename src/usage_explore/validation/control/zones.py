@@ -95,6 +95,7 @@ class ByDays:
     examination: Examination
     placed: Placed
     compared: Compared
+    usage: Usage
     summed: Callable[[Any], Usage]
 
 
@@ -110,7 +111,8 @@ def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> 
         rows = examination.rows(make(examination.table, period, by_customer=by_customer))
         return usage_of(rows, days, grains)
 
-    return ByDays(examination, placed, compare(placed, summed(statement) if placed.controls else {}), summed)
+    usage = summed(statement) if placed.controls else {}
+    return ByDays(examination, placed, compare(placed, usage), usage, summed)
 
 
 def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | None, frozenset[str | None]]:
