@@ -367,3 +367,34 @@ def test_an_evening_at_the_other_price_is_of_the_period_in_utc_though_all_quanti
         line["amount"] = str(Decimal(line["amount"]) + 1)
     given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
     assert "the period in UTC" not in str(store.validate(OCTOBER, checks=["reconciliation"], **given).findings)
+
+
+def test_late_events_between_both_periods_are_of_the_period_and_others_are_late(make: Make) -> None:
+    """All that the UTC month lacks of one line arrived after finalization: late, but it would lack it anyway."""
+    final = utc(2026, 11, 3)
+    between = utc(2026, 9, 30, 22), utc(2026, 10, 1)
+    alone, apart = (CUSTOMERS[0], "seats"), (CUSTOMERS[3], "calls")
+    rows = [
+        replace(row, ingested_at=final + timedelta(days=2))
+        if (row.customer_id, row.metric_key) == alone and between[0] <= row.timestamp < between[1]
+        else row
+        for row in events(5, customers=3, unit=False)
+        if (row.customer_id, row.metric_key) != alone or row.timestamp < utc(2026, 10, 31, 23)
+    ]
+    rows += [event(3, utc(2026, 10, 9)), event(3, utc(2026, 10, 15), ingested_at=final + timedelta(days=2))]
+    known = [row for row in rows if row.ingested_at <= final]
+    price = Decimal("0.07")
+    invoice = [{**line, "amount": (line["quantity"] * price).quantize(CENT, ROUND_HALF_UP)}
+               for line in lines(known, UTC)]  # fmt: skip
+    given = {"prices": [{"metric_key": metric, "unit_amount": price, "currency": "USD"} for metric in METRICS],
+             "invoices": pd.DataFrame([{**line, "currency": "USD"} for line in invoice]).astype("str")}  # fmt: skip
+    store = make(rows)
+    period, late = store.validate(OCTOBER.replace(finalized_at=final), checks=["reconciliation"], **given).findings
+    assert (period.kind, period.severity) == ("another period", "high")
+    assert (late.kind, late.severity, late.customer_id) == ("under-billed, late events", "medium", apart[0])
+    right = {(line["customer_id"], line["metric_key"]): line["quantity"] for line in lines(rows, BERLIN)}
+    off = [abs((right[line["customer_id"], line["metric_key"]] * price).quantize(CENT, ROUND_HALF_UP) - line["amount"])
+           for line in invoice]  # fmt: skip
+    assert period.amounts == (("USD", sum(off) - price),)
+    assert late.amounts == (("USD", price),)
+    assert f"{sum(map(bool, off)) - 1} totals of 3 customers" in period.sentence

@@ -95,6 +95,7 @@ from usage_explore.validation.reconciliation.differences import (
 from usage_explore.validation.reconciliation.expected import (
     Expected,
     PricedUsage,
+    accept_other_quantity,
     adopt,
     billed_in,
     by_key,
@@ -102,7 +103,12 @@ from usage_explore.validation.reconciliation.expected import (
 )
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
-from usage_explore.validation.reconciliation.moved_periods import Recognized, period_causes, period_echoes
+from usage_explore.validation.reconciliation.moved_periods import (
+    Recognized,
+    late_echoes,
+    period_causes,
+    period_echoes,
+)
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
     aggregation_causes,
@@ -258,7 +264,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         is_unpriced = row.expected is not None and not row.expected.lines and row.expected.unpriced
         if row.status == "missing" and is_unpriced and (row.key[1:] not in billed or row.wallets is not None):
             row.status = "no price"  # no customer is billed for it; the check of usage without a price counts it
-        _accept_other_quantity(row, tolerance)
+        accept_other_quantity(row, tolerance)
 
     def is_right(row: Row, expected: Expected) -> bool:
         return matches(row, expected, tolerance)
@@ -284,16 +290,6 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     recognized = _find_causes(examination, columns, rows, tolerance, priced)
     price_zone_causes(priced, columns, rows, charges, recognized)
     return rows
-
-
-def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
-    """Match a line that shows the quantity after the included one, or the number of packages."""
-    if row.expected is None or row.status not in ("over-billed", "under-billed"):
-        return
-    for quantity in row.expected.quantities:
-        off = Decimal(difference(row.invoiced or Decimal(0), quantity))
-        if off.copy_abs() <= tolerance:
-            row.status, row.difference = "matched", off
 
 
 def _find_causes(
@@ -345,6 +341,11 @@ def _find_causes(
         period_echoes(
             (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
         )
+    late = [row for row in rows if row.explained_by == LATE and row.cause is None]
+    if late and any(one.customers is None for one in recognized):
+        arrived = replace(examination, period=examination.period.replace(finalized_at=None))
+        every = hourly_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
+        late_echoes(late, hourly, every, recognized, span, zone)
     return recognized
 
 

@@ -303,6 +303,16 @@ def adopt(usage: Mapping[Key, Usage], expected: Mapping[Key, Expected], early: M
             used.late = total((used.quantity, known.copy_negate()))
 
 
+def accept_other_quantity(row: Row, tolerance: Decimal) -> None:
+    """Match a line that shows the quantity after the included one, or the number of packages."""
+    if row.expected is None or row.status not in ("over-billed", "under-billed"):
+        return
+    for quantity in row.expected.quantities:
+        off = Decimal(difference(row.invoiced or Decimal(0), quantity))
+        if off.copy_abs() <= tolerance:
+            row.status, row.difference = "matched", off
+
+
 def by_unit(
     rows: Iterable[Row],
     early: Mapping[Key, Expected] | None,
