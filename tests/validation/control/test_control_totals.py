@@ -672,3 +672,36 @@ def test_which_of_two_customers_with_equal_usage_is_meant_is_not_guessed(make: M
     totals = pd.concat([used[str(other)].assign(customer=str(customer)) for customer, other in of.items()])
     result = examine(make([*events, *twin]), NAME, september(), control=totals)
     assert {finding.kind for finding in findings(result)} == {"both ways events"}
+
+
+IN_BERLIN = Period(since="2026-09-30T22:00:00Z", until="2026-10-31T23:00:00Z", timezone="Europe/Berlin")
+
+
+@pytest.mark.parametrize("by_customer", [False, True])
+@pytest.mark.parametrize("others", [(), ("noon",)])
+def test_a_few_totals_that_match_by_the_days_of_utc_alone_are_of_these(
+    make: Make, others: tuple[str, ...], by_customer: bool
+) -> None:
+    """An event at 00:30 of Berlin was missing the day before, high, and too much on its own."""
+    events = [event(utc(2026, 10, day, hour, 30), metric_key="rare") for day, hour in ((3, 22), (4, 22), (20, 23))]
+    events += [event(utc(2026, 10, day, 12), metric_key=metric) for metric in others for day in range(1, 31)]
+    store = make(events)
+    totals = counted(events, by_customer=by_customer)
+    (finding,) = findings(examine(store, NAME, IN_BERLIN, control=totals))
+    assert (finding.kind, finding.severity, finding.metric_key) == ("other days", "medium", "rare")
+    assert "seem to begin at another time than those of Europe/Berlin: by the days of UTC 3 of 3" in finding.sentence
+    assert examine(store, NAME, IN_BERLIN, control=counted(events, "Europe/Berlin", by_customer=by_customer)).is_clean
+
+
+@pytest.mark.parametrize("change", ["lost", "lost beside", "noon"])
+def test_a_few_totals_that_the_days_of_utc_do_not_explain_stay_high(make: Make, change: str) -> None:
+    events = [event(utc(2026, 10, day, hour, 30), metric_key="rare") for day, hour in ((3, 22), (4, 22), (20, 23))]
+    late = [event(utc(2026, 10, day, 22, 30), metric_key="late") for day in (6, 8)]
+    seen = {"lost": events[1:], "lost beside": events, "noon": [*events, *late]}[change]
+    more = [event(utc(2026, 10, 9, 12), metric_key="rare")] if change == "lost beside" else []
+    totals = counted([*events, *more], "Europe/Berlin" if change == "lost" else "UTC")
+    if change == "noon":  # another metric matches by the period's days alone
+        totals = pd.concat([totals, counted(late, "Europe/Berlin")])
+    found = findings(examine(make(seen), NAME, IN_BERLIN, control=totals))
+    assert "high" in {finding.severity for finding in found}
+    assert "other days" not in {finding.kind for finding in found}

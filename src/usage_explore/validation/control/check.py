@@ -367,12 +367,13 @@ def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) ->
     since, until = _span(examination, run.days)
     matched, matched_before = (sum(row.status == "matched" for row in members) for members in (rows, before))
     affected = sum(row.used.events or 0 for row in run.rows)
+    begin = "begin" if matched - matched_before >= MIN_SHIFTED_DAYS() else "seem to begin"
     return Finding(
         check=NAME,
         kind="other days",
         severity="medium",
-        sentence=f"The days of the control totals begin at another time than those of {examination.period.timezone}: by"
-        f" the days of {zone} {matched:,} of {counted(len(rows), 'total')} of {_named(run.metrics)} match, by these"
+        sentence=f"The days of the control totals {begin} at another time than those of {examination.period.timezone}:"
+        f" by the days of {zone} {matched:,} of {counted(len(rows), 'total')} of {_named(run.metrics)} match, by these"
         f" {matched_before:,} of {len(before):,}. Validate in the time zone of the totals.",
         since=since,
         until=until,
