@@ -109,6 +109,7 @@ from usage_explore.validation.reconciliation.moved_periods import (
     period_causes,
     period_echoes,
 )
+from usage_explore.validation.reconciliation.part_causes import part_causes
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
     aggregation_causes,
@@ -287,6 +288,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
     general_price_causes(priced, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
+    part_causes(charges)
     recognized = _find_causes(examination, columns, rows, tolerance, priced)
     price_zone_causes(priced, columns, rows, charges, recognized)
     return rows
