@@ -112,6 +112,22 @@ def test_control_totals_that_lack_what_came_later_are_the_same_incident(store: S
     assert "control_totals" not in {found.check for found in given.findings}
 
 
+@pytest.mark.parametrize(("number", "customers"), [(1, 1), (5, 2), (50, 4)])
+def test_few_and_many_late_events_are_one_finding_with_every_combination_of_files(
+    store: Store, insert: Insert, number: int, customers: int
+) -> None:
+    insert(
+        [
+            event(n % customers, utc(2026, 9, 3 + n % 17, 5, n), ("calls", "seats")[n // 2 % 2], ingested_at=ARRIVED)
+            for n in range(number)
+        ]
+    )
+    for given in ({}, {"invoices": lines()}, {"control": totals()}, {"invoices": lines(), "control": totals()}):
+        (finding,) = again(store, **given).findings
+        assert (finding.kind, finding.events) == ("after sign-off", number)
+        assert finding.amounts == ((("USD", number * Decimal("0.10")),) if "invoices" in given else ())
+
+
 def test_control_totals_that_lack_more_than_came_later_stay(store: Store, insert: Insert) -> None:
     insert(late(3))
     checks = [finding.check for finding in again(store, control=totals(95)).findings]

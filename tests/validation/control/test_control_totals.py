@@ -586,3 +586,122 @@ def test_a_customer_without_any_event_is_named_so_with_the_nearest_known_id(make
     words = f"; customer {typed} is not known: no event and no name; a typing error of customer {near}?"
     assert sentences[typed].endswith(words)
     assert "is not known" not in sentences[uuid.UUID(int=0xB1)]
+
+
+CUSTOMERS = (JUNE, SMALL, LARGE, uuid.UUID(int=0xC7))
+
+
+def uneven(seed: int = 3) -> list[Row]:
+    """Two metrics of four customers, 8 to 13 events a day each; the first alone uses a third one."""
+    draw = random.Random(seed)
+    metrics = [(customer, metric) for customer in CUSTOMERS for metric in ("bytes", "calls")]
+    return [
+        event(
+            utc(2026, 9, day, hour),
+            customer_id=customer,
+            metric_key=metric,
+            quantity=Decimal(draw.randrange(1, 900)).scaleb(-2),
+        )
+        for customer, metric in (*metrics, (JUNE, "seats"))
+        for day in range(1, 31)
+        for hour in range(draw.randrange(8, 14))
+    ]
+
+
+def renamed(events: list[Row], number: int, *measures: str, seats: bool = True) -> pd.DataFrame:
+    """Totals by customer, in which those of the first ones go round."""
+    frame = counted(events, by_customer=True)[["day", "metric", "customer", *measures]]
+    names = {str(CUSTOMERS[index]): str(CUSTOMERS[(index + 1) % number]) for index in range(number)}
+    frame["customer"] = [
+        name if not seats and metric == "seats" else names.get(name, name)
+        for name, metric in zip(frame["customer"], frame["metric"], strict=True)
+    ]
+    return frame
+
+
+@pytest.mark.parametrize("measures", [("events",), ("quantity",), ("events", "quantity")])
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_customers_that_are_swapped_are_one_finding(make: Make, number: int, measures: tuple[str, ...]) -> None:
+    """Each metric of each was high, as one that differs both ways; the third metric lacked all of its events."""
+    events = uneven()
+    store = make(events)
+    result = examine(store, NAME, september(), control=renamed(events, number, *measures))
+    (finding,) = findings(result)
+    assert (finding.kind, finding.severity) == ("swapped customers", "high")
+    of_all = [row for row in events if row.customer_id in CUSTOMERS[:number] and row.metric_key != "seats"]
+    assert finding.events == len(of_all)
+    assert f"{(2 * number + 1) * 30} totals of bytes, calls and seats are exactly what" in finding.sentence
+    assert ("the other one used" in finding.sentence) == (number == 2)
+    assert all((str(customer) in finding.sentence) == (number < 4) for customer in CUSTOMERS[:number])
+    facts = {(f"the totals of {CUSTOMERS[(i + 1) % number]}", f"used by {CUSTOMERS[i]}") for i in range(number)}
+    assert {*finding.facts} == facts
+    assert result.outcome is not None
+    sheet = result.outcome.sheet
+    assert sheet is not None
+    assert {*sheet[sheet["status"] != "matched"]["explained_by"]} == {"swapped customers"}
+
+
+def test_a_metric_that_is_right_is_none_of_those_that_are_swapped(make: Make) -> None:
+    events = uneven()
+    (finding,) = findings(examine(make(events), NAME, september(), control=renamed(events, 2, "events", seats=False)))
+    assert "120 totals of bytes and calls are exactly what the other one used" in finding.sentence
+
+
+def test_a_further_error_and_small_numbers_are_not_said_to_be_swapped(make: Make) -> None:
+    events = uneven()
+    totals = renamed(events, 2, "events")
+    wrong = (totals["customer"] == str(JUNE)) & (totals["metric"] == "calls") & (totals["day"] == "2026-09-05")
+    totals.loc[wrong, "events"] += 1
+    found = {finding.kind: finding for finding in findings(examine(make(events), NAME, september(), control=totals))}
+    assert "90 totals of bytes and seats are" in found.pop("swapped customers").sentence
+    assert {finding.metric_key for finding in found.values()} == {"calls"}
+    few = [event(utc(2026, 10, 1, hour), customer_id=customer) for customer, hours in ((JUNE, 2), (SMALL, 3))
+           for hour in range(hours)]  # fmt: skip
+    october = Period(since=utc(2026, 10, 1), until=utc(2026, 11, 1))
+    result = examine(make(few), NAME, october, control=renamed(few, 2, "events"))
+    assert {finding.kind for finding in findings(result)} == {"missing events", "surplus events"}
+
+
+def test_which_of_two_customers_with_equal_usage_is_meant_is_not_guessed(make: Make) -> None:
+    """Two used the same and have the totals of a third one, who has what either used: nothing says whose."""
+    events = [row for row in uneven() if row.customer_id in (JUNE, SMALL) and row.metric_key == "calls"]
+    twin = [event(row.timestamp, customer_id=LARGE, metric_key="calls", quantity=row.quantity) for row in events
+            if row.customer_id == JUNE]  # fmt: skip
+    used = dict(iter(counted([*events, *twin], by_customer=True).groupby("customer")))
+    of = {JUNE: SMALL, LARGE: SMALL, SMALL: JUNE}
+    totals = pd.concat([used[str(other)].assign(customer=str(customer)) for customer, other in of.items()])
+    result = examine(make([*events, *twin]), NAME, september(), control=totals)
+    assert {finding.kind for finding in findings(result)} == {"both ways events"}
+
+
+IN_BERLIN = Period(since="2026-09-30T22:00:00Z", until="2026-10-31T23:00:00Z", timezone="Europe/Berlin")
+
+
+@pytest.mark.parametrize("by_customer", [False, True])
+@pytest.mark.parametrize("others", [(), ("noon",)])
+def test_a_few_totals_that_match_by_the_days_of_utc_alone_are_of_these(
+    make: Make, others: tuple[str, ...], by_customer: bool
+) -> None:
+    """An event at 00:30 of Berlin was missing the day before, high, and too much on its own."""
+    events = [event(utc(2026, 10, day, hour, 30), metric_key="rare") for day, hour in ((3, 22), (4, 22), (20, 23))]
+    events += [event(utc(2026, 10, day, 12), metric_key=metric) for metric in others for day in range(1, 31)]
+    store = make(events)
+    totals = counted(events, by_customer=by_customer)
+    (finding,) = findings(examine(store, NAME, IN_BERLIN, control=totals))
+    assert (finding.kind, finding.severity, finding.metric_key) == ("other days", "medium", "rare")
+    assert "seem to begin at another time than those of Europe/Berlin: by the days of UTC 3 of 3" in finding.sentence
+    assert examine(store, NAME, IN_BERLIN, control=counted(events, "Europe/Berlin", by_customer=by_customer)).is_clean
+
+
+@pytest.mark.parametrize("change", ["lost", "lost beside", "noon"])
+def test_a_few_totals_that_the_days_of_utc_do_not_explain_stay_high(make: Make, change: str) -> None:
+    events = [event(utc(2026, 10, day, hour, 30), metric_key="rare") for day, hour in ((3, 22), (4, 22), (20, 23))]
+    late = [event(utc(2026, 10, day, 22, 30), metric_key="late") for day in (6, 8)]
+    seen = {"lost": events[1:], "lost beside": events, "noon": [*events, *late]}[change]
+    more = [event(utc(2026, 10, 9, 12), metric_key="rare")] if change == "lost beside" else []
+    totals = counted([*events, *more], "Europe/Berlin" if change == "lost" else "UTC")
+    if change == "noon":  # another metric matches by the period's days alone
+        totals = pd.concat([totals, counted(late, "Europe/Berlin")])
+    found = findings(examine(make(seen), NAME, IN_BERLIN, control=totals))
+    assert "high" in {finding.severity for finding in found}
+    assert "other days" not in {finding.kind for finding in found}

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -298,3 +298,103 @@ def test_the_latest_quantity_of_one_line_names_no_period_that_leaves_the_others_
     _, found = causes(store, billed(rows, NEW_YORK, metrics), prices=BOOK)
     assert len(found) > 3
     assert {*found.values()} == {""}
+
+
+CENT = Decimal("0.01")
+
+
+def charged(rows: list[Row], zone: ZoneInfo) -> list[dict[str, Any]]:
+    """An invoice of the October of a zone, in which calls cost 0.10, from its midnight of the 15th on 0.12 USD."""
+    amounts: dict[tuple[str, str], dict[Decimal, Decimal]] = {}
+    for row in rows:
+        local = row.timestamp.astimezone(zone)
+        if (local.year, local.month) == (2026, 10):
+            calls = Decimal("0.12" if local.day >= 15 else "0.10")
+            price = calls if row.metric_key == "calls" else Decimal("0.07")
+            parts = amounts.setdefault((str(row.customer_id), row.metric_key), {})
+            parts[price] = parts.get(price, Decimal(0)) + row.quantity
+    return [
+        {
+            "customer_id": customer,
+            "metric_key": metric,
+            "quantity": str(sum(parts.values())),
+            "amount": str(sum((price * used).quantize(CENT, ROUND_HALF_UP) for price, used in parts.items())),
+            "currency": "USD",
+        }
+        for (customer, metric), parts in sorted(amounts.items())
+    ]
+
+
+CHANGING = [
+    {"metric_key": "calls", "unit_amount": "0.10", "currency": "USD", "valid_to": "2026-10-15"},
+    {"metric_key": "calls", "unit_amount": "0.12", "currency": "USD", "valid_from": "2026-10-15"},
+    *({"metric_key": metric, "unit_amount": "0.07", "currency": "USD"} for metric in METRICS if metric != "calls"),
+]
+OF_UTC = Period(since="2026-10-01", until="2026-11-01", timezone="UTC", as_of=utc(2026, 11, 20))
+
+
+@pytest.mark.parametrize(("invoiced", "period"), [(BERLIN, OF_UTC), (UTC, OCTOBER)])
+def test_amounts_of_a_price_that_changes_at_the_midnight_of_the_other_zone_are_of_its_period(
+    make: Make, invoiced: ZoneInfo, period: Period
+) -> None:
+    """The quantities of two customers are those of both months, but an evening's part of it has the other price."""
+    rows = events(5, customers=3)
+    evenings = [(3, 9), (14, 22), (14, 23), (20, 9)]
+    rows += [event(who, utc(2026, 10, day, hour, 30), quantity=Decimal(99 * who)) for who in (3, 4)
+             for day, hour in evenings]  # fmt: skip
+    store, invoice = make(rows), charged(rows, invoiced)
+    right = {(line["customer_id"], line["metric_key"]): line for line in charged(rows, period.zone)}
+    wrong = [line for line in invoice if line != right[line["customer_id"], line["metric_key"]]]
+    assert {str(CUSTOMERS[who]) for who in (3, 4)} <= {line["customer_id"] for line in wrong}
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    (finding,) = store.validate(period, checks=["reconciliation"], **given).findings
+    amounts = [(line["amount"], right[line["customer_id"], line["metric_key"]]["amount"]) for line in wrong]
+    assert finding.amounts == (("USD", sum(abs(Decimal(one) - Decimal(other)) for one, other in amounts)),)
+    assert f"{len(wrong)} totals of 5 customers" in finding.sentence
+    assert "invoiced other quantities or amounts than were used" in finding.sentence
+    assert finding.kind == "another period"
+
+
+def test_an_evening_at_the_other_price_is_of_the_period_in_utc_though_all_quantities_are_right(make: Make) -> None:
+    rows = [event(who, utc(2026, 10, day, 22, 30), quantity=Decimal(99 * who)) for who in (3, 4)
+            for day in (3, 14, 20)]  # fmt: skip
+    store, invoice = make(rows), charged(rows, UTC)
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    (finding,) = store.validate(OCTOBER, checks=["reconciliation"], **given).findings
+    assert "are charged 221.76 USD, but 235.62 USD is expected" in finding.sentence
+    assert "the period in UTC" in finding.sentence
+    for line in invoice:
+        line["amount"] = str(Decimal(line["amount"]) + 1)
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    assert "the period in UTC" not in str(store.validate(OCTOBER, checks=["reconciliation"], **given).findings)
+
+
+def test_late_events_between_both_periods_are_of_the_period_and_others_are_late(make: Make) -> None:
+    """All that the UTC month lacks of one line arrived after finalization: late, but it would lack it anyway."""
+    final = utc(2026, 11, 3)
+    between = utc(2026, 9, 30, 22), utc(2026, 10, 1)
+    alone, apart = (CUSTOMERS[0], "seats"), (CUSTOMERS[3], "calls")
+    rows = [
+        replace(row, ingested_at=final + timedelta(days=2))
+        if (row.customer_id, row.metric_key) == alone and between[0] <= row.timestamp < between[1]
+        else row
+        for row in events(5, customers=3, unit=False)
+        if (row.customer_id, row.metric_key) != alone or row.timestamp < utc(2026, 10, 31, 23)
+    ]
+    rows += [event(3, utc(2026, 10, 9)), event(3, utc(2026, 10, 15), ingested_at=final + timedelta(days=2))]
+    known = [row for row in rows if row.ingested_at <= final]
+    price = Decimal("0.07")
+    invoice = [{**line, "amount": (line["quantity"] * price).quantize(CENT, ROUND_HALF_UP)}
+               for line in lines(known, UTC)]  # fmt: skip
+    given = {"prices": [{"metric_key": metric, "unit_amount": price, "currency": "USD"} for metric in METRICS],
+             "invoices": pd.DataFrame([{**line, "currency": "USD"} for line in invoice]).astype("str")}  # fmt: skip
+    store = make(rows)
+    period, late = store.validate(OCTOBER.replace(finalized_at=final), checks=["reconciliation"], **given).findings
+    assert (period.kind, period.severity) == ("another period", "high")
+    assert (late.kind, late.severity, late.customer_id) == ("under-billed, late events", "medium", apart[0])
+    right = {(line["customer_id"], line["metric_key"]): line["quantity"] for line in lines(rows, BERLIN)}
+    off = [abs((right[line["customer_id"], line["metric_key"]] * price).quantize(CENT, ROUND_HALF_UP) - line["amount"])
+           for line in invoice]  # fmt: skip
+    assert period.amounts == (("USD", sum(off) - price),)
+    assert late.amounts == (("USD", price),)
+    assert f"{sum(map(bool, off)) - 1} totals of 3 customers" in period.sentence

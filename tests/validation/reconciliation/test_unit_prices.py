@@ -263,3 +263,22 @@ def test_lines_without_a_price_key_are_compared_by_their_metric() -> None:
         [5],
         [5],
     )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 3, 0, 1), (0, 2, 1, 3), (3, 1, 0, 2)])
+def test_two_unit_prices_of_as_many_lines_are_tied_whatever_their_order(order: tuple[int, ...]) -> None:
+    amounts = ("10.00", "10.10", "20.40", "20.60")
+    every = lines(("100", "101", "102", "103"), amounts)
+    (found,) = unit_price_deviations([every[number] for number in order])
+    assert sorted(numbers(found)) == [2, 3]
+    assert found.tied is not None
+    assert found.tied.line in (2, 3)
+    (alone,) = unit_price_deviations([*every, line(4, Decimal(50), Decimal("5.00"))])
+    assert (sorted(numbers(alone)), alone.tied) == ([2, 3], None)
+
+
+def test_a_small_line_that_fits_either_price_does_not_say_which_of_two_is_right() -> None:
+    """0.10 for one unit is 0.10 and 0.105: of the other two lines either may be wrong."""
+    for amounts in (("10.50", "0.10", "10.20"), ("10.00", "0.10", "10.71")):
+        (found,) = unit_price_deviations(lines(("100", "1", "102"), amounts))
+        assert found.tied is not None

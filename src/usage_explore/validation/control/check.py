@@ -32,7 +32,7 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
-from usage_explore.validation.control import compare, zones
+from usage_explore.validation.control import compare, swapped, zones
 from usage_explore.validation.control.compare import (
     LIKE_RATIO,
     MAX_SINGLE_CUSTOMERS,
@@ -52,6 +52,7 @@ from usage_explore.validation.control.compare import (
     runs,
     statement,
 )
+from usage_explore.validation.control.swapped import SWAPPED, swap_finding, swap_share, swaps
 from usage_explore.validation.control.zones import MIN_ZONE_SHARE, ByDays, both_ways, by_days_of_zone, compared_by_days
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.periods import part
@@ -150,9 +151,11 @@ def _unknown(examination: Examination, compared: Compared) -> Unknown:
 def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unknown: Unknown) -> list[Finding]:
     """The findings of rows; `explained` gets the causes of rows by their `id`."""
     examination = by_days.examination
-    waves = both_ways(rows)
-    in_waves = {id(row) for wave in waves for row in wave}
-    found = runs(row for row in rows if id(row) not in in_waves)
+    exchanged = swaps(rows, by_days.usage)
+    in_swaps = {id(row) for swap in exchanged for row in swap.rows}
+    waves = both_ways(row for row in rows if id(row) not in in_swaps)
+    elsewhere = in_swaps.union(id(row) for wave in waves for row in wave)
+    found = runs(row for row in rows if id(row) not in elsewhere)
     causes: dict[int, str] = {}
     if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
         _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
@@ -161,7 +164,11 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
             _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
     explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
+    explained |= {id(row): SWAPPED for swap in exchanged for row in swap.rows if row.status != "matched"}
     findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
+    for swap in exchanged:
+        span = _span(examination, Run(swap.rows).days)
+        findings.append(swap_finding(examination, swap, span, _severity_of(swap_share(swap))))
     return [*findings, *(_both_ways_finding(examination, wave) for wave in waves)]
 
 
@@ -270,9 +277,12 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
 def _severity(run: Run, cause: str) -> Severity:
     if run.first.status == "no control total":
         return "medium"
-    if run.share >= HIGH_SHARE() and not cause:
-        return "high"
-    return "medium" if run.share >= MEDIUM_SHARE() else "low"
+    severity = _severity_of(run.share)
+    return "medium" if severity == "high" and cause else severity
+
+
+def _severity_of(share: Decimal) -> Severity:
+    return "high" if share >= HIGH_SHARE() else "medium" if share >= MEDIUM_SHARE() else "low"
 
 
 def _span(examination: Examination, days: list[date]) -> tuple[Any, Any]:
@@ -357,12 +367,13 @@ def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) ->
     since, until = _span(examination, run.days)
     matched, matched_before = (sum(row.status == "matched" for row in members) for members in (rows, before))
     affected = sum(row.used.events or 0 for row in run.rows)
+    begin = "begin" if matched - matched_before >= MIN_SHIFTED_DAYS() else "seem to begin"
     return Finding(
         check=NAME,
         kind="other days",
         severity="medium",
-        sentence=f"The days of the control totals begin at another time than those of {examination.period.timezone}: by"
-        f" the days of {zone} {matched:,} of {counted(len(rows), 'total')} of {_named(run.metrics)} match, by these"
+        sentence=f"The days of the control totals {begin} at another time than those of {examination.period.timezone}:"
+        f" by the days of {zone} {matched:,} of {counted(len(rows), 'total')} of {_named(run.metrics)} match, by these"
         f" {matched_before:,} of {len(before):,}. Validate in the time zone of the totals.",
         since=since,
         until=until,
@@ -395,7 +406,7 @@ def _both_ways_finding(examination: Examination, rows: list[Row]) -> Finding:
     return Finding(
         check=NAME,
         kind=f"both ways {measure}",
-        severity="high" if share >= HIGH_SHARE() else "medium" if share >= MEDIUM_SHARE() else "low",
+        severity=_severity_of(share),
         sentence=f"The control totals of {of_metric}{whose} differ both ways on {counted(len(run.days), 'day')},"
         f" {span_in(since, until, examination.period.zone)}: {in_sentence(missing)} {measure} missing and"
         f" {in_sentence(surplus)} too {'many' if measure == 'events' else 'much'}, {percent(share)} in all; no other"
@@ -473,6 +484,7 @@ CHECK = Check(
         f" time zone, {MIN_SHIFTED_DAYS()} more than by the period's, are compared by these; one finding says so",
         "both ways": f"a metric of which half of the totals differ, at least {MIN_SHIFTED_DAYS()}, some too high and"
         " some too low, and that no time zone's days explain, is one finding",
+        "swapped": "customers of whom each has exactly the totals of another one are one finding",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest; the sheet has all totals",
     },
     unit="control totals",
@@ -480,6 +492,6 @@ CHECK = Check(
     statement=statement,
     examine=examine,
     needs="control",
-    bounds=(*compare.BOUNDS, *zones.BOUNDS, *BOUNDS),
+    bounds=(*compare.BOUNDS, *zones.BOUNDS, *swapped.BOUNDS, *BOUNDS),
 )
 """Control totals against the usage of their day, in exact numbers."""

@@ -27,7 +27,7 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.checks.duplicates import superfluous
 from usage_explore.validation.control.totals import ControlLine
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part
-from usage_explore.validation.reconciliation.charges import last_decimal
+from usage_explore.validation.reconciliation.invoices import last_decimal
 
 NAME = "control_totals"
 

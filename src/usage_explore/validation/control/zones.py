@@ -3,7 +3,7 @@
 Totals that differ both ways may be anything: a gateway that counts wrong, or days with other edges. So every time zone
 is tried with the usage of the total that differs most, by quarters of an hour, and the one that makes most of its days
 match is applied to the whole file. A metric has days of that zone if nearly all of its totals then match, and hardly
-any that did no longer does.
+any that did no longer does. With a few events many zones do: of these UTC alone is tried, and must explain all.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class ByDays:
     examination: Examination
     placed: Placed
     compared: Compared
+    usage: Usage
     summed: Callable[[Any], Usage]
 
 
@@ -110,7 +111,8 @@ def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> 
         rows = examination.rows(make(examination.table, period, by_customer=by_customer))
         return usage_of(rows, days, grains)
 
-    return ByDays(examination, placed, compare(placed, summed(statement) if placed.controls else {}), summed)
+    usage = summed(statement) if placed.controls else {}
+    return ByDays(examination, placed, compare(placed, usage), usage, summed)
 
 
 def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | None, frozenset[str | None]]:
@@ -119,9 +121,8 @@ def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays |
     """
     zone = _likely_zone(own.examination, lines, both_ways(own.compared.rows))
     if zone is None:
-        return None, frozenset()
-    period = own.examination.period.replace(timezone=zone.key)
-    other = compared_by_days(replace(own.examination, period=period), lines)
+        return _few_by_utc(own, lines)
+    other = _by_zone(own, lines, zone.key)
     of_metrics = _changes(own.compared.rows, other.compared.rows)
     metrics = frozenset(metric for metric, change in of_metrics.items() if change.is_certain)
     if not metrics:
@@ -131,6 +132,40 @@ def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays |
     # metrics that match alike by both, such as those of noon, are of that zone too
     alike = (metric for metric, change in of_metrics.items() if change.is_alike)
     return other, metrics if len(metrics | {*alike}) < len(of_metrics) else frozenset(of_metrics)
+
+
+def _by_zone(own: ByDays, lines: Sequence[ControlLine], zone: str) -> ByDays:
+    period = own.examination.period.replace(timezone=zone)
+    return compared_by_days(replace(own.examination, period=period), lines)
+
+
+def _few_by_utc(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | None, frozenset[str | None]]:
+    """The totals by the days of UTC, and the metrics with totals that lack and usage that exceeds, none of it by UTC.
+
+    None and none if there are none, or if a total of any metric matches by the period's days alone.
+    """
+    differing = {metric for metric, signs in _deviations(own).items() if len(signs) > 1}
+    if not differing or _edges(own.examination.period, ZoneInfo("UTC")) == day_edges(own.examination.period):
+        return None, frozenset()
+    other = _by_zone(own, lines, "UTC")
+    changes = _changes(own.compared.rows, other.compared.rows)
+    metrics = frozenset(metric for metric in differing - _deviations(other).keys() if metric in changes)
+    if not metrics or any(change.lost for change in changes.values()):
+        return None, frozenset()
+    return other, metrics
+
+
+def _deviations(by_days: ByDays) -> dict[str | None, set[bool]]:
+    """By metric, whether totals lack usage (True), and usage exceeds them or has none on its day (False)."""
+    found: dict[str | None, set[bool]] = {}
+    subjects = {subject for _, subject in by_days.placed.controls if subject.currency is None}
+    for row in by_days.compared.rows:
+        if row.control is not None and row.subject in subjects and row.status != "matched":
+            found.setdefault(row.subject.metric_key, set()).add(row.status == "missing")
+    for day, subject in by_days.usage.keys() - by_days.placed.controls.keys():
+        if day in by_days.placed.days and subject in subjects:
+            found.setdefault(subject.metric_key, set()).add(False)
+    return found
 
 
 def both_ways(rows: Iterable[Row]) -> list[list[Row]]:

@@ -205,7 +205,8 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         else:
             what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
     else:
-        what = ", ".join(("are invoiced other quantities than were used", *too_much_and_too_little(rows)))
+        amounts = " or amounts" if any(row.status == "wrong amount" for row in rows) else ""
+        what = ", ".join((f"are invoiced other quantities{amounts} than were used", *too_much_and_too_little(rows)))
     shared = _shared(differences, rows)
     share = part(len(rows), sum(bool(row.lines) for row in differences.rows)), "invoiced totals"
     if all(row.status == "wrong amount" for row in rows):

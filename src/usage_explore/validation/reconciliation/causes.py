@@ -131,7 +131,7 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
         if charge.row.cause is None and is_rounding(charge):
             set_cause(charge.row, Cause(ROUNDING, "low", "the expected amount, rounded in another way"))
         (left if charge.row.cause is None else rounded).append(charge)
-    factor, multiplied = _common_factor(left)
+    factor, multiplied = common_factor(left)
     if factor is not None:
         tried = _spread(left)
         names = [cause.name for charge in tried if (cause := _specific(charge, book, zone))]
@@ -150,7 +150,7 @@ def amount_causes(charges: list[Charge], book: PriceBook, zone: ZoneInfo) -> Non
         _set_echoes(number, fitting, rounded)
     _difference_causes([charge for charge in left if charge.row.cause is None], rounded)
     left = [charge for charge in left if charge.row.cause is None]
-    factor, multiplied = _common_factor(left)
+    factor, multiplied = common_factor(left)
     if factor is not None:
         _set_factor(factor, multiplied, rounded)
     for charge in left:
@@ -172,7 +172,7 @@ def _set_factor(factor: Decimal, charges: list[Charge], rounded: list[Charge]) -
     """Set a common factor as the cause of charges, and of those taken for rounding that have it, too."""
     cause, fitting = _factor_cause(factor), []
     for charge in rounded:
-        bounds = _bounds(charge)
+        bounds = factor_bounds(charge)
         if bounds and bounds[0] <= abs(factor) <= bounds[1] and _sign(charge) * factor > 0:
             fitting.append((charge, cause))
     for charge in charges:
@@ -204,7 +204,7 @@ def _factor_cause(factor: Decimal) -> Cause:
     return Cause(f"{FACTOR}{text}", "high", f"{shown} times the expected amount")
 
 
-def _bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
+def factor_bounds(charge: Charge) -> tuple[Decimal, Decimal] | None:
     """The least and the largest size of a factor of the amount, as known or as rounded, that rounds to the invoiced."""
     half = exact_product((charge.unit, Decimal("0.5"), Decimal(charge.lines)))
     size, expected = abs(charge.invoiced), sorted((abs(charge.exact), abs(charge.amount)))
@@ -220,13 +220,13 @@ def _sign(charge: Charge) -> int:
     return -1 if (charge.invoiced < 0) != (charge.exact < 0) else 1
 
 
-def _common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]:
+def common_factor(charges: list[Charge]) -> tuple[Decimal | None, list[Charge]]:
     """The factor that most amounts share, and these; None if fewer than `MIN_COMMON_AMOUNTS` do, or by chance.
 
     Not a factor near 1 for amounts that are all off by the same.
     """
     sign = 1 if 2 * sum(_sign(charge) > 0 for charge in charges) >= len(charges) else -1
-    known = {index: bound for index, charge in enumerate(charges) if (bound := _bounds(charge))}
+    known = {index: bound for index, charge in enumerate(charges) if (bound := factor_bounds(charge))}
     bounds = {
         index: (low, high)
         for index, (low, high) in known.items()
@@ -313,7 +313,7 @@ def _simplest(low: Decimal, high: Decimal) -> Decimal | None:
 
 
 def _known_factor(charge: Charge) -> Decimal | None:
-    bounds = _bounds(charge)
+    bounds = factor_bounds(charge)
     if bounds is None or bounds[1] > MAX_FACTOR_SPREAD() * bounds[0]:
         return None
     if _sign(charge) < 0:

@@ -6,7 +6,7 @@ may be 14.61 and 2 units 0.02804. Zeros at the end are ignored, since exports ad
 that of the last other digit, and at most the currency's smallest unit (14.5 EUR is 14.50). If no line of the price has
 decimals, all are rounded to whole units of the currency. Quantities may be rounded by up to the tolerance of the
 invoices: 26,920 units within 5 may be 26,915 to 26,925. The usual unit price is the one that fits most lines, at
-least two: where all differ, there is none.
+least two: where all differ, there is none. Where as many fit another one, the lowest is stated as one of them.
 
 Currencies: a line should charge in the currency of the wallet that its usage goes to, pinned or by the
 preferred-currency cascade. The customer's usage without a known wallet all goes to one, so that lines of it in two
@@ -26,7 +26,6 @@ from uuid import UUID
 
 from usage_explore.decimals import total
 from usage_explore.formatting import counted, data_value, listed, span_in
-from usage_explore.pricing import currencies
 from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
@@ -40,7 +39,7 @@ from usage_explore.validation.reconciliation.differences import (
     NAME,
     Differences,
 )
-from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.reconciliation.invoices import InvoiceLine, decimals_of, last_decimal
 from usage_explore.validation.usage_sums import customers_words
 
 BOUNDS = CheckBounds("reconciliation")
@@ -56,13 +55,6 @@ MIN_PRICE_CURRENCY_SHARE = BOUNDS.add("min_price_currency_share", Decimal("0.8")
 MIN_PRICE_LINES = BOUNDS.add("min_price_lines", 4, "lines", 1, 100000,
     "Lines of a price in one currency from which it may be the usual one of the price.")
 # fmt: on
-
-MAX_WHOLE_ROUNDING = Decimal("0.999999")
-"""Units of a currency with decimals by which an amount without them may be rounded: less than one, so that 2 USD and
-4 USD for equal quantities differ."""
-
-_FLOAT_DIGITS = 14
-"""Exact digits of a binary float that was written out: 0.30000000000000004."""
 
 _FINE = Context(prec=60)
 _EXACT = Context(prec=MAX_PREC)
@@ -88,7 +80,8 @@ class UnitPriceDeviation:
 
     `column` is "price_key", or "metric_key" for lines without a price, and `key` its value. `lines` counts all lines of
     the price. `doubled` are the deviating lines at `DOUBLED_FACTOR` times the usual unit price or more, or with the
-    other sign; none unless at least half of the lines agree, and more than half of those without decimals.
+    other sign; none unless at least half of the lines agree, and more than half of those without decimals. `tied` is a
+    line whose unit price fits as many lines, though not the same ones; None if there is none.
     """
 
     column: PriceColumn
@@ -98,6 +91,7 @@ class UnitPriceDeviation:
     lines: int
     deviating: tuple[InvoiceLine, ...]
     doubled: tuple[InvoiceLine, ...]
+    tied: InvoiceLine | None = None
 
 
 def unit_price_deviations(lines: Iterable[InvoiceLine], tolerance: Decimal = Decimal(0)) -> list[UnitPriceDeviation]:
@@ -132,12 +126,15 @@ def set_fitting_quantities(rows: Iterable[Row], tolerance: Decimal) -> None:
             if price := _price_of(line):
                 by_price.setdefault(price, []).append((row, line))
     for members in by_price.values():
-        is_whole = not any(_decimals(line.amount or Decimal(0)) for _, line in members)
+        is_whole = not any(decimals_of(line.amount or Decimal(0)) for _, line in members)
         right = [(row, line) for row, line in members if row.status == "matched"]
         if not right:
             continue
         bounds = [_bounds(line, _last_decimal(line, is_whole), tolerance) for _, line in right]
-        least = bounds[_most_fitting(bounds)].low
+        usual, *tied = _most_fitting(bounds)
+        if tied:
+            continue  # right lines that differ say no unit price
+        least = bounds[usual].low
         most = min(high for low, high in bounds if low <= least <= high)
         for row, line in members:
             if row.status not in ("over-billed", "under-billed") or len(row.lines) > 1 or not row.recomputed:
@@ -162,6 +159,7 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     others = deviation.lines - len(deviating) - 1
     alike = "most others" if others > 1 and 2 * len(deviating) < deviation.lines else counted(others, "other")
     currency = deviation.currency
+    tied = f"; as many fit line {deviation.tied.line:,}: nothing here says which is right" if deviation.tied else ""
     key: dict[str, Any] = {column: deviation.key}
     return Finding(
         check=NAME,
@@ -171,7 +169,7 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
         f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
         f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
         f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and"
-        f" {alike} charge about {exact_money(_unit_price(usual), currency)}.",
+        f" {alike} charge about {exact_money(_unit_price(usual), currency)}{tied}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),
@@ -206,10 +204,10 @@ class _Bounds(NamedTuple):
 def _deviation(
     column: PriceColumn, key: str, currency: str | None, lines: list[InvoiceLine], tolerance: Decimal
 ) -> UnitPriceDeviation | None:
-    is_whole = not any(_decimals(line.amount or Decimal(0)) for line in lines)
+    is_whole = not any(decimals_of(line.amount or Decimal(0)) for line in lines)
     units = [_last_decimal(line, is_whole) for line in lines]
     bounds = [_bounds(line, unit, tolerance) for line, unit in zip(lines, units, strict=True)]
-    usual = _most_fitting(bounds)
+    usual, *tied = _most_fitting(bounds)
     fits = [low <= bounds[usual].low <= high for low, high in bounds]
     if all(fits) or sum(fits) < 2:  # where all differ, such as taxes or fees, no unit price is the usual one
         return None
@@ -234,6 +232,7 @@ def _deviation(
         lines=len(lines),
         deviating=tuple(lines[index] for index in deviating),
         doubled=tuple(lines[index] for index in doubled),
+        tied=lines[tied[0]] if tied else None,
     )
 
 
@@ -281,32 +280,19 @@ def _last_decimal(line: InvoiceLine, is_whole: bool) -> Decimal:
     return last_decimal(line.amount or Decimal(0), line.currency or "", is_whole)
 
 
-def last_decimal(amount: Decimal, currency: str, is_whole: bool = False) -> Decimal:
-    """One unit of the last decimal that an amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
-    known = currencies.scale(currency)
-    usual = min(_decimals(amount), 2) if known is None else known
-    if is_whole and usual:
-        return max(MAX_WHOLE_ROUNDING, Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
-    decimals = max(_decimals(_EXACT.normalize(amount)), usual)
-    return max(Decimal(1).scaleb(-decimals), Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
-
-
-def _decimals(amount: Decimal) -> int:
-    exponent = amount.as_tuple().exponent
-    return max(-exponent, 0) if isinstance(exponent, int) else 0
-
-
-def _most_fitting(bounds: list[_Bounds]) -> int:
-    """The index of the bounds whose lower end lies within most of the bounds."""
+def _most_fitting(bounds: list[_Bounds]) -> list[int]:
+    """The indexes of the bounds whose lower end lies within most of the bounds; of bounds in a row the last one."""
     ends = sorted(
         [(low, 0, index) for index, (low, _) in enumerate(bounds)]
         + [(high, 1, index) for index, (_, high) in enumerate(bounds)]
     )
-    depth, deepest, most_fitting = 0, 0, 0
+    depth, deepest, most_fitting = 0, 0, [0]
     for _, closes, index in ends:
         depth += -1 if closes else 1
         if depth > deepest:
-            deepest, most_fitting = depth, index
+            deepest, most_fitting = depth, [index]
+        elif depth == deepest and not closes:
+            most_fitting.append(index)
     return most_fitting
 
 

@@ -12,7 +12,7 @@ If the lines name wallets, usage without one is counted in the wallet that the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
@@ -34,7 +34,7 @@ from usage_explore.validation.check import (
     signed_words,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
-from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes
+from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes, uninvoiced
 from usage_explore.validation.reconciliation.amounts import (
     amount_note,
     common_causes,
@@ -53,7 +53,6 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_SHARE,
     MIN_MOVED_EVENTS,
     Cause,
-    Charge,
     Moved,
     amount_causes,
     set_cause,
@@ -90,22 +89,27 @@ from usage_explore.validation.reconciliation.compare import (
 )
 from usage_explore.validation.reconciliation.differences import (
     MAX_SINGLE_CUSTOMERS,
-    MIN_UNINVOICED_SHARE,
     NAME,
     Differences,
 )
 from usage_explore.validation.reconciliation.expected import (
     Expected,
     PricedUsage,
+    accept_other_quantity,
     adopt,
     billed_in,
     by_key,
     by_unit,
-    of_part,
 )
 from usage_explore.validation.reconciliation.expected import explain as explain_by
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
-from usage_explore.validation.reconciliation.moved_periods import period_causes, period_echoes
+from usage_explore.validation.reconciliation.moved_periods import (
+    Recognized,
+    late_echoes,
+    period_causes,
+    period_echoes,
+)
+from usage_explore.validation.reconciliation.part_causes import part_causes
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
     aggregation_causes,
@@ -113,8 +117,13 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     swapped_causes,
     unit_causes,
 )
-from usage_explore.validation.reconciliation.rated_periods import rated_period_causes
-from usage_explore.validation.reconciliation.recomputed_causes import event_rounding_causes, general_price_causes
+from usage_explore.validation.reconciliation.rated_periods import price_zone_causes, rated_period_causes
+from usage_explore.validation.reconciliation.recomputed_causes import (
+    alternative_amount_causes,
+    event_rounding_causes,
+    general_price_causes,
+)
+from usage_explore.validation.reconciliation.uninvoiced import MIN_UNINVOICED_SHARE, omitted
 from usage_explore.validation.unknown_customers import unknown_customers
 
 if TYPE_CHECKING:
@@ -182,8 +191,9 @@ def examine(examination: Examination) -> Outcome:
         group for group in common_causes(rows) if not is_of_repeated_lines(group) or every.is_shown_exactly(group)
     ]
     reported = frozenset(row.key for group in groups for row in group)
-    differences = replace(every, reported=reported)
-    common = [common_finding(differences, group) for group in groups]
+    gaps = [*omitted(replace(every, reported=reported), invoices)]
+    common = [*(common_finding(every, group) for group in groups), *(gap.finding for gap in gaps)]
+    differences = replace(every, reported=reported.union(row.key for gap in gaps for row in gap.rows))
     findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
     compared = [row for row in rows if row.expected and row.expected.is_priced]
@@ -255,7 +265,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         is_unpriced = row.expected is not None and not row.expected.lines and row.expected.unpriced
         if row.status == "missing" and is_unpriced and (row.key[1:] not in billed or row.wallets is not None):
             row.status = "no price"  # no customer is billed for it; the check of usage without a price counts it
-        _accept_other_quantity(row, tolerance)
+        accept_other_quantity(row, tolerance)
 
     def is_right(row: Row, expected: Expected) -> bool:
         return matches(row, expected, tolerance)
@@ -273,32 +283,15 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
         explain_by(unexplained, alternatives, duplicates, is_right)
     swapped_causes([row for row in rows if row.status in (*QUANTITY_STATUSES, "wrong amount") and not row.explained_by])
     for cause, expected in alternatives.items():
-        _explain_amounts(cause, expected, [charge for charge in charges if not charge.row.explained_by])
+        alternative_amount_causes(cause, expected, [charge for charge in charges if not charge.row.explained_by])
     event_rounding_causes(examination, columns, [charge for charge in charges if not charge.row.explained_by])
     swapped_amount_causes([charge for charge in charges if not charge.row.explained_by])
     general_price_causes(priced, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
-    _find_causes(examination, columns, rows, tolerance, priced)
+    part_causes(charges)
+    recognized = _find_causes(examination, columns, rows, tolerance, priced)
+    price_zone_causes(priced, columns, rows, charges, recognized)
     return rows
-
-
-def _accept_other_quantity(row: Row, tolerance: Decimal) -> None:
-    """Match a line that shows the quantity after the included one, or the number of packages."""
-    if row.expected is None or row.status not in ("over-billed", "under-billed"):
-        return
-    for quantity in row.expected.quantities:
-        off = Decimal(difference(row.invoiced or Decimal(0), quantity))
-        if off.copy_abs() <= tolerance:
-            row.status, row.difference = "matched", off
-
-
-def _explain_amounts(cause: str, expected: Mapping[Key, Expected], charges: Iterable[Charge]) -> None:
-    """Set the cause of amounts that are those without late events or duplicates, beside the right quantity."""
-    for charge in charges:
-        known = of_part(charge.row, expected.get(charge.row.key, Expected()))
-        if known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
-            words = f"the amount without {cause}, while the quantity is that with them"
-            set_cause(charge.row, Cause(cause, "medium", words))
 
 
 def _find_causes(
@@ -307,12 +300,12 @@ def _find_causes(
     rows: list[Row],
     tolerance: Decimal,
     priced: PricedUsage | None = None,
-) -> None:
-    """Set the cause of rows whose quantity nothing explains yet."""
+) -> list[Recognized]:
+    """Set the cause of rows whose quantity nothing explains yet. Returns the other periods that are recognized."""
     rows = [row for row in rows if row.wallets is None]  # hours and largest quantities are read by key
     differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
     if not differing:
-        return
+        return []
     repeated_causes(differing, tolerance)
     swapped_causes([row for row in differing if row.cause is None])
     largest = partial(largest_by_key, examination, columns)
@@ -321,7 +314,7 @@ def _find_causes(
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
     if not left:
-        return
+        return []
 
     # a line without usage has no price of its own: what it counts is what other customers' totals of its key do
     counted_keys = {row.key[1:]: row.expected.counts_events for row in rows if row.expected is not None}
@@ -350,6 +343,12 @@ def _find_causes(
         period_echoes(
             (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
         )
+    late = [row for row in rows if row.explained_by == LATE and row.cause is None]
+    if late and any(one.customers is None for one in recognized):
+        arrived = replace(examination, period=examination.period.replace(finalized_at=None))
+        every = hourly_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
+        late_echoes(late, hourly, every, recognized, span, zone)
+    return recognized
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
@@ -469,7 +468,8 @@ CHECK = Check(
         f" {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one finding",
         "open period": "no difference is high in a period that is not over",
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
-        f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage",
+        f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage; so is a metric or price that is on no line,"
+        " while two customers or more used it",
         "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
@@ -488,7 +488,10 @@ CHECK = Check(
     },
     unit="totals of usage or lines",
     one="total of usage or lines",
-    bounds=(*charges.BOUNDS, *differences.BOUNDS, *amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
+    bounds=(
+        *(*charges.BOUNDS, *differences.BOUNDS, *uninvoiced.BOUNDS),
+        *(*amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
+    ),
     statement=statement,
     examine=examine,
     needs="invoices",

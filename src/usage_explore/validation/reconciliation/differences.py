@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
+from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.currencies import exact_money, exact_sums
 from usage_explore.pricing.rating import tier_text
@@ -46,10 +46,6 @@ BOUNDS = CheckBounds(NAME)
 MAX_SINGLE_CUSTOMERS = BOUNDS.add("max_single_customers", 10, "customers", 0, 10000,
     "Customers without any line that are findings of their own; more of them may be one finding.")
 
-MIN_UNINVOICED_SHARE = BOUNDS.add("min_uninvoiced_share", Decimal("0.5"), "share", 0, 1,
-    "Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one "
-    "finding.")
-
 HIGH_ROUNDED_SHARE = BOUNDS.add("high_rounded_share", Decimal("0.001"), "share", 0, 1,
     "Share of the expected amounts by which amounts that were rounded for each event are too high or too low, all "
     "together, from which they are of high severity.")
@@ -60,9 +56,6 @@ MAX_LISTED_LINES = 20
 
 _MAX_FILTER_VALUES = 300
 """Values of one filter in a query for several totals."""
-
-_MAX_EXCLUDED_CUSTOMERS = 900
-"""Customers that a query excludes; a filter has at most 1,000 values."""
 
 _ONE_TOTAL: dict[Status, str] = {
     "missing": "Customer {customer} has no invoice line for {total}, {period}: {recomputed} was used in {events}",
@@ -112,21 +105,18 @@ class Differences:
     unknown: Mapping[UUID, UUID | None] = field(default_factory=dict)
 
     def findings(self) -> tuple[list[Finding], list[list[Row]], str]:
-        """The gravest, after one for all customers without lines; the rows of the others, and a note, see `limited`.
+        """The gravest; the rows of the others, and a note, see `limited`.
 
         Of the others there may be as many as there are lines.
         """
-        uninvoiced = self._uninvoiced_rows()
-        in_one_finding = {row.key for row in uninvoiced} | self.reported
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
-            if row.key not in in_one_finding and row.status not in ("matched", "no price"):
+            if row.key not in self.reported and row.status not in ("matched", "no price"):
                 kind = row.key[0], row.status, row.explained_by, row.cause, row.amount_fits, row.wallets
                 groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
-        first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
         shown, note = limited(ranked, "differences, see the sheet", worth)
-        return first + [self._finding(rows) for rows in shown], ranked[len(shown) :], note
+        return [self._finding(rows) for rows in shown], ranked[len(shown) :], note
 
     def query(self, rows: list[Row]) -> AggregateQuery | EventQuery:
         """The usage of a customer's rows; if no query shows exactly that, more of the customer's."""
@@ -144,7 +134,7 @@ class Differences:
         first = rows[0]
         subjects = tuple("" if value is None else str(value) for value in first.key)
         severity = list(SEVERITIES).index(self.severity(first))
-        return severity, -self._share(rows)[0], -sum(row.events for row in rows), subjects
+        return severity, -self.share_of(rows)[0], -sum(row.events for row in rows), subjects
 
     def _split(self, rows: list[Row]) -> Iterator[list[Row]]:
         """The rows in groups that a query can show exactly."""
@@ -206,7 +196,7 @@ class Differences:
                 used.setdefault(price_or_metric(self.columns, row.key), []).append(row.recomputed)
         return {name: total(quantities) for name, quantities in used.items()}
 
-    def _share(self, rows: list[Row]) -> tuple[Decimal, str]:
+    def share_of(self, rows: list[Row]) -> tuple[Decimal, str]:
         """The largest share of a price's or metric's usage that the differences are, and of which: `quantity of calls`.
 
         1 without usage or a sum. Of wrong amounts, whose quantity is right, see `amount_share`; of a wrong quantity too
@@ -260,53 +250,9 @@ class Differences:
         return self.amount_share(rows)[0] >= HIGH_ROUNDED_SHARE()
 
     @cached_property
-    def _customers_with_usage(self) -> set[UUID]:
+    def customers_with_usage(self) -> set[UUID]:
+        """The customers that used anything in the period."""
         return {row.key[0] for row in self.rows if row.usage is not None}
-
-    def _uninvoiced_rows(self) -> list[Row]:
-        """The unexplained usage of customers without any line, if they are many enough for one finding."""
-        invoiced = {row.key[0] for row in self.rows if row.lines}
-        missing = [row for row in self.rows if row.status == "missing" and not row.explained_by]
-        rows = [row for row in missing if row.key[0] not in invoiced]
-        customers = {row.key[0] for row in rows}
-        is_one_finding = len(customers) > MAX_SINGLE_CUSTOMERS() and (
-            part(len(customers), len(self._customers_with_usage)) >= MIN_UNINVOICED_SHARE()
-        )
-        return rows if is_one_finding else []
-
-    def _uninvoiced_finding(self, rows: list[Row]) -> Finding:
-        examination = self.examination
-        since, until = examination.period.span
-        customers = {row.key[0] for row in rows}
-        events = sum(row.events for row in rows)
-        metrics = {dict(zip(self.columns, row.key[1:], strict=True)).get("metric_key") for row in rows}
-        has_one_unit = len({price_or_metric(self.columns, row.key) for row in rows}) == 1
-        excluded = {name: list(values) for name, values in examination.period.exclude}
-        invoiced = self._customers_with_usage - customers
-        if 0 < len(invoiced) <= _MAX_EXCLUDED_CUSTOMERS:
-            excluded["customer_id"] = sorted({*excluded.get("customer_id", ()), *map(str, invoiced)})
-        share, share_of = self._share(rows)
-        return Finding(
-            check=NAME,
-            kind="uninvoiced customers",
-            severity=self.severity(rows[0]),
-            sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
-            f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
-            f" {counted(events, 'event')} in {counted(len(rows), 'total')},"
-            f" {', '.join((f'{percent(part(events, examination.totals.events))} of all events', *_money(rows)))}; the"
-            " invoices may be incomplete.",
-            since=since,
-            until=until,
-            events=events,
-            question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id", exclude=excluded),
-            quantity=total(row.difference.copy_abs() for row in rows) if has_one_unit else None,
-            amounts=amounts_by_currency(rows),
-            too_high=amounts_by_currency(rows, too_high=True),
-            share=share,
-            share_of=share_of,
-            metric_key=next(iter(metrics)) if len(metrics) == 1 else None,
-            facts=(("customers without a line", listed(map(str, customers), most=20)),),
-        )
 
     def _finding(self, rows: list[Row]) -> Finding:
         first = rows[0]
@@ -315,7 +261,7 @@ class Differences:
         shared = {name: next(iter(values)) for name, values in keys.items() if len(values) == 1}
         differences = [row.difference.copy_abs() for row in rows if row.difference.is_finite()]
         has_one_metric = "metric_key" in shared or len(rows) == 1
-        share, share_of = self._share(rows)
+        share, share_of = self.share_of(rows)
         return Finding(
             check=NAME,
             kind=", ".join(filter(None, (first.status, first.explained_by))),
@@ -342,7 +288,7 @@ class Differences:
         if len(rows) > 1:
             totals = f"{counted(len(rows), 'total')} of customer {row.key[0]}, {span}"
             named = listed([self._total(other) for other in rows])
-            sentence = f"{', '.join((totals, _SEVERAL_TOTALS[row.status], *_money(rows)))}: {named}"
+            sentence = f"{', '.join((totals, _SEVERAL_TOTALS[row.status], *money(rows)))}: {named}"
         else:
             without_line = row.status == "not comparable" and not row.lines
             sentence = (_NOT_COMPARABLE_WITHOUT_LINE if without_line else _ONE_TOTAL[row.status]).format(
@@ -363,7 +309,7 @@ class Differences:
             elif is_billed and row.amount_difference == 0 and row.amount_differences:
                 sentence += ", at the amount that is expected"
             elif row.status in ("missing", "extra"):
-                sentence = ", ".join((sentence, *_money(rows)))
+                sentence = ", ".join((sentence, *money(rows)))
         fits = "each amount is that of the used one, at the unit price of other lines"
         alone = f"; the quantity alone is wrong: {fits}" if row.amount_fits == "used" else ""
         text = (
@@ -457,7 +403,7 @@ class Differences:
         return ", ".join(words)
 
 
-def _money(rows: list[Row]) -> list[str]:
+def money(rows: list[Row]) -> list[str]:
     """What rows without a line should be billed; by how much others are too high and too low."""
     words = expected_words(rows) if rows[0].status == "missing" else ""
     return [words] if words else [joined(sides)] if (sides := too_much_and_too_little(rows)) else []

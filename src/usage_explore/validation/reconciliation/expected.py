@@ -277,9 +277,13 @@ class PricedUsage:
         prices = tuple(price for price in self.book.prices if price.customer_id is None)
         return replace(self, book=replace(self.book, prices=prices)).rated(further=(self._is_of(customers),))
 
-    def moved(self, since: datetime, until: datetime, customers: set[UUID]) -> Rated:
-        """The lines of some customers in another period, of what had arrived at finalization."""
+    def moved(self, since: datetime, until: datetime, customers: set[UUID], timezone: str | None = None) -> Rated:
+        """The lines of some customers in another period, of what had arrived at finalization.
+
+        With a `timezone` the prices change at its midnights.
+        """
         moved = self._early().replace(since=since, until=until, finalized_at=None)
+        moved = moved.replace(timezone=timezone or moved.timezone)
         return self.rated(moved, (self._is_of(customers),))
 
     def _is_of(self, customers: set[UUID]) -> ColumnElement[bool]:
@@ -297,6 +301,16 @@ def adopt(usage: Mapping[Key, Usage], expected: Mapping[Key, Expected], early: M
         if early is not None and used.late_events:
             known = early[key].quantity if key in early else Decimal(0)
             used.late = total((used.quantity, known.copy_negate()))
+
+
+def accept_other_quantity(row: Row, tolerance: Decimal) -> None:
+    """Match a line that shows the quantity after the included one, or the number of packages."""
+    if row.expected is None or row.status not in ("over-billed", "under-billed"):
+        return
+    for quantity in row.expected.quantities:
+        off = Decimal(difference(row.invoiced or Decimal(0), quantity))
+        if off.copy_abs() <= tolerance:
+            row.status, row.difference = "matched", off
 
 
 def by_unit(

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -34,6 +34,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.files.made_ids import id_reader
 from usage_explore.files.tables import opened
 from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text
+from usage_explore.pricing import currencies
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
@@ -55,6 +56,16 @@ MAX_LINES = 250_000
 
 KEY_COLUMNS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
 """Columns that usage may be recomputed by, beside the customer."""
+
+
+MAX_WHOLE_ROUNDING = Decimal("0.999999")
+"""Units of a currency with decimals by which an amount without them may be rounded: less than one, so that 2 USD and
+4 USD for equal quantities differ."""
+
+_FLOAT_DIGITS = 14
+"""Exact digits of a binary float that was written out: 0.30000000000000004."""
+
+_EXACT = Context(prec=MAX_PREC)
 
 
 class InvoiceLine(NamedTuple):
@@ -122,6 +133,22 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
         raise QueryError([Fault(PARAMETER, "there are no lines; give the invoices of the period, or leave them out")])
     keys = tuple(name for name in KEY_COLUMNS if any(getattr(line, name) is not None for line in lines))
     return Invoices(lines=lines, columns=keys, ignored=ignored, tolerance=allowed)
+
+
+def last_decimal(amount: Decimal, currency: str, is_whole: bool = False) -> Decimal:
+    """One unit of the last decimal that an amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
+    known = currencies.scale(currency)
+    usual = min(decimals_of(amount), 2) if known is None else known
+    if is_whole and usual:
+        return max(MAX_WHOLE_ROUNDING, Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
+    decimals = max(decimals_of(_EXACT.normalize(amount)), usual)
+    return max(Decimal(1).scaleb(-decimals), Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
+
+
+def decimals_of(amount: Decimal) -> int:
+    """The decimals that an amount is written with."""
+    exponent = amount.as_tuple().exponent
+    return max(-exponent, 0) if isinstance(exponent, int) else 0
 
 
 def _tolerance(value: object) -> Decimal:

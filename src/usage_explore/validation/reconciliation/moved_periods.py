@@ -157,6 +157,29 @@ def period_echoes(
                 set_cause(row, cause)
 
 
+def late_echoes(
+    rows: Iterable[Row],
+    hourly: HourlyUsage,
+    every: HourlyUsage,
+    recognized: Iterable[Recognized],
+    span: tuple[datetime, datetime],
+    zone: ZoneInfo,
+) -> None:
+    """Set the period of the invoice as the cause of rows that lack late events which it would lack anyway.
+
+    `rows` are explained by late events, `hourly` is what was known at finalization, `every` what has arrived since.
+    """
+    for found in recognized:
+        start, end = found.shift
+        for row in rows if found.customers is None else ():
+            known, arrived = (
+                _moved(usage.get(row.key, {}), "start", start).moved + _moved(usage.get(row.key, {}), "end", end).moved
+                for usage in (hourly, every)
+            )
+            if arrived > known:
+                set_cause(row, period_cause(found.shift.moved(span), span, zone))
+
+
 def may_be_of_period(row: Row) -> bool:
     """Whether a row has no other period yet, is explained neither by late events nor by duplicates, and its amount may
     be that of its quantity.

@@ -7,26 +7,32 @@ a day earlier or later, or the period in UTC.
 Such numbers are often small and alike: that 18 users instead of 17 are those of the day before is no evidence. The
 differences that one period explains, each in units of its last decimal, are multiplied, and must come to
 `MIN_EVIDENCE`; and it must explain most wrong lines, or most of a customer.
+
+In an invoice of another time zone's month prices change at the midnights of that zone, too: amounts of a right quantity
+are rated anew by these (`price_zone_causes`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
 
 from usage_explore.decimals import exact_product
+from usage_explore.pricing.book import PriceBook
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.validation.check import Examination
-from usage_explore.validation.reconciliation.causes import Shift, set_cause, shifts
-from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, Key, Row
-from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
+from usage_explore.validation.reconciliation.causes import Charge, Shift, is_rounding, set_cause, shifts
+from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, QUANTITY_STATUSES, Key, Row
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key, of_part
 from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period, period_cause
-from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
+from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE, off_by
 
 _MAX_ALIKE = 8
 """Periods that explain the same sums, of which the one with the most of the other quantities is taken."""
@@ -144,3 +150,73 @@ def _evidence(row: Row) -> Decimal:
     numbers = [number.normalize().as_tuple().exponent for number in (row.invoiced, row.recomputed) if number]
     places = max([0, *(-exponent for exponent in numbers if isinstance(exponent, int))])
     return row.difference.copy_abs().scaleb(places)
+
+
+def price_zone_causes(
+    priced: PricedUsage,
+    columns: tuple[str, ...],
+    rows: Sequence[Row],
+    charges: Iterable[Charge],
+    recognized: Sequence[Recognized],
+) -> None:
+    """Set the cause of wrong amounts that are right where prices change at the midnights of another time zone.
+
+    That of a recognized period; else UTC, if it explains most amounts without a cause, beyond `MIN_EVIDENCE`.
+    """
+    charges = [charge for charge in charges if charge.row.explained_by not in (LATE, DUPLICATES, BOTH)]
+    period = priced.examination.period
+    span, zone = period.span, period.zone
+    utc = in_utc(span, zone)
+    unnamed = [] if utc is None or recognized else [Recognized(utc, None, [])]
+    for one in (*recognized, *unnamed) if charges else ():
+        is_recognized = one not in unnamed
+        moved = one.shift.moved(span)
+        concerned = [
+            charge
+            for charge in charges
+            if one.concerns(charge.row)
+            and (charge.row.cause is None or (is_recognized and may_be_of_period(charge.row)))
+        ]
+        for other in _zones_of_price_changes(priced.book, moved, span, zone) if concerned else ():
+            customers = {charge.row.key[0] for charge in concerned}
+            keys = by_key(priced.moved(*moved, customers, other.key), columns)
+            contradicted = {row.key[0] for row in rows if row.key[0] in customers and _loses_amount(row, keys)}
+            fitting = [
+                charge for charge in concerned if charge.row.key[0] not in contradicted and _has_amount(charge, keys)
+            ]
+            is_certain = 2 * len(fitting) > len(concerned) and exact_product(map(off_by, fitting)) >= MIN_EVIDENCE()
+            if fitting and (is_recognized or is_certain):
+                for charge in fitting:
+                    set_cause(charge.row, period_cause(moved, span, zone))
+                break
+
+
+def _zones_of_price_changes(
+    book: PriceBook, moved: tuple[datetime, datetime], span: tuple[datetime, datetime], zone: ZoneInfo
+) -> list[ZoneInfo]:
+    """The time zones in which the moved period has the clock times of the period, one for each way of cutting it where
+    prices change; UTC first. None where no price changes in it.
+    """
+    clocks = [edge.astimezone(zone).replace(tzinfo=None) for edge in span]
+    zones: dict[tuple[datetime, ...], ZoneInfo] = {}
+    for name in ("UTC", *sorted(name for name in available_timezones() if "/" in name)):
+        other = ZoneInfo(name)
+        if all(edge.astimezone(other).replace(tzinfo=None) == clock for edge, clock in zip(moved, clocks, strict=True)):
+            zones.setdefault(tuple(book.cuts(*moved, other)), other)
+    return [other for cuts, other in zones.items() if len(cuts) > len(moved)][:_MAX_ALIKE]
+
+
+def _has_amount(charge: Charge, keys: Mapping[Key, Expected]) -> bool:
+    """Whether a charge is exactly the other amount, or that rounded in another way where it is not so its own one."""
+    known = of_part(charge.row, keys.get(charge.row.key, Expected()))
+    if not known.is_priced or charge.row.invoiced not in known.quantities or known.amounts.keys() != {charge.currency}:
+        return False
+    other = charge._replace(exact=known.exact[charge.currency], lines=max(charge.lines, len(known.lines)))
+    return known.amounts[charge.currency] == charge.invoiced or (not is_rounding(charge) and is_rounding(other))
+
+
+def _loses_amount(row: Row, keys: Mapping[Key, Expected]) -> bool:
+    """Whether a row's amount is exact and would be another one."""
+    if not row.lines or row.status != "matched" or row.amount_difference != 0 or row.expected is None:
+        return False
+    return row.expected.amounts != of_part(row, keys.get(row.key, Expected())).amounts

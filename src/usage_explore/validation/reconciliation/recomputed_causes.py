@@ -7,7 +7,7 @@ multiplied, and must come to `MIN_EVIDENCE`. Where it explains nearly all, each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -57,6 +57,15 @@ class _PerUnit(NamedTuple):
 
 
 _ROUNDINGS = {"half up": "rounded half up", "up": "rounded up", "down": "cut off"}
+
+
+def alternative_amount_causes(cause: str, expected: Mapping[Key, Expected], charges: Iterable[Charge]) -> None:
+    """Set the cause of amounts that are those without late events or duplicates, beside the right quantity."""
+    for charge in charges:
+        known = of_part(charge.row, expected.get(charge.row.key, Expected()))
+        if known.is_priced and known.amounts == {charge.currency: charge.invoiced}:
+            words = f"the amount without {cause}, while the quantity is that with them"
+            set_cause(charge.row, Cause(cause, "medium", words))
 
 
 def general_price_causes(priced: PricedUsage, columns: tuple[str, ...], charges: Iterable[Charge]) -> None:
@@ -120,9 +129,9 @@ def _explained(tried: list[Charge], fitting: list[Charge]) -> list[Charge]:
     fits = [charge for charge in fitting if charge.row.cause is None]
     rounded = [charge for charge in fits if is_rounding(charge)]
     beyond = [charge for charge in fits if not is_rounding(charge)]
-    if _are_most(fits, every) and exact_product(_off(charge) + 1 for charge in fits) >= MIN_EVIDENCE():
+    if _are_most(fits, every) and exact_product(off_by(charge) + 1 for charge in fits) >= MIN_EVIDENCE():
         return fits
-    if exact_product(map(_off, beyond)) < MIN_EVIDENCE():
+    if exact_product(map(off_by, beyond)) < MIN_EVIDENCE():
         return []
     return fits if _are_most(rounded, [charge for charge in every if is_rounding(charge)]) else beyond
 
@@ -131,7 +140,7 @@ def _are_most(fitting: list[Charge], tried: list[Charge]) -> bool:
     return bool(fitting) and len(fitting) >= MIN_ROUNDED_SHARE() * len(tried)
 
 
-def _off(charge: Charge) -> Decimal:
+def off_by(charge: Charge) -> Decimal:
     """By how many units of its last decimal an amount is off."""
     return abs(Decimal(difference(charge.invoiced, charge.amount))).scaleb(-charge.unit.adjusted())
 
