@@ -284,7 +284,7 @@ def _controls(view: ExploreView, source: Source) -> None:
                 format_func=lambda top: f"top {top}" if top else "all",
                 on_change=changed(key, view, lambda picked: view.with_query(query.replace(top=picked))),
                 width=100,
-                help="The largest series are drawn on their own, the rest as one series called Other.",
+                help="The largest series by signed total are drawn on their own, the rest as one series called Other.",
             )
         key = follow("bucket", query.bucket)
         st.segmented_control(
