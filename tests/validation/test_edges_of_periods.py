@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 
 from support.billing_events import event, store_of
 from support.check_results import stayed_away
 from support.query_oracle import Row, utc
-from usage_explore.query.queries import Period
+from usage_explore.query.queries import AggregateQuery, Period
 from usage_explore.validation import Finding
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -161,3 +162,16 @@ def test_days_without_one_of_many_outsized_quantities_are_no_drop(events_databas
     rows = usage() + [event(0, day + 9 * HOUR, quantity=Decimal(200_000)) for day in days]
     (finding,) = findings(events_database_url, rows, Period(window="2026-10", as_of=AS_OF))
     assert (finding.check, finding.severity, finding.events) == ("quantities", "high", len(days))
+
+
+@pytest.mark.parametrize(("days", "bucket"), [(1, "hour"), (31, "day"), (400, "week")])
+def test_a_finding_on_the_whole_period_is_shown_in_a_bucket_that_fits(
+    events_database_url: str, days: int, bucket: str
+) -> None:
+    period = Period(since=utc(2026, 1, 1), until=utc(2026, 1, 1) + days * DAY)
+    one = event(0, utc(2026, 1, 1, 3), quantity=Decimal(5))
+    line = {"customer_id": str(one.customer_id), "metric_key": one.metric_key, "quantity": "7"}
+    with store_of(events_database_url, [one]) as store:
+        (found,) = store.validate(period, checks=["reconciliation"], invoices=pd.DataFrame([line])).findings
+        assert isinstance(found.question, AggregateQuery)
+        assert found.question.bucket == bucket
