@@ -124,6 +124,24 @@ def test_that_the_most_negative_are_in_other_is_said(
     assert not any("the most negative ones" in each.value for each in app.caption)
 
 
+def test_a_value_named_other_beside_the_chart_is_told_from_other(
+    use: Callable[..., None], events_database_url: str, events_connection: ddl.Connection
+) -> None:
+    numbers = {"big": (9, 9), "Other": (1, 5), "small": (1, 1)}
+    rows = [
+        event(SINCE + (7 * week + 1) * DAY, metric_key=name)
+        for name, of_weeks in numbers.items()
+        for week, number in enumerate(of_weeks)
+        for _ in range(number)
+    ]
+    rows.append(event(SINCE, metric_key="big"))
+    store_of(events_connection, events_database_url, rows).close()
+    use(events_database_url)
+    window = {"since": "2026-09-08T00:00:00Z", "until": "2026-09-15T00:00:00Z", "top": "1", "group_by": "metric_key"}
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION), **window})
+    assert [name.strip() for name in app.dataframe[0].value["name"]] == ["big", '"Other"', "Other (2)"]
+
+
 def test_a_shape_has_a_first_bucket_that_the_window_cuts(explore: Open, store: Store) -> None:
     cut = {**LINK, "since": "2026-09-26T06:00:00Z", "group_by": "metric_key"}
     ranking = explore(**cut).dataframe[0].value

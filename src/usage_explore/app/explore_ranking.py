@@ -25,7 +25,7 @@ from usage_explore.app.query_edits import Action
 from usage_explore.charts.labels import names
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.formatting import signed
-from usage_explore.names import NO_NAMES, Names
+from usage_explore.names import NO_NAMES
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS
@@ -110,13 +110,12 @@ def ranked_series(
         largest = ranked((Row(key, zero, change) for key, change in changes.items()), "change")[:MAX_MOVERS]
         movers = [row.key for row in largest if row.key not in shown and moved(row.change)]
         changes[OTHER] = Change(_outside(now, kept, zero), _outside(before, kept, zero))
-    names_of = dict(zip(shown, names(basis), strict=True))
-    if movers:
-        totals = source.totals(basis.query)
-        directory = Names({**before.names.by_id, **now.names.by_id}) if now and before else NO_NAMES
-        for kind, key in movers:
-            name = directory.known(basis.query.group_by, key) if key else None
-            names_of[kind, key] = name or Series(kind, key, 0, 1, ()).label
+    totals = source.totals(basis.query) if movers else None
+    directory = before.names | now.names if now and before else NO_NAMES
+    beside = tuple(Series(kind, key, 0, 1, ()) for kind, key in movers)
+    # named with the others, so that a value "Other" is told from Other; first, so that the others keep their names
+    together = replace(basis, series=(*beside, *basis.series), names=directory | basis.names)
+    names_of = dict(zip((*movers, *shown), names(together), strict=True))
     rows = [
         *(
             Row(key, series.total, changes.get(key), series.members, with_missing=series.with_missing)
