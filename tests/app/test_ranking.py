@@ -124,7 +124,7 @@ def test_that_the_most_negative_are_in_other_is_said(
     assert not any("the most negative ones" in each.value for each in app.caption)
 
 
-def test_a_value_named_other_beside_the_chart_is_told_from_other(
+def test_a_value_named_other_beside_the_chart_is_not_named_like_other(
     use: Callable[..., None], events_database_url: str, events_connection: ddl.Connection
 ) -> None:
     numbers = {"big": (9, 9), "Other": (1, 5), "small": (1, 1)}

@@ -113,7 +113,7 @@ def ranked_series(
     totals = source.totals(basis.query) if movers else None
     directory = before.names | now.names if now and before else NO_NAMES
     beside = tuple(Series(kind, key, 0, 1, ()) for kind, key in movers)
-    # named with the others, so that a value "Other" is told from Other; first, so that the others keep their names
+    # named with the others, so that a value "Other" is not named like Other; first, so that the others keep their names
     together = replace(basis, series=(*beside, *basis.series), names=directory | basis.names)
     names_of = dict(zip((*movers, *shown), names(together), strict=True))
     rows = [
