@@ -89,7 +89,7 @@ class Aggregate(AggregateData):
         objects for sums; for unit costs None, too). If compared, also `earlier_start` (datetime64[us, zone]), where the
         bucket of the other period starts, its value `earlier`, and `change`, the value of equally much elapsed time
         less `earlier` (Int64 for counts, else `Decimal` objects); without a counterpart NaT, and NA or None. What only
-        the other period has is a series Other of 0.
+        the other period has is a series Other of 0. Altair cannot write `Decimal`: give it `plot_frame`.
         """
         return frames.aggregate(self)
 
@@ -345,6 +345,7 @@ class Leaderboards(HasUnit):
         Columns: `group`, `kind` (value, missing or other), `key`, `label` (str, distinct within a group; the name of an
         id that has one, "Other (folded)" beside a value "Other"), `total` (int64 for counts, `Decimal` objects for
         sums), `share` (`Decimal`, 6 decimal places; None of a total of 0), `members` (int64: values in the row).
+        Altair cannot write `Decimal`: give it `frame.astype({"total": float, "share": float})`.
         """
         return frames.leaderboards(self.boards, self.query.metric, self.names)
 

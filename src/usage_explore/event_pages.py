@@ -181,7 +181,8 @@ class Events:
     def to_pandas(self) -> pd.DataFrame:
         """One row per event with the columns of `table`, as in `EventPage.frame`.
 
-        Ids are str, decimals `Decimal` objects, times datetime64[us, UTC], `dimensions` parsed JSON.
+        Ids are str, decimals `Decimal` objects, times datetime64[us, UTC], `dimensions` parsed JSON. Altair cannot
+        write `Decimal`: give it the columns to draw, with `astype({"quantity": float})`.
         """
         from usage_explore.db.engine import parsed_json
 

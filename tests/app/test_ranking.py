@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from support.app_pages import Open
+from support.app_pages import MAIN, Open, opened
 from support.demo_database import ACME, WINDOW
+from support.generated_events import ORGANIZATION
+from support.plain_events import SINCE, event, store_of
+from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, Store, demo, formatting
 from usage_explore.app import cache, explore_ranking, grid, query_edits
 from usage_explore.app.cache import Source
@@ -98,6 +103,51 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
         day = source.aggregate(query.replace(since=span[0], until=span[1]))
         own_largest.add({item.key for item in day.series} == {item.key for item in answer.series})
     assert False in own_largest  # on some day others are larger than the chart's
+
+
+@pytest.mark.parametrize(("quantities", "said"), [((-9, -1), True), ((9, -1), True), ((9, 1), False)])
+def test_that_the_most_negative_are_in_other_is_said(
+    use: Callable[..., None],
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    quantities: tuple[int, ...],
+    said: bool,
+) -> None:
+    rows = [event(SINCE, metric_key=f"m{place}", quantity=quantity) for place, quantity in enumerate((*quantities, 2))]
+    store_of(events_connection, events_database_url, rows).close()
+    use(events_database_url)
+    link = {"organization_id": str(ORGANIZATION), "window": "2026-09"}
+    link |= {"metric": "sum_quantity", "group_by": "metric_key"}
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {**link, "top": "2"})
+    assert any("the most negative ones" in each.value for each in app.caption) == said
+    opened(app, {"top": "0"})
+    assert not any("the most negative ones" in each.value for each in app.caption)
+
+
+def test_a_value_named_other_beside_the_chart_is_not_named_like_other(
+    use: Callable[..., None], events_database_url: str, events_connection: ddl.Connection
+) -> None:
+    numbers = {"big": (9, 9), "Other": (1, 5), "small": (1, 1)}
+    rows = [
+        event(SINCE + (7 * week + 1) * DAY, metric_key=name)
+        for name, of_weeks in numbers.items()
+        for week, number in enumerate(of_weeks)
+        for _ in range(number)
+    ]
+    rows.append(event(SINCE, metric_key="big"))
+    store_of(events_connection, events_database_url, rows).close()
+    use(events_database_url)
+    window = {"since": "2026-09-08T00:00:00Z", "until": "2026-09-15T00:00:00Z", "top": "1", "group_by": "metric_key"}
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {"organization_id": str(ORGANIZATION), **window})
+    assert [name.strip() for name in app.dataframe[0].value["name"]] == ["big", '"Other"', "Other (2)"]
+
+
+def test_a_shape_has_a_first_bucket_that_the_window_cuts(explore: Open, store: Store) -> None:
+    cut = {**LINK, "since": "2026-09-26T06:00:00Z", "group_by": "metric_key"}
+    ranking = explore(**cut).dataframe[0].value
+    series = store.aggregate(AggregateQuery(**cut)).series
+    assert not series[0].points[0].complete
+    assert [len(shape) for shape in ranking["shape"]] == [3] * len(ranking)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,12 @@ def test_a_customer_is_found_by_a_part_of_the_name(explore: Open, store: Store) 
     assert app.query_params["customer_id"] == customer.value
 
 
+def test_a_customer_found_by_a_part_of_the_id_says_so(explore: Open, store: Store) -> None:
+    customer = store.customers(AggregateQuery(organization_id=ACME, **WINDOW))[0]
+    app = searched(explore(**LINK), customer.value[3:14].upper())
+    assert f":gray[customer] **{customer.name}** :gray[· {customer.events:,} events · found in its id]" in hits(app)
+
+
 @pytest.mark.parametrize(("letters", "number"), [(1, "at least 50"), (8, None)])
 def test_more_places_than_five_of_a_column_are_counted_and_listed_by_a_click(
     explore: Open, store: Store, letters: int, number: str | None

@@ -236,3 +236,6 @@ def test_why_says_what_it_explains_of_a_unit_cost_and_which_windows_differ_in_le
     assert "differ in length" not in notes(span=SPAN)
     assert "The quantity adds" in notes(metric="sum_quantity", span=SPAN)
     assert "The quantity adds" not in notes(metric="sum_quantity", metric_key="tokens_in", span=SPAN)
+    by_metric = {"metric": "sum_quantity", "group_by": "metric_key"}
+    assert "The quantity adds" in notes(**by_metric, span=SPAN)
+    assert "The quantity adds" not in notes(**by_metric, series="value:tokens_in", span=SPAN)

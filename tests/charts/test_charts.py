@@ -874,6 +874,18 @@ def test_marks_before_the_chart_are_marks_on_it() -> None:
     assert (first + first + drawn).to_dict() == (drawn + first + first).to_dict()
 
 
+def test_a_label_beside_the_marks_of_a_picture_has_room_in_a_wider_font() -> None:
+    """The picture is as wide as its text in the font it was laid out with, and cut where a browser has a wider one."""
+    name = "Harborview Analytics"
+    asked = answer([("value", name), ("value", "b")])
+
+    def right(**options: Any) -> float:
+        return float(charts.chart(asked, **options).to_dict()["padding"]["right"])
+
+    assert right(width=960, interactive=False) >= right() + 0.2 * 6 * len(name)
+    assert right(width=400, interactive=False) == right(), "the legend is below"
+
+
 @pytest.mark.parametrize("width", [300, 400, 499])
 @pytest.mark.parametrize("keys", [EVERY, MANY[:2], [("value", "Harborview Analytics of the North"), ("value", "b")]])
 def test_columns_of_a_legend_below_the_marks_fit_also_in_a_wider_font(

@@ -269,9 +269,10 @@ def test_a_sign_off_says_how_many_events_have_no_price(
     assert signed.exit_code == 0
     assert f"; expected {expected} without a price" in " ".join(run("signoffs").stdout.split())
     content = page.read_text()
-    assert "<dt>Files given</dt><dd>price book (b.csv)</dd>" in content
-    assert "Files: price book (b.csv)" in signed.stdout
-    assert json.loads(document.read_text())["files"]["prices"]["name"] == "b.csv"
+    assert "<dt>Files given</dt><dd>price book (b.csv, 1 row)</dd>" in content
+    assert "Files: price book (b.csv, 1 row)" in signed.stdout
+    given = json.loads(document.read_text())["files"]["prices"]
+    assert (given["name"], given["rows"]) == ("b.csv", 1)
     assert f"<dt>Expected amounts</dt><dd>{expected} without a price</dd>" in content
     assert json.loads(document.read_text())["sign_off"]["unpriced_events"] == int(expected.split()[-2])
     if "of high severity:" in content:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from support import generated_events
 from support.database_servers import kind
+from support.timescale_layouts import to_columnstore
 from usage_explore.cli.main import main
 from usage_explore.db import StorageOptions, ddl, timescale
 from usage_explore.db.catalog import relation
@@ -93,6 +94,24 @@ def test_the_chunks_are_asked_how_large_a_hypertable_is(
     migrate_table(events_connection, "usage_events", StorageOptions(), words.append)
     (size,) = re.findall(r"usage_events_cover, about ([\d.]+) MB", words[0])
     assert (5 if analyzed else 1) < float(size) < 25
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_the_size_of_a_columnstore_is_not_guessed(
+    events_connection: ddl.Connection, events_database_url: str, analyzed: bool
+) -> None:
+    fill(events_connection)
+    to_columnstore(events_connection)
+    events_connection.commit()
+    if analyzed:
+        events_connection.execute("ANALYZE usage_events")
+        events_connection.commit()
+    said = found(events_database_url)["table"].message
+    if analyzed:
+        (about,) = re.findall(r"about ([\d,]+) rows", said)
+        assert MANY / 2 < int(about.replace(",", "")) < MANY * 2
+    else:
+        assert said == "public.usage_events is a table, whose number of rows is not known before ANALYZE"
 
 
 def test_the_doctor_refuses_a_continuous_aggregate(events_connection: ddl.Connection, events_database_url: str) -> None:

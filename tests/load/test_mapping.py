@@ -276,6 +276,16 @@ def test_the_link_adds_up_one_metric_and_counts_several_by_metric(load, table_of
         assert (query.metric, query.metric_key, query.group_by) == ("count", (), "metric_key"), reports
 
 
+@pytest.mark.parametrize(
+    ("last", "bucket"),
+    [("2026-03-01T00:06:00Z", "hour"), ("2026-03-09T00:00:00Z", "day"), ("2029-03-01T00:00:00Z", "week")],
+)
+def test_the_link_has_a_bucket_that_fits_what_was_loaded(load, table_of, last, bucket):
+    times = ({"timestamp": "2026-03-01T00:00:00Z"}, {"timestamp": last, "idempotency_key": "k2"})
+    (query,) = loaded_queries([load.csv(table_of(*times))], "UTC")
+    assert query.bucket == bucket
+
+
 def test_one_other_organization_does_not_matter_and_several_are_listed(load, table_of):
     load.csv(table_of())
     load.csv(table_of(idempotency_key="k2"), organization_id=None)

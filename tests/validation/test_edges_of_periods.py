@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 
 from support.billing_events import event, store_of
 from support.check_results import stayed_away
 from support.query_oracle import Row, utc
-from usage_explore.query.queries import Period
+from usage_explore.query.queries import AggregateQuery, Period
 from usage_explore.validation import Finding
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -190,3 +191,16 @@ def test_what_a_short_period_cannot_show_is_not_clean(
     if until - since < DAY:
         assert partial.keys() == unjudged
         assert all(outcome.note for outcome in partial.values() if outcome)
+
+
+@pytest.mark.parametrize(("days", "bucket"), [(1, "hour"), (31, "day"), (400, "week")])
+def test_a_finding_on_the_whole_period_is_shown_in_a_bucket_that_fits(
+    events_database_url: str, days: int, bucket: str
+) -> None:
+    period = Period(since=utc(2026, 1, 1), until=utc(2026, 1, 1) + days * DAY)
+    one = event(0, utc(2026, 1, 1, 3), quantity=Decimal(5))
+    line = {"customer_id": str(one.customer_id), "metric_key": one.metric_key, "quantity": "7"}
+    with store_of(events_database_url, [one]) as store:
+        (found,) = store.validate(period, checks=["reconciliation"], invoices=pd.DataFrame([line])).findings
+        assert isinstance(found.question, AggregateQuery)
+        assert found.question.bucket == bucket

@@ -53,7 +53,7 @@ from usage_explore.query.queries import COST_METRICS, METRICS, AggregateQuery, E
 from usage_explore.results import frames
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Comparison
-from usage_explore.selection import Selection, Windows, narrowed, selected, windows
+from usage_explore.selection import Selection, Windows, narrowed, selected, whole_of, windows
 from usage_explore.store.display import ChartKind, Tab
 
 _TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
@@ -284,7 +284,7 @@ def _controls(view: ExploreView, source: Source) -> None:
                 format_func=lambda top: f"top {top}" if top else "all",
                 on_change=changed(key, view, lambda picked: view.with_query(query.replace(top=picked))),
                 width=100,
-                help="The largest series are drawn on their own, the rest as one series called Other.",
+                help="The largest series by signed total are drawn on their own, the rest as one series called Other.",
             )
         key = follow("bucket", query.bucket)
         st.segmented_control(
@@ -411,10 +411,14 @@ def _tabs(
     compared: Windows | str,
 ) -> None:
     """The tabs under the chart; only the open one queries the database."""
+
+    def adds() -> str:
+        return (source.aggregate(whole_of(selection)) if selection else answer).adds
+
     draw: dict[Tab, Callable[[], None]] = {
         "events": lambda: _events(pages, view, source, answer, selection),
         "who": lambda: who.draw(view, source, selection, compared),
-        "why": lambda: why.draw(view, source, selection, compared, answer.adds),
+        "why": lambda: why.draw(view, source, selection, compared, adds()),
         "data": lambda: _data(answer),
         "code": lambda: _code(view, source),
         "download": lambda: download(view, source, answer),

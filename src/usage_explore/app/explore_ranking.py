@@ -25,7 +25,7 @@ from usage_explore.app.query_edits import Action
 from usage_explore.charts.labels import names
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.formatting import signed
-from usage_explore.names import NO_NAMES, Names
+from usage_explore.names import NO_NAMES
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.query.queries import RATIOS
@@ -69,12 +69,16 @@ controls are clear of the table's toolbar.
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The ranking of `basis`, the answer over the selected time: its rows, and which of them Other contains, too."""
+    """The ranking of `basis`, the answer over the selected time: its rows, and which of them Other contains, too.
+
+    `folds_negative` says that Other has the most negative totals, as far as totals are known.
+    """
 
     basis: Aggregate
     rows: tuple[Row, ...]
     names: dict[Key, str]
     movers: frozenset[Key]
+    folds_negative: bool
 
 
 def ranked_series(
@@ -106,13 +110,12 @@ def ranked_series(
         largest = ranked((Row(key, zero, change) for key, change in changes.items()), "change")[:MAX_MOVERS]
         movers = [row.key for row in largest if row.key not in shown and moved(row.change)]
         changes[OTHER] = Change(_outside(now, kept, zero), _outside(before, kept, zero))
-    names_of = dict(zip(shown, names(basis), strict=True))
-    if movers:
-        totals = source.totals(basis.query)
-        directory = Names({**before.names.by_id, **now.names.by_id}) if now and before else NO_NAMES
-        for kind, key in movers:
-            known = directory.known(basis.query.group_by, key) if key else None
-            names_of[kind, key] = known or Series(kind, key, 0, 1, ()).label
+    totals = source.totals(basis.query) if movers else None
+    directory = before.names | now.names if now and before else NO_NAMES
+    beside = tuple(Series(kind, key, 0, 1, ()) for kind, key in movers)
+    # named with the others, so that a value "Other" is not named like Other; first, so that the others keep their names
+    together = replace(basis, series=(*beside, *basis.series), names=directory | basis.names)
+    names_of = dict(zip((*movers, *shown), names(together), strict=True))
     rows = [
         *(
             Row(key, series.total, changes.get(key), series.members, with_missing=series.with_missing)
@@ -120,7 +123,11 @@ def ranked_series(
         ),
         *(Row(key, totals.by_key.get(key, zero) if totals else zero, changes[key]) for key in movers),
     ]
-    return Ranked(basis, tuple(ranked(rows, order)), names_of, frozenset(movers))
+    known = [series.total for series in answer.series]
+    if now is not None and basis is answer:
+        known += [total for key, total in now.by_key.items() if key not in kept]
+    folds_negative = answer.adds_up and OTHER in shown and any((total or 0) < 0 for total in known)
+    return Ranked(basis, tuple(ranked(rows, order)), names_of, frozenset(movers), folds_negative)
 
 
 def _of_the_chart(source: Source, answer: Aggregate, basis: Aggregate) -> Aggregate:
@@ -211,7 +218,7 @@ def ranking(
     drawing = shape(
         heading,
         help="The buckets of the window up to now, from zero, relative to the largest of the series and copied so. "
-        "A first bucket that is cut is left out; a newest one that is not finished is lower for that.",
+        "A first bucket that is cut and a newest one that is not finished are lower for that.",
         color="gray",
         # one zero line for all rows: Streamlit draws a row without a positive value from its own largest one
         y_min=min([0.0, *(value for values in shapes for value in values)]),
@@ -328,6 +335,8 @@ def ranking(
             f"□ {'is' if len(parts_of_other) == 1 else 'are'} in Other, too, which counts "
             f"{'it' if len(parts_of_other) == 1 else 'them'}: shown because of the change."
         )
+    if result.folds_negative:
+        st.caption("Series are chosen by signed total: the most negative ones, such as large credits, are in Other.")
     order_input(view, "order")
 
 
@@ -408,9 +417,8 @@ def _ratio(change: Change | None) -> float | None:
 
 
 def _begun(answer: Aggregate, series: Series) -> Sequence[Point]:
-    """The buckets that started before now, without an incomplete first one."""
-    begun = [point for point in series.points if point.start < answer.closed_until] or series.points
-    return begun[1:] if len(begun) > 1 and not begun[0].complete else begun
+    """The buckets that started before now."""
+    return [point for point in series.points if point.start < answer.closed_until] or series.points
 
 
 def _shape(points: Sequence[Point]) -> list[float]:

@@ -17,7 +17,7 @@ from usage_explore.app.query_edits import Filter, group_label
 from usage_explore.errors import QueryError
 from usage_explore.query.base import Windowed
 from usage_explore.query.describe import window_words
-from usage_explore.query.filters import LOOKED_UP
+from usage_explore.query.filters import ID_COLUMNS, LOOKED_UP
 from usage_explore.query.queries import EventQuery, LeaderboardQuery
 from usage_explore.query.validators import EARLIEST
 from usage_explore.results.types import Hit
@@ -43,14 +43,14 @@ def search_box(pages: Pages, view: View, source: Source) -> None:
         text = st.text_input(
             "Search",
             key=_TEXT,
-            placeholder="Event id, key, customer, metric, value …",
+            placeholder="Whole event id or key; part of a name, id, value …",
             label_visibility="collapsed",
             width=380,
         ).strip()
         focus(".st-key-search_text input", "search_focus")
         if not text:
             st.caption(
-                "An event id or idempotency key, whole; or any part of a name, id, metric, price or dimension value."
+                "An event id or idempotency key, whole; any part of a name, other id, metric, price or dimension value."
             )
             return
         try:
@@ -83,7 +83,7 @@ def _results(pages: Pages, view: View, source: Source, text: str) -> None:
         for group, found in groups.items():
             is_whole = st.session_state.get(_WHOLE) == (text, group) or len(found) <= MAX_LISTED_PLACES
             for number, hit in found if is_whole else found[:MAX_LISTED_PLACES]:
-                _result(pages, view, source, hit, number)
+                _result(pages, view, source, hit, number, text)
             if not is_whole:
                 _more(text, group, len(found))
             elif len(found) == MAX_PLACES:
@@ -104,12 +104,12 @@ def _more(text: str, group: str, number: int) -> None:
     )
 
 
-def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int) -> None:
+def _result(pages: Pages, view: View, source: Source, hit: Hit, number: int, text: str) -> None:
     """One place as a click: an event or the copies of a key on the Events page, else a filter of this page.
 
     A customer has a link to its page, too; on the Customer page, it is that page, and another value opens Explore.
     """
-    label = _label(hit)
+    label = _label(hit, text)
     if hit.group in LOOKED_UP:
         target = _events(view, source, hit)
         if isinstance(view, EventsView):  # a page link to the page it is on would leave the address bar as it was
@@ -143,13 +143,16 @@ def _follow(view: View, target: View) -> None:
     go(view, lambda: target)
 
 
-def _label(hit: Hit) -> str:
-    """A place in words: "customer **Acme** · 1,234 events"."""
+def _label(hit: Hit, text: str) -> str:
+    """A place in words: "customer **Acme** · 1,234 events · found in its id", which is said where it is not on view."""
     kind = "event" if hit.group == "id" else group_label(hit.group)
     shown = hit.name or query_edits.short_value(hit.group, hit.value)
+    found = ""
+    if hit.group in ID_COLUMNS and text.casefold() not in shown.casefold():
+        found = f" · found in its {'id' if text.casefold() in hit.value.casefold() else 'external id'}"
     return (
         f":gray[{markdown.plain(kind)}] **{markdown.plain(formatting.data_value(shown))}**"
-        f" :gray[· {formatting.counted(hit.events, 'event')}]"
+        f" :gray[· {formatting.counted(hit.events, 'event')}{found}]"
     )
 
 

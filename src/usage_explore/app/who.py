@@ -165,6 +165,8 @@ def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: st
         note = "No value with this text here."
     elif not made.is_exact:
         note = f"Changes of the {MAX_COMPARED} largest values of each window; smaller ones are not compared."
+    elif view.order == "total" and made.rows[-1].key == OTHER and any((row.total or 0) < 0 for row in made.rows):
+        note = "Ranked by signed total: the most negative ones are in the last row."
     return boards.Table(
         id=made.group,
         name=query_edits.group_label(made.group),

@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import altair as alt
@@ -58,6 +59,9 @@ _CHARACTER_PIXELS, _FONT_RATIO = 6.5, 1.2
 """Mean width of a character, and how much wider text may be in a browser, which draws an SVG picture in its own font,
 than where the picture is laid out.
 """
+
+_MAX_LABEL_PIXELS = 170
+"""Width of a label in a legend beside the marks."""
 
 _MAX_ROWS_OF_ONE = 5
 """Series up to which long names in a legend below the marks have a row each; more rows would leave the marks no height.
@@ -161,6 +165,7 @@ def _properties(
     if reason := labels.undrawable(answer):
         raise QueryError([Fault("metric", reason)])
     look = theme(dark)
+    appearance = style.appearance(look)
     if labels.is_empty(answer):
         drawn = _empty(answer, look, interactive)
         notes: list[str] = []
@@ -172,6 +177,9 @@ def _properties(
         shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color}, frequent)
         legend = _legend(answer, series_names, height, width)
         drawn, notes = _drawn(answer, kind, look, legend, shades, series_names, interactive, selected)
+        if legend is not None and legend["orient"] == "right" and not interactive:
+            longest = min(max(map(len, series_names)) * _CHARACTER_PIXELS, _MAX_LABEL_PIXELS)
+            appearance["padding"]["right"] += ceil(longest * (_FONT_RATIO - 1))
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
     title = style.title(words, [*labels.notes(answer), *notes], width, caption)
     description = labels.summary(answer)
@@ -181,7 +189,7 @@ def _properties(
         "height": height,
         "title": title,
         "description": description,
-        **style.appearance(look),
+        **appearance,
     }
 
 
@@ -303,7 +311,7 @@ def _legend(
         padding = 10 + room * (_FONT_RATIO - 1)
         return alt.Legend(title=None, orient="bottom", columns=columns, columnPadding=padding, labelLimit=room)
     # narrower on a phone, for the marks
-    limit = alt.ExprRef(f"containerSize()[0] < {_NARROW_PIXELS} ? 80 : 170")
+    limit = alt.ExprRef(f"containerSize()[0] < {_NARROW_PIXELS} ? 80 : {_MAX_LABEL_PIXELS}")
     return alt.Legend(title=None, orient="right", labelLimit=limit, symbolLimit=max(4, (height - 60) // 20))
 
 

@@ -284,6 +284,8 @@ def _largest(answer: AggregateData) -> str:
     kept: list[tuple[str, Series]] = list(zip(names(answer), answer.series, strict=True))
     name, first = kept[0]
     largest = "that of the largest cost" if answer.query.metric in RATIOS else "largest"
+    if largest == "largest" and any((series.total or 0) < 0 for series in answer.series):
+        largest = "first by signed total"  # of credits alone, it is the smallest
     words = f"{len(kept)} series, {largest} {name} with {exact(first.total)}"
     total = answer.total if answer.adds_up else None
     if total is not None and total > 0 and all(series.number >= 0 for series in answer.series):

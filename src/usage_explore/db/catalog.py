@@ -45,6 +45,11 @@ WHERE c.relname = %(table)s AND c.relkind = ANY (%(kinds)s)
   AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
 """
 
+_HAS_COLUMNSTORE = """
+SELECT EXISTS (SELECT FROM timescaledb_information.chunks
+               WHERE hypertable_schema = %s AND hypertable_name = %s AND is_compressed)
+"""
+
 _INSTANT_COLUMNS = ("timestamp", "ingested_at")
 
 _ATTRIBUTES = """
@@ -118,7 +123,7 @@ class Attribute:
 class Relation:
     """A table or view of the catalog.
 
-    `rows` is the planner's estimate, negative if never analyzed; `distributed` the column by which Citus distributes
+    `rows` is the planner's estimate, negative without statistics; `distributed` the column by which Citus distributes
     it, else None; `aggregated` the hypertable of a continuous aggregate, or of one that a view reads.
     """
 
@@ -168,7 +173,10 @@ def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -
     if functions:  # a hypertable's root has no rows; this adds up the chunks
         estimate = sql.SQL("SELECT {}.approximate_row_count(%s::oid::regclass)").format(sql.Identifier(functions))
         rows = (connection.execute(estimate, [oid]).fetchone() or (rows,))[0]
-    if readable and (functions or kind != "r"):  # the planner estimates from the size if there are no statistics
+    is_columnar = functions and connection.execute(_HAS_COLUMNSTORE, [schema, table]).fetchone() == (True,)
+    if is_columnar and not rows:  # what the planner makes of the size of columns is tens of times too much
+        rows = -1
+    elif readable and not is_columnar and (functions or kind != "r"):  # the planner estimates from the size
         name = sql.Identifier(schema, table)
         plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(name)).fetchone()
         rows = max(rows, plan[0][0]["Plan"]["Plan Rows"]) if plan else rows

@@ -49,6 +49,8 @@ def missing(connection: Connection, table_name: str) -> Finding:
 def present(relation: Relation) -> Finding:
     """The finding for an existing table: its kind and size."""
     size = f", about {relation.rows:,} rows" if relation.rows > 0 else ""
+    if relation.hypertable and relation.rows < 0:
+        size = ", whose number of rows is not known before ANALYZE"
     return Finding("table", "ok", f"{relation.sql_name} is a {relation.kind}{size}")
 
 

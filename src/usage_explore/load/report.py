@@ -18,6 +18,7 @@ from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, path_text, zoned
 from usage_explore.names import LOCAL_NAME, NO_NAMES, Names
+from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import link
 
@@ -221,18 +222,20 @@ def app_links(reports: Sequence[FileReport], app_url: str, timezone: str) -> lis
 def loaded_queries(reports: Sequence[FileReport], timezone: str) -> list[AggregateQuery]:
     """The query of exactly the minutes of the files' events, one for each of the first few organizations.
 
+    It is by hour where they span up to four days, by day up to a year, and by week or month beyond.
     It adds up quantities where the files have one metric; different metrics have different units, so of several the
     events are counted by metric.
     """
     queries = []
     for organization in dict.fromkeys(one for report in reports for one in report.organizations):
         spans = [report for report in reports if organization in report.organizations]
-        first = min(report.first for report in spans if report.first)
-        last = max(report.last for report in spans if report.last)
+        first = min(report.first for report in spans if report.first).replace(second=0, microsecond=0)
+        last = max(report.last for report in spans if report.last).replace(second=0, microsecond=0)
         query = AggregateQuery(
             organization_id=organization,
-            since=first.replace(second=0, microsecond=0),
-            until=last.replace(second=0, microsecond=0) + timedelta(minutes=1),
+            bucket=buckets.fitting(last - first),
+            since=first,
+            until=last + timedelta(minutes=1),
             timezone=timezone,
             group_by="metric_key",
         )

@@ -43,6 +43,19 @@ ROUNDING: dict[Bucket, str] = {"hour": "h", "day": "d", "week": "w", "month": "M
 _ROUNDED = {letter: bucket for bucket, letter in ROUNDING.items()}
 
 
+_LONGEST: dict[Bucket, timedelta] = {
+    "hour": timedelta(days=4),
+    "day": timedelta(days=366),
+    "week": timedelta(days=3_660),
+}
+"""Length of a window up to which a bucket is fine enough to see its course, and coarse enough to see its bars."""
+
+
+def fitting(length: timedelta) -> Bucket:
+    """The bucket in which a window of this length is shown, unless another is asked for: at most 523 buckets."""
+    return next((bucket for bucket, longest in _LONGEST.items() if length <= longest), "month")
+
+
 def floor(instant: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     """The start of the bucket with `instant`."""
     if bucket == "hour":

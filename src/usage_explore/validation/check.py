@@ -78,9 +78,6 @@ _ROWS_AT_ONCE = 5_000
 
 _Item = TypeVar("_Item")
 
-_MAX_HOURLY = timedelta(days=4)
-"""Length of a finding up to which its chart has hours."""
-
 _MIN_HOURLY_MARGIN, _MIN_MARGIN, _MAX_MARGIN = timedelta(days=1), timedelta(days=7), timedelta(days=400)
 """Time that a chart shows before and after the finding: at least, with hours and with days; at most."""
 
@@ -149,7 +146,7 @@ class Finding:
         if isinstance(self.question, AggregateQuery):
             return self.question
         length = self.until - self.since
-        bucket: Bucket = "hour" if length <= _MAX_HOURLY else "day"
+        bucket: Bucket = "hour" if buckets.fitting(length) == "hour" else "day"
         margin = max(length, _MIN_HOURLY_MARGIN) if bucket == "hour" else min(max(length / 2, _MIN_MARGIN), _MAX_MARGIN)
         since = buckets.floor(max(self.since - margin, EARLIEST), bucket, period.zone)
         end = min(self.until + margin, max(self.until, period.as_of or now), LATEST)
@@ -447,11 +444,13 @@ class Examination:
         return part(amount, self.totals.costs.get(currency, Decimal(0)))
 
     def aggregate_question(self, **parameters: object) -> AggregateQuery:
-        """A question about the period with its filters and `as_of`; the parameters are added or displace them."""
+        """A question about the period with its filters and `as_of`; the parameters are added or displace them.
+
+        A period of up to four days is shown by hour, up to a year by day, unless `bucket` is given.
+        """
         since, until = self.period.span
-        return AggregateQuery(
-            **{**self._shared, "since": since, "until": until, "timezone": self.period.timezone, **parameters}
-        )
+        given: dict[str, Any] = {"since": since, "until": until, "timezone": self.period.timezone, **parameters}
+        return AggregateQuery(**{**self._shared, "bucket": buckets.fitting(given["until"] - given["since"]), **given})
 
     def events_question(self, **parameters: object) -> EventQuery:
         """The events of the period, with its filters and `as_of`; the parameters are added or displace them."""

@@ -227,6 +227,20 @@ class Inputs:
     no_prices: str = ""
 
     @property
+    def rows(self) -> dict[str, int]:
+        """How many lines, currencies, totals and prices were given, by argument of `Store.validate`."""
+        rows = {}
+        if self.invoices is not None:
+            rows["invoices"] = len(self.invoices.lines)
+        if self.preferences is not None:
+            rows["wallets"] = len(self.preferences.customers) + (self.preferences.default is not None)
+        if self.control is not None:
+            rows["control"] = len(self.control.lines)
+        if self.prices is not None:
+            rows["prices"] = len(self.prices.prices)
+        return rows
+
+    @property
     def made_ids(self) -> dict[Key, MadeId]:
         """The ids in them that are made of texts, by kind and text."""
         customers = self.preferences.customers if self.preferences else ()

@@ -293,4 +293,5 @@ class Plan:
             results=tuple(replace(result, bounds=self.bounds) for result in results),
             app_url=app_url,
             bounds=self.bounds,
+            rows=self.inputs.rows,
         )

@@ -64,7 +64,8 @@ class Validation:
     `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
     `unexamined` counts the period's events that arrived after it, None where there are none. `names` has the names of
     the ids in filters, findings and sheets. `bounds` are those of the checks that differ from their defaults. `files`
-    are the `name` and `sha256` of each file that was given, by argument of `Store.validate`.
+    are the `name` and `sha256` of each file that was given, by argument of `Store.validate`, and `rows` the numbers of
+    lines, prices, totals and currencies in what was given.
     """
 
     period: Period
@@ -76,6 +77,7 @@ class Validation:
     unexamined: Unexamined | None = None
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     bounds: Bounds = NO_BOUNDS
+    rows: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:

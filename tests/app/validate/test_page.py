@@ -28,6 +28,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.file_kinds import FILES_OF_CHECKS, FileKind
 from usage_explore.validation.registry import CHECKS
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
@@ -401,6 +402,31 @@ def test_the_check_of_prices_reads_the_dropped_lines_and_preferences_also_with_s
         app.session_state["validate_tab"] = "Checks"
         assert list(opened(app, {}).table[0].value["Among"])[1] == among
     assert [each.value.count("This file was not used") for each in app.error] == [1]
+
+
+@pytest.mark.parametrize("argument", ["wallets", "prices", "invoices", "control"])
+def test_a_dropped_file_is_read_by_every_check_that_reads_it(
+    page: Open, checks: Callable[..., None], argument: FileKind
+) -> None:
+    def given(examination: Examination) -> Outcome:
+        inputs = examination.inputs
+        read = {"wallets": inputs.preferences, "prices": inputs.prices}
+        return Outcome(looked_at=1 + bool(read.get(argument) or getattr(inputs, argument, None)))
+
+    content = {
+        "wallets": f"customer_id,currency\n{uuid4()},EUR\n".encode(),
+        "prices": BOOK,
+        "invoices": f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1\n".encode(),
+        "control": b"day,metric_key,events\n2026-09-02,tokens_in,1\n",
+    }
+    names = [name for name, check in CHECKS_BEFORE.items() if name in FILES_OF_CHECKS]
+    checks(*(check(name, given) for name in names))
+    app = ran(page(**LINK))
+    name = "a.toml" if argument == "prices" else "a.csv"
+    app.session_state[dropped_key(argument, Period.from_params(LINK))] = File(name, content[argument])
+    app.session_state["validate_tab"] = "Checks"
+    among = list(opened(app, {}).table[0].value["Among"])
+    assert among == [f"{1 + (argument in FILES_OF_CHECKS[name])} things" for name in names]
 
 
 def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open) -> None:

@@ -167,18 +167,15 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
         except QueryError as error:
             faults[PRICES.argument] = error
     # the prices' check reads invoice lines and currencies, too, whose faults the others have found by then
-    for reader in sorted(offered(validation), key=lambda reader: reader is PRICES):
-        files = {
-            argument: dropped[argument]
-            for argument in FILES_OF_CHECKS[reader.check]
-            if argument in dropped and argument not in faults
-        }
-        if reader.argument in files or (files.keys() - {"names"} and _has_run(reader, validation)):
-            progress = Progress((CHECKS[reader.check],))
+    for check in sorted(_readers(validation), key=lambda check: check == PRICES.check):
+        first, *_ = kinds = FILES_OF_CHECKS[check]
+        files = {kind: dropped[kind] for kind in kinds if kind in dropped and kind not in faults}
+        if first in files or (files.keys() - {"names"} and _has_run(check, validation)):
+            progress = Progress((CHECKS[check],))
             try:
-                validation = run.with_files(source, validation, reader.check, files, progress)
+                validation = run.with_files(source, validation, check, files, progress)
             except QueryError as error:
-                faults[reader.argument] = error
+                faults[first] = error
             progress.clear()
     if used := {name: file for name, file in dropped.items() if name not in faults and name != "names"}:
         names = {str(kind): {"name": file.name, "sha256": file.sha256} for kind, file in used.items()}
@@ -186,9 +183,15 @@ def validated_with_files(source: Source, validation: Validation) -> ValidationWi
     return ValidationWithFiles(validation, faults)
 
 
-def _has_run(reader: Reader, validation: Validation) -> bool:
+def _readers(validation: Validation) -> list[str]:
+    """The checks of the validation that read files, also those without a tab; in the order of the tabs."""
+    names = {result.check.name for result in validation.results}
+    return [check for check in dict.fromkeys((*(reader.check for reader in FILES), *FILES_OF_CHECKS)) if check in names]
+
+
+def _has_run(check: str, validation: Validation) -> bool:
     """Whether the check ran without its file, such as with the prices of the table `usage_prices`."""
-    return any(result.check.name == reader.check and result.outcome for result in validation.results)
+    return any(result.check.name == check and result.outcome for result in validation.results)
 
 
 def offered(validation: Validation) -> tuple[Reader, ...]:

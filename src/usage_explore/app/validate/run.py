@@ -127,7 +127,8 @@ def with_files(
         again = _cached_with_files(lambda: made, organization_id, *key)
     (renewed,) = again.results
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
-    return replace(validation, results=folded(results), names=validation.names | again.names)
+    rows = {**validation.rows, **again.rows}
+    return replace(validation, results=folded(results), names=validation.names | again.names, rows=rows)
 
 
 def price_book(file: File) -> PriceBook:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,7 +18,6 @@ from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.files.open import SUFFIXES
 from usage_explore.formatting import counted, data_value, in_sentence, percent, span_in
 from usage_explore.pricing.currencies import rounded_sums
-from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
 from usage_explore.sql.filters import conditions
@@ -66,9 +65,6 @@ HIGH_SHARE = BOUNDS.add("high_share", Decimal("0.01"), "share", 0, 1,
 NAME = "after_finalization"
 _MAX_FACTS = 20
 """Metrics that the facts of a finding list."""
-
-_MAX_DAILY_SPAN = timedelta(days=366)
-"""A longer period is charted by week: an aggregate has a maximum number of buckets."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -220,7 +216,6 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
         question=examination.aggregate_question(
             customer_id=change.customer_id,
             metric="sum_quantity" if change.quantity_now.is_finite() else "count",
-            bucket=_bucket(period),
             **metric_filter([change.metric_key]),
         ),
         facts=(
@@ -299,18 +294,13 @@ def _early(examination: Examination, changes: list[_Change]) -> Finding:
         sentence=f"The period was finalized before it ended, {period.finalized_at.astimezone(period.zone).isoformat()}:"
         f" {counted(later.events, 'event')} of {counted(len(later.customers), 'customer')} arrived after that,"
         f" {percent(share)} of all; {before:,} of them had occurred by then.",
-        question=examination.aggregate_question(bucket=_bucket(period), **metric_filter(later.metrics)),
+        question=examination.aggregate_question(**metric_filter(later.metrics)),
         facts=(
             ("finalized at", period.finalized_at.astimezone(period.zone).isoformat()),
             *later.facts()[: _MAX_FACTS + 1],
         ),
         **later.fields(examination),
     )
-
-
-def _bucket(period: Period) -> Bucket:
-    since, until = period.span
-    return "week" if until - since > _MAX_DAILY_SPAN else "day"
 
 
 def sheet(changes: list[_Change]) -> pd.DataFrame:

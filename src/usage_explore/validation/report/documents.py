@@ -413,7 +413,9 @@ def document(
         **reviewed(validation, review),
         **({"sign_off": signoff.to_dict()} if signoff else {}),
         **({} if changes is None else {"changed_since_sign_off": changes.to_dict()}),
-        "files": {argument: dict(file) for argument, file in validation.files.items()},
+        "files": {
+            argument: {**file, "rows": validation.rows.get(argument)} for argument, file in validation.files.items()
+        },
         "reconciled": [{"agrees": statement.agrees, "sentence": statement.sentence} for statement in reconciled],
         "sheets": {
             result.check.name: [

@@ -86,9 +86,14 @@ _FILES = {
 
 
 def given_files(validation: Validation) -> str:
-    """The files that the validation was given: `invoice lines (oct.csv), price book (book.toml)`; empty without any."""
-    named = ((what, validation.files.get(argument)) for argument, what in _FILES.items())
-    return ", ".join(f"{what} ({text(file['name'])})" for what, file in named if file)
+    """The files that the validation was given: `invoice lines (oct.csv, 120 rows), price book (book.toml, 1 row)`."""
+    named = []
+    for argument, what in _FILES.items():
+        if file := validation.files.get(argument):
+            rows = validation.rows.get(argument)
+            size = "" if rows is None else f", {counted(rows, 'row')}"
+            named.append(f"{what} ({text(file['name'])}{size})")
+    return ", ".join(named)
 
 
 def expected_words(
