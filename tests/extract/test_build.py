@@ -208,6 +208,21 @@ def test_a_summary_has_the_exact_sums_of_its_segment(extract: Extract) -> None:
         assert found == (summary.file.rows,)
 
 
+def test_dimensions_alone_have_a_summary_where_further_columns_make_it_long(extract: Extract) -> None:
+    draw = random.Random(4)
+    for _ in range(400):
+        values = json.dumps({"model": draw.choice("xyz"), "region": draw.choice("eu"), "user": draw.randrange(10_000)})
+        extract.add(event(dimensions=values, price_key=str(draw.randrange(10))))
+    with smaller(MIN_SUMMARY_ROWS=100):
+        extract.refresh(NOON + DAY)
+    (segment,) = extract.manifest.segments
+    model, region = segment.layout.column("dim:model"), segment.layout.column("dim:region")
+    by_day = [each for each in segment.summaries if each.unit == manifest.DAY and {model, region} <= {*each.columns}]
+    further, alone = sorted(by_day, key=lambda each: each.file.rows, reverse=True)
+    assert "price_key" in further.columns
+    assert (further.file.rows, alone.file.rows) == (60, 6)
+
+
 def test_the_folder_is_the_owners_alone(extract: Extract) -> None:
     extract.add(event())
     extract.refresh(NOON + HOUR)

@@ -1,7 +1,7 @@
 """The statements that DuckDB runs over an extract: text with numbered parameters, built without a connection.
 
-    pieces   sums by bucket, key and metric: of summaries, of rows, and of the tail from the database
-    points   pieces by bucket and key
+    rows     of summaries, of events, and the sums of the tail from the database
+    points   sums of rows by bucket and key
 
 and, where there are too many points for `ranking`, a second statement over them:
 
@@ -35,10 +35,13 @@ _EXACT = Context(prec=3 * MAX_DECIMAL_DIGITS)
 _MAX_LISTED_VALUES = 50
 """Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
 
+_MANY_EVENTS = 100_000
+"""Events of a scan from which adding them up takes less time as the file's numbers than as those of all scans."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Sums of the events that are not in the extract, with the columns of `pieces`; decimals as plain text.
+    """Sums of the events that are not in the extract, with the columns of `rows_of`; decimals as plain text.
 
     `scales` has the digits after the point that each sum of decimals needs.
     """
@@ -167,7 +170,7 @@ def _quantities(statement: Statement, scan: Scan, query: EventFilters) -> list[s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What pieces have beside `events`: buckets of `edges`, a key of `group`, the metric key, and `sums`.
+    """What rows have beside `events`: buckets of `edges`, a key of `group`, the metric key, and `sums`.
 
     `sums` are names of `queries.SUMS`, `scales` their digits after the point; `costed` counts events with a cost.
     """
@@ -186,26 +189,31 @@ class Measure:
 
     @property
     def grouped(self) -> bool:
-        """Whether pieces have a key."""
+        """Whether rows have a key."""
         return self.group != "none"
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns that pieces are summed by."""
+        """The names of the columns that rows are summed by."""
         has = {"bucket": self.edges is not None, "key": self.grouped, "metric_key": self.metrics}
         return [name for name, there in has.items() if there]
 
 
-def pieces(statement: Statement, query: Query, scanned: Sequence[Scan], tail: Tail, measure: Measure) -> str:
-    """The sums of all scans and of the tail, with the columns of the measure; they may repeat a combination."""
+def rows_of(statement: Statement, query: Query, scanned: Sequence[Scan], tail: Tail, measure: Measure) -> str:
+    """The rows of all scans and the sums of the tail, with the columns of the measure.
+
+    Only many events are added up for themselves, as narrow numbers: of few, another grouping costs more than it saves.
+    """
     instants = [micros(edge) for edge in measure.edges or ()]
-    parts = [_piece(statement, query, scan, measure, instants) for scan in scanned]
+    parts = [_rows(statement, query, scan, measure, instants) for scan in scanned]
     if tail.events or not parts:
         parts.append(_tail(statement, tail, measure))
     return " UNION ALL ".join(parts)
 
 
-def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure, instants: Sequence[int]) -> str:
+def _rows(statement: Statement, query: Query, scan: Scan, measure: Measure, instants: Sequence[int]) -> str:
+    if measure.group == KEYS:
+        return _key_counts(statement, query, scan, source(scan))
     selected: list[str] = []
     if measure.edges is not None:
         if scan.unit is not None:
@@ -213,31 +221,38 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure, ins
         else:
             column, unit = ("slot", SLOT) if longest_unit(instants) % SLOT == 0 else ("ts", 1)
         selected.append(f"{bucket(column, [instant // unit for instant in instants])} AS bucket")
-    key = expression(statement, scan, measure.group) if measure.grouped and measure.group != KEYS else ""
-    if measure.group == KEYS:
-        return _key_counts(statement, query, scan, source(scan))
-    if key:
-        selected.append(f"{key} AS key")
+    if measure.grouped:
+        selected.append(f"{expression(statement, scan, measure.group)} AS key")
     if measure.metrics:
         selected.append("metric_key")
-    by = len(selected)
-    selected.append(f"{'count(*)' if scan.unit is None else 'sum(events)'}::HUGEINT AS events")
+    by = ", ".join(str(number + 1) for number in range(len(selected)))
+    is_summed = scan.unit is None and scan.rows >= _MANY_EVENTS
+    if scan.unit is not None:
+        events, costed = "events", "costed"
+    elif is_summed:
+        events, costed = "count(*)", "count(external_cost_amount)"
+    else:
+        events, costed = "1", "(external_cost_amount IS NOT NULL)"
+    selected.append(f"{events}::BIGINT AS events")
     if measure.costed:
-        selected.append(f"{'count(external_cost_amount)' if scan.unit is None else 'sum(costed)'}::HUGEINT AS costed")
-    selected += [f"{sum_of(name, scan)}::{type_} AS {name}" for name, type_ in measure.measured]
+        selected.append(f"{costed}::BIGINT AS costed")
+    value = sum_of if is_summed else _value
+    selected += [f"{value(name, scan)}::{type_} AS {name}" for name, type_ in measure.measured]
     where = " AND ".join(conditions(statement, scan, query)) or "true"
-    # without a grouping an empty scan would give one row of NULL
-    grouping = f"GROUP BY {', '.join(str(number + 1) for number in range(by))}" if by else "HAVING count(*) > 0"
-    return f"SELECT {', '.join(selected)} FROM {source(scan)} WHERE {where} {grouping}"
+    grouping = f" GROUP BY {by}" if is_summed and by else ""
+    return f"SELECT {', '.join(selected)} FROM {source(scan)} WHERE {where}{grouping}"
+
+
+def _value(name: str, scan: Scan) -> str:
+    """What is added up for a sum of `queries.SUMS` over a scan."""
+    if name == "costed_quantity" and scan.unit is None:
+        return "(CASE WHEN external_cost_amount IS NOT NULL THEN quantity END)"
+    return {"cost": "external_cost_amount"}.get(name, name)
 
 
 def sum_of(name: str, scan: Scan) -> str:
     """A sum of `queries.SUMS` over a scan."""
-    if name == "costed_quantity":
-        if scan.unit is not None:
-            return f"sum({name})"
-        return "sum(quantity) FILTER (WHERE external_cost_amount IS NOT NULL)"
-    return {"quantity": "sum(quantity)", "cost": "sum(external_cost_amount)"}[name]
+    return f"sum({_value(name, scan)})"
 
 
 def scale(name: str, scanned: Iterable[Scan], tail: Mapping[str, int]) -> int:
@@ -267,7 +282,7 @@ def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> s
 def _tail(statement: Statement, tail: Tail, measure: Measure) -> str:
     lists: dict[str, tuple[Sequence[Any], str]] = {
         "bucket": (tail.buckets, "BIGINT"),
-        "key": (tail.keys, "VARCHAR"),
+        "key": (tail.keys, "UUID" if measure.group in IDS else "VARCHAR"),
         "metric_key": (tail.metric_keys, "VARCHAR"),
         "events": (tail.events, "HUGEINT"),
         "costed": (tail.costed, "HUGEINT"),
@@ -292,32 +307,32 @@ def points(
     `with_metrics`: scans of the same events that find the metric keys with less work than grouping points by them.
 
     Columns: `bucket` from 1, `key` text, NULL without a group, `value`, of a ratio also its `divisor`; and, where the
-    pieces have metric keys, each of them as the `key` of a row without a bucket; only those with a cost, if it counts
+    rows have metric keys, each of them as the `key` of a row without a bucket; only those with a cost, if it counts
     the costed events.
     """
     statement = Statement()
     key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
     values = [f"coalesce(sum({name}), 0::{type_})" for name, type_ in measure.measured] or ["sum(events)::BIGINT"]
-    labels = ("value", "divisor")[: len(values)]
+    columns = [f"{value} AS {label}" for value, label in zip(values, ("value", "divisor"), strict=False)]
+    # by the columns of the rows, as grouping by `key::VARCHAR` makes a text of each row's UUID
+    by = ", ".join(name for name in measure.columns if name != "metric_key")
+    text = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(columns)} FROM {{}} GROUP BY {by}"
     of_points = replace(measure, metrics=False, costed=False) if with_metrics else measure
-    summed = pieces(statement, query, scanned, tail, of_points)
-    if not of_points.metrics:
-        columns = [f"{value} AS {label}" for value, label in zip(values, labels, strict=True)]
-        text = f"SELECT bucket::BIGINT AS bucket, {key} AS key, {', '.join(columns)} FROM ({summed}) GROUP BY 1, 2"
-        if with_metrics:
-            only = Measure(metrics=True, costed=measure.costed)
-            found = pieces(statement, query, with_metrics, tail, only)
-            where = "metric_key IS NOT NULL" + (" AND costed > 0" if measure.costed else "")
-            nulls = ", NULL" * len(values)
-            text += f" UNION ALL SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM ({found}) WHERE {where}"
-        return text, statement.parameters
-    by, is_point = ", ".join(name for name in measure.columns if name != "metric_key"), "grouping(metric_key) = 1"
-    columns = [f"CASE WHEN {is_point} THEN {value} END AS {label}" for value, label in zip(values, labels, strict=True)]
-    return (
-        f"SELECT bucket::BIGINT AS bucket, CASE WHEN {is_point} THEN {key} ELSE metric_key END AS key,"
-        f" {', '.join(columns)} FROM ({summed}) GROUP BY GROUPING SETS (({by}), (metric_key))"
-        f" HAVING {is_point} OR (metric_key IS NOT NULL{' AND sum(costed) > 0' if measure.costed else ''})"
-    ), statement.parameters
+    rows = f"({rows_of(statement, query, scanned, tail, of_points)})"
+    if not measure.metrics:
+        return text.format(rows), statement.parameters
+    if with_metrics:
+        only = Measure(metrics=True, costed=measure.costed)
+        text, found = text.format(rows), f"({rows_of(statement, query, with_metrics, tail, only)})"
+    else:
+        added = [*measure.sums, *(["costed"] if measure.costed else [])] or ["events"]
+        sums = ", ".join(f"sum({name}) AS {name}" for name in added)
+        summed = f"SELECT {by}, metric_key, {sums} FROM {rows} GROUP BY {by}, metric_key"
+        text, found = f"WITH summed AS MATERIALIZED ({summed}) {text.format('summed')}", "summed"
+    where = "metric_key IS NOT NULL" + (" AND costed > 0" if measure.costed else "")
+    nulls = ", NULL" * len(values)
+    text += f" UNION ALL SELECT DISTINCT NULL::BIGINT, metric_key{nulls} FROM {found} WHERE {where}"
+    return text, statement.parameters
 
 
 def ranked(query: AggregateQuery, measure: Measure, kept: Sequence[str | None] | None = None) -> tuple[str, list[Any]]:
@@ -420,10 +435,9 @@ def metric_series(
     statement = Statement()
     key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
     text = f"""
-WITH pieces AS ({pieces(statement, query, scanned, tail, measure)}),
-points AS (
+WITH points AS (
     SELECT bucket, {key} AS key, metric_key, sum(events)::BIGINT AS events, sum(quantity)::VARCHAR AS quantity
-    FROM pieces GROUP BY 1, 2, 3
+    FROM ({rows_of(statement, query, scanned, tail, measure)}) GROUP BY {", ".join(measure.columns)}
 )
 SELECT key, metric_key, list(bucket) AS buckets, list(events) AS counts, list(quantity) AS quantities
 FROM points GROUP BY key, metric_key"""
@@ -436,8 +450,8 @@ def choices(query: Query, scanned: Sequence[Scan], tail: Tail, group: str, most:
     offered = "key <> ''" if group == KEYS else "key IS NOT NULL"
     text = (
         f"SELECT key::VARCHAR AS value, sum(events) AS events"
-        f" FROM ({pieces(statement, query, scanned, tail, Measure(group=group))})"
-        f" WHERE {offered} GROUP BY 1 HAVING sum(events) > 0 ORDER BY 2 DESC, 1"
+        f" FROM ({rows_of(statement, query, scanned, tail, Measure(group=group))})"
+        f" WHERE {offered} GROUP BY key HAVING sum(events) > 0 ORDER BY 2 DESC, 1"
         + (f" LIMIT {most}" if most is not None else "")
     )
     return text, statement.parameters
@@ -448,14 +462,14 @@ def currencies(query: Query, scanned: Sequence[Scan], tail: Tail, measure: Measu
     statement = Statement()
     return (
         f"SELECT key, sum(costed)::BIGINT AS costed, sum(cost) AS cost"
-        f" FROM ({pieces(statement, query, scanned, tail, measure)}) GROUP BY key HAVING sum(costed) > 0"
+        f" FROM ({rows_of(statement, query, scanned, tail, measure)}) GROUP BY key HAVING sum(costed) > 0"
     ), statement.parameters
 
 
 def count(query: Query, scanned: Sequence[Scan], tail: Tail) -> tuple[str, list[Any]]:
     """The number of events."""
     statement = Statement()
-    return f"SELECT coalesce(sum(events), 0) FROM ({pieces(statement, query, scanned, tail, Measure())})", (
+    return f"SELECT coalesce(sum(events), 0) FROM ({rows_of(statement, query, scanned, tail, Measure())})", (
         statement.parameters
     )
 
