@@ -10,12 +10,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import hypothesis
 import psycopg
 import pytest
 from altair.utils.schemapi import SchemaBase
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.util import LRUCache
 
 from support import generated_events
 from support.database_servers import forgo_durability, fresh_database, kind, remove_server, short_folder
@@ -24,8 +27,9 @@ from support.query_oracle import Row
 from support.reused_databases import ReusedDatabases
 from support.thoroughness import cases
 from support.timescale_layouts import LAYOUTS, insert_in_layout
-from usage_explore import Store, connect
+from usage_explore import Store, connect, open_store
 from usage_explore.db import ddl, embedded
+from usage_explore.db import engine as pools
 from usage_explore.db.schema import DEFAULT_TABLE
 
 # where Python is told to write no compiled modules, each process of a test would compile the package again: 4 s CPU
@@ -141,6 +145,32 @@ def unexpected_failures() -> Iterator[list[str]]:
     yield errors.lines
     logger.removeHandler(errors)
     assert not errors.lines, "\n".join(errors.lines)
+
+
+class _Statements(LRUCache[Any, Any]):
+    """Compiled statements by what they are, whichever engine asks: SQLAlchemy's key begins with its dialect."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key[1:], value)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_compilation() -> Iterator[None]:
+    """Compile each statement of stores once; each test has its own engine, which would compile all of them again."""
+    statements = _Statements(500)
+
+    def created(*arguments: Any, **options: Any) -> Engine:
+        engine = create_engine(*arguments, **options)
+        engine.update_execution_options(compiled_cache=statements)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pools, "create_engine", created)
+        patch.setattr(open_store, "events_table", functools.cache(open_store.events_table))
+        yield
 
 
 VALIDATE = vars(SchemaBase)["validate"]

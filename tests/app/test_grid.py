@@ -68,7 +68,7 @@ def test_what_is_escaped_begins_no_formula_and_is_read_back(text: str) -> None:
 def test_numbers_are_no_formulas() -> None:
     for number in ("-60", "+5", "-0.000000000000001", "-1e-7", "12", "-Infinity", " -60"):
         assert formulas.escaped(number) == number
-    for formula in ("-60+1", "+cmd|' /C calc'!A0", "=1", "@SUM(A1)", "\t=1", " =1", "-", "+", "−60-"):
+    for formula in ("-0;", "-60;5", "-60+1", "+cmd|' /C calc'!A0", "=1", "@SUM(A1)", "\t=1", " =1", "-", "+", "−60-"):
         assert formulas.escaped(formula) == (f"'{formula}" if formula != "−60-" else formula)
 
 

@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -89,7 +90,9 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
 
 
 def _create(node: str, name: str, template: str) -> None:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY {}").format(
+        sql.Identifier(name), sql.Identifier(template), sql.SQL(copying(node))
+    )
     with psycopg.connect(node, autocommit=True) as admin:
         for patience in range(20, -1, -1):
             try:
@@ -98,6 +101,13 @@ def _create(node: str, name: str, template: str) -> None:
             except psycopg.errors.ObjectInUse:  # TimescaleDB's scheduler looks into every database
                 if not patience:
                     raise
+
+
+@functools.cache
+def copying(server_url: str) -> LiteralString:
+    """How the server copies a template soonest: by file where it waits for no disk, for half of the CPU."""
+    with psycopg.connect(server_url) as connection:
+        return "file_copy" if connection.execute("SHOW fsync").fetchone() == ("off",) else "wal_log"
 
 
 def at(server_url: str, database: str) -> str:

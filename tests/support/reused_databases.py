@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from support.database_servers import at, fresh_database, kind
+from support.database_servers import at, copying, fresh_database, kind
 
 _CATALOGS = """
     SELECT relname FROM pg_class
@@ -89,7 +89,7 @@ class ReusedDatabases:
         if self._free:
             self._execute("ALTER DATABASE {} RENAME TO {}", self._free.pop(), name)
         else:
-            self._execute("CREATE DATABASE {} TEMPLATE {}", name, self._template)
+            self._execute("CREATE DATABASE {} TEMPLATE {} STRATEGY {}", name, self._template, copying(self._server_url))
         try:
             yield at(self._server_url, name)
         finally:

@@ -56,7 +56,9 @@ export default function (component) {
 
   const drawList = () => {
     const text = state.text.trim().toLowerCase()
-    const matching = data.rows.filter((row) => row.find.toLowerCase().includes(text))
+    // the value that is the text itself comes before those that contain it
+    const rank = (row) => (row.id === `=${state.text.trim()}` ? 0 : row.name.toLowerCase() === text ? 1 : 2)
+    const matching = data.rows.filter((row) => row.find.toLowerCase().includes(text)).sort((a, b) => rank(a) - rank(b))
     list.replaceChildren(...matching.slice(0, MAX_ROWS).map(line))
     const more = matching.length - MAX_ROWS
     if (more > 0) list.append(element("li", { class: "note" }, `${more.toLocaleString("en")} more: type a part of one`))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,9 @@ DECISIONS_TABLE = "usage_decisions"
 RUNS_TABLE = "usage_validation_runs"
 SIGNOFFS_TABLE = "usage_signoffs"
 LINKS_TABLE = "usage_links"
+
+_MAX_SCHEMAS = 16
+"""Schemas whose tables are kept: SQLAlchemy compiles a statement again for another object of the same table."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -50,6 +54,7 @@ class Instant(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+@lru_cache(maxsize=_MAX_SCHEMAS)
 def views_table(schema: str | None = None) -> Table:
     """The saved views. `params` and `pinned` are query strings without the organization; `total` is a plain decimal.
 
@@ -77,6 +82,7 @@ def views_table(schema: str | None = None) -> Table:
     )
 
 
+@lru_cache(maxsize=_MAX_SCHEMAS)
 def decisions_table(schema: str | None = None) -> Table:
     """The decisions on findings, one row per decision, never changed: the history is all rows.
 
@@ -99,6 +105,7 @@ def decisions_table(schema: str | None = None) -> Table:
     )
 
 
+@lru_cache(maxsize=_MAX_SCHEMAS)
 def runs_table(schema: str | None = None) -> Table:
     """The runs of validations, one row per run, never changed.
 
@@ -129,6 +136,7 @@ def runs_table(schema: str | None = None) -> Table:
     )
 
 
+@lru_cache(maxsize=_MAX_SCHEMAS)
 def signoffs_table(schema: str | None = None) -> Table:
     """The sign-offs, one row per signature, never changed.
 
@@ -162,6 +170,7 @@ def signoffs_table(schema: str | None = None) -> Table:
     )
 
 
+@lru_cache(maxsize=_MAX_SCHEMAS)
 def links_table(schema: str | None = None) -> Table:
     """The short links, one row per link; revoking deletes it.
 

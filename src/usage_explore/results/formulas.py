@@ -32,10 +32,10 @@ def escaped(text: str) -> str:
     ("'=1+1", '-60', "''tis", 'plain', "a;'=1;b", "a\n'=1")
     """
     parts = ["", *_SEPARATOR.split(text)]
-    result = []
+    result: list[str] = []
     for before, part, after in zip(parts[::2], parts[1::2], [*parts[2::2], ""], strict=True):
         start = part or (after if before in ("", ";") else "")
-        result.append(f"{before}{_apostrophe(start)}{part}")
+        result.append(f"{before}{_apostrophe(start, start if result else text)}{part}")
     return "".join(result)
 
 
@@ -48,8 +48,9 @@ def original(text: str) -> str:
     return "".join(part.removeprefix("'") for part in _SEPARATOR.split(text))
 
 
-def _apostrophe(text: str) -> str:
-    return "'" if _DANGEROUS.match(text) and not _NUMBER.fullmatch(text) else ""
+def _apostrophe(start: str, whole: str) -> str:
+    """An apostrophe if the text that begins so, which may go on beyond a separator, is dangerous and no number."""
+    return "'" if _DANGEROUS.match(start) and not _NUMBER.fullmatch(whole) else ""
 
 
 def column(values: Iterable[object]) -> list[object]:

@@ -37,6 +37,8 @@ def silences(times: list[datetime], since: datetime, end: datetime) -> list[tupl
     day_of = {time: math.floor((time - end) / DAY) for time in times}
     found = []
     for at, (last, back) in enumerate(zip(times, [*times[1:], end], strict=True)):
+        if back - max(last, since) < 3 * DAY:
+            continue  # most of them; what follows is slow
         recent = [time for time in times[: at + 1] if day_of[time] > day_of[last] - 28]
         anew = [b for a, b in itertools.pairwise(times[: at + 1]) if b - a > 28 * DAY]
         days = min(28, day_of[last] - day_of[[times[0], *anew][-1]] + 1)
@@ -47,7 +49,6 @@ def silences(times: list[datetime], since: datetime, end: datetime) -> list[tupl
         if (
             last >= since - 92 * DAY
             and (back < end or last >= since - 30 * DAY)
-            and back - max(last, since) >= 3 * DAY
             and all(gap >= 2 * earlier for earlier in gaps)
             and days >= 14
             and len({day_of[time] for time in recent}) >= 0.64 * days
