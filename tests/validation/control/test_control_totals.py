@@ -165,6 +165,25 @@ def test_days_of_unlike_shares_are_findings_of_their_own(make: Make) -> None:
     assert [days(finding)[0].day for finding in found] == [10, 11]
 
 
+@pytest.mark.parametrize(
+    ("events", "quantity", "words"),
+    [
+        (1, 10, "2 events missing, quantity 20. "),
+        (1, -10, "2 events missing, but quantity 20 too much. "),
+        (-1, 10, "2 events too many, but quantity 20 missing. "),
+        (-1, -10, "2 events too many, quantity 20. "),
+    ],
+)
+def test_a_quantity_that_differs_the_other_way_is_said_so(make: Make, events: int, quantity: int, words: str) -> None:
+    rows = usage(quantity=Decimal(10))
+    seen = counted(rows)
+    for day in (3, 4):
+        seen.loc[day, "events"] += events
+        seen.loc[day, "quantity"] = str(Decimal(seen.loc[day, "quantity"]) + quantity)
+    (finding,) = findings(examine(make(rows), NAME, september(), control=seen))
+    assert words in finding.sentence
+
+
 def test_an_equal_number_with_another_quantity_is_a_finding_on_the_quantity(make: Make) -> None:
     events = usage(quantity=Decimal(10))
     seen = counted(events)

@@ -337,6 +337,8 @@ def _sentence(examination: Examination, run: Run) -> str:
     side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"
     size = counted(events, "event") if first.measure == "events" else lacking
     of_quantity = f", quantity {in_sentence(quantity)}" if first.measure == "events" and quantity else ""
+    if of_quantity and (total(row.lacking_of("quantity") for row in run.rows) > 0) != is_missing:
+        of_quantity = f", but{of_quantity[1:]} {'too much' if is_missing else 'missing'}"
     return f"{share}: {size} {side}{of_quantity}. The control totals are {control}, the ingested events come to {used}"
 
 
