@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -146,6 +147,18 @@ def test_the_exception_of_a_signal_ends_a_statement_and_stays_what_it_is(extract
         timer.cancel()
         signal.signal(signal.SIGUSR1, before)
     assert extracts.run("SELECT 1", [], timedelta(minutes=5)) == [(1,)]
+
+
+def test_a_text_is_parsed_once_for_all_threads(extracts: Extracts) -> None:
+    def asked(number: int) -> list[tuple[int, int]]:
+        return extracts.run("SELECT $1 + 1, sum(i)::BIGINT FROM range($1) AS r(i)", [number], timedelta(minutes=5))
+
+    assert asked(0) == [(1, None)]
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(asked, range(1, 200))] == [[(n + 1, n * (n - 1) // 2)] for n in range(1, 200)]
+    assert extracts._parsed.cache_info().misses == 1
+    extracts.close()
+    assert asked(3) == [(4, 3)]
 
 
 def test_a_block_that_ended_is_not_interrupted() -> None:

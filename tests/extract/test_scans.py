@@ -12,6 +12,7 @@ from support.thoroughness import cases
 from usage_explore import AggregateQuery
 from usage_explore.extract.manifest import DAY, HOUR, SLOT, File, Layout, Segment, Summary, instant
 from usage_explore.extract.scans import Scan, Span, planned_scans
+from usage_explore.extract.statement import Measure, Tail, points
 
 NOON = 20_000 * DAY + DAY // 2
 UNITS = (SLOT, HOUR, DAY)
@@ -96,3 +97,19 @@ def test_a_window_of_less_than_a_day_reads_rows() -> None:
     until = NOON + timedelta(hours=2) // timedelta(microseconds=1)
     (scan,) = scans([held], NOON, until)
     assert (scan.unit, scan.spans) == (None, (Span(NOON, until),))
+
+
+def test_a_later_window_has_the_same_text() -> None:
+    """So that its statement is not parsed again."""
+    held = segment("s0", [NOON - 9 * DAY, NOON + 9 * DAY], (DAY,))
+
+    def statement(since: int) -> tuple[str, list[object]]:
+        since, until = NOON + since, NOON + since + 3 * DAY
+        query = AggregateQuery(
+            organization_id=UUID(int=1), since=instant(since), until=instant(until), as_of=instant(NOON)
+        )
+        return points(scans([held], since, until), query, Tail(), Measure(edges=query.edges()))
+
+    (text, values), (later, others) = statement(0), statement(DAY + HOUR)
+    assert text == later
+    assert values != others

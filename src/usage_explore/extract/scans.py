@@ -24,10 +24,15 @@ class Span:
     since: int | None
     until: int | None
 
-    def condition(self, column: str, unit: int = 1) -> str:
-        """The span as a condition on a column that counts units of `unit` microseconds since 1970; blank if open."""
+    def condition(self, column: str, unit: int = 1, bind: Callable[[int], str] = str) -> str:
+        """The span as a condition on a column that counts units of `unit` microseconds since 1970; blank if open.
+
+        `bind` writes a bound.
+        """
         bounds = ((">=", self.since), ("<", self.until))
-        return " AND ".join(f"{column} {operator} {bound // unit}" for operator, bound in bounds if bound is not None)
+        return " AND ".join(
+            f"{column} {operator} {bind(bound // unit)}" for operator, bound in bounds if bound is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,14 @@ class Scan:
     as_of: int | None
     keys: frozenset[str]
 
-    def within(self, column: str, unit: int = 1) -> list[str]:
+    def within(self, column: str, unit: int = 1, bind: Callable[[int], str] = str) -> list[str]:
         """The spans as at most one condition on a column that counts units of `unit` microseconds since 1970.
 
         DuckDB skips row groups outside of all spans.
         """
-        conditions = [span.condition(column, unit) for span in self.spans]
-        if not all(conditions):
+        if any(span == Span(None, None) for span in self.spans):
             return []
+        conditions = [span.condition(column, unit, bind) for span in self.spans]
         return conditions if len(conditions) == 1 else [f"({' OR '.join(f'({each})' for each in conditions)})"]
 
 

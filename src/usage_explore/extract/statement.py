@@ -9,12 +9,13 @@ and, where there are too many points for `ranking`, a second statement over them
     series   the first `top` keys, and all others folded into one position
     filled   every series × every bucket, zero where nothing happened
 
-Each value of a query is a parameter; numbers and file names that come from the manifest are part of the text.
+Each value of a query is a parameter, and each instant, so that a text comes again and is parsed once; other numbers and
+the names of files, which come from the manifest, are part of the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -68,11 +69,11 @@ class Statement:
         return f"{name}::{type_}" if type_ else name
 
 
-def bucket(column: str, edges: Sequence[int]) -> str:
+def bucket(column: str, edges: Sequence[int], bind: Callable[[int], str] = str) -> str:
     """The number, from 1, of the bucket that holds a value of the column, which lies between the first and last edge.
 
-    Edges of equal distance are one division; a binary search chooses among such runs: in a year of days in a zone with
-    summer time there are five.
+    `bind` writes an edge. Edges of equal distance are one division; a binary search chooses among such runs: in a year
+    of days in a zone with summer time there are five.
 
     >>> bucket("h", [0, 24, 48])
     '((h - 0) // 24 + 1)'
@@ -83,16 +84,16 @@ def bucket(column: str, edges: Sequence[int]) -> str:
     for index, (start, end) in enumerate(pairwise(edges)):
         if not runs or runs[-1][1] != end - start:
             runs.append((start, end - start, index + 1))
-    return _search(column, runs)
+    return _search(column, runs, bind)
 
 
-def _search(column: str, runs: Sequence[tuple[int, int, int]]) -> str:
+def _search(column: str, runs: Sequence[tuple[int, int, int]], bind: Callable[[int], str]) -> str:
     if len(runs) == 1:
         ((start, distance, number),) = runs
-        return f"(({column} - {start}) // {distance} + {number})"
+        return f"(({column} - {bind(start)}) // {distance} + {number})"
     half = len(runs) // 2
-    left, right = _search(column, runs[:half]), _search(column, runs[half:])
-    return f"CASE WHEN {column} < {runs[half][0]} THEN {left} ELSE {right} END"
+    left, right = _search(column, runs[:half], bind), _search(column, runs[half:], bind)
+    return f"CASE WHEN {column} < {bind(runs[half][0])} THEN {left} ELSE {right} END"
 
 
 def expression(statement: Statement, scan: Scan, group: str) -> str:
@@ -140,13 +141,13 @@ def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
         else:
             result.append(f"({column(name)} IS NULL OR NOT {any_of(name, [str(value) for value in values])})")
     if scan.unit is not None:
-        result += scan.within("time", scan.unit)
+        result += scan.within("time", scan.unit, statement.bind)
     elif all(bound is None or bound % SLOT == 0 for span in scan.spans for bound in (span.since, span.until)):
-        result += scan.within("slot", SLOT)  # which the buckets read anyway
+        result += scan.within("slot", SLOT, statement.bind)  # which the buckets read anyway
     else:
-        result += scan.within("ts")
+        result += scan.within("ts", 1, statement.bind)
     if scan.as_of is not None:
-        result.append(f"ing <= {scan.as_of}")
+        result.append(f"ing <= {statement.bind(scan.as_of)}")
     return result
 
 
@@ -220,7 +221,7 @@ def _rows(statement: Statement, query: Query, scan: Scan, measure: Measure, inst
             column, unit = "time", scan.unit
         else:
             column, unit = ("slot", SLOT) if longest_unit(instants) % SLOT == 0 else ("ts", 1)
-        selected.append(f"{bucket(column, [instant // unit for instant in instants])} AS bucket")
+        selected.append(f"{bucket(column, [instant // unit for instant in instants], statement.bind)} AS bucket")
     if measure.grouped:
         selected.append(f"{expression(statement, scan, measure.group)} AS key")
     if measure.metrics:
