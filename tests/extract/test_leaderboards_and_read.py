@@ -25,6 +25,7 @@ from pyarrow import parquet
 from extract.table_histories import Answers, History, matching
 from support import extracts, generated_events, query_oracle
 from support.query_oracle import EXACT, Row
+from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
@@ -110,7 +111,7 @@ def test_explanations(
             cause = dataclasses.replace(some, customer_id=customer, quantity=Decimal(9), external_cost_amount=None)
             causes.append(cause.timestamp)
             made.append([dataclasses.replace(cause, id=uuid4(), idempotency_key=uuid4().hex) for _ in range(40)])
-        for number in range(30):
+        for number in range(cases(30)):
             query = made.query()
             if number % 2:
                 at, metric = made.draw.choice(causes), made.draw.choice(["count", "sum_quantity"])
