@@ -94,9 +94,10 @@ def test_a_check_that_fails_is_no_clean_one(
         {"own": check("own"), "failing": replace(check("failing"), examine=examine)},
     )
     page = tmp_path / "report.html"
-    result = run(*WINDOW, "--fail-on", fail_on, "--report", str(page))
+    result = run(*WINDOW, "--fail-on", fail_on, "--report", str(page), "--sign-off", "--by", "ana")
     unexpected_failures.clear()
     assert result.exit_code == 1
+    assert "Not signed off: 1 check failed; the log says why. Run it again." in result.stderr
     assert "Nothing found by 1 check; 1 check failed" in result.stdout
     assert f"FAILED: {reason}" in " ".join(result.stdout.split())
     written = page.read_text(encoding="utf-8")

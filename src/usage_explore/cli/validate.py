@@ -20,7 +20,7 @@ from usage_explore.cli.options import common, organization, say, settings_in_for
 from usage_explore.cli.signals import Signals
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import path_text
+from usage_explore.formatting import counted, path_text
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
@@ -206,7 +206,7 @@ def validate(
         reconciled = reports.statements(replace(store, hints=False), validation)  # the validation has given them
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
         attempt, nothing = None, validation.examined_nothing or not validation.totals.events
-        if sign_off and by and not (fails or wrong or nothing):
+        if sign_off and by and not (fails or wrong or nothing or validation.failed):
             attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
             signed = attempt.signed
         with signing.standing(signed):
@@ -249,6 +249,11 @@ def validate(
             say(
                 f"Not signed off: {wrong}. Run it again: events may have been changed meanwhile. If it says so again,"
                 " `usage-explore extract --verify --repair` corrects the extract, where there is one.",
+                err=True,
+            )
+        elif sign_off and validation.failed:
+            say(
+                f"Not signed off: {counted(len(validation.failed), 'check')} failed; the log says why. Run it again.",
                 err=True,
             )
         elif sign_off:
