@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -198,6 +198,23 @@ def test_one_load_of_a_customers_history_makes_lateness_ordinary_for_none(
     judged = [row for row in loaded if row.timestamp >= SINCE and loaded_at - row.timestamp <= MAX_AGE()]
     assert {(each.customer_id, each.events) for each in findings} == {(JUNE, len(judged)), (LARGE, len(late))}
     assert {each.severity for each in findings} == {"medium"}
+
+
+def test_nor_do_loads_on_a_few_days_that_follow_each_other(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    times = [SINCE + (day + number / 40) * DAY for day in range(-31, 30) for number in range(40)]
+    live = [event(time, ingested_at=time + MINUTE, customer_id=SMALL) for time in times]
+    loaded = [event(time, ingested_at=UNTIL + (4 + n % 5) * DAY) for n, time in enumerate(times[::5])]
+    late = lagging(14 * DAY, 60, customer_id=LARGE)
+    store = store_of(events_connection, events_database_url, live + loaded + late)
+    findings = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    named: Counter[UUID | None] = Counter()
+    for each in findings:
+        named[each.customer_id] += each.events
+    judged = [row for row in loaded if row.timestamp >= SINCE and row.ingested_at - row.timestamp <= MAX_AGE()]
+    assert named == {JUNE: len(judged), LARGE: len(late)}
 
 
 def test_a_source_that_sends_each_week_beside_live_ones_is_not_late(

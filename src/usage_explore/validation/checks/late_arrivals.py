@@ -70,7 +70,7 @@ MIN_HISTORY_EVENTS = BOUNDS.add("min_history_events", 50, "events", 1, 1000000,
 
 MIN_RECURRENCES = BOUNDS.add("min_recurrences", 3, "days", 1, 60,
     "Days on which late events of a metric arrived, each with at least half as many as the most, for their lag to be "
-    "ordinary: fewer are loads, such as of one customer's history.")
+    "ordinary: fewer, or all within half of the time examined, are loads, such as of one customer's history.")
 
 MEDIUM_SHARE = BOUNDS.add("medium_share", Decimal("0.001"), "share", 0, 1,
     "Share of a customer's own usage from which a late batch is medium.")
@@ -248,10 +248,13 @@ def _recurring_lags(
     for row in examination.extracted_rows(late_days(examination.table, period, metrics, loads)):
         by_metric[row.metric_key].append((row.events, row.day))
     single: dict[datetime, list[str]] = defaultdict(list)
+    since, until = period.span
     for metric, days in by_metric.items():
         days.sort()
-        recurrences = MIN_RECURRENCES()
-        while days and (len(days) < recurrences or 2 * days[-recurrences][0] < days[-1][0]):
+        while days:
+            alike = [day for events, day in days if 2 * events >= days[-1][0]]
+            if len(alike) >= MIN_RECURRENCES() and 2 * (max(alike) - min(alike)) >= until - since:
+                break
             single[days.pop()[1]].append(metric)
     rows = examination.extracted_rows(statement(examination.table, period, loads, single))
     return {row.metric_key: row for row in rows if row.metric_key in metrics and row.events >= MIN_HISTORY_EVENTS()}
@@ -327,7 +330,7 @@ CHECK = Check(
         f" ordinary lag: what 9 of 10 of its events take, in the period or in the {duration(HISTORY())} before it,"
         f" whichever is shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS()} events lie"
         " before it; late events are left out of it where those of fewer than"
-        f" {MIN_RECURRENCES()} days of arrival are about as many",
+        f" {MIN_RECURRENCES()} days of arrival are about as many, or all of these within half of the time",
         "bulk loads": f"most events of {MIN_LOADED_DAYS()} days, or of all days, share an ingested_at (within"
         f" {duration(MAX_LOAD_DURATION())}) that is more than {duration(MIN_LATE_LAG())} later, unless events of"
         f" {MIN_NIGHTS()} of the {NIGHTS()} days before arrived together in time, as from a source that sends each"
