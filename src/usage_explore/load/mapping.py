@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
@@ -36,6 +37,9 @@ _LISTS = (
 
 MAX_PATTERN_REPEATS, MAX_PATTERN_GROUPS = 3, 3
 """Repeats (* + ? and {) and groups of the pattern `measure_names`."""
+
+_COMPOSED = {"c": "abdHMSY", "x": "mdy", "X": "HMS"}
+"""The directives that some of `strptime`'s stand for."""
 
 MAX_MATCHED_CHARACTERS = 200
 """Characters of a name that `measure_names` can match; longer ones are no measures."""
@@ -210,6 +214,7 @@ class NamePattern:
 def _check_time_format(form: str) -> None:
     """Raise `ConfigurationError` where strptime would read a part of each time and leave it out of account."""
     parts = re.findall("%(.)", form.replace("%%", ""))
+    numbers = Counter("".join(_COMPOSED.get(part, part) for part in parts))
     ignored = ""
     if "p" in parts and "I" not in parts:
         ignored = "%p (AM or PM) counts only with %I; write %I in place of %H"
@@ -219,7 +224,7 @@ def _check_time_format(form: str) -> None:
         ignored = "%Z (the abbreviation of a zone) must be last"
     elif {"U", "W"} & {*parts}:
         ignored = "weeks (%U, %W) are not read; write the date"
-    elif repeated := [part for part in dict.fromkeys(parts) if parts.count(part) > 1]:
+    elif repeated := [part for part, number in numbers.items() if number > 1]:
         ignored = f"%{repeated[0]} may stand once"
     if ignored:
         raise ConfigurationError(f"time_format: {form!r}: {ignored}")
