@@ -580,7 +580,7 @@ def test_the_shape_reaches_the_newest_bucket_and_stands_on_one_zero_line(explore
     assert not answer.series[0].points[19].complete
     assert "Shape to date" in table.proto.columns
     cut = ranked(explore(**{**LINK, "since": "2026-09-01T12:00:00Z", "until": "2026-09-11T12:00:00Z"}))
-    assert {len(shape) for shape in cut.value["shape"]} == {10}  # without the first of eleven days
+    assert {len(shape) for shape in cut.value["shape"]} == {11}  # with both days that are cut
     assert "to date" not in cut.proto.columns
 
 

@@ -81,6 +81,8 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(
     before = sentence.bounding_box()
     page.get_by_role("button", name="Acknowledge").focus()  # by the keyboard alone
     page.keyboard.press("Enter")
+    expect(page.get_by_label("Reason, if any")).to_be_visible()
+    at_rest(page)
     expect(page.locator(".st-key-decide_acknowledge_form")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Reason, if any")).to_be_focused()

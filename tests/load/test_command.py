@@ -15,7 +15,7 @@ ORG = "00000000-0000-4000-8000-000000000001"
 
 VIEW = (
     f"/?organization_id={ORG}&metric_key=tokens&since=2026-01-31T08:00:00Z&until=2026-01-31T08:01:00Z"
-    "&metric=sum_quantity"
+    "&bucket=hour&metric=sum_quantity"
 )
 ELSEWHERE = "USAGE_EXPLORE_APP_URL names another one"
 
