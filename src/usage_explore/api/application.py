@@ -38,7 +38,17 @@ from usage_explore.api.lookups import LOOKUPS
 from usage_explore.api.metrics import MetricsEndpoint
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.request_metrics import RequestMetrics
-from usage_explore.api.responses import CSV, JSON, MIN_COMPRESSED_BYTES, PNG, SVG, XLSX, Compression, json_bytes
+from usage_explore.api.responses import (
+    CSV,
+    JSON,
+    MIN_COMPRESSED_BYTES,
+    PNG,
+    SVG,
+    XLSX,
+    Compression,
+    accepts_gzip,
+    json_bytes,
+)
 from usage_explore.api.service import ClientGone, Limits, Service
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.remote import operations
@@ -306,7 +316,7 @@ def _serve_openapi(app: FastAPI, access: Access) -> None:
         return gzip.compress(body) if compressed else body
 
     async def serve(request: Request) -> Response:
-        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        compressed = accepts_gzip(request)
         body = encoded(request.scope.get("root_path") or "/", access.needs_key(), compressed)
         headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         return Response(body, headers=headers | ({"Content-Encoding": "gzip"} if compressed else {}), media_type=JSON)

@@ -67,9 +67,13 @@ def response(
 def _etag(request: Request, body: bytes, media_type: str) -> str:
     """A tag of the bytes as they are sent: compressed ones differ."""
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
-    accepts_gzip = "gzip" in request.headers.get("Accept-Encoding", "")
-    compressed = len(body) >= MIN_COMPRESSED_BYTES and media_type != PNG and accepts_gzip
+    compressed = len(body) >= MIN_COMPRESSED_BYTES and media_type != PNG and accepts_gzip(request)
     return f'"{digest}-gzip"' if compressed else f'"{digest}"'
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether the response may be compressed, by a header that `normalize_accept_encoding` has replaced."""
+    return "gzip" in request.headers.get("Accept-Encoding", "")
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -175,9 +175,10 @@ def copies(rows: FromClause, found: Mapping[Pair, Copies]) -> list[tuple[Grid | 
 
 
 def _distances(apart: Mapping[timedelta | None, Apart], possible: set[timedelta], *rows: int) -> frozenset[timedelta]:
-    """The distances of `Copies`, of the possible ones, by which two loads of so many rows differ; else none.
+    """The distances in time, among the `possible` ones, at which one load repeats the other; empty if it does not.
 
-    `apart` has rows by what they differ, None for all that no two zones differ by.
+    `apart` counts the rows of the two loads by their distance in time; None for distances that no two zones have.
+    `rows` are the numbers of rows of each load.
     """
     if not possible:
         return frozenset()

@@ -376,8 +376,8 @@ CHECK = Check(
         " quantity do not tell: medium and high as restated ones",
         "cut": "such rows at times that one load has cut or rounded to milliseconds, seconds, minutes, hours or days,"
         " where all of its times are on that grid and at most half of the other's, and as many of equal content are at"
-        " each time; rows at quarters of an hour, or of a metric that comes evenly, with one quantity do not tell:"
-        " medium and high as restated ones",
+        " each time; rows of one quantity at quarters of an hour, or of a metric whose rows come at equal intervals,"
+        " are not counted as evidence: medium and high as restated ones",
         "high": f"copies that make {percent(LARGE_SHARE())} or more of the customer's usage of a metric in the period,"
         f" be it one event, if they are more than twice as many as in the {duration(coincidences.HISTORY())} before"
         f" and agree in different contents beyond chance, or arrive more than {duration(coincidences.PROMPT())} after"
