@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -58,6 +60,24 @@ def test_keys_that_root_changes_stay_those_of_the_service(ring: Keyring) -> None
         os.chown(ring.path, owner, owner)
         ring.revoke(key.id)
         assert (ring.path.stat().st_uid, ring.path.stat().st_gid) == (owner, owner)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+@pytest.mark.parametrize("name", ["keys.lock", "keys.part"])
+def test_a_link_of_the_service_gives_it_no_file_of_root(
+    ring: Keyring, tmp_path: Path, name: str, make: Callable[..., None]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of root")
+    secret.chmod(0o640)
+    ring.path.parent.mkdir()
+    make(secret, ring.path.parent / name)
+    os.chown(ring.path.parent, 65534, 65534)
+    with contextlib.suppress(ConfigurationError):
+        ring.create(ACME, "a")
+    assert (secret.read_text(), secret.stat().st_uid) == ("of root", 0)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o640
 
 
 def test_a_revoked_key_is_refused_at_once_and_stays_listed(ring: Keyring) -> None:

@@ -124,7 +124,8 @@ class Keyring:
                 keys = list(self.listed())
                 yield keys
                 part = self.path.with_suffix(".part")
-                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                part.unlink(missing_ok=True)  # what a process that died left, or a link
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                     json.dump({"keys": [_entry(key) for key in keys]}, file, indent=2)
                     file.flush()
                     os.fsync(file.fileno())
@@ -139,7 +140,7 @@ class Keyring:
 def _give(file: IO[Any], like: Path) -> None:
     """Give a file to the owner of another if this is root, so that the keys of a service stay its own."""
     if os.geteuid() == 0:
-        owner = like.stat()
+        owner = like.lstat()
         os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
 
 

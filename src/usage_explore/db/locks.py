@@ -1,8 +1,12 @@
-"""Lock files between processes, with a time limit. Only their owner may open them: no other OS user can hold them."""
+"""Lock files between processes, with a time limit. Only their owner may open them: no other OS user can hold them.
+
+A lock of root is no link, symbolic or hard: root would change the file that the folder's owner linked.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -18,7 +22,10 @@ def locked(path: Path, wait: float, *, shared: bool = False) -> IO[bytes]:
 
     Raises `TimeoutError` if other processes hold it for longer than `wait` seconds, `OSError` if it cannot be opened.
     """
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b")
+    if os.geteuid() == 0 and os.fstat(file.fileno()).st_nlink > 1:
+        file.close()
+        raise OSError(errno.EMLINK, "a link to another file", str(path))
     with contextlib.suppress(PermissionError):  # owned by another user, who may permit access
         os.fchmod(file.fileno(), 0o600)
     deadline = time.monotonic() + wait
