@@ -172,6 +172,18 @@ def test_an_extract_of_another_user_is_none_to_read_and_a_sentence_to_change(ext
         closed.chmod(0o700)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the mode of what others linked")
+def test_a_link_in_place_of_the_extract_keeps_the_mode_of_what_another_user_linked(tmp_path: Path) -> None:
+    linked, home = tmp_path / "of root", tmp_path / "of another user"
+    for made in (linked, home):
+        made.mkdir()
+        made.chmod(0o755)
+    (home / "extract").symlink_to(linked)
+    os.chown(home / "extract", 65534, 65534, follow_symlinks=False)
+    with folder.writing(home / "extract" / "database" / "organization"):
+        assert linked.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.fixture
 def small_disk(extract: Extract) -> Iterator[Path]:
     """A disk of 1 MB where the extract is to lie."""

@@ -232,7 +232,7 @@ def _crc(path: Path) -> int:
 def _make(folder: Path) -> None:
     for made in (folder.parent.parent, folder.parent, folder):
         make_folder(made, 0o700)
-        if made.stat().st_uid == os.geteuid():
+        if made.lstat().st_uid == os.geteuid():  # root does not follow links of another user
             made.chmod(0o700)
 
 
