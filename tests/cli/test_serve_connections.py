@@ -119,6 +119,23 @@ def test_what_is_half_sent_is_closed(serve: Serve, sent: bytes) -> None:
         assert _is_closed(opened)
 
 
+@pytest.mark.parametrize("body", ["Content-Length: 10", "Transfer-Encoding: chunked"])
+def test_a_websocket_with_a_body_is_refused_and_the_server_stops_in_order(serve: Serve, body: str) -> None:
+    """It was kept without an answer, and the server's end was a traceback."""
+    lines = (
+        "GET /echo HTTP/1.1",
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        body,
+    )
+    with _opened(serve(100), "\r\n".join((*lines, "", "")).encode()) as opened:
+        assert opened.recv(12) == b"HTTP/1.1 400"
+        assert _is_closed(opened)
+
+
 def test_a_byte_now_and_then_prolongs_nothing(serve: Serve) -> None:
     def closed() -> bool:
         time.sleep(0.1)

@@ -35,6 +35,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from usage_explore import config
@@ -329,9 +330,12 @@ class TimedConnection(H11Protocol):
         super().pause_writing()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Become a WebSocket, or answer 503 if there are too many."""
+        """Become a WebSocket, or answer 503 if there are too many, 400 to one that has a body or is malformed."""
         if self._server.takes_websocket():
             super().handle_websocket_upgrade(event)
+            opened = cast("WebSocketsSansIOProtocol", self.transport.get_protocol())
+            if not opened.handshake_initiated:  # uvicorn would keep it without an answer, and fail when it stops
+                self.send_400_response("Invalid WebSocket request.")
         else:
             self.transport.write(_TOO_MANY)
             self.transport.close()
