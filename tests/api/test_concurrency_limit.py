@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import httpx
 import pytest
@@ -28,10 +29,10 @@ def slow_store(events_database_url: str, slow: Callable[[str], None]) -> Iterato
 
 
 @contextlib.contextmanager
-def waiting(client: httpx.Client, path: str) -> Iterator[socket.socket]:
+def waiting(client: httpx.Client, path: str, headers: str = "") -> Iterator[socket.socket]:
     """A client that asked and waits."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as connection:
-        connection.sendall(f"GET /api{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        connection.sendall(f"GET /api{path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         yield connection
 
 
@@ -66,6 +67,26 @@ def test_questions_beyond_the_limit_wait_a_bounded_time(slow_store: Store, event
                 eventually(lambda: len(working(events_connection)) == 2)
                 refused(client.get(EXPORT))
         eventually(lambda: not working(events_connection))
+
+
+def test_one_organization_leaves_a_turn_to_another(
+    events_database_url: str, slow: Callable[[str], None], events_connection: ddl.Connection
+) -> None:
+    slow(events_database_url)
+    own, other = (str(one) for one in (generated_events.ORGANIZATION, generated_events.NEIGHBOUR))
+    with (
+        connect(events_database_url, table="slow", statement_timeout=SLEEP) as store,
+        asking(
+            store,
+            access=lambda request: UUID(request.headers["x-organization"]),
+            limits=Limits(queries=2, wait_seconds=0.2),
+        ) as client,
+        waiting(client, EVENTS, f"X-Organization: {own}\r\n"),
+    ):
+        eventually(lambda: len(working(events_connection)) == 1)
+        refused(client.get(EVENTS, headers={"X-Organization": own}))
+        with waiting(client, EVENTS, f"X-Organization: {other}\r\n"):
+            eventually(lambda: len(working(events_connection)) == 2)
 
 
 def test_a_pool_that_others_use_up_is_waited_for_a_bounded_time(events_database_url: str) -> None:

@@ -71,8 +71,8 @@ class Limits:
     """Bounds of concurrency, and of waiting.
 
     `queries` answered, `exports` streamed and `validations` run at the same time: together fewer than the pool's 10
-    connections, so that readiness can still be checked. All `exports` but one may be one organization's. `pictures`
-    drawn at the same time, which holds no connection. `wait_seconds` for a free slot.
+    connections, so that readiness can still be checked. All `queries` and all `exports` but one may be one
+    organization's. `pictures` drawn at the same time, which holds no connection. `wait_seconds` for a free slot.
 
     An export ends if its client reads nothing for `stall_seconds`. While others wait for its slot, it ends if it has
     waited for its client for half of `wait_seconds` in all, and that client reads fewer than `slow_bytes` per second.
@@ -148,7 +148,7 @@ class Service:
         self.access = access
         self.limits = limits
         self.requests = RequestMetrics()
-        self.queries = ConcurrencyLimit(limits.queries, limits.wait_seconds)
+        self.queries = ConcurrencyLimit(limits.queries, limits.wait_seconds, max(limits.queries - 1, 1))
         self.pictures = ConcurrencyLimit(limits.pictures, limits.wait_seconds)
         self.exports = ConcurrencyLimit(limits.exports, limits.wait_seconds, max(limits.exports - 1, 1))
 
@@ -190,7 +190,7 @@ class Service:
         Raises `Problem`, `ClientGone` and the store's errors.
         """
         request.state.query = query
-        async with self.queries.slot():
+        async with self.queries.slot(request.state.organization_id or query.organization_id):
             try:
                 return await run_in_thread(request, lambda: work(self.store_for(request)))
             except ScopeError:
