@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnected
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 
@@ -326,3 +326,17 @@ def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixtu
     few._ends = 0  # ten seconds later
     log.error("again")
     assert json.loads(capsys.readouterr().err)["left_out"] == 4_900
+
+
+def test_a_websocket_that_its_client_left_is_no_error_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    handler, log = logging.StreamHandler(), logging.Logger("uvicorn.error")
+    handler.addFilter(logs.LibraryLimit())
+    log.addHandler(handler)
+    for error in (RuntimeError("another"), WebSocketDisconnected('Cannot call "send" once a close message was sent.')):
+        try:
+            raise error
+        except RuntimeError:
+            log.exception("Exception in ASGI application")
+    written = capsys.readouterr().err
+    assert "RuntimeError: another" in written
+    assert "WebSocketDisconnected" not in written

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from starlette.websockets import WebSocketDisconnected
+
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -47,7 +49,10 @@ class JsonLines(logging.Formatter):
 
 
 class LibraryLimit(logging.Filter):
-    """At most 100 lines from libraries in 10 seconds; the next line counts the others as `left_out`."""
+    """At most 100 lines from libraries in 10 seconds; the next line counts the others as `left_out`.
+
+    Streamlit fails after its client has left: it closes a WebSocket that is closed. That is no error and not written.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +62,8 @@ class LibraryLimit(logging.Filter):
         """Whether the record is written."""
         if record.name.partition(".")[0] == "usage_explore":
             return True
+        if record.exc_info and isinstance(record.exc_info[1], WebSocketDisconnected):
+            return False
         now = time.monotonic()
         if now >= self._ends:
             if self._number > _MAX_LIBRARY_LINES:
