@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.websockets import WebSocketDisconnected
-
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -62,7 +60,7 @@ class LibraryLimit(logging.Filter):
         """Whether the record is written."""
         if record.name.partition(".")[0] == "usage_explore":
             return True
-        if record.exc_info and isinstance(record.exc_info[1], WebSocketDisconnected):
+        if record.exc_info and type(record.exc_info[1]).__name__ == "WebSocketDisconnected":  # of newer Starlettes
             return False
         now = time.monotonic()
         if now >= self._ends:
