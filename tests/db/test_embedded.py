@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -359,3 +359,16 @@ class TestAsRoot:
 
     def test_ordinary_user_is_told_when_the_folder_is_not_theirs(self, home: Path) -> None:
         assert "ConfigurationError: home:" in Client(home, user=NOBODY).end()
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_link_in_place_of_the_log_changes_no_file_of_root(tmp_path: Path, make: Callable[..., None]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives the log to the server's user")
+    secret, home = tmp_path / "secret", tmp_path / "home"
+    secret.touch(0o600)
+    server = embedded.Server(home)
+    make(secret, home / "server.log")
+    with pytest.raises(OSError, match="link"):
+        server.launch()
+    assert secret.stat().st_uid == 0

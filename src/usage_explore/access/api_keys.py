@@ -119,8 +119,7 @@ class Keyring:
         """The keys, to change in place; then written atomically, for the owner only, by one process at a time."""
         try:
             make_folder(self.path.parent)
-            with locked(self.path.with_suffix(".lock"), _MAX_LOCK_SECONDS) as lock:
-                _give(lock, self.path.parent)
+            with locked(self.path.with_suffix(".lock"), _MAX_LOCK_SECONDS):
                 keys = list(self.listed())
                 yield keys
                 part = self.path.with_suffix(".part")

@@ -29,7 +29,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from usage_explore.db import timeouts
-from usage_explore.db.locks import locked
+from usage_explore.db.locks import locked, open_own
 from usage_explore.db.programs import HINT, SERVER_USER, account, may_enter, run
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
 from usage_explore.formatting import path_text
@@ -282,8 +282,10 @@ class Server:
         """Start the server and wait until it is ready, crash recovery included."""
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.unlink()
-        self.log.touch(mode=0o600)
-        self.give(self.log)
+        descriptor = open_own(self.log)
+        if self.account:
+            os.fchown(descriptor, self.account.pw_uid, self.account.pw_gid)
+        os.close(descriptor)
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.private(self.socket())),
