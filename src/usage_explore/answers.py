@@ -10,8 +10,10 @@ from functools import cached_property
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
+from usage_explore.db.timeouts import interruptible
 from usage_explore.decimals import Number, plain, rfc3339
 from usage_explore.errors import (
     ConfigurationError,
@@ -181,7 +183,7 @@ class Aggregate(AggregateData):
             part.write_bytes(content)
 
     def xlsx(self, organization: str, link: str, pinned: str | None = None) -> bytes:
-        """The content of `to_xlsx`, with the organization and the links as given."""
+        """The content of `to_xlsx`, with the organization and links as given. `CancelledError` if its request ends."""
         links = [("Link", link)]
         if pinned:
             links.append(("Pinned link", pinned))
@@ -189,8 +191,9 @@ class Aggregate(AggregateData):
             links.append(
                 ("", "pinned to the events that had settled: the newest ones in this file may not be among them")
             )
-        sink = BytesIO()
-        workbook.write_aggregate(self, sink, organization, links)
+        sink, cancelled = BytesIO(), Event()
+        with interruptible(cancelled.set):
+            workbook.write_aggregate(self, sink, organization, links, cancelled.is_set)
         return sink.getvalue()
 
     def url(self, *, pinned: bool = False) -> str:

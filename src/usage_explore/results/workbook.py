@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -87,10 +88,16 @@ class Sheet:
     columns: Sequence[Column]
     zone: ZoneInfo
     losses: Losses
+    is_cancelled: Callable[[], bool]
     rows: int = 0
 
     def append(self, values: Iterable[Any]) -> None:
-        """Write a row: text, `Decimal` or int, aware times and bool by the columns' kinds; None is an empty cell."""
+        """Write a row: text, `Decimal` or int, aware times and bool by the columns' kinds; None is an empty cell.
+
+        Raises `CancelledError` once nobody waits for the workbook.
+        """
+        if self.is_cancelled():
+            raise CancelledError
         self.sheet.append([self._cell(value, column.kind) for value, column in zip(values, self.columns, strict=True)])
         self.rows += 1
 
@@ -145,6 +152,7 @@ class Workbook:
 
     book: Any
     zone: ZoneInfo
+    is_cancelled: Callable[[], bool] = bool
     losses: Losses = field(default_factory=Losses)
 
     def sheet(self, name: str, columns: Sequence[Column], *, heading: bool = True) -> Sheet:
@@ -155,7 +163,7 @@ class Workbook:
         for number, column in enumerate(columns, 1):
             width = column.width or len(column.heading) + 4
             sheet.column_dimensions[get_column_letter(number)].width = min(max(width, _MIN_WIDTH), _MAX_WIDTH)
-        result = Sheet(sheet, columns, self.zone, self.losses)
+        result = Sheet(sheet, columns, self.zone, self.losses, self.is_cancelled)
         if heading:
             sheet.freeze_panes = "A2"
             cells = [result._text(column.heading) for column in columns]
@@ -208,8 +216,10 @@ def _entry(name: str, size: int) -> ZipInfo:
 
 
 @contextmanager
-def writing(target: Path | BinaryIO, zone: ZoneInfo, as_of: datetime | None = None) -> Iterator[Workbook]:
-    """A workbook that is saved at the end of the block.
+def writing(
+    target: Path | BinaryIO, zone: ZoneInfo, as_of: datetime | None = None, is_cancelled: Callable[[], bool] = bool
+) -> Iterator[Workbook]:
+    """A workbook that is saved at the end of the block; rows raise `CancelledError` when it `is_cancelled`.
 
     It says that it was made at `as_of`, by default now: equal answers as of one time are equal files.
     """
@@ -220,7 +230,7 @@ def writing(target: Path | BinaryIO, zone: ZoneInfo, as_of: datetime | None = No
     if as_of is not None:
         book.properties.created = book.properties.modified = as_of.astimezone(UTC).replace(tzinfo=None)
     try:
-        yield Workbook(book, zone)
+        yield Workbook(book, zone, is_cancelled)
         with _Archive(target, "w", ZIP_DEFLATED) as archive:  # `save` would write the time of the clock
             ExcelWriter(book, archive).write_data()
     finally:
@@ -229,13 +239,20 @@ def writing(target: Path | BinaryIO, zone: ZoneInfo, as_of: datetime | None = No
                 sheet.close()
 
 
-def write_aggregate(answer: AggregateData, target: Path | BinaryIO, organization: str, links: Facts) -> None:
+def write_aggregate(
+    answer: AggregateData,
+    target: Path | BinaryIO,
+    organization: str,
+    links: Facts,
+    is_cancelled: Callable[[], bool] = bool,
+) -> None:
     """Write an aggregate: the sheets "Long", a row per series and bucket, "Query", and "Wide", a row per bucket.
 
     `organization` is its name and id, `links` the rows with its links. If "Wide" is left out, "Query" says why.
+    Raises `CancelledError` at the next row when it `is_cancelled`.
     """
     query = answer.query
-    with writing(target, query.zone, query.as_of) as book:
+    with writing(target, query.zone, query.as_of, is_cancelled) as book:
         longer = answer.with_other()
         spellings = frames.labels(longer)
         edges = [
