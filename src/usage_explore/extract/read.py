@@ -28,8 +28,8 @@ from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import arrow
 from usage_explore.results.arrow import DECIMALS
 from usage_explore.results.frames import DecimalSpan, integer_digits
-from usage_explore.sql import export as statements
 from usage_explore.sql import filters
+from usage_explore.sql import filters as statements
 
 _SLICE_EVENTS = 50_000
 """Events of a slice, if no slot of 15 minutes alone has more."""
@@ -229,7 +229,7 @@ class ExtractReader:
         if late is None:
             return tables[0], times
         page = filters.page(late, self.query, _MAX_TAIL_EVENTS + 1, self.after)
-        selected = statements.texts(page, as_csv=self.as_csv).execution_options(yield_per=_PAGE_EVENTS)
+        selected = statements.exported_texts(page, as_csv=self.as_csv).execution_options(yield_per=_PAGE_EVENTS)
         for rows in self.paths.connection.execute(selected).partitions():
             tables.append(arrow.from_rows([row[2:] for row in rows], self.columns))
             times += [-micros(row.at) for row in rows]
