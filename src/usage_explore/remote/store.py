@@ -37,7 +37,7 @@ from usage_explore.query.base import Query, expect, parsed_instant
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_VALUES
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
-from usage_explore.remote import jobs, operations, replies, wire
+from usage_explore.remote import jobs, operations, wire
 from usage_explore.remote.client import Client
 from usage_explore.remote.operations import (
     ChoiceQuery,
@@ -134,7 +134,7 @@ class RemoteStore(Store):
         Raises `ScopeError` if this store is for another one, or the server does not show it.
         """
         query = OrganizationQuery(organization_id=organization_id)
-        self._ask(operations.ORGANIZATIONS, query, replies.listed_organizations)
+        self._ask(operations.ORGANIZATIONS, query, jobs.listed_organizations)
         return replace(self, organization_id=query.organization_id)
 
     def organizations(self) -> tuple[UUID, ...]:
@@ -461,12 +461,12 @@ class RemoteStore(Store):
         query = OrganizationQuery(organization_id=self.organization_id)
         with self._scope_errors(query):
             pairs = list(query.to_params())
-            listed = self.client.get(operations.ORGANIZATIONS, pairs, read=replies.listed_organizations)
+            listed = self.client.get(operations.ORGANIZATIONS, pairs, read=jobs.listed_organizations)
         return [(id_, name) for id_, name in listed if self._scope.may_see(id_)]
 
-    def _state(self, organization_id: UUID | None) -> replies.State:
+    def _state(self, organization_id: UUID | None) -> jobs.State:
         query = OrganizationQuery(organization_id=organization_id)
-        return cast("replies.State", self._ask(operations.STATE, query, replies.State.of))
+        return cast("jobs.State", self._ask(operations.STATE, query, jobs.State.of))
 
 
 def opened(settings: config.Settings) -> RemoteStore:
