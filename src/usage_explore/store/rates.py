@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
-from usage_explore.files.made_ids import directory_ids, names_of
+from usage_explore.files.values import directory_ids, names_of
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
