@@ -4,7 +4,7 @@ As soon as the file holds a key, even a revoked one, the API requires one, until
 is `ue_<id>_<secret>`; the secret has 256 random bits, so its SHA-256 is enough. The file is read at each request:
 revoking takes effect at once.
 
-Files that close a server, the allow list and the API keys: one that vanishes while the server runs opens nothing.
+The file of keys and the allow list close a server (`is_closed`): one that vanishes while the server runs opens nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The OpenAPI parameters of operations, which follow from the fields that their queries declare.
 
-Parts of the OpenAPI schemas: instants, exact decimals, counts, names; objects in which every field is required.
+Beside them are the parts of all schemas: instants, exact decimals, counts, names; objects in which every field is
+required.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
-"""What the page's own components in JavaScript share: their files, and the callbacks of their events.
+"""The page's own components in JavaScript: their files, callbacks of their events, functions that draw them.
 
-The component of the filter picker: a searchable list of rows to pick from, values several at once.
+The picker of filters is a searchable list of rows to pick from, values several at once. The search works in the
+browser, without a run of the page; `draw_picker` calls back for what is picked. Ticks take effect one by one, and stay
+while the page follows.
 
-The search works in the browser, without a run of the page; `draw` calls back for what is picked. Ticks take effect one
-by one, and stay while the page follows.
+Boards are a grid of small tables, whose names are buttons, without a canvas. Real tables and buttons are reached by the
+keyboard and read by screen readers; all boards are one element of the page. The component holds no state:
+`draw_boards` gives it texts, and calls `act`, `search` or `group` for a click.
 
-The component that draws leaderboards: a grid of small tables, whose names are buttons, without a canvas.
-
-Real tables and buttons are reached by the keyboard and read by screen readers; all boards are one element of the page.
-The component holds no state: `draw` gives it texts, and calls `act`, `search` or `group` for a click.
-
-How wide the page's content is, where that is little: tables have fixed widths, so there they leave columns out.
+The width of the page's content is known where it is little: tables have fixed widths, so there they leave columns out.
 """
 
 from __future__ import annotations

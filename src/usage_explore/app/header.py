@@ -1,9 +1,8 @@
 """The top of every page: the organization, the links between the pages, the time zone, sharing, headline numbers.
 
-What another time zone did to the window of a page, in one sentence.
-
-A window that the clock defines, such as `this_month` or `-29d/d`, follows the clock of the new zone: it keeps its days
-and moves to other instants. A window between two instants stays, and its days are cut.
+After a change of the time zone, one sentence says what it did to the window. A window that the clock defines, such as
+`this_month` or `-29d/d`, follows the clock of the new zone: it keeps its days and moves to other instants. A window
+between two instants stays, and its days are cut.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ page would show more than the link's.
 from the `Referer` header and is kept in a cookie for `_COOKIE_MINUTES`. Only the app's own pages are returned to, so a
 forged header or cookie leads nowhere else.
 
-Which messages of a page's WebSocket take their turn, and which come from a page that was left already.
+`MessageRate` says which messages of a page's WebSocket take their turn, `PageOfTab` which come from a page that was
+left already.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The address bar: reading and writing URL parameters, widgets that follow it, callbacks that change it.
 
-The links that were opened last in this browser tab's session, for the Home page; they end with the session.
+It also remembers the links that were opened last in this browser tab, for the Home page, until its session ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The layers of an aggregate's chart: the legend, the marks, the outline of what is selected, and transparent marks for
 tooltips and clicks.
 
-The buckets and series selected in the chart of an aggregate, as Streamlit and JupyterChart report them.
+`picked` and `brushed` read the buckets and series selected in it, as Streamlit and JupyterChart report them.
 """
 
 from __future__ import annotations

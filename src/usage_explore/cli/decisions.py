@@ -1,6 +1,6 @@
 """`usage-explore decide`, `decisions` and `signoffs`: what people decided on findings, and what changed since.
 
-Sign off a validated period for `usage-explore validate --sign-off`, and print what was signed or why not.
+`sign` signs off a validated period for `usage-explore validate --sign-off`, and prints what was signed or why not.
 """
 
 from __future__ import annotations

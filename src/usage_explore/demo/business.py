@@ -1,8 +1,7 @@
 """The demo's organizations, metrics, products and customers, as tables of weights and quantiles, and `Draws` from them.
 
-The tables do not depend on the seed, so a link to a demo customer or product is valid in every demo database.
-
-Names of the demo's organizations, customers and products, fictional companies, and units of its metrics.
+The tables do not depend on the seed, so a link to a demo customer or product is valid in every demo database. Their
+names are those of fictional companies.
 """
 
 from __future__ import annotations

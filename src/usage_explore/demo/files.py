@@ -1,10 +1,8 @@
 """Files to try a validation of the demo with: prices, an invoice with mistakes, preferences, control totals.
 
-The demo's price book: what its invoices charge for a unit of each metric, the same number in every currency.
-
-Invoice lines of the demo as a biller would have written them at finalization, with mistakes to find.
-
-Control totals of the demo as its gateway would have counted them, with a loss to find.
+The price book is what the demo's invoices charge for a unit of each metric, the same number in every currency. Invoice
+lines are as a biller would have written them at finalization, control totals as the gateway would have counted them,
+with mistakes and a loss to find.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 A raw value is text (CSV), a JSON value with `Decimal` for numbers, or the Python value of an Arrow type. A float, which
 only Parquet has, is read through its shortest text, so 0.1 is loaded as 0.1. The readers raise `InvalidValue`.
 
-Ids in files of a validation or a price book, which may be any text, as in files of events.
+`MadeId` and the functions of ids read those in files of a validation or a price book, which may be any text, as in
+files of events.
 
 `load` makes an id of a text, and keeps the text as an external id in the directory of names. A text in another file
 stands for the id that has it there, else for the id that `load` makes of it.

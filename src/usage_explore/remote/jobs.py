@@ -1,6 +1,7 @@
 """Jobs on a server: validations and ratings, which are started, waited for and cancelled.
 
-What a server says of itself and of its jobs, from decoded JSON; other JSON raises `TypeError` and the like.
+`Job` and `State` are what a server says of itself and of its jobs, from decoded JSON; other JSON raises `TypeError` and
+the like.
 """
 
 from __future__ import annotations

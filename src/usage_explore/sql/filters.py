@@ -9,7 +9,7 @@ many events pass, and reads most of the table if few do; fetching all passing ev
 are few. So a filtered page first scans a few events of the index, scans more if the first scan promises a full page,
 and else fetches and sorts all passing events.
 
-Statements of an export: pages of events as text, and the digits of their decimals.
+An export reads pages of events as text (`exported_texts`), with the digits of their decimals.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The package of charts is imported with the first answer, not with this module: a start of the app needs none.
 
-The head of a page for programs that show a link as a card: title, description and picture, by Open Graph.
+`Card` is the head of a page for programs that show a link as a card: title, description and picture, by Open Graph.
 """
 
 from __future__ import annotations

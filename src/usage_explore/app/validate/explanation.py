@@ -1,6 +1,6 @@
 """The context of a finding: the expected values in its chart, and what explains its change.
 
-The facts of a finding as text: times on the zone's clock, numbers with thousands separated, checks by title.
+Its facts are texts: times on the zone's clock, numbers with thousands separated, checks by title.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The Validate page: a billing period, its headline numbers, and tabs for findings, checks, files and code.
-
-The table of checks.
-"""
+"""The Validate page: a billing period, its headline numbers, and tabs for findings, checks, files and code."""
 
 from __future__ import annotations
 
