@@ -27,8 +27,8 @@ from usage_explore.results.arrow import DECIMALS, NamesOf
 from usage_explore.results.frames import DecimalSpan, integer_digits
 from usage_explore.results.whole_file import whole_file
 from usage_explore.results.workbook import About
-from usage_explore.sql import export as statements
 from usage_explore.sql import filters
+from usage_explore.sql import filters as statements
 
 Progress = Callable[[int, int], None]
 """Called with the number of events written so far, and in total."""
@@ -94,7 +94,9 @@ class EventPages:
         spans = dict.fromkeys(DECIMALS, DecimalSpan(0, 0))
         while True:
             page = filters.page(self.table, self.query, _PAGE_EVENTS, after)
-            size, timestamp, row_id, *measures = self.connection.execute(statements.digits(page, DECIMALS)).one()
+            size, timestamp, row_id, *measures = self.connection.execute(
+                statements.exported_digits(page, DECIMALS)
+            ).one()
             if not size:
                 return total, spans
             total += size
@@ -112,7 +114,7 @@ class EventPages:
     def rows(self, size: int, after: Position | None) -> list[Any]:
         """One page of rows: `at` and `row_id` (the position), then the columns as in the file."""
         page = filters.page(self.table, self.query, size, after)
-        return list(self.connection.execute(statements.texts(page, as_csv=self.as_csv)))
+        return list(self.connection.execute(statements.exported_texts(page, as_csv=self.as_csv)))
 
 
 def export(

@@ -14,13 +14,13 @@ from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
 from support.app_pages import MAIN, opened, validate_page
+from support.check_results import identity
 from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import connect
 from usage_explore.app import sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import made_at_click
-from usage_explore.app.page_state import identity
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import Period
 

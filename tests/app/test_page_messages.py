@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from streamlit.proto.ClientState_pb2 import ClientState
 
-from usage_explore.app import page_messages
-from usage_explore.app.page_messages import MessageRate, PageOfTab
+from usage_explore.app import middleware
+from usage_explore.app.middleware import MessageRate, PageOfTab
 
 
 def test_messages_beyond_the_burst_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,8 +22,8 @@ def test_messages_beyond_the_burst_wait_for_their_turn(monkeypatch: pytest.Monke
         for _ in range(number):
             await rate.turn()
 
-    monkeypatch.setattr(page_messages.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(page_messages.asyncio, "sleep", sleep)
+    monkeypatch.setattr(middleware.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(middleware.asyncio, "sleep", sleep)
     rate = MessageRate(per_second=4, burst=3)
     asyncio.run(send(3))
     assert waited == []

@@ -10,8 +10,8 @@ import pytest
 from support.app_pages import Open
 from support.demo_database import ACME
 from usage_explore import AggregateQuery, EventQuery, Period
+from usage_explore.app.header import zone_sentence
 from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
-from usage_explore.app.zone_change import sentence
 
 NOW = datetime(2026, 11, 5, 20, tzinfo=UTC)
 INSTANTS = {"since": "2026-10-01T00:00:00Z", "until": "2026-11-01T00:00:00Z"}
@@ -57,13 +57,13 @@ def test_the_window_follows_the_clock_or_stays(window: dict[str, Any], before: s
         ExploreView(AggregateQuery(**window, timezone=before)),
         ValidateView(Period(**window, timezone=before)),
     ):
-        assert sentence(view, view.in_timezone(after), NOW) == words
+        assert zone_sentence(view, view.in_timezone(after), NOW) == words
 
 
 def test_the_times_of_events_stay() -> None:
     view = EventsView(EventQuery(occurred_after=INSTANTS["since"], occurred_before=INSTANTS["until"]), "UTC")
-    assert "the same time as before" in sentence(view, view.in_timezone("Asia/Kolkata"), NOW)
-    assert sentence(EventsView(EventQuery(), "UTC"), EventsView(EventQuery(), "Asia/Kolkata"), NOW) == ""
+    assert "the same time as before" in zone_sentence(view, view.in_timezone("Asia/Kolkata"), NOW)
+    assert zone_sentence(EventsView(EventQuery(), "UTC"), EventsView(EventQuery(), "Asia/Kolkata"), NOW) == ""
 
 
 def test_the_page_says_it_until_the_window_is_another_one(explore: Open) -> None:

@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from support.browser_pages import ALERT, SCHEMES, address, at_rest, examined, in_scheme, settled, violations
+from support.check_results import identity
 from support.demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
-from usage_explore.app.page_state import identity
 from usage_explore.decimals import rfc3339
 from usage_explore.query.queries import Period
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 from playwright.sync_api import Page, expect
 
 from support.browser_pages import CHART, address, at_rest, examined, parameters, picture, resized, settled
+from support.check_results import identity
 from support.demo_database import ACME, WINDOW
 from usage_explore import Store
-from usage_explore.app.page_state import identity
 from usage_explore.app.validate import findings
 from usage_explore.query.queries import Period
 

@@ -9,7 +9,7 @@ import pytest
 
 from support import demo_database
 from usage_explore import Store, connect
-from usage_explore.demo import files, invoice, prices
+from usage_explore.demo import files
 from usage_explore.errors import ConfigurationError
 from usage_explore.pricing.read import read_prices
 from usage_explore.query.queries import Period
@@ -29,8 +29,8 @@ def test_only_the_planted_mistakes_are_found(demo_store: Store, tmp_path: Path) 
     given = {name: paths[name] for name in ("invoices", "prices", "wallets")}
     validation = demo_store.validate(PERIOD, checks=["reconciliation"], **given)
     assert validation.unchecked == ()
-    assert validation.counts()["high"] == len(invoice.MISTAKES)
-    right = invoice.lines(demo_store, PERIOD, mistakes=False)
+    assert validation.counts()["high"] == len(files.MISTAKES)
+    right = files.invoice_lines(demo_store, PERIOD, mistakes=False)
     clean = demo_store.validate(PERIOD, checks=["reconciliation"], **{**given, "invoices": right})
     assert clean.counts()["high"] == 0
     table = clean.sheet("reconciliation")
@@ -39,10 +39,10 @@ def test_only_the_planted_mistakes_are_found(demo_store: Store, tmp_path: Path) 
 
 
 def test_the_whole_demo_is_rated_in_its_currencies(demo_store: Store) -> None:
-    rating = demo_store.rate(PERIOD, prices=prices.rows(), wallets=invoice.wallets(demo_store, PERIOD))
+    rating = demo_store.rate(PERIOD, prices=files.price_rows(), wallets=files.wallets(demo_store, PERIOD))
     assert not rating.unpriced
     assert set(rating.totals) == {"USD", "EUR", "GBP"}
-    assert len(read_prices(prices.rows())) == 36
+    assert len(read_prices(files.price_rows())) == 36
 
 
 def test_a_folder_that_cannot_be_made_is_said(demo_store: Store, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from support.demo_database import ACME
 from usage_explore import AggregateQuery, Period, Store, charts, connect
 from usage_explore.cli.main import main
 from usage_explore.config import Settings
-from usage_explore.demo import prices
+from usage_explore.demo import files as demo_files
 from usage_explore.records import places
 from usage_explore.validation import Check
 
@@ -126,7 +126,7 @@ def test_the_requests_of_a_document_are_answered(document: Path, store: Store) -
             if "-F " in options:
                 customer = store.customers()[0].value
                 lines = f"customer_id,metric_key,quantity\n{customer},tokens_in,1\n"
-                files = {"lines.csv": lines.encode(), "prices.toml": prices.toml().encode()}
+                files = {"lines.csv": lines.encode(), "prices.toml": demo_files.price_book().encode()}
                 field, name = options.split("-F ")[1].strip().split("=@")
                 answer = client.post(url, files={field: (name, files[name])})
                 assert answer.status_code == 202, (url, answer.text)

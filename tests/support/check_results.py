@@ -7,6 +7,7 @@ import re
 from usage_explore import EventQuery, Store
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Result, Validation
+from usage_explore.validation.review import identities
 
 
 def examine(store: Store, check: str, period: Period, **given: object) -> Result:
@@ -25,6 +26,11 @@ def shown(store: Store, finding: Finding) -> int:
 def found(validation: Validation, check: str) -> list[Finding]:
     """The findings of one check, by impact."""
     return [finding for finding in validation.findings if finding.check == check]
+
+
+def identity(finding: Finding) -> str:
+    """The id of a finding in links, if it is the only one on its subjects that day."""
+    return identities([finding])[0].id
 
 
 def stayed_away(finding: Finding) -> int:

@@ -17,8 +17,7 @@ from support.plain_events import SINCE, event, september, store_of
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import QueryError
-from usage_explore.files.made_ids import MadeId, id_reader
-from usage_explore.files.values import InvalidValue
+from usage_explore.files.values import InvalidValue, MadeId, id_reader
 from usage_explore.names import made_id
 from usage_explore.sql.hints import HintWarning
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from usage_explore.access.closed import is_closed
+from usage_explore.access.api_keys import is_closed
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import path_text
 

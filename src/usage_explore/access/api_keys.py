@@ -3,6 +3,8 @@
 As soon as the file holds a key, even a revoked one, the API requires one, until it is started again without any. A key
 is `ue_<id>_<secret>`; the secret has 256 random bits, so its SHA-256 is enough. The file is read at each request:
 revoking takes effect at once.
+
+The file of keys and the allow list close a server (`is_closed`): one that vanishes while the server runs opens nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
-from usage_explore.access.closed import is_closed
 from usage_explore.db.locks import locked
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
@@ -149,3 +150,14 @@ def _entry(key: Key) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+_SEEN: set[Path] = set()
+"""The files that were there since the process began; paths only, the same for all of its users."""
+
+
+def is_closed(path: Path, now: bool) -> bool:
+    """Whether a file closes the server: `now` says that it is there and does so, and once it did it always does."""
+    if now:
+        _SEEN.add(path.absolute())
+    return now or path.absolute() in _SEEN

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import get_args
 
 from usage_explore.api.jobs import State
-from usage_explore.api.parameters import Schema
-from usage_explore.api.schema_parts import (
+from usage_explore.api.parameters import (
     COUNT,
     DECIMAL,
     INSTANT,
     NAME_OF_ID,
     STORED_DECIMAL,
+    Schema,
     list_of,
     nullable,
     ref,

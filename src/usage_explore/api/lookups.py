@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.api.problems import ProblemType
@@ -35,8 +35,6 @@ from usage_explore.remote.operations import (
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.types import Choice, Comparison, Hit, json_value
 from usage_explore.store import Store
-
-_Q = TypeVar("_Q", bound=Query)
 
 _FILTERS = tuple(name for name in Query.model_fields if name != "organization_id")
 """Parameters that a question about the whole organization has not."""

@@ -7,11 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from usage_explore.api import problems, request_metrics
-from usage_explore.api.parameters import Schema
+from usage_explore.api.parameters import Schema, ref
 from usage_explore.api.parameters import parameters as parameters
 from usage_explore.api.problems import ProblemType
 from usage_explore.api.responses import CSV, JSON
-from usage_explore.api.schema_parts import ref
 from usage_explore.api.schemas import components as components
 from usage_explore.query import limits
 from usage_explore.remote import wire

@@ -10,20 +10,21 @@ from typing import get_args
 from sqlalchemy import DateTime, Numeric, Text, Uuid
 
 from usage_explore.api import job_schemas
-from usage_explore.api.parameters import SCHEMAS, Schema
-from usage_explore.api.problems import ProblemType
-from usage_explore.api.schema_parts import (
+from usage_explore.api.parameters import (
     COUNT,
     DECIMAL,
     INSTANT,
     NAME,
     NAME_OF_ID,
+    SCHEMAS,
     STORED_DECIMAL,
+    Schema,
     list_of,
     nullable,
     ref,
     strict_object,
 )
+from usage_explore.api.problems import ProblemType
 from usage_explore.db.schema import events_table
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.pricing.book import MODELS

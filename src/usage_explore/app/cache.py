@@ -250,13 +250,8 @@ def organizations() -> tuple[UUID, ...]:
 def organization_names() -> Names:
     """The own names of the organizations that are visible to the user."""
     granted = sign_in.grant()
-    names = _organization_names()
+    names = every_organization_name()
     return Names({key: name for key, name in names.by_id.items() if granted.allows(UUID(key[1]))})
-
-
-def every_organization_name() -> Names:
-    """The own names of all organizations, up to a minute old: for a client that may see everything."""
-    return _organization_names()
 
 
 def every_name(query: Query) -> Names:
@@ -287,11 +282,6 @@ def source(organization_id: UUID) -> Source:
     return Source(scoped, scoped.now().replace(second=0, microsecond=0))
 
 
-def wake() -> None:
-    """Query the database's time, which starts an embedded server that stopped. Raises `DatabaseError`."""
-    store().now()
-
-
 def renew() -> None:
     """Forget the results of this minute, after events were added that the pages announced."""
     for cached in (
@@ -319,7 +309,8 @@ def forget_views() -> None:
 def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
-    for cached in (_sql, _organization_names, _names, _search, _find, _dimension_keys, _currencies, _values, _frequent):
+    every_organization_name.clear()
+    for cached in (_sql, _names, _search, _find, _dimension_keys, _currencies, _values, _frequent):
         cached.clear()
 
 
@@ -330,7 +321,8 @@ def _organizations() -> tuple[UUID, ...]:
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
-def _organization_names() -> Names:
+def every_organization_name() -> Names:
+    """The own names of all organizations, up to a minute old: for a client that may see everything."""
     with logged_work("organization names", None):
         return store().organization_names()
 

@@ -1,13 +1,27 @@
-"""What the page's own components in JavaScript share: their files, and the callbacks of their events."""
+"""The page's own components in JavaScript: their files, callbacks of their events, functions that draw them.
+
+The picker of filters is a searchable list of rows to pick from, values several at once. The search works in the
+browser, without a run of the page; `draw_picker` calls back for what is picked. Ticks take effect one by one, and stay
+while the page follows.
+
+Boards are a grid of small tables, whose names are buttons, without a canvas. Real tables and buttons are reached by the
+keyboard and read by screen readers; all boards are one element of the page. The component holds no state:
+`draw_boards` gives it texts, and calls `act`, `search` or `group` for a click.
+
+The width of the page's content is known where it is little: tables have fixed widths, so there they leave columns out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
+
+from usage_explore.app.query_edits import Action
 
 
 @cache
@@ -54,3 +68,165 @@ def clicked(key: str, name: str, then: Callable[[Any], None]) -> Callable[[], No
             then(event)
 
     return callback
+
+
+@dataclass(frozen=True, slots=True)
+class PickerChoice:
+    """A row: the search looks into `find`, `count` is the text at the right.
+
+    A value that is `alone` cannot be chosen together with others, but can be excluded with them.
+    """
+
+    id: str
+    name: str
+    title: str
+    find: str
+    count: str = ""
+    alone: bool = False
+
+
+def draw_picker(
+    rows: Sequence[PickerChoice],
+    *,
+    key: str,
+    label: str,
+    placeholder: str,
+    none: str,
+    act: Callable[[Sequence[str], Action], None],
+    field: str = "",
+    typable: bool = False,
+    searched: Callable[[str, Action], None] | None = None,
+    ticked: Sequence[str] = (),
+    action: Action = "only",
+    refused: bool = False,
+    current: str | None = None,
+) -> None:
+    """Draw the list. `act(ids, action)` is called for a field, or for all ticked values after each change of them.
+
+    The rows are values of a `field`, or without one fields to choose, of which `current` is chosen. The `ticked` ones
+    are those that the page is filtered to, or by `action` "not" the ones that it is without. `refused` says that the
+    last ticks did not take effect. If it is `typable`, a text that is no row can be ticked, too, under the id "=text";
+    `searched(text, action)` is called for it instead, if the text may be a part of a name. `none` is shown without a
+    row.
+    """
+
+    def search(event: Any) -> None:
+        if searched is not None:
+            searched(event["text"], event["action"])
+
+    component("picker")(
+        key=key,
+        data={
+            "epoch": key,
+            "rows": [asdict(row) for row in rows],
+            "label": label,
+            "placeholder": placeholder,
+            "none": none,
+            "field": field,
+            "typable": typable,
+            "searched": searched is not None,
+            "ticked": list(ticked),
+            "action": action,
+            "refused": refused,
+            "current": current,
+        },
+        on_act_change=clicked(key, "act", lambda event: act(event["ids"], event["action"])),
+        on_typed_change=clicked(key, "typed", search),
+    )
+
+
+BoardLayout = Literal["grid", "wide", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoardCell:
+    """A row as it is drawn. `title` is the exact text of its tooltip, `share` between 0 and 1 the length of its bar,
+    which is dashed if `is_against`.
+
+    `actionable` rows have the button "only", `excludable` ones the button "not", those with a `link` one to that page,
+    those with `rows` one to their events, with a tooltip.
+    `exclusions` are the titles of further buttons, each of which excludes a part of the row's conditions.
+    """
+
+    name: str
+    title: str
+    total: str
+    part: str
+    change: str
+    share: float
+    actionable: bool
+    excludable: bool
+    link: str = ""
+    exclusions: tuple[str, ...] = ()
+    is_against: bool = False
+    rows: str = ""
+    rows_title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTable:
+    """A board as it is drawn. `id` is returned by its clicks; `search` is the text searched for, None if not open."""
+
+    id: str
+    name: str
+    values: str
+    rows: tuple[BoardCell, ...]
+    search: str | None
+    note: str = ""
+    searchable: bool = True
+    groupable: bool = True
+
+
+def draw_boards(
+    tables: Sequence[BoardTable],
+    headings: tuple[str, str, str],
+    *,
+    key: str,
+    act: Callable[[str, int, Action], None],
+    search: Callable[[str, str | None], None] = lambda table, text: None,
+    group: Callable[[str], None] = lambda table: None,
+    exclude: Callable[[int, int], None] = lambda row, place: None,
+    layout: BoardLayout = "grid",
+) -> None:
+    """Draw the boards. `act(table, row, action)` is called for a click in a row, `group(table)` for one on a title.
+
+    `search(table, text)` is called for a text typed, None if the search is closed, `exclude(row, place)` for a click on
+    one of a row's `exclusions`.
+    The boards are a "grid", or "wide" with lines of their own; a "list" has names only.
+    """
+    component("boards")(
+        key=key,
+        data={"tables": [asdict(table) for table in tables], "headings": list(headings), "layout": layout},
+        on_act_change=clicked(key, "act", lambda event: act(event["table"], event["row"], event["action"])),
+        on_search_change=clicked(key, "search", lambda event: search(event["table"], event["text"])),
+        on_exclude_change=clicked(key, "exclude", lambda event: exclude(event["row"], event["place"])),
+        on_group_change=clicked(key, "group", lambda event: group(event["table"])),
+    )
+
+
+_KEY, _ROOM = "screen", "room in pixels"
+"""Session state: the component that measures, and what it has measured, 0 for a wide screen."""
+
+_WIDEST_PIXELS = 760
+"""Width of a screen up to which it is measured."""
+
+_PHONE_PIXELS = 360
+"""Width of the content on a screen of 390 pixels, taken for a phone's until it is measured."""
+
+
+def watch_room() -> None:
+    """Measure the page in the browser; where it is another width than it was drawn for, it is drawn again."""
+    with st.container(key="room"):  # takes no room
+        data = {"room": room_pixels() or 0, "widest": _WIDEST_PIXELS}
+        component("room")(key=_KEY, data=data, on_room_change=clicked(_KEY, "room", _remember_room))
+
+
+def _remember_room(room: int) -> None:
+    st.session_state[_ROOM] = min(max(int(room), 0), _WIDEST_PIXELS)
+
+
+def room_pixels() -> int | None:
+    """The width of the content of a narrow screen, None of a wide one."""
+    if _ROOM not in st.session_state:
+        return _PHONE_PIXELS if "Mobi" in st.context.headers.get("User-Agent", "") else None
+    return st.session_state[_ROOM] or None

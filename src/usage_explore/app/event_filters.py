@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from usage_explore.app import boards, query_edits
+from usage_explore.app import components, query_edits
 from usage_explore.app.grid import dimensions, group_of_column
 from usage_explore.decimals import dimension_text
 from usage_explore.event_pages import EventPage
@@ -58,7 +58,7 @@ def of_cell(page: EventPage, cells: Sequence[tuple[int, str]], act: Act) -> None
 def draw(shown: Sequence[Pair], names: Names, key: str, act: Act) -> None:
     """Draw a row per value; `act(group, value, action)` is called for a click on its name or on its "not"."""
     rows = tuple(_row(group, value, names) for group, value in shown)
-    table = boards.Table(
+    table = components.BoardTable(
         id=key,
         name="Filter to a value, or exclude it",
         values="",
@@ -72,16 +72,16 @@ def draw(shown: Sequence[Pair], names: Names, key: str, act: Act) -> None:
         if row < len(shown):
             act(*shown[row], action)
 
-    boards.draw([table], ("", "", ""), key=key, act=clicked, layout="list")
+    components.draw_boards([table], ("", "", ""), key=key, act=clicked, layout="list")
 
 
-def _row(group: str, value: str | None, names: Names) -> boards.Cell:
+def _row(group: str, value: str | None, names: Names) -> components.BoardCell:
     label, full = "(missing)", "(missing)"
     if value is not None:
         label = query_edits.short_value(group, value, names)
         full = value if label == value else f"{label} ({value})"
     field = query_edits.group_label(group)
-    return boards.Cell(
+    return components.BoardCell(
         name=f"{field} {label}",
         title=f"{field} {full}",
         total="",

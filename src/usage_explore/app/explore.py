@@ -69,13 +69,7 @@ def draw(pages: Pages) -> None:
         return
     view, source = opened
     view, costs = _in_one_currency(view, source)
-    header(
-        pages,
-        view,
-        source,
-        known_at=source.now,
-        pinned=lambda: view.replace(query=source.pinned(view.query)),
-    )
+    header(pages, view, source, known_at=source.now, pinned=lambda: view.replace(query=source.pinned(view.query)))
     st.toggle("Measure, grouping, time and chart", key="show_controls")  # drawn on a phone only, where it unfolds them
     _controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):
@@ -372,19 +366,14 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     meaning, zone = f"{comparison.label}, {formatting.signed_short(total.absolute)}", answer.query.zone
     now, then = (
         formatting.span(since.astimezone(zone), until.astimezone(zone))
-        for since, until in (
-            (answer.query.span[0], comparison.now_until),
-            (comparison.since, comparison.until),
-        )
+        for since, until in ((answer.query.span[0], comparison.now_until), (comparison.since, comparison.until))
     )
-    other = other_unit(answer, comparison.unit)
+    other, comma = other_unit(answer, comparison.unit), "," if answer.query.metric in COST_METRICS else ""
     headline_number(
         large_text(value),
         formatting.typographic("; ".join(filter(None, (meaning, change_note(answer, comparison))))),
         formatting.typographic(
-            f"{now}: {formatting.exact(total.now)}, {unit}. {then}: {formatting.exact(total.before)}{other}."
-            if answer.query.metric in COST_METRICS
-            else f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}{other}."
+            f"{now}: {formatting.exact(total.now)}{comma} {unit}. {then}: {formatting.exact(total.before)}{other}."
         ),
     )
 

@@ -16,7 +16,7 @@ import streamlit as st
 
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, room
+from usage_explore.app import components, grid
 from usage_explore.app.cache import Key, Source, Totals
 from usage_explore.app.leaders import OTHER, Row, moved, ranked
 from usage_explore.app.navigation import changed, follow, go, leave_for
@@ -319,7 +319,7 @@ def ranking(
     width = others + name_width + shape_width + buttons
     left_out = {"shape": shape_width, "share": ratios["share"].width, "not": grid.BUTTON_PIXELS}
     for column, its_width in left_out.items():
-        if width > (room.pixels() or width):
+        if width > (components.room_pixels() or width):
             del columns[column]
             width -= its_width
     st.html(_SIDE_BY_SIDE.format(width=width + _SLACK_PIXELS))

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import markdown, picker, query_edits
+from usage_explore.app import components, markdown, query_edits
 from usage_explore.app.cache import MAX_SEARCH_HITS, Source
 from usage_explore.app.navigation import View, changed, follow, go, latest
 from usage_explore.app.page_state import CustomerView, ExploreView, ValidateView
@@ -268,8 +268,10 @@ def _inputs(view: View, source: Source, field: str, own: Mapping[str, str]) -> N
 
 
 def _fields(fields: Sequence[str], chosen: str | None) -> None:
-    rows = [picker.Choice(field, _field_label(field), field, f"{_field_label(field)} {field}") for field in fields]
-    picker.draw(
+    rows = [
+        components.PickerChoice(field, _field_label(field), field, f"{_field_label(field)} {field}") for field in fields
+    ]
+    components.draw_picker(
         rows,
         key="filter_field_list",
         label="Field",
@@ -315,8 +317,8 @@ def _values(view: View, source: Source, group: str) -> None:
         missing, number = f"without {group_label(group)}", source.missing(group, within)
         title = f"Events {missing}" if number is None else f"{formatting.counted(number, 'event')} {missing}"
         count = "" if number is None else f"{number:,}"
-        rows.append(picker.Choice(_MISSING, "(missing)", title, f"(missing) {missing}", count, alone=True))
-    picker.draw(
+        rows.append(components.PickerChoice(_MISSING, "(missing)", title, f"(missing) {missing}", count, alone=True))
+    components.draw_picker(
         rows,
         key=f"filter_values {group}",
         label=f"Values of {group_label(group)}",
@@ -332,14 +334,14 @@ def _values(view: View, source: Source, group: str) -> None:
     )
 
 
-def _row(group: str, value: str, events: int | None, names: Names, alone: bool) -> picker.Choice:
+def _row(group: str, value: str, events: int | None, names: Names, alone: bool) -> components.PickerChoice:
     """A value in the picker, whose search looks into its name and its id."""
     name = names.known(group, value) or query_edits.named_value(value)
     count = "" if events is None else f"{events:,}"
     title = name if name == value else f"{name} ({value})"
     if events is not None:
         title = f"{title}: {formatting.counted(events, 'event')}"
-    return picker.Choice(f"={value}", name, title, f"{name} {value}", count, alone)
+    return components.PickerChoice(f"={value}", name, title, f"{name} {value}", count, alone)
 
 
 def _searched(group: str, text: str, source: Source) -> tuple[str | None, str]:

@@ -1,9 +1,14 @@
-"""The top of every page: the organization, the links between the pages, the time zone, sharing, headline numbers."""
+"""The top of every page: the organization, the links between the pages, the time zone, sharing, headline numbers.
+
+After a change of the time zone, one sentence says what it did to the window. A window that the clock defines, such as
+`this_month` or `-29d/d`, follows the clock of the new zone: it keeps its days and moves to other instants. A window
+between two instants stays, and its days are cut.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
@@ -11,7 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import cache, markdown, recent_links, saved_views, share_menu, sign_in, zone_change
+from usage_explore.app import cache, markdown, navigation, saved_views, share_menu, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.components import clicked, component, focus
 from usage_explore.app.load import permission
@@ -32,6 +37,7 @@ from usage_explore.app.query_edits import without_filters
 from usage_explore.app.search_box import search_box
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
+from usage_explore.query.base import Windowed
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 
 _View = TypeVar("_View", ExploreView, EventsView, ValidateView, CustomerView, HomeView)
@@ -60,7 +66,7 @@ def header(
 
     `why` says why that time is not now. `pinned` makes the view of the shared link; without it nothing is shared.
     """
-    recent_links.remember(view)
+    navigation.remember_link(view)
     _browser_storage({"opened": str(view.query.organization_id)}, lambda: None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         links = [linked.to_params() for linked in linked_views(view, source.now)]
@@ -87,7 +93,7 @@ def header(
             "Time zone",
             offered_timezones(),
             key=key,
-            on_change=lambda: zone_change.change_zone(view, st.session_state[key], source.now),
+            on_change=lambda: change_zone(view, st.session_state[key], source.now),
             label_visibility="collapsed",
             width=170,
             help="All bucket edges and all times on the page follow this zone.",
@@ -107,7 +113,7 @@ def header(
                     share_menu.menu(view, pinned(), source)
                 focus(".st-key-share_form", "share_focus")
         sign_in.account()
-    zone_change.draw(view)
+    draw_zone_change(view)
     if not isinstance(view, HomeView):
         saved_views.opened(pages, view, source)
     saved_views.undo(source)
@@ -362,3 +368,65 @@ def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
             on_click=lambda chosen=organization_id: go(view, lambda: _with_organization(view, chosen)),
             width=420,
         )
+
+
+_CHANGE = "zone_change"
+
+
+def change_zone(view: View, timezone: str, now: datetime) -> None:
+    """Show the view in another time zone, and remember what that does to its window."""
+    changed = view.in_timezone(timezone)
+    st.session_state[_CHANGE] = _zone_window(changed), zone_sentence(view, changed, now)
+    go(view, lambda: changed)
+
+
+def draw_zone_change(view: View) -> None:
+    """Draw the sentence, as long as the page has the time zone and the window that the change made."""
+    window, text = st.session_state.get(_CHANGE, (None, ""))
+    if text and window == _zone_window(view):
+        st.caption(markdown.plain(text))
+
+
+def zone_sentence(before: View, after: View, now: datetime) -> str:
+    """What happened to the window; blank if the page has none, or the zones' clocks agree at its ends."""
+    zone = ZoneInfo(after.timezone)
+    old, new = _zone_span(before, now), _zone_span(after, now)
+    if old is None or new is None:
+        return ""
+    if old == new:
+        since, until = new
+        if all(_offset(edge, before.timezone) == _offset(edge, after.timezone) for edge in new):
+            return ""
+        times = formatting.span(since.astimezone(zone), until.astimezone(zone))
+        return f"The window is the same time as before, on the clock of {after.timezone}: {times}."
+    moves = [(name, end - start) for name, start, end in zip(("begins", "ends"), old, new, strict=True) if start != end]
+    if len({move for _, move in moves}) == 1:
+        names = " and ".join(name for name, _ in moves)
+        words = f"{names} {_moved(moves[0][1])}"
+    else:
+        words = " and ".join(f"{name} {_moved(move)}" for name, move in moves)
+    days = formatting.span(*(edge.astimezone(zone) for edge in new))
+    return f"The window follows the clock of {after.timezone}, {days}: it {words} than in {before.timezone}."
+
+
+def _moved(by: timedelta) -> str:
+    return f"{formatting.duration(abs(by))} {'later' if by > timedelta(0) else 'earlier'}"
+
+
+def _offset(moment: datetime, timezone: str) -> timedelta | None:
+    return moment.astimezone(ZoneInfo(timezone)).utcoffset()
+
+
+def _zone_span(view: View, now: datetime) -> tuple[datetime, datetime] | None:
+    query = view.query
+    if isinstance(query, Windowed):
+        return query.resolve(now).span
+    if isinstance(query, EventQuery) and query.occurred_after and query.occurred_before:
+        return query.occurred_after, query.occurred_before
+    return None
+
+
+def _zone_window(view: View) -> tuple[str, Pairs]:
+    """The page, time zone and window of a view, as in its link."""
+    names = {"window", "since", "until", "occurred_after", "occurred_before", "organization_id"}
+    return f"{view.path} {view.timezone}", tuple(pair for pair in view.to_params() if pair[0] in names)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import kept_runs, markdown, recent_links, saved_views
+from usage_explore.app import kept_runs, markdown, navigation, saved_views
 from usage_explore.app.cache import Source
 from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.header import header, opened_view
@@ -134,7 +134,7 @@ def _view(pages: Pages, view: HomeView, source: Source, saved: SavedView) -> Non
 
 def _recent(pages: Pages, view: HomeView, source: Source) -> None:
     """The links of the organization that were opened in this session."""
-    links = [link for link in recent_links.links() if link.organization_id == view.query.organization_id]
+    links = [link for link in navigation.recent_links() if link.organization_id == view.query.organization_id]
     if not links:
         return
     names = source.names_of(key for link in links for key in link.ids)

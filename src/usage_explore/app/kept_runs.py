@@ -103,11 +103,12 @@ def link(pages: Pages, view: ValidateView, label: str) -> None:
     st.page_link(pages.validate, label=label, query_params=view.to_params())
 
 
-def run_button(view: ValidateView, label: str, key: str) -> None:
-    """Draw the button that opens the Validate page and runs its checks."""
+def run_button(view: ValidateView) -> None:
+    """Draw the button of a customer that opens the Validate page and runs its checks."""
 
     def start() -> None:
         st.session_state[RUN_WANTED] = True
         leave_for(view)
 
-    st.button(label, key=key, icon=":material/play_arrow:", on_click=start)
+    label = "Run checks for this customer"
+    st.button(label, key="customer_run_checks", icon=":material/play_arrow:", on_click=start)

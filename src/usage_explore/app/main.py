@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import demo_fill, events, explore, grid, home, metrics, open_link, room, sign_in
+from usage_explore.app import components, demo_fill, events, explore, grid, home, metrics, open_link, sign_in
 from usage_explore.app.customer import page as customer
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
@@ -248,7 +248,7 @@ def run(first: str = "explore") -> None:
     by_name = st.Page(drawn[first], title=first.capitalize(), url_path=first)
     opened = st.Page(link_page, title="Open", url_path=OPEN_PAGE)
     current = st.navigation([*pages, by_name, opened], position="hidden")
-    room.watch()  # after the navigation: a run that it asks for names the page that the browser knows by then
+    components.watch_room()  # after the navigation: a run that it asks for names the page that the browser knows then
     grid.copy_values()
     if current.url_path == first:
         pages = pages._replace(**{first: by_name})

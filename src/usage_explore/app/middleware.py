@@ -18,14 +18,19 @@ page would show more than the link's.
 `SignInRedirect` returns the user to the page from which they signed in; Streamlit's sign-in ends at `/`. The page comes
 from the `Referer` header and is kept in a cookie for `_COOKIE_MINUTES`. Only the app's own pages are returned to, so a
 forged header or cookie leads nowhere else.
+
+`MessageRate` says which messages of a page's WebSocket take their turn, `PageOfTab` which come from a page that was
+left already.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakValueDictionary
 
@@ -47,8 +52,10 @@ from usage_explore.api.problems import Problem
 from usage_explore.api.responses import normalize_accept_encoding
 from usage_explore.api.service import ConcurrencyLimit
 from usage_explore.app import sign_in
-from usage_explore.app.page_messages import MessageRate, PageOfTab
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES, MAX_UPLOAD_MEGABYTES
+
+if TYPE_CHECKING:
+    from streamlit.proto.ClientState_pb2 import ClientState
 
 _log = logging.getLogger(__name__)
 
@@ -396,3 +403,43 @@ def base_path() -> str:
     """Streamlit's `server.baseUrlPath` with a leading slash, blank at the root."""
     folder = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{folder}" if folder else ""
+
+
+class MessageRate:
+    """A bound of messages: `burst` of them at once, then `per_second`; others wait, and their senders with them."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._interval, self._burst = 1 / per_second, burst
+        self._due = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the turn of one message."""
+        now = time.monotonic()
+        self._due = max(self._due, now - self._burst * self._interval) + self._interval
+        if self._due > now:
+            await asyncio.sleep(self._due - now)
+
+
+class PageOfTab:
+    """The page that a browser tab has gone to by its runs.
+
+    The browser sends the run of a link's page first, with that page's parameters and without widgets. Until that page
+    arrives, what a widget of the old page sends, such as a menu that the click closed, has the old page and the new
+    parameters: run, it would show the old page with the parameters of another one.
+    """
+
+    def __init__(self) -> None:
+        self._page = self._query = ""
+        self._left: str | None = None
+        """The page that a link has left, "" if unknown; None where no link was followed last."""
+
+    def has_left(self, run: ClientState) -> bool:
+        """Whether a run is of a widget on the page that was left."""
+        page, has_widgets = run.page_script_hash, bool(run.widget_states.widgets)
+        if page == self._page:
+            return False
+        if has_widgets and self._left in ("", page) and run.query_string == self._query:
+            return True
+        self._left = None if has_widgets else self._page
+        self._page, self._query = page, run.query_string
+        return False

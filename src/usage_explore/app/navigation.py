@@ -1,4 +1,7 @@
-"""The address bar: reading and writing URL parameters, widgets that follow it, callbacks that change it."""
+"""The address bar: reading and writing URL parameters, widgets that follow it, callbacks that change it.
+
+It also remembers the links that were opened last in this browser tab, for the Home page, until its session ends.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 import streamlit as st
 from streamlit.navigation.page import Page
@@ -17,7 +21,9 @@ from usage_explore.app.components import visit
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, HomeView, Pairs, ValidateView
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import url_params
+from usage_explore.query.describe import describe
 from usage_explore.query.url_params import query_string
+from usage_explore.results.named import filtered_ids
 
 View = ExploreView | EventsView | ValidateView | CustomerView | HomeView
 
@@ -201,3 +207,44 @@ def page_url(path: str, pairs: Iterable[tuple[str, str]], app_url: str) -> str:
     for name in Pages._fields:
         root = root.removesuffix(f"/{name}")
     return urlunsplit(parts._replace(path=f"{root}/{path}", query=query_string(pairs), fragment=""))
+
+
+MAX_RECENT_LINKS = 8
+"""Links that are remembered."""
+
+_LINKS = "recent_links"
+
+
+class RecentLink(NamedTuple):
+    """A link that was opened: the page's path, the view in words without names, and its URL parameters.
+
+    `ids` are the (column, id) in its filters, for their names.
+    """
+
+    page: str
+    text: str
+    organization_id: UUID | None
+    params: Pairs
+    ids: tuple[tuple[str, str], ...] = ()
+
+
+def remember_link(view: View) -> None:
+    """Put the view in front of the links. Views that differ only in what they select or display are one link."""
+    if isinstance(view, HomeView) or not fits(view.to_params()):
+        return
+    query = view.query.replace(cursor=None) if isinstance(view, EventsView) else view.query
+    link = RecentLink(
+        view.path or "explore",
+        describe(query, whole_seconds=True),
+        query.organization_id,
+        view.to_params(),
+        tuple(filtered_ids(query)),
+    )
+    others = [other for other in recent_links() if other[:3] != link[:3]]
+    st.session_state[_LINKS] = [link, *others][:MAX_RECENT_LINKS]
+
+
+def recent_links() -> list[RecentLink]:
+    """The links, newest first."""
+    remembered: list[RecentLink] = st.session_state.get(_LINKS, [])
+    return remembered

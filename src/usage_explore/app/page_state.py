@@ -21,7 +21,7 @@ from usage_explore.query.url_params import START
 from usage_explore.results.types import SeriesKind
 from usage_explore.store.display import DISPLAY, ChartKind, Order, Span, Tab
 from usage_explore.validation import Finding
-from usage_explore.validation.review import Review, identities
+from usage_explore.validation.review import Review
 
 Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
@@ -335,11 +335,6 @@ class HomeView:
         """The start view of the Validate page."""
         shared = (("organization_id", self.query.organization_id), ("timezone", self.timezone))
         return ValidateView(Period(**dict((*shared, *START["Period"]))))
-
-
-def identity(finding: Finding) -> str:
-    """The id of a finding in links, if it is the only one on its subjects that day; a `Review` has the ids of all."""
-    return identities([finding])[0].id
 
 
 def started(pairs: Pairs, start: Pairs) -> Pairs:

@@ -85,7 +85,7 @@ def _watch() -> None:
     if time.monotonic() - st.session_state["unavailable_since"] < _RETRY_SECONDS / 2:
         return
     try:
-        cache.wake()
+        cache.store().now()  # starts an embedded server that stopped
     except UsageExploreError:
         return
     st.rerun()

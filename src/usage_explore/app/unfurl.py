@@ -33,7 +33,7 @@ from usage_explore.query.describe import describe, window_words
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import query_string
 from usage_explore.records.links import PATH
-from usage_explore.web.heads import Card
+from usage_explore.web.pages import Card
 
 _VIEWS: dict[str, type[ExploreView | EventsView | ValidateView | CustomerView | HomeView]] = {
     "": ExploreView,

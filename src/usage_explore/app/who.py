@@ -13,7 +13,7 @@ import streamlit as st
 
 from usage_explore import formatting
 from usage_explore.answers import Leaderboards
-from usage_explore.app import boards, markdown, query_edits
+from usage_explore.app import components, markdown, query_edits
 from usage_explore.app.cache import Key, Source
 from usage_explore.app.explore_ranking import order_input
 from usage_explore.app.leaders import MAX_COMPARED, OTHER, Board, Period, Row, board, moved
@@ -89,7 +89,7 @@ def draw(view: ExploreView, source: Source, selection: Selection, windows: Windo
         else:
             searches[table] = text
 
-    boards.draw(
+    components.draw_boards(
         tables,
         ("total", "share", "change"),
         key="leaderboards",
@@ -159,7 +159,9 @@ def _name(key: Key, group: str, names: Names) -> str:
     return query_edits.short_value(group, value or "", names)
 
 
-def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: str, search: str | None) -> boards.Table:
+def _table(
+    made: Board, names: Names, whole: Number, view: ExploreView, unit: str, search: str | None
+) -> components.BoardTable:
     note = ""
     if search and not made.rows:
         note = "No value with this text here."
@@ -167,7 +169,7 @@ def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: st
         note = f"Changes of the {MAX_COMPARED} largest values of each window; smaller ones are not compared."
     elif view.order == "total" and made.rows[-1].key == OTHER and any((row.total or 0) < 0 for row in made.rows):
         note = "Ranked by signed total: the most negative ones are in the last row."
-    return boards.Table(
+    return components.BoardTable(
         id=made.group,
         name=query_edits.group_label(made.group),
         values=f"{made.values:,}",
@@ -177,7 +179,7 @@ def _table(made: Board, names: Names, whole: Number, view: ExploreView, unit: st
     )
 
 
-def _cell(row: Row, group: str, names: Names, whole: Number, view: ExploreView, unit: str) -> boards.Cell:
+def _cell(row: Row, group: str, names: Names, whole: Number, view: ExploreView, unit: str) -> components.BoardCell:
     name = (
         formatting.values_and_missing(row.members, row.with_missing, "more", "more")
         if row.key == OTHER and row.members
@@ -194,7 +196,7 @@ def _cell(row: Row, group: str, names: Names, whole: Number, view: ExploreView, 
     exact = f"{full}: {formatting.exact(row.total)} {unit}"
     if row.change is not None:
         exact += f", before {formatting.exact(row.change.before)}"
-    return boards.Cell(
+    return components.BoardCell(
         name=name,
         title=formatting.typographic(exact),
         total=formatting.typographic(formatting.short(row.total)),

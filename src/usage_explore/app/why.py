@@ -11,7 +11,7 @@ from decimal import Decimal
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import boards, markdown, query_edits
+from usage_explore.app import components, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import fits, go, link
 from usage_explore.app.page_state import EventsView, ExploreView
@@ -80,7 +80,7 @@ def draw_parts(
     key: str,
     act: Callable[[Cell, query_edits.Action], None] | None = None,
     exclude: Callable[[Cell, int], None] | None = None,
-) -> tuple[boards.Cell, ...]:
+) -> tuple[components.BoardCell, ...]:
     """Draw the parts, each with a link to its events, and with what filters by it if there is an `act`; the rows."""
     cells = explanation.cells
     largest = max(Decimal(part.contribution).copy_abs() for part in (*cells, explanation.rest))
@@ -93,7 +93,7 @@ def draw_parts(
     )
     if act is None:
         rows = tuple(replace(row, actionable=False, excludable=False, exclusions=()) for row in rows)
-    table = boards.Table(
+    table = components.BoardTable(
         id="causes", name="What changed", values="", rows=rows, search=None, searchable=False, groupable=False
     )
 
@@ -107,7 +107,7 @@ def draw_parts(
 
     amounts = "before → after" if explanation.expected is None else "expected → actual"
     headings = ("change", "of the change" if explanation.change else "", amounts)
-    boards.draw([table], headings, key=key, act=acted, exclude=excluded, layout="wide")
+    components.draw_boards([table], headings, key=key, act=acted, exclude=excluded, layout="wide")
     if any(row.is_against for row in rows):
         st.caption(
             "A bar is as long as the part's change. Dashed: against the change of the total, so its percentage is "
@@ -150,7 +150,7 @@ def filtered(view: ExploreView, selection: Selection, cell: Cell, action: query_
     return settled.with_query(query)
 
 
-def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> boards.Cell:
+def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> components.BoardCell:
     names, unit = explanation.names, METRICS[explanation.query.metric]
     before, after = formatting.exact(part.before), formatting.exact(part.after)
     change = formatting.signed(part.contribution)
@@ -163,7 +163,7 @@ def _row(explanation: Explanation, part: Part, label: str, largest: Decimal) -> 
     states += ["against the change"] if part.is_against else []
     size = Decimal(part.contribution).copy_abs()
     rows, rows_title = _rows(explanation, part) if isinstance(part, Cell) else ("", "")
-    return boards.Cell(
+    return components.BoardCell(
         name=formatting.short_ids(label) + (f" ({', '.join(states)})" if states else ""),
         title=formatting.typographic(
             f"{label}: {change}, {before} {unit} before, {after} after{without and f' ({without})'}"

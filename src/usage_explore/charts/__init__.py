@@ -7,9 +7,8 @@ All times and exact numbers in a chart are text made here, so the browser's time
 
 from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, chart, mark, spec
 from usage_explore.charts.labels import caption, summary, undrawable
-from usage_explore.charts.layers import Marked, marked
+from usage_explore.charts.layers import Marked, brushed, marked, picked
 from usage_explore.charts.picture import image
-from usage_explore.charts.selected import brushed, picked
 from usage_explore.charts.style import DARK, LIGHT, MAX_COLORS, colors, theme
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 In Vega-Lite, only the top level has a look, and data and selections are identified by name. So combined charts pass
 their look to the top, have data under unique names, and lose their selections; tooltips stay. Streamlit and
-JupyterChart report selections by name: `pick` (a click), `brush` (an interval of time), `legend`; see `selected`.
+JupyterChart report selections by name: `pick` (a click), `brush` (an interval of time), `legend`; see `layers`.
 """
 
 from __future__ import annotations
@@ -182,13 +182,12 @@ def _properties(
             appearance["padding"]["right"] += ceil(longest * (_FONT_RATIO - 1))
     words = answer.names.in_text(describe(answer.query, whole_seconds=True))
     title = style.title(words, [*labels.notes(answer), *notes], width, caption)
-    description = labels.summary(answer)
     return {
         "layer": drawn,
         "width": width,
         "height": height,
         "title": title,
-        "description": description,
+        "description": labels.summary(answer),
         **appearance,
     }
 
@@ -450,15 +449,8 @@ def _check_layer(chart: Any) -> None:
         pending += layer.get("layer", [])
         x = [layer.get("encoding", {}).get(name, {}) for name in ("x", "x2")]
         if any(channel.get("type", "quantitative") != "quantitative" or "timeUnit" in channel for channel in x):
-            raise QueryError(
-                [
-                    Fault(
-                        "x",
-                        "is not in milliseconds, as the time axis of an answer's chart is; add "
-                        "charts.mark(time, text), or draw everything from answer.plot_frame",
-                    )
-                ]
-            )
+            words = "is not in milliseconds, as the time axis of an answer's chart is; add charts.mark(time, text), or"
+            raise QueryError([Fault("x", f"{words} draw everything from answer.plot_frame")])
 
 
 def _part(chart: Any) -> Any:

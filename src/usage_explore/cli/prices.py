@@ -56,7 +56,7 @@ def load_prices(file: Path) -> None:
     """
     from usage_explore.db import ddl, schema
     from usage_explore.db.names import ids_by_external_id, unknown_texts
-    from usage_explore.files.made_ids import directory_ids, made_ids
+    from usage_explore.files.values import directory_ids, made_ids
     from usage_explore.load.names import only_organization, without_events
     from usage_explore.pricing.read import read_prices
     from usage_explore.pricing.table import replace_prices

@@ -208,7 +208,7 @@ def _fill(home: Path, archive: zipfile.ZipFile, manifest: Manifest, say: _Say) -
     try:
         with contextlib.closing(ddl.connect(url)) as connection:
             _create_roles(connection, archive.read(_ROLES))
-            _feed(archive, _DUMP, home, "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}")
+            _restore(archive, home, "--exit-on-error", "--single-transaction", f"--dbname={url}")
             say("Comparing every table with the backup.")
             connection.read_only = True
             restored = set(_tables(connection))
@@ -301,9 +301,9 @@ def _add(archive: zipfile.ZipFile, name: str, home: Path, program: str, *argumen
     return Member(name=name, bytes=octets, sha256=digest.hexdigest())
 
 
-def _feed(archive: zipfile.ZipFile, name: str, home: Path, program: str, *arguments: str) -> None:
-    """Send a member of the archive to one of PostgreSQL's programs."""
-    with archive.open(name) as member, _running(home, program, *arguments) as process:
+def _restore(archive: zipfile.ZipFile, home: Path, *arguments: str) -> None:
+    """Send the dump in the archive to `pg_restore`."""
+    with archive.open(_DUMP) as member, _running(home, "pg_restore", *arguments) as process:
         assert process.stdin is not None  # noqa: S101 - a pipe
         with contextlib.suppress(BrokenPipeError):  # it ended early: its status says so
             shutil.copyfileobj(member, process.stdin, _CHUNK_BYTES)

@@ -65,20 +65,23 @@ WHERE e.extname = 'timescaledb' AND hypertable_schema = %s AND hypertable_name =
 """
 """The schema of TimescaleDB's functions, which is any: CREATE EXTENSION timescaledb SCHEMA ts."""
 
-_CONTINUOUS_AGGREGATE = """
+READ_BY_VIEW = """pg_rewrite AS rule ON rule.ev_class = read.oid
+  JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
+    AND need.refclassid = 'pg_class'::regclass"""
+"""A join to `read`: what the view `read.oid` reads is `need.refobjid`."""
+
+_CONTINUOUS_AGGREGATE = f"""
 WITH RECURSIVE read AS (
     SELECT %s::oid AS oid
     UNION
-    SELECT need.refobjid FROM read JOIN pg_rewrite AS rule ON rule.ev_class = read.oid
-    JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
-      AND need.refclassid = 'pg_class'::regclass)
+    SELECT need.refobjid FROM read JOIN {READ_BY_VIEW})
 SELECT format('%%I.%%I', hypertable_schema, hypertable_name)
 FROM timescaledb_information.continuous_aggregates
 JOIN pg_namespace AS n ON n.nspname = view_schema
 JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = view_name
 JOIN read ON read.oid = c.oid
 LIMIT 1
-"""
+"""  # noqa: S608 - of constants
 """The hypertable of a continuous aggregate, or of one that a view reads."""
 
 _DISTRIBUTION = """

@@ -1,17 +1,22 @@
 """The demo's organizations, metrics, products and customers, as tables of weights and quantiles, and `Draws` from them.
 
-The tables do not depend on the seed, so a link to a demo customer or product is valid in every demo database.
+The tables do not depend on the seed, so a link to a demo customer or product is valid in every demo database. Their
+names are those of fictional companies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 import numpy.typing as npt
+
+from usage_explore.db.names import Entry
+from usage_explore.names import METRIC, made_id
 
 Whole = npt.NDArray[np.int64]
 Knots = Sequence[tuple[int, int]]
@@ -352,3 +357,40 @@ def customers(tenant: int) -> Customers:
             tuple(f"key_{uuid5(id_, f'api key {number}').hex[:12]}" for number in range(MAX_API_KEYS)) for id_ in ids
         ),
     )
+
+
+_COMPANIES = (
+    *("Aldergate", "Bluecrest", "Calloway", "Dunmore", "Elmhurst", "Fairmead", "Greystone", "Harborview"),
+    *("Ironbridge", "Juniper Hill", "Kestrel", "Larkfield", "Meridian Bay", "Nordlicht", "Oakhaven", "Pinecrest"),
+    *("Quarry Lane", "Redfern", "Silverbrook", "Tamarack", "Umbra", "Valemont", "Westerly", "Yarrow"),
+    *("Zephyr Point", "Amberline", "Brightwater", "Copperfield", "Driftwood", "Evermoor", "Foxglove", "Goldfinch"),
+)
+_TRADES = (
+    *("Logistics", "Health", "Robotics", "Foods", "Insurance", "Energy", "Travel", "Games"),
+    *("Bank", "Retail", "Legal", "Studios", "Motors", "Learning", "Telecom", "Analytics"),
+)
+
+
+def name_entries(tenant: int) -> Iterator[Entry]:
+    """The names of `TENANTS[tenant]`, of its customers, the largest first, and of the products."""
+    organization = TENANTS[tenant]
+    yield Entry("organization", organization.id, name=organization.name)
+    for name, product in PRODUCTS.items():
+        yield Entry("product", UUID(product), name=name)
+    before = sum(earlier.customers for earlier in TENANTS[:tenant])
+    ids = customers(tenant).ids
+    for id_, name in zip(ids, islice(_customer_names(), before, before + len(ids)), strict=True):
+        yield Entry("customer", UUID(id_), external_id=f"cus_{UUID(id_).hex[-14:]}", name=name)
+
+
+def metric_units() -> Iterator[Entry]:
+    """The units of the metrics, which are the same in every organization."""
+    for metric in METRICS:
+        yield Entry(METRIC, made_id(METRIC, metric.key), external_id=metric.key, unit=metric.unit)
+
+
+def _customer_names() -> Iterator[str]:
+    """Different names: a company's next name is 32 later, with another trade (both steps are coprime to the sizes)."""
+    for index in range(len(_COMPANIES) * len(_TRADES)):
+        company, before = index * 13 % len(_COMPANIES), index // len(_COMPANIES)
+        yield f"{_COMPANIES[company]} {_TRADES[(index * 5 + before * 7) % len(_TRADES)]}"

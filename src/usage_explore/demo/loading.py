@@ -26,9 +26,8 @@ from usage_explore.db.ddl import Connection
 from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.demo import fill
-from usage_explore.demo.business import ORGANIZATIONS, TENANTS
+from usage_explore.demo.business import ORGANIZATIONS, TENANTS, metric_units, name_entries
 from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
-from usage_explore.demo.names import entries, units
 from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.extract import changes
@@ -244,8 +243,8 @@ def create(
 
 def _write_names(connection: Connection, names: Table) -> None:
     for tenant, organization in enumerate(TENANTS):
-        remember(connection, names, organization.id, entries(tenant))
-        remember(connection, names, organization.id, units())
+        remember(connection, names, organization.id, name_entries(tenant))
+        remember(connection, names, organization.id, metric_units())
 
 
 def incidents(connection: Connection) -> list[Incident]:

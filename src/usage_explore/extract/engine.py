@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import _lru_cache_wrapper, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from usage_explore.extract.folder import is_whole
 from usage_explore.extract.manifest import File, Manifest, Segment
 
 _Result = TypeVar("_Result")
+_Parser = Callable[[duckdb.DuckDBPyConnection, str], duckdb.Statement]
 
 _IDLE_SECONDS = 10.0
 """Seconds without a query after which the thread ends; the next query starts another one."""
@@ -198,9 +199,7 @@ class Extracts:
     _database: duckdb.DuckDBPyConnection | None = field(default=None, repr=False)
     _manifests: dict[Path, _Seen] = field(default_factory=dict, repr=False)
     _verified: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
-    _parsed: _lru_cache_wrapper[duckdb.Statement] = field(
-        default_factory=lambda: lru_cache(_MAX_PARSED)(_statement), repr=False
-    )
+    _parsed: _Parser = field(default_factory=lambda: lru_cache(_MAX_PARSED)(_statement), repr=False)
 
     def __post_init__(self) -> None:
         # at the end of the process too: a thread that waits then keeps DuckDB's objects alive, which it reports
@@ -223,7 +222,7 @@ class Extracts:
     def close(self) -> None:
         """End the DuckDB; the next statement starts another one."""
         self._watchdog.stop()
-        self._parsed.cache_clear()
+        self._parsed = lru_cache(_MAX_PARSED)(_statement)
         with self._lock:
             if self._database is not None:
                 with contextlib.suppress(duckdb.Error):  # a thread still reads: the process ends

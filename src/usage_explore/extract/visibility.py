@@ -15,6 +15,7 @@ from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
 
+from usage_explore.db.catalog import READ_BY_VIEW
 from usage_explore.db.ddl import Connection
 from usage_explore.sql.identifiers import literal, quoted
 
@@ -47,10 +48,9 @@ WITH RECURSIVE read AS (
   FROM pg_class WHERE oid = {{relation}}
   UNION
   SELECT used.oid, used.relkind, used.relowner, used.reloptions::text, used.relrowsecurity, used.relforcerowsecurity
-  FROM read JOIN pg_rewrite AS rule ON rule.ev_class = read.oid AND read.relkind = 'v'
-  JOIN pg_depend AS need ON need.classid = 'pg_rewrite'::regclass AND need.objid = rule.oid
-    AND need.refclassid = 'pg_class'::regclass
+  FROM read JOIN {READ_BY_VIEW}
   JOIN pg_class AS used ON used.oid = need.refobjid
+  WHERE read.relkind = 'v'
 ), reader AS (
   SELECT role.oid, role.rolsuper, role.rolbypassrls FROM pg_roles AS role
   WHERE EXISTS (SELECT FROM read WHERE read.relkind = 'v' AND read.relowner = role.oid OR role.rolname = current_user)

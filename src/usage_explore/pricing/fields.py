@@ -40,13 +40,13 @@ from decimal import Decimal
 from typing import Any
 
 from usage_explore.decimals import plain
-from usage_explore.files.made_ids import id_reader
 from usage_explore.files.values import (
     Edge,
     InvalidValue,
     code_text,
     edge,
     exact_decimal,
+    id_reader,
     is_blank,
     metric_key_text,
     quoted,

@@ -30,14 +30,14 @@ from usage_explore.errors import (
 )
 from usage_explore.event_pages import EventPage, Events
 from usage_explore.export import ExportReport, Progress, export, file_kind
-from usage_explore.extract.relation import of_table
+from usage_explore.extract.read import relation_of_table
 from usage_explore.names import METRIC, NO_NAMES, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect, parsed_instant
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_VALUES
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
-from usage_explore.remote import jobs, operations, replies, wire
+from usage_explore.remote import jobs, operations, wire
 from usage_explore.remote.client import Client
 from usage_explore.remote.operations import (
     ChoiceQuery,
@@ -134,7 +134,7 @@ class RemoteStore(Store):
         Raises `ScopeError` if this store is for another one, or the server does not show it.
         """
         query = OrganizationQuery(organization_id=organization_id)
-        self._ask(operations.ORGANIZATIONS, query, replies.listed_organizations)
+        self._ask(operations.ORGANIZATIONS, query, jobs.listed_organizations)
         return replace(self, organization_id=query.organization_id)
 
     def organizations(self) -> tuple[UUID, ...]:
@@ -435,7 +435,7 @@ class RemoteStore(Store):
 
     def relation(self) -> duckdb.DuckDBPyRelation:
         """The organization's events as a relation of DuckDB, as in a local store; all are held in memory."""
-        return of_table(self.read(EventQuery()).table)
+        return relation_of_table(self.read(EventQuery()).table)
 
     @contextmanager
     def _streamed(self, query: EventQuery) -> Iterator[Stream]:
@@ -461,12 +461,12 @@ class RemoteStore(Store):
         query = OrganizationQuery(organization_id=self.organization_id)
         with self._scope_errors(query):
             pairs = list(query.to_params())
-            listed = self.client.get(operations.ORGANIZATIONS, pairs, read=replies.listed_organizations)
+            listed = self.client.get(operations.ORGANIZATIONS, pairs, read=jobs.listed_organizations)
         return [(id_, name) for id_, name in listed if self._scope.may_see(id_)]
 
-    def _state(self, organization_id: UUID | None) -> replies.State:
+    def _state(self, organization_id: UUID | None) -> jobs.State:
         query = OrganizationQuery(organization_id=organization_id)
-        return cast("replies.State", self._ask(operations.STATE, query, replies.State.of))
+        return cast("jobs.State", self._ask(operations.STATE, query, jobs.State.of))
 
 
 def opened(settings: config.Settings) -> RemoteStore:

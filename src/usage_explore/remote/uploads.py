@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from usage_explore.decimals import plain
 from usage_explore.errors import Fault, LoadError, QueryError
-from usage_explore.files.made_ids import MadeId
 from usage_explore.files.tables import arrow_table, opened
+from usage_explore.files.values import MadeId
 from usage_explore.formatting import path_text
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.fields import FIELDS, row

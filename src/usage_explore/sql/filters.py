@@ -8,13 +8,15 @@ writes them inline for reading.
 many events pass, and reads most of the table if few do; fetching all passing events and sorting them is fast if there
 are few. So a filtered page first scans a few events of the index, scans more if the first scan promises a full page,
 and else fetches and sorts all passing events.
+
+An export reads pages of events as text (`exported_texts`), with the digits of their decimals.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -25,10 +27,12 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Connection,
+    DateTime,
     FromClause,
     Numeric,
     Row,
     Select,
+    Subquery,
     Table,
     Text,
     Uuid,
@@ -45,7 +49,7 @@ from sqlalchemy import (
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 from sqlalchemy.types import TypeEngine
 
 from usage_explore.errors import ScopeError
@@ -429,3 +433,38 @@ def _rows(
 def _ordered(statement: Select[Any], source: FromClause, newest_first: bool) -> Select[Any]:
     columns = (source.c.timestamp, source.c.id)
     return statement.order_by(*(column.desc() if newest_first else column for column in columns))
+
+
+_RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+
+def exported_texts(page: Select[Any], *, as_csv: bool) -> Select[Any]:
+    """A page of events, newest first: `at` and `row_id` (the position), then the columns of the page as in a file.
+
+    Decimals are plain text, times RFC 3339 in UTC for CSV, ids and JSON text.
+    """
+    rows = page.subquery()
+    return select(
+        rows.c.timestamp.label("at"), rows.c.id.label("row_id"), *(_written(column, as_csv) for column in rows.c)
+    ).order_by(rows.c.timestamp.desc(), rows.c.id.desc())
+
+
+def exported_digits(page: Select[Any], decimals: tuple[str, ...]) -> Select[Any]:
+    """Number of events, time and id of the last, then scale and largest amount of each of the decimals."""
+    rows = page.subquery()
+    last = func.array_agg(aggregate_order_by(rows.c.id, rows.c.timestamp, rows.c.id))[1]
+    return select(func.count(), func.min(rows.c.timestamp), last, *_measures(rows, decimals))
+
+
+def _measures(rows: Subquery, decimals: tuple[str, ...]) -> Iterator[ColumnElement[Any]]:
+    for name in decimals:
+        yield func.max(func.scale(func.trim_scale(rows.c[name])))
+        yield func.max(func.abs(rows.c[name].cast(Numeric)))
+
+
+def _written(column: ColumnElement[Any], as_csv: bool) -> ColumnElement[Any]:
+    if isinstance(column.type, Numeric):
+        return func.trim_scale(column).cast(Text)
+    if isinstance(column.type, DateTime):
+        return func.to_char(func.timezone("UTC", column), _RFC3339) if as_csv else column
+    return column if isinstance(column.type, Text) else column.cast(Text)

@@ -170,10 +170,10 @@ class StoreBase:
                 return latest
         return None
 
-    def _settled(self, connection: Connection, period: Period, now: datetime) -> Period:
-        """The resolved period with its `as_of`: as given, even if it is more recent than the settle time."""
+    def _settled(self, connection: Connection, period: Period, now: datetime) -> tuple[Period, timedelta | None]:
+        """The resolved period with its `as_of`, and the settle time behind it; None behind a given one."""
         settled = period.pin(now, self.settle, self._known(connection, period, now))
-        return settled if period.as_of is None else settled.replace(as_of=min(period.as_of, now))
+        return (settled, self.settle) if period.as_of is None else (settled.replace(as_of=min(period.as_of, now)), None)
 
     def _check_times(self, connection: Connection) -> None:
         """Raise `TableMismatch` if a time column has no zone; looked up once per connection and table."""

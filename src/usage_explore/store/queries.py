@@ -274,8 +274,7 @@ class Queries(Rates, Lookups):
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
-            settled = self._settled(connection, scoped, now)
-            settle = self.settle if scoped.as_of is None else None
+            settled, settle = self._settled(connection, scoped, now)
             directory = self._directory(connection, scoped)
             inputs, texts = self._with_directory_ids(directory, inputs)
             plan = dataclasses.replace(plan, inputs=inputs)

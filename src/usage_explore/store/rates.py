@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import NoPriceBook, ScopeError
-from usage_explore.files.made_ids import directory_ids, names_of
+from usage_explore.files.values import directory_ids, names_of
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import EventQuery, Period
@@ -89,7 +89,7 @@ class Rates(StoreBase):
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
-            settled = self._settled(connection, scoped, now)
+            settled, settle = self._settled(connection, scoped, now)
             book = book or self._stored_prices(connection, scoped)
             if book is None:
                 raise NoPriceBook
@@ -103,7 +103,6 @@ class Rates(StoreBase):
             ids = {("organization_id", str(settled.organization_id))}
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}
-            settle = self.settle if scoped.as_of is None else None
             later = unexamined(connection, self.table, settled, settle)
             self._hint(connection, settled, empty=not (result.events or later))
             return dataclasses.replace(result, names=directory.names(ids), unexamined=later)

@@ -45,7 +45,6 @@ def lacks_file(check: str, before: Iterable[str], given: Iterable[str]) -> bool:
 
 
 _CUSTOMER = frozenset(("customer_id", "customer"))
-_METRIC = frozenset(("metric_key", "metric", "sku_meter", "skumeter"))
 _BILLED = frozenset(("metric_key", "metric", "price_key", "price"))
 _DAYS = frozenset(("day", "date", "usage_date", "charge_period_start", "chargeperiodstart"))
 _STARTS = _DAYS | {"period_start"}

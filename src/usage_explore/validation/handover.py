@@ -95,8 +95,8 @@ def pair_frame(rows: Sequence[Any], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def pairs_csv(pairs: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
-    """The pairs as CSV: decimals plain, times RFC 3339 in UTC, text quoted, NULL empty and unquoted."""
+def pairs_csv(pairs: pd.DataFrame) -> bytes:
+    """The pairs as CSV: decimals plain, times RFC 3339 in UTC, text quoted, NULL empty and unquoted, no formulas."""
     columns: dict[str, Any] = {}
     for heading in pairs.columns:
         values = pairs[heading]
@@ -110,4 +110,4 @@ def pairs_csv(pairs: pd.DataFrame, *, escape_formulas: bool = False) -> bytes:
             )
         else:
             columns[heading] = values
-    return frames.csv_bytes(columns, escape_formulas)
+    return frames.csv_bytes(columns, escape_formulas=True)

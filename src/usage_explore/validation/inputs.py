@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.made_ids import MadeId, id_reader, made_ids
 from usage_explore.files.tables import opened
-from usage_explore.files.values import InvalidValue, is_blank, quoted
+from usage_explore.files.values import InvalidValue, MadeId, id_reader, is_blank, made_ids, quoted
 from usage_explore.names import Key
 from usage_explore.pricing.book import PriceBook
 from usage_explore.pricing.read import read_prices

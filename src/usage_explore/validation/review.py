@@ -42,12 +42,6 @@ def identities(findings: Sequence[Finding]) -> tuple[Identity, ...]:
     return with_ids([_identity(finding) for finding in findings])
 
 
-def ids_of(findings: Sequence[Finding]) -> dict[int, str]:
-    """The id of each finding of one validation, by the `id()` of the object."""
-    pairs = zip(findings, identities(findings), strict=True)
-    return {id(finding): identity.id for finding, identity in pairs}
-
-
 def recorded(findings: Sequence[Finding]) -> tuple[RecordedFinding, ...]:
     """The findings of one validation as records keep them, each followed by those that were folded into it."""
     rows = []

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from usage_explore.app.validate import facts, signing
+from usage_explore.app.validate import explanation, signing
 from usage_explore.validation.report.wording import fact_title
 
 
@@ -24,7 +24,7 @@ from usage_explore.validation.report.wording import fact_title
     ],
 )
 def test_a_number_has_separators_and_a_value_stays(name: str, text: str, shown: str) -> None:
-    assert facts.shown(name, text, ZoneInfo("UTC")) == shown
+    assert explanation.fact_text(name, text, ZoneInfo("UTC")) == shown
 
 
 @pytest.mark.parametrize(("text", "title"), [("25", "line"), ("1,025", "line"), ("25, 30", "lines")])

@@ -17,10 +17,10 @@ from streamlit.testing.v1 import AppTest
 
 from support import hostile_values
 from support.app_pages import Open, opened, ran, validate_page
+from support.check_results import identity
 from support.demo_database import ACME, BIRCH, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import Store, formatting
-from usage_explore.app.page_state import identity
 from usage_explore.app.uploads import File
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.errors import DatabaseUnavailable, NotExact

@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 
+from support.check_results import identity
 from support.demo_database import ACME
 from usage_explore import EventQuery, QueryError
-from usage_explore.app.page_state import ValidateView, identity
+from usage_explore.app.page_state import ValidateView
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding
 from usage_explore.validation.registry import CHECKS

@@ -23,7 +23,7 @@ from support.query_oracle import Row, utc
 from usage_explore import Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
-from usage_explore.demo import control as demo_control
+from usage_explore.demo import files as demo_files
 from usage_explore.errors import QueryError
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Result, read_control, report
@@ -102,7 +102,7 @@ def test_a_loss_in_the_demo_is_named_to_the_event_and_day(server_url: str, _temp
         period = Period(since="2026-09-01T00:00:00Z", until="2026-09-29T00:00:00Z")
         with ddl.connect(url) as connection, connect(url, organization_id=ACME) as store:
             demo.append(connection, events_table(), until=UNTIL, days=DAYS, per_day=PER_DAY)
-            totals = demo_control.totals(store, period, loss=False)
+            totals = demo_files.control_totals(store, period, loss=False)
             clean = examine(store, NAME, period, control=totals)
             deleted = connection.execute(
                 "DELETE FROM usage_events WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER"
@@ -122,7 +122,7 @@ def test_a_loss_in_the_demo_is_named_to_the_event_and_day(server_url: str, _temp
 def test_the_demos_control_totals_have_a_loss_that_is_found(planted_demo: tuple[Store, Period, object]) -> None:
     store, _, _ = planted_demo
     period = Period(since="2026-09-01T00:00:00Z", until="2026-09-29T00:00:00Z", timezone="Europe/Berlin")
-    (finding,) = findings(examine(store, NAME, period, control=demo_control.totals(store, period)))
+    (finding,) = findings(examine(store, NAME, period, control=demo_files.control_totals(store, period)))
     assert finding.sentence.startswith("3.0 % of tokens_in is missing, 10–14 Sep 2026, 5 days: ")
     assert finding.severity == "high"
 

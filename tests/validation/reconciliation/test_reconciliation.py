@@ -26,7 +26,7 @@ from support.query_oracle import EXACT, Row, utc
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
-from usage_explore.demo import invoice
+from usage_explore.demo import files
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result
 from usage_explore.validation.reconciliation.compare import decimal
@@ -619,7 +619,7 @@ def demo_store(demo_url: str) -> Iterator[Store]:
 
 
 def test_the_demo_invoice_survives_a_file(demo_store: Store, tmp_path: Path) -> None:
-    lines = invoice.lines(demo_store, Period(**demo_database.WINDOW, finalized_at="2026-09-29T02:00:00Z"))
+    lines = files.invoice_lines(demo_store, Period(**demo_database.WINDOW, finalized_at="2026-09-29T02:00:00Z"))
     lines.to_csv(tmp_path / "invoice.csv", index=False)
     of_file, of_frame = read_invoices(tmp_path / "invoice.csv"), read_invoices(lines)
     assert [line[1:] for line in of_file.lines] == [line[1:] for line in of_frame.lines]
@@ -628,15 +628,15 @@ def test_the_demo_invoice_survives_a_file(demo_store: Store, tmp_path: Path) -> 
 
 def test_the_demo_invoice_differs_by_its_mistakes_and_what_arrived_late(demo_store: Store) -> None:
     period = Period(**demo_database.WINDOW, finalized_at="2026-09-29T02:00:00Z")
-    right = demo_store.validate(period, checks=[NAME], invoices=invoice.lines(demo_store, period, mistakes=False))
+    right = demo_store.validate(period, checks=[NAME], invoices=files.invoice_lines(demo_store, period, mistakes=False))
     assert right.counts()["high"] == 0
     table = right.sheet(NAME)
     assert table is not None
     assert set(table["explained_by"]) == {"", "late events"}
     assert set(table[table["status"] != "matched"]["explained_by"]) == {"late events"}
-    wrong = demo_store.validate(period, checks=[NAME], invoices=invoice.lines(demo_store, period))
+    wrong = demo_store.validate(period, checks=[NAME], invoices=files.invoice_lines(demo_store, period))
     high = [finding for finding in found(wrong, NAME) if finding.severity == "high"]
-    assert len(high) == len(invoice.MISTAKES) == 4
+    assert len(high) == len(files.MISTAKES) == 4
     words = ("has no invoice line", "too much", "but has no usage of it")
     assert all(any(word in finding.sentence for finding in high) for word in words)
     for finding in found(wrong, NAME):

@@ -410,7 +410,7 @@ def _findings(pages: Pages, view: CustomerView, source: Source, customer_id: UUI
         else:
             _kept_findings(pages, kept, query, source, customer_id)
         own = ValidateView(Period(**shared, **window, as_of=query.as_of))
-        kept_runs.run_button(own, "Run checks for this customer", "customer_run_checks")
+        kept_runs.run_button(own)
 
 
 def _kept_findings(pages: Pages, kept: Run, query: AggregateQuery, source: Source, customer_id: UUID) -> None:

@@ -1,14 +1,19 @@
-"""The context of a finding: the expected values in its chart, and what explains its change."""
+"""The context of a finding: the expected values in its chart, and what explains its change.
+
+Its facts are texts: times on the zone's clock, numbers with thousands separated, checks by title.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import streamlit as st
@@ -19,6 +24,7 @@ from usage_explore.app import cache, markdown, why
 from usage_explore.app.cache import Source
 from usage_explore.charts import undrawable
 from usage_explore.charts.expected import Expected
+from usage_explore.decimals import Number
 from usage_explore.detector import detect
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
@@ -30,7 +36,6 @@ from usage_explore.validation.checks import duplicates, unit_costs
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
-
 
 _WEEK, _INSTANT = timedelta(weeks=1), timedelta(microseconds=1)
 _TEN_MINUTES = 600
@@ -192,3 +197,30 @@ def _judged(source: Source, validation: Validation, question: AggregateQuery) ->
         for start, expected, low, high in judged
         if start is not None and not math.isnan(expected)
     }
+
+
+_TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+_QUANTITY = re.compile(r"(?<=, quantity )-?\d+(\.\d+)?$", re.ASCII)
+_NUMERIC = re.compile(
+    r"actual|expected|low|high|excess|customers|tolerance|usual median|times .+|(usual )?cost (in|without) .+"
+    r"|.*\bevents\b.*"
+)
+"""Names of facts that are numbers; others may be values of the data, which are shown as they are."""
+
+_WITH_QUANTITY = re.compile(r"affected .+|arrived after finalization")
+"""Names of facts such as `205 events, quantity 33518.84`."""
+
+
+def fact_text(name: str, text: str, zone: ZoneInfo) -> str:
+    """A fact as text; values of the data as they are."""
+    if _TIME.fullmatch(text):
+        return formatting.timestamp(instant(text), zone)
+    if _WITH_QUANTITY.fullmatch(name):
+        return _QUANTITY.sub(lambda number: exact_text(Decimal(number[0])), text)
+    return exact_text(Decimal(text)) if _NUMERIC.fullmatch(name) and _NUMBER.fullmatch(text) else text
+
+
+def exact_text(value: Number) -> str:
+    """Every digit, with thousands separated and the sign − of a negative number."""
+    return formatting.typographic(formatting.exact(value))

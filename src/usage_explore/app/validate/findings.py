@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown, room
+from usage_explore.app import components, grid, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import snippets
 from usage_explore.app.grid import counted, events_table
@@ -21,7 +21,7 @@ from usage_explore.app.navigation import Pages, changed, fits, follow, go
 from usage_explore.app.page_state import CustomerView, EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
-from usage_explore.app.validate import decisions, facts
+from usage_explore.app.validate import decisions, explanation
 from usage_explore.app.validate.absent import absent
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.handover import pairs_download, sent_marks, ticket_text
@@ -188,7 +188,7 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     is_dark = st.context.theme.type == "dark"
     look = theme(is_dark)
     inks = {"high": (look.hues if is_dark else look.shades)[7], "medium": look.hues[1], "low": look.soft}
-    narrow = pixels if (pixels := room.pixels()) and pixels < _NARROW_PIXELS else None
+    narrow = pixels if (pixels := components.room_pixels()) and pixels < _NARROW_PIXELS else None
     rows = [index for index, item in enumerate(folded) if item.is_one and item.first is one]
     # a decision moves the open finding to another row: the browser would keep the tick on the old one
     key = f"findings {hash((review.validation.period, view, narrow, *rows))}"
@@ -473,7 +473,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
             details[group_name(name)] = validation.names.full(name, value) if name in ID_COLUMNS else named_value(value)
     details["events"] = formatting.exact(finding.events)
     if finding.quantity is not None:
-        details["quantity affected"] = facts.exact(finding.quantity)
+        details["quantity affected"] = explanation.exact_text(finding.quantity)
     for label, amounts in sizes(finding):
         for currency, amount in amounts:
             details[f"{label}, {currency}"] = formatting.typographic(exact_amount(amount, currency))
@@ -481,7 +481,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
     named = validation.names.in_text
     details |= {
-        named(fact_title(name, text), ids=True): named(facts.shown(name, text, zone), ids=True)
+        named(fact_title(name, text), ids=True): named(explanation.fact_text(name, text, zone), ids=True)
         for name, text in finding.facts
     }
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}

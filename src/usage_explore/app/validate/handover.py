@@ -66,7 +66,7 @@ def pairs_download(source: Source, validation: Validation, item: Reviewed) -> No
     def content() -> bytes:
         with cache.logged_work("export", source.store.organization_id, validation.period):
             pairs = source.store.duplicate_pairs(validation, item.finding)
-        return BOM_UTF8 + handover.pairs_csv(pairs, escape_formulas=True)
+        return BOM_UTF8 + handover.pairs_csv(pairs)
 
     st.download_button(
         "Copies as CSV, in pairs",

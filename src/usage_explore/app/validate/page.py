@@ -33,7 +33,6 @@ from usage_explore.app.page_state import ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
 from usage_explore.app.validate.amounts import amounts_tab
-from usage_explore.app.validate.check_table import checks
 from usage_explore.app.validate.code_tab import code_tab
 from usage_explore.app.validate.decisions import keep_run, reviewed
 from usage_explore.app.validate.file_area import adopt_files, file_area, last_files, unseen_warning, waiting_period
@@ -47,9 +46,9 @@ from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
 from usage_explore.records.signoffs import SignOff
 from usage_explore.results import frames
-from usage_explore.validation import SEVERITIES, Severity, Validation, report
+from usage_explore.validation import SEVERITIES, Result, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.wording import unexamined
+from usage_explore.validation.report.wording import changed_bounds, unexamined
 from usage_explore.validation.review import Review
 from usage_explore.validation.signed_usage import Changes
 
@@ -302,7 +301,7 @@ def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: Validati
     validation = with_files.validation
     draw: dict[str, Callable[[], None]] = {
         "Findings": lambda: findings(pages, view, source, validation, review),
-        "Checks": lambda: checks(validation),
+        "Checks": lambda: check_table(validation),
         **{reader.title: partial(file_tab, reader, view, source, with_files) for reader in offered(validation)},
         PRICES.title: partial(amounts_tab, source, with_files, f"amounts-{file_dates(validation.period)}"),
         "Sign-off": lambda: sign_off(view, source, with_files, review),
@@ -412,3 +411,58 @@ def _signed(source: Source, validation: Validation) -> tuple[SignOff | None, Cha
         return signed, None if signed is None else changed_since(source, signed)
     except UsageExploreError:
         return signed, None
+
+
+_NEEDS = {
+    "invoices": "drop the invoice lines above the tabs",
+    "preferences": "drop the preferred currencies above the tabs",
+    "control": "drop the totals by day above the tabs",
+    "prices": "drop a price book above the tabs",
+    "finalized_at": "say above when the invoice was finalized",
+}
+"""What a check needs to run, by `Check.needs`."""
+
+
+def check_table(validation: Validation) -> None:
+    """Draw a row per check, then what each check means and its parameters."""
+    rows = [
+        {
+            "Check": markdown.plain(result.check.title),
+            "Result": _with_note(result),
+            "Among": markdown.plain(result.check.counted(result.outcome.looked_at)) if result.outcome else "",
+            "Took": f"{result.took.total_seconds():.1f} s" if result.outcome else "",
+        }
+        for result in validation.results
+    ]
+    st.table(pd.DataFrame(rows), border="horizontal", hide_index=True)
+    if changed := changed_bounds(validation):
+        st.caption(markdown.plain(changed))
+    with st.expander("What each check means for the invoice, and the bounds it applies"):
+        for result in validation.results:
+            check = result.check
+            st.markdown(f"**{markdown.plain(check.title)}**  \n{markdown.plain(check.means)}")
+            if parameters := result.parameters:
+                st.table(
+                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in parameters.items()},
+                    border="horizontal",
+                )
+
+
+def _with_note(result: Result) -> str:
+    """The result, and what the check says beside it, such as what it could not judge."""
+    note = result.outcome.note if result.outcome else "" if result.check.needs else result.skipped
+    text = markdown.plain(_result_text(result))
+    return f"{text} :gray[· {markdown.plain(note)}]" if note else text
+
+
+def _result_text(result: Result) -> str:
+    outcome = result.outcome
+    if result.failed:
+        return f"failed: {result.failed}"
+    if outcome is None:
+        return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
+    if outcome.findings:
+        return formatting.counted(len(outcome.findings), "finding")
+    if outcome.reported_by:
+        return f"reported by {', '.join(CHECKS[name].title for name in outcome.reported_by)}"
+    return "clean" if outcome.looked_at else "nothing to check"

@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.files.made_ids import id_reader
 from usage_explore.files.tables import opened
-from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, metric_key_text, quoted
+from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, id_reader, metric_key_text, quoted
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
