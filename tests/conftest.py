@@ -226,6 +226,8 @@ def _template(server_url: str) -> Iterator[str]:
     with fresh_database(server_url) as url:
         with ddl.connect(url) as connection:
             ddl.ensure_schema(connection, DEFAULT_TABLE)
+            # a permission that was granted and revoked leaves no trace where the owner's are written down
+            connection.execute("GRANT ALL ON usage_events, usage_names TO CURRENT_USER")
         yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]
 
 
