@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import logging
@@ -31,6 +32,8 @@ from usage_explore import Store, connect, open_store
 from usage_explore.db import ddl, embedded
 from usage_explore.db import engine as pools
 from usage_explore.db.schema import DEFAULT_TABLE
+from usage_explore.validation.check import Outcome
+from usage_explore.validation.registry import CHECKS
 
 # where Python is told to write no compiled modules, each process of a test would compile the package again: 4 s CPU
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -171,6 +174,17 @@ def _one_compilation() -> Iterator[None]:
         patch.setattr(pools, "create_engine", created)
         patch.setattr(open_store, "events_table", functools.cache(open_store.events_table))
         yield
+
+
+@pytest.fixture
+def brief_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks that judge usage itself find nothing, at once: they are two thirds of the CPU of a validation.
+
+    Those of repeated and late events and of what is given, such as invoices, are run.
+    """
+    for name in ("look_alikes", "impossible_times", "quantities", "unit_slips", "shifts", "silence", "new_usage"):
+        brief = dataclasses.replace(CHECKS[name], examine=lambda _: Outcome())
+        monkeypatch.setitem(CHECKS, name, brief)
 
 
 VALIDATE = vars(SchemaBase)["validate"]
