@@ -8,6 +8,7 @@ import functools
 import gc
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,34 @@ def brief_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("look_alikes", "impossible_times", "quantities", "unit_slips", "shifts", "silence", "new_usage"):
         brief = dataclasses.replace(CHECKS[name], examine=lambda _: Outcome())
         monkeypatch.setitem(CHECKS, name, brief)
+
+
+INITDB = embedded.Server.create
+"""Makes a cluster of the embedded PostgreSQL."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_initdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make one cluster by `initdb` and copy it where a test needs another."""
+    made = tmp_path_factory.mktemp("cluster") / "data"
+
+    def create(server: embedded.Server) -> None:
+        if made.exists():
+            subprocess.run(["cp", "-a", made, server.data], check=True)
+            return
+        INITDB(server)
+        subprocess.run(["cp", "-a", server.data, made.with_name("copied")], check=True)
+        made.with_name("copied").rename(made)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded.Server, "create", create)
+        yield
+
+
+@pytest.fixture
+def initdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters are made by `initdb`, as they are outside of tests."""
+    monkeypatch.setattr(embedded.Server, "create", INITDB)
 
 
 VALIDATE = vars(SchemaBase)["validate"]
