@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,8 @@ from usage_explore import Store, connect, open_store
 from usage_explore.db import ddl, embedded
 from usage_explore.db import engine as pools
 from usage_explore.db.schema import DEFAULT_TABLE
+from usage_explore.validation.check import Outcome
+from usage_explore.validation.registry import CHECKS
 
 # where Python is told to write no compiled modules, each process of a test would compile the package again: 4 s CPU
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -173,6 +177,45 @@ def _one_compilation() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def brief_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks that judge usage itself find nothing, at once: they are two thirds of the CPU of a validation.
+
+    Those of repeated and late events and of what is given, such as invoices, are run.
+    """
+    for name in ("look_alikes", "impossible_times", "quantities", "unit_slips", "shifts", "silence", "new_usage"):
+        brief = dataclasses.replace(CHECKS[name], examine=lambda _: Outcome())
+        monkeypatch.setitem(CHECKS, name, brief)
+
+
+INITDB = embedded.Server.create
+"""Makes a cluster of the embedded PostgreSQL."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_initdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make one cluster by `initdb` and copy it where a test needs another."""
+    made = tmp_path_factory.mktemp("cluster") / "data"
+
+    def create(server: embedded.Server) -> None:
+        if made.exists():
+            subprocess.run(["cp", "-a", made, server.data], check=True)
+            return
+        INITDB(server)
+        subprocess.run(["cp", "-a", server.data, made.with_name("copied")], check=True)
+        made.with_name("copied").rename(made)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded.Server, "create", create)
+        yield
+
+
+@pytest.fixture
+def initdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters are made by `initdb`, as they are outside of tests."""
+    monkeypatch.setattr(embedded.Server, "create", INITDB)
+
+
 VALIDATE = vars(SchemaBase)["validate"]
 """Altair's validation of a chart, and of every part of it, against Vega-Lite's schema."""
 
@@ -226,6 +269,8 @@ def _template(server_url: str) -> Iterator[str]:
     with fresh_database(server_url) as url:
         with ddl.connect(url) as connection:
             ddl.ensure_schema(connection, DEFAULT_TABLE)
+            # a permission that was granted and revoked leaves no trace where the owner's are written down
+            connection.execute("GRANT ALL ON usage_events, usage_names TO CURRENT_USER")
         yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]
 
 

@@ -254,6 +254,7 @@ def test_number_of_a_dead_server_may_belong_to_another_process(home: Path, kille
     assert one(killed, "SELECT count(*) FROM kept") == 1000
 
 
+@pytest.mark.usefixtures("initdb")
 def test_half_made_cluster_is_made_anew(home: Path) -> None:
     half = home / "data.new"
     half.mkdir()
@@ -339,6 +340,7 @@ class TestAsRoot:
         yield disk
         subprocess.run(["umount", str(disk)], check=True)
 
+    @pytest.mark.usefixtures("initdb")
     def test_full_disk_is_a_configuration_error(self, small_disk: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"disk of .* is full"):
             embedded.start(small_disk)

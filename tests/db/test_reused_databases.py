@@ -54,10 +54,27 @@ def test_a_database_is_emptied_and_renamed_even_if_connections_are_left_open(dat
     left.close()
 
 
+def test_what_a_test_made_is_dropped_with_its_tables(databases: ReusedDatabases) -> None:
+    """Again after that: the drops of one test are no changes of the next one."""
+    before = used(
+        databases,
+        "CREATE TABLE other (id bigserial PRIMARY KEY, part text)",
+        "CREATE VIEW parts AS SELECT part FROM other",
+        "INSERT INTO other (part) VALUES ('a')",
+    )
+    left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname ~ 'other|parts'"
+    for _ in range(2):
+        with databases.one() as url, psycopg.connect(url) as connection:
+            assert connection.execute(left).fetchone() == (0,)
+        assert used(databases)[1] == before[1]
+
+
 @pytest.mark.parametrize(
     "statements",
     [
-        ["CREATE TABLE other (id int)"],
+        ["DROP TABLE usage_events", "CREATE TABLE usage_events (id int)"],
+        ["CREATE TABLE other (id int)", "ALTER TABLE usage_events DROP COLUMN quantity"],
+        ["CREATE TYPE other AS ENUM ('a')"],
         ["CREATE SCHEMA other"],
         ["CREATE VIEW other AS SELECT 1 AS one"],
         ["CREATE FUNCTION other() RETURNS int LANGUAGE sql AS 'SELECT 1'"],

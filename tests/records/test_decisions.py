@@ -47,6 +47,12 @@ AGAIN = datetime(2026, 9, 11, tzinfo=UTC)
 CUSTOMERS = [UUID(int=0xC0 + number) for number in range(3)]
 
 
+IN_ONE_PLACE = pytest.mark.parametrize("store", ["file"], indirect=True)
+"""For a test of what is compared, which is read from both places alike."""
+
+pytestmark = pytest.mark.usefixtures("brief_checks")
+
+
 @pytest.fixture(params=["table", "file"])
 def store(
     request: pytest.FixtureRequest, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
@@ -218,6 +224,7 @@ def test_the_same_validation_is_kept_once(store: Store) -> None:
     assert run.versions.keys() == {"usage-explore", "bounds"}
 
 
+@IN_ONE_PLACE
 def test_the_hash_of_a_report_is_that_of_its_content(store: Store, insert: Insert) -> None:
     first = checked(store)
     digest = store.review(first).report_hash
@@ -227,6 +234,7 @@ def test_the_hash_of_a_report_is_that_of_its_content(store: Store, insert: Inser
     assert store.review(checked(store)).report_hash != digest
 
 
+@IN_ONE_PLACE
 def test_other_bounds_are_another_version_and_another_report(store: Store) -> None:
     first = store.validate(SEPTEMBER)
     bounds = {"duplicates": {"high_share": Decimal("0.9")}}
@@ -284,6 +292,7 @@ def test_a_mute_ends_and_a_decision_does_not_cover_what_grew(store: Store, inser
     assert "low when it was decided on" in replace(graver, decisions=(then,)).lapsed
 
 
+@IN_ONE_PLACE
 @pytest.mark.parametrize(
     ("then", "now", "lapsed"),
     [
@@ -304,6 +313,7 @@ def test_a_decision_does_not_cover_an_amount_that_grew(store: Store, then: str, 
     assert item.lapsed == lapsed
 
 
+@IN_ONE_PLACE
 @pytest.mark.parametrize(
     ("action", "given", "parameters"),
     [
@@ -430,6 +440,7 @@ def test_a_sign_off_says_what_changed_since(store: Store, insert: Insert, events
     assert list(removed["events"]) == [-120]
 
 
+@IN_ONE_PLACE
 def test_a_changed_quantity_is_said_though_the_count_is_the_same(
     store: Store, events_connection: ddl.Connection
 ) -> None:
@@ -455,6 +466,7 @@ EDITS = {
 }
 
 
+@IN_ONE_PLACE
 @pytest.mark.parametrize("edit", EDITS)
 def test_edited_events_with_the_same_sums_are_noticed(
     store: Store, insert: Insert, events_connection: ddl.Connection, edit: str
@@ -478,6 +490,7 @@ def test_edited_events_with_the_same_sums_are_noticed(
     assert changes.to_dict()["changed_days"] == ["2026-09-10"]
 
 
+@IN_ONE_PLACE
 def test_equal_numbers_are_no_edit_and_late_events_do_not_hide_one(
     store: Store, insert: Insert, events_connection: ddl.Connection
 ) -> None:
@@ -491,6 +504,7 @@ def test_equal_numbers_are_no_edit_and_late_events_do_not_hide_one(
     assert [row.reason for row in store.changes_since(signed).rows] == ["arrived late", "edited"]
 
 
+@IN_ONE_PLACE
 def test_a_sign_off_of_an_older_version_has_no_hashes_and_says_so(
     store: Store, events_connection: ddl.Connection
 ) -> None:
@@ -502,6 +516,7 @@ def test_a_sign_off_of_an_older_version_has_no_hashes_and_says_so(
     assert "hashes otherwise" in store.changes_since(replace(signed, hash_probe=1)).content_note
 
 
+@IN_ONE_PLACE
 def test_removed_history_is_named_as_retention(store: Store, events_connection: ddl.Connection) -> None:
     prices = [{"metric_key": "tokens", "model": "per_unit", "unit_amount": "0.10", "currency": "USD"}]
     validation = full(store)
@@ -531,6 +546,7 @@ def test_removed_history_is_named_as_retention(store: Store, events_connection: 
     assert changes.days == (date(2026, 9, 15),)
 
 
+@IN_ONE_PLACE
 def test_what_cannot_be_signed(store: Store, events_connection: ddl.Connection) -> None:
     with pytest.raises(QueryError, match="it was run without"):
         store.sign_off(checked(store), by="ana")
@@ -620,6 +636,7 @@ def test_expected_amounts_are_frozen_and_compared(store: Store, insert: Insert) 
         store.sign_off(validation, by="ana", rating=other)
 
 
+@IN_ONE_PLACE
 def test_amounts_of_prices_that_came_after_the_sign_off_are_said(store: Store) -> None:
     free = [{"metric_key": "free", "unit_amount": 1, "currency": "USD"}]
     prices = [{"metric_key": "tokens", "unit_amount": "0.10", "currency": "USD"}, *free]
@@ -642,6 +659,7 @@ def test_amounts_of_prices_that_came_after_the_sign_off_are_said(store: Store) -
     assert note == f"only the later sign-off has expected amounts, {expected}"
 
 
+@IN_ONE_PLACE
 def test_late_usage_within_an_included_quantity_has_an_amount_of_zero(store: Store, insert: Insert) -> None:
     prices = [{"metric_key": "tokens", "unit_amount": 1, "included_quantity": 10**15, "currency": "USD"}]
     validation = full(store)
@@ -670,6 +688,7 @@ TWO_CURRENCIES = [
 ]
 
 
+@IN_ONE_PLACE
 def test_amounts_are_compared_by_the_preferred_currencies_that_were_signed(store: Store) -> None:
     wallets = {str(CUSTOMERS[0]): "EUR", "default": "USD"}
     validation = full(store)
@@ -685,6 +704,7 @@ def test_amounts_are_compared_by_the_preferred_currencies_that_were_signed(store
     assert set(others.money("expected amount")) == {"EUR", "USD"}
 
 
+@IN_ONE_PLACE
 def test_a_later_sign_off_says_what_it_includes_of_the_one_before(store: Store, insert: Insert) -> None:
     wallets = {str(CUSTOMERS[0]): "EUR", "default": "USD"}
 
@@ -720,6 +740,7 @@ def test_a_later_sign_off_says_what_it_includes_of_the_one_before(store: Store, 
             store.changes_since(second, until=faulty)
 
 
+@IN_ONE_PLACE
 def test_other_preferences_and_prices_are_named_before_a_period_is_signed_again(store: Store) -> None:
     validation = full(store)
 
@@ -737,6 +758,7 @@ def test_other_preferences_and_prices_are_named_before_a_period_is_signed_again(
     assert lost_inputs(first, moved) == ""
 
 
+@IN_ONE_PLACE
 def test_what_retention_removed_before_signing_again_is_no_credit(
     store: Store, events_connection: ddl.Connection
 ) -> None:
@@ -748,6 +770,7 @@ def test_what_retention_removed_before_signing_again_is_no_credit(
     assert {row.reason for row in removed.rows} == {"removed by retention"}
 
 
+@IN_ONE_PLACE
 def test_amounts_of_a_price_book_are_not_compared_with_another_stored_one(
     store: Store, events_connection: ddl.Connection
 ) -> None:
@@ -772,6 +795,7 @@ def test_amounts_of_a_price_book_are_not_compared_with_another_stored_one(
     assert (changes.amounts_note, list(changes.money("expected amount"))) == ("", ["USD"])
 
 
+@IN_ONE_PLACE
 def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, insert: Insert) -> None:
     """A month in UTC, then of one customer, then in another time zone: the last sign-off counts, others say so."""
     prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
@@ -806,6 +830,7 @@ def test_a_late_event_of_overlapping_periods_is_counted_once(store: Store, inser
         assert changes.uncompared == 0
 
 
+@IN_ONE_PLACE
 @pytest.mark.parametrize("included", [0, 5])
 def test_late_events_in_both_parts_of_an_overlap_are_billed_once_with_their_amount(
     store: Store, insert: Insert, included: int
@@ -836,6 +861,7 @@ def test_late_events_in_both_parts_of_an_overlap_are_billed_once_with_their_amou
         assert [part.amounts() for part in own.taken_over] == [[("USD", Decimal(2))]]
 
 
+@IN_ONE_PLACE
 def test_an_edit_is_counted_once_in_the_last_sign_off_that_covers_it_whatever_the_zone(
     store: Store, insert: Insert, events_connection: ddl.Connection
 ) -> None:
@@ -874,6 +900,7 @@ def test_an_edit_is_counted_once_in_the_last_sign_off_that_covers_it_whatever_th
         assert counted() == [sorted(lines) for lines in expected], name
 
 
+@IN_ONE_PLACE
 def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: Insert) -> None:
     prices = [{"metric_key": "tokens", "unit_amount": 1, "currency": "USD"}]
     whole = full(store)
@@ -892,6 +919,7 @@ def test_a_customer_s_later_sign_off_takes_only_its_rows(store: Store, insert: I
     assert f"({period_words(mine)}, signed by ana)" in overlap_warning(whole.period, store.signoffs()), "whole"
 
 
+@IN_ONE_PLACE
 def test_a_month_says_which_later_sign_off_has_its_corrections_and_what_is_added_and_taken_off(
     store: Store, insert: Insert, events_connection: ddl.Connection
 ) -> None:
@@ -923,7 +951,7 @@ def test_a_month_says_which_later_sign_off_has_its_corrections_and_what_is_added
     assert [row["amount"] for row in changes.to_dict()["in_later_sign_offs"][0]["rows"]] == ["5", "-3"]
 
 
-@pytest.mark.parametrize("store", ["file"], indirect=True)
+@IN_ONE_PLACE
 def test_a_table_that_may_not_be_read_is_named_with_its_grant_not_taken_for_absent(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
@@ -951,6 +979,7 @@ def test_a_table_that_may_not_be_read_is_named_with_its_grant_not_taken_for_abse
             act()
 
 
+@IN_ONE_PLACE
 @pytest.mark.parametrize(
     ("by", "message"), [("", "by: is blank"), ("a\0b", "by: has a line break, a control"), ("\n", "is bl")]
 )

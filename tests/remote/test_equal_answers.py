@@ -24,6 +24,7 @@ from support.api_server import asking
 from support.demo_database import ACME
 from support.query_oracle import Row
 from support.random_filters import filters, with_filters
+from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Period, QueryError, Store, connect
 from usage_explore.cli.main import main
 from usage_explore.cli.validate import FOUND
@@ -43,7 +44,7 @@ from usage_explore.validation.reconciliation.invoices import read_invoices
 EDGES = [datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 10, 25, 3, tzinfo=UTC)]
 BEFORE = datetime(2026, 11, 10, tzinfo=UTC)  # an unfinished window depends on the time of reading
 AFTER = datetime(2026, 12, 1, tzinfo=UTC)
-unhurried = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+unhurried = settings(max_examples=cases(200), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def outcome(ask: Callable[[], Any]) -> Any:
@@ -86,7 +87,7 @@ def test_aggregates_are_equal(store: Store, remote: Store, query: AggregateQuery
         assert (here.names, here.to_dict()) == (there.names, there.to_dict())
 
 
-@settings(unhurried, max_examples=30)
+@settings(unhurried, max_examples=cases(30))
 @given(chosen=filters(), limit=st.integers(1, 100))
 def test_events_counts_and_extents_are_equal(
     store: Store, remote: Store, chosen: dict[str, list[str]], limit: int

@@ -76,7 +76,7 @@ def insert(connection: Connection, rows: list[Row]) -> None:
     with connection.cursor() as cursor, cursor.copy(f"COPY usage_events ({', '.join(columns)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row([getattr(row, name) for name in columns])
-    if len(rows) >= 1_000:  # as a load does: a plan without statistics joins thousands of rows in nested loops
+    if len(rows) >= 200:  # as a load does, of more rows: a plan without statistics joins them in nested loops
         connection.execute("ANALYZE usage_events")
     connection.commit()
 
