@@ -482,10 +482,11 @@ class Stage:
         )
         rows = union_all(of_file, of_table).subquery("without_key")
         found = other_zone.copied_loads(rows, self._read, lambda pair: pair[0] == _STAGED)
-        numbers = {True: 0, False: 0}
-        for copy in found.values():
-            numbers[copy.grid is not None] = max(numbers[copy.grid is not None], copy.rows)
-        return numbers[False], numbers[True]
+        zone, cut = (
+            max((copy.rows for copy in found.values() if copy.comparison.in_zones == in_zones), default=0)
+            for in_zones in (True, False)
+        )
+        return zone, cut
 
     def _read(self, statement: Select[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
         compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
