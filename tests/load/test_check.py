@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +45,27 @@ def test_what_a_file_would_become(tmp_path):
     assert not found.is_proposed
     assert [line for line, _ in found.examples] == [2, 3, 4]
     assert found.examples[0][1]["customer_id"] == "c0"
+
+
+def test_a_compressed_file_has_progress_while_dates_are_looked_for_and_rows_counted(tmp_path):
+    """A small file of millions of rows, whose dates may be of either order, was looked through without a sign."""
+    path = tmp_path / "file.csv.gz"
+    rows = (f"c{n},m,{n * 7919 % 100003},0{n % 9 + 1}/0{n % 8 + 1}/2026\n" for n in range(20_000))
+    path.write_bytes(gzip.compress(f"customer_id,metric_key,quantity,timestamp\n{''.join(rows)}".encode()))
+    options, size = LoadOptions(timezone="UTC"), path.stat().st_size
+    steps: list[tuple[int, int]] = []
+    assert "day or the month" in check_file(path, options, show=lambda *step: steps.append(step)).problem
+    assert {total for _, total in steps} == {size}
+    assert len({done for done, _ in steps if done < size}) > 5
+    before = len(steps)
+    check_file(path, replace(options, time_format="%d/%m/%Y"), show=lambda *step: steps.append(step))
+    assert len(steps) > before + 10
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_file(path, options, show=interrupt)
 
 
 @pytest.mark.parametrize(

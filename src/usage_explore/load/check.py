@@ -22,14 +22,14 @@ from usage_explore.decimals import exact_sum
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import loads_object
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
-from usage_explore.files.sources import Record, Source, paths
+from usage_explore.files.sources import paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import dimension_columns, listed_columns
 from usage_explore.load.command_line import command
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
-from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, value_of
+from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
@@ -45,8 +45,6 @@ MAX_LISTED_METRICS = 10
 
 _PROFILED_ROWS = 1_000
 """First rows of a file whose values show what a column is."""
-
-_PROGRESS_ROWS = 1_000
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
 
@@ -187,7 +185,7 @@ def _checked(
     if proposal.reasons:
         file = prepare(path, proposal.options)
         mapper = _mapper(file, organization_id)
-    shown = path if isinstance(path, Path) else STANDARD_INPUT
+    named = path if isinstance(path, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
         path=file.path,
@@ -198,7 +196,7 @@ def _checked(
         dimensions=dimension_columns(mapper),
         options=file.options,
         reasons=proposal.reasons,
-        command=line(shown, file.options, missing),
+        command=line(named, file.options, missing),
         missing=missing,
         notes=proposal.notes,
         skip_bad=skip_bad,
@@ -206,14 +204,14 @@ def _checked(
     if missing:
         return checked
     try:
-        file.ready(mapper)
+        file.ready(mapper, show)
     except LoadError as error:
         formats = time_formats(_times(file, mapper)) if file.mapping.time_format is None else {}
         return replace(
             checked,
             problem=str(error),
             alternatives=tuple(
-                (f"the {first} is first", line(shown, replace(file.options, time_format=format_)))
+                (f"the {first} is first", line(named, replace(file.options, time_format=format_)))
                 for first, format_ in formats.items()
             ),
         )
@@ -295,14 +293,6 @@ def _mapped(
             yield MappedColumn(f"--{option}", text, reasons[option])
 
 
-def _shown(source: Source, show: ShowProgress) -> Iterator[Record]:
-    """The records of a file, with the progress every `_PROGRESS_ROWS` of them."""
-    for number, record in enumerate(source, 1):
-        if number % _PROGRESS_ROWS == 0:
-            show(source.position, source.length)
-        yield record
-
-
 class _Count:
     """The numbers of a file's events."""
 
@@ -321,13 +311,13 @@ class _Count:
     def result(self, checked: FileCheck, show: ShowProgress) -> FileCheck:
         """The check with the numbers of all rows."""
         examples: list[tuple[int, Mapping[str, str | None]]] = []
-        shown: set[int] = set()
+        exemplary: set[int] = set()
         with self._file.options.open(self._file.file) as source:
             source.expect(self._mapper.kinds(), assume_utc=bool(self._file.mapping.timezone))
             rejected = RejectedRows(source, None if checked.skip_bad else MAX_REJECTED_ROWS)
-            for line, rows in read_rows(_shown(source, show), self._mapper, rejected):
-                if rows and len(shown) < MAX_EXAMPLE_ROWS:
-                    shown.add(line)
+            for line, rows in read_rows(shown(source, show), self._mapper, rejected):
+                if rows and len(exemplary) < MAX_EXAMPLE_ROWS:
+                    exemplary.add(line)
                     examples += [(line, self._readable(row)) for row in rows]
                 self._add(line, rows)
             show(source.length, source.length)
