@@ -20,6 +20,48 @@ METRIC_WORDS = (
 )  # fmt: skip
 """Words in a column's name, the first of which means most."""
 
+QUANTITY_WORDS = frozenset((
+    "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
+    "verbrauch", "quantité", "consommation", "cantidad", "consumo",
+))  # fmt: skip
+COST_WORDS = frozenset((
+    "cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "kosten", "gebühr", "gebühren", "betrag",
+    "coût", "coûts", "montant", "coste", "costo", "importe",
+))  # fmt: skip
+PRICED_COST_WORDS = frozenset(("amount", "price", "preis"))
+"""Words that mean a cost only where the values have a currency."""
+
+CURRENCY_WORDS = frozenset(("currency", "währung", "waehrung", "devise", "moneda", "divisa"))
+
+NO_COST_WORDS = frozenset((
+    "unit", "rate", "per", "stückpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
+    "bytes", "gb", "mb", "count", "currency",
+))  # fmt: skip
+NUMBER_WORDS = frozenset(("number", "no", "nr", "nummer", "numéro", "número"))
+ID_WORDS = NUMBER_WORDS | {"id", "ids", "uuid", "sid", "key"}
+SURE_CUSTOMER_WORDS = frozenset(("customer", "client", "kunde", "cliente", "tenant", "subscriber", "mandant"))
+NAME_WORDS = frozenset(("name", "email", "label", "title"))
+NO_MEASURE_WORDS = frozenset((
+    "id", "year", "month", "week", "day", "hour", "jahr", "monat", "woche", "année", "mois", "año", "mes",
+    "code", "status", "version",
+    "specversion", "port", "zip", "plz", "price", "preis", "stückpreis", "einzelpreis", "rate", "per", "percent",
+    "ratio", "multiplier", "factor", "quota", "limit", "latitude", "longitude", "index", "level", "priority",
+    "discount", "rabatt", "tax", "mwst", "cause", "reason", "sid", "uuid", "prix", "precio",
+)) | NUMBER_WORDS  # fmt: skip
+LATER_TIME_WORDS = frozenset((
+    "end", "ended", "ende", "finish", "finished", "until", "updated", "expires", "modified", "due", "ingested", "to",
+))  # fmt: skip
+TIME_WORDS = (
+    "time", "timestamp", "date", "datetime", "datum", "zeitpunkt", "zeitstempel", "horodatage", "fecha",
+    "at", "when", "day", "tag", "start", "started",
+    "created", "ts", "epoch",
+)  # fmt: skip
+"""Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
+
+CLOCK_WORDS = frozenset(("time", "hour", "clock", "uhrzeit", "zeit", "uhr", "stunde"))
+ANY_CLOCK_WORDS = frozenset(("of", "day", "start", "started", "begin", "from", "local", "event"))
+"""Words of a column's name that mean a time of day, and words that may be beside them; "talk time" is a duration."""
+
 _GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
 """Last names in a path that mean something only with the one before: tenant.id, price.total."""
 
