@@ -667,6 +667,26 @@ def test_a_file_with_other_columns_and_no_rows_is_said_to_have_no_rows(load, nam
             ("Fecha", "Cliente", "Contador", "Cantidad", "Importe", "Moneda"),
             ("Cliente", "Contador", "Cantidad", "Fecha", "Importe", "Moneda"),
         ),
+        (
+            ("Fecha", "Cliente", "Medidor", "Cantidad", "Importe", "Divisa"),
+            ("Cliente", "Medidor", "Cantidad", "Fecha", "Importe", "Divisa"),
+        ),
+        (
+            ("Horodatage", "Compte", "Metrique", "Quantite", "Cout", "Monnaie"),
+            ("Compte", "Metrique", "Quantite", "Horodatage", "Cout", "Monnaie"),
+        ),
+        (
+            ("Data", "Cliente", "Contatore", "Quantità", "Importo", "Valuta"),
+            ("Cliente", "Contatore", "Quantità", "Data", "Importo", "Valuta"),
+        ),
+        (
+            ("Datum", "Klantnummer", "Dienst", "Aantal", "Bedrag", "Valuta"),
+            ("Klantnummer", "Dienst", "Aantal", "Datum", "Bedrag", "Valuta"),
+        ),
+        (
+            ("Datum", "Benutzer", "Zaehler", "Verbrauch", "Gebuehr", "Waehrung"),
+            ("Benutzer", "Zaehler", "Verbrauch", "Datum", "Gebuehr", "Waehrung"),
+        ),
     ],
 )
 def test_headings_in_other_languages_are_understood(tmp_path, names, mapping):
