@@ -13,8 +13,8 @@ from uuid import UUID
 from usage_explore.console import ShowProgress
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding, open_source
-from usage_explore.files.sources import Record, Source, paths
-from usage_explore.files.text_sources import MAX_BLANK_LINES, NOT_UTF_8
+from usage_explore.files.sources import BlankRows, Record, Source, paths
+from usage_explore.files.text_sources import NOT_UTF_8
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.formatting import path_text
 from usage_explore.load.column_check import check_columns, check_readable, listed_columns
@@ -167,14 +167,9 @@ class Prepared:
     def records(self, show: ShowProgress = _unseen) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(line, record) for each row that can be read. Raises `LoadError` where 100,000 in a row cannot."""
         with self.options.open(self.file) as source:
-            blank = 0
+            blank = BlankRows(self.path, "rows that are blank or cannot be read")
             for line, record, _ in shown(source, show):
-                blank = 0 if record and not all(map(is_blank, record.values())) else blank + 1
-                if blank > MAX_BLANK_LINES:
-                    raise LoadError(
-                        f"{path_text(self.path)}, {source.unit} {line:,}: more than {MAX_BLANK_LINES:,} rows that"
-                        " are blank or cannot be read follow each other; delete them"
-                    )
+                blank.see(not record or all(map(is_blank, record.values())), source.unit, line)
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
                         yield line, single
