@@ -149,42 +149,51 @@ def check_file(
     Raises `LoadError` for a file that cannot be read, and `ConfigurationError` for faulty options.
     """
     settings = {"organization_id": organization_id, **(settings or {})}
-    line = partial(command, replace=replace, replace_by=replace_by, settings=settings)
-    by = replace_by if replace or replace_by else None
+    look = _Look(
+        given=options or LoadOptions(),
+        skip_bad=skip_bad,
+        proposals=proposals,
+        zone=browser_timezone,
+        organization_id=organization_id,
+        replace_by=replace_by if replace or replace_by else None,
+        command=partial(command, replace=replace, replace_by=replace_by, settings=settings),
+    )
     with ExitStack() as inputs:
-        input_ = input_file(path, inputs)
-        return _checked(
-            input_, options or LoadOptions(), skip_bad, proposals, browser_timezone, organization_id, by, line, show
-        )
+        return _checked(input_file(path, inputs), look, show)
 
 
-def _checked(
-    path: Path | StandardInput,
-    given: LoadOptions,
-    skip_bad: bool,
-    propose_: bool,
-    zone: str | None,
-    organization_id: UUID | None,
-    replace_by: Sequence[str] | None,
-    line: Callable[..., str],
-    show: ShowProgress,
-) -> FileCheck:
-    options, reasons = given, {}
-    if propose_ and given.encoding is None and (encoding := likely_encoding(path)):
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """The options of a check, see `check_file`. `replace_by` is None for a load that does not replace."""
+
+    given: LoadOptions
+    skip_bad: bool
+    proposals: bool
+    zone: str | None
+    organization_id: UUID | None
+    replace_by: Sequence[str] | None
+    command: Callable[..., str]
+
+    def mapper(self, file: Prepared) -> RowMapper:
+        """A new mapper for the file's columns."""
+        return file.mapper(self.organization_id or LOCAL_ORGANIZATION, is_local=self.organization_id is None)
+
+
+def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> FileCheck:
+    given, options, reasons = look.given, look.given, {}
+    if look.proposals and given.encoding is None and (encoding := likely_encoding(path)):
         options = replace(given, encoding=encoding)
         reasons["encoding"] = (
             f"the file is not UTF-8; {encoding} (Windows, Western Europe) is a guess, check its letters"
         )
     file = prepare(path, options)
-    mapper = _mapper(file, organization_id)
+    mapper = look.mapper(file)
     file.check_rows(mapper)
-    proposal = Proposal(options=options, reasons={})
-    if propose_:
-        proposal = _proposal(file, mapper, zone)
-        proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
+    proposal = _proposal(file, mapper, look.zone) if look.proposals else Proposal(options=options, reasons={})
+    proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(path, proposal.options)
-        mapper = _mapper(file, organization_id)
+        mapper = look.mapper(file)
     named = path if isinstance(path, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
@@ -196,10 +205,10 @@ def _checked(
         dimensions=dimension_columns(mapper),
         options=file.options,
         reasons=proposal.reasons,
-        command=line(named, file.options, missing),
+        command=look.command(named, file.options, missing),
         missing=missing,
         notes=proposal.notes,
-        skip_bad=skip_bad,
+        skip_bad=look.skip_bad,
     )
     if missing:
         return checked
@@ -211,21 +220,16 @@ def _checked(
             checked,
             problem=str(error),
             alternatives=tuple(
-                (f"the {first} is first", line(named, replace(file.options, time_format=format_)))
+                (f"the {first} is first", look.command(named, replace(file.options, time_format=format_)))
                 for first, format_ in formats.items()
             ),
         )
     try:
-        scope = () if replace_by is None else scope_columns(file, replace_by)
+        scope = () if look.replace_by is None else scope_columns(file, look.replace_by)
     except (LoadError, ConfigurationError) as error:
         return replace(checked, problem=str(error))
     counted_ = _Count(file, mapper, scope).result(checked, show)
-    future = future_warnings(counted_.future, counted_.last)
-    return replace(counted_, notes=(*proposal.notes, *counted_.notes, *future))
-
-
-def _mapper(file: Prepared, organization_id: UUID | None) -> RowMapper:
-    return file.mapper(organization_id or LOCAL_ORGANIZATION, is_local=organization_id is None)
+    return replace(counted_, notes=(*proposal.notes, *counted_.notes, *future_warnings(counted_.future, counted_.last)))
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
