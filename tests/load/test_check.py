@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +45,27 @@ def test_what_a_file_would_become(tmp_path):
     assert not found.is_proposed
     assert [line for line, _ in found.examples] == [2, 3, 4]
     assert found.examples[0][1]["customer_id"] == "c0"
+
+
+def test_a_compressed_file_has_progress_while_dates_are_looked_for_and_rows_counted(tmp_path):
+    """A small file of millions of rows, whose dates may be of either order, was looked through without a sign."""
+    path = tmp_path / "file.csv.gz"
+    rows = (f"c{n},m,{n * 7919 % 100003},0{n % 9 + 1}/0{n % 8 + 1}/2026\n" for n in range(20_000))
+    path.write_bytes(gzip.compress(f"customer_id,metric_key,quantity,timestamp\n{''.join(rows)}".encode()))
+    options, size = LoadOptions(timezone="UTC"), path.stat().st_size
+    steps: list[tuple[int, int]] = []
+    assert "day or the month" in check_file(path, options, show=lambda *step: steps.append(step)).problem
+    assert {total for _, total in steps} == {size}
+    assert len({done for done, _ in steps if done < size}) > 5
+    before = len(steps)
+    check_file(path, replace(options, time_format="%d/%m/%Y"), show=lambda *step: steps.append(step))
+    assert len(steps) > before + 10
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_file(path, options, show=interrupt)
 
 
 @pytest.mark.parametrize(
@@ -643,6 +666,26 @@ def test_a_file_with_other_columns_and_no_rows_is_said_to_have_no_rows(load, nam
         (
             ("Fecha", "Cliente", "Contador", "Cantidad", "Importe", "Moneda"),
             ("Cliente", "Contador", "Cantidad", "Fecha", "Importe", "Moneda"),
+        ),
+        (
+            ("Fecha", "Cliente", "Medidor", "Cantidad", "Importe", "Divisa"),
+            ("Cliente", "Medidor", "Cantidad", "Fecha", "Importe", "Divisa"),
+        ),
+        (
+            ("Horodatage", "Compte", "Metrique", "Quantite", "Cout", "Monnaie"),
+            ("Compte", "Metrique", "Quantite", "Horodatage", "Cout", "Monnaie"),
+        ),
+        (
+            ("Data", "Cliente", "Contatore", "Quantità", "Importo", "Valuta"),
+            ("Cliente", "Contatore", "Quantità", "Data", "Importo", "Valuta"),
+        ),
+        (
+            ("Datum", "Klantnummer", "Dienst", "Aantal", "Bedrag", "Valuta"),
+            ("Klantnummer", "Dienst", "Aantal", "Datum", "Bedrag", "Valuta"),
+        ),
+        (
+            ("Datum", "Benutzer", "Zaehler", "Verbrauch", "Gebuehr", "Waehrung"),
+            ("Benutzer", "Zaehler", "Verbrauch", "Datum", "Gebuehr", "Waehrung"),
         ),
     ],
 )

@@ -47,6 +47,19 @@ def test_a_file_is_loaded_and_the_second_time_it_says_so(run, load, table_of):
     ]
 
 
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("own_column", [False, True])
+def test_a_load_without_events_of_a_new_organization_is_no_error(run, load, table_of, stored, own_column):
+    """It ended with "is not an organization you may see", as the organization has no events afterwards either."""
+    if stored:
+        assert run(load.file("first.csv", table_of()), "--organization-id", ORG).exit_code == 0
+    text = table_of({"organization_id": ORG, "idempotency_key": "k3"}) if own_column else table_of().splitlines()[0]
+    done = run(load.file("events.csv", text), "--organization-id", "00000000-0000-4000-8000-000000000009")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert own_column or "loaded 0 events" in done.stdout
+    assert own_column or "the file has no rows" in done.stdout
+
+
 def test_the_link_is_that_of_the_app_whose_address_is_set(run, load, table_of, monkeypatch):
     """Without it nobody knows whether an app runs, and where: the line says so."""
     monkeypatch.setenv("USAGE_EXPLORE_APP_URL", "https://usage.example.com")

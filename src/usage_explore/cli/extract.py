@@ -94,6 +94,9 @@ def refresh_extract(connection: Connection, settings: Settings, loaded: Collecti
     from usage_explore.extract.folder import ExtractBusy
 
     connection.commit()
+    own = settings.organization_id
+    if loaded is not None and (not loaded or (own is not None and own not in loaded)):
+        return  # nothing new, and the organization may have no events at all
     try:
         for target in _targets(connection, settings):
             if loaded is not None and target.organization_id not in loaded:

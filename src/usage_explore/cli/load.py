@@ -249,6 +249,7 @@ def _copied_settings() -> dict[str, Any]:
 def _check(
     paths: list[Path], options: dict[str, Any], *, skip_bad: bool, replace: bool, replace_by: tuple[str, ...]
 ) -> None:
+    from usage_explore.console import progress_bar
     from usage_explore.load import LoadOptions, check_file
     from usage_explore.load.run import check_single
 
@@ -260,15 +261,17 @@ def _check(
     for number, path in enumerate(paths):
         if number:
             click.echo()
-        checked = check_file(
-            path,
-            given,
-            skip_bad=skip_bad,
-            organization_id=settings.organization_id,
-            replace=replace,
-            replace_by=replace_by,
-            settings=_copied_settings(),
-        )
+        with progress_bar(path.name, shown=sys.stderr.isatty(), transient=True) as show:
+            checked = check_file(
+                path,
+                given,
+                skip_bad=skip_bad,
+                organization_id=settings.organization_id,
+                replace=replace,
+                replace_by=replace_by,
+                settings=_copied_settings(),
+                show=show,
+            )
         say(checked)
         is_loadable &= checked.is_loadable
     if not is_loadable:

@@ -33,6 +33,7 @@ from usage_explore.db.locks import locked, open_own
 from usage_explore.db.programs import HINT, SERVER_USER, account, may_enter, run
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
 from usage_explore.formatting import path_text
+from usage_explore.results.whole_file import make_folder
 
 with warnings.catch_warnings():  # it warns in containers, which have no runtime folder
     warnings.simplefilter("ignore")
@@ -183,15 +184,7 @@ class Server:
         self.log = home / "server.log"
         self._next, self._replaced = home / "data.next", home / "data.replaced"
         self.account = account()
-        self.make(home)
-
-    def make(self, folder: Path) -> None:
-        """Create the folder and its parents, whatever the umask; another OS user of the server may enter them."""
-        if not folder.exists():
-            self.make(folder.parent)
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-                folder.chmod(0o755 if self.account else 0o700)
+        make_folder(home, 0o755 if self.account else 0o700, is_exact=True)  # another OS user of the server may enter
 
     @contextlib.contextmanager
     def alone(self, wait: float) -> Iterator[None]:

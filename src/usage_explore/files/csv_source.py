@@ -240,7 +240,7 @@ class CsvSource(TextSource):
             ):
                 self._lines.extend(io.BytesIO(block))
                 return
-            self._blank_lines = 0
+            self._blank_lines.see(False, "line", self.line_number)
             for row in rows:
                 self.line_number += 1
                 yield self.line_number, row, None

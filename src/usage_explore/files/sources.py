@@ -10,11 +10,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from usage_explore.errors import LoadError
+from usage_explore.formatting import path_text
+
 MAX_ROW_BYTES = 16 * 1024 * 1024
 """Bytes of a line, of a CSV row over several lines, of a JSON object in an array, and of a decoded Parquet row."""
 
 MAX_COLUMNS = 2_000
 """Columns of a file; the widest billing exports have about 400. A JSON record may have as many dotted paths."""
+
+MAX_BLANK_ROWS = 100_000
+"""Blank lines, and rows without a value, that follow each other."""
 
 MAX_LOOKED_AT_ROWS = 20
 """Rows at the start of a file among which the header is looked for."""
@@ -32,6 +38,23 @@ None."""
 
 MAX_SAMPLED_NAMES, MAX_PATH_KEYS = 10_000, 4
 """Names that `Source.sample_names` gives at most, and keys of a dotted path: a.b.c.d."""
+
+
+class BlankRows:
+    """Counts the rows of a file that have no value and follow each other: no bound of rows ends reading them."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path, self._what = path, what
+        self._number = 0
+
+    def see(self, is_blank: bool, unit: str, number: int) -> None:
+        """Count the row of this number. Raises `LoadError` after `MAX_BLANK_ROWS`."""
+        self._number = self._number + 1 if is_blank else 0
+        if self._number > MAX_BLANK_ROWS:
+            raise LoadError(
+                f"{path_text(self._path)}, {unit} {number:,}: more than {MAX_BLANK_ROWS:,} {self._what} follow each"
+                " other; delete them"
+            )
 
 
 class Source(ABC):

@@ -17,6 +17,7 @@ from usage_explore.files.containers import READ_ERRORS, Content
 from usage_explore.files.exact_json import loads
 from usage_explore.files.sources import (
     MAX_ROW_BYTES,
+    BlankRows,
     Record,
     Source,
     paths,
@@ -31,9 +32,6 @@ BLOCK_BYTES = 256 * 1024
 SAVE_AS_UTF_8 = "; save the file as UTF-8"
 NOT_UTF_8 = f"{SAVE_AS_UTF_8}, or name its encoding: --encoding cp1252 (Windows, Western Europe)"
 """What to do about text that is not UTF-8; the former where no encoding can be named."""
-
-MAX_BLANK_LINES = 100_000
-"""Blank lines, and rows without a value, that follow each other: no bound of rows ends reading them."""
 
 _SPACES = b" \t\n\r\v\f"
 
@@ -51,7 +49,7 @@ class TextSource(Source):
         self._is_encoding_named = encoding is not None
         self.length = self.content.length
         self.line_number = 0
-        self._blank_lines = 0
+        self._blank_lines = BlankRows(self.path, "blank lines")
         self._blank = _SPACES
         """The characters of a line without a value."""
         self._lines: deque[bytes] = deque()
@@ -99,12 +97,7 @@ class TextSource(Source):
             )
         if self.line_number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        self._blank_lines = 0 if line.strip(self._blank) else self._blank_lines + 1
-        if self._blank_lines > MAX_BLANK_LINES:
-            raise LoadError(
-                f"{path_text(self.path)}, line {self.line_number:,}: more than {MAX_BLANK_LINES:,} blank lines follow"
-                " each other; delete them"
-            )
+        self._blank_lines.see(not line.strip(self._blank), "line", self.line_number)
         try:
             return line.decode(), "has a NUL character" if b"\0" in line else None
         except UnicodeDecodeError as error:

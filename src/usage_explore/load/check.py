@@ -22,14 +22,14 @@ from usage_explore.decimals import exact_sum
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import loads_object
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
-from usage_explore.files.sources import Record, Source, paths
+from usage_explore.files.sources import paths
 from usage_explore.formatting import counted, in_sentence, listed, on_one_line, path_text
 from usage_explore.load.column_check import dimension_columns, listed_columns
 from usage_explore.load.command_line import command
 from usage_explore.load.fields import KINDS
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
-from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, value_of
+from usage_explore.load.prepared import LoadOptions, Prepared, input_file, prepare, shown, value_of
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines, future_from, future_warnings
 from usage_explore.load.row_mapper import Row, RowMapper
@@ -45,8 +45,6 @@ MAX_LISTED_METRICS = 10
 
 _PROFILED_ROWS = 1_000
 """First rows of a file whose values show what a column is."""
-
-_PROGRESS_ROWS = 1_000
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
 
@@ -151,43 +149,52 @@ def check_file(
     Raises `LoadError` for a file that cannot be read, and `ConfigurationError` for faulty options.
     """
     settings = {"organization_id": organization_id, **(settings or {})}
-    line = partial(command, replace=replace, replace_by=replace_by, settings=settings)
-    by = replace_by if replace or replace_by else None
+    look = _Look(
+        given=options or LoadOptions(),
+        skip_bad=skip_bad,
+        proposals=proposals,
+        zone=browser_timezone,
+        organization_id=organization_id,
+        replace_by=replace_by if replace or replace_by else None,
+        command=partial(command, replace=replace, replace_by=replace_by, settings=settings),
+    )
     with ExitStack() as inputs:
-        input_ = input_file(path, inputs)
-        return _checked(
-            input_, options or LoadOptions(), skip_bad, proposals, browser_timezone, organization_id, by, line, show
-        )
+        return _checked(input_file(path, inputs), look, show)
 
 
-def _checked(
-    path: Path | StandardInput,
-    given: LoadOptions,
-    skip_bad: bool,
-    propose_: bool,
-    zone: str | None,
-    organization_id: UUID | None,
-    replace_by: Sequence[str] | None,
-    line: Callable[..., str],
-    show: ShowProgress,
-) -> FileCheck:
-    options, reasons = given, {}
-    if propose_ and given.encoding is None and (encoding := likely_encoding(path)):
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """The options of a check, see `check_file`. `replace_by` is None for a load that does not replace."""
+
+    given: LoadOptions
+    skip_bad: bool
+    proposals: bool
+    zone: str | None
+    organization_id: UUID | None
+    replace_by: Sequence[str] | None
+    command: Callable[..., str]
+
+    def mapper(self, file: Prepared) -> RowMapper:
+        """A new mapper for the file's columns."""
+        return file.mapper(self.organization_id or LOCAL_ORGANIZATION, is_local=self.organization_id is None)
+
+
+def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> FileCheck:
+    given, options, reasons = look.given, look.given, {}
+    if look.proposals and given.encoding is None and (encoding := likely_encoding(path)):
         options = replace(given, encoding=encoding)
         reasons["encoding"] = (
             f"the file is not UTF-8; {encoding} (Windows, Western Europe) is a guess, check its letters"
         )
     file = prepare(path, options)
-    mapper = _mapper(file, organization_id)
+    mapper = look.mapper(file)
     file.check_rows(mapper)
-    proposal = Proposal(options=options, reasons={})
-    if propose_:
-        proposal = _proposal(file, mapper, zone)
-        proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
+    proposal = _proposal(file, mapper, look.zone) if look.proposals else Proposal(options=options, reasons={})
+    proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(path, proposal.options)
-        mapper = _mapper(file, organization_id)
-    shown = path if isinstance(path, Path) else STANDARD_INPUT
+        mapper = look.mapper(file)
+    named = path if isinstance(path, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
         path=file.path,
@@ -198,36 +205,31 @@ def _checked(
         dimensions=dimension_columns(mapper),
         options=file.options,
         reasons=proposal.reasons,
-        command=line(shown, file.options, missing),
+        command=look.command(named, file.options, missing),
         missing=missing,
         notes=proposal.notes,
-        skip_bad=skip_bad,
+        skip_bad=look.skip_bad,
     )
     if missing:
         return checked
     try:
-        file.ready(mapper)
+        file.ready(mapper, show)
     except LoadError as error:
         formats = time_formats(_times(file, mapper)) if file.mapping.time_format is None else {}
         return replace(
             checked,
             problem=str(error),
             alternatives=tuple(
-                (f"the {first} is first", line(shown, replace(file.options, time_format=format_)))
+                (f"the {first} is first", look.command(named, replace(file.options, time_format=format_)))
                 for first, format_ in formats.items()
             ),
         )
     try:
-        scope = () if replace_by is None else scope_columns(file, replace_by)
+        scope = () if look.replace_by is None else scope_columns(file, look.replace_by)
     except (LoadError, ConfigurationError) as error:
         return replace(checked, problem=str(error))
     counted_ = _Count(file, mapper, scope).result(checked, show)
-    future = future_warnings(counted_.future, counted_.last)
-    return replace(counted_, notes=(*proposal.notes, *counted_.notes, *future))
-
-
-def _mapper(file: Prepared, organization_id: UUID | None) -> RowMapper:
-    return file.mapper(organization_id or LOCAL_ORGANIZATION, is_local=organization_id is None)
+    return replace(counted_, notes=(*proposal.notes, *counted_.notes, *future_warnings(counted_.future, counted_.last)))
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
@@ -295,14 +297,6 @@ def _mapped(
             yield MappedColumn(f"--{option}", text, reasons[option])
 
 
-def _shown(source: Source, show: ShowProgress) -> Iterator[Record]:
-    """The records of a file, with the progress every `_PROGRESS_ROWS` of them."""
-    for number, record in enumerate(source, 1):
-        if number % _PROGRESS_ROWS == 0:
-            show(source.position, source.length)
-        yield record
-
-
 class _Count:
     """The numbers of a file's events."""
 
@@ -321,13 +315,13 @@ class _Count:
     def result(self, checked: FileCheck, show: ShowProgress) -> FileCheck:
         """The check with the numbers of all rows."""
         examples: list[tuple[int, Mapping[str, str | None]]] = []
-        shown: set[int] = set()
+        exemplary: set[int] = set()
         with self._file.options.open(self._file.file) as source:
             source.expect(self._mapper.kinds(), assume_utc=bool(self._file.mapping.timezone))
             rejected = RejectedRows(source, None if checked.skip_bad else MAX_REJECTED_ROWS)
-            for line, rows in read_rows(_shown(source, show), self._mapper, rejected):
-                if rows and len(shown) < MAX_EXAMPLE_ROWS:
-                    shown.add(line)
+            for line, rows in read_rows(shown(source, show), self._mapper, rejected):
+                if rows and len(exemplary) < MAX_EXAMPLE_ROWS:
+                    exemplary.add(line)
                     examples += [(line, self._readable(row)) for row in rows]
                 self._add(line, rows)
             show(source.length, source.length)

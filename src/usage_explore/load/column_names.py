@@ -10,15 +10,63 @@ from fnmatch import fnmatchcase
 from usage_explore.load.mapping import ColumnMapping
 
 CUSTOMER_WORDS = (
-    "customer", "client", "kunden", "kunde", "cliente", "tenant", "subscriber", "mandant", "account", "distinct",
-    "person", "user", "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
+    "customer", "client", "kunden", "kunde", "klant", "cliente", "tenant", "subscriber", "abonne", "mandant",
+    "account", "konto", "compte", "cuenta", "conto", "distinct", "person", "user", "username", "benutzer",
+    "utilisateur", "usuario", "utente", "gebruiker", "email", "member", "subject", "owner", "team", "workspace",
+    "namespace", "project",
 )  # fmt: skip
 METRIC_WORDS = (
-    "metric", "metrik", "métrique", "métrica", "meter", "zähler", "zaehler", "compteur", "contador", "sku",
-    "event", "type", "product", "service", "leistung", "produkt", "artikel",
-    "article", "item", "feature", "operation", "action", "kind", "category", "resource",
+    "metric", "metrik", "metrique", "metrica", "metriek", "meter", "zahler", "zaehler", "compteur", "contador",
+    "medidor", "contatore", "misuratore", "sku", "event", "type", "product", "service", "leistung", "produkt",
+    "produit", "producto", "prodotto", "servicio", "servizio", "dienst", "artikel", "article", "articulo",
+    "articolo", "item", "feature", "operation", "action", "kind", "category", "resource",
 )  # fmt: skip
-"""Words in a column's name, the first of which means most."""
+"""Words in a column's name, without accents, the first of which means most."""
+
+QUANTITY_WORDS = frozenset((
+    "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
+    "verbrauch", "quantite", "consommation", "cantidad", "consumo", "quantita", "hoeveelheid", "aantal", "verbruik",
+))  # fmt: skip
+COST_WORDS = frozenset((
+    "cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "kosten", "gebuhr", "gebuhren",
+    "gebuehr", "gebuehren", "betrag", "cout", "couts", "montant", "coste", "costo", "costes", "costos", "costi",
+    "importe", "importo", "bedrag",
+))  # fmt: skip
+PRICED_COST_WORDS = frozenset(("amount", "price", "preis"))
+"""Words that mean a cost only where the values have a currency."""
+
+CURRENCY_WORDS = frozenset((
+    "currency", "wahrung", "waehrung", "devise", "monnaie", "moneda", "divisa", "valuta", "munteenheid",
+))  # fmt: skip
+
+NO_COST_WORDS = frozenset((
+    "unit", "rate", "per", "stuckpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
+    "bytes", "gb", "mb", "count", "currency",
+))  # fmt: skip
+NUMBER_WORDS = frozenset(("number", "no", "nr", "nummer", "numero"))
+ID_WORDS = NUMBER_WORDS | {"id", "ids", "uuid", "sid", "key"}
+SURE_CUSTOMER_WORDS = frozenset(("customer", "client", "kunde", "klant", "cliente", "tenant", "subscriber", "mandant"))
+NAME_WORDS = frozenset(("name", "email", "label", "title"))
+NO_MEASURE_WORDS = frozenset((
+    "id", "year", "month", "week", "day", "hour", "jahr", "monat", "woche", "annee", "mois", "ano", "mes", "anno",
+    "mese", "jaar", "maand", "code", "status", "version", "specversion", "port", "zip", "plz", "price", "preis",
+    "stuckpreis", "einzelpreis", "rate", "per", "percent", "ratio", "multiplier", "factor", "quota", "limit",
+    "latitude", "longitude", "index", "level", "priority", "discount", "rabatt", "tax", "mwst", "cause", "reason",
+    "sid", "uuid", "prix", "precio", "prezzo", "prijs",
+)) | NUMBER_WORDS  # fmt: skip
+LATER_TIME_WORDS = frozenset((
+    "end", "ended", "ende", "fin", "fine", "einde", "finish", "finished", "until", "updated", "expires", "modified",
+    "due", "ingested", "to",
+))  # fmt: skip
+TIME_WORDS = (
+    "time", "timestamp", "date", "datetime", "datum", "zeitpunkt", "zeitstempel", "horodatage", "fecha", "tijdstip",
+    "tijdstempel", "at", "when", "day", "tag", "start", "started", "created", "ts", "epoch",
+)  # fmt: skip
+"""Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
+
+CLOCK_WORDS = frozenset(("time", "hour", "clock", "uhrzeit", "zeit", "uhr", "stunde", "heure", "hora", "ora", "tijd"))
+ANY_CLOCK_WORDS = frozenset(("of", "day", "start", "started", "begin", "from", "local", "event"))
+"""Words of a column's name that mean a time of day, and words that may be beside them; "talk time" is a duration."""
 
 _GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
 """Last names in a path that mean something only with the one before: tenant.id, price.total."""
@@ -33,9 +81,10 @@ _CAMEL = re.compile(r"(?<=[^\W\d_A-ZÄÖÜ])(?=[A-ZÄÖÜ])|(?<=[A-ZÄÖÜ])(?=[
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name in lower case: ["usage", "start", "date"] of lineItem/UsageStartDate's last part.
+    """The words of a column's name in lower case without accents.
 
-    A last part such as id has the words of the part before too: ["tenant", "id"] of tenant.id.
+    ["usage", "start", "date"] are those of lineItem/UsageStartDate's last part. A last part such as id has the words of
+    the part before too: ["tenant", "id"] of tenant.id.
     """
     parts = [part for part in re.split(r"[./]", unicodedata.normalize("NFC", name)) if part] or [name]
     own = _words_of(parts[-1])
@@ -43,9 +92,14 @@ def words(name: str) -> list[str]:
 
 
 def _words_of(part: str) -> list[str]:
-    found = [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
+    found = [_plain(word) for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
     compounds = {word: match.groups() for word in found if (match := _COMPOUND.fullmatch(word))}
     return [part for word in found for part in compounds.get(word, (word,)) if part]
+
+
+def _plain(word: str) -> str:
+    """The word in lower case without accents, which exports often lack: "quantite" of Quantité."""
+    return "".join(letter for letter in unicodedata.normalize("NFD", word.lower()) if letter.isalpha())
 
 
 class ColumnNames:

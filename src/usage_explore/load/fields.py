@@ -16,8 +16,8 @@ from usage_explore.files.values import (
     number_text,
     uuid_text,
 )
+from usage_explore.load.joined_columns import joined_time
 from usage_explore.load.paths import member
-from usage_explore.load.times import joined_time
 
 
 def _dimensions(raw: object) -> str:

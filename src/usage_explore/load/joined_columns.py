@@ -1,14 +1,15 @@
-"""What several columns of a file give together: the cost of an event, and its dimensions."""
+"""What several columns of a file give together: the time of an event, its cost, and its dimensions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
 from usage_explore.decimals import exact_product, plain, total
 from usage_explore.files.exact_json import dumps, loads, loads_object
-from usage_explore.files.values import InvalidValue, code_text
+from usage_explore.files.values import InvalidValue, Unreadable, code_text
 from usage_explore.load.mapping import NamePattern
 from usage_explore.load.numbers import is_number
 from usage_explore.load.paths import amounts, member
@@ -17,6 +18,31 @@ from usage_explore.load.paths import amounts, member
 def currency_text(raw: object) -> str:
     """A currency code in capitals, as some APIs write usd."""
     return code_text(raw).strip().upper()
+
+
+def joined_time(parts: Mapping[str, object]) -> str | Unreadable | None:
+    """The text of a time from the columns of its parts, such as date and time of day, with a space between them.
+
+    None where all are empty. `parts` are the values by column.
+    """
+    texts = {name: value.strip() if isinstance(value, str) else value for name, value in parts.items()}
+    empty = [name for name, value in texts.items() if value is None or value == ""]
+    if len(empty) == len(parts):
+        return None
+    if empty:
+        filled = next(name for name in parts if name not in empty)
+        return Unreadable(f"has a value in {filled!r}, but none in {empty[0]!r}")
+    for value in texts.values():
+        if isinstance(value, Unreadable):
+            return value
+    return " ".join(map(_part, texts.values()))
+
+
+def _part(value: object) -> str:
+    """The text of a date or a time of day; a spreadsheet's date is a datetime at midnight."""
+    if isinstance(value, datetime) and value.time() == time():
+        value = value.date()
+    return str(value)
 
 
 class CostReader:

@@ -33,8 +33,10 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import array as pg_array
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from usage_explore.sql.filters import array
 
@@ -64,6 +66,9 @@ _STEPS = (
 )
 """What times are cut or rounded to; Excel's are rounded to milliseconds where they are read."""
 
+_MAX_ZONE_STEP = timedelta(minutes=1)
+"""Cut to more, the times of two zones do not differ by the distance of these."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 COLUMNS = ("id", "timestamp", "ingested_at", "organization_id", "customer_id", "metric_key", "quantity", "dimensions")
@@ -84,20 +89,33 @@ class Grid(NamedTuple):
 
     def cut(self, time: ColumnElement[datetime]) -> ColumnElement[datetime]:
         """The time as the grid has it."""
+        if self == EXACT:
+            return time
         origin = literal(_EPOCH, time.type)
         return func.date_bin(
             literal(self.step, Interval), time + literal(self.added, Interval), origin, type_=time.type
         )
 
 
-class Copies(NamedTuple):
-    """How a load repeats an earlier one: its times are cut to a grid, or the earlier one's, or they differ by zones.
+EXACT = Grid(timedelta.resolution, timedelta())
+"""The grid that all times are on."""
 
-    `distances` are those of two zones, one or, over a change of clocks, two; zero where times are cut. `rows` is the
-    number of the repeated ones.
+
+class Comparison(NamedTuple):
+    """Two loads' rows by their times on a grid: `in_zones`, at any distance in their order, else at the same time."""
+
+    grid: Grid
+    in_zones: bool
+
+
+class Copies(NamedTuple):
+    """How a load repeats an earlier one: on which grid, and at which distances.
+
+    `distances` are those of two zones, one or, over a change of clocks, two; zero where times are cut alone. `rows` is
+    the number of the repeated ones.
     """
 
-    grid: Grid | None
+    comparison: Comparison
     distances: frozenset[timedelta]
     rows: int
 
@@ -140,38 +158,45 @@ def copied_loads(
 ) -> dict[Pair, Copies]:
     """The loads among rows with these `COLUMNS` whose rows an earlier load has in another zone, or on another grid."""
     loads = {load: Loaded(*spans) for load, *spans in read(_loads(rows))}
-    compared: dict[Grid | None, list[Pair]] = defaultdict(list)
+    compared: dict[Comparison, list[Pair]] = defaultdict(list)
     for pair in filter(is_asked, _overlapping(loads)):
-        compared[None].append(pair)
+        compared[Comparison(EXACT, True)].append(pair)
         for coarse, fine in permutations(pair):
             if step := loads[coarse].grid(loads[fine]):
-                compared[Grid(step, timedelta())].append(pair)
-                compared[Grid(step, step / 2)].append(pair)
+                for grid in (Grid(step, timedelta()), Grid(step, step / 2)):
+                    compared[Comparison(grid, False)].append(pair)
+                    if step <= _MAX_ZONE_STEP:
+                        compared[Comparison(grid, True)].append(pair)
+    if not compared:
+        return {}
+    comparisons = list(compared)
+    apart: dict[tuple[Pair, int], dict[timedelta | None, Apart]] = defaultdict(dict)
+    for load, earlier, number, distance, *counts in read(_counted(rows, compared)):
+        apart[(load, earlier), number][distance] = Apart(*counts)
     found: dict[Pair, Copies] = {}
-    for grid, pairs in compared.items():
-        apart: dict[Pair, dict[timedelta | None, Apart]] = defaultdict(dict)
-        for load, earlier, distance, *counts in read(_counted(rows, pairs, grid)):
-            apart[load, earlier][distance] = Apart(*counts)
-        for pair, counts in apart.items():
-            possible = {distance for distance in counts if distance is not None and bool(distance) == (grid is None)}
-            distances = _distances(counts, possible, *(loads[load].rows for load in pair))
-            if distances and pair not in found:
-                found[pair] = Copies(grid, distances, sum(counts[distance].rows for distance in distances))
+    for (pair, number), counts in sorted(apart.items(), key=lambda item: item[0][1]):
+        in_zones = comparisons[number].in_zones
+        possible = {distance for distance in counts if distance is not None and bool(distance) == in_zones}
+        distances = _distances(counts, possible, *(loads[load].rows for load in pair))
+        if distances and pair not in found:
+            common = sum(counts[distance].rows for distance in distances)
+            found[pair] = Copies(comparisons[number], distances, common)
     return found
 
 
-def copies(rows: FromClause, found: Mapping[Pair, Copies]) -> list[tuple[Grid | None, Select[Any]]]:
-    """By grid a statement for the `id` and `timestamp` of the rows of the loads that were found."""
-    statements = []
-    for grid in {each.grid for each in found.values()}:
-        of_grid = {pair: each.distances for pair, each in found.items() if each.grid == grid}
-        p = _compared(rows, of_grid, grid).c
-        same = (
-            and_(p.load == load, p.earlier == earlier, p.apart.in_(distances))
-            for (load, earlier), distances in of_grid.items()
-        )
-        statements.append((grid, select(p.timestamp, p.id).where(or_(*same))))
-    return statements
+def copies(rows: FromClause, found: Mapping[Pair, Copies]) -> Select[Any]:
+    """The `id` and `timestamp` of the rows of the loads that were found, and whether they are `in_zones`."""
+    compared: dict[Comparison, list[Pair]] = defaultdict(list)
+    for pair, copied in found.items():
+        compared[copied.comparison].append(pair)
+    p = _compared(rows, compared).c
+    comparisons = list(compared)
+    same = (
+        and_(p.load == load, p.earlier == earlier, p.comparison == comparisons.index(each), p.apart.in_(distances))
+        for (load, earlier), (each, distances, _) in found.items()
+    )
+    in_zones = p.comparison.in_([number for number, each in enumerate(comparisons) if each.in_zones])
+    return select(p.timestamp, p.id, in_zones.label("in_zones")).where(or_(*same))
 
 
 def _distances(apart: Mapping[timedelta | None, Apart], possible: set[timedelta], *rows: int) -> frozenset[timedelta]:
@@ -215,100 +240,157 @@ def _overlapping(loads: Mapping[datetime, Loaded]) -> Iterator[Pair]:
                 yield max(load, other), min(load, other)
 
 
-def _counted(rows: FromClause, loads: Collection[Pair], grid: Grid | None) -> Select[Any]:
-    """Numbers of rows, and of telling ones, by load, earlier load and distance, NULL where zones have none such."""
-    c = _compared(rows, loads, grid).c
+def _counted(rows: FromClause, compared: Mapping[Comparison, Collection[Pair]]) -> Select[Any]:
+    """Numbers of rows, and of telling ones, by load, earlier load, number of the comparison, and distance.
+
+    The distance is NULL where zones have none such.
+    """
+    c = _compared(rows, compared).c
     on_grid = func.mod(extract("epoch", c.apart), ZONE_GRID_SECONDS) == 0
     is_of_zones = and_(c.apart.between(literal(-MAX_DISTANCE), literal(MAX_DISTANCE)), on_grid)
-    distance = case((is_of_zones, c.apart)).label("distance")
-    counts = func.count(), func.count().filter(c.telling)
-    return select(c.load, c.earlier, distance, *counts).group_by(c.load, c.earlier, distance)
+    by = [c.load, c.earlier, c.comparison, case((is_of_zones, c.apart)).label("distance")]
+    return select(*by, func.count(), func.count().filter(c.telling)).group_by(*by)
 
 
-def _compared(rows: FromClause, loads: Collection[Pair], grid: Grid | None) -> CTE:
+def _compared(rows: FromClause, compared: Mapping[Comparison, Collection[Pair]]) -> CTE:
     """The rows of each pair's later load, `id` and `timestamp`, that have a counterpart in the earlier one.
 
-    They have its customer, metric, quantity and dimensions, which are compared by a hash of 64 bits. `apart` is the
-    distance in time, `telling` as `Apart` has it. The counterpart is the row with the same number of those with this
-    content in its load. Where times are cut, it is one at the same time, if both loads have as many there; a row
-    without one, in the time that both loads have and with a content of both, has an `apart` of NULL.
+    They have its customer, metric, quantity and dimensions, which are compared by a hash of 64 bits. `comparison` is
+    the place among those given, `apart` the distance in time, `telling` as `Apart` has it. All rows are read once.
     """
-    read = _read(rows, {load for pair in loads for load in pair}, grid)
+    read = _read(rows, {load for pairs in compared.values() for pair in pairs for load in pair})
     r = read.c
-    alike = [r.content, r.ingested_at] if grid is None else [r.content, r.ingested_at, r.time]
     several = select(r.content).group_by(r.content).having(func.min(r.ingested_at) < func.max(r.ingested_at))
-    place = func.row_number().over(partition_by=alike, order_by=[r.timestamp, r.id]).label("place")
-    columns = [place] if grid is None else [place, func.count().over(partition_by=alike).label("at_once")]
-    placed = select(read, *columns).where(r.content.in_(several)).cte("placed")
-    later, earlier = placed.alias("later"), placed.alias("earlier")
-    instants = (array(each, rows.c.timestamp.type) for each in zip(*loads, strict=True))
-    asked = select(*map(func.unnest, instants))  # one parameter each: a statement has 65,535 at most
-    kept = [*(later.c[name] for name in ("id", "timestamp", "telling")), later.c.ingested_at.label("load")]
-    if grid is None:
-        apart = (later.c.timestamp - earlier.c.timestamp).label("apart")
-        same = and_(later.c.content == earlier.c.content, later.c.place == earlier.c.place)
-        pairs = select(*kept, earlier.c.ingested_at.label("earlier"), apart).join(earlier, same)
-        return pairs.where(tuple_(later.c.ingested_at, earlier.c.ingested_at).in_(asked)).cte("pairs")
-    span = select(r.ingested_at, func.min(r.time).label("first"), func.max(r.time).label("last"))
-    spans = span.group_by(r.ingested_at).subquery().c
-    contents = select(placed.c.content, placed.c.ingested_at).distinct().subquery()
-    same = and_(*(later.c[name] == earlier.c[name] for name in ("content", "time", "place", "at_once")))
-    c = contents.c
-    return (
-        select(*kept, c.ingested_at.label("earlier"), (later.c.time - earlier.c.time).label("apart"))
-        .join(contents, c.content == later.c.content)
-        .join(spans.first.table, spans.ingested_at == c.ingested_at)
-        .outerjoin(earlier, and_(earlier.c.ingested_at == c.ingested_at, same))
+    shared = _kept(select(read).where(r.content.in_(several)), "shared")
+    s = shared.c
+    place = func.row_number().over(partition_by=[s.content, s.ingested_at], order_by=[s.timestamp, s.id])
+    placed = select(shared, place.label("place")).cte("placed")
+    later, earlier = placed.alias(), placed.alias()
+    in_order = _kept(
+        select(later, earlier.c.ingested_at.label("earlier"), earlier.c.timestamp.label("time_there"))
+        .join(earlier, and_(later.c.content == earlier.c.content, later.c.place == earlier.c.place))
         .where(
-            tuple_(later.c.ingested_at, c.ingested_at).in_(asked),
-            later.c.time.between(spans.first, spans.last),
+            tuple_(later.c.ingested_at, earlier.c.ingested_at).in_(_asked(set().union(*compared.values()), s.timestamp))
+        ),
+        "in_order",
+    )
+    return union_all(
+        *(
+            (_in_zones(read, in_order, *each) if each[0].in_zones else _at_once(read, shared, *each)).add_columns(
+                literal(number).label("comparison")
+            )
+            for number, each in enumerate(compared.items())
         )
-        .cte("pairs")
+    ).cte("pairs")
+
+
+def _kept(statement: Select[Any], name: str) -> CTE:
+    return statement.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
+
+
+def _in_zones(read: CTE, in_order: CTE, comparison: Comparison, pairs: Collection[Pair]) -> Select[Any]:
+    """The rows with the one of the earlier load that has the same number of those with this content in its load."""
+    c, grid = in_order.c, comparison.grid
+    apart = (grid.cut(c.timestamp) - grid.cut(c.time_there)).label("apart")
+    return select(*_columns(read, in_order, grid), c.earlier, apart).where(
+        tuple_(c.ingested_at, c.earlier).in_(_asked(pairs, c.timestamp))
     )
 
 
-def _read(rows: FromClause, loads: Collection[datetime], grid: Grid | None) -> CTE:
-    """The rows of these loads that are compared, with a hash of their content, and whether they are telling.
+def _at_once(read: CTE, shared: CTE, comparison: Comparison, pairs: Collection[Pair]) -> Select[Any]:
+    """The rows with one of the earlier load at the same time on the grid, if both loads have as many there.
 
-    Of a load whose times are not on the grid, those on it are left out: cut, they are the same row, with the same key.
+    A row without one, in the time that both loads have and with a content of both, has an `apart` of NULL. Of a load
+    whose times are not on the grid, those on it are left out: cut, they are the same row, with the same key.
     """
-    c = rows.c
-    within: list[ColumnElement[bool]] = [c.ingested_at == any_(array(loads, c.ingested_at.type))]
-    series = [c.organization_id, c.customer_id, c.metric_key, c.ingested_at]
-    varied = select(*series).where(*within).group_by(*series).having(func.min(c.quantity) < func.max(c.quantity))
-    time: ColumnElement[datetime] = c.timestamp if grid is None else grid.cut(c.timestamp)
-    is_off: ColumnElement[bool] = extract("second", c.timestamp) != 0
-    if grid is not None:
-        even = _even(select(*series, time.label("time")).where(*within).cte("timed"))
-        is_off = and_(func.mod(extract("epoch", time), ZONE_GRID_SECONDS) != 0, tuple_(*series).not_in(even))
-        on_grid = Grid(grid.step, timedelta()).cut(c.timestamp) == c.timestamp
-        coarse = select(c.ingested_at).where(*within).group_by(c.ingested_at).having(func.bool_and(on_grid))
-        within.append(or_(not_(on_grid), c.ingested_at.in_(coarse)))
-    content = tuple_(c.organization_id, c.customer_id, c.metric_key, func.trim_scale(c.quantity), c.dimensions)
+    r, s, grid = read.c, shared.c, comparison.grid
+    time = grid.cut(s.timestamp)
+    alike: dict[str, Any] = {"partition_by": [s.content, s.ingested_at, time]}
+    is_coarse = func.bool_and(_is_on(grid, r.timestamp))
+    spans = (
+        select(
+            r.ingested_at, grid.cut(func.min(r.timestamp)).label("first"), grid.cut(func.max(r.timestamp)).label("last")
+        )
+        .add_columns(is_coarse.label("is_coarse"))
+        .group_by(r.ingested_at)
+        .cte()
+    )
+    span = spans.c
+    coarse = select(span.ingested_at).where(span.is_coarse)
+    placed = (
+        select(shared, time.label("time"))
+        .add_columns(func.row_number().over(**alike, order_by=[s.timestamp, s.id]).label("place"))
+        .add_columns(func.count().over(**alike).label("at_once"))
+        .where(or_(not_(_is_on(grid, s.timestamp)), s.ingested_at.in_(coarse)))
+        .cte()
+    )
+    later, earlier = placed.alias(), placed.alias()
+    c = select(placed.c.content, placed.c.ingested_at).distinct().subquery().c
+    same = and_(*(later.c[name] == earlier.c[name] for name in ("content", "time", "place", "at_once")))
     return (
         select(
-            *(c[name] for name in ("id", "timestamp", "ingested_at")),
-            time.label("time"),
-            func.hashtextextended(cast(content, Text), 0).label("content"),
-            or_(tuple_(*series).in_(varied), is_off).label("telling"),
+            *_columns(read, later, grid), c.ingested_at.label("earlier"), (later.c.time - earlier.c.time).label("apart")
         )
-        .where(*within)
-        .cte("read")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
+        .join(c.content.table, c.content == later.c.content)
+        .join(spans, span.ingested_at == c.ingested_at)
+        .outerjoin(earlier, and_(earlier.c.ingested_at == c.ingested_at, same))
+        .where(
+            tuple_(later.c.ingested_at, c.ingested_at).in_(_asked(pairs, s.timestamp)),
+            later.c.time.between(span.first, span.last),
+        )
+    )
+
+
+def _columns(read: CTE, later: FromClause, grid: Grid) -> list[ColumnElement[Any]]:
+    c = later.c
+    return [c.id, c.timestamp, _tells(read, c, grid).label("telling"), c.ingested_at.label("load")]
+
+
+def _asked(pairs: Collection[Pair], time: ColumnElement[datetime]) -> Select[Any]:
+    """The pairs, one parameter for each side: a statement has 65,535 at most."""
+    return select(*(func.unnest(array(each, time.type)) for each in zip(*pairs, strict=True)))
+
+
+def _is_on(grid: Grid, time: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return Grid(grid.step, timedelta()).cut(time) == time
+
+
+def _tells(read: CTE, row: ReadOnlyColumnCollection[str, Any], grid: Grid) -> ColumnElement[bool]:
+    """Whether a row tells, see `Apart`."""
+    if grid == EXACT:
+        return or_(row.varied, extract("second", row.timestamp) != 0)
+    r, time = read.c, grid.cut(row.timestamp)
+    even = _even(select(r.series, grid.cut(r.timestamp).label("time")).cte())
+    return or_(row.varied, and_(func.mod(extract("epoch", time), ZONE_GRID_SECONDS) != 0, row.series.not_in(even)))
+
+
+def _read(rows: FromClause, loads: Collection[datetime]) -> CTE:
+    """The rows of these loads with hashes of their content and of their load's customer and metric, the series.
+
+    `varied` says whether quantities of the series differ.
+    """
+    c = rows.c
+    within = c.ingested_at == any_(array(loads, c.ingested_at.type))
+    series = [c.organization_id, c.customer_id, c.metric_key, c.ingested_at]
+    varied = select(*series).where(within).group_by(*series).having(func.min(c.quantity) < func.max(c.quantity))
+    content = tuple_(c.organization_id, c.customer_id, c.metric_key, func.trim_scale(c.quantity), c.dimensions)
+    return _kept(
+        select(
+            *(c[name] for name in ("id", "timestamp", "ingested_at")),
+            func.hashtextextended(cast(content, Text), 0).label("content"),
+            func.hashtextextended(cast(tuple_(*series), Text), 0).label("series"),
+            tuple_(*series).in_(varied).label("varied"),
+        ).where(within),
+        "read",
     )
 
 
 def _even(timed: CTE) -> Select[Any]:
-    """The series, all columns but `time`, of which most rows come as many at once and as long after the one before."""
+    """The `series` of which most rows come as many at one `time` and as long after the one before."""
     t = timed.c
-    series = [column for column in timed.c if column.name != "time"]
-    before = func.lag(t.time).over(partition_by=series, order_by=t.time)
-    at_once = func.count().over(partition_by=[*series, t.time])
-    steps = select(*series, (t.time - before).label("after"), at_once.label("at_once")).cte("steps")
-    s = steps.c
-    names = [column.name for column in series]
-    alike = select(*(s[name] for name in names), func.count().label("rows")).group_by(*steps.c).cte("alike")
-    a = alike.c
-    of_series = [a[name] for name in names]
+    before = func.lag(t.time).over(partition_by=t.series, order_by=t.time)
+    at_once = func.count().over(partition_by=[t.series, t.time])
+    s = select(t.series, (t.time - before).label("after"), at_once.label("at_once")).cte().c
+    a = select(s.series, func.count().label("rows")).group_by(s.series, s.after, s.at_once).cte().c
     total = func.sum(a.rows)
-    return select(*of_series).group_by(*of_series).having(2 * func.max(a.rows) > total, total > 1)
+    return select(a.series).group_by(a.series).having(2 * func.max(a.rows) > total, total > 1)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from usage_explore.console import ShowProgress
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding, open_source
-from usage_explore.files.sources import Source, paths
-from usage_explore.files.text_sources import MAX_BLANK_LINES, NOT_UTF_8
+from usage_explore.files.sources import BlankRows, Record, Source, paths
+from usage_explore.files.text_sources import NOT_UTF_8
 from usage_explore.files.values import InvalidValue, is_blank
 from usage_explore.formatting import path_text
 from usage_explore.load.column_check import check_columns, check_readable, listed_columns
@@ -28,6 +29,12 @@ FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
 
 _SAMPLED_ROWS = 100
 """Rows of a file without a header whose members are taken for its columns."""
+
+_PROGRESS_ROWS = 1_000
+
+
+def _unseen(done: float, total: float, step: str = "") -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +139,11 @@ class Prepared:
         encoding = likely_encoding(self.file) if self.options.encoding is None and mapper.missing() else None
         check_columns(mapper, self.path, "; the file is not UTF-8 text" + NOT_UTF_8 if encoding else "")
 
-    def ready(self, mapper: RowMapper) -> RowMapper:
-        """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
+    def ready(self, mapper: RowMapper, show: ShowProgress = _unseen) -> RowMapper:
+        """The mapper with the order of days and months in the rows, which may be those of the whole file.
+
+        Raises `LoadError`, for open points too.
+        """
         self.check_columns(mapper)
         mapping = self.mapping
         orders = [
@@ -143,7 +153,7 @@ class Prepared:
         ]
         marks = [] if mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
         open_orders, open_marks = orders, marks
-        for line, record in self.records() if orders or marks else ():
+        for line, record in self.records(show) if orders or marks else ():
             open_orders = [(given, order) for given, order in open_orders if order.sees(line, value_of(given, record))]
             open_marks = [mark for mark in open_marks if mark.sees(line, record)]
             if not open_orders and not open_marks:
@@ -154,20 +164,23 @@ class Prepared:
             mark.decide(self.path)
         return mapper
 
-    def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def records(self, show: ShowProgress = _unseen) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(line, record) for each row that can be read. Raises `LoadError` where 100,000 in a row cannot."""
         with self.options.open(self.file) as source:
-            blank = 0
-            for line, record, _ in source:
-                blank = 0 if record and not all(map(is_blank, record.values())) else blank + 1
-                if blank > MAX_BLANK_LINES:
-                    raise LoadError(
-                        f"{path_text(self.path)}, {source.unit} {line:,}: more than {MAX_BLANK_LINES:,} rows that"
-                        " are blank or cannot be read follow each other; delete them"
-                    )
+            blank = BlankRows(self.path, "rows that are blank or cannot be read")
+            for line, record, _ in shown(source, show):
+                blank.see(not record or all(map(is_blank, record.values())), source.unit, line)
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
                         yield line, single
+
+
+def shown(source: Source, show: ShowProgress) -> Iterator[Record]:
+    """The records of a file, with the progress every `_PROGRESS_ROWS` of them."""
+    for number, record in enumerate(source, 1):
+        if number % _PROGRESS_ROWS == 0:
+            show(source.position, source.length)
+        yield record
 
 
 def value_of(given: Field, record: Mapping[str, Any]) -> object:

@@ -20,7 +20,25 @@ from usage_explore.decimals import exact_sum
 from usage_explore.files.values import uuid_text
 from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
-from usage_explore.load.column_names import CUSTOMER_WORDS, METRIC_WORDS, words
+from usage_explore.load.column_names import (
+    ANY_CLOCK_WORDS,
+    CLOCK_WORDS,
+    COST_WORDS,
+    CURRENCY_WORDS,
+    CUSTOMER_WORDS,
+    ID_WORDS,
+    LATER_TIME_WORDS,
+    METRIC_WORDS,
+    NAME_WORDS,
+    NO_COST_WORDS,
+    NO_MEASURE_WORDS,
+    NUMBER_WORDS,
+    PRICED_COST_WORDS,
+    QUANTITY_WORDS,
+    SURE_CUSTOMER_WORDS,
+    TIME_WORDS,
+    words,
+)
 from usage_explore.load.mapping import ColumnMapping
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
@@ -39,50 +57,9 @@ _MIN_ROWS_OF_SUM = 2
 _SHARE_OF_KIND = 0.95
 """Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
 
-_QUANTITY = frozenset((
-    "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
-    "verbrauch", "quantité", "consommation", "cantidad", "consumo",
-))  # fmt: skip
-_COST = frozenset((
-    "cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "kosten", "gebühr", "gebühren", "betrag",
-    "coût", "coûts", "montant", "coste", "costo", "importe",
-))  # fmt: skip
-_COST_IN_CURRENCY = frozenset(("amount", "price", "preis"))
-"""Words that mean a cost only where the values have a currency."""
-
-_CURRENCY = frozenset(("currency", "währung", "waehrung", "devise", "moneda", "divisa"))
 _CURRENCIES = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
 _SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
 """Signs of currencies that mean one; $ and ¥ mean several."""
-
-_NO_COST = frozenset((
-    "unit", "rate", "per", "stückpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
-    "bytes", "gb", "mb", "count", "currency",
-))  # fmt: skip
-_NUMBER = frozenset(("number", "no", "nr", "nummer", "numéro", "número"))
-_ID = _NUMBER | {"id", "ids", "uuid", "sid", "key"}
-_SURE_CUSTOMER = frozenset(("customer", "client", "kunde", "cliente", "tenant", "subscriber", "mandant"))
-_NAME = frozenset(("name", "email", "label", "title"))
-_NO_MEASURE = frozenset((
-    "id", "year", "month", "week", "day", "hour", "jahr", "monat", "woche", "année", "mois", "año", "mes",
-    "code", "status", "version",
-    "specversion", "port", "zip", "plz", "price", "preis", "stückpreis", "einzelpreis", "rate", "per", "percent",
-    "ratio", "multiplier", "factor", "quota", "limit", "latitude", "longitude", "index", "level", "priority",
-    "discount", "rabatt", "tax", "mwst", "cause", "reason", "sid", "uuid", "prix", "precio",
-)) | _NUMBER  # fmt: skip
-_LATER_TIMES = frozenset((
-    "end", "ended", "ende", "finish", "finished", "until", "updated", "expires", "modified", "due", "ingested", "to",
-))  # fmt: skip
-_TIME = (
-    "time", "timestamp", "date", "datetime", "datum", "zeitpunkt", "zeitstempel", "horodatage", "fecha",
-    "at", "when", "day", "tag", "start", "started",
-    "created", "ts", "epoch",
-)  # fmt: skip
-"""Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
-
-_CLOCK_WORDS = frozenset(("time", "hour", "clock", "uhrzeit", "zeit", "uhr", "stunde"))
-_ANY_CLOCK_WORDS = frozenset(("of", "day", "start", "started", "begin", "from", "local", "event"))
-"""Words of a column's name that mean a time of day, and words that may be beside them; "talk time" is a duration."""
 
 _CLOCK = re.compile(
     r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?:\s*[AaPp]\.?[Mm]\.?|\s*Uhr)?"
@@ -135,7 +112,7 @@ class Profile:
         if not self.is_all(self.times):
             return False
         return not (self.is_all(self.numbers) or self.short_years) or bool(
-            {*words(self.name)} & {*_TIME, *_LATER_TIMES}
+            {*words(self.name)} & {*TIME_WORDS, *LATER_TIME_WORDS}
         )
 
     @property
@@ -300,9 +277,9 @@ class _Finder:
 
     def _timestamp(self) -> None:
         times = [one.name for one in self._free.values() if one.is_time]
-        early = [name for name in times if not {*words(name)} & _LATER_TIMES] or times
+        early = [name for name in times if not {*words(name)} & LATER_TIME_WORDS] or times
         if early:
-            name = synonym("timestamp", early) or self._by_words(_TIME, early) or early[0]
+            name = synonym("timestamp", early) or self._by_words(TIME_WORDS, early) or early[0]
             self._map("timestamp", name, "its values are times")
             self._time_of_day(name)
 
@@ -315,8 +292,8 @@ class _Finder:
             one.name
             for one in self._free.values()
             if one.is_all(one.clocks)
-            and (means := {*words(one.name)}) & _CLOCK_WORDS
-            and means <= _CLOCK_WORDS | _ANY_CLOCK_WORDS | own
+            and (means := {*words(one.name)}) & CLOCK_WORDS
+            and means <= CLOCK_WORDS | ANY_CLOCK_WORDS | own
         ]
         if len(clocks) == 1:
             self._free.pop(name, None)
@@ -338,17 +315,19 @@ class _Finder:
         A user, project or owner is none with fractions or signs of currencies: it may be an amount.
         """
         own, column = {*words(name)}, self._free[name]
-        if own & {*_ID, "account"}:
+        if own & {*ID_WORDS, "account"}:
             return True
-        is_sure = bool(own & _SURE_CUSTOMER) or not (column.fractions or column.signs)
-        return own <= {*CUSTOMER_WORDS, *_NAME, "code", "ref"} - {"kunden"} and is_sure
+        is_sure = bool(own & SURE_CUSTOMER_WORDS) or not (column.fractions or column.signs)
+        return own <= {*CUSTOMER_WORDS, *NAME_WORDS, "code", "ref"} - {"kunden"} and is_sure
 
     def _customer_of(self, names: Iterable[str]) -> str | None:
         """The column of customers: ids before names, names with no other word before those with more."""
-        ordered = sorted(names, key=lambda name: 0 if (own := {*words(name)}) & _ID else 2 if own & _NAME else 1)
+        ordered = sorted(
+            names, key=lambda name: 0 if (own := {*words(name)}) & ID_WORDS else 2 if own & NAME_WORDS else 1
+        )
         plain = [
             (word, name) for word in CUSTOMER_WORDS for name in ordered if word in words(name)
-            and {*words(name)} <= {word, *_ID, *_NAME}
+            and {*words(name)} <= {word, *ID_WORDS, *NAME_WORDS}
         ]  # fmt: skip
         return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(CUSTOMER_WORDS, ordered)
 
@@ -357,7 +336,7 @@ class _Finder:
         return [
             one.name
             for one in self._columns.values()
-            if ({*words(one.name)} & _CURRENCY or {"price", "unit"} <= {*words(one.name)})
+            if ({*words(one.name)} & CURRENCY_WORDS or {"price", "unit"} <= {*words(one.name)})
             and all(re.fullmatch("[A-Za-z]{3}", text) for text in one.texts)
         ]
 
@@ -367,9 +346,9 @@ class _Finder:
         for one in self._free.values():
             own = {*words(one.name)}
             has_currency = bool(own & _CURRENCIES or one.signs)
-            is_priced = own & _COST_IN_CURRENCY and (has_currency or currencies) and self._is_cost(one, currencies)
-            if one.is_number and not own & _NO_COST and (own & _COST or own & _CURRENCIES or is_priced):
-                costs[one.name] = ("total" in own, bool(own & _COST), has_currency, one.fractions > 0)
+            is_priced = own & PRICED_COST_WORDS and (has_currency or currencies) and self._is_cost(one, currencies)
+            if one.is_number and not own & NO_COST_WORDS and (own & COST_WORDS or own & _CURRENCIES or is_priced):
+                costs[one.name] = ("total" in own, bool(own & COST_WORDS), has_currency, one.fractions > 0)
         name = self.options.mapping.get("external_cost_amount")
         if name is None and costs and not self._is_given("external_cost_amount"):
             name = max(costs, key=lambda name: costs[name])
@@ -399,15 +378,15 @@ class _Finder:
         """
         own = {*words(one.name)}
         if own & {"price", "preis"}:
-            amounts = [name for name in self._measures() if not {*words(name)} & (_COST | _CURRENCIES)]
-            is_of_row = len(amounts) > 1 and not any({*words(name)} & _QUANTITY for name in amounts)
+            amounts = [name for name in self._measures() if not {*words(name)} & (COST_WORDS | _CURRENCIES)]
+            is_of_row = len(amounts) > 1 and not any({*words(name)} & QUANTITY_WORDS for name in amounts)
             return "total" in own or is_of_row or any({"price", "unit"} <= {*words(name)} for name in currencies)
         return "value" not in own and bool(one.signs or own & _CURRENCIES or currencies)
 
     def _measures(self) -> list[str]:
         """The columns of numbers that can be amounts; "number of calls" is one, a call's number is none."""
         means = {one.name: words(one.name) for one in self._free.values() if one.is_number}
-        return [name for name, own in means.items() if not {*own[2 * (own[:2] in _COUNT_OF) :]} & _NO_MEASURE]
+        return [name for name, own in means.items() if not {*own[2 * (own[:2] in _COUNT_OF) :]} & NO_MEASURE_WORDS]
 
     def _amounts(self) -> None:
         numbers = self._measures()
@@ -418,7 +397,7 @@ class _Finder:
             numbers = [name for name in numbers if "total" not in words(name)] or numbers
         sums = {name: parts for name in numbers if (parts := self._sum_of(name, numbers))}
         numbers = [name for name in numbers if name not in sums]
-        named = [name for name in numbers if {*words(name)} & _QUANTITY]
+        named = [name for name in numbers if {*words(name)} & QUANTITY_WORDS]
         quantity = synonym("quantity", numbers) or (named[0] if len(named) == 1 else None)
         rows = max((one.values for one in self._columns.values()), default=0)
         sparse = [name for name in numbers if self._columns[name].values < rows * _SHARE_OF_KIND]
@@ -467,7 +446,7 @@ class _Finder:
 
     def _metric_by_words(self, names: Sequence[str]) -> str | None:
         """The name that means a metric; the number of a meter (Zählernummer) says which meter, not what it counts."""
-        return self._by_words(METRIC_WORDS, [name for name in names if not {*words(name)} & _NUMBER])
+        return self._by_words(METRIC_WORDS, [name for name in names if not {*words(name)} & NUMBER_WORDS])
 
     def _metric(self, name: str) -> None:
         metrics = [one.name for one in self._free.values() if one.can_be_metric]

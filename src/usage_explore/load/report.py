@@ -86,7 +86,7 @@ class FileReport:
     `loaded_again` have its customer, metric, time and quantity, and dimensions that may be of the same row, neither has
     a key, and they are at least half of the rows without one;
     `other_zone` have its customer, metric, quantity and dimensions, and their times differ from those of nine tenths of
-    an earlier load by the distance of two time zones;
+    an earlier load by the distance of two time zones, once both are cut or rounded alike;
     `cut_times` have these, too, and their times are those of an earlier load cut or rounded to seconds or the like, or
     the reverse.
 

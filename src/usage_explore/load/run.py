@@ -121,7 +121,7 @@ def _load_all(
         for file in files:
             scope = scope_columns(file, replace_by)
     name = f"{table.schema}.{table.name}" if table.schema else table.name
-    mappers = [_mapper(connection, table, names, name, file, organization_id) for file in files]
+    mappers = [_mapper(connection, table, names, name, file, organization_id, progress) for file in files]
     reports: list[FileReport] = []
     for file, mapper in zip(files, mappers, strict=True):
         try:
@@ -148,23 +148,30 @@ def _load_all(
 
 
 def _mapper(
-    connection: Connection, table: Table, directory: Table, name: str, file: Prepared, organization: UUID | None
+    connection: Connection,
+    table: Table,
+    directory: Table,
+    name: str,
+    file: Prepared,
+    organization: UUID | None,
+    progress: bool | ShowProgress,
 ) -> RowMapper:
     """The mapper for a file. Rows without an organization belong to `organization`, else to the local one.
 
     Raises `LoadError` where that would be a guess, as the table holds several other organizations.
     """
+    ready = partial(_ready, file, progress)
     if organization is not None:
-        return file.ready(file.mapper(organization))
+        return ready(file.mapper(organization))
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
     file.check_columns(mapper)
     with mapped_errors(file.path, name):
         there = organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()
     if len(there) < 2 or LOCAL_ORGANIZATION in there:
-        return file.ready(mapper)
+        return ready(mapper)
     if mapper.names_organization:
-        return file.ready(file.mapper(None))
+        return ready(file.mapper(None))
     listed = there[:_MAX_LISTED_ORGANIZATIONS]
     with mapped_errors(file.path, name):
         names = own_names(connection, directory, listed)
@@ -175,6 +182,11 @@ def _mapper(
         f"{path_text(file.path)}: whose events are these? Give --organization-id UUID, a column organization_id or"
         f" --set organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
     )
+
+
+def _ready(file: Prepared, progress: bool | ShowProgress, mapper: RowMapper) -> RowMapper:
+    with progress_bar(f"{file.path.name}: looking for dates", shown=progress, transient=True) as show:
+        return file.ready(mapper, show)
 
 
 def check_single(files: Sequence[object]) -> None:

@@ -40,7 +40,7 @@ _DIALECT = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
 _STAGED = datetime(9999, 1, 1, tzinfo=UTC)
 """The arrival of staged rows where they are compared with stored ones: later than all of these."""
 
-_TYPES = {
+_TYPES: dict[str, LiteralString] = {
     "id": "uuid",
     "organization_id": "uuid NOT NULL",
     "customer_id": "uuid",
@@ -190,7 +190,6 @@ WHERE attrelid = %s::regclass AND attname = ANY (%s)
   AND format_type(atttypid, atttypmod) NOT IN ('numeric', 'timestamp with time zone')
 """
 
-
 _GIVEN_TIMES = """
 SELECT organization_id, min(ingested_at), max(ingested_at) FROM {stage} WHERE ingested_at IS NOT NULL GROUP BY 1
 """
@@ -245,7 +244,7 @@ class Stage:
         self._name = self._table.as_string(connection)
         self._span: dict[str, Any] = {}
         columns = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_sql_type(column))) for column in COLUMNS
+            sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_TYPES.get(column, "text"))) for column in COLUMNS
         )
         connection.execute("SET LOCAL statement_timeout = 0")
         connection.execute("SET LOCAL work_mem = '64MB'")
@@ -340,9 +339,8 @@ class Stage:
 
         `drop` deletes them from the stage.
         """
-        if not self._span or self._span["first"] is None:
-            return 0, []
-        if not self._scalar("SELECT EXISTS (SELECT FROM {stage} WHERE id IS NOT NULL)"):
+        has_ids = "SELECT EXISTS (SELECT FROM {stage} WHERE id IS NOT NULL)"
+        if self.first is None or not self._scalar(has_ids):
             return 0, []
         self._run("CREATE TEMP TABLE usage_explore_taken ON COMMIT DROP AS " + _TAKEN_IDS)
         first = self._run(
@@ -353,15 +351,9 @@ class Stage:
         if drop and number:
             self._run("DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_taken)")
         self._run("DROP TABLE pg_temp.usage_explore_taken")
-        return number, [
-            (
-                line,
-                f"{id_} is the id of "
-                + ("an event in the table" if known else "an earlier row of the file")
-                + " at the same time, with another idempotency key" * known,
-            )
-            for line, id_, known in first
-        ]
+        in_table = "an event in the table at the same time, with another idempotency key"
+        owners = {True: in_table, False: "an earlier row of the file"}
+        return number, [(line, f"{id_} is the id of {owners[known]}") for line, id_, known in first]
 
     def rounded(self) -> tuple[str, str, int] | None:
         """(column, its type, number of rows) for a column of the table that would round values of the file."""
@@ -387,27 +379,13 @@ class Stage:
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         self._announce()
-        other_times = 0
-        if loaded > generated:
-            other_times = int(self._scalar(_OTHER_TIMES))
+        other_times = int(self._scalar(_OTHER_TIMES)) if loaded > generated else 0
         ended: datetime = self._scalar("SELECT clock_timestamp()")
         settled = any(first <= ended - settle for first, _ in self._superseded.values())
         if 2 * again < generated:  # perhaps rows of their own
             again = 0
-        return Written(
-            loaded,
-            repeats,
-            identical,
-            other_times,
-            backdated,
-            generated,
-            restated,
-            again,
-            zone,
-            cut,
-            ended - began,
-            settled,
-        )
+        numbers = (loaded, repeats, identical, other_times, backdated, generated, restated, again, zone, cut)
+        return Written(*numbers, ended - began, settled)
 
     def _announce(self) -> None:
         if self._home is None:
@@ -426,10 +404,7 @@ class Stage:
 
     def _insert(self, began: datetime) -> int:
         """Missing ids are a hash of (organization, time, key, occurrence), so every load of the file gives the same."""
-        values = {
-            "id": STORED_ID.format("s"),
-            "ingested_at": "coalesce(ingested_at, %(began)s)",
-        }
+        values = {"id": STORED_ID.format("s"), "ingested_at": "coalesce(ingested_at, %(began)s)"}
         chosen = sql.SQL(", ").join(
             sql.SQL(values[column]) if column in values else sql.Identifier(column) for column in COLUMNS
         )
@@ -482,10 +457,8 @@ class Stage:
         )
         rows = union_all(of_file, of_table).subquery("without_key")
         found = other_zone.copied_loads(rows, self._read, lambda pair: pair[0] == _STAGED)
-        numbers = {True: 0, False: 0}
-        for copy in found.values():
-            numbers[copy.grid is not None] = max(numbers[copy.grid is not None], copy.rows)
-        return numbers[False], numbers[True]
+        zone = max((copy.rows for copy in found.values() if copy.comparison.in_zones), default=0)
+        return zone, max((copy.rows for copy in found.values() if not copy.comparison.in_zones), default=0)
 
     def _read(self, statement: Select[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
         compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
@@ -494,10 +467,6 @@ class Stage:
     def _scalar(self, text: LiteralString) -> Any:
         row = self._run(text).fetchone()
         return row[0] if row else None
-
-
-def _sql_type(column: str) -> Any:
-    return _TYPES.get(column, "text")
 
 
 @contextmanager
@@ -517,17 +486,15 @@ def mapped_errors(path: Path, table_name: str) -> Iterator[None]:
             f"{path_text(path)}: the database server's disk is full, so nothing of the file was loaded "
             f"({error.diag.message_primary}); make room there, then load it again"
         ) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
-            raise _refused(path, error) from error
-        raise DatabaseUnavailable(
-            f"{path_text(path)}: the connection to the database broke, so nothing of the file was loaded; load it again"
-        ) from error
     except psycopg.Error as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: psycopg.Error) -> LoadError:
-    message = error.diag.message_primary or str(error)
-    where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
-    return LoadError(f"{path_text(path)}: the database refused it, so nothing of the file was loaded: {message}{where}")
+        is_of_connection = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        if is_of_connection and (not error.sqlstate or error.sqlstate.startswith(("08", "57P"))):
+            raise DatabaseUnavailable(
+                f"{path_text(path)}: the connection to the database broke, so nothing of the file was loaded; load it"
+                " again"
+            ) from error
+        message = error.diag.message_primary or str(error)
+        where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
+        raise LoadError(
+            f"{path_text(path)}: the database refused it, so nothing of the file was loaded: {message}{where}"
+        ) from error

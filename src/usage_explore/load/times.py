@@ -358,31 +358,6 @@ def has_abbreviation(raw: object) -> bool:
     return bool(match and match["zone"] and match["zone"].isalpha() and match["zone"].upper() not in _UTC_NAMES)
 
 
-def joined_time(parts: Mapping[str, object]) -> str | Unreadable | None:
-    """The text of a time from the columns of its parts, such as date and time of day, with a space between them.
-
-    None where all are empty. `parts` are the values by column.
-    """
-    texts = {name: value.strip() if isinstance(value, str) else value for name, value in parts.items()}
-    empty = [name for name, value in texts.items() if value is None or value == ""]
-    if len(empty) == len(parts):
-        return None
-    if empty:
-        filled = next(name for name in parts if name not in empty)
-        return Unreadable(f"has a value in {filled!r}, but none in {empty[0]!r}")
-    for value in texts.values():
-        if isinstance(value, Unreadable):
-            return value
-    return " ".join(map(_part, texts.values()))
-
-
-def _part(value: object) -> str:
-    """The text of a date or a time of day; a spreadsheet's date is a datetime at midnight."""
-    if isinstance(value, datetime) and value.time() == time():
-        value = value.date()
-    return str(value)
-
-
 def _first_of_month(text: str) -> datetime | None:
     """The first day of a whole month, without a zone; None for other text."""
     match = next((match for form in _MONTH_FORMS if (match := form.fullmatch(text))), None)

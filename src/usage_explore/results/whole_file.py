@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -40,11 +40,16 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path, mode: int = 0o755) -> None:
+def make_folder(folder: Path, mode: int = 0o755, *, is_exact: bool = False) -> None:
     """Create a folder, with the permissions `mode` less the umask, and its parents, which only their owner may change.
 
-    A folder that exists stays as it is. Raises `OSError`.
+    With `is_exact`, these and the parents that are created have `mode`, whatever the umask. A folder that exists stays
+    as it is. Raises `OSError`.
     """
-    if not folder.exists():
-        make_folder(folder.parent)
-        folder.mkdir(mode, exist_ok=True)
+    if folder.exists():
+        return
+    make_folder(folder.parent, mode if is_exact else 0o755, is_exact=is_exact)
+    with suppress(FileExistsError):
+        folder.mkdir(0o700 if is_exact else mode)
+        if is_exact:
+            folder.chmod(mode)

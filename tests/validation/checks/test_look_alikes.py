@@ -462,6 +462,34 @@ def test_copies_of_equal_quantities_off_the_grid_are_found(
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("fine", "coarse"),
+    [
+        ("0.000001", "1"),
+        ("0.001", "1"),
+        ("0.001", "0.01"),
+        ("0.01", "1"),
+        ("0.01", "0.1"),
+        ("1", "60"),
+        ("0.001", "0.001"),
+    ],
+)
+def test_two_busy_sources_of_equal_quantities_have_no_finding(
+    events_connection: ddl.Connection, events_database_url: str, fine: str, coarse: str
+) -> None:
+    """The whole seconds of one gateway beside the microseconds of another were copies, half of the usage, and high."""
+    draw, seconds = random.Random(8), 600 if fine == "1" else 60
+    rows = []
+    for grain in (Decimal(fine), Decimal(coarse)):
+        rate = 1 if grain >= 1 and fine == "1" else 20
+        for _ in range(rate * seconds):
+            since = int(draw.randrange(int(seconds / grain)) * grain * 1_000_000)
+            rows.append(event(SINCE + timedelta(microseconds=since), quantity=Decimal(1)))
+    store = store_of(events_connection, events_database_url, rows)
+    assert store.validate(september(), checks=["look_alikes"]).findings == ()
+    store.close()
+
+
 def test_two_events_of_one_millisecond_are_undecided(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

@@ -230,16 +230,22 @@ def request(number: int, **fields: object) -> Row:
 
 @pytest.mark.parametrize("grid", [timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)])
 @pytest.mark.parametrize("is_cut_first", [False, True])
-def test_a_file_that_was_loaded_again_with_times_cut_is_found(make: Make, grid: timedelta, is_cut_first: bool) -> None:
+@pytest.mark.parametrize(
+    ("distance", "sentence"),
+    [(timedelta(0), "has its times cut or rounded"), (timedelta(hours=2), "at a time that another time zone gives")],
+)
+def test_a_file_that_was_loaded_again_with_times_cut_is_found(
+    make: Make, grid: timedelta, is_cut_first: bool, distance: timedelta, sentence: str
+) -> None:
     """It was in no finding, and all of it counted twice."""
     first, second = (SECOND, FIRST) if is_cut_first else (FIRST, SECOND)
     whole = [request(number, ingested_at=first, idempotency_key=f"row:{number:032x}") for number in range(300)]
     cut = [
-        replace(row, timestamp=row.timestamp - (row.timestamp - SINCE) % grid, ingested_at=second)
+        replace(row, timestamp=row.timestamp - (row.timestamp - SINCE) % grid + distance, ingested_at=second)
         for row in (request(number, idempotency_key=f"row:{number + 1000:032x}") for number in range(300))
     ]
     (finding,) = make(whole + cut + beside(cut)).validate(september(), checks=["look_alikes"]).findings
-    assert "has its times cut or rounded" in finding.sentence
+    assert sentence in finding.sentence
     assert (finding.severity, finding.events) == ("high", 300)
 
 

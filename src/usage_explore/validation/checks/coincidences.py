@@ -22,7 +22,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.checks.pair_counts import Series
+from usage_explore.validation.checks.pair_counts import GRIDS_SECONDS, Series
 
 BOUNDS = CheckBounds("look_alikes")
 
@@ -87,8 +87,9 @@ class Counts:
     one content, `together`: events of times with several; half as many pairs are independent. `shared`: times with
     several events, `even` those with an even number of each content. `cells`: different contents by time, `twins` those
     of exactly two events. `neighbours`: pairs of events of neighbouring times, `partners` those of one content.
-    `contents`: different contents, `commonest`: events of the most common one. `off_minute`, `off_second`: times that
-    are no whole minute or second. `offsets`: different times within the minute.
+    `contents`: different contents, `commonest`: events of the most common one. `offsets`: different times within the
+    minute. By the coarsest of `GRIDS_SECONDS` that times are on: the number of times, of pairs at one time, and of
+    pairs that chance makes of as many times near each other.
     """
 
     events: int = 0
@@ -104,12 +105,13 @@ class Counts:
     partners: int = 0
     contents: int = 0
     commonest: int = 0
-    off_minute: int = 0
-    off_second: int = 0
     offsets: int = 0
     repeated: int = 0
     slow: int = 0
     apart: int = 0
+    grid_times: Sequence[float] = (0,) * len(GRIDS_SECONDS)
+    grid_pairs: Sequence[float] = (0,) * len(GRIDS_SECONDS)
+    grid_chance: Sequence[float] = (0,) * len(GRIDS_SECONDS)
 
     @property
     def is_of_one_content(self) -> bool:
@@ -155,7 +157,8 @@ class Counts:
     @property
     def is_irregular(self) -> bool:
         """Whether the times are on no grid of minutes, and vary within the minute."""
-        return self.off_minute >= MIN_IRREGULAR_SHARE() * self.times and 2 * self.offsets >= min(self.times, 60)
+        off_minute = sum(self.grid_times[1:])
+        return off_minute >= MIN_IRREGULAR_SHARE() * self.times and 2 * self.offsets >= min(self.times, 60)
 
     @property
     def partner_share(self) -> float:
@@ -188,12 +191,16 @@ class Counts:
         share = self.even / self.shared
         return share > expected and self.shared * _divergence(share, expected) > MIN_EVIDENCE()
 
-    def share_times_beyond_chance(self, per_hour: int) -> bool:
-        """Whether more pairs share their time than if all events lay in one hour of this many possible times."""
-        expected = self.any_pairs / per_hour
-        if not self.is_irregular or self.pairs <= expected:
+    def share_times_beyond_chance(self, grid: int) -> bool:
+        """Whether more pairs share a time of this one of the `GRIDS_SECONDS` than chance makes of the times near it.
+
+        And than if all events lay in one hour. Those on a coarser grid, as of a source beside it, are no evidence.
+        """
+        pairs, in_hour = self.grid_pairs[grid], self.any_pairs * float(GRIDS_SECONDS[grid]) / 3600
+        expected = max(self.grid_chance[grid], in_hour)
+        if not self.is_irregular or pairs <= expected:
             return False
-        return self.pairs * log(self.pairs / expected) - self.pairs + expected > MIN_EVIDENCE()
+        return pairs * log(pairs / expected) - pairs + expected > MIN_EVIDENCE()
 
 
 def _divergence(share: float, expected: float) -> float:
@@ -206,7 +213,10 @@ def counted(rows: Iterable[Any]) -> Days:
     """The rows of `pair_counts.statement` by customer and metric, and by day."""
     series: dict[Series, dict[datetime, Counts]] = {}
     for row in rows:
-        counts = Counts(**{item.name: int(getattr(row, item.name)) for item in fields(Counts)})
+        values: dict[str, Any] = {item.name: getattr(row, item.name) for item in fields(Counts)}
+        for name, value in values.items():
+            values[name] = list(map(float, value)) if isinstance(value, list) else int(value)
+        counts = Counts(**values)
         series.setdefault((row.customer_id, row.metric_key), {})[row.day] = counts
     return series
 
@@ -406,7 +416,11 @@ class _Pool:
 
 def _sum(days: Iterable[Counts]) -> Counts:
     days = tuple(days)
-    whole = Counts(*(sum(getattr(counts, item.name) for counts in days) for item in fields(Counts)))
+    whole = Counts()
+    for name in (item.name for item in fields(Counts)):
+        numbers: list[Any] = [getattr(counts, name) for counts in (whole, *days)]
+        is_one = isinstance(numbers[0], int)
+        setattr(whole, name, sum(numbers) if is_one else list(map(sum, zip(*numbers, strict=True))))
     whole.contents = max((counts.contents for counts in days), default=0)
     whole.offsets = max((counts.offsets for counts in days), default=0)
     return whole
@@ -436,9 +450,9 @@ def _are_copies(counts: Counts, is_uneven: bool) -> bool:
         return True
     if counts.times < MIN_JUDGED_TIMES() or 2 * counts.equal < counts.pairs:
         return False
-    if counts.off_second >= MIN_IRREGULAR_SHARE() * counts.times:
-        return counts.share_times_beyond_chance(3_600_000)
-    return is_uneven and counts.share_times_beyond_chance(3_600)
+    if sum(counts.grid_times[2:]) >= MIN_IRREGULAR_SHARE() * counts.times:
+        return any(map(counts.share_times_beyond_chance, range(2, len(GRIDS_SECONDS))))
+    return is_uneven and counts.share_times_beyond_chance(1)
 
 
 def _is_uneven(start: datetime, days: Mapping[datetime, Counts]) -> bool:

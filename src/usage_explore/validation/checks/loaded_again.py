@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     cast,
     extract,
     func,
@@ -23,7 +24,6 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -208,12 +208,9 @@ def copied(examination: Examination) -> Mapping[Pair, Copies]:
 
 def copied_rows(table: Table, period: Period, found: Mapping[Pair, Copies]) -> Select[Any]:
     """The rows of a resolved period that an earlier load has in another time zone, or with times cut, see `batched`."""
-    statements = copies(_without_key(table, period), found)
-    each = union_all(
-        *(rows.add_columns(literal(OTHER_ZONE if grid is None else CUT).label("kind")) for grid, rows in statements)
-    )
-    e = each.subquery().c
-    copied = select(e.timestamp, e.id, func.min(e.kind).label("kind")).group_by(e.timestamp, e.id).subquery()
+    e = copies(_without_key(table, period), found).subquery().c
+    kind = case((func.bool_or(e.in_zones), OTHER_ZONE), else_=CUT).label("kind")
+    copied = select(e.timestamp, e.id, kind).group_by(e.timestamp, e.id).subquery()
     c, k = table.c, copied.c
     rows = (
         select(*batch_columns(table), k.kind)

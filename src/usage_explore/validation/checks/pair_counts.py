@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -19,17 +20,25 @@ from sqlalchemy import (
     Uuid,
     and_,
     any_,
+    case,
     distinct,
     extract,
     func,
     literal,
     select,
 )
+from sqlalchemy.dialects.postgresql import array as pg_array
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
 
 DAY = timedelta(days=1)
+
+GRIDS_SECONDS = tuple(map(Decimal, ("60", "1", "0.1", "0.01", "0.001", "0.000001")))
+"""Seconds; grids of times from coarse to fine. A time is of the first that it lies on."""
+
+_NEAR_STEPS = 10
+"""Steps of a grid, one of which a coarser grid has: times within them say how many agree by chance."""
 
 Series = tuple[UUID, str]
 
@@ -37,8 +46,9 @@ Series = tuple[UUID, str]
 def statement(table: Table, period: Period, series: Sequence[Series], prompt: timedelta) -> Select[Any]:
     """The `Counts` of these customers' metrics by day of 24 hours.
 
-    Columns: `customer_id`, `metric_key`, `day` timestamptz, and the fields of `Counts`, bigint or numeric. Events with
-    one idempotency key count once. What arrives later than `prompt` after something is `slow`, or `apart` from it.
+    Columns: `customer_id`, `metric_key`, `day` timestamptz, and the fields of `Counts`, bigint, numeric or arrays of
+    them. Events with one idempotency key count once. What arrives later than `prompt` after something is `slow`, or
+    `apart` from it.
     """
     c = table.c
     wanted = (
@@ -93,9 +103,21 @@ def statement(table: Table, period: Period, series: Sequence[Series], prompt: ti
     )
     t = times.c
     before = func.lag(t.events).over(partition_by=[t.customer_id, t.metric_key], order_by=t.timestamp)
-    timed = select(times, before.label("events_before")).cte("timed")
-    m = timed.c
-    in_minute = func.mod(extract("epoch", m.timestamp), 60)
+    seconds = extract("epoch", t.timestamp)
+    grid = case(*((func.mod(seconds, step) == 0, number) for number, step in enumerate(GRIDS_SECONDS)))
+    timed = select(times, before.label("events_before"), seconds.label("seconds"), grid.label("grid")).cte("timed")
+    w = timed.c
+    span = case(*((w.grid == number, _NEAR_STEPS * step) for number, step in enumerate(GRIDS_SECONDS)))
+    near = func.count().over(partition_by=[w.customer_id, w.metric_key, w.grid, func.div(w.seconds, span)])
+    m = select(timed, near.label("near")).cte("spaced").c
+    steps = _NEAR_STEPS - 1
+    # pairs of n events in s steps: n² / 2s; n from the steps k that have any, n ≈ k where these are few
+    chance = (m.near - 1) * steps / (2 * (steps - 1) * (func.greatest(steps - m.near, 0) + Decimal("0.5")))
+
+    def by_grid(number: ColumnElement[Any]) -> ColumnElement[Any]:
+        sums = (func.sum(number).filter(m.grid == place) for place in range(len(GRIDS_SECONDS)))
+        return pg_array([func.coalesce(each, 0) for each in sums])
+
     by_day = [m.customer_id, m.metric_key, m.day]
     days = (
         select(
@@ -114,9 +136,10 @@ def statement(table: Table, period: Period, series: Sequence[Series], prompt: ti
             func.sum(m.repeated).label("repeated"),
             func.sum(m.events * func.coalesce(m.events_before, 0)).label("neighbours"),
             func.sum(func.coalesce(m.partners, 0)).label("partners"),
-            func.count().filter(in_minute != 0).label("off_minute"),
-            func.count().filter(func.mod(in_minute, 1) != 0).label("off_second"),
-            func.count(distinct(in_minute)).label("offsets"),
+            func.count(distinct(func.mod(m.seconds, 60))).label("offsets"),
+            by_grid(literal(1)).label("grid_times"),
+            by_grid(m.events * (m.events - 1) / 2).label("grid_pairs"),
+            by_grid(chance).label("grid_chance"),
         )
         .group_by(*by_day)
         .cte("days")
