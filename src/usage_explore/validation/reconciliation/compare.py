@@ -19,7 +19,6 @@ from sqlalchemy import CTE, ColumnElement, DateTime, Integer, Select, Table, Uui
 from usage_explore.decimals import difference, total
 from usage_explore.errors import Fault, QueryError
 from usage_explore.pricing.currencies import exact_money
-from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
@@ -476,22 +475,3 @@ def decimal(value: Fraction) -> Decimal:
     if denominator != 1 or places > _MAX_EXACT_DECIMALS:
         return decimal(round(value, ROUNDED_DECIMALS))
     return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
-
-
-def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "across"]:
-    """Where a line's period lies; a line without one is inside.
-
-    Its dates are midnights of the period's time zone. An end that is a date and equals the start is that one day.
-    """
-    if line.period_start is None or line.period_end is None:
-        return "inside"
-    since, until = period.span
-    start, end = (
-        buckets.edge_instant(line.period_start, period.zone),
-        buckets.edge_instant(line.period_end, period.zone),
-    )
-    if start == end:
-        end = buckets.edge_instant(line.period_end + timedelta(days=1), period.zone)
-    if start >= until or end <= since:
-        return "outside"
-    return "inside" if start >= since and end <= until else "across"
