@@ -32,6 +32,7 @@ from usage_explore.validation.reconciliation.differences import (
     MAX_SINGLE_CUSTOMERS,
     NAME,
     Differences,
+    explained,
     worth,
 )
 from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts
@@ -204,6 +205,8 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
             what = f"are charged {joined(sides)}"
         else:
             what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
+        if len(moved := {row.of_period for row in rows}) == 1 and (moved_span := moved.pop()):
+            what += f" for the usage of {span_in(*moved_span, examination.period.zone)}"
     else:
         amounts = " or amounts" if any(row.status == "wrong amount" for row in rows) else ""
         what = ", ".join((f"are invoiced other quantities{amounts} than were used", *too_much_and_too_little(rows)))
@@ -217,7 +220,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         check=NAME,
         kind=cause.name,
         severity=differences.severity(rows[0]),
-        sentence=f"{totals} {what}: each is {words}.",
+        sentence=f"{totals} {what}: {explained(rows)} is {words}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),

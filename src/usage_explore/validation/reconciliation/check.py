@@ -103,7 +103,7 @@ from usage_explore.validation.reconciliation.quantity_causes import (
     quantity_causes,
     swapped_causes,
 )
-from usage_explore.validation.reconciliation.rated_periods import price_zone_causes
+from usage_explore.validation.reconciliation.rated_periods import beyond_periods, price_zone_causes
 from usage_explore.validation.reconciliation.recomputed_causes import (
     alternative_amount_causes,
     event_rounding_causes,
@@ -161,7 +161,11 @@ def examine(examination: Examination) -> Outcome:
         return nothing_compared(examination, NAME, "invoice line", reason)
     columns, tolerance = invoices.columns, invoices.tolerance
     has_prices = examination.inputs.prices is not None
-    rows = (_with_prices if has_prices else _without_prices)(examination, lines.compared, invoices)
+    beyond: list[Row] = []
+    if has_prices:
+        rows, beyond = _with_prices(examination, lines.compared, invoices)
+    else:
+        rows = _without_prices(examination, lines.compared, invoices)
     examination.progress(0.8)
     set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
@@ -172,14 +176,13 @@ def examine(examination: Examination) -> Outcome:
                 set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
-    every = Differences(examination, columns, rows, tolerance, unknown=unknown)
-    groups = [
-        group for group in common_causes(rows) if not is_of_repeated_lines(group) or every.is_shown_exactly(group)
-    ]
-    reported = frozenset(row.key for group in groups for row in group)
+    every = Differences(examination, columns, rows, tolerance, beyond=beyond, unknown=unknown)
+    common_groups = common_causes([*rows, *beyond])
+    groups = [group for group in common_groups if not is_of_repeated_lines(group) or every.is_shown_exactly(group)]
+    reported = frozenset(id(row) for group in groups for row in group)
     gaps = [*omitted(replace(every, reported=reported), invoices)]
     common = [*(common_finding(every, group) for group in groups), *(gap.finding for gap in gaps)]
-    differences = replace(every, reported=reported.union(row.key for gap in gaps for row in gap.rows))
+    differences = replace(every, reported=reported.union(id(row) for gap in gaps for row in gap.rows))
     findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
     compared = [row for row in rows if row.expected and row.expected.is_priced]
@@ -229,8 +232,8 @@ def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices
     return rows
 
 
-def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> list[Row]:
-    """The lines compared with billable quantities and amounts."""
+def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> tuple[list[Row], list[Row]]:
+    """The lines compared with billable quantities and amounts; and what they charge beyond those of other periods."""
     columns, tolerance = invoices.columns, invoices.tolerance
     book, zone = cast("PriceBook", examination.inputs.prices), examination.period.zone
     usage = usage_by_key(examination, columns)
@@ -277,7 +280,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     part_causes(charges)
     recognized = quantity_causes(examination, columns, rows, tolerance, priced)
     price_zone_causes(priced, columns, rows, charges, recognized)
-    return rows
+    return rows, beyond_periods(priced, columns, rows, recognized)
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:

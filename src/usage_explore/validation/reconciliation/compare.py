@@ -115,7 +115,9 @@ class Row:
     currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
     events nor duplicates. `amount_fits` says of a wrong quantity without a price whether its amount fits
     the used or the invoiced one, at the unit price of other lines; "" if both, neither, or unknown. `wallets` are those
-    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key.
+    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key. `beyond` is the part of
+    its amount differences that a row of its own has, by currency: what a line with the quantity of another period
+    charges beyond the amount of that one. `of_period` of such a row is that period, whose usage it expects.
     """
 
     key: Key
@@ -133,6 +135,8 @@ class Row:
     cause: Cause | None = None
     amount_fits: Literal["", "used", "invoiced"] = ""
     wallets: frozenset[str | None] | None = None
+    beyond: Mapping[str, Decimal] = field(default_factory=dict)
+    of_period: tuple[datetime, datetime] | None = None
 
     @property
     def invoiced(self) -> Decimal | None:
@@ -448,6 +452,11 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
         of_row = [*row.amount_differences.items()]
         if not of_row and row.amount_difference is not None and row.currency is not None:
             of_row = [(row.currency, row.amount_difference)]
+        if row.beyond:
+            of_row = [
+                (currency, Decimal(difference(amount, row.beyond.get(currency, Decimal(0)))))
+                for currency, amount in of_row
+            ]
         amounts += [(currency, amount.copy_abs()) for currency, amount in of_row if amount > 0 or not too_high]
     return tuple(sorted((currency, amount) for currency, amount in added_amounts([amounts]).items() if amount))
 

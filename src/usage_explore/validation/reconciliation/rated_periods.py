@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
+from itertools import islice
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -28,7 +29,8 @@ from usage_explore.pricing.book import PriceBook
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.validation.check import Examination
-from usage_explore.validation.reconciliation.causes import Charge, Shift, is_rounding, set_cause, shifts
+from usage_explore.validation.reconciliation.amounts import compare_amounts
+from usage_explore.validation.reconciliation.causes import Charge, Shift, amount_causes, is_rounding, set_cause, shifts
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, QUANTITY_STATUSES, Key, Row
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key, of_part
 from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period, period_cause
@@ -189,6 +191,56 @@ def price_zone_causes(
                 for charge in fitting:
                     set_cause(charge.row, period_cause(moved, span, zone))
                 break
+
+
+def beyond_periods(
+    priced: PricedUsage, columns: tuple[str, ...], rows: Sequence[Row], recognized: Sequence[Recognized]
+) -> list[Row]:
+    """A row for each line with the quantity of another period that charges another amount than that period costs.
+
+    Its `expected` is the usage of that period, and its amount what is left of the line's difference, which the line's
+    own row has as `beyond`; so that the differences of both add up to all of it.
+    """
+    period, found = priced.examination.period, []
+    for one in recognized:
+        moved = one.shift.moved(period.span)
+        cause = period_cause(moved, period.span, period.zone)
+        members = {row.key: row for row in rows if row.cause == cause and row.lines and row.status != "missing"}
+        if not any(line.amount is not None for row in members.values() for line in row.lines):
+            continue
+        left = _beyond(priced, columns, members.values(), moved, None)
+        zones = (
+            zone.key
+            for shift in ((one.shift, *one.alike) if left else ())
+            for zone in _zones_of_price_changes(priced.book, shift.moved(period.span), period.span, period.zone)
+        )
+        tried = (_beyond(priced, columns, members.values(), moved, zone) for zone in islice(zones, _MAX_ALIKE))
+        left = min((left, *tried), key=lambda rows: (len(rows), sum(row.cause is None for row in rows)))
+        for row in left:
+            members[row.key].beyond = row.amount_differences
+        found += left
+    return found
+
+
+def _beyond(
+    priced: PricedUsage,
+    columns: tuple[str, ...],
+    rows: Iterable[Row],
+    moved: tuple[datetime, datetime],
+    timezone: str | None,
+) -> list[Row]:
+    """The rows whose amount is not that of the moved period, apart from rounding, with their causes."""
+    rows = list(rows)
+    keys = by_key(priced.moved(*moved, {row.key[0] for row in rows}, timezone), columns)
+    others = [
+        Row(row.key, row.lines, row.usage, "matched", Decimal(0), expected=keys.get(row.key), of_period=moved)
+        for row in rows
+    ]
+    charges = compare_amounts(others)
+    rounded = {charge.row.key for charge in charges if is_rounding(charge)}
+    left = [charge for charge in charges if charge.row.key not in rounded]
+    amount_causes(left, priced.book, priced.examination.period.zone)
+    return [row for row in others if row.status == "wrong amount" and row.key not in rounded]
 
 
 def _zones_of_price_changes(

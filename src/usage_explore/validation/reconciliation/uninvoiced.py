@@ -50,7 +50,7 @@ def omitted(differences: Differences, invoices: Invoices) -> Iterator[Omitted]:
     missing = [
         row
         for row in differences.rows
-        if row.status == "missing" and not row.explained_by and row.key not in differences.reported
+        if row.status == "missing" and not row.explained_by and id(row) not in differences.reported
     ]
     names = [name for name in ("metric_key", "price_key") if name in differences.columns]
     absent = {name: _absent(differences, invoices, missing, name) for name in names}
