@@ -42,7 +42,6 @@ from usage_explore.validation.control.compare import (
     TOLERANCE,
     Compared,
     Measure,
-    Placed,
     Row,
     Run,
     Usage,
@@ -53,7 +52,16 @@ from usage_explore.validation.control.compare import (
     statement,
 )
 from usage_explore.validation.control.swapped import SWAPPED, swap_finding, swap_share, swaps
-from usage_explore.validation.control.zones import MIN_ZONE_SHARE, ByDays, both_ways, by_days_of_zone, compared_by_days
+from usage_explore.validation.control.zones import (
+    MIN_ZONE_SHARE,
+    ByDays,
+    both_ways,
+    by_days_of_zone,
+    compared_by_days,
+    days_words,
+    left_out,
+    were,
+)
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.periods import part
 from usage_explore.validation.unknown_customers import unknown_customers, unknown_words
@@ -111,7 +119,7 @@ def examine(examination: Examination) -> Outcome:
     own = compared_by_days(examination, lines)
     if not own.placed.controls:
         return _nothing_compared(
-            examination, " ".join(_left_out(examination, own.placed)) or "the filters exclude all lines"
+            examination, " ".join(left_out(examination, own.placed)) or "the filters exclude all lines"
         )
     examination.progress(0.5)
     other, metrics = by_days_of_zone(own, lines)
@@ -131,7 +139,7 @@ def examine(examination: Examination) -> Outcome:
         note=" ".join(
             (
                 *_compared_notes(compared),
-                *_left_out(examination, own.placed),
+                *left_out(examination, own.placed),
                 *([f"{more}."] if more else []),
                 *([f"Ignored columns: {listed(control.ignored, most=20)}."] if control.ignored else []),
             )
@@ -203,31 +211,7 @@ def _compared_notes(compared: Compared) -> Iterator[str]:
         events = counted(sum(compared.uncounted.values()), "event")
         yield f"No control total has {' or '.join(compared.uncounted_words())}: {events} not compared."
     if compared.unlisted_days:
-        yield f"No control total is of {_days(compared.unlisted_days)}: the usage of these days was not compared."
-
-
-def _left_out(examination: Examination, placed: Placed) -> Iterator[str]:
-    """The lines that were not compared."""
-    zone = examination.period.timezone
-    if placed.outside:
-        yield f"{counted(placed.outside, 'line')} of days outside the period {_were(placed.outside)} not compared."
-    if placed.partial:
-        were = _were(len(placed.partial))
-        yield f"{_days(placed.partial)} {were} not compared: partly outside the period, or not over."
-    if placed.unplaceable:
-        yield (
-            f"{counted(placed.unplaceable, 'line')} {_were(placed.unplaceable)} not compared: the time is not within"
-            f" one day of {zone}; give totals by day of {zone}, or validate in the time zone of the totals."
-        )
-
-
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _days(days: Iterable[date]) -> str:
-    """`2026-09-03 and 2026-09-04`."""
-    return listed(day.isoformat() for day in days)
+        yield f"No control total is of {days_words(compared.unlisted_days)}: the usage of these days was not compared."
 
 
 def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -> Finding:
@@ -331,7 +315,7 @@ def _sentence(examination: Examination, run: Run) -> str:
         when += f", {counted(len(run.days), 'day')}"
     if first.status == "no control total":
         size = counted(events, "event") if first.measure != "cost" else used
-        return f"There is no control total for {what}, {when}, where {size} {_were(events)} ingested"
+        return f"There is no control total for {what}, {when}, where {size} {were(events)} ingested"
     is_missing = first.status == "missing"
     share = f"{percent(run.share)} of {what} {'is missing' if is_missing else 'is too much'}, {when}"
     side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"

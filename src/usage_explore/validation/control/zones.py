@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from sqlalchemy import Integer, func, select
 
 from usage_explore.decimals import difference, total
+from usage_explore.formatting import counted, listed
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -178,6 +179,31 @@ def both_ways(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
+def left_out(examination: Examination, placed: Placed) -> Iterator[str]:
+    """The lines that were not compared."""
+    zone = examination.period.timezone
+    if placed.outside:
+        yield f"{counted(placed.outside, 'line')} of days outside the period {were(placed.outside)} not compared."
+    if placed.partial:
+        verb = were(len(placed.partial))
+        yield f"{days_words(placed.partial)} {verb} not compared: partly outside the period, or not over."
+    if placed.unplaceable:
+        yield (
+            f"{counted(placed.unplaceable, 'line')} {were(placed.unplaceable)} not compared: the time is not within"
+            f" one day of {zone}; give totals by day of {zone}, or validate in the time zone of the totals."
+        )
+
+
+def were(number: int) -> str:
+    """`was` of one, `were` of several."""
+    return "was" if number == 1 else "were"
+
+
+def days_words(days: Iterable[date]) -> str:
+    """`2026-09-03 and 2026-09-04`."""
+    return listed(day.isoformat() for day in days)
+
+
 def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspects: list[list[Row]]) -> ZoneInfo | None:
     """The time zone by whose days most totals of the subject that differs on most days match; None if few do."""
     if not suspects:
@@ -206,8 +232,8 @@ def _changes(own: Iterable[Row], other: Iterable[Row]) -> dict[str | None, _Chan
     for key in before.keys() & after.keys():
         count = counts.setdefault(key[1].metric_key, [0, 0, 0, 0])
         is_match, was = after[key], before[key]
-        for index, counted in enumerate((True, is_match and not was, was and not is_match, is_match)):
-            count[index] += counted
+        for index, is_counted in enumerate((True, is_match and not was, was and not is_match, is_match)):
+            count[index] += is_counted
     return {metric: _Change(*count) for metric, count in counts.items()}
 
 
