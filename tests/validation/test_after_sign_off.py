@@ -198,3 +198,39 @@ def test_what_arrives_after_a_later_sign_off_is_another_finding(store: Store, in
     review = store.review(again(store))
     item = review.of(sign_off_finding(review.validation))
     assert (item.finding.events, item.is_new, item.is_open) == (2, True, True)
+
+
+def signed_twice(store: Store, insert: Insert) -> list[Row]:
+    """Signed again with what two customers sent late; then one of them and a third send more, which is returned."""
+    insert([row for row in late(2) if row.metric_key == "calls"])
+    second = store.validate(SEPTEMBER.replace(as_of=ARRIVED + HOUR), prices=PRICES)
+    store.sign_off(second, by="ben", rating=store.rate(second.period, prices=PRICES))
+    rows = [event(who, utc(2026, 9, 17, 5, 31 + n), ingested_at=ARRIVED + 5 * HOUR) for who in (0, 2) for n in range(3)]
+    insert(rows)
+    return rows
+
+
+def test_what_the_second_sign_off_has_is_settled_and_what_came_after_it_is_counted_once(
+    store: Store, insert: Insert
+) -> None:
+    """Batches had events from before and after the second sign-off, so that they were counted there, too."""
+    rows = signed_twice(store, insert)
+    for as_of, events in ((ARRIVED + 2 * HOUR, ()), (ARRIVED + HOUR, ()), (LATER.as_of, (len(rows),))):
+        found = store.validate(SEPTEMBER.replace(as_of=as_of), prices=PRICES).findings
+        assert tuple(finding.events for finding in found) == events, [finding.sentence for finding in found]
+
+
+def test_the_first_invoice_beside_a_second_sign_off_says_which_sign_off_it_is_of(store: Store, insert: Insert) -> None:
+    """What came until it was signed again was billed by a supplement: the lines were high without a cause."""
+    signed_twice(store, insert)
+    first = store.signoffs()[-1]
+    for given in ({}, {"prices": PRICES}):
+        validation = store.validate(LATER, invoices=lines(), control=totals(), **given)
+        checks = {one.check: one for one in validation.findings if one.check in ("reconciliation", "control_totals")}
+        finding = checks["reconciliation"]
+        assert (finding.kind, finding.severity) == ("earlier sign-off", "medium")
+        assert f"signoffs {str(first.id)[:8]} --csv" in finding.sentence
+        assert "2 totals of 2 customers" in finding.sentence
+        assert finding.amounts == (("USD", Decimal("0.90")),)
+        assert {one.severity for one in validation.findings} == {"medium"}
+        assert "after an earlier sign-off" in checks["control_totals"].sentence

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from usage_explore.query import buckets
 from usage_explore.query.filters import CURRENCY
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
+    EARLIER_SIGN_OFF,
     EXPLAINED_BY,
     FINALIZED,
     MAX_FINDINGS_PER_CHECK,
@@ -94,6 +96,7 @@ Unknown = Mapping[UUID, UUID | None]
 LATE, DUPLICATES = "late events", "duplicates"
 _EXPLAINED = {
     FINALIZED: "; as many arrived after the period was finalized",
+    EARLIER_SIGN_OFF: "; as many arrived after an earlier sign-off, and the last one includes them",
     LATE: "; as many arrived later than this validation examines",
     DUPLICATES: "; as many repeat an idempotency key",
 }
@@ -168,6 +171,9 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
     if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
         _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
     if any(run.first.status == "surplus" for run in found):
+        for signoff in examination.earlier_signoffs:
+            later = by_days.summed(partial(finalized_statement, after=signoff.as_of))
+            _explain(found, "surplus", later, EARLIER_SIGN_OFF, causes)
         if examination.period.finalized_at is not None:
             _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from math import inf
 from typing import Any
@@ -10,8 +10,16 @@ from typing import Any
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
 from usage_explore.pricing.currencies import exact_sums
+from usage_explore.query.queries import Period
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import AFTER_SIGN_OFF, SIGN_OFF_FACT, Finding
+from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
+    EARLIER_SIGN_OFF,
+    SIGN_OFF_FACT,
+    Examination,
+    Finding,
+    signed_words,
+)
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
@@ -25,8 +33,9 @@ from usage_explore.validation.reconciliation.causes import (
     Cause,
     Charge,
     is_rounding,
+    set_cause,
 )
-from usage_explore.validation.reconciliation.compare import Row, amounts_by_currency, too_much_and_too_little
+from usage_explore.validation.reconciliation.compare import Key, Row, amounts_by_currency, too_much_and_too_little
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
     MAX_SINGLE_CUSTOMERS,
@@ -35,7 +44,7 @@ from usage_explore.validation.reconciliation.differences import (
     explained,
     worth,
 )
-from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts
+from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts, of_part
 from usage_explore.validation.usage_sums import customers_words, joined
 
 REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
@@ -131,6 +140,29 @@ def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
     return True
 
 
+def earlier_sign_off_causes(
+    examination: Examination,
+    rows: Iterable[Row],
+    known: Callable[[Period], Mapping[Key, Expected]],
+    tolerance: Decimal,
+) -> None:
+    """Set the cause of open rows that are invoiced what had arrived by a sign-off before the last one.
+
+    `known` gives what is expected of the period as of another time. What came until the period was signed again may
+    have been billed apart: the lines are not wrong for certain.
+    """
+    left = [row for row in rows if row.is_open]
+    for signoff in examination.earlier_signoffs if left else ():
+        keys = known(examination.period.replace(as_of=signoff.as_of, finalized_at=None))
+        words = (
+            f"what had arrived by {signed_words(signoff, examination.period.zone)}, which was signed again;"
+            f" `usage-explore signoffs {str(signoff.id)[:8]} --csv FILE.csv` has what came between"
+        )
+        for row in left:
+            if row.cause is None and matches(row, of_part(row, keys.get(row.key, Expected())), tolerance):
+                set_cause(row, Cause(EARLIER_SIGN_OFF, "medium", words))
+
+
 def _rounded_lines(row: Row, expected: Expected, currency: str) -> int:
     """The lines that may each be rounded: of the invoice in a currency, or of the price book."""
     return max(sum(line.currency in (None, currency) for line in row.lines), len(expected.lines))
@@ -176,7 +208,7 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name == AFTER_SIGN_OFF:
+    if cause is not None and cause.name in (AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
         return 1
     if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED):
         return 2

@@ -39,6 +39,7 @@ from usage_explore.validation.reconciliation.amounts import (
     common_causes,
     common_finding,
     compare_amounts,
+    earlier_sign_off_causes,
     further_findings,
     is_of_repeated_lines,
     mark_other_currencies,
@@ -226,6 +227,12 @@ def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices
     examination.progress(0.4)
     rows = compare(lines, usage, _key_of(columns), tolerance)
     explain(rows, {}, tolerance)  # by late events alone: only what is left needs the search for duplicates
+
+    def known(signed: Period) -> dict[Key, Expected]:
+        used = usage_by_key(replace(examination, period=signed), columns)
+        return {key: Expected(of_key.quantity, of_key.quantity) for key, of_key in used.items()}
+
+    earlier_sign_off_causes(examination, rows, known, tolerance)
     unexplained = [row for row in rows if row.is_open]
     explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
     quantity_causes(examination, columns, rows, tolerance)
@@ -262,6 +269,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     charges = compare_amounts(rows)
     alternatives = {} if early is None else {LATE: early}
     explain_by(rows, alternatives, {}, is_right)
+    earlier_sign_off_causes(examination, rows, lambda signed: by_key(priced.rated(signed), columns), tolerance)
     unexplained = [row for row in rows if row.is_open]
     duplicates = duplicates_by_key(examination, columns, {row.key[0] for row in unexplained})
     customers = {key[0] for key in duplicates}

@@ -22,7 +22,7 @@ from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.check import Examination, added_amounts
+from usage_explore.validation.check import EARLIER_SIGN_OFF, Examination, added_amounts
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import earlier, surroundings
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
@@ -423,7 +423,7 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             continue
         if amount is not None:
             row.currency = row.lines[0].currency
-        if row.cause is not None and row.cause.severity != "high":
+        if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
             continue  # no price says that another quantity is to be billed
         if row.amount_fits == "used":
             row.amount_difference = Decimal(0)
