@@ -426,3 +426,32 @@ def test_late_events_between_both_periods_are_of_the_period_and_others_are_late(
     assert period.amounts == (("USD", sum(off) - price),)
     assert late.amounts == (("USD", price),)
     assert f"{sum(map(bool, off)) - 1} totals of 3 customers" in period.sentence
+
+
+def test_prices_that_change_at_another_zone_s_midnight_are_one_finding_where_the_period_is_right(make: Make) -> None:
+    """All quantities are right, and each amount was high: no other price, tier or factor gave it."""
+    evening = utc(2026, 10, 15, 2, 30)
+    times = [evening, *(utc(2026, 10, day, hour, 30) for day in (3, 14, 20) for hour in (2, 23))]
+    rows = [
+        event(who, at, quantity=Decimal(50 * (who + 1) if at == evening else 99)) for who in range(4) for at in times
+    ]
+    amounts: dict[Any, dict[str, Decimal]] = {}
+    for row in rows:
+        of_customer = amounts.setdefault(row.customer_id, {})
+        price = "0.12" if row.timestamp >= utc(2026, 10, 15, 4) else "0.10"  # New York's midnight
+        of_customer[price] = of_customer.get(price, Decimal(0)) + row.quantity
+    invoice = [
+        {"customer_id": str(customer), "metric_key": "calls", "quantity": str(sum(parts.values())), "currency": "USD",
+         "amount": str(sum((used * Decimal(price)).quantize(CENT, ROUND_HALF_UP) for price, used in parts.items()))}
+        for customer, parts in amounts.items()
+    ]  # fmt: skip
+    store = make(rows)
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    (finding,) = store.validate(OF_UTC, checks=["reconciliation"], **given).findings
+    assert (finding.kind, finding.severity) == ("price change", "high")
+    assert "prices change on 15 Oct 2026 04:00, as at midnight of America/New_York" in finding.sentence
+    assert finding.amounts == (("USD", Decimal("0.02") * 50 * (1 + 2 + 3 + 4)),)
+    invoice[0]["amount"] = str(Decimal(invoice[0]["amount"]) + 5)
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    found = store.validate(OF_UTC, checks=["reconciliation"], **given).findings
+    assert sorted(one.kind for one in found) == ["price change", "wrong amount"]

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Integer, func, select
 
@@ -41,7 +40,7 @@ from usage_explore.validation.control.compare import (
     usage_of,
 )
 from usage_explore.validation.control.totals import ControlLine
-from usage_explore.validation.periods import day_edges
+from usage_explore.validation.periods import day_edges, zone_names
 
 BOUNDS = CheckBounds("control_totals")
 
@@ -53,13 +52,6 @@ MAX_ZONE_LOST = BOUNDS.add("max_zone_lost", Decimal("0.1"), "share", 0, 1,
     "Control totals that match by the days of the period's time zone alone, as a share of those that match by the days "
     "of the other one alone, up to which they are of that zone.")
 # fmt: on
-
-_USUAL = (
-    "UTC", "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles", "America/Sao_Paulo",
-    "Europe/London", "Europe/Berlin", "Europe/Athens", "Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo",
-    "Australia/Sydney",
-)  # fmt: skip
-"""Time zones that are named where others have the same days."""
 
 _QUARTER = timedelta(minutes=15)
 
@@ -277,7 +269,7 @@ def _zones(period: Period) -> list[ZoneInfo]:
     """One zone for each way to divide the period into days, other than the period's own; usual ones first."""
     own = day_edges(period)
     zones: dict[tuple[datetime, ...], ZoneInfo] = {}
-    for name in _names():
+    for name in zone_names():
         zone = ZoneInfo(name)
         edges = _edges(period, zone)
         if edges != own and all(edge.timestamp() % _QUARTER.total_seconds() == 0 for edge, _ in pairwise(edges)):
@@ -287,10 +279,3 @@ def _zones(period: Period) -> list[ZoneInfo]:
 
 def _edges(period: Period, zone: ZoneInfo) -> tuple[datetime, ...]:
     return day_edges(period.replace(timezone=zone.key))
-
-
-@lru_cache(maxsize=1)
-def _names() -> tuple[str, ...]:
-    """The names of the zones of cities, after the usual ones."""
-    others = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "posix/")))
-    return tuple(dict.fromkeys((*_USUAL, *others)))
