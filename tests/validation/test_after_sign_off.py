@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from support.generated_events import Insert
 from support.query_oracle import Row, utc
 from usage_explore import Store, connect
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.review import Reviewed
 
 HOUR = timedelta(hours=1)
 PRICES = [{"metric_key": metric, "unit_amount": "0.10", "currency": "USD"} for metric in ("calls", "seats")]
@@ -166,10 +168,33 @@ def test_the_same_finding_of_the_next_run_keeps_its_identity(store: Store, inser
     first = again(store)
     store.keep_run(first)
     store.decide(sign_off_finding(first), "acknowledge", by="ana")
-    insert([event(3, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR)])
-    review = store.review(again(store))
-    item = review.of(sign_off_finding(review.validation))
+    item = of_sign_off(store)
     assert (item.is_new, item.is_open) == (False, False)
+    insert([event(3, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR)])
+    item = of_sign_off(store)
+    assert (item.is_new, item.is_open) == (False, True)
+
+
+def of_sign_off(store: Store, **given: Any) -> Reviewed:
+    review = store.review(again(store, **given))
+    return review.of(sign_off_finding(review.validation))
+
+
+def test_what_comes_after_an_acknowledged_batch_is_open_with_its_events_and_amount(
+    store: Store, insert: Insert
+) -> None:
+    """Up to twice the events were acknowledged with it, though the period had not been signed again."""
+    insert(late(2))
+    first = again(store, invoices=lines())
+    store.keep_run(first)
+    store.decide(sign_off_finding(first), "acknowledge", by="ana")
+    insert([event(who, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR) for who in (0, 1, 1)])
+    item = of_sign_off(store, invoices=lines())
+    assert item.lapsed == "3 events, 0.30 USD more than when it was decided on"
+    assert item.words(ZoneInfo("UTC")) == f"known, open again: {item.lapsed}"
+    assert of_sign_off(store).lapsed == "3 events more than when it was decided on", "no amount without the invoice"
+    store.decide(item.finding, "acknowledge", by="ana")
+    assert not of_sign_off(store, invoices=lines()).is_open
 
 
 def test_a_run_whose_invoice_lacks_what_came_later_is_kept_and_signed(store: Store, insert: Insert) -> None:

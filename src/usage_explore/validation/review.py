@@ -176,6 +176,8 @@ class Reviewed:
         parts = ["new" if self.is_new else "known"]
         if settled := self._decided.words(zone):
             parts.append(settled)
+        elif self.lapsed:
+            parts.append(f"open again: {self.lapsed}")
         if self.assignee:
             parts.append(f"assigned to {formatting.data_value(self.assignee, 40)}")
         return ", ".join(parts)
