@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
+from fractions import Fraction
 from math import inf
 from typing import Any
 
@@ -18,6 +19,7 @@ from usage_explore.validation.check import (
     SIGN_OFF_FACT,
     Examination,
     Finding,
+    added_amounts,
     signed_words,
 )
 from usage_explore.validation.periods import part
@@ -35,7 +37,13 @@ from usage_explore.validation.reconciliation.causes import (
     is_rounding,
     set_cause,
 )
-from usage_explore.validation.reconciliation.compare import Key, Row, amounts_by_currency, too_much_and_too_little
+from usage_explore.validation.reconciliation.compare import (
+    Key,
+    Row,
+    amounts_by_currency,
+    price_or_metric,
+    too_much_and_too_little,
+)
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
     MAX_SINGLE_CUSTOMERS,
@@ -55,6 +63,13 @@ SWAPPED_WORDS = "what another one of them used, or is to pay"
 
 MAX_NAMED_SWAPPED = 3
 """Swapped customers that are named."""
+
+ROUNDED_DECIMALS = 12
+"""Decimals of an amount with more than `_MAX_EXACT_DECIMALS`, such as a third; rounded half to even."""
+
+_MAX_EXACT_DECIMALS = 60
+
+_EXACT = Context(prec=MAX_PREC)
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -108,6 +123,62 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
                 amounts = invoiced[currency], expected.amounts[currency], expected.exact[currency]
                 charges.append(Charge(row, currency, *amounts, unit, lines))
     return charges
+
+
+def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
+    """Set the `amount_difference` and the `currency` of rows: the difference at their own lines' amount by quantity.
+
+    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several. The amount
+    of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
+    fits the invoiced one. Lines without usage in several currencies charge each of their amounts too much.
+    """
+    prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
+    without_lines = []
+    for row in rows:
+        amount, invoiced = row.amount, row.invoiced
+        if row.expected is not None and row.expected.is_priced:
+            continue  # its amounts were compared
+        if row.status == "extra" and amount is None:
+            charged = ((line.currency, line.amount) for line in row.lines)
+            row.amount_differences = added_amounts(
+                [[(code, paid) for code, paid in charged if code is not None and paid is not None]]
+            )
+            continue
+        if amount is not None:
+            row.currency = row.lines[0].currency
+        if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
+            continue  # no price says that another quantity is to be billed
+        if row.amount_fits == "used":
+            row.amount_difference = Decimal(0)
+            continue
+        is_quantity_wrong = row.status in ("over-billed", "under-billed")
+        if is_quantity_wrong and row.expected is not None and row.amount_fits != "invoiced":
+            continue
+        if amount is not None and invoiced:
+            price = Fraction(amount) / Fraction(invoiced)
+            prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))
+            if row.difference.is_finite():
+                row.amount_difference = decimal(price * Fraction(row.difference))
+        elif row.status == "missing":
+            without_lines.append(row)
+    for row in without_lines:
+        prices = prices_of.get(price_or_metric(columns, row.key), set())
+        if len(prices) == 1:
+            ((row.currency, price),) = prices
+            row.amount_difference = decimal(price * Fraction(row.difference))
+
+
+def decimal(value: Fraction) -> Decimal:
+    """The fraction to the last digit, or rounded to 12 decimals if it has more than 60."""
+    denominator, twos, fives = value.denominator, 0, 0
+    while denominator % 2 == 0:
+        denominator, twos = denominator // 2, twos + 1
+    while denominator % 5 == 0:
+        denominator, fives = denominator // 5, fives + 1
+    places = max(twos, fives)
+    if denominator != 1 or places > _MAX_EXACT_DECIMALS:
+        return decimal(round(value, ROUNDED_DECIMALS))
+    return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
 
 
 def mark_other_currencies(rows: Iterable[Row]) -> None:

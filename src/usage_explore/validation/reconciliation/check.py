@@ -35,6 +35,7 @@ from usage_explore.validation.check import (
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes, uninvoiced
 from usage_explore.validation.reconciliation.amounts import (
+    ROUNDED_DECIMALS,
     amount_note,
     common_causes,
     common_finding,
@@ -44,6 +45,7 @@ from usage_explore.validation.reconciliation.amounts import (
     is_of_repeated_lines,
     mark_other_currencies,
     matches,
+    set_amounts,
     unchecked,
 )
 from usage_explore.validation.reconciliation.causes import (
@@ -71,14 +73,12 @@ from usage_explore.validation.reconciliation.compare import (
     DUPLICATES,
     LATE,
     QUANTITY_STATUSES,
-    ROUNDED_DECIMALS,
     STATUSES,
     Key,
     Row,
     compare,
     duplicates_by_key,
     explain,
-    set_amounts,
     statement,
     usage_by_key,
 )

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import MAX_PREC, Context, Decimal
-from fractions import Fraction
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
-from usage_explore.validation.check import EARLIER_SIGN_OFF, Examination, added_amounts
+from usage_explore.validation.check import Examination, added_amounts
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import earlier, surroundings
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
@@ -55,18 +54,11 @@ QUANTITY_STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "und
 LATE, DUPLICATES = "late events", "duplicates"
 BOTH = f"{LATE} and {DUPLICATES}"
 
-ROUNDED_DECIMALS = 12
-"""Decimals of an amount with more than `_MAX_EXACT_DECIMALS`, such as a third; rounded half to even."""
-
 MAX_KEYS = 250_000
 """Totals of usage in the period."""
 
-_MAX_EXACT_DECIMALS = 60
-
 _MAX_NAMED_CUSTOMERS = 1_000
 """Customers that the statement for duplicates names; beyond, it reads all customers' events."""
-
-_EXACT = Context(prec=MAX_PREC)
 
 
 @dataclass(slots=True)
@@ -402,49 +394,6 @@ def price_or_metric(columns: tuple[str, ...], key: Key) -> str | None:
     return values.get("metric_key") if price is None else price
 
 
-def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
-    """Set the `amount_difference` and the `currency` of rows: the difference at their own lines' amount by quantity.
-
-    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several. The amount
-    of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
-    fits the invoiced one. Lines without usage in several currencies charge each of their amounts too much.
-    """
-    prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
-    without_lines = []
-    for row in rows:
-        amount, invoiced = row.amount, row.invoiced
-        if row.expected is not None and row.expected.is_priced:
-            continue  # its amounts were compared
-        if row.status == "extra" and amount is None:
-            charged = ((line.currency, line.amount) for line in row.lines)
-            row.amount_differences = added_amounts(
-                [[(code, paid) for code, paid in charged if code is not None and paid is not None]]
-            )
-            continue
-        if amount is not None:
-            row.currency = row.lines[0].currency
-        if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
-            continue  # no price says that another quantity is to be billed
-        if row.amount_fits == "used":
-            row.amount_difference = Decimal(0)
-            continue
-        is_quantity_wrong = row.status in ("over-billed", "under-billed")
-        if is_quantity_wrong and row.expected is not None and row.amount_fits != "invoiced":
-            continue
-        if amount is not None and invoiced:
-            price = Fraction(amount) / Fraction(invoiced)
-            prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))
-            if row.difference.is_finite():
-                row.amount_difference = decimal(price * Fraction(row.difference))
-        elif row.status == "missing":
-            without_lines.append(row)
-    for row in without_lines:
-        prices = prices_of.get(price_or_metric(columns, row.key), set())
-        if len(prices) == 1:
-            ((row.currency, price),) = prices
-            row.amount_difference = decimal(price * Fraction(row.difference))
-
-
 def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple[tuple[str, Decimal], ...]:
     """The sum of the rows' unsigned amount differences by currency; of those alone that are `too_high`."""
     amounts: list[tuple[str, Decimal]] = []
@@ -471,16 +420,3 @@ def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
         words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
-
-
-def decimal(value: Fraction) -> Decimal:
-    """The fraction to the last digit, or rounded to 12 decimals if it has more than 60."""
-    denominator, twos, fives = value.denominator, 0, 0
-    while denominator % 2 == 0:
-        denominator, twos = denominator // 2, twos + 1
-    while denominator % 5 == 0:
-        denominator, fives = denominator // 5, fives + 1
-    places = max(twos, fives)
-    if denominator != 1 or places > _MAX_EXACT_DECIMALS:
-        return decimal(round(value, ROUNDED_DECIMALS))
-    return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
