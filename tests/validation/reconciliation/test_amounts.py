@@ -421,6 +421,18 @@ def test_what_a_customer_without_lines_should_be_billed_is_said_by_currency(make
     assert said in finding.sentence
 
 
+@pytest.mark.parametrize(
+    ("amount", "quantity", "worth"),
+    [("33.34", 99, "3.03"), ("33.3333", 99, "3.0303"), ("0.07", 91, "0.00077"), ("9.90", 99, "0.90")],
+)
+def test_the_value_of_a_wrong_quantity_has_no_more_digits_than_its_amounts(
+    make: Make, amount: str, quantity: int, worth: str
+) -> None:
+    """Without a price book, 33.34 for 99 instead of 90 was 3.030909090909 too much."""
+    finding = only(validated(make(usage(90)), [line(0, quantity, amount)]))
+    assert finding.amounts == (("USD", Decimal(worth)),)
+
+
 def test_the_amount_of_a_missing_line_is_said_with_and_without_a_price_book(make: Make) -> None:
     store, others = make(usage(*USED)), (1, 2, 3)
     single = only(validated(store, [line(who, USED[who], None) for who in others], PER_UNIT))

@@ -245,6 +245,7 @@ def test_without_prices_another_period_is_the_cause_of_quantities_alone(make: Ma
     (of_period,) = (finding for finding in found if finding.kind == "another period")
     (other,) = (finding for finding in found if finding is not of_period)
     assert "each quantity is the usage of 1 Oct 2026 02:00" in of_period.sentence
+    assert "about " in of_period.sentence
     assert other.kind == "unit price"
 
 

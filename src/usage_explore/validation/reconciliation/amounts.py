@@ -10,7 +10,7 @@ from typing import Any
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
-from usage_explore.pricing.currencies import exact_sums
+from usage_explore.pricing.currencies import exact_sums, scale
 from usage_explore.query.queries import Period
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
@@ -53,6 +53,7 @@ from usage_explore.validation.reconciliation.differences import (
     worth,
 )
 from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts, of_part
+from usage_explore.validation.reconciliation.invoices import InvoiceLine, decimals_of
 from usage_explore.validation.usage_sums import customers_words, joined
 
 REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
@@ -132,6 +133,8 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
     of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
     fits the invoiced one. Lines without usage in several currencies charge each of their amounts too much.
     """
+    rows = list(rows)
+    decimals = _decimals(line for row in rows for line in row.lines)
     prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
     without_lines = []
     for row in rows:
@@ -158,14 +161,40 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             price = Fraction(amount) / Fraction(invoiced)
             prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))
             if row.difference.is_finite():
-                row.amount_difference = decimal(price * Fraction(row.difference))
+                _set_value(row, price, decimals)
         elif row.status == "missing":
             without_lines.append(row)
     for row in without_lines:
         prices = prices_of.get(price_or_metric(columns, row.key), set())
         if len(prices) == 1:
             ((row.currency, price),) = prices
-            row.amount_difference = decimal(price * Fraction(row.difference))
+            _set_value(row, price, decimals)
+
+
+def _decimals(lines: Iterable[InvoiceLine]) -> dict[str | None, int | None]:
+    """The decimals that the amounts in each currency are rounded to; None where some have more than the currency."""
+    decimals: dict[str | None, int | None] = {}
+    for line in lines:
+        if line.amount is not None:
+            usual = scale(line.currency or "")
+            usual = 2 if usual is None else usual
+            is_rounded = decimals_of(line.amount.normalize(_EXACT)) <= usual
+            decimals[line.currency] = usual if is_rounded and decimals.get(line.currency, usual) is not None else None
+    return decimals
+
+
+def _set_value(row: Row, price: Fraction, decimals: Mapping[str | None, int | None]) -> None:
+    """Set the amount of a difference at a unit price of lines: exact, or with the decimals that their amounts have.
+
+    The unit price of a rounded amount is an estimate. Of less than the last decimal two digits are left.
+    """
+    exact = decimal(price * Fraction(row.difference))
+    places = decimals.get(row.currency)
+    if places is None:
+        row.amount_difference = exact
+        return
+    rounded = round(exact, max(places, 1 - exact.adjusted()) if abs(exact) < Decimal(1).scaleb(-places) else places)
+    row.amount_difference, row.is_estimate = rounded, rounded != exact
 
 
 def decimal(value: Fraction) -> Decimal:

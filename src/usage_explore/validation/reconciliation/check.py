@@ -410,7 +410,8 @@ CHECK = Check(
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
         f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage; so is a metric or price that is on no line,"
         " while two customers or more used it",
-        "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
+        "worth": "a difference at its lines' amount by quantity: of amounts with the decimals of their currency an"
+        " estimate with as many; of amounts with more decimals exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
         "unit price": "lines of one price key and currency have one unit price, to within the tolerance of each line's"

@@ -107,7 +107,8 @@ class Row:
     currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
     events nor duplicates. `amount_fits` says of a wrong quantity without a price whether its amount fits
     the used or the invoiced one, at the unit price of other lines; "" if both, neither, or unknown. `wallets` are those
-    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key. `beyond` is the part of
+    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key. `is_estimate` says that
+    `amount_difference` is rounded, as the amounts are that it follows from. `beyond` is the part of
     its amount differences that a row of its own has, by currency: what a line with the quantity of another period
     charges beyond the amount of that one. `of_period` of such a row is that period, whose usage it expects.
     """
@@ -127,6 +128,7 @@ class Row:
     cause: Cause | None = None
     amount_fits: Literal["", "used", "invoiced"] = ""
     wallets: frozenset[str | None] | None = None
+    is_estimate: bool = False
     beyond: Mapping[str, Decimal] = field(default_factory=dict)
     of_period: tuple[datetime, datetime] | None = None
 
@@ -411,12 +413,14 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
 
 
 def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
-    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `3.00 EUR too little`."""
+    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `about 3.00 EUR too little`."""
     rows = list(rows)
+    estimated = {row.currency for row in rows if row.is_estimate}
     too_high = dict(amounts_by_currency(rows, too_high=True))
     words = []
     for currency, amount in amounts_by_currency(rows):
         much = too_high.get(currency, Decimal(0))
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
+        about = "about " if currency in estimated else ""
+        words += [f"{about}{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
