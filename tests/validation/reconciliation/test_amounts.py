@@ -22,6 +22,7 @@ from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import names_table
 from usage_explore.decimals import total
+from usage_explore.errors import QueryError
 from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
@@ -287,6 +288,19 @@ def test_a_line_may_show_packages_or_what_is_left_after_the_included_quantity(ma
     for quantity in (17, 5000):
         assert validated(store, [line(0, quantity, 34)], package).results[0].is_clean
     assert validated(store, [line(0, 4900, 490)], {**PER_UNIT, "included_quantity": 100}).results[0].is_clean
+
+
+def test_what_is_no_currency_is_refused_with_its_line_and_column(make: Make) -> None:
+    """ "Euro" and "12" were currencies of their own, of which nothing was compared."""
+    store, given = make(usage(*USED)), (" usd ", "Euro", "12", "Credits")
+    lines = [line(who, USED[who], USED[who], currency=text) for who, text in enumerate(given)]
+    with pytest.raises(QueryError) as raised:
+        validated(store, lines, {**PER_UNIT, "currency": "credits", "scale": 2})
+    said = str(raised.value)
+    assert "line 2: currency: 'EURO' is no ISO 4217 code of three letters" in said
+    assert "line 3: currency: '12'" in said
+    assert "USD" not in said
+    assert "CREDITS" not in said
 
 
 def test_another_currency_than_the_book_s_is_high(make: Make) -> None:

@@ -62,6 +62,7 @@ from usage_explore.validation.control.zones import (
     compared_by_days,
     days_words,
     left_out,
+    unfinished_days,
     were,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
@@ -120,6 +121,11 @@ def examine(examination: Examination) -> Outcome:
         )
     lines = [line for line in control.lines if passes_filters(line, period)]
     own = compared_by_days(examination, lines)
+    if days := unfinished_days(examination, own.placed):
+        return Outcome(
+            skipped=f"{days_words(days)} {'is' if len(days) == 1 else 'are'} not complete: control totals of a day are"
+            " compared once it is over"
+        )
     if not own.placed.controls:
         return _nothing_compared(
             examination, " ".join(left_out(examination, own.placed)) or "the filters exclude all lines"

@@ -171,6 +171,17 @@ def both_ways(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
+def unfinished_days(examination: Examination, placed: Placed) -> list[date]:
+    """The days of all lines if each of them is still to end as of the examination; else none."""
+    zone, end = examination.period.zone, examination.period.as_of or examination.now
+    if placed.controls or placed.outside or placed.unplaceable:
+        return []
+    days = sorted(placed.partial)
+    begins = (buckets.day_start(day, zone) >= examination.period.span[0] for day in days)
+    ends = (buckets.day_start(day + timedelta(days=1), zone) > end for day in days)
+    return days if all(begins) and all(ends) else []
+
+
 def left_out(examination: Examination, placed: Placed) -> Iterator[str]:
     """The lines that were not compared."""
     zone = examination.period.timezone
