@@ -271,7 +271,7 @@ class Decisions(SavedViews, Rates):
                 scoped = period.replace(organization_id=own).resolve(now)
                 return [*signoffs_of(signoffs.signoffs(kept, own, whole=False), scoped)]
         except RecordError:
-            return ()  # whoever asks for sign-offs is told
+            return ()  # a request for sign-offs says it
 
     def changes_since(
         self,
