@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from support.generated_events import Insert
 from support.query_oracle import Row, utc
 from usage_explore import Store, connect
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.review import Reviewed
 
 HOUR = timedelta(hours=1)
 PRICES = [{"metric_key": metric, "unit_amount": "0.10", "currency": "USD"} for metric in ("calls", "seats")]
@@ -166,10 +168,33 @@ def test_the_same_finding_of_the_next_run_keeps_its_identity(store: Store, inser
     first = again(store)
     store.keep_run(first)
     store.decide(sign_off_finding(first), "acknowledge", by="ana")
-    insert([event(3, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR)])
-    review = store.review(again(store))
-    item = review.of(sign_off_finding(review.validation))
+    item = of_sign_off(store)
     assert (item.is_new, item.is_open) == (False, False)
+    insert([event(3, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR)])
+    item = of_sign_off(store)
+    assert (item.is_new, item.is_open) == (False, True)
+
+
+def of_sign_off(store: Store, **given: Any) -> Reviewed:
+    review = store.review(again(store, **given))
+    return review.of(sign_off_finding(review.validation))
+
+
+def test_what_comes_after_an_acknowledged_batch_is_open_with_its_events_and_amount(
+    store: Store, insert: Insert
+) -> None:
+    """Up to twice the events were acknowledged with it, though the period had not been signed again."""
+    insert(late(2))
+    first = again(store, invoices=lines())
+    store.keep_run(first)
+    store.decide(sign_off_finding(first), "acknowledge", by="ana")
+    insert([event(who, utc(2026, 9, 17, 6), ingested_at=ARRIVED + HOUR) for who in (0, 1, 1)])
+    item = of_sign_off(store, invoices=lines())
+    assert item.lapsed == "3 events, 0.30 USD more than when it was decided on"
+    assert item.words(ZoneInfo("UTC")) == f"known, open again: {item.lapsed}"
+    assert of_sign_off(store).lapsed == "3 events more than when it was decided on", "no amount without the invoice"
+    store.decide(item.finding, "acknowledge", by="ana")
+    assert not of_sign_off(store, invoices=lines()).is_open
 
 
 def test_a_run_whose_invoice_lacks_what_came_later_is_kept_and_signed(store: Store, insert: Insert) -> None:
@@ -198,3 +223,39 @@ def test_what_arrives_after_a_later_sign_off_is_another_finding(store: Store, in
     review = store.review(again(store))
     item = review.of(sign_off_finding(review.validation))
     assert (item.finding.events, item.is_new, item.is_open) == (2, True, True)
+
+
+def signed_twice(store: Store, insert: Insert) -> list[Row]:
+    """Signed again with what two customers sent late; then one of them and a third send more, which is returned."""
+    insert([row for row in late(2) if row.metric_key == "calls"])
+    second = store.validate(SEPTEMBER.replace(as_of=ARRIVED + HOUR), prices=PRICES)
+    store.sign_off(second, by="ben", rating=store.rate(second.period, prices=PRICES))
+    rows = [event(who, utc(2026, 9, 17, 5, 31 + n), ingested_at=ARRIVED + 5 * HOUR) for who in (0, 2) for n in range(3)]
+    insert(rows)
+    return rows
+
+
+def test_what_the_second_sign_off_has_is_settled_and_what_came_after_it_is_counted_once(
+    store: Store, insert: Insert
+) -> None:
+    """Batches had events from before and after the second sign-off, so that they were counted there, too."""
+    rows = signed_twice(store, insert)
+    for as_of, events in ((ARRIVED + 2 * HOUR, ()), (ARRIVED + HOUR, ()), (LATER.as_of, (len(rows),))):
+        found = store.validate(SEPTEMBER.replace(as_of=as_of), prices=PRICES).findings
+        assert tuple(finding.events for finding in found) == events, [finding.sentence for finding in found]
+
+
+def test_the_first_invoice_beside_a_second_sign_off_says_which_sign_off_it_is_of(store: Store, insert: Insert) -> None:
+    """What came until it was signed again was billed by a supplement: the lines were high without a cause."""
+    signed_twice(store, insert)
+    first = store.signoffs()[-1]
+    for given in ({}, {"prices": PRICES}):
+        validation = store.validate(LATER, invoices=lines(), control=totals(), **given)
+        checks = {one.check: one for one in validation.findings if one.check in ("reconciliation", "control_totals")}
+        finding = checks["reconciliation"]
+        assert (finding.kind, finding.severity) == ("earlier sign-off", "medium")
+        assert f"signoffs {str(first.id)[:8]} --csv" in finding.sentence
+        assert "2 totals of 2 customers" in finding.sentence
+        assert finding.amounts == (("USD", Decimal("0.90")),)
+        assert {one.severity for one in validation.findings} == {"medium"}
+        assert "after an earlier sign-off" in checks["control_totals"].sentence

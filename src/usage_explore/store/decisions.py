@@ -261,17 +261,17 @@ class Decisions(SavedViews, Rates):
         with self._recorded(SIGNOFFS) as (_, kept, own, _):
             return signoffs.signoffs(kept, own)
 
-    def _signed(self, period: Period) -> SignOff | None:
-        from usage_explore.validation.signed_overlaps import last_signoff
+    def _signoffs_of(self, period: Period) -> Sequence[SignOff]:
+        from usage_explore.validation.signed_overlaps import signoffs_of
 
         if self.records is None:
-            return None
+            return ()
         try:
             with self._recorded(SIGNOFFS, period.organization_id) as (_, kept, own, now):
                 scoped = period.replace(organization_id=own).resolve(now)
-                return last_signoff(signoffs.signoffs(kept, own, whole=False), scoped)
+                return [*signoffs_of(signoffs.signoffs(kept, own, whole=False), scoped)]
         except RecordError:
-            return None  # whoever asks for sign-offs is told
+            return ()  # a request for sign-offs says it
 
     def changes_since(
         self,

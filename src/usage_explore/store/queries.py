@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -270,7 +270,7 @@ class Queries(Rates, Lookups):
         given = self.bounds if bounds is None else bounds
         changed = NO_BOUNDS if given is None else read_bounds(given, registry.all_bounds())
         plan = registry.Plan(checks=registry.chosen(checks), inputs=inputs, bounds=changed)
-        signed = self._signed(requested)
+        signed = self._signoffs_of(requested)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = current_time(connection)
@@ -305,9 +305,9 @@ class Queries(Rates, Lookups):
             files = given_files(prices=prices, invoices=invoices, control=control, wallets=wallets)
             return dataclasses.replace(validation, names=names, files=files)
 
-    def _signed(self, period: Period) -> SignOff | None:
-        """The last sign-off of a period, without its usage; None without one, or where none are kept."""
-        return None
+    def _signoffs_of(self, period: Period) -> Sequence[SignOff]:
+        """The sign-offs of a period, newest first, without their usage; none where none are kept."""
+        return ()
 
     def duplicate_pairs(self, validation: Validation, finding: Finding) -> pd.DataFrame:
         """The superfluous events of a finding of the check `duplicates`, each beside the event that counts.

@@ -46,6 +46,12 @@ from usage_explore.validation.usage_sums import (
 
 _Key = TypeVar("_Key")
 
+SignedSpan = tuple[datetime, datetime]
+"""The `as_of` of the first and of the last sign-off of a period."""
+
+_AFTER_SIGN_OFF = " after sign-off"
+"""The end of the kind of suspects that arrived after the last sign-off: they make batches of their own."""
+
 BOUNDS = CheckBounds("common")
 
 # fmt: off
@@ -166,6 +172,17 @@ def batch_columns(table: Table) -> list[ColumnElement[Any]]:
         c.external_cost_amount,
         c.external_cost_currency,
     ]
+
+
+def signed_kind(kind: str, ingested_at: ColumnElement[Any], signed: SignedSpan | None) -> ColumnElement[str]:
+    """The kind of suspects: what arrived after the last sign-off is apart from what had arrived before."""
+    plain = literal(kind)
+    return plain if signed is None else case((ingested_at > signed[1], kind + _AFTER_SIGN_OFF), else_=plain)
+
+
+def not_settled(ingested_at: ColumnElement[Any], signed: SignedSpan | None) -> list[ColumnElement[bool]]:
+    """The condition that an event did not arrive between the first sign-off and the last one, which includes it."""
+    return [] if signed is None or signed[0] == signed[1] else [or_(ingested_at <= signed[0], ingested_at > signed[1])]
 
 
 def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None) -> Select[Any]:
@@ -432,7 +449,7 @@ def _finding(
         )
     return Finding(
         check=wording.check,
-        kind=batch.kind,
+        kind=batch.kind.removesuffix(_AFTER_SIGN_OFF),
         severity=severity,
         sentence=sentence,
         question=metrics_query(

@@ -58,6 +58,9 @@ MAX_FINDINGS_PER_CHECK = 100
 AFTER_SIGN_OFF = "after sign-off"
 """The kind of findings on all that arrived after the period was signed."""
 
+EARLIER_SIGN_OFF = "earlier sign-off"
+"""The cause of lines and control totals that lack what arrived between two sign-offs, which the last one includes."""
+
 SIGN_OFF_FACT = "sign-off"
 """The fact on such a finding that has the id of the sign-off."""
 
@@ -369,6 +372,10 @@ class Examination:
     signed: SignOff | None = None
     """The sign-off of the period whose `as_of` is taken as the time of finalization, as none was given; else None."""
 
+    signoffs: tuple[SignOff, ...] = ()
+    """The sign-offs of the period since it was over, newest first, without those after `as_of`; none where a time of
+    finalization was given."""
+
     @property
     def closed_until(self) -> datetime:
         """Until when usage can be complete: what lies after is not judged."""
@@ -378,6 +385,18 @@ class Examination:
     def paths(self) -> Paths:
         """The ways to an aggregate: the extract where there is one, else the events."""
         return Paths(self.connection, self.table, self.now, self.extracts)
+
+    @property
+    def earlier_signoffs(self) -> tuple[SignOff, ...]:
+        """The sign-offs before the last one, newest first."""
+        span = self.signed_span
+        return tuple(signoff for signoff in self.signoffs if span and signoff.as_of < span[1])
+
+    @property
+    def signed_span(self) -> tuple[datetime, datetime] | None:
+        """The `as_of` of the first and of the last sign-off: what arrived between them is signed, and so settled."""
+        times = [signoff.as_of for signoff in self.signoffs]
+        return (min(times), max(times)) if times else None
 
     def has(self, need: str) -> bool:
         """Whether what a check needs was given."""

@@ -11,9 +11,11 @@ from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from usage_explore import formatting
+from usage_explore.decimals import difference
+from usage_explore.pricing.currencies import exact_money
 from usage_explore.records.decisions import Decision
 from usage_explore.records.identities import Identity, RecordedFinding, nearest
-from usage_explore.validation.check import SEVERITIES
+from usage_explore.validation.check import AFTER_SIGN_OFF, SEVERITIES
 
 MAX_GROWTH = 2
 """Factor by which a finding's events and amounts may grow before an acknowledgement or a mute no longer covers it."""
@@ -52,7 +54,10 @@ class Decided:
             return "the mute has ended"
         if RANK.get(self.finding.severity, 0) < RANK.get(then.severity, 0):
             return f"it was {then.severity} when it was decided on"
-        if self.finding.events > MAX_GROWTH * then.events:
+        if decision.action == "acknowledge" and self.finding.identity.kind.startswith(AFTER_SIGN_OFF):
+            if self.finding.events > then.events:  # what is acknowledged is to be billed, and the rest is not known yet
+                return f"{self._more_than(then)} more than when it was decided on"
+        elif self.finding.events > MAX_GROWTH * then.events:
             return f"it had {formatting.counted(then.events, 'event')} when it was decided on"
         amounts = dict(then.amounts)
         for currency, amount in self.finding.amounts if amounts else ():
@@ -64,6 +69,17 @@ class Decided:
         if not self.finding.identity.has_subjects_of(then.identity):
             return "it was on another metric, price or product when it was decided on"
         return ""
+
+    def _more_than(self, then: RecordedFinding) -> str:
+        """What is new of the events, and of the amounts where some were known: `11 events, 140.24 USD`."""
+        amounts = dict(then.amounts)
+        added = (
+            (currency, Decimal(difference(amount, amounts.get(currency, Decimal(0)))))
+            for currency, amount in self.finding.amounts
+            if amounts
+        )
+        sums = [exact_money(amount, currency) for currency, amount in added if amount > 0]
+        return ", ".join([formatting.counted(self.finding.events - then.events, "event"), *sums])
 
     def words(self, zone: ZoneInfo) -> str:
         """`acknowledged` or `muted until 5 Dec 2026 00:00`; "" for an open finding."""

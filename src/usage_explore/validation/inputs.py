@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -35,6 +36,8 @@ PreferenceSource: TypeAlias = "RecordSource | Mapping[Any, str] | Preferences"
 
 _PARAMETER = "wallets"
 """The argument that faults name."""
+
+_ISO_CODE = re.compile("[A-Z]{3}")
 
 _DEFAULT = "default"
 """The word that stands for the organization in place of a customer."""
@@ -238,6 +241,25 @@ class Inputs:
         if self.prices is not None:
             rows["prices"] = len(self.prices.prices)
         return rows
+
+    def check_currencies(self) -> None:
+        """Refuse invoice lines in what is no currency: neither of three letters, as ISO 4217 has them, nor known.
+
+        Known are the currencies of the price book, of preferences, and the wallets of the lines. Raises `QueryError`.
+        """
+        lines = self.invoices.lines if self.invoices else ()
+        known = {line.wallet_currency for line in lines}
+        known |= {price.currency for price in self.prices.prices} if self.prices else set()
+        known |= {*self.preferences.customers.values(), self.preferences.default} if self.preferences else set()
+        codes = {currency.strip().upper() for currency in known if currency}
+        first: dict[str, int] = {}
+        for line in lines:
+            if line.currency and line.currency not in codes and not _ISO_CODE.fullmatch(line.currency):
+                first.setdefault(line.currency, line.line)
+        if first:
+            words = "is no ISO 4217 code of three letters, nor the currency of a price, a preference or a wallet"
+            faults = (f"line {number:,}: currency: {quoted(text)} {words}" for text, number in first.items())
+            raise QueryError([Fault("invoices", fault) for fault in faults])
 
     @property
     def made_ids(self) -> dict[Key, MadeId]:

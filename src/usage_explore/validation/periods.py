@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from sqlalchemy import ColumnElement, DateTime, Integer, Select, Table, Text, any_, func, select
 
@@ -22,6 +24,14 @@ INSTANT = timedelta(microseconds=1)
 
 _MAX_DAYS = 100_000
 """Days; there are fewer between the earliest and the latest time of a query."""
+
+
+_USUAL = (
+    "UTC", "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles", "America/Sao_Paulo",
+    "Europe/London", "Europe/Berlin", "Europe/Athens", "Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo",
+    "Australia/Sydney",
+)  # fmt: skip
+"""Time zones that are named where others have the same days."""
 
 
 def closed(period: Period) -> datetime:
@@ -142,3 +152,10 @@ def totals(rows: Iterable[Any]) -> Totals:
             costs[currency] = total((costs.get(currency, Decimal(0)), cost))
     events = sum(events for events, _ in metrics.values())
     return Totals(events=events, metrics=metrics, costs=costs, spellings=spellings)
+
+
+@lru_cache(maxsize=1)
+def zone_names() -> tuple[str, ...]:
+    """The names of the zones of cities, after the usual ones."""
+    others = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "posix/")))
+    return tuple(dict.fromkeys((*_USUAL, *others)))

@@ -80,7 +80,10 @@ _FINDING: Mapping[str, _Rule] = {
     "until": _TIME,
     "events": _COUNT,
     "question": ("an EventQuery or AggregateQuery", lambda value: isinstance(value, EventQuery | AggregateQuery)),
-    "quantity": ("a Decimal or None", lambda value: value is None or isinstance(value, Decimal)),
+    "quantity": (
+        "a finite Decimal or None",
+        lambda value: value is None or (isinstance(value, Decimal) and value.is_finite()),
+    ),
     "amounts": ("a tuple of (currency, Decimal)", lambda value: _pairs(value, Decimal)),
     "too_high": ("a tuple of (currency, Decimal) or None", lambda value: value is None or _pairs(value, Decimal)),
     "share": ("a finite Decimal", lambda value: isinstance(value, Decimal) and value.is_finite()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -243,15 +243,19 @@ class Plan:
         progress: Progress | None,
         settle: timedelta | None,
         names_of: Callable[[Iterable[tuple[str, UUID]]], Names],
-        signed: SignOff | None = None,
+        signoffs: Sequence[SignOff] = (),
     ) -> Validation:
         """The period, resolved and with its `as_of`, examined on the connection's snapshot.
 
         `settle` is the settle time that `as_of` follows from, None where it was given; `names_of` reads the directory.
-        What arrived after the last sign-off, `signed`, is what arrived after finalization, unless that was given, or
-        the sign-off was made before the period was over.
+        What arrived after the last of the period's `signoffs`, newest first, is what arrived after finalization, unless
+        that was given, or the sign-off was made before the period was over.
         """
-        examined = period
+        if any(check.needs == "invoices" for check in self.checks):  # with the files that they are read with
+            self.inputs.check_currencies()
+        examined, signed = period, signoffs[0] if signoffs else None
+        end = period.as_of or now
+        known = tuple(one for one in signoffs if period.finalized_at is None and period.span[1] <= one.as_of <= end)
         if signed and period.finalized_at is None and period.span[1] <= signed.as_of < (period.as_of or now):
             examined = period.replace(finalized_at=signed.as_of)
         examination = Examination(
@@ -259,6 +263,7 @@ class Plan:
             table=table,
             period=examined,
             signed=None if examined == period else signed,
+            signoffs=known,
             now=now,
             totals=Totals(events=0, metrics={}, costs={}),
             extracts=extracts,

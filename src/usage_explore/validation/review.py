@@ -167,9 +167,8 @@ class Reviewed:
 
     def words(self, zone: ZoneInfo) -> str:
         """The state in a few words: `new`, `known, muted until 5 Dec 2026 00:00, assigned to Ana`."""
-        parts = ["new" if self.is_new else "known"]
-        if settled := self._decided.words(zone):
-            parts.append(settled)
+        again = f"open again: {self.lapsed}" if self.lapsed else ""
+        parts = ["new" if self.is_new else "known", *filter(None, (self._decided.words(zone) or again,))]
         if self.assignee:
             parts.append(f"assigned to {formatting.data_value(self.assignee, 40)}")
         return ", ".join(parts)

@@ -6,7 +6,7 @@ the corrections of one of them, or billing would charge it several times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -52,6 +52,11 @@ def latest_of_periods(signed: Iterable[SignOff]) -> list[SignOff]:
 
 def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
     """The last sign-off of a resolved period with its filters, of sign-offs that are in order, newest first."""
+    return next(signoffs_of(signed, period), None)
+
+
+def signoffs_of(signed: Iterable[SignOff], period: Period) -> Iterator[SignOff]:
+    """The sign-offs of a resolved period with its filters, in order."""
     key = period_key(period)
 
     def is_of_it(one: SignOff) -> bool:
@@ -60,7 +65,7 @@ def last_signoff(signed: Iterable[SignOff], period: Period) -> SignOff | None:
         except QueryError:
             return False
 
-    return next(filter(is_of_it, signed), None)
+    return filter(is_of_it, signed)
 
 
 def overlapping(signoff: SignOff, signed: Iterable[SignOff]) -> tuple[SignOff, ...]:

@@ -346,6 +346,17 @@ def test_filters_keep_the_lines_that_they_can_tell_apart(make: Make) -> None:
     assert nothing.severity == "high"
 
 
+def test_totals_of_a_day_that_is_not_over_say_so_and_are_no_finding(make: Make) -> None:
+    """They were a high finding that no control total was compared."""
+    store, morning = make(usage()), utc(2026, 9, 9, 6)
+    today = counted(usage()).query("day == '2026-09-09'")
+    for until in (utc(2026, 10, 1), morning):
+        result = examine(store, NAME, september(as_of=morning).replace(until=until), control=today)
+        assert result.skipped.startswith("2026-09-09 is not complete")
+    cut = examine(store, NAME, september(as_of=utc(2026, 10, 5)).replace(until=morning), control=today)
+    assert findings(cut)[0].severity == "high", "the day is over, and the period is not"
+
+
 def test_totals_of_another_month_are_no_clean_result(make: Make) -> None:
     seen = counted(usage()).assign(day="2026-07-01").drop_duplicates(["day", "metric"])
     (finding,) = findings(examine(make(usage()), NAME, september(), control=seen))

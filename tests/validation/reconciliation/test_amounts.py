@@ -22,6 +22,7 @@ from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import names_table
 from usage_explore.decimals import total
+from usage_explore.errors import QueryError
 from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding, Validation
@@ -289,6 +290,19 @@ def test_a_line_may_show_packages_or_what_is_left_after_the_included_quantity(ma
     assert validated(store, [line(0, 4900, 490)], {**PER_UNIT, "included_quantity": 100}).results[0].is_clean
 
 
+def test_what_is_no_currency_is_refused_with_its_line_and_column(make: Make) -> None:
+    """ "Euro" and "12" were currencies of their own, of which nothing was compared."""
+    store, given = make(usage(*USED)), (" usd ", "Euro", "12", "Credits")
+    lines = [line(who, USED[who], USED[who], currency=text) for who, text in enumerate(given)]
+    with pytest.raises(QueryError) as raised:
+        validated(store, lines, {**PER_UNIT, "currency": "credits", "scale": 2})
+    said = str(raised.value)
+    assert "line 2: currency: 'EURO' is no ISO 4217 code of three letters" in said
+    assert "line 3: currency: '12'" in said
+    assert "USD" not in said
+    assert "CREDITS" not in said
+
+
 def test_another_currency_than_the_book_s_is_high(make: Make) -> None:
     validation = validated(make(usage(5000)), [line(0, 5000, "420", currency="EUR")], STAIRCASE)
     assert (sheet(validation, "status"), sheet(validation, "currency")) == (["wrong currency"], ["EUR"])
@@ -419,6 +433,18 @@ def test_what_a_customer_without_lines_should_be_billed_is_said_by_currency(make
         "have no invoice line, for which 15,000 JPY and 500.00 USD is expected, and more for 1 total without a price: "
     )
     assert said in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("amount", "quantity", "worth"),
+    [("33.34", 99, "3.03"), ("33.3333", 99, "3.0303"), ("0.07", 91, "0.00077"), ("9.90", 99, "0.90")],
+)
+def test_the_value_of_a_wrong_quantity_has_no_more_digits_than_its_amounts(
+    make: Make, amount: str, quantity: int, worth: str
+) -> None:
+    """Without a price book, 33.34 for 99 instead of 90 was 3.030909090909 too much."""
+    finding = only(validated(make(usage(90)), [line(0, quantity, amount)]))
+    assert finding.amounts == (("USD", Decimal(worth)),)
 
 
 def test_the_amount_of_a_missing_line_is_said_with_and_without_a_price_book(make: Make) -> None:

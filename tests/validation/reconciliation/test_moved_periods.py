@@ -203,21 +203,50 @@ def test_the_period_of_one_customer_explains_nothing_of_others(make: Make) -> No
 AGGREGATIONS = {"calls": "sum", "seats": "max", "level": "latest", "users": "unique:dim:user"}
 
 
-@pytest.mark.parametrize("factor", [10, Decimal("0.1")])
-def test_another_period_is_no_cause_of_an_amount_that_is_not_of_its_quantity(make: Make, factor: Decimal) -> None:
-    """A line of the UTC month charged ten times was "the usage of the period in UTC", and nothing said ten times."""
+@pytest.mark.parametrize(("factor", "more"), [(10, 0), (Decimal("0.1"), 0), (2, 0), (1, 100), (1, Decimal("0.5"))])
+def test_a_wrong_amount_of_a_line_of_another_period_is_a_finding_of_its_own(
+    make: Make, factor: Decimal, more: Decimal
+) -> None:
+    """Up to twice the amount, all was "the usage of the period in UTC", and nothing named what it charged more."""
     rows = events(1)
     invoice = [{**line, "amount": line["quantity"] * 2, "currency": "USD"} for line in lines(rows, UTC)]
-    invoice[1]["amount"] *= factor
+    right = invoice[1]["amount"]
+    invoice[1]["amount"] = right * factor + more
     frame = pd.DataFrame(invoice).astype({"quantity": "str", "amount": "str"})
     prices = [{"metric_key": metric, "unit_amount": 2, "currency": "USD"} for metric in METRICS]
     found = make(rows).validate(OCTOBER, checks=["reconciliation"], invoices=frame, prices=prices).findings
-    of_period = [finding for finding in found if "the period in UTC" in finding.sentence]
-    others = [finding for finding in found if finding not in of_period]
-    assert len(of_period) == 1
-    (other,) = others
+    (of_period,) = (finding for finding in found if finding.kind == "another period")
+    (other,) = (finding for finding in found if finding is not of_period)
     assert (str(other.customer_id), other.metric_key) == (invoice[1]["customer_id"], invoice[1]["metric_key"])
-    assert other.severity == "high"
+    assert (other.severity, other.kind.partition(",")[0]) == ("high", "wrong amount")
+    assert other.amounts == (("USD", abs(right * factor + more - right)),)
+    assert "the usage of 1 Oct 2026 02:00 to 1 Nov 2026 01:00" in other.sentence
+    used = {(line["customer_id"], line["metric_key"]): line["quantity"] for line in lines(rows, BERLIN)}
+    off = [2 * (line["quantity"] - used[line["customer_id"], line["metric_key"]]) for line in invoice]
+    assert of_period.amounts == (("USD", sum(map(abs, off))),)
+    assert of_period.too_high == (("USD", sum(max(number, 0) for number in off)),)
+
+
+def test_a_factor_of_all_amounts_of_another_period_is_one_finding_beside_it(make: Make) -> None:
+    rows = events(1)
+    invoice = [{**line, "amount": line["quantity"] * Decimal("2.38"), "currency": "USD"} for line in lines(rows, UTC)]
+    frame = pd.DataFrame(invoice).astype({"quantity": "str", "amount": "str"})
+    prices = [{"metric_key": metric, "unit_amount": 2, "currency": "USD"} for metric in METRICS]
+    found = make(rows).validate(OCTOBER, checks=["reconciliation"], invoices=frame, prices=prices).findings
+    assert sorted(finding.kind for finding in found) == ["another period", "factor 1.19"]
+
+
+def test_without_prices_another_period_is_the_cause_of_quantities_alone(make: Make) -> None:
+    rows = events(1, customers=4)
+    invoice = [{**line, "amount": line["quantity"] * 2, "currency": "USD"} for line in lines(rows, UTC)]
+    invoice[1]["amount"] += 100
+    frame = pd.DataFrame(invoice).astype({"quantity": "str", "amount": "str"})
+    found = make(rows).validate(OCTOBER, checks=["reconciliation"], invoices=frame).findings
+    (of_period,) = (finding for finding in found if finding.kind == "another period")
+    (other,) = (finding for finding in found if finding is not of_period)
+    assert "each quantity is the usage of 1 Oct 2026 02:00" in of_period.sentence
+    assert "about " in of_period.sentence
+    assert other.kind == "unit price"
 
 
 BOOK = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": a} for m, a in AGGREGATIONS.items()]
@@ -398,3 +427,32 @@ def test_late_events_between_both_periods_are_of_the_period_and_others_are_late(
     assert period.amounts == (("USD", sum(off) - price),)
     assert late.amounts == (("USD", price),)
     assert f"{sum(map(bool, off)) - 1} totals of 3 customers" in period.sentence
+
+
+def test_prices_that_change_at_another_zone_s_midnight_are_one_finding_where_the_period_is_right(make: Make) -> None:
+    """All quantities are right, and each amount was high: no other price, tier or factor gave it."""
+    evening = utc(2026, 10, 15, 2, 30)
+    times = [evening, *(utc(2026, 10, day, hour, 30) for day in (3, 14, 20) for hour in (2, 23))]
+    rows = [
+        event(who, at, quantity=Decimal(50 * (who + 1) if at == evening else 99)) for who in range(4) for at in times
+    ]
+    amounts: dict[Any, dict[str, Decimal]] = {}
+    for row in rows:
+        of_customer = amounts.setdefault(row.customer_id, {})
+        price = "0.12" if row.timestamp >= utc(2026, 10, 15, 4) else "0.10"  # New York's midnight
+        of_customer[price] = of_customer.get(price, Decimal(0)) + row.quantity
+    invoice = [
+        {"customer_id": str(customer), "metric_key": "calls", "quantity": str(sum(parts.values())), "currency": "USD",
+         "amount": str(sum((used * Decimal(price)).quantize(CENT, ROUND_HALF_UP) for price, used in parts.items()))}
+        for customer, parts in amounts.items()
+    ]  # fmt: skip
+    store = make(rows)
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    (finding,) = store.validate(OF_UTC, checks=["reconciliation"], **given).findings
+    assert (finding.kind, finding.severity) == ("price change", "high")
+    assert "prices change on 15 Oct 2026 04:00, as at midnight of America/New_York" in finding.sentence
+    assert finding.amounts == (("USD", Decimal("0.02") * 50 * (1 + 2 + 3 + 4)),)
+    invoice[0]["amount"] = str(Decimal(invoice[0]["amount"]) + 5)
+    given = {"invoices": pd.DataFrame(invoice, dtype="str"), "prices": CHANGING}
+    found = store.validate(OF_UTC, checks=["reconciliation"], **given).findings
+    assert sorted(one.kind for one in found) == ["price change", "wrong amount"]

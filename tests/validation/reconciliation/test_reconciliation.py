@@ -29,7 +29,7 @@ from usage_explore.decimals import plain
 from usage_explore.demo import files
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result
-from usage_explore.validation.reconciliation.compare import decimal
+from usage_explore.validation.reconciliation.amounts import decimal
 from usage_explore.validation.reconciliation.invoices import read_invoices
 
 NAME = "reconciliation"

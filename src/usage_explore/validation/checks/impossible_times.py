@@ -40,9 +40,12 @@ from usage_explore.validation.batches import (
     STEADY_GAP,
     Batch,
     BatchWording,
+    SignedSpan,
     batch_columns,
     batched,
+    not_settled,
     outcome,
+    signed_kind,
     small_batches,
 )
 from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
@@ -83,17 +86,21 @@ _MAX_SHOWN_EVENTS = 5
 """Events that are named, with their times."""
 
 
-def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
+def statement(
+    table: Table, period: Period, loads: Sequence[datetime] = (), signed: SignedSpan | None = None
+) -> Select[Any]:
     """The impossible events of a resolved period, see `batched`: `ahead` of their arrival, or far in the `past`.
 
-    What came with the bulk loads of these times is never in the past: when it arrived is unknown.
+    What came with the bulk loads of these times is never in the past: when it arrived is unknown. Nor is what arrived
+    between the sign-offs of `signed`: the last one includes it.
     """
     c = table.c
     ahead = c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE())
-    past = and_(c.ingested_at > c.timestamp + literal(MAX_AGE()), *outside_loads(c.ingested_at, loads))
+    kept = (*outside_loads(c.ingested_at, loads), *not_settled(c.ingested_at, signed))
+    past = and_(c.ingested_at > c.timestamp + literal(MAX_AGE()), *kept)
     impossible = (
         select(
-            case((ahead, AHEAD), else_=PAST).label("kind"),
+            case((ahead, AHEAD), else_=signed_kind(PAST, c.ingested_at, signed)).label("kind"),
             *batch_columns(table),
         )
         .where(*conditions(table, period), or_(ahead, past))
@@ -196,10 +203,11 @@ def examine(examination: Examination) -> Outcome:
         stray_severity=lambda stray, own: "medium" if stray.kind == BEYOND else "low",
         facts=lambda affected: affected.arrival(period.zone),
     )
-    rows = list(examination.extracted_rows(statement(examination.table, period)))
-    loads = bulk_loads(examination) if any(row.kind == PAST for row in rows) else BulkLoads()
+    signed = examination.signed_span
+    rows = list(examination.extracted_rows(statement(examination.table, period, (), signed)))
+    loads = bulk_loads(examination) if any(row.kind.startswith(PAST) for row in rows) else BulkLoads()
     if loads.times:
-        rows = list(examination.extracted_rows(statement(examination.table, period, loads.times)))
+        rows = list(examination.extracted_rows(statement(examination.table, period, loads.times, signed)))
     if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
     rows += _before(examination)
@@ -234,7 +242,7 @@ def _reason(affected: Batch, period: Period) -> str:
     else:
         up_to, they, their = "up to ", "they", "their"
         lie, have, belong, time = "they lie", "have them", "they belong", "their time is"
-    if affected.kind in (PAST, BEFORE):
+    if affected.kind not in (AHEAD, BEYOND):
         lies = f": {lie} before the period, and its invoice does not {have}" if affected.kind == BEFORE else ""
         return f"occurred {up_to}{duration(affected.lags[1])} before {they} arrived{lies}"
     occurred = f"occurred {up_to}{duration(-affected.lags[0])} after {they} arrived"

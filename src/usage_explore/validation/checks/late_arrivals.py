@@ -27,10 +27,13 @@ from usage_explore.validation.batches import (
     STEADY_GAP,
     Batch,
     BatchWording,
+    SignedSpan,
     batch_columns,
     batched,
     is_soon,
+    not_settled,
     outcome,
+    signed_kind,
     small_batches,
 )
 from usage_explore.validation.batches import BOUNDS as BATCH_BOUNDS
@@ -138,20 +141,30 @@ def late_days(table: Table, period: Period, metrics: Collection[str], loads: Seq
     )
 
 
-def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: Sequence[datetime] = ()) -> Select[Any]:
-    """The events that took longer than their metric's bound, by arrival, see `batched`; without those of `loads`."""
+def late(
+    table: Table,
+    period: Period,
+    bounds: Mapping[str, timedelta],
+    loads: Sequence[datetime] = (),
+    signed: SignedSpan | None = None,
+) -> Select[Any]:
+    """The events that took longer than their metric's bound, by arrival, see `batched`; without those of `loads`.
+
+    And without those that arrived between the sign-offs of `signed`: the last one includes them.
+    """
     c = table.c
     lag = c.ingested_at - c.timestamp
     slow = {metric: bound for metric, bound in bounds.items() if bound > MIN_LATE_LAG()}
     late_of_slow = [and_(c.metric_key == metric, lag > literal(bound)) for metric, bound in slow.items()]
     events = (
         select(
-            literal(NAME).label("kind"),
+            signed_kind(NAME, c.ingested_at, signed).label("kind"),
             *batch_columns(table),
         )
         .where(
             *conditions(table, period),
             *outside_loads(c.ingested_at, loads),
+            *not_settled(c.ingested_at, signed),
             lag > literal(MIN_LATE_LAG()),
             lag <= literal(MAX_AGE()),
             or_(c.metric_key.not_in(slow), *late_of_slow),
@@ -205,7 +218,8 @@ def examine(examination: Examination) -> Outcome:
         facts=facts,
         continues=_continues,
     )
-    rows = examination.extracted_rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
+    suspects = late(examination.table, examination.period, bounds, loads.times, examination.signed_span)
+    rows = examination.extracted_rows(suspects) if lags else ()
     result = outcome(examination, rows, wording, examination.totals.events - loads.events)
     bulk = (_bulk(examination, loads, loads.usage),) if loads.usage else ()
     note = "; ".join(filter(None, (result.note, unknown)))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from usage_explore.query import buckets
 from usage_explore.query.filters import CURRENCY
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import (
+    EARLIER_SIGN_OFF,
     EXPLAINED_BY,
     FINALIZED,
     MAX_FINDINGS_PER_CHECK,
@@ -42,7 +44,6 @@ from usage_explore.validation.control.compare import (
     TOLERANCE,
     Compared,
     Measure,
-    Placed,
     Row,
     Run,
     Usage,
@@ -53,7 +54,17 @@ from usage_explore.validation.control.compare import (
     statement,
 )
 from usage_explore.validation.control.swapped import SWAPPED, swap_finding, swap_share, swaps
-from usage_explore.validation.control.zones import MIN_ZONE_SHARE, ByDays, both_ways, by_days_of_zone, compared_by_days
+from usage_explore.validation.control.zones import (
+    MIN_ZONE_SHARE,
+    ByDays,
+    both_ways,
+    by_days_of_zone,
+    compared_by_days,
+    days_words,
+    left_out,
+    unfinished_days,
+    were,
+)
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.periods import part
 from usage_explore.validation.unknown_customers import unknown_customers, unknown_words
@@ -86,6 +97,7 @@ Unknown = Mapping[UUID, UUID | None]
 LATE, DUPLICATES = "late events", "duplicates"
 _EXPLAINED = {
     FINALIZED: "; as many arrived after the period was finalized",
+    EARLIER_SIGN_OFF: "; as many arrived after an earlier sign-off, and the last one includes them",
     LATE: "; as many arrived later than this validation examines",
     DUPLICATES: "; as many repeat an idempotency key",
 }
@@ -109,9 +121,14 @@ def examine(examination: Examination) -> Outcome:
         )
     lines = [line for line in control.lines if passes_filters(line, period)]
     own = compared_by_days(examination, lines)
+    if days := unfinished_days(examination, own.placed):
+        return Outcome(
+            skipped=f"{days_words(days)} {'is' if len(days) == 1 else 'are'} not complete: control totals of a day are"
+            " compared once it is over"
+        )
     if not own.placed.controls:
         return _nothing_compared(
-            examination, " ".join(_left_out(examination, own.placed)) or "the filters exclude all lines"
+            examination, " ".join(left_out(examination, own.placed)) or "the filters exclude all lines"
         )
     examination.progress(0.5)
     other, metrics = by_days_of_zone(own, lines)
@@ -131,7 +148,7 @@ def examine(examination: Examination) -> Outcome:
         note=" ".join(
             (
                 *_compared_notes(compared),
-                *_left_out(examination, own.placed),
+                *left_out(examination, own.placed),
                 *([f"{more}."] if more else []),
                 *([f"Ignored columns: {listed(control.ignored, most=20)}."] if control.ignored else []),
             )
@@ -160,6 +177,9 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
     if examination.period.as_of is not None and any(run.first.status == "missing" for run in found):
         _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
     if any(run.first.status == "surplus" for run in found):
+        for signoff in examination.earlier_signoffs:
+            later = by_days.summed(partial(finalized_statement, after=signoff.as_of))
+            _explain(found, "surplus", later, EARLIER_SIGN_OFF, causes)
         if examination.period.finalized_at is not None:
             _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)
@@ -203,31 +223,7 @@ def _compared_notes(compared: Compared) -> Iterator[str]:
         events = counted(sum(compared.uncounted.values()), "event")
         yield f"No control total has {' or '.join(compared.uncounted_words())}: {events} not compared."
     if compared.unlisted_days:
-        yield f"No control total is of {_days(compared.unlisted_days)}: the usage of these days was not compared."
-
-
-def _left_out(examination: Examination, placed: Placed) -> Iterator[str]:
-    """The lines that were not compared."""
-    zone = examination.period.timezone
-    if placed.outside:
-        yield f"{counted(placed.outside, 'line')} of days outside the period {_were(placed.outside)} not compared."
-    if placed.partial:
-        were = _were(len(placed.partial))
-        yield f"{_days(placed.partial)} {were} not compared: partly outside the period, or not over."
-    if placed.unplaceable:
-        yield (
-            f"{counted(placed.unplaceable, 'line')} {_were(placed.unplaceable)} not compared: the time is not within"
-            f" one day of {zone}; give totals by day of {zone}, or validate in the time zone of the totals."
-        )
-
-
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _days(days: Iterable[date]) -> str:
-    """`2026-09-03 and 2026-09-04`."""
-    return listed(day.isoformat() for day in days)
+        yield f"No control total is of {days_words(compared.unlisted_days)}: the usage of these days was not compared."
 
 
 def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -> Finding:
@@ -331,7 +327,7 @@ def _sentence(examination: Examination, run: Run) -> str:
         when += f", {counted(len(run.days), 'day')}"
     if first.status == "no control total":
         size = counted(events, "event") if first.measure != "cost" else used
-        return f"There is no control total for {what}, {when}, where {size} {_were(events)} ingested"
+        return f"There is no control total for {what}, {when}, where {size} {were(events)} ingested"
     is_missing = first.status == "missing"
     share = f"{percent(run.share)} of {what} {'is missing' if is_missing else 'is too much'}, {when}"
     side = "missing" if is_missing else "too many" if first.measure == "events" else "too much"

@@ -243,9 +243,11 @@ def late_statement(table: Table, period: Period, *, by_customer: bool = False) -
     return _summed(table, period, by_customer=by_customer).where(*late, table.c.ingested_at > period.as_of)
 
 
-def finalized_statement(table: Table, period: Period, *, by_customer: bool = False) -> Select[Any]:
-    """The same of the period's events that arrived after its `finalized_at`."""
-    later = (*conditions(table, period), table.c.ingested_at > period.finalized_at)
+def finalized_statement(
+    table: Table, period: Period, *, by_customer: bool = False, after: datetime | None = None
+) -> Select[Any]:
+    """The same of the period's events that arrived `after` a time, by default its `finalized_at`."""
+    later = (*conditions(table, period), table.c.ingested_at > (after or period.finalized_at))
     return _summed(table, period, by_customer=by_customer).where(*later)
 
 

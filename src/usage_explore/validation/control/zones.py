@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Integer, func, select
 
 from usage_explore.decimals import difference, total
+from usage_explore.formatting import counted, listed
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -40,7 +40,7 @@ from usage_explore.validation.control.compare import (
     usage_of,
 )
 from usage_explore.validation.control.totals import ControlLine
-from usage_explore.validation.periods import day_edges
+from usage_explore.validation.periods import day_edges, zone_names
 
 BOUNDS = CheckBounds("control_totals")
 
@@ -52,13 +52,6 @@ MAX_ZONE_LOST = BOUNDS.add("max_zone_lost", Decimal("0.1"), "share", 0, 1,
     "Control totals that match by the days of the period's time zone alone, as a share of those that match by the days "
     "of the other one alone, up to which they are of that zone.")
 # fmt: on
-
-_USUAL = (
-    "UTC", "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles", "America/Sao_Paulo",
-    "Europe/London", "Europe/Berlin", "Europe/Athens", "Asia/Kolkata", "Asia/Shanghai", "Asia/Tokyo",
-    "Australia/Sydney",
-)  # fmt: skip
-"""Time zones that are named where others have the same days."""
 
 _QUARTER = timedelta(minutes=15)
 
@@ -178,6 +171,42 @@ def both_ways(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
+def unfinished_days(examination: Examination, placed: Placed) -> list[date]:
+    """The days of all lines if each of them is still to end as of the examination; else none."""
+    zone, end = examination.period.zone, examination.period.as_of or examination.now
+    if placed.controls or placed.outside or placed.unplaceable:
+        return []
+    days = sorted(placed.partial)
+    begins = (buckets.day_start(day, zone) >= examination.period.span[0] for day in days)
+    ends = (buckets.day_start(day + timedelta(days=1), zone) > end for day in days)
+    return days if all(begins) and all(ends) else []
+
+
+def left_out(examination: Examination, placed: Placed) -> Iterator[str]:
+    """The lines that were not compared."""
+    zone = examination.period.timezone
+    if placed.outside:
+        yield f"{counted(placed.outside, 'line')} of days outside the period {were(placed.outside)} not compared."
+    if placed.partial:
+        verb = were(len(placed.partial))
+        yield f"{days_words(placed.partial)} {verb} not compared: partly outside the period, or not over."
+    if placed.unplaceable:
+        yield (
+            f"{counted(placed.unplaceable, 'line')} {were(placed.unplaceable)} not compared: the time is not within"
+            f" one day of {zone}; give totals by day of {zone}, or validate in the time zone of the totals."
+        )
+
+
+def were(number: int) -> str:
+    """`was` of one, `were` of several."""
+    return "was" if number == 1 else "were"
+
+
+def days_words(days: Iterable[date]) -> str:
+    """`2026-09-03 and 2026-09-04`."""
+    return listed(day.isoformat() for day in days)
+
+
 def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspects: list[list[Row]]) -> ZoneInfo | None:
     """The time zone by whose days most totals of the subject that differs on most days match; None if few do."""
     if not suspects:
@@ -206,8 +235,8 @@ def _changes(own: Iterable[Row], other: Iterable[Row]) -> dict[str | None, _Chan
     for key in before.keys() & after.keys():
         count = counts.setdefault(key[1].metric_key, [0, 0, 0, 0])
         is_match, was = after[key], before[key]
-        for index, counted in enumerate((True, is_match and not was, was and not is_match, is_match)):
-            count[index] += counted
+        for index, is_counted in enumerate((True, is_match and not was, was and not is_match, is_match)):
+            count[index] += is_counted
     return {metric: _Change(*count) for metric, count in counts.items()}
 
 
@@ -251,7 +280,7 @@ def _zones(period: Period) -> list[ZoneInfo]:
     """One zone for each way to divide the period into days, other than the period's own; usual ones first."""
     own = day_edges(period)
     zones: dict[tuple[datetime, ...], ZoneInfo] = {}
-    for name in _names():
+    for name in zone_names():
         zone = ZoneInfo(name)
         edges = _edges(period, zone)
         if edges != own and all(edge.timestamp() % _QUARTER.total_seconds() == 0 for edge, _ in pairwise(edges)):
@@ -261,10 +290,3 @@ def _zones(period: Period) -> list[ZoneInfo]:
 
 def _edges(period: Period, zone: ZoneInfo) -> tuple[datetime, ...]:
     return day_edges(period.replace(timezone=zone.key))
-
-
-@lru_cache(maxsize=1)
-def _names() -> tuple[str, ...]:
-    """The names of the zones of cities, after the usual ones."""
-    others = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "posix/")))
-    return tuple(dict.fromkeys((*_USUAL, *others)))

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Mapping
+from decimal import MAX_PREC, Context, Decimal
+from fractions import Fraction
 from math import inf
 from typing import Any
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed, span_in
-from usage_explore.pricing.currencies import exact_sums
+from usage_explore.pricing.currencies import exact_sums, scale
+from usage_explore.query.queries import Period
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import AFTER_SIGN_OFF, SIGN_OFF_FACT, Finding
+from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
+    EARLIER_SIGN_OFF,
+    SIGN_OFF_FACT,
+    Examination,
+    Finding,
+    added_amounts,
+    signed_words,
+)
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
@@ -25,16 +35,25 @@ from usage_explore.validation.reconciliation.causes import (
     Cause,
     Charge,
     is_rounding,
+    set_cause,
 )
-from usage_explore.validation.reconciliation.compare import Row, amounts_by_currency, too_much_and_too_little
+from usage_explore.validation.reconciliation.compare import (
+    Key,
+    Row,
+    amounts_by_currency,
+    price_or_metric,
+    too_much_and_too_little,
+)
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
     MAX_SINGLE_CUSTOMERS,
     NAME,
     Differences,
+    explained,
     worth,
 )
-from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts
+from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts, of_part
+from usage_explore.validation.reconciliation.invoices import InvoiceLine, decimals_of
 from usage_explore.validation.usage_sums import customers_words, joined
 
 REPEATED_WORDS = "the used quantity without repeated lines, which equal another one in everything"
@@ -45,6 +64,13 @@ SWAPPED_WORDS = "what another one of them used, or is to pay"
 
 MAX_NAMED_SWAPPED = 3
 """Swapped customers that are named."""
+
+ROUNDED_DECIMALS = 12
+"""Decimals of an amount with more than `_MAX_EXACT_DECIMALS`, such as a third; rounded half to even."""
+
+_MAX_EXACT_DECIMALS = 60
+
+_EXACT = Context(prec=MAX_PREC)
 
 BOUNDS = CheckBounds("reconciliation")
 
@@ -100,6 +126,90 @@ def compare_amounts(rows: Iterable[Row]) -> list[Charge]:
     return charges
 
 
+def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
+    """Set the `amount_difference` and the `currency` of rows: the difference at their own lines' amount by quantity.
+
+    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several. The amount
+    of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
+    fits the invoiced one. Lines without usage in several currencies charge each of their amounts too much.
+    """
+    rows = list(rows)
+    decimals = _decimals(line for row in rows for line in row.lines)
+    prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
+    without_lines = []
+    for row in rows:
+        amount, invoiced = row.amount, row.invoiced
+        if row.expected is not None and row.expected.is_priced:
+            continue  # its amounts were compared
+        if row.status == "extra" and amount is None:
+            charged = ((line.currency, line.amount) for line in row.lines)
+            row.amount_differences = added_amounts(
+                [[(code, paid) for code, paid in charged if code is not None and paid is not None]]
+            )
+            continue
+        if amount is not None:
+            row.currency = row.lines[0].currency
+        if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
+            continue  # no price says that another quantity is to be billed
+        if row.amount_fits == "used":
+            row.amount_difference = Decimal(0)
+            continue
+        is_quantity_wrong = row.status in ("over-billed", "under-billed")
+        if is_quantity_wrong and row.expected is not None and row.amount_fits != "invoiced":
+            continue
+        if amount is not None and invoiced:
+            price = Fraction(amount) / Fraction(invoiced)
+            prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))
+            if row.difference.is_finite():
+                _set_value(row, price, decimals)
+        elif row.status == "missing":
+            without_lines.append(row)
+    for row in without_lines:
+        prices = prices_of.get(price_or_metric(columns, row.key), set())
+        if len(prices) == 1:
+            ((row.currency, price),) = prices
+            _set_value(row, price, decimals)
+
+
+def _decimals(lines: Iterable[InvoiceLine]) -> dict[str | None, int | None]:
+    """The decimals that the amounts in each currency are rounded to; None where some have more than the currency."""
+    decimals: dict[str | None, int | None] = {}
+    for line in lines:
+        if line.amount is not None:
+            usual = scale(line.currency or "")
+            usual = 2 if usual is None else usual
+            is_rounded = decimals_of(line.amount.normalize(_EXACT)) <= usual
+            decimals[line.currency] = usual if is_rounded and decimals.get(line.currency, usual) is not None else None
+    return decimals
+
+
+def _set_value(row: Row, price: Fraction, decimals: Mapping[str | None, int | None]) -> None:
+    """Set the amount of a difference at a unit price of lines: exact, or with the decimals that their amounts have.
+
+    The unit price of a rounded amount is an estimate. Of less than the last decimal two digits are left.
+    """
+    exact = decimal(price * Fraction(row.difference))
+    places = decimals.get(row.currency)
+    if places is None:
+        row.amount_difference = exact
+        return
+    rounded = round(exact, max(places, 1 - exact.adjusted()) if abs(exact) < Decimal(1).scaleb(-places) else places)
+    row.amount_difference, row.is_estimate = rounded, rounded != exact
+
+
+def decimal(value: Fraction) -> Decimal:
+    """The fraction to the last digit, or rounded to 12 decimals if it has more than 60."""
+    denominator, twos, fives = value.denominator, 0, 0
+    while denominator % 2 == 0:
+        denominator, twos = denominator // 2, twos + 1
+    while denominator % 5 == 0:
+        denominator, fives = denominator // 5, fives + 1
+    places = max(twos, fives)
+    if denominator != 1 or places > _MAX_EXACT_DECIMALS:
+        return decimal(round(value, ROUNDED_DECIMALS))
+    return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
+
+
 def mark_other_currencies(rows: Iterable[Row]) -> None:
     """Say in the sheet of matching rows with a line in a currency in which nothing is expected which one is expected.
 
@@ -128,6 +238,29 @@ def matches(row: Row, expected: Expected, tolerance: Decimal) -> bool:
         if given != amount and not is_rounding(charge):
             return False
     return True
+
+
+def earlier_sign_off_causes(
+    examination: Examination,
+    rows: Iterable[Row],
+    known: Callable[[Period], Mapping[Key, Expected]],
+    tolerance: Decimal,
+) -> None:
+    """Set the cause of open rows that are invoiced what had arrived by a sign-off before the last one.
+
+    `known` gives what is expected of the period as of another time. What came until the period was signed again may
+    have been billed apart: the lines are not wrong for certain.
+    """
+    left = [row for row in rows if row.is_open]
+    for signoff in examination.earlier_signoffs if left else ():
+        keys = known(examination.period.replace(as_of=signoff.as_of, finalized_at=None))
+        words = (
+            f"what had arrived by {signed_words(signoff, examination.period.zone)}, which was signed again;"
+            f" `usage-explore signoffs {str(signoff.id)[:8]} --csv FILE.csv` has what came between"
+        )
+        for row in left:
+            if row.cause is None and matches(row, of_part(row, keys.get(row.key, Expected())), tolerance):
+                set_cause(row, Cause(EARLIER_SIGN_OFF, "medium", words))
 
 
 def _rounded_lines(row: Row, expected: Expected, currency: str) -> int:
@@ -175,7 +308,7 @@ def is_of_repeated_lines(rows: list[Row]) -> bool:
 
 def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
-    if cause is not None and cause.name == AFTER_SIGN_OFF:
+    if cause is not None and cause.name in (AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
         return 1
     if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED):
         return 2
@@ -204,6 +337,8 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
             what = f"are charged {joined(sides)}"
         else:
             what = f"are charged {exact_sums(invoiced)}, but {exact_sums(expected)} is expected"
+        if len(moved := {row.of_period for row in rows}) == 1 and (moved_span := moved.pop()):
+            what += f" for the usage of {span_in(*moved_span, examination.period.zone)}"
     else:
         amounts = " or amounts" if any(row.status == "wrong amount" for row in rows) else ""
         what = ", ".join((f"are invoiced other quantities{amounts} than were used", *too_much_and_too_little(rows)))
@@ -217,7 +352,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         check=NAME,
         kind=cause.name,
         severity=differences.severity(rows[0]),
-        sentence=f"{totals} {what}: each is {words}.",
+        sentence=f"{totals} {what}: {explained(rows)} is {words}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),

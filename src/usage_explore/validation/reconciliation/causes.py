@@ -34,6 +34,7 @@ UNIT = "another unit"
 AGGREGATION = "another aggregation"
 ANOTHER_PRICE = "another price"
 PERIOD = "another period"
+PRICE_CHANGE = "price change"
 FACTOR = "factor "
 """Followed by the factor."""
 
@@ -384,7 +385,7 @@ def _wrong_prices(
             words = f"the quantity at the former price, valid until {_moment(ends, zone)}"
         else:
             continue
-        yield Cause("price change", "high", words), other
+        yield Cause(PRICE_CHANGE, "high", words), other
     named = {"volume": "volume", "staircase": "staircase (graduated)"}
     if price.model in named:
         other_model: Model = "staircase" if price.model == "volume" else "volume"

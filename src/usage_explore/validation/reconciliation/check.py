@@ -15,10 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from usage_explore.decimals import difference, plain, total
+from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, in_sentence, listed, percent
 from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
@@ -36,24 +35,25 @@ from usage_explore.validation.check import (
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
 from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes, uninvoiced
 from usage_explore.validation.reconciliation.amounts import (
+    ROUNDED_DECIMALS,
     amount_note,
     common_causes,
     common_finding,
     compare_amounts,
+    earlier_sign_off_causes,
     further_findings,
     is_of_repeated_lines,
     mark_other_currencies,
     matches,
+    set_amounts,
     unchecked,
 )
 from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
-    MAX_SHIFTED_ROWS,
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
     MIN_MOVED_EVENTS,
     Cause,
-    Moved,
     amount_causes,
     set_cause,
     shift_hours,
@@ -73,17 +73,12 @@ from usage_explore.validation.reconciliation.compare import (
     DUPLICATES,
     LATE,
     QUANTITY_STATUSES,
-    ROUNDED_DECIMALS,
     STATUSES,
     Key,
     Row,
     compare,
     duplicates_by_key,
     explain,
-    hourly_by_key,
-    largest_by_key,
-    position,
-    set_amounts,
     statement,
     usage_by_key,
 )
@@ -102,22 +97,14 @@ from usage_explore.validation.reconciliation.expected import (
     by_unit,
 )
 from usage_explore.validation.reconciliation.expected import explain as explain_by
-from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
-from usage_explore.validation.reconciliation.moved_periods import (
-    Recognized,
-    late_echoes,
-    period_causes,
-    period_echoes,
-)
+from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices, position
 from usage_explore.validation.reconciliation.part_causes import part_causes
 from usage_explore.validation.reconciliation.quantity_causes import (
     UNIT_FACTORS,
-    aggregation_causes,
-    repeated_causes,
+    quantity_causes,
     swapped_causes,
-    unit_causes,
 )
-from usage_explore.validation.reconciliation.rated_periods import price_zone_causes, rated_period_causes
+from usage_explore.validation.reconciliation.rated_periods import beyond_periods, price_zone_causes
 from usage_explore.validation.reconciliation.recomputed_causes import (
     alternative_amount_causes,
     event_rounding_causes,
@@ -175,7 +162,11 @@ def examine(examination: Examination) -> Outcome:
         return nothing_compared(examination, NAME, "invoice line", reason)
     columns, tolerance = invoices.columns, invoices.tolerance
     has_prices = examination.inputs.prices is not None
-    rows = (_with_prices if has_prices else _without_prices)(examination, lines.compared, invoices)
+    beyond: list[Row] = []
+    if has_prices:
+        rows, beyond = _with_prices(examination, lines.compared, invoices)
+    else:
+        rows = _without_prices(examination, lines.compared, invoices)
     examination.progress(0.8)
     set_fitting_quantities(rows, tolerance)
     set_amounts(rows, columns)
@@ -186,14 +177,13 @@ def examine(examination: Examination) -> Outcome:
                 set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
-    every = Differences(examination, columns, rows, tolerance, unknown=unknown)
-    groups = [
-        group for group in common_causes(rows) if not is_of_repeated_lines(group) or every.is_shown_exactly(group)
-    ]
-    reported = frozenset(row.key for group in groups for row in group)
+    every = Differences(examination, columns, rows, tolerance, beyond=beyond, unknown=unknown)
+    common_groups = common_causes([*rows, *beyond])
+    groups = [group for group in common_groups if not is_of_repeated_lines(group) or every.is_shown_exactly(group)]
+    reported = frozenset(id(row) for group in groups for row in group)
     gaps = [*omitted(replace(every, reported=reported), invoices)]
     common = [*(common_finding(every, group) for group in groups), *(gap.finding for gap in gaps)]
-    differences = replace(every, reported=reported.union(row.key for gap in gaps for row in gap.rows))
+    differences = replace(every, reported=reported.union(id(row) for gap in gaps for row in gap.rows))
     findings, others, more = differences.findings()
     charged, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
     compared = [row for row in rows if row.expected and row.expected.is_priced]
@@ -237,14 +227,20 @@ def _without_prices(examination: Examination, lines: list[InvoiceLine], invoices
     examination.progress(0.4)
     rows = compare(lines, usage, _key_of(columns), tolerance)
     explain(rows, {}, tolerance)  # by late events alone: only what is left needs the search for duplicates
+
+    def known(signed: Period) -> dict[Key, Expected]:
+        used = usage_by_key(replace(examination, period=signed), columns)
+        return {key: Expected(of_key.quantity, of_key.quantity) for key, of_key in used.items()}
+
+    earlier_sign_off_causes(examination, rows, known, tolerance)
     unexplained = [row for row in rows if row.is_open]
     explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
-    _find_causes(examination, columns, rows, tolerance)
+    quantity_causes(examination, columns, rows, tolerance)
     return rows
 
 
-def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> list[Row]:
-    """The lines compared with billable quantities and amounts."""
+def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: Invoices) -> tuple[list[Row], list[Row]]:
+    """The lines compared with billable quantities and amounts; and what they charge beyond those of other periods."""
     columns, tolerance = invoices.columns, invoices.tolerance
     book, zone = cast("PriceBook", examination.inputs.prices), examination.period.zone
     usage = usage_by_key(examination, columns)
@@ -273,6 +269,7 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     charges = compare_amounts(rows)
     alternatives = {} if early is None else {LATE: early}
     explain_by(rows, alternatives, {}, is_right)
+    earlier_sign_off_causes(examination, rows, lambda signed: by_key(priced.rated(signed), columns), tolerance)
     unexplained = [row for row in rows if row.is_open]
     duplicates = duplicates_by_key(examination, columns, {row.key[0] for row in unexplained})
     customers = {key[0] for key in duplicates}
@@ -289,66 +286,9 @@ def _with_prices(examination: Examination, lines: list[InvoiceLine], invoices: I
     general_price_causes(priced, columns, [charge for charge in charges if not charge.row.explained_by])
     amount_causes([charge for charge in charges if charge.row.explained_by in ("", EVENT_ROUNDING)], book, zone)
     part_causes(charges)
-    recognized = _find_causes(examination, columns, rows, tolerance, priced)
+    recognized = quantity_causes(examination, columns, rows, tolerance, priced)
     price_zone_causes(priced, columns, rows, charges, recognized)
-    return rows
-
-
-def _find_causes(
-    examination: Examination,
-    columns: tuple[str, ...],
-    rows: list[Row],
-    tolerance: Decimal,
-    priced: PricedUsage | None = None,
-) -> list[Recognized]:
-    """Set the cause of rows whose quantity nothing explains yet. Returns the other periods that are recognized."""
-    rows = [row for row in rows if row.wallets is None]  # hours and largest quantities are read by key
-    differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
-    if not differing:
-        return []
-    repeated_causes(differing, tolerance)
-    swapped_causes([row for row in differing if row.cause is None])
-    largest = partial(largest_by_key, examination, columns)
-    aggregation_causes([row for row in differing if row.cause is None], tolerance, largest)
-    unit_causes([row for row in differing if row.cause is None], tolerance)
-    left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
-    left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
-    if not left:
-        return []
-
-    # a line without usage has no price of its own: what it counts is what other customers' totals of its key do
-    counted_keys = {row.key[1:]: row.expected.counts_events for row in rows if row.expected is not None}
-
-    def added(row: Row, change: Moved) -> Decimal | None:
-        counts = row.expected.counts_events if row.expected is not None else counted_keys.get(row.key[1:], False)
-        return None if counts is None else Decimal(change.events) if counts else change.quantity
-
-    customers = {row.key[0] for row in left}
-    hourly = hourly_by_key(examination, columns, customers, shift_hours())
-    span, zone = examination.period.span, examination.period.zone
-    no_sums = [row for row in rows if added(row, Moved(0, 0, Decimal(0))) is None]
-    others_than_sums = {row.key for row in no_sums}
-    members = [row for row in rows if row.key[0] in customers and row.key not in others_than_sums]
-    recognized = period_causes(members, hourly, added, tolerance, span, zone)
-    if priced is not None:
-
-        def has_quantity(row: Row, expected: Expected) -> bool:
-            off = (Decimal(difference(row.invoiced or Decimal(0), quantity)) for quantity in expected.quantities)
-            return any(number.copy_abs() <= tolerance for number in off if number.is_finite())
-
-        recognized = rated_period_causes(examination, priced, columns, no_sums, has_quantity, recognized)
-    if recognized:
-        others = {row.key[0] for row in rows if row.status in QUANTITY_STATUSES} - customers
-        hourly |= hourly_by_key(examination, columns, others, shift_hours()) if others else {}
-        period_echoes(
-            (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
-        )
-    late = [row for row in rows if row.explained_by == LATE and row.cause is None]
-    if late and any(one.customers is None for one in recognized):
-        arrived = replace(examination, period=examination.period.replace(finalized_at=None))
-        every = hourly_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
-        late_echoes(late, hourly, every, recognized, span, zone)
-    return recognized
+    return rows, beyond_periods(priced, columns, rows, recognized)
 
 
 def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
@@ -470,7 +410,8 @@ CHECK = Check(
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
         f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage; so is a metric or price that is on no line,"
         " while two customers or more used it",
-        "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
+        "worth": "a difference at its lines' amount by quantity: of amounts with the decimals of their currency an"
+        " estimate with as many; of amounts with more decimals exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
         "unit price": "lines of one price key and currency have one unit price, to within the tolerance of each line's"

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import MAX_PREC, Context, Decimal
-from fractions import Fraction
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
 
@@ -19,7 +18,6 @@ from sqlalchemy import CTE, ColumnElement, DateTime, Integer, Select, Table, Uui
 from usage_explore.decimals import difference, total
 from usage_explore.errors import Fault, QueryError
 from usage_explore.pricing.currencies import exact_money
-from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import LATEST
 from usage_explore.sql.filters import array, conditions
@@ -56,18 +54,11 @@ QUANTITY_STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "und
 LATE, DUPLICATES = "late events", "duplicates"
 BOTH = f"{LATE} and {DUPLICATES}"
 
-ROUNDED_DECIMALS = 12
-"""Decimals of an amount with more than `_MAX_EXACT_DECIMALS`, such as a third; rounded half to even."""
-
 MAX_KEYS = 250_000
 """Totals of usage in the period."""
 
-_MAX_EXACT_DECIMALS = 60
-
 _MAX_NAMED_CUSTOMERS = 1_000
 """Customers that the statement for duplicates names; beyond, it reads all customers' events."""
-
-_EXACT = Context(prec=MAX_PREC)
 
 
 @dataclass(slots=True)
@@ -116,7 +107,10 @@ class Row:
     currency, and `amount_difference` the largest of them. `cause` says more of an explanation that is neither late
     events nor duplicates. `amount_fits` says of a wrong quantity without a price whether its amount fits
     the used or the invoiced one, at the unit price of other lines; "" if both, neither, or unknown. `wallets` are those
-    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key.
+    that the events of a part of a key name, see `by_unit` of `expected`; None for a whole key. `is_estimate` says that
+    `amount_difference` is rounded, as the amounts are that it follows from. `beyond` is the part of
+    its amount differences that a row of its own has, by currency: what a line with the quantity of another period
+    charges beyond the amount of that one. `of_period` of such a row is that period, whose usage it expects.
     """
 
     key: Key
@@ -134,6 +128,9 @@ class Row:
     cause: Cause | None = None
     amount_fits: Literal["", "used", "invoiced"] = ""
     wallets: frozenset[str | None] | None = None
+    is_estimate: bool = False
+    beyond: Mapping[str, Decimal] = field(default_factory=dict)
+    of_period: tuple[datetime, datetime] | None = None
 
     @property
     def invoiced(self) -> Decimal | None:
@@ -399,49 +396,6 @@ def price_or_metric(columns: tuple[str, ...], key: Key) -> str | None:
     return values.get("metric_key") if price is None else price
 
 
-def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
-    """Set the `amount_difference` and the `currency` of rows: the difference at their own lines' amount by quantity.
-
-    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several. The amount
-    of a wrong quantity is right if it fits the used one; of usage without a price in the book it is unknown unless it
-    fits the invoiced one. Lines without usage in several currencies charge each of their amounts too much.
-    """
-    prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
-    without_lines = []
-    for row in rows:
-        amount, invoiced = row.amount, row.invoiced
-        if row.expected is not None and row.expected.is_priced:
-            continue  # its amounts were compared
-        if row.status == "extra" and amount is None:
-            charged = ((line.currency, line.amount) for line in row.lines)
-            row.amount_differences = added_amounts(
-                [[(code, paid) for code, paid in charged if code is not None and paid is not None]]
-            )
-            continue
-        if amount is not None:
-            row.currency = row.lines[0].currency
-        if row.cause is not None and row.cause.severity != "high":
-            continue  # no price says that another quantity is to be billed
-        if row.amount_fits == "used":
-            row.amount_difference = Decimal(0)
-            continue
-        is_quantity_wrong = row.status in ("over-billed", "under-billed")
-        if is_quantity_wrong and row.expected is not None and row.amount_fits != "invoiced":
-            continue
-        if amount is not None and invoiced:
-            price = Fraction(amount) / Fraction(invoiced)
-            prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))
-            if row.difference.is_finite():
-                row.amount_difference = decimal(price * Fraction(row.difference))
-        elif row.status == "missing":
-            without_lines.append(row)
-    for row in without_lines:
-        prices = prices_of.get(price_or_metric(columns, row.key), set())
-        if len(prices) == 1:
-            ((row.currency, price),) = prices
-            row.amount_difference = decimal(price * Fraction(row.difference))
-
-
 def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple[tuple[str, Decimal], ...]:
     """The sum of the rows' unsigned amount differences by currency; of those alone that are `too_high`."""
     amounts: list[tuple[str, Decimal]] = []
@@ -449,49 +403,24 @@ def amounts_by_currency(rows: Iterable[Row], *, too_high: bool = False) -> tuple
         of_row = [*row.amount_differences.items()]
         if not of_row and row.amount_difference is not None and row.currency is not None:
             of_row = [(row.currency, row.amount_difference)]
+        if row.beyond:
+            of_row = [
+                (currency, Decimal(difference(amount, row.beyond.get(currency, Decimal(0)))))
+                for currency, amount in of_row
+            ]
         amounts += [(currency, amount.copy_abs()) for currency, amount in of_row if amount > 0 or not too_high]
     return tuple(sorted((currency, amount) for currency, amount in added_amounts([amounts]).items() if amount))
 
 
 def too_much_and_too_little(rows: Iterable[Row]) -> list[str]:
-    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `3.00 EUR too little`."""
+    """By how much rows are too high and too low, by currency: `12.50 EUR too much`, `about 3.00 EUR too little`."""
     rows = list(rows)
+    estimated = {row.currency for row in rows if row.is_estimate}
     too_high = dict(amounts_by_currency(rows, too_high=True))
     words = []
     for currency, amount in amounts_by_currency(rows):
         much = too_high.get(currency, Decimal(0))
         sides = ((much, "too much"), (Decimal(difference(amount, much)), "too little"))
-        words += [f"{exact_money(side, currency)} {which}" for side, which in sides if side]
+        about = "about " if currency in estimated else ""
+        words += [f"{about}{exact_money(side, currency)} {which}" for side, which in sides if side]
     return words
-
-
-def decimal(value: Fraction) -> Decimal:
-    """The fraction to the last digit, or rounded to 12 decimals if it has more than 60."""
-    denominator, twos, fives = value.denominator, 0, 0
-    while denominator % 2 == 0:
-        denominator, twos = denominator // 2, twos + 1
-    while denominator % 5 == 0:
-        denominator, fives = denominator // 5, fives + 1
-    places = max(twos, fives)
-    if denominator != 1 or places > _MAX_EXACT_DECIMALS:
-        return decimal(round(value, ROUNDED_DECIMALS))
-    return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
-
-
-def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "across"]:
-    """Where a line's period lies; a line without one is inside.
-
-    Its dates are midnights of the period's time zone. An end that is a date and equals the start is that one day.
-    """
-    if line.period_start is None or line.period_end is None:
-        return "inside"
-    since, until = period.span
-    start, end = (
-        buckets.edge_instant(line.period_start, period.zone),
-        buckets.edge_instant(line.period_end, period.zone),
-    )
-    if start == end:
-        end = buckets.edge_instant(line.period_end + timedelta(days=1), period.zone)
-    if start >= until or end <= since:
-        return "outside"
-    return "inside" if start >= since and end <= until else "across"

@@ -5,14 +5,14 @@ Several totals of a customer are one finding if one query shows exactly their ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.decimals import plain, total
+from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
 from usage_explore.pricing.amounts import rate
 from usage_explore.pricing.currencies import exact_money, exact_sums
@@ -22,12 +22,11 @@ from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, added_amounts, limited
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING
+from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING, PERIOD
 from usage_explore.validation.reconciliation.compare import (
     BOTH,
     DUPLICATES,
     LATE,
-    Key,
     Row,
     Status,
     amounts_by_currency,
@@ -92,8 +91,9 @@ class _Filters(NamedTuple):
 
 @dataclass(frozen=True)
 class Differences:
-    """Rows compared by the `columns` of the invoices; those with a key in `reported` are findings elsewhere.
+    """Rows compared by the `columns` of the invoices; those in `reported`, by `id()`, are findings elsewhere.
 
+    `beyond` are rows of their own for what some of them charge beyond another period, see `beyond_periods`.
     `unknown` are the customers of whom nothing is known, with the customer whose id is near, if there is one.
     """
 
@@ -101,7 +101,8 @@ class Differences:
     columns: tuple[str, ...]
     rows: list[Row]
     tolerance: Decimal
-    reported: frozenset[Key] = frozenset()
+    reported: frozenset[int] = frozenset()
+    beyond: Sequence[Row] = ()
     unknown: Mapping[UUID, UUID | None] = field(default_factory=dict)
 
     def findings(self) -> tuple[list[Finding], list[list[Row]], str]:
@@ -110,9 +111,10 @@ class Differences:
         Of the others there may be as many as there are lines.
         """
         groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in self.rows:
-            if row.key not in self.reported and row.status not in ("matched", "no price"):
-                kind = row.key[0], row.status, row.explained_by, row.cause, row.amount_fits, row.wallets
+        for row in (*self.rows, *self.beyond):
+            if id(row) not in self.reported and row.status not in ("matched", "no price"):
+                explanation = row.explained_by, row.cause, row.amount_fits, row.of_period
+                kind = row.key[0], row.status, *explanation, row.wallets
                 groups.setdefault(kind, []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         shown, note = limited(ranked, "differences, see the sheet", worth)
@@ -296,7 +298,7 @@ class Differences:
                 total=self._total(row),
                 period=span,
                 invoiced=in_sentence(row.invoiced or Decimal(0)),
-                recomputed=in_sentence(row.recomputed or Decimal(0)),
+                recomputed=self._recomputed(row),
                 difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
                 charged="" if row.expected is None else exact_sums(invoiced_amounts(row, row.expected) or {}),
@@ -304,8 +306,10 @@ class Differences:
             )
             is_billed = row.status in ("over-billed", "under-billed")
             if row.amount_difference and row.expected is not None and is_billed:
-                much = "much" if row.amount_difference > 0 else "little"
-                sentence += f", and {exact_money(row.amount_difference.copy_abs(), row.currency)} too {much}"
+                off = Decimal(difference(row.amount_difference, row.beyond.get(row.currency or "", Decimal(0))))
+                much = "much" if off > 0 else "little"
+                about = "about " if row.is_estimate else ""
+                sentence += f", and {about}{exact_money(off.copy_abs(), row.currency)} too {much}"
             elif is_billed and row.amount_difference == 0 and row.amount_differences:
                 sentence += ", at the amount that is expected"
             elif row.status in ("missing", "extra"):
@@ -317,10 +321,17 @@ class Differences:
         )
         return text if text.endswith("?") else f"{text}."
 
+    def _recomputed(self, row: Row) -> str:
+        """The used quantity, or that of another period with which the amount is compared."""
+        if row.of_period is None or row.expected is None:
+            return in_sentence(row.recomputed or Decimal(0))
+        span = span_in(*row.of_period, self.examination.period.zone)
+        return f"{in_sentence(row.expected.quantity)}, the usage of {span}"
+
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
         if row.cause is not None:
-            return f": {'each' if len(rows) > 1 else 'that'} is {row.cause.words}"
+            return f": {explained(rows)} is {row.cause.words}"
         if row.status == "not comparable" or row.usage is None:
             return ""
         if not row.explained_by:
@@ -407,6 +418,14 @@ def money(rows: list[Row]) -> list[str]:
     """What rows without a line should be billed; by how much others are too high and too low."""
     words = expected_words(rows) if rows[0].status == "missing" else ""
     return [words] if words else [joined(sides)] if (sides := too_much_and_too_little(rows)) else []
+
+
+def explained(rows: list[Row]) -> str:
+    """What a cause explains of rows: `each`, `that`; `each quantity` of another period without known prices."""
+    is_priced = all(row.expected is not None and row.expected.is_priced for row in rows)
+    has_amounts = any(line.amount is not None for row in rows for line in row.lines)
+    is_of_quantity = rows[0].cause is not None and rows[0].cause.name == PERIOD and has_amounts and not is_priced
+    return f"{'each' if len(rows) > 1 else 'that'}{' quantity' if is_of_quantity else ''}"
 
 
 def worth(groups: Iterable[list[Row]]) -> str:

@@ -38,9 +38,6 @@ from usage_explore.validation.reconciliation.compare import (
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
-MAX_PRICE_FACTOR = 2
-"""Factor by which an amount may differ from that of its quantity and still be of usage of another period."""
-
 
 @dataclass(slots=True)
 class Expected:
@@ -150,25 +147,6 @@ def compared_amounts(row: Row, expected: Expected) -> dict[str, Decimal] | None:
     amounts = invoiced_amounts(row, expected)
     compared = {currency: amount for currency, amount in (amounts or {}).items() if currency in expected.amounts}
     return None if amounts is None or (amounts and not compared) else compared
-
-
-def may_be_for_its_quantity(row: Row) -> bool:
-    """Whether a row's amount is, within `MAX_PRICE_FACTOR`, that of the quantity that is invoiced, used or not.
-
-    True where that amount is not known: without amounts, and where several prices or currencies make it.
-    """
-    expected = row.expected
-    if expected is None or not expected.is_priced or len(expected.lines) != 1 or not row.invoiced or row.invoiced < 0:
-        return True
-    price = expected.lines[0].part.price
-    given = invoiced_amounts(row, expected)
-    if given is None or given.keys() != {price.currency}:
-        return True
-    included = Decimal(difference(expected.quantity, expected.charged))
-    amounts = [rate(price, total((row.invoiced, more))).amount for more in (Decimal(0), included)]
-    unit = expected.smallest(price.currency)
-    least, most = min(amounts) / MAX_PRICE_FACTOR - unit, max(amounts) * MAX_PRICE_FACTOR + unit
-    return least <= given[price.currency] <= most
 
 
 def expected_words(rows: Iterable[Row]) -> str:

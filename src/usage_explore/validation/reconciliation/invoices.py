@@ -25,15 +25,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import MAX_PREC, Context, Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
 from usage_explore.files.tables import opened
 from usage_explore.files.values import Edge, InvalidValue, edge, exact_decimal, id_reader, metric_key_text
 from usage_explore.pricing import currencies
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
 from usage_explore.validation.table_columns import (
     Column,
     Columns,
@@ -148,6 +150,25 @@ def decimals_of(amount: Decimal) -> int:
     """The decimals that an amount is written with."""
     exponent = amount.as_tuple().exponent
     return max(-exponent, 0) if isinstance(exponent, int) else 0
+
+
+def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "across"]:
+    """Where a line's period lies; a line without one is inside.
+
+    Its dates are midnights of the period's time zone. An end that is a date and equals the start is that one day.
+    """
+    if line.period_start is None or line.period_end is None:
+        return "inside"
+    since, until = period.span
+    start, end = (
+        buckets.edge_instant(line.period_start, period.zone),
+        buckets.edge_instant(line.period_end, period.zone),
+    )
+    if start == end:
+        end = buckets.edge_instant(line.period_end + timedelta(days=1), period.zone)
+    if start >= until or end <= since:
+        return "outside"
+    return "inside" if start >= since and end <= until else "across"
 
 
 def _tolerance(value: object) -> Decimal:

@@ -35,7 +35,6 @@ from usage_explore.validation.reconciliation.causes import (
     shifts,
 )
 from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, Row
-from usage_explore.validation.reconciliation.expected import may_be_for_its_quantity
 from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
 
 _UNLIKELY = 10
@@ -111,7 +110,6 @@ def period_causes(
             and (shift.is_of_days or len(lines) >= MIN_SHIFTED_ROWS())
             and not any(line.row.cause and line.row.cause.name != SAME_DIFFERENCE for line in lines)
         )
-        lines = [line for line in lines if may_be_for_its_quantity(line.row)]
         for line in lines if enough else ():
             set_cause(line.row, period_cause(shift.moved(span), span, zone))
         if enough and lines:
@@ -181,11 +179,8 @@ def late_echoes(
 
 
 def may_be_of_period(row: Row) -> bool:
-    """Whether a row has no other period yet, is explained neither by late events nor by duplicates, and its amount may
-    be that of its quantity.
-    """
-    is_open = not row.explained_by or (row.cause is not None and row.cause.name != PERIOD)
-    return is_open and may_be_for_its_quantity(row)
+    """Whether a row has no other period yet, and is explained neither by late events nor by duplicates."""
+    return not row.explained_by or (row.cause is not None and row.cause.name != PERIOD)
 
 
 @lru_cache(maxsize=8)

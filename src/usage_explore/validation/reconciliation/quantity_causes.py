@@ -6,28 +6,49 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from fractions import Fraction
+from functools import partial
 from uuid import UUID
 
 from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.formatting import listed, short
+from usage_explore.validation.check import Examination
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
     FACTOR,
     MAX_FACTOR_DIGITS,
+    MAX_SHIFTED_ROWS,
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
     REPEATED,
     SWAPPED,
     UNIT,
     Cause,
+    Moved,
     set_cause,
+    shift_hours,
     taken,
     wrong_aggregations,
 )
-from usage_explore.validation.reconciliation.compare import Key, Row
+from usage_explore.validation.reconciliation.compare import (
+    LATE,
+    QUANTITY_STATUSES,
+    Key,
+    Row,
+    hourly_by_key,
+    largest_by_key,
+)
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.reconciliation.moved_periods import (
+    Recognized,
+    late_echoes,
+    period_causes,
+    period_echoes,
+)
+from usage_explore.validation.reconciliation.rated_periods import rated_period_causes
 
 UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
 """Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
@@ -250,3 +271,60 @@ def _circle(first: Row, by_used: Mapping[tuple[Key, Decimal], list[Row]]) -> lis
         if any(row is one for one in circle):
             return []
         circle.append(row)
+
+
+def quantity_causes(
+    examination: Examination,
+    columns: tuple[str, ...],
+    rows: Sequence[Row],
+    tolerance: Decimal,
+    priced: PricedUsage | None = None,
+) -> list[Recognized]:
+    """Set the cause of rows whose quantity nothing explains yet. Returns the other periods that are recognized."""
+    rows = [row for row in rows if row.wallets is None]  # hours and largest quantities are read by key
+    differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
+    if not differing:
+        return []
+    repeated_causes(differing, tolerance)
+    swapped_causes([row for row in differing if row.cause is None])
+    largest = partial(largest_by_key, examination, columns)
+    aggregation_causes([row for row in differing if row.cause is None], tolerance, largest)
+    unit_causes([row for row in differing if row.cause is None], tolerance)
+    left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
+    left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
+    if not left:
+        return []
+
+    # a line without usage has no price of its own: what it counts is what other customers' totals of its key do
+    counted_keys = {row.key[1:]: row.expected.counts_events for row in rows if row.expected is not None}
+
+    def added(row: Row, change: Moved) -> Decimal | None:
+        counts = row.expected.counts_events if row.expected is not None else counted_keys.get(row.key[1:], False)
+        return None if counts is None else Decimal(change.events) if counts else change.quantity
+
+    customers = {row.key[0] for row in left}
+    hourly = hourly_by_key(examination, columns, customers, shift_hours())
+    span, zone = examination.period.span, examination.period.zone
+    no_sums = [row for row in rows if added(row, Moved(0, 0, Decimal(0))) is None]
+    others_than_sums = {row.key for row in no_sums}
+    members = [row for row in rows if row.key[0] in customers and row.key not in others_than_sums]
+    recognized = period_causes(members, hourly, added, tolerance, span, zone)
+    if priced is not None:
+
+        def has_quantity(row: Row, expected: Expected) -> bool:
+            off = (Decimal(difference(row.invoiced or Decimal(0), quantity)) for quantity in expected.quantities)
+            return any(number.copy_abs() <= tolerance for number in off if number.is_finite())
+
+        recognized = rated_period_causes(examination, priced, columns, no_sums, has_quantity, recognized)
+    if recognized:
+        others = {row.key[0] for row in rows if row.status in QUANTITY_STATUSES} - customers
+        hourly |= hourly_by_key(examination, columns, others, shift_hours()) if others else {}
+        period_echoes(
+            (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
+        )
+    late = [row for row in rows if row.explained_by == LATE and row.cause is None]
+    if late and any(one.customers is None for one in recognized):
+        arrived = replace(examination, period=examination.period.replace(finalized_at=None))
+        every = hourly_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
+        late_echoes(late, hourly, every, recognized, span, zone)
+    return recognized

@@ -20,19 +20,38 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
+from itertools import islice
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from usage_explore.decimals import exact_product
+from usage_explore.formatting import date_and_time, listed
 from usage_explore.pricing.book import PriceBook
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.validation.check import Examination
-from usage_explore.validation.reconciliation.causes import Charge, Shift, is_rounding, set_cause, shifts
+from usage_explore.validation.periods import zone_names
+from usage_explore.validation.reconciliation.amounts import compare_amounts
+from usage_explore.validation.reconciliation.causes import (
+    PRICE_CHANGE,
+    Cause,
+    Charge,
+    Shift,
+    amount_causes,
+    is_rounding,
+    set_cause,
+    shifts,
+)
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, QUANTITY_STATUSES, Key, Row
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key, of_part
 from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period, period_cause
 from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE, off_by
+
+_MAX_SEEDS = 5
+"""Wrong amounts by which other zones' midnights are tried."""
+
+_TRIED_ZONES = 10
+"""How many times as much evidence that needs, as one of many zones gives a small difference by chance."""
 
 _MAX_ALIKE = 8
 """Periods that explain the same sums, of which the one with the most of the other quantities is taken."""
@@ -189,6 +208,100 @@ def price_zone_causes(
                 for charge in fitting:
                     set_cause(charge.row, period_cause(moved, span, zone))
                 break
+    _price_midnight_causes(priced, columns, rows, [charge for charge in charges if charge.row.cause is None])
+
+
+def _price_midnight_causes(
+    priced: PricedUsage, columns: tuple[str, ...], rows: Sequence[Row], charges: Sequence[Charge]
+) -> None:
+    """Set the cause of amounts that are right where prices change at another zone's midnights, in the same period.
+
+    A zone is tried with the amounts that are off by most; it must give most of those that it changes, beyond
+    `MIN_EVIDENCE`.
+    """
+    span, zone = priced.examination.period.span, priced.examination.period.zone
+    own = priced.book.cuts(*span, zone)
+    changing = [charge for charge in charges if charge.row.expected and len(charge.row.expected.lines) > 1]
+    seeds = sorted(changing, key=off_by, reverse=True)[:_MAX_SEEDS]
+    zones: dict[tuple[datetime, ...], str] = {}
+    for name in zone_names() if seeds else ():
+        zones.setdefault(priced.book.cuts(*span, ZoneInfo(name)), name)
+    for cuts, name in zones.items():
+        if cuts == own:
+            continue
+        tried = by_key(priced.moved(*span, {charge.row.key[0] for charge in seeds}, name), columns)
+        if not any(_has_amount(charge, tried) for charge in seeds):
+            continue
+        customers = {row.key[0] for row in rows if row.lines}
+        keys = by_key(priced.moved(*span, customers, name), columns)
+        contradicted = {row.key[0] for row in rows if _loses_amount(row, keys)}
+        concerned = [
+            charge
+            for charge in changing
+            if charge.row.key[0] not in contradicted and not _keeps_amount(charge, keys.get(charge.row.key, Expected()))
+        ]
+        fitting = [charge for charge in concerned if _has_amount(charge, keys)]
+        evidence = exact_product(map(off_by, fitting))
+        if 2 * len(fitting) > len(concerned) and evidence >= MIN_EVIDENCE() * _TRIED_ZONES:
+            times = listed(date_and_time(cut.astimezone(zone)) for cut in cuts[1:-1] if cut not in own)
+            words = f"the amount where prices change on {times}, as at midnight of {name}, not of {zone.key}"
+            for charge in fitting:
+                set_cause(charge.row, Cause(PRICE_CHANGE, "high", words))
+            return
+
+
+def _keeps_amount(charge: Charge, other: Expected) -> bool:
+    return of_part(charge.row, other).amounts == {charge.currency: charge.amount}
+
+
+def beyond_periods(
+    priced: PricedUsage, columns: tuple[str, ...], rows: Sequence[Row], recognized: Sequence[Recognized]
+) -> list[Row]:
+    """A row for each line with the quantity of another period that charges another amount than that period costs.
+
+    Its `expected` is the usage of that period, and its amount what is left of the line's difference, which the line's
+    own row has as `beyond`; so that the differences of both add up to all of it.
+    """
+    period, found = priced.examination.period, []
+    for one in recognized:
+        moved = one.shift.moved(period.span)
+        cause = period_cause(moved, period.span, period.zone)
+        members = {row.key: row for row in rows if row.cause == cause and row.lines and row.status != "missing"}
+        if not any(line.amount is not None for row in members.values() for line in row.lines):
+            continue
+        left = _beyond(priced, columns, members.values(), moved, None)
+        zones = (
+            zone.key
+            for shift in ((one.shift, *one.alike) if left else ())
+            for zone in _zones_of_price_changes(priced.book, shift.moved(period.span), period.span, period.zone)
+        )
+        tried = (_beyond(priced, columns, members.values(), moved, zone) for zone in islice(zones, _MAX_ALIKE))
+        left = min((left, *tried), key=lambda rows: (len(rows), sum(row.cause is None for row in rows)))
+        for row in left:
+            members[row.key].beyond = row.amount_differences
+        found += left
+    return found
+
+
+def _beyond(
+    priced: PricedUsage,
+    columns: tuple[str, ...],
+    rows: Iterable[Row],
+    moved: tuple[datetime, datetime],
+    timezone: str | None,
+) -> list[Row]:
+    """The rows whose amount is not that of the moved period, apart from rounding, with their causes."""
+    rows = list(rows)
+    keys = by_key(priced.moved(*moved, {row.key[0] for row in rows}, timezone), columns)
+    others = [
+        Row(row.key, row.lines, row.usage, "matched", Decimal(0), expected=keys.get(row.key), of_period=moved)
+        for row in rows
+    ]
+    charges = compare_amounts(others)
+    rounded = {charge.row.key for charge in charges if is_rounding(charge)}
+    left = [charge for charge in charges if charge.row.key not in rounded]
+    amount_causes(left, priced.book, priced.examination.period.zone)
+    return [row for row in others if row.status == "wrong amount" and row.key not in rounded]
 
 
 def _zones_of_price_changes(

@@ -15,9 +15,9 @@ from usage_explore.formatting import counted, data_value, in_sentence, listed, p
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import MAX_FINDINGS_PER_CHECK, Finding
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.compare import Row, amounts_by_currency, position, price_or_metric
+from usage_explore.validation.reconciliation.compare import Row, amounts_by_currency, price_or_metric
 from usage_explore.validation.reconciliation.differences import MAX_SINGLE_CUSTOMERS, NAME, Differences, money
-from usage_explore.validation.reconciliation.invoices import Invoices
+from usage_explore.validation.reconciliation.invoices import Invoices, position
 from usage_explore.validation.usage_sums import valid_filters
 
 BOUNDS = CheckBounds(NAME)
@@ -50,7 +50,7 @@ def omitted(differences: Differences, invoices: Invoices) -> Iterator[Omitted]:
     missing = [
         row
         for row in differences.rows
-        if row.status == "missing" and not row.explained_by and row.key not in differences.reported
+        if row.status == "missing" and not row.explained_by and id(row) not in differences.reported
     ]
     names = [name for name in ("metric_key", "price_key") if name in differences.columns]
     absent = {name: _absent(differences, invoices, missing, name) for name in names}

@@ -105,7 +105,7 @@ def _findings(validation: Validation, width: int, review: Review | None) -> Iter
                 *([_state(review.of(finding))] if review else []),
                 formatting.percent(finding.share),
                 f"{finding.events:,}",
-                f"{finding.check}: {_sentence(finding, validation.names)}"
+                f"{finding.check}: {_sentence(finding, validation.names)}{_lapsed(finding, review)}"
                 + (f" [{review.of(finding).id}]" if review else ""),
             )
             for finding in listed
@@ -129,6 +129,12 @@ def _state(item: Reviewed) -> str:
     if not item.is_open and not item.is_new:
         shown.remove("known")
     return ", ".join(shown)
+
+
+def _lapsed(finding: Finding, review: Review | None) -> str:
+    """Why a decision on a finding no longer counts, as a further sentence."""
+    lapsed = review.of(finding).lapsed if review else ""
+    return f" Open again: {lapsed}." if lapsed else ""
 
 
 def _gone(review: Review, names: Names, width: int) -> Iterator[str]:
