@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -233,9 +234,16 @@ def named_groups(query: Query, group: str) -> set[str]:
     return named - {"none"}
 
 
-def unit_of(edges: Sequence[datetime]) -> int:
+@lru_cache(maxsize=32)  # needed by the plan of a query and by its statement
+def instants_of(edges: tuple[datetime, ...]) -> tuple[int, ...]:
+    """The edges in microseconds since 1970."""
+    return tuple(map(micros, edges))
+
+
+@lru_cache(maxsize=32)
+def unit_of(edges: tuple[datetime, ...]) -> int:
     """The longest unit, a day, an hour, a slot or a microsecond, that divides all edges."""
-    return longest_unit([micros(edge) for edge in edges])
+    return longest_unit(instants_of(edges))
 
 
 def longest_unit(instants: Sequence[int]) -> int:

@@ -61,8 +61,8 @@ MAX_MEMORY = 400_000_000
 CODEC = "lz4_raw"
 """Compression. For generated events zstd takes 45 bytes in place of 54, and its scans 1.4 times the time."""
 
-SUMMARY_CODEC = "zstd, COMPRESSION_LEVEL 9"
-"""Compression of summaries, which have few rows: 70 % of the bytes."""
+SUMMARY_CODEC = "zstd"
+"""Compression of summaries, which have few rows: three quarters of the bytes. Level 9: 4 % less, for 29 % more CPU."""
 
 _SCALES = (0, 2, 4, 6, 9, 12, 18, 24, 30)
 """Decimal places of columns, so that few layouts arise."""
