@@ -6,7 +6,7 @@ import dataclasses
 import json
 import random
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,26 @@ def test_dimensions_alone_have_a_summary_where_further_columns_make_it_long(extr
     further, alone = sorted(by_day, key=lambda each: each.file.rows, reverse=True)
     assert "price_key" in further.columns
     assert (further.file.rows, alone.file.rows) == (60, 6)
+
+
+def test_few_new_events_have_the_summaries_of_those_before(extract: Extract) -> None:
+    """Every query read their rows in a scan of its own, which takes as long as 40,000 rows."""
+    draw = random.Random(6)
+
+    def add(number: int, at: datetime) -> None:
+        models = [json.dumps({"model": draw.choice("xyz")}) for _ in range(number)]
+        extract.add(*(event(at + timedelta(minutes=draw.randrange(600)), dimensions=model) for model in models))
+
+    with smaller(MIN_SUMMARY_ROWS=100, MIN_KNOWN_ROWS=10):
+        for number, days in ((400, 0), (20, 1), (5, 2)):
+            add(number, NOON + days * DAY)
+            extract.refresh(NOON + (days + 1) * DAY)
+    long, short, shortest = extract.manifest.segments
+    shapes = [(summary.unit, summary.columns) for summary in long.summaries]
+    assert shapes
+    assert [(summary.unit, summary.columns) for summary in short.summaries] == shapes
+    assert not shortest.summaries
+    extract.check()
 
 
 def test_the_folder_is_the_owners_alone(extract: Extract) -> None:

@@ -16,6 +16,7 @@ def test_extract_events_and_oracle_agree(
     events_database_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)  # so that small segments have summaries
+    monkeypatch.setattr(segments, "MIN_KNOWN_ROWS", 2)
     for name in ("MAX_SUMMARY_SHARE", "MAX_HOURS_SHARE", "MAX_CUSTOMERS_SHARE", "MAX_KEPT_SHARE"):
         monkeypatch.setattr(segments, name, 1.0 if seed == 1 else 0.7)
     monkeypatch.setattr(routing, "_MAX_POINTS_IN_PYTHON", {1: 20_000, 2: 10, 3: 200}[seed])  # beyond, DuckDB ranks

@@ -41,6 +41,7 @@ from usage_explore.query.filters import GROUPS
 def history(url: str, home: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[History, Answers]]:
     """A history of a few steps, after which the extract has segments with summaries, and a tail is in the table."""
     monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)
+    monkeypatch.setattr(segments, "MIN_KNOWN_ROWS", 2)
     for name in ("MAX_SUMMARY_SHARE", "MAX_HOURS_SHARE", "MAX_CUSTOMERS_SHARE", "MAX_KEPT_SHARE"):
         monkeypatch.setattr(segments, name, 1.0)
     monkeypatch.setattr(read, "_SLICE_EVENTS", 11)

@@ -34,6 +34,7 @@ def history(
 ) -> Iterator[tuple[History, Answers]]:
     """A table with an extract, a tail, and one key with copies in both."""
     monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)
+    monkeypatch.setattr(segments, "MIN_KNOWN_ROWS", 2)
     made, answers = History(events_database_url, 5, tmp_path), Answers(events_database_url, tmp_path)
     monkeypatch.setattr(watermark, "safe", made.safe)
 

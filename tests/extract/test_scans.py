@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -90,6 +91,19 @@ def test_both_edges_of_a_window_are_one_scan() -> None:
         (0, 2),
         (DAY, 1),
     ]
+
+
+def test_a_short_segment_beside_long_ones_adds_no_scans() -> None:
+    """Its hours were few enough to be read, and days of the others: with what a window cuts, four scans."""
+
+    def with_rows(name: str, hours: int, days: int) -> Segment:
+        held = segment(name, [NOON - 9 * DAY, NOON + 9 * DAY], (HOUR, DAY))
+        rows = {HOUR: hours, DAY: days}
+        summaries = [replace(each, file=replace(each.file, rows=rows[each.unit])) for each in held.summaries]
+        return replace(held, rows=replace(held.rows, rows=10 * hours), summaries=tuple(summaries))
+
+    segments = [with_rows("s0", 36_000, 9_000), with_rows("s1", 6_000, 2_000)]
+    assert [scan.unit for scan in scans(segments, NOON + 1, NOON + 30 * DAY)] == [None, DAY]
 
 
 def test_a_window_of_less_than_a_day_reads_rows() -> None:

@@ -88,7 +88,9 @@ class Held:
     first: int | None
     timeout: timedelta
 
-    def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
+    def scans(
+        self, query: Query, group: str, edges: tuple[datetime, ...] | None, *, metrics: bool = False
+    ) -> list[Scan]:
         """The scans of a resolved query."""
         unit = DAY if edges is None else unit_of(edges)
         named = named_groups(query, group) | ({"metric_key"} if metrics else set())

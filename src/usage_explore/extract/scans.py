@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from usage_explore.query.filters import ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dim
 
 _FEW_ROWS = 20_000
 """Rows of a summary that take about as long to read as planning another scan takes."""
+
+_ROWS_OF_A_SCAN = 40_000
+"""Rows that take about as long to read as another scan of several files, which is planned, opened and ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ def planned_scans(
 ) -> list[Scan]:
     """The scans that answer a query over a span: of each segment the smallest summaries that suffice, else rows.
 
+    The finest of small summaries come first. Where that makes several scans of summaries, those of the longest unit may
+    come first, or be read alone, with rows where they are cut, which reads more rows in fewer scans: the least work.
+
     `unit` is the longest of a day, an hour, a slot and a microsecond that divides all bucket edges; `named` are the
     groups that the query filters and groups by.
     """
@@ -75,7 +82,7 @@ def planned_scans(
     needed = set(named)
     segments = list(segments)
     span = _within_events(segments, span)
-    parts: list[_Part] = []
+    read: list[tuple[Segment, int | None]] = []
     arrived = arrival(query) if isinstance(query, EventFilters) else Span(None, None)
     for segment in segments:
         if not overlaps(segment, span) or (as_of is not None and segment.first_ingested > as_of):
@@ -84,10 +91,35 @@ def planned_scans(
             continue
         if arrived.since is not None and segment.last_ingested < arrived.since:
             continue
-        bound = as_of if as_of is not None and segment.last_ingested > as_of else None
-        fitting = [] if bound is not None else fitting_summaries(segment, unit, needed)
+        read.append((segment, as_of if as_of is not None and segment.last_ingested > as_of else None))
+    fitting = [[] if bound is not None else fitting_summaries(segment, unit, needed) for segment, bound in read]
+    plans = [_planned(read, [_used(each) for each in fitting], span, path)]
+    if sum(scan.unit is not None for scan in plans[0]) > 1:
+        longest = [_used(sorted(each, key=lambda summary: (-summary.unit, summary.file.rows))) for each in fitting]
+        plans += [_planned(read, way, span, path) for way in (longest, [each[:1] for each in longest])]
+    return min(plans, key=lambda scans: sum(scan.rows + _ROWS_OF_A_SCAN for scan in scans))
+
+
+def _used(summaries: Iterable[Summary]) -> list[Summary]:
+    """The first of some summaries, and those after it that are finer than all before."""
+    used: list[Summary] = []
+    for summary in summaries:
+        if not used or summary.unit < used[-1].unit:
+            used.append(summary)
+    return used
+
+
+def _planned(
+    read: Iterable[tuple[Segment, int | None]],
+    fitting: Iterable[Sequence[Summary]],
+    span: Span,
+    path: Callable[[str], str],
+) -> list[Scan]:
+    """The scans of segments, each with a bound on `ing` and summaries, the first one cut by finer ones."""
+    parts: list[_Part] = []
+    for (segment, bound), summaries in zip(read, fitting, strict=True):
         pieces: defaultdict[Summary | None, list[Span]] = defaultdict(list)
-        for piece, summary in _covered(span, fitting):
+        for piece, summary in _covered(span, summaries):
             pieces[summary].append(piece)
         parts += [_Part(segment, tuple(spans), summary, bound) for summary, spans in pieces.items()]
     result = []
@@ -163,17 +195,16 @@ def fitting_summaries(segment: Segment, unit: int, groups: Iterable[str]) -> lis
     return sorted(fitting, key=lambda each: (each.file.rows // _FEW_ROWS, each.unit, each.file.rows))
 
 
-def _covered(span: Span, fitting: Sequence[Summary]) -> Iterator[tuple[Span, Summary | None]]:
-    """A span in pieces: whole units of the first summary, what remains of finer ones, then of rows."""
-    if not fitting:
+def _covered(span: Span, summaries: Sequence[Summary]) -> Iterator[tuple[Span, Summary | None]]:
+    """A span in pieces: whole units of the first summary, what remains of the finer ones after it, then of rows."""
+    if not summaries:
         yield span, None
         return
-    summary = fitting[0]
+    summary, *finer = summaries
     whole = Span(
         None if span.since is None else -(-span.since // summary.unit) * summary.unit,
         None if span.until is None else span.until // summary.unit * summary.unit,
     )
-    finer = [each for each in fitting if each.unit < summary.unit]
     if whole.since is not None and whole.until is not None and whole.since >= whole.until:
         yield from _covered(span, finer)
         return
@@ -203,9 +234,16 @@ def named_groups(query: Query, group: str) -> set[str]:
     return named - {"none"}
 
 
-def unit_of(edges: Sequence[datetime]) -> int:
+@lru_cache(maxsize=32)  # needed by the plan of a query and by its statement
+def instants_of(edges: tuple[datetime, ...]) -> tuple[int, ...]:
+    """The edges in microseconds since 1970."""
+    return tuple(map(micros, edges))
+
+
+@lru_cache(maxsize=32)
+def unit_of(edges: tuple[datetime, ...]) -> int:
     """The longest unit, a day, an hour, a slot or a microsecond, that divides all edges."""
-    return longest_unit([micros(edge) for edge in edges])
+    return longest_unit(instants_of(edges))
 
 
 def longest_unit(instants: Sequence[int]) -> int:

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import IDS, SLOT, json_pointer, micros
-from usage_explore.extract.scans import Scan, arrival, longest_unit
+from usage_explore.extract.manifest import IDS, SLOT, json_pointer
+from usage_explore.extract.scans import Scan, arrival, instants_of, unit_of
 from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
 from usage_explore.query.limits import MAX_DECIMAL_DIGITS, MAX_METRIC_KEYS, MAX_POINTS
@@ -80,11 +81,17 @@ def bucket(column: str, edges: Sequence[int], bind: Callable[[int], str] = str) 
     >>> bucket("h", [0, 24, 47])
     'CASE WHEN h < 24 THEN ((h - 0) // 24 + 1) ELSE ((h - 24) // 23 + 2) END'
     """
-    runs: list[tuple[int, int, int]] = []  # first edge, distance, number of its bucket
+    return _search(column, _runs(tuple(edges)), bind)
+
+
+@lru_cache(maxsize=64)  # most scans of a statement have the same ones
+def _runs(edges: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """The first edge of each run of equal distances, the distance, and the number of its bucket."""
+    runs: list[tuple[int, int, int]] = []
     for index, (start, end) in enumerate(pairwise(edges)):
         if not runs or runs[-1][1] != end - start:
             runs.append((start, end - start, index + 1))
-    return _search(column, runs, bind)
+    return tuple(runs)
 
 
 def _search(column: str, runs: Sequence[tuple[int, int, int]], bind: Callable[[int], str]) -> str:
@@ -205,14 +212,13 @@ def rows_of(statement: Statement, query: Query, scanned: Sequence[Scan], tail: T
 
     Only many events are added up for themselves, as narrow numbers: of few, another grouping costs more than it saves.
     """
-    instants = [micros(edge) for edge in measure.edges or ()]
-    parts = [_rows(statement, query, scan, measure, instants) for scan in scanned]
+    parts = [_rows(statement, query, scan, measure) for scan in scanned]
     if tail.events or not parts:
         parts.append(_tail(statement, tail, measure))
     return " UNION ALL ".join(parts)
 
 
-def _rows(statement: Statement, query: Query, scan: Scan, measure: Measure, instants: Sequence[int]) -> str:
+def _rows(statement: Statement, query: Query, scan: Scan, measure: Measure) -> str:
     if measure.group == KEYS:
         return _key_counts(statement, query, scan, source(scan))
     selected: list[str] = []
@@ -220,8 +226,9 @@ def _rows(statement: Statement, query: Query, scan: Scan, measure: Measure, inst
         if scan.unit is not None:
             column, unit = "time", scan.unit
         else:
-            column, unit = ("slot", SLOT) if longest_unit(instants) % SLOT == 0 else ("ts", 1)
-        selected.append(f"{bucket(column, [instant // unit for instant in instants], statement.bind)} AS bucket")
+            column, unit = ("slot", SLOT) if unit_of(measure.edges) % SLOT == 0 else ("ts", 1)
+        edges = [instant // unit for instant in instants_of(measure.edges)]
+        selected.append(f"{bucket(column, edges, statement.bind)} AS bucket")
     if measure.grouped:
         selected.append(f"{expression(statement, scan, measure.group)} AS key")
     if measure.metrics:

@@ -5,13 +5,14 @@ Charts and frames are made from these types; `answers` adds the methods that mak
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self
 from uuid import UUID
 
 from usage_explore.decimals import (
@@ -458,6 +459,8 @@ def series(
     since, until = query.span
     since = max(since, exists_since or since)
     size = len(edges) - 1
+    first, end_of_complete = bisect_left(edges, since), bisect_right(edges, min(until, closed_until)) - 1
+    complete = [first <= index < end_of_complete for index in range(size)]
     if rows[0].kind is None and rows[0].series_count:
         number = rows[0].series_count
         message = f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
@@ -479,14 +482,8 @@ def series(
             parts = list(accumulate(parts, _plus)) if divided else parts
         ratios = [Ratio(cost, quantity) if divided else None for cost, quantity in zip(values, parts, strict=True)]
         points = tuple(
-            Point(
-                start=start,
-                end=end,
-                value=ratio.value if ratio else cast("Number", value),
-                complete=start >= since and end <= until and end <= closed_until,
-                ratio=ratio,
-            )
-            for start, end, value, ratio in zip(edges, edges[1:], values, ratios, strict=False)
+            Point(start, end, ratio.value if ratio else value, is_complete, ratio=ratio)
+            for start, end, value, is_complete, ratio in zip(edges, edges[1:], values, complete, ratios, strict=False)
         )
         whole = Ratio(row.total, row.divisor) if divided else None
         total_value = whole.value if whole else row.total or zero
