@@ -148,8 +148,8 @@ def validate(
     examined, such as a period without any event, or checks without the file that they compare. 4 instead of 0 when the
     notification was not delivered.
     """
-    from usage_explore.cli import decisions
     from usage_explore.cli import notify as notifications
+    from usage_explore.cli import signing
     from usage_explore.open_store import opened
     from usage_explore.results.whole_file import whole_file
     from usage_explore.validation import registry
@@ -207,9 +207,9 @@ def validate(
         fails, wrong = _fails(validation, review, fail_on), reports.disagreement(reconciled)
         attempt, nothing = None, validation.examined_nothing or not validation.totals.events
         if sign_off and by and not (fails or wrong or nothing or validation.failed):
-            attempt = decisions.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
+            attempt = signing.sign(store, validation, inputs, by=by, note=note, accept_missing=accept_missing)
             signed = attempt.signed
-        with decisions.standing(signed):
+        with signing.standing(signed):
             if attempt:
                 attempt = attempt.with_superseded(store)
             last = (signed or _signed_before(store, validation)) if (report or json_) and not is_remote else None
