@@ -30,7 +30,7 @@ from usage_explore.errors import (
 )
 from usage_explore.event_pages import EventPage, Events
 from usage_explore.export import ExportReport, Progress, export, file_kind
-from usage_explore.extract.read import relation_of_table
+from usage_explore.extract.relation import of_table
 from usage_explore.names import METRIC, NO_NAMES, Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query, expect, parsed_instant
@@ -435,7 +435,7 @@ class RemoteStore(Store):
 
     def relation(self) -> duckdb.DuckDBPyRelation:
         """The organization's events as a relation of DuckDB, as in a local store; all are held in memory."""
-        return relation_of_table(self.read(EventQuery()).table)
+        return of_table(self.read(EventQuery()).table)
 
     @contextmanager
     def _streamed(self, query: EventQuery) -> Iterator[Stream]:

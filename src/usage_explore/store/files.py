@@ -73,14 +73,14 @@ class Files(StoreBase):
 
         >>> store.relation().query("e", "SELECT metric_key, sum(quantity) FROM e GROUP BY 1")  # doctest: +SKIP
         """
-        from usage_explore.extract import read
+        from usage_explore.extract import relation
 
         with self._transaction(EventQuery(), snapshot=True) as (connection, scoped):
             reader = self._reader(connection, scoped, as_csv=False)
             if self.extracts is not None:
                 with contextlib.suppress(ExtractUnusable):
-                    return read.relation_of_extract(reader, self.extracts.resources)
-        return read.relation_of_table(self.read(EventQuery()).table)
+                    return relation.of_extract(reader, self.extracts.resources)
+        return relation.of_table(self.read(EventQuery()).table)
 
     def export(
         self,
