@@ -94,7 +94,7 @@ class Sheet:
     def append(self, values: Iterable[Any]) -> None:
         """Write a row: text, `Decimal` or int, aware times and bool by the columns' kinds; None is an empty cell.
 
-        Raises `CancelledError` once nobody waits for the workbook.
+        Raises `CancelledError` once the request for the workbook is cancelled.
         """
         if self.is_cancelled():
             raise CancelledError
