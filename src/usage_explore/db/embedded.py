@@ -276,8 +276,7 @@ class Server:
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.unlink()
         descriptor = open_own(self.log)
-        if self.account:
-            os.fchown(descriptor, self.account.pw_uid, self.account.pw_gid)
+        self.give(descriptor)
         os.close(descriptor)
         options = {
             "listen_addresses": "",
@@ -364,10 +363,10 @@ class Server:
         folder.chmod(0o700)
         return folder
 
-    def give(self, path: Path) -> None:
-        """Make the server's OS user the owner."""
+    def give(self, target: Path | int) -> None:
+        """Make the server's OS user the owner of a folder, or of an open file by its descriptor."""
         if self.account:
-            os.chown(path, self.account.pw_uid, self.account.pw_gid)
+            os.chown(target, self.account.pw_uid, self.account.pw_gid)
 
     def command(self, program: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs. Raises the error of its output if it fails."""

@@ -47,10 +47,10 @@ ZONE_GRID_SECONDS = 900
 """Seconds; the distance of two zones is a multiple of it."""
 
 MIN_ROWS = 10
-"""Telling rows that must differ by the distance of two zones: fewer may do so by chance."""
+"""Rows of evidence that must differ by the distance of two zones: fewer may do so by chance."""
 
 MIN_SHARE = 0.9
-"""Share of the telling rows which both loads have that must differ by the distance of two zones."""
+"""Share of the rows of evidence which both loads have that must differ by the distance of two zones."""
 
 MIN_COMMON_SHARE = 0.5
 """Share of the smaller load that must differ by the distance of two zones."""
@@ -121,15 +121,15 @@ class Copies(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """Rows of two loads that differ by one distance in time, and how many of these are telling.
+    """Rows of two loads that differ by one distance in time, and how many of these are evidence.
 
-    A row tells two loads from two meters that send the same at other times if quantities of its customer's metric
-    differ, or its time is off the minute; where times are cut, off the quarter of an hour, and not of a metric that
-    comes evenly.
+    A row is evidence of a repeated load, not of two meters that send the same at other times, if quantities of its
+    customer's metric differ, or its time is no whole minute; where times are cut, no quarter of an hour, and not of a
+    metric whose rows come at equal intervals.
     """
 
     rows: int
-    telling: int
+    evidence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +207,11 @@ def _distances(apart: Mapping[timedelta | None, Apart], possible: set[timedelta]
     """
     if not possible:
         return frozenset()
-    usual = max(possible, key=lambda distance: apart[distance].telling)
+    usual = max(possible, key=lambda distance: apart[distance].evidence)
     beside = max((usual - _CLOCK_CHANGE, usual + _CLOCK_CHANGE), key=lambda near: apart.get(near, Apart(0, 0)))
     found = frozenset({usual, beside} & possible)
-    telling = sum(apart[distance].telling for distance in found)
-    is_most = telling >= max(MIN_ROWS, MIN_SHARE * sum(counts.telling for counts in apart.values()))
+    evidence = sum(apart[distance].evidence for distance in found)
+    is_most = evidence >= max(MIN_ROWS, MIN_SHARE * sum(counts.evidence for counts in apart.values()))
     common = sum(apart[distance].rows for distance in found)
     return found if is_most and common >= MIN_COMMON_SHARE * min(rows) else frozenset()
 
@@ -241,7 +241,7 @@ def _overlapping(loads: Mapping[datetime, Loaded]) -> Iterator[Pair]:
 
 
 def _counted(rows: FromClause, compared: Mapping[Comparison, Collection[Pair]]) -> Select[Any]:
-    """Numbers of rows, and of telling ones, by load, earlier load, number of the comparison, and distance.
+    """Numbers of rows, and of those of evidence, by load, earlier load, number of the comparison, and distance.
 
     The distance is NULL where zones have none such.
     """
@@ -249,14 +249,14 @@ def _counted(rows: FromClause, compared: Mapping[Comparison, Collection[Pair]]) 
     on_grid = func.mod(extract("epoch", c.apart), ZONE_GRID_SECONDS) == 0
     is_of_zones = and_(c.apart.between(literal(-MAX_DISTANCE), literal(MAX_DISTANCE)), on_grid)
     by = [c.load, c.earlier, c.comparison, case((is_of_zones, c.apart)).label("distance")]
-    return select(*by, func.count(), func.count().filter(c.telling)).group_by(*by)
+    return select(*by, func.count(), func.count().filter(c.evidence)).group_by(*by)
 
 
 def _compared(rows: FromClause, compared: Mapping[Comparison, Collection[Pair]]) -> CTE:
     """The rows of each pair's later load, `id` and `timestamp`, that have a counterpart in the earlier one.
 
     They have its customer, metric, quantity and dimensions, which are compared by a hash of 64 bits. `comparison` is
-    the place among those given, `apart` the distance in time, `telling` as `Apart` has it. All rows are read once.
+    the place among those given, `apart` the distance in time, `evidence` as `Apart` has it. All rows are read once.
     """
     read = _read(rows, {load for pairs in compared.values() for pair in pairs for load in pair})
     r = read.c
@@ -343,7 +343,7 @@ def _at_once(read: CTE, shared: CTE, comparison: Comparison, pairs: Collection[P
 
 def _columns(read: CTE, later: FromClause, grid: Grid) -> list[ColumnElement[Any]]:
     c = later.c
-    return [c.id, c.timestamp, _tells(read, c, grid).label("telling"), c.ingested_at.label("load")]
+    return [c.id, c.timestamp, _is_evidence(read, c, grid).label("evidence"), c.ingested_at.label("load")]
 
 
 def _asked(pairs: Collection[Pair], time: ColumnElement[datetime]) -> Select[Any]:
@@ -355,8 +355,8 @@ def _is_on(grid: Grid, time: ColumnElement[datetime]) -> ColumnElement[bool]:
     return Grid(grid.step, timedelta()).cut(time) == time
 
 
-def _tells(read: CTE, row: ReadOnlyColumnCollection[str, Any], grid: Grid) -> ColumnElement[bool]:
-    """Whether a row tells, see `Apart`."""
+def _is_evidence(read: CTE, row: ReadOnlyColumnCollection[str, Any], grid: Grid) -> ColumnElement[bool]:
+    """Whether a row is evidence of a repeated load, see `Apart`."""
     if grid == EXACT:
         return or_(row.varied, extract("second", row.timestamp) != 0)
     r, time = read.c, grid.cut(row.timestamp)

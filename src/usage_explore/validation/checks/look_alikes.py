@@ -373,7 +373,8 @@ CHECK = Check(
         "other_zone": "rows without a key of their own that an earlier load has with another time: at least half of the"
         f" smaller load, and nine tenths of the rows that both have, are {duration(MAX_DISTANCE)} at most apart, by one"
         " multiple of a quarter of an hour, or two an hour apart, as they are or cut to minutes or finer; rows at whole"
-        " minutes of a customer's metric with one quantity do not tell: medium and high as restated ones",
+        " minutes of a customer's metric with one quantity are not counted as evidence: medium and high as restated"
+        " ones",
         "cut": "such rows at times that one load has cut or rounded to milliseconds, seconds, minutes, hours or days,"
         " where all of its times are on that grid and at most half of the other's, and as many of equal content are at"
         " each time; rows of one quantity at quarters of an hour, or of a metric whose rows come at equal intervals,"
