@@ -10,15 +10,18 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-compile --co
 # without compiled modules on disk each test process compiles the package and rewrites pytest's plugins again: 5 s CPU
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: app test test-fast lint notebooks pictures bench bench-validation soak constraints clean
+.PHONY: app test test-thorough test-fast lint notebooks pictures bench bench-validation soak constraints clean
 
 app: $(VENV)/.app  ## the app at a printed URL, on the embedded database; demo data is made meanwhile
 	$(BIN)/usage-explore app
 
-test: $(VENV)/.dev  ## every test, in a real database and a real browser
+test: $(VENV)/.dev  ## the tests of a commit, in a real database and a real browser
 	.ci/browser $(BIN)/python
 	.ci/nginx $(VENV)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-thorough: export USAGE_EXPLORE_TEST_THOROUGH = 1
+test-thorough: test  ## every test, with all random cases: before a release
 
 test-fast: $(VENV)/.dev  ## the tests without database, browser or slow parts: under 30 s
 	$(BIN)/python -m pytest -q -m "not database and not browser and not slow"

@@ -1,4 +1,7 @@
-"""With how many random cases a law is tried: a third by default, all of them with USAGE_EXPLORE_TEST_THOROUGH=1."""
+"""How thorough a run is: a third of the random cases by default, and no test marked `thorough`.
+
+USAGE_EXPLORE_TEST_THOROUGH=1 (`make test-thorough`) tries all cases and all tests.
+"""
 
 from __future__ import annotations
 
