@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import true
 
 from support import generated_events, query_oracle
 from support.query_oracle import Row, utc
@@ -23,9 +24,11 @@ from support.random_filters import filters, with_filters
 from support.thoroughness import cases
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store, connect
 from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import NotExact
 from usage_explore.query.filters import GROUPS
 from usage_explore.results import frames
+from usage_explore.sql import aggregate
 
 groups = st.sampled_from(["none", "dim:model", "dim:region", "dim:absent", *GROUPS])
 ours = settings(max_examples=cases(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -409,3 +412,13 @@ def test_the_answer_echoes_the_question_as_it_took_effect(store: Store) -> None:
     (series,) = answer["series"]
     assert series.keys() == {"key", "kind", "label", "name", "total", "points"}
     assert all(point.keys() == {"start", "end", "value", "complete"} for point in series["points"])
+
+
+def test_newest_events_are_compared_once_with_organization_and_bounds() -> None:
+    """A sum over 100,000 of them takes a sixth longer if their organization and arrival are compared again."""
+    query = AggregateQuery(organization_id=uuid4(), since=utc(2026, 10, 1), until=utc(2026, 11, 1))
+    newest = aggregate.ingested_since(events_table(), query, utc(2026, 10, 30), [])
+    statement = str(aggregate.sums(newest, query, true(), "metric_key"))
+    assert statement.count("organization_id =") == statement.count("ingested_at <") == 1
+    pinned = str(aggregate.sums(newest, query.replace(as_of=utc(2026, 10, 31)), true(), "metric_key"))
+    assert "newest_events.ingested_at <=" in pinned

@@ -52,7 +52,7 @@ from usage_explore.query.base import Query
 from usage_explore.query.filters import CURRENCY, DIMENSION
 from usage_explore.query.limits import MAX_METRIC_KEYS, MAX_POINTS
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, LeaderboardQuery
-from usage_explore.sql.filters import array, conditions, expression, object_keys, scope, within_bounds
+from usage_explore.sql.filters import NEWEST_EVENTS, array, conditions, expression, object_keys, scope, within_bounds
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
@@ -123,7 +123,7 @@ def ingested_since(table: Table, query: Query, since: datetime, groups: Iterable
         select(*columns)
         .where(scope(table.c.organization_id, query), *within_bounds(table.c.ingested_at, since))
         .offset(literal_column("0"))
-        .subquery("tail")
+        .subquery(NEWEST_EVENTS)
     )
 
 

@@ -76,6 +76,10 @@ _MAX_SHORTFALL = 2
 _RESOLUTION = timedelta(microseconds=1)
 """Of PostgreSQL's times."""
 
+NEWEST_EVENTS = "newest_events"
+"""The subquery of `aggregate.ingested_since`, whose rows are of the organization and within bounds already: comparing
+them again takes a sixth of the time of a sum."""
+
 _INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
 """Parameters that an index serves in page order, or that exclude hardly any events."""
 _Rows = Sequence[Row[Any]]
@@ -91,10 +95,11 @@ def conditions(table: FromClause, query: Query) -> list[ColumnElement[bool]]:
 
 def _without_window(table: FromClause, query: Query) -> list[ColumnElement[bool]]:
     c = table.c
-    result = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
+    result = [*filters(partial(expression, table), query)]
     for key, values in query.dimensions:
         result += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
-    result += within_bounds(c.ingested_at)
+    if not (isinstance(table, Subquery) and table.name == NEWEST_EVENTS):
+        result = [scope(c.organization_id, query), *result, *within_bounds(c.ingested_at)]
     if query.as_of is not None:
         result.append(c.ingested_at <= query.as_of)
     return result
