@@ -8,6 +8,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from streamlit import config as streamlit_config
+from streamlit.runtime.caching.cache_utils import CachedFunc
 from streamlit.testing.v1 import AppTest
 
 from support.app_pages import opened
@@ -25,6 +27,7 @@ from support.database_servers import drop_role
 from support.waiting import PATIENCE
 from usage_explore import config
 from usage_explore.access.api_keys import Keyring
+from usage_explore.app import cache
 from usage_explore.app.load import permission
 from usage_explore.app.load.result import for_pickers
 from usage_explore.app.uploads import File, private_copy
@@ -539,3 +542,14 @@ def test_an_interrupted_load_leaves_nothing(events_database_url: str, tmp_path: 
     with ddl.connect(events_database_url) as connection, pytest.raises(KeyboardInterrupt):
         load_files(connection, events_table(), [path], progress=interrupt)
     assert stored(events_database_url) == []
+
+
+def test_a_load_forgets_all_that_was_read_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picker's number of events without a value would be up to ten minutes old beside the new values."""
+    kept = {name for name, cached in vars(cache).items() if isinstance(cached, CachedFunc)}
+    kept -= {"store", "_scoped", "_views"}
+    assert {"_aggregate", "_missing", "_extract"} <= kept
+    for name in sorted(kept):
+        monkeypatch.setattr(getattr(cache, name), "clear", partial(kept.discard, name))
+    cache.forget()
+    assert kept == set()

@@ -17,7 +17,7 @@ from support.generated_events import ORGANIZATION
 from support.plain_events import SINCE, event, store_of
 from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, Store, demo, formatting
-from usage_explore.app import cache, explore_ranking, grid, query_edits
+from usage_explore.app import explore_ranking, grid, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.leaders import OTHER
 from usage_explore.charts import labels
@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 def test_a_series_beside_the_chart_is_that_of_its_values_own_query(
     store: Store, monkeypatch: pytest.MonkeyPatch, group: str, lookups: int
 ) -> None:
-    monkeypatch.setattr(cache, "MAX_LINES", lookups)  # of more ids all series are read
+    monkeypatch.setattr(query_edits, "_MAX_IDS", lookups)  # of more ids all series are read
     source = Source(store.scoped(ACME), store.now().replace(second=lookups, microsecond=0))
     query = AggregateQuery(**LINK, group_by=group, top=1)
     every = store.aggregate(query.replace(top=0))

@@ -33,7 +33,6 @@ from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.open_store import connect
 from usage_explore.query.base import Query, Windowed
-from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.records.links import SharedLink
 from usage_explore.records.views import SavedView
@@ -49,9 +48,6 @@ _log = logging.getLogger(__name__)
 
 MAX_SEARCH_HITS = 20
 """Names that a search in a picker returns."""
-
-MAX_LINES = 8
-"""Series of ids that are looked up one by one; of more, all series of the group are read."""
 
 Key = tuple[SeriesKind, str | None]
 """(kind, key) of a series."""
@@ -284,21 +280,10 @@ def source(organization_id: UUID) -> Source:
 
 def renew() -> None:
     """Forget the results of this minute, after events were added that the pages announced."""
-    for cached in (
-        _organizations,
-        _aggregate,
-        _comparison,
-        _totals,
-        _lines,
-        _leaderboards,
-        _explanation,
-        _first_event,
-        _page,
-        _count,
-        _extent,
-        _known,
-    ):
+    for cached in (_organizations, _first_event, _page, _count, _extent, _known, _extract):
         cached.clear()
+    for of_query in (_aggregate, _comparison, _totals, _lines, _leaderboards, _explanation):
+        of_query.clear()
 
 
 def forget_views() -> None:
@@ -310,7 +295,7 @@ def forget() -> None:
     """Forget the results of all queries, names and choices, after a file was loaded."""
     renew()
     every_organization_name.clear()
-    for cached in (_sql, _names, _search, _find, _dimension_keys, _currencies, _values, _frequent):
+    for cached in (_sql, _names, _search, _find, _dimension_keys, _currencies, _values, _missing, _frequent):
         cached.clear()
 
 
@@ -392,15 +377,8 @@ def _totals(_store: Store, organization_id: UUID | None, query: AggregateQuery, 
 def _lines(
     _store: Store, organization_id: UUID | None, query: AggregateQuery, keys: tuple[Key, ...], now: datetime
 ) -> dict[Key, Series]:
-    group, every = query.group_by, query.replace(top=0, compare=None)
     values = [key for kind, key in keys if kind == "value" and key is not None]
-    queries = [query_edits.only(every, group, None)] if ("missing", None) in keys else []
-    if group not in ID_COLUMNS:  # of which a filter takes several values
-        queries += [query_edits.with_values(every, group, tuple(values), "only")] if values else []
-    elif len(values) <= MAX_LINES:
-        queries += [query_edits.only(every, group, value) for value in values]
-    else:
-        queries = [every]
+    queries = query_edits.of_values(query.replace(top=0, compare=None), values, missing=("missing", None) in keys)
     with logged_work("lines", organization_id, query):
         try:
             answers = [_store.aggregate(edited) for edited in queries]

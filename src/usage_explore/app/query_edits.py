@@ -47,6 +47,9 @@ _PRESET_DAYS = {"7d": 7, "30d": 30, "90d": 90}
 
 _MAX_CHIP_CHARACTERS, _MAX_CHIP_VALUES = 40, 2
 
+_MAX_IDS = 8
+"""Ids that are queried one by one."""
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -222,6 +225,19 @@ def with_values(query: _Q, group: str, values: tuple[str | None, ...], action: A
     if has_missing:
         query = with_filter(query, Filter(group, "is missing" if action == "only" else "is not missing"))
     return query
+
+
+def of_values(query: AggregateQuery, values: list[str], *, missing: bool) -> list[AggregateQuery]:
+    """The queries whose results have the series of these values of the query's group, and of the missing one.
+
+    A filter takes several values, but of a group of ids only one: there is a query for each of up to `_MAX_IDS` ids,
+    and the query itself for more.
+    """
+    group = query.group_by
+    queries = [only(query, group, None)] if missing else []
+    if group not in ID_COLUMNS:
+        return queries + ([with_values(query, group, tuple(values), "only")] if values else [])
+    return queries + [only(query, group, value) for value in values] if len(values) <= _MAX_IDS else [query]
 
 
 def with_filters_of(query: AggregateQuery, other: AggregateQuery) -> AggregateQuery:
