@@ -56,15 +56,35 @@ def lines(rows: list[Row], zone: ZoneInfo) -> list[dict[str, Any]]:
     return [dict(zip(names, (*key, quantity), strict=True)) for key, quantity in sorted(quantities.items())]
 
 
-def causes(store: Store, invoice: list[dict[str, Any]], **given: Any) -> tuple[Validation, dict[tuple[str, str], str]]:
+def causes(
+    store: Store, invoice: list[dict[str, Any]], period: Period = OCTOBER, **given: Any
+) -> tuple[Validation, dict[tuple[str, str], str]]:
     """The validation, and the cause of each total that differs."""
     frame = pd.DataFrame([{**line, "quantity": str(line["quantity"])} for line in invoice], dtype="str")
-    validation = store.validate(OCTOBER, checks=["reconciliation"], invoices=frame, **given)
+    validation = store.validate(period, checks=["reconciliation"], invoices=frame, **given)
     table = validation.sheet("reconciliation")
     assert table is not None
     differing = table[table["status"] != "matched"]
     keys = zip(differing["customer_id"], differing["metric_key"], strict=True)
     return validation, dict(zip(keys, differing["explained_by"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("invoiced", "billed", "usage"),
+    [
+        ("UTC", "Asia/Kolkata", "1 Oct 2026 05:30 to 1 Nov 2026 05:30, the period in UTC"),
+        ("Asia/Kathmandu", "UTC", "30 Sep 2026 18:15 to 31 Oct 2026 18:15"),
+        ("America/St_Johns", "Asia/Kathmandu", "1 Oct 2026 08:15 to 1 Nov 2026 08:15"),
+    ],
+)
+def test_a_period_is_recognized_by_parts_of_an_hour(make: Make, invoiced: str, billed: str, usage: str) -> None:
+    """India's month in UTC: each customer had another cause, and some a period that nobody billed."""
+    rows = events(1, customers=4)
+    until = pd.Timestamp(2026, 11, 1, tz=billed).to_pydatetime()
+    period = Period(since=utc(2026, 10, 1).replace(tzinfo=ZoneInfo(billed)), until=until, timezone=billed)
+    validation, found = causes(make(rows), lines(rows, ZoneInfo(invoiced)), period.replace(as_of=OCTOBER.as_of))
+    assert set(found.values()) == {"another period"}
+    assert [finding.sentence.rpartition("each is the usage of ")[2] for finding in validation.findings] == [f"{usage}."]
 
 
 @pytest.mark.parametrize("seed", range(2))

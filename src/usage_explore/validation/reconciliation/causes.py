@@ -23,7 +23,7 @@ from usage_explore.pricing.currencies import exact_money
 from usage_explore.pricing.usage import Line
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Severity
-from usage_explore.validation.reconciliation.compare import Key, Row
+from usage_explore.validation.reconciliation.compare import QUARTER, Key, Row
 
 ROUNDING = "rounding"
 EVENT_ROUNDING = "rounding per event"
@@ -77,15 +77,15 @@ MIN_SHIFTED_ROWS = BOUNDS.add("min_shifted_totals", 2, "totals", 1, 100000,
     "Totals that another period explains, from which a shift by less than a day is recognized; a day by one total.")
 
 MAX_SHIFT = BOUNDS.add("max_shift", timedelta(hours=24), "hours", 0, 168,
-    "Largest shift of a period's ends that is tried, in whole hours; of days that are off up to as many.")
+    "Largest shift of a period's ends that is tried, in whole hours, or quarters of an hour if a time zone has that "
+    "period; of days that are off up to as many.")
 # fmt: on
 
 _MAX_CHANCE = Decimal("0.01")
 """Chance that amounts share a factor by coincidence, up to which they have it: the product of how far the factors of
 all but the narrowest one may be off."""
 
-_HOUR = timedelta(hours=1)
-_DAY_HOURS = 24
+_HOUR_QUARTERS, _DAY_QUARTERS = 4, 96
 _FINE = Context(prec=40)
 
 
@@ -455,30 +455,30 @@ def wrong_aggregations(lines: list[Line]) -> Iterator[tuple[Cause, Decimal]]:
 
 
 class Shift(NamedTuple):
-    """By how many hours a period's start and end are moved."""
+    """By how many quarters of an hour a period's start and end are moved."""
 
     start: int
     end: int
 
     def moved(self, span: tuple[datetime, datetime]) -> tuple[datetime, datetime]:
         """The moved ends."""
-        return span[0] + self.start * _HOUR, span[1] + self.end * _HOUR
+        return span[0] + self.start * QUARTER, span[1] + self.end * QUARTER
 
     @property
     def is_of_days(self) -> bool:
         """Whether each end is moved by whole days or not at all."""
-        return not (self.start % _DAY_HOURS or self.end % _DAY_HOURS)
+        return not (self.start % _DAY_QUARTERS or self.end % _DAY_QUARTERS)
 
 
 def shift_hours() -> int:
     """`MAX_SHIFT` in whole hours."""
-    return MAX_SHIFT() // _HOUR
+    return MAX_SHIFT() // (_HOUR_QUARTERS * QUARTER)
 
 
 def shifts() -> tuple[Shift, ...]:
     """The shifts that are tried: the whole period by hours, or one of its ends by days."""
-    hours = [hours for hours in range(-shift_hours(), shift_hours() + 1) if hours]
-    days = [hours for hours in hours if not hours % _DAY_HOURS]
+    hours = [hours * _HOUR_QUARTERS for hours in range(-shift_hours(), shift_hours() + 1) if hours]
+    days = [moved for moved in hours if not moved % _DAY_QUARTERS]
     return (
         *(Shift(moved, moved) for moved in hours),
         *(Shift(moved, 0) for moved in days),
@@ -486,8 +486,8 @@ def shifts() -> tuple[Shift, ...]:
     )
 
 
-HourlyUsage = Mapping[Key, Mapping[tuple[str, int], tuple[int, Decimal]]]
-"""(events, quantity) by key, and by end ("start", "end") and hour relative to it, negative before it."""
+UsageAtEnds = Mapping[Key, Mapping[tuple[str, int], tuple[int, Decimal]]]
+"""(events, quantity) by key, and by end ("start", "end") and quarter of an hour relative to it, negative before it."""
 
 
 class Moved(NamedTuple):

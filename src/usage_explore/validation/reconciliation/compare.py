@@ -43,6 +43,9 @@ Status = Literal[
     "matched",
 ]
 
+QUARTER = timedelta(minutes=15)
+"""The unit of time in which a period's ends may be moved: all time zones of today differ by multiples of it."""
+
 STATUSES: tuple[Status, ...] = get_args(Status)
 """In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, the right
 quantity at another amount than expected, or in another currency, usage that has NaN or infinite quantities, usage
@@ -291,12 +294,12 @@ def known_at(period: Period) -> datetime | None:
     return min((at for at in (period.as_of, period.finalized_at) if at is not None), default=None)
 
 
-def hourly_by_key(
+def at_ends_by_key(
     examination: Examination, columns: tuple[str, ...], customers: set[UUID], hours: int
 ) -> dict[Key, dict[tuple[str, int], tuple[int, Decimal]]]:
-    """(events, quantity) of customers by key, and by the period's end ("start", "end") and the hour relative to it.
+    """(events, quantity) of customers by key, and by end ("start", "end") of the period and quarter of an hour from it.
 
-    Hours go from `-hours` to `hours - 1`. As known at finalization, where that is given.
+    Quarters go from `-4 * hours` to `4 * hours - 1`. As known at finalization, where that is given.
     """
     period, table = examination.period, examination.table
     c = table.c
@@ -306,17 +309,17 @@ def hourly_by_key(
         since, until = earlier(edge, timedelta(hours=hours)), min(edge + timedelta(hours=hours), LATEST)
         near = period.replace(since=since, until=until, finalized_at=None, as_of=known_at(period))
         passed = func.extract("epoch", c.timestamp - literal(edge, DateTime(timezone=True)))
-        hour = func.floor(passed / 3600).cast(Integer).label("hour")
+        quarter = func.floor(passed / int(QUARTER.total_seconds())).cast(Integer).label("quarter")
         keys = [c.customer_id, *(c[name] for name in selected)]
         statement = (
-            select(*keys, hour, func.count().label("events"), func.sum(c.quantity).label("quantity"))
+            select(*keys, quarter, func.count().label("events"), func.sum(c.quantity).label("quantity"))
             .where(*conditions(table, near), c.customer_id == any_(array(sorted(customers), Uuid())))
-            .group_by(*keys, hour)
+            .group_by(*keys, quarter)
         )
         for row in examination.rows(statement):
-            hours_of = usage.setdefault(key_of(examination, row, columns), {})
-            events, quantity = hours_of.get((end, row.hour), (0, Decimal(0)))
-            hours_of[end, row.hour] = events + row.events, total((quantity, row.quantity))
+            of_key = usage.setdefault(key_of(examination, row, columns), {})
+            events, quantity = of_key.get((end, row.quarter), (0, Decimal(0)))
+            of_key[end, row.quarter] = events + row.events, total((quantity, row.quantity))
     return usage
 
 

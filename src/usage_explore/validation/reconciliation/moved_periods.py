@@ -22,26 +22,26 @@ from zoneinfo import ZoneInfo, available_timezones
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import span_in
 from usage_explore.validation.reconciliation.causes import (
+    MAX_SHIFT,
     MIN_MOVED_EVENTS,
     MIN_SHIFTED_ROWS,
     PERIOD,
     SAME_DIFFERENCE,
     Cause,
-    HourlyUsage,
     Moved,
     Shift,
+    UsageAtEnds,
     set_cause,
-    shift_hours,
     shifts,
 )
-from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, Row
+from usage_explore.validation.reconciliation.compare import QUANTITY_STATUSES, QUARTER, Row
 from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
 
 _UNLIKELY = 10
 """How many times as much evidence a shift needs that is neither of whole days nor to UTC, as there are
 many more of those."""
 
-_HOUR = timedelta(hours=1)
+_HOUR_QUARTERS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Recognized:
 
 def period_causes(
     rows: Iterable[Row],
-    hourly: HourlyUsage,
+    at_ends: UsageAtEnds,
     added: Callable[[Row, Moved], Decimal | None],
     tolerance: Decimal,
     span: tuple[datetime, datetime],
@@ -83,11 +83,11 @@ def period_causes(
     quantity by a shift. A shift that is the cause of most lines is one of the invoice.
     """
     utc = in_utc(span, zone)
-    tried = _tried(span, utc)
+    tried = _tried(span, zone, utc)
     customers: dict[object, list[_Line]] = {}
     for row in rows:
-        if row.lines and row.usage is not None and row.usage.quantity.is_finite() and row.key in hourly:
-            customers.setdefault(row.key[0], []).append(_line(row, hourly, added, tried, tolerance))
+        if row.lines and row.usage is not None and row.usage.quantity.is_finite() and row.key in at_ends:
+            customers.setdefault(row.key[0], []).append(_line(row, at_ends, added, tried, tolerance))
     claims = {shift: _claims(shift, customers, tolerance) for shift in tried}
 
     def rank(shift: Shift) -> tuple[object, ...]:
@@ -121,7 +121,7 @@ def period_causes(
 
 def period_echoes(
     rows: Iterable[Row],
-    hourly: HourlyUsage,
+    at_ends: UsageAtEnds,
     added: Callable[[Row, Moved], Decimal | None],
     recognized: Iterable[Recognized],
     tolerance: Decimal,
@@ -132,13 +132,13 @@ def period_echoes(
 
     Of its customers, or of all for a period of the invoice, but of none with an exact row that it would change.
     """
-    rows = [row for row in rows if row.key in hourly and (row.usage is None or row.usage.quantity.is_finite())]
+    rows = [row for row in rows if row.key in at_ends and (row.usage is None or row.usage.quantity.is_finite())]
     for found in recognized:
         shift = found.shift
         cause = period_cause(shift.moved(span), span, zone)
         fitting, contradicted = [], set()
         for row in rows:
-            usage = hourly[row.key]
+            usage = at_ends[row.key]
             start, end = _moved(usage, "start", shift.start), _moved(usage, "end", shift.end)
             both = Moved(start.moved + end.moved, start.events + end.events, total((start.quantity, end.quantity)))
             change = added(row, both)
@@ -157,22 +157,22 @@ def period_echoes(
 
 def late_echoes(
     rows: Iterable[Row],
-    hourly: HourlyUsage,
-    every: HourlyUsage,
+    at_ends: UsageAtEnds,
+    every: UsageAtEnds,
     recognized: Iterable[Recognized],
     span: tuple[datetime, datetime],
     zone: ZoneInfo,
 ) -> None:
     """Set the period of the invoice as the cause of rows that lack late events which it would lack anyway.
 
-    `rows` are explained by late events, `hourly` is what was known at finalization, `every` what has arrived since.
+    `rows` are explained by late events, `at_ends` is what was known at finalization, `every` what has arrived since.
     """
     for found in recognized:
         start, end = found.shift
         for row in rows if found.customers is None else ():
             known, arrived = (
                 _moved(usage.get(row.key, {}), "start", start).moved + _moved(usage.get(row.key, {}), "end", end).moved
-                for usage in (hourly, every)
+                for usage in (at_ends, every)
             )
             if arrived > known:
                 set_cause(row, period_cause(found.shift.moved(span), span, zone))
@@ -189,36 +189,41 @@ def _of_zones(span: tuple[datetime, datetime], zone: ZoneInfo) -> frozenset[Shif
     clocks = [edge.astimezone(zone).replace(tzinfo=None) for edge in span]
     zones = [ZoneInfo(name) for name in available_timezones() if "/" in name]
     moved = ([clock.replace(tzinfo=other) - edge for clock, edge in zip(clocks, span, strict=True)] for other in zones)
-    whole = (offsets for offsets in moved if not any(offset % _HOUR for offset in offsets))
-    return frozenset(Shift(start // _HOUR, end // _HOUR) for start, end in whole)
+    whole = (offsets for offsets in moved if not any(offset % QUARTER for offset in offsets))
+    return frozenset(Shift(start // QUARTER, end // QUARTER) for start, end in whole)
 
 
 def in_utc(span: tuple[datetime, datetime], zone: ZoneInfo) -> Shift | None:
-    """The shift to the period in UTC; None if it is UTC's, or not of whole hours up to `MAX_SHIFT`."""
+    """The shift to the period in UTC; None if it is UTC's, or not of whole quarters of an hour up to `MAX_SHIFT`."""
     offsets = [edge.astimezone(zone).utcoffset() or timedelta(0) for edge in span]
-    shift = Shift(*(offset // timedelta(hours=1) for offset in offsets))
-    is_whole = not any(offset % timedelta(hours=1) for offset in offsets)
-    return shift if is_whole and 0 < max(map(abs, shift)) <= shift_hours() else None
+    shift = Shift(*(offset // QUARTER for offset in offsets))
+    is_whole = not any(offset % QUARTER for offset in offsets)
+    return shift if is_whole and any(shift) and _is_within_bounds(shift) else None
 
 
-def _tried(span: tuple[datetime, datetime], utc: Shift | None) -> list[Shift]:
-    """The shifts by hours and days, those to zones whose clocks change within the period, and that to UTC."""
-    hours = range(-shift_hours(), shift_hours() + 1)
-    zones = (Shift(start, start + change) for start in hours for change in (-1, 1) if start + change in hours)
-    known = dict.fromkeys((*shifts(), *zones, *([utc] if utc else [])))
+def _is_within_bounds(shift: Shift) -> bool:
+    return max(map(abs, shift)) * QUARTER <= MAX_SHIFT()
+
+
+def _tried(span: tuple[datetime, datetime], zone: ZoneInfo, utc: Shift | None) -> list[Shift]:
+    """The shifts by hours and days, to zones whose clocks change within, to those off by parts of an hour, to UTC."""
+    hours = (0, *(shift.start for shift in shifts() if shift.start == shift.end))
+    zones = [Shift(start, start + change) for start in hours for change in (-_HOUR_QUARTERS, _HOUR_QUARTERS)]
+    zones += sorted(shift for shift in _of_zones(span, zone) if any(moved % _HOUR_QUARTERS for moved in shift))
+    known = dict.fromkeys((*shifts(), *filter(_is_within_bounds, zones), *([utc] if utc else [])))
     return [shift for shift in known if any(shift) and shift.moved(span)[0] < shift.moved(span)[1]]
 
 
 def _line(
     row: Row,
-    hourly: HourlyUsage,
+    at_ends: UsageAtEnds,
     added: Callable[[Row, Moved], Decimal | None],
     tried: list[Shift],
     tolerance: Decimal,
 ) -> _Line:
-    usage = hourly[row.key]
-    starts = {hours: _moved(usage, "start", hours) for hours in {shift.start for shift in tried}}
-    ends = {hours: _moved(usage, "end", hours) for hours in {shift.end for shift in tried}}
+    usage = at_ends[row.key]
+    starts = _all_moved(usage, "start", {shift.start for shift in tried})
+    ends = _all_moved(usage, "end", {shift.end for shift in tried})
     changes: dict[Shift, Decimal] = {}
     moved: dict[Shift, int] = {}
     numbers: dict[tuple[int, int], Decimal] = {}
@@ -237,13 +242,26 @@ def _is_wrong(row: Row) -> bool:
     return row.is_open and row.status != "wrong amount"
 
 
-def _moved(usage: Mapping[tuple[str, int], tuple[int, Decimal]], end: str, hours: int) -> Moved:
-    """The effect of moving one end."""
-    sign = 1 if (end == "end") == (hours > 0) else -1
-    within = [usage[end, hour] for hour in range(min(hours, 0), max(hours, 0)) if (end, hour) in usage]
-    events = sum(events for events, _ in within)
-    quantity = total(quantity for _, quantity in within)
-    return Moved(events, sign * events, quantity if sign > 0 else quantity.copy_negate())
+def _moved(usage: Mapping[tuple[str, int], tuple[int, Decimal]], end: str, moved: int) -> Moved:
+    """The effect of moving one end by quarters of an hour."""
+    return _all_moved(usage, end, {moved})[moved]
+
+
+def _all_moved(
+    usage: Mapping[tuple[str, int], tuple[int, Decimal]], end: str, distances: Iterable[int]
+) -> dict[int, Moved]:
+    """The effect of moving one end by each of these quarters of an hour."""
+    effects = {0: Moved(0, 0, Decimal(0))}
+    for is_later in (True, False):
+        sign = 1 if (end == "end") == is_later else -1
+        events, quantity, reached = 0, Decimal(0), 0
+        for moved in sorted((moved for moved in distances if moved and (moved > 0) == is_later), key=abs):
+            between = range(min(reached, moved), max(reached, moved))
+            within = [usage[end, quarter] for quarter in between if (end, quarter) in usage]
+            events += sum(number for number, _ in within)
+            quantity, reached = total((quantity, *(number for _, number in within))), moved
+            effects[moved] = Moved(events, sign * events, quantity if sign > 0 else quantity.copy_negate())
+    return effects
 
 
 def _has(row: Row, change: Decimal, tolerance: Decimal) -> bool:

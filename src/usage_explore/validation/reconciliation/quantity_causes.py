@@ -37,7 +37,7 @@ from usage_explore.validation.reconciliation.compare import (
     QUANTITY_STATUSES,
     Key,
     Row,
-    hourly_by_key,
+    at_ends_by_key,
     largest_by_key,
 )
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage
@@ -303,12 +303,12 @@ def quantity_causes(
         return None if counts is None else Decimal(change.events) if counts else change.quantity
 
     customers = {row.key[0] for row in left}
-    hourly = hourly_by_key(examination, columns, customers, shift_hours())
+    at_ends = at_ends_by_key(examination, columns, customers, shift_hours())
     span, zone = examination.period.span, examination.period.zone
     no_sums = [row for row in rows if added(row, Moved(0, 0, Decimal(0))) is None]
     others_than_sums = {row.key for row in no_sums}
     members = [row for row in rows if row.key[0] in customers and row.key not in others_than_sums]
-    recognized = period_causes(members, hourly, added, tolerance, span, zone)
+    recognized = period_causes(members, at_ends, added, tolerance, span, zone)
     if priced is not None:
 
         def has_quantity(row: Row, expected: Expected) -> bool:
@@ -318,13 +318,13 @@ def quantity_causes(
         recognized = rated_period_causes(examination, priced, columns, no_sums, has_quantity, recognized)
     if recognized:
         others = {row.key[0] for row in rows if row.status in QUANTITY_STATUSES} - customers
-        hourly |= hourly_by_key(examination, columns, others, shift_hours()) if others else {}
+        at_ends |= at_ends_by_key(examination, columns, others, shift_hours()) if others else {}
         period_echoes(
-            (row for row in rows if row.key[0] in customers | others), hourly, added, recognized, tolerance, span, zone
+            (row for row in rows if row.key[0] in customers | others), at_ends, added, recognized, tolerance, span, zone
         )
     late = [row for row in rows if row.explained_by == LATE and row.cause is None]
     if late and any(one.customers is None for one in recognized):
         arrived = replace(examination, period=examination.period.replace(finalized_at=None))
-        every = hourly_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
-        late_echoes(late, hourly, every, recognized, span, zone)
+        every = at_ends_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
+        late_echoes(late, at_ends, every, recognized, span, zone)
     return recognized

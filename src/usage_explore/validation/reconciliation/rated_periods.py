@@ -158,7 +158,7 @@ class _Rated:
 
 
 def _periods(period: Period) -> list[Shift]:
-    """The one to the period in UTC, if that is whole hours, and the shifts by whole days: of both ends first."""
+    """The one to the period in UTC, if there is one, and the shifts by whole days: of both ends first."""
     days = [shift for shift in shifts() if shift.is_of_days]
     utc = in_utc(period.span, period.zone)
     return list(dict.fromkeys([*([utc] if utc else []), *days]))
