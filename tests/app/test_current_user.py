@@ -198,6 +198,7 @@ def test_who_is_granted_nothing_is_told_so_calmly(ask: Ask, email: str, verified
     assert not shows_numbers(app)
     assert len(app.info) == 1
     assert "No organization here is shown to you" in said(app)
+    assert ("email_verified" in said(app)) == (verified is not True)
     assert [each.label for each in app.button] == ["Sign out"]
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from support.api_server import running
 from usage_explore.app.middleware import COOKIE, SignInRedirect
+from usage_explore.app.sign_in import FAILED
 
 LINK = "/events?group_by=dim:model&metric_key=a%5C%2Cb&dim:x=%E2%80%AE%20%26&until=now"
 
@@ -24,7 +25,14 @@ async def login(request: Request) -> Response:
 
 
 async def callback(request: Request) -> Response:
-    return RedirectResponse("/", 302) if "code" in request.query_params else PlainTextResponse("no", 400)
+    if "code" not in request.query_params:
+        return PlainTextResponse("no", 400)
+    answer = RedirectResponse("/", 302)
+    if request.query_params["code"] == "refused":
+        answer.delete_cookie("_streamlit_user")
+    else:
+        answer.set_cookie("_streamlit_user", "somebody")
+    return answer
 
 
 async def page(request: Request) -> Response:
@@ -125,6 +133,14 @@ def test_a_forged_query_stays_a_query(client: httpx.Client) -> None:
 def test_other_addresses_and_failed_sign_ins_are_left_alone(client: httpx.Client) -> None:
     assert "set-cookie" not in client.get("/events", headers={"Referer": f"http://usage.example{LINK}"}).headers
     assert client.get("/oauth2callback").status_code == 400
+
+
+def test_a_refused_sign_in_is_remembered_until_the_next(client: httpx.Client) -> None:
+    client.get("/auth/login?provider=x", headers={"Referer": f"http://usage.example{LINK}"})
+    assert client.get("/oauth2callback?code=refused").headers["location"] == LINK
+    assert client.cookies[FAILED] == "1"
+    assert returned(client, None) == "/"
+    assert FAILED not in client.cookies
 
 
 def test_the_cookie_is_short_lived_and_out_of_reach_for_scripts(client: httpx.Client) -> None:

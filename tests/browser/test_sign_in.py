@@ -273,6 +273,22 @@ def test_a_token_that_the_provider_did_not_sign_is_no_sign_in(arrive: Callable[.
     finally:
         issuer.signer = issuer.key
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    refused = page.get_by_text("You are not signed in")
+    expect(refused).to_be_visible()
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Account")).to_be_visible()
+    at_rest(page).get_by_role("button", name="Account").click()
+    at_rest(page).get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    expect(refused).to_be_hidden()
+
+
+def test_a_link_that_is_too_long_to_come_back_to_says_so(new_page: Callable[..., Page], shared: str) -> None:
+    page = new_page()
+    for values, is_too_long in ((2, False), (90, True)):
+        page.goto(shared + NUMBERS + "".join(f"&dim:model={number:050}" for number in range(values)))
+        expect(page.get_by_text("You come back to the link")).to_be_visible(visible=not is_too_long)
+        expect(page.get_by_text("too long to come back to")).to_be_visible(visible=is_too_long)
 
 
 def test_a_cookie_of_ones_own_making_is_no_sign_in(new_page: Callable[..., Page], shared: str) -> None:

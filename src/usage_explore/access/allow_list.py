@@ -67,9 +67,11 @@ class People:
         `verified` is the provider's `email_verified` claim, None if it has none.
         Raises `ConfigurationError` if the file cannot be read: a damaged file grants no access.
         """
-        silence, table = self._read()
-        said = silence if verified is None else str(verified).lower() == "true"
-        return table.get(_address(email)) if said else None
+        return self._read()[1].get(_address(email)) if self.accepts(verified) else None
+
+    def accepts(self, verified: object) -> bool:
+        """Whether an address with this `email_verified` claim of the provider, None if it has none, is a person's."""
+        return self._read()[0] if verified is None else str(verified).lower() == "true"
 
     def check(self) -> None:
         """Raise `ConfigurationError` if the file exists and cannot be read."""

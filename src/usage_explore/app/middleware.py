@@ -71,7 +71,7 @@ MAX_READ_PARAMETERS = 1_000
 """URL parameters that Streamlit reads; of a link with more it reads none."""
 
 COOKIE = "usage_explore_return"
-_COOKIE_MINUTES, _MAX_COOKIE_BYTES = 10, 3_500
+_COOKIE_MINUTES = 10
 PAGES = ("", "explore", "events", "validate", "customer", "load", "home", "open")
 """The paths of the app's pages."""
 
@@ -360,10 +360,13 @@ class SignInRedirect:
             if message["type"] == "http.response.start":
                 response = MutableHeaders(scope=message)
                 if step == "/auth/login":
-                    response.append("Set-Cookie", _cookie(page, base))
+                    response.append("Set-Cookie", _cookie(COOKIE, page, base))
+                    response.append("Set-Cookie", _cookie(sign_in.FAILED, None, base))
                 elif response.get("location") == f"{base}/":
                     response["location"] = page or response["location"]
-                    response.append("Set-Cookie", _cookie(None, base))
+                    failed = None if _has_user(response) else "1"
+                    response.append("Set-Cookie", _cookie(COOKIE, None, base))
+                    response.append("Set-Cookie", _cookie(sign_in.FAILED, failed, base))
             await send(message)
 
         await self.app(scope, receive, answer)
@@ -378,7 +381,7 @@ def _page(url: str, base: str) -> str | None:
     if parts.path.removeprefix(f"{base}/") not in PAGES or not parts.path.startswith(f"{base}/"):
         return None
     page = quote(f"{parts.path}?{parts.query}" if parts.query else parts.path, safe="/?&=%:+,;~!*'()-._@$")
-    return page if len(quote(page, safe="")) <= _MAX_COOKIE_BYTES else None
+    return None if sign_in.cookie_value(page) is None else page
 
 
 def _page_in_cookie(headers: Headers, base: str) -> str | None:
@@ -393,10 +396,16 @@ def _secure(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return name, value + b"; Secure" if is_plain else value
 
 
-def _cookie(page: str | None, base: str) -> str:
-    """The Set-Cookie header that stores a page, or deletes the cookie."""
-    value, age = (quote(page, safe=""), _COOKIE_MINUTES * 60) if page else ("", 0)
-    return f"{COOKIE}={value}; Path={base}/; Max-Age={age}; HttpOnly; SameSite=Lax"
+def _has_user(response: Headers) -> bool:
+    """Whether a response signs the user in: it sets Streamlit's cookie, or parts of it, and not only deletes it."""
+    cookies = response.getlist("set-cookie")
+    return any(cookie.startswith(USER_COOKIE_NAME) and "max-age=0" not in cookie.lower() for cookie in cookies)
+
+
+def _cookie(name: str, text: str | None, base: str) -> str:
+    """The Set-Cookie header that stores a text, or deletes the cookie."""
+    value, age = (quote(text, safe=""), _COOKIE_MINUTES * 60) if text else ("", 0)
+    return f"{name}={value}; Path={base}/; Max-Age={age}; HttpOnly; SameSite=Lax"
 
 
 def base_path() -> str:

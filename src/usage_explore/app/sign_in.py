@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import streamlit as st
@@ -24,6 +24,20 @@ from usage_explore.errors import ConfigurationError, ScopeError
 _REQUIRED_SECRETS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 _MIN_SECRET_CHARACTERS = 32
 _CARD_PIXELS = 400
+
+FAILED = "usage_explore_sign_in_failed"
+"""The cookie of a browser whose last sign-in did not succeed."""
+
+_MAX_COOKIE_BYTES = 3_500
+
+_TOO_LONG = "The link you opened is too long to come back to: open it once more after that."
+
+_NOTHING = "No organization here is shown to you; ask the administrator."
+
+_UNVERIFIED = (
+    "No organization here is shown to you: your sign-in does not confirm that this address is yours "
+    "(`email_verified`). Ask the administrator."
+)
 
 MISDIRECTED = (
     "This server is for the one person on its machine, who opens it at 127.0.0.1 or localhost, or by the "
@@ -72,16 +86,36 @@ def admitted() -> bool:
     if not _is_signed_in(_user()):
         with _card():
             st.subheader("usage-explore", anchor=False)
-            st.caption("Sign in to see your organization's usage. You come back to the link you opened.")
+            if FAILED in st.context.cookies:
+                st.warning(
+                    "You are not signed in: your provider refused, or its answer could not be trusted. Try again; the "
+                    "reason is in the server's log.",
+                    icon=":material/warning:",
+                )
+            comes_back = cookie_value(_quoted_query()) is not None
+            link = "You come back to the link you opened." if comes_back else _TOO_LONG
+            st.caption(f"Sign in to see your organization's usage. {link}")
             st.button("Sign in", on_click=st.login, key="sign_in", type="primary", width="stretch")
         return False
     if _granted(people, _user()) is None:
         with _card():
-            st.info("No organization here is shown to you; ask the administrator.", icon=":material/info:")
+            unverified = "email" in _user() and not people.accepts(_user().get("email_verified"))
+            st.info(_UNVERIFIED if unverified else _NOTHING, icon=":material/info:")
             _signed_in_as()
             st.button("Sign out", on_click=st.logout, key="sign_out")
         return False
     return True
+
+
+def cookie_value(page: str) -> str | None:
+    """The page to come back to after the sign-in, as the value of a cookie; None if it is too long for one."""
+    value = quote(page, safe="")
+    return value if len(value) <= _MAX_COOKIE_BYTES else None
+
+
+def _quoted_query() -> str:
+    context = get_script_run_ctx()
+    return "" if context is None else context.query_string
 
 
 def _card() -> Any:
