@@ -258,4 +258,9 @@ def test_the_first_invoice_beside_a_second_sign_off_says_which_sign_off_it_is_of
         assert "2 totals of 2 customers" in finding.sentence
         assert finding.amounts == (("USD", Decimal("0.90")),)
         assert {one.severity for one in validation.findings} == {"medium"}
-        assert "after an earlier sign-off" in checks["control_totals"].sentence
+        assert "a part of them after the last one, which lacks it" in checks["control_totals"].sentence
+        assert "the differences are both together" in finding.sentence
+        before = store.validate(LATER.replace(as_of=ARRIVED + 2 * HOUR), invoices=lines(), control=totals(), **given)
+        words = {one.check: one.sentence for one in before.findings}
+        assert "after an earlier sign-off, and the last one includes them" in words["control_totals"]
+        assert words["reconciliation"].endswith("has what came between.")

@@ -95,9 +95,11 @@ Unknown = Mapping[UUID, UUID | None]
 """The customers of whom nothing is known, with the one whose id is near, if there is one."""
 
 LATE, DUPLICATES = "late events", "duplicates"
+SINCE_EARLIER = "since an earlier sign-off"
 _EXPLAINED = {
     FINALIZED: "; as many arrived after the period was finalized",
     EARLIER_SIGN_OFF: "; as many arrived after an earlier sign-off, and the last one includes them",
+    SINCE_EARLIER: "; as many arrived after an earlier sign-off, a part of them after the last one, which lacks it",
     LATE: "; as many arrived later than this validation examines",
     DUPLICATES: "; as many repeat an idempotency key",
 }
@@ -178,8 +180,9 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
         _explain(found, "missing", by_days.summed(late_statement), LATE, causes)
     if any(run.first.status == "surplus" for run in found):
         for signoff in examination.earlier_signoffs:
-            later = by_days.summed(partial(finalized_statement, after=signoff.as_of))
-            _explain(found, "surplus", later, EARLIER_SIGN_OFF, causes)
+            for until, why in ((None, SINCE_EARLIER), (cast("Any", examination.signed_span)[1], EARLIER_SIGN_OFF)):
+                later = by_days.summed(partial(finalized_statement, after=signoff.as_of, until=until))
+                _explain(found, "surplus", later, why, causes)
         if examination.period.finalized_at is not None:
             _explain(found, "surplus", by_days.summed(finalized_statement), FINALIZED, causes)
         _explain(found, "surplus", by_days.summed(duplicates_statement), DUPLICATES, causes)

@@ -244,10 +244,16 @@ def late_statement(table: Table, period: Period, *, by_customer: bool = False) -
 
 
 def finalized_statement(
-    table: Table, period: Period, *, by_customer: bool = False, after: datetime | None = None
+    table: Table,
+    period: Period,
+    *,
+    by_customer: bool = False,
+    after: datetime | None = None,
+    until: datetime | None = None,
 ) -> Select[Any]:
-    """The same of the period's events that arrived `after` a time, by default its `finalized_at`."""
-    later = (*conditions(table, period), table.c.ingested_at > (after or period.finalized_at))
+    """The same of the period's events that arrived `after` a time, by default its `finalized_at`, `until` another."""
+    later = [*conditions(table, period), table.c.ingested_at > (after or period.finalized_at)]
+    later += [] if until is None else [table.c.ingested_at <= until]
     return _summed(table, period, by_customer=by_customer).where(*later)
 
 

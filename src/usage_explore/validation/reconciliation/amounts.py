@@ -251,16 +251,23 @@ def earlier_sign_off_causes(
     `known` gives what is expected of the period as of another time. What came until the period was signed again may
     have been billed apart: the lines are not wrong for certain.
     """
-    left = [row for row in rows if row.is_open]
+    left, period = [row for row in rows if row.is_open], examination.period.replace(finalized_at=None)
     for signoff in examination.earlier_signoffs if left else ():
-        keys = known(examination.period.replace(as_of=signoff.as_of, finalized_at=None))
+        keys = known(period.replace(as_of=signoff.as_of))
+        fitting = [row for row in left if matches(row, of_part(row, keys.get(row.key, Expected())), tolerance)]
+        if not fitting:
+            continue
         words = (
             f"what had arrived by {signed_words(signoff, examination.period.zone)}, which was signed again;"
             f" `usage-explore signoffs {str(signoff.id)[:8]} --csv FILE.csv` has what came between"
         )
-        for row in left:
-            if row.cause is None and matches(row, of_part(row, keys.get(row.key, Expected())), tolerance):
-                set_cause(row, Cause(EARLIER_SIGN_OFF, "medium", words))
+        (_, last), now = examination.signed_span or (None, None), known(period)
+        signed = known(period.replace(as_of=last))
+        if any(signed.get(row.key) != now.get(row.key) for row in fitting):
+            words += ", and `after_finalization` what came after that: the differences are both together"
+        for row in fitting:
+            set_cause(row, Cause(EARLIER_SIGN_OFF, "medium", words))
+        left = [row for row in left if row.cause is None]
 
 
 def _rounded_lines(row: Row, expected: Expected, currency: str) -> int:
