@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 from usage_explore.answers import Aggregate, ComparisonSource
 from usage_explore.decimals import Number, difference, exact_product
 from usage_explore.errors import Fault, QueryError
+from usage_explore.extract import retention
 from usage_explore.extract.routing import Paths
 from usage_explore.formatting import change as formatted_change
 from usage_explore.formatting import (
@@ -40,11 +41,10 @@ from usage_explore.formatting import (
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
-from usage_explore.query.queries import RATIOS, AggregateQuery, EventQuery
+from usage_explore.query.queries import RATIOS, AggregateQuery
 from usage_explore.results.currencies import Currencies
 from usage_explore.results.types import Change, Comparison, PointChange, Series, SeriesChange, combined
 from usage_explore.results.units import AddedMetrics, common_unit
-from usage_explore.sql import filters
 
 Window = tuple[datetime, datetime]
 """A half-open span of time."""
@@ -113,8 +113,7 @@ def compared(
         now_until, before_until = since + elapsed, other_since + elapsed
         if elapsed and name != f"the {duration(elapsed)} before":
             label += f", each up to {duration(elapsed)} in"
-    everything = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
-    first: datetime | None = paths.connection.execute(filters.first(paths.table, everything)).scalar_one()
+    first = retention.events_begin(paths.connection, paths.table, query, paths.exists_since)
     if partial := first is None or other_since < first:
         label += f" (partial: {_beginning(query, first)})"
     comparable = first is not None and max(other_since, first) < before_until  # else its sums are unknown, not 0

@@ -96,6 +96,31 @@ def test_an_event_that_comes_late_does_not_move_the_boundary(
     check(store, 46, utc(2026, 3, 6, 7, 13))
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_comparison_takes_removed_weeks_for_unknown(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, late: bool
+) -> None:
+    """One event that came late made the days after it measured zeros, and the period before whole: +6,250."""
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+    events_connection.commit()
+    extracts.build(events_database_url, tmp_path)
+    if late:
+        extracts.add(events_connection, utc(2026, 3, 2, 1), ingested_at=datetime.now(UTC))
+        events_connection.commit()
+    week = AggregateQuery(
+        since=utc(2026, 3, 8), until=utc(2026, 3, 15), metric="count", compare="previous", bucket="day"
+    )
+    with store:
+        comparison = store.aggregate(week).comparison
+        assert comparison is not None
+        assert (comparison.partial, comparison.first_event) == (True, utc(2026, 3, 6, 7, 13))
+        points = comparison.series[0].points
+        assert [point is None for point in points] == [True] * 5 + [False] * 2
+        explanation = store.explain(week.replace(compare=None), baseline=(comparison.since, comparison.until))
+        assert "events begin on 6 Mar 2026 07:13" in "".join(explanation.notes)
+        assert store.first_event() == utc(2026, 3, 6, 7, 13)
+
+
 @pytest.mark.parametrize("kept", [2, 3, 5])
 def test_a_history_that_is_loaded_again_is_no_longer_removed(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, kept: int

@@ -26,15 +26,15 @@ from usage_explore.explain.result import Explanation, Peak, Where, build_parts, 
 from usage_explore.explain.search import choose_regions, spread_evenly
 from usage_explore.explain.single_values import Sums, settle
 from usage_explore.explain.spans import Baseline, Span, Spans, spans
+from usage_explore.extract import retention
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.routing import Paths
 from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
 from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
-from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery, EventQuery
+from usage_explore.query.queries import COST_METRICS, RATIOS, AggregateQuery
 from usage_explore.results.currencies import CurrencyCost, check_currencies, in_order
-from usage_explore.sql.filters import first as first_event
 
 SAMPLE_EVENTS = 100_000
 """Events of both windows that are searched; of more, one in 2, 4, 8 and so on."""
@@ -126,8 +126,7 @@ def _explained(
     if windows.cut:
         length = duration(windows.after.until - windows.after.since)
         notes.append(f"Both windows are cut to {length}, as the later one is incomplete")
-    known = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
-    first = paths.connection.execute(first_event(paths.table, known)).scalar_one()
+    first = retention.events_begin(paths.connection, paths.table, query, paths.exists_since)
     if first is not None and windows.before.since < first:
         begin = date_and_time(first.astimezone(query.zone))
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")

@@ -6,6 +6,7 @@ A policy is in TimescaleDB's catalog. That events were deleted shows where an ex
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -73,6 +74,18 @@ def exists_since(
         if extract.removed_before is not None:  # an event before then came after the others were removed
             first = max(first, instant(extract.removed_before))
     return first if since < first else None
+
+
+def events_begin(
+    connection: Connection, table: Table, query: Query, exists_since: Callable[[Query], datetime | None]
+) -> datetime | None:
+    """The time of the organization's first event known at the query's `as_of`, None without one.
+
+    Where older ones were removed, of the first that was not: an event before it came late, and others are missing.
+    """
+    every = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
+    first: datetime | None = connection.execute(filters.first(table, every)).scalar_one()
+    return first and (exists_since(every.replace(occurred_after=first)) or first)
 
 
 def window_start(query: Query) -> datetime | None:

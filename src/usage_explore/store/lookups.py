@@ -15,6 +15,7 @@ from sqlalchemy import Table
 
 from usage_explore.db.names import Entry
 from usage_explore.errors import Fault, QueryError, StatementTimeout
+from usage_explore.extract import retention
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.leaderboards import Match, matches
 from usage_explore.extract.manifest import instant
@@ -91,10 +92,12 @@ class Lookups(StoreBase):
     def first_event(self, as_of: datetime | None = None) -> datetime | None:
         """The time of the organization's first event, None without events; with `as_of`, of the events known then.
 
+        Where older events were removed, the first that was not: one before it came late, and others are missing.
+
         Raises `QueryError` for a naive time, `ScopeError`, `DatabaseError`.
         """
         with self._transaction(EventQuery(as_of=as_of)) as (connection, scoped):
-            return connection.execute(statements.first(self.table, scoped)).scalar_one()
+            return retention.events_begin(connection, self.table, scoped, self._paths(connection).exists_since)
 
     def extract_state(self) -> ExtractState | str:
         """What the organization's extract holds, or why its events are read instead, in words."""

@@ -138,10 +138,14 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     since = max(period.span[0] - HISTORY(), validators.EARLIEST)
     query = examination.events_question(occurred_after=None, occurred_before=max(until, period.span[0]))
     first = examination.connection.execute(filters.extent(examination.table, query)).one()[0]
-    if first is None or max(first, since) >= until:
+    if first is None:
         return None
-    edges = buckets.edges(max(first, since), until, step, period.zone, MAX_STEPS)
-    whole = tuple(edge for edge in edges if max(first, since) <= edge <= until)
+    since = max(first, since)
+    since = examination.paths.exists_since(query.replace(occurred_after=since)) or since
+    if since >= until:
+        return None
+    edges = buckets.edges(since, until, step, period.zone, MAX_STEPS)
+    whole = tuple(edge for edge in edges if since <= edge <= until)
     return grid_of_edges(step, whole, period.zone) if len(whole) > 1 else None
 
 
