@@ -249,6 +249,30 @@ def test_without_prices_another_period_is_the_cause_of_quantities_alone(make: Ma
     assert other.kind == "unit price"
 
 
+@pytest.mark.parametrize(
+    ("customers", "prices", "words"),
+    [
+        (1, False, "the amounts of these lines cannot be checked without a price book."),
+        (2, False, ""),
+        (1, True, "the amounts of lines 1 and 2 cannot be checked without a price for it."),
+    ],
+)
+def test_amounts_of_another_period_that_nothing_judges_are_named(
+    make: Make, customers: int, prices: bool, words: str
+) -> None:
+    """One line of a price has no other to be compared with: a thousandfold amount was named nowhere."""
+    rows = events(1, customers=customers)
+    invoice = [{**line, "amount": line["quantity"] * 2, "currency": "USD"} for line in lines(rows, UTC)]
+    if not prices:
+        invoice[1]["amount"] *= 1000 if customers == 1 else 1
+    frame = pd.DataFrame(invoice).astype({"quantity": "str", "amount": "str"})
+    book = [{"metric_key": METRICS[2], "unit_amount": 2, "currency": "USD"}] if prices else None
+    (found,) = make(rows).validate(OCTOBER, checks=["reconciliation"], invoices=frame, prices=book).findings
+    assert found.kind == "another period"
+    assert "each quantity is the usage of 1 Oct 2026 02:00" in found.sentence
+    assert found.sentence.endswith(words or "the period in UTC.")
+
+
 BOOK = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": a} for m, a in AGGREGATIONS.items()]
 
 

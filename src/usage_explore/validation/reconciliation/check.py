@@ -67,6 +67,7 @@ from usage_explore.validation.reconciliation.charges import (
     set_fitting_quantities,
     unit_price_deviations,
     unit_price_finding,
+    without_usual_price,
 )
 from usage_explore.validation.reconciliation.compare import (
     BOTH,
@@ -177,7 +178,8 @@ def examine(examination: Examination) -> Outcome:
                 set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
-    every = Differences(examination, columns, rows, tolerance, beyond=beyond, unknown=unknown)
+    unjudged = without_usual_price([line for row in rows if not row.amount_fits for line in row.lines], tolerance)
+    every = Differences(examination, columns, rows, tolerance, beyond=beyond, unknown=unknown, unjudged=unjudged)
     common_groups = common_causes([*rows, *beyond])
     groups = [group for group in common_groups if not is_of_repeated_lines(group) or every.is_shown_exactly(group)]
     reported = frozenset(id(row) for group in groups for row in group)
