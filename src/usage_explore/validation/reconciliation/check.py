@@ -405,9 +405,10 @@ CHECK = Check(
         "causes": "a wrong line is recognized as a repeated one (equal to another in everything), swapped customers,"
         f" another unit ({_FACTORS} times or the reciprocal),"
         f" a period moved by up to {shift_hours()} hours (at least {MIN_MOVED_EVENTS()} events between; of maxima,"
-        " latest and different values by days, or in UTC), amounts rounded for each event, a former, later or other"
-        " price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor: one that"
-        f" {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one finding",
+        " latest and different values by days, or in UTC) or a month, amounts rounded for each event, a former, later"
+        " or other price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor:"
+        f" one that {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one"
+        " finding",
         "open period": "no difference is high in a period that is not over",
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
         f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage; so is a metric or price that is on no line,"
