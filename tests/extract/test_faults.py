@@ -102,11 +102,17 @@ def test_a_file_that_is_damaged_or_missing_is_built_anew(extract: Extract) -> No
         extract.check()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 99}', b"\xff"])
-def test_a_damaged_manifest_is_replaced(extract: Extract, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 99}', b"\xff", b"[" * 100_000, None])
+def test_a_damaged_manifest_is_replaced(extract: Extract, content: bytes | None) -> None:
+    """Also one that is nested too deeply, or a pipe, whose reader waited for ever."""
     many(extract, 100)
     extract.refresh(LATER)
-    (extract.folder / manifest.NAME).write_bytes(content)
+    path = extract.folder / manifest.NAME
+    if content is None:
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
     assert extract.verify().damaged == (manifest.NAME,)
     report = extract.refresh(LATER)
     assert "manifest" in report.rebuilt

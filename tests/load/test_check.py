@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from usage_explore.cli.main import main
 from usage_explore.errors import LoadError
-from usage_explore.load import LoadOptions, check_file
+from usage_explore.load import LOCAL_ORGANIZATION, LoadOptions, check_file
 
 TIME = "2026-01-31T08:00:00Z"
 
@@ -641,7 +641,6 @@ def test_names_of_an_own_export_are_shown_as_names_and_no_dimensions(tmp_path):
     [
         ("plan.csv", "User,Model,Tokens,Date\n", "a header and no rows; its columns are User, Model, Tokens, Date"),
         ("plan.csv", "timestamp,quantity\n\n", "a header and no rows; its columns are timestamp, quantity"),
-        ("plan.json", "[]", "no rows"),
     ],
 )
 def test_a_file_with_other_columns_and_no_rows_is_said_to_have_no_rows(load, name, text, words):
@@ -650,6 +649,18 @@ def test_a_file_with_other_columns_and_no_rows_is_said_to_have_no_rows(load, nam
     for refuse in (lambda: check_file(path), lambda: load(path), lambda: load(path, organization_id=None)):
         with pytest.raises(LoadError, match=f"the file has {words}; there is nothing to load"):
             refuse()
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.json", "[]"), ("a.ndjson", "\n"), ("a.jsonl", "")])
+@pytest.mark.parametrize("organization_id", [None, LOCAL_ORGANIZATION])
+def test_json_without_rows_loads_nothing_as_a_header_alone_does(load, name, text, organization_id):
+    """A nightly export without an event ended with code 1."""
+    path = load.file(name, text)
+    code, shown = shown_by_command(path)
+    report = load(path, organization_id=organization_id)
+    assert (code, report.loaded, report.rejected) == (0, 0, 0)
+    assert shown.endswith("Loading it would add nothing: the file has no rows.\n")
+    assert "the file has no rows" in str(report)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def _arrow_stream() -> bytes:
     ("name", "content", "said"),
     [
         ("events.csv", "", "is empty"),
-        ("events.jsonl", "", "is empty"),
+        ("events.json", "", "is empty"),
         ("events.parquet", "PAR1\0", "is not a Parquet file"),
         (
             "events.csv.gz",

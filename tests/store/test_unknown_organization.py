@@ -130,20 +130,28 @@ def test_one_that_row_security_hides_is_refused_though_the_table_looks_empty(hid
         store.validate(Period(**WINDOW))
 
 
-def test_the_result_of_a_job_goes_with_its_organization(
-    hidden: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_a_job_goes_with_its_organization(
+    hidden: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
+    if state == "failed":
+
+        def fails(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Store, "validate", fails)
     monkeypatch.setattr(tenancy, "_CACHE_SECONDS", 0)
     events_connection.execute("CREATE POLICY shown ON usage_events USING (true)")
     events_connection.commit()
     params = {**WINDOW, "organization_id": str(generated_events.ORGANIZATION), "checks": "duplicates"}
     with connect(hidden) as store, asking(store) as client:
         job = client.post(VALIDATIONS, params=params).headers["location"].removeprefix("/api")
-        eventually(lambda: client.get(job).json()["state"] == "done")
+        eventually(lambda: client.get(job).json()["state"] == state)
         assert len(client.get(VALIDATIONS).json()["validations"]) == 1
         events_connection.execute("DROP POLICY shown ON usage_events")
         events_connection.commit()
         assert client.get(job).status_code == 404
+        assert client.delete(job).status_code == 404
         assert client.get(VALIDATIONS).json() == {"validations": []}
 
 

@@ -14,7 +14,7 @@ import pytest
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
 from support.plain_events import total
 from support.query_oracle import Row
-from usage_explore.validation import Finding
+from usage_explore.validation import Finding, folding
 from usage_explore.validation.registry import CHECKS
 
 DAY = timedelta(days=1)
@@ -207,3 +207,21 @@ def test_two_incidents_stay_two_findings(events_database_url: str, incident: Inc
 def test_regular_usage_has_no_finding(events_database_url: str) -> None:
     with store_of(events_database_url, regular()) as store:
         assert not store.validate(PERIOD).findings
+
+
+def test_an_error_in_folding_leaves_every_finding_by_itself(
+    events_database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended the whole validation."""
+
+    def fails(findings: object, other: object) -> tuple[Finding, ...]:
+        raise ZeroDivisionError
+
+    rows = regular()
+    times(THOUSAND, 13, 13)(rows)
+    with store_of(events_database_url, rows) as store:
+        folded = {finding.check for finding in store.validate(PERIOD).findings}
+        monkeypatch.setattr(folding, "RULES", [replace(rule, explaining=fails) for rule in folding.RULES])
+        findings = store.validate(PERIOD).findings
+    assert folded < {finding.check for finding in findings}
+    assert "could not be folded" in caplog.text

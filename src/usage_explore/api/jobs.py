@@ -235,9 +235,7 @@ class Jobs:
         """A job, with its result as soon as it is done."""
         media_type = negotiated(request, JSON, wire.MEDIA_TYPE)
         _no_parameters(request)
-        job, exact = self._job(request), media_type == wire.MEDIA_TYPE
-        if not await self._seen(request, [job]):
-            raise self._unknown()
+        job, exact = await self._job(request), media_type == wire.MEDIA_TYPE
         content = await to_thread.run_sync(
             lambda: wire.dumps(job.document(exact=True)) if exact else json_bytes(job.document(exact=False)),
             limiter=service.thread_limiter(),
@@ -248,9 +246,9 @@ class Jobs:
         """Cancel and forget a job."""
         refuse_other_sites(request)
         _no_parameters(request)
-        job = self._job(request)
+        job = await self._job(request)
         job.cancelled.set()
-        del self._jobs[job.id]
+        self._jobs.pop(job.id, None)
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
     async def _run(self, job: _Job, store: Store) -> None:
@@ -313,27 +311,24 @@ class Jobs:
             else:
                 kept.append(job)
 
-    def _job(self, request: Request) -> _Job:
-        """The job of the request's path. Raises `Problem` (404) also for one of another organization."""
+    async def _job(self, request: Request) -> _Job:
+        """The job of the request's path. Raises `Problem` (404) also for one of another or a hidden organization."""
         self._forget_old()
         job = self._jobs.get(request.path_params["id"])
-        if job is None or not self._may_see(request, job):
-            raise self._unknown()
+        if job is None or not self._may_see(request, job) or not await self._seen(request, [job]):
+            detail = f"There is no {self.kind.noun} of this id; finished ones are kept for an hour."
+            raise Problem(ProblemType.NOT_FOUND, detail)
         return job
 
-    def _unknown(self) -> Problem:
-        detail = f"There is no {self.kind.noun} of this id; finished ones are kept for an hour."
-        return Problem(ProblemType.NOT_FOUND, detail)
-
     async def _seen(self, request: Request, jobs: list[_Job]) -> list[_Job]:
-        """The jobs without those that have a result of an organization which the database no longer shows."""
-        done = {job.organization_id for job in jobs if job.state == "done"}
-        if not done:
+        """The jobs without those that have ended and are of an organization which the database no longer shows."""
+        ended = {job.organization_id for job in jobs if job.state not in ("queued", "running")}
+        if not ended:
             return jobs
 
         def hidden() -> set[UUID]:
             store = self.service.store_for(request)
-            return {organization_id for organization_id in done if not _is_shown(store, organization_id)}
+            return {organization_id for organization_id in ended if not _is_shown(store, organization_id)}
 
         async with self.service.queries.slot():
             gone = await service.run_in_thread(request, hidden)

@@ -77,6 +77,8 @@ def announced(folder: Path) -> tuple[list[Change], list[Change]]:
     readable, damaged = [], []
     for path in folder.glob(f"*{_ENDING}"):
         try:
+            if not path.is_file() and path.exists():
+                raise TypeError("it is no file")
             change = Change(**manifest.checked(path.read_bytes(), required=True))
             readable.append(replace(change, name=path.name))
         except FileNotFoundError:

@@ -180,7 +180,10 @@ def checked(text: bytes, *, required: bool = False) -> Any:
 
     Raises `ValueError` if it is damaged, `TypeError` if it is no JSON object.
     """
-    document = _mapping(json.loads(text))
+    try:
+        document = _mapping(json.loads(text))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if (required or "checksum" in document) and document.pop("checksum", None) != _checksum(document):
         raise ValueError("the checksum differs")
     return document
@@ -193,6 +196,8 @@ def _checksum(document: dict[str, Any]) -> int:
 def read(folder: Path) -> Manifest | None:
     """The manifest of the folder; None if there is none, it is damaged, of another version or of another folder."""
     try:
+        if not (folder / NAME).is_file():  # reading a pipe would wait for its writer
+            return None
         document = checked((folder / NAME).read_bytes())
         if document.pop("version") != VERSION or document["organization_id"] != folder.name:
             return None

@@ -41,6 +41,9 @@ READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
 
 _COPIED_BYTES = 1024 * 1024
 _LISTED_MEMBERS = 10
+_LINES = (".jsonl", ".ndjson")
+"""Ends of the names of files that may have no byte: no line is no record."""
+
 _GZIP, _ZIP, _EMPTY_ZIP = b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06"
 
 
@@ -82,7 +85,7 @@ class Content:
         self._max_bytes = max_bytes or max_decoded_bytes(self.length)
         self.containers: tuple[str, ...] = ()
         self._member: zipfile.ZipInfo | None = None
-        if not self.length:
+        if not self.length and not path.name.lower().endswith(_LINES):
             raise LoadError(f"{path_text(path)}: is empty")
         if self.start.startswith((_ZIP, _EMPTY_ZIP)) and not self._is_spreadsheet():
             self._member = self._only_member()

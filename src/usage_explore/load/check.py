@@ -188,14 +188,18 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
         )
     file = prepare(path, options)
     mapper = look.mapper(file)
-    file.check_rows(mapper)
-    proposal = _proposal(file, mapper, look.zone) if look.proposals else Proposal(options=options, reasons={})
+    has_no_row = file.missing(mapper) != mapper.missing()
+    proposal = (
+        _proposal(file, mapper, look.zone)
+        if look.proposals and not has_no_row
+        else Proposal(options=options, reasons={})
+    )
     proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(path, proposal.options)
         mapper = look.mapper(file)
     named = path if isinstance(path, Path) else STANDARD_INPUT
-    missing = tuple(mapper.missing())
+    missing = () if has_no_row else tuple(mapper.missing())
     checked = FileCheck(
         path=file.path,
         format=file.description,

@@ -127,16 +127,25 @@ class Prepared:
         """A new mapper for the file's columns, of which no row has been read yet."""
         return RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
 
-    def check_rows(self, mapper: RowMapper) -> None:
-        """Raise `LoadError` for a file without a row that lacks columns: what its columns are, values would show."""
-        if mapper.missing() and next(iter(self.records()), None) is None:
-            what = f"a header and no rows; its columns are {listed_columns(self.names)}" if self.names else "no rows"
+    def missing(self, mapper: RowMapper) -> list[str]:
+        """The columns that the file lacks; none of JSON without a row, which names no columns.
+
+        Raises `LoadError` for a header without a row that lacks columns: what its columns are, values would show.
+        """
+        missing = mapper.missing()
+        if missing and next(iter(self.records()), None) is None:
+            if not self.names:
+                return []
+            what = f"a header and no rows; its columns are {listed_columns(self.names)}"
             raise LoadError(f"{path_text(self.path)}: the file has {what}; there is nothing to load")
+        return missing
 
     def check_columns(self, mapper: RowMapper) -> None:
         """Raise `LoadError`, with a hint, where the file lacks columns."""
-        self.check_rows(mapper)
-        encoding = likely_encoding(self.file) if self.options.encoding is None and mapper.missing() else None
+        missing = self.missing(mapper)
+        if not self.names and not missing:
+            return
+        encoding = likely_encoding(self.file) if self.options.encoding is None and missing else None
         check_columns(mapper, self.path, "; the file is not UTF-8 text" + NOT_UTF_8 if encoding else "")
 
     def ready(self, mapper: RowMapper, show: ShowProgress = _unseen) -> RowMapper:

@@ -8,6 +8,7 @@ numbers, among its facts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -26,6 +27,8 @@ from usage_explore.validation.check import (
 )
 from usage_explore.validation.periods import part
 from usage_explore.validation.result import Result
+
+_log = logging.getLogger(__name__)
 
 BOUNDS = CheckBounds("common")
 
@@ -326,7 +329,18 @@ RULES = (
 
 
 def folded(results: Sequence[Result]) -> tuple[Result, ...]:
-    """The results, with each finding that others explain folded into the first of these; the exact numbers stay."""
+    """The results, with each finding that others explain folded into the first of these; the exact numbers stay.
+
+    After an unexpected error, which is logged, every finding stands by itself.
+    """
+    try:
+        return _folded(results)
+    except Exception:
+        _log.exception("Findings on one incident could not be folded")
+        return tuple(results)
+
+
+def _folded(results: Sequence[Result]) -> tuple[Result, ...]:
     findings = {result.check.name: list(result.outcome.findings) for result in results if result.outcome is not None}
     titles = {result.check.name: result.check.title for result in results}
     reported_by: dict[str, list[str]] = {}

@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -636,6 +637,53 @@ def uneven(seed: int = 3) -> list[Row]:
         for day in range(1, 31)
         for hour in range(draw.randrange(8, 14))
     ]
+
+
+@pytest.mark.parametrize(
+    ("measure", "factor", "words"),
+    [
+        ("quantity", Decimal(1000), "1,000 times the usage"),
+        ("quantity", 1 / Decimal(60), "the usage divided by 60"),
+        ("events", Decimal(1000), "1,000 times the usage"),
+    ],
+)
+def test_totals_in_another_unit_are_one_finding(make: Make, measure: str, factor: Decimal, words: str) -> None:
+    """Each of up to three customers was a finding of its own: "99.9 % is missing", though only the unit differs."""
+    events = [replace(row, quantity=row.quantity * 7) for row in uneven() if row.customer_id in (JUNE, SMALL)]
+    totals = counted(events, by_customer=True)[["day", "metric", "customer", measure]]
+    totals[measure] = [str(round(Decimal(number) * factor, 3).normalize() + 0) for number in totals[measure]]
+    result = examine(make(events), NAME, september(), control=totals)
+    (finding,) = findings(result)
+    assert (finding.kind, finding.severity) == (f"another unit, {measure}", "high")
+    assert finding.events == len(events)
+    assert finding.sentence.startswith(f"Every control total of {measure} of ")
+    assert finding.sentence.endswith(f"is {words}: the unit differs.")
+    assert result.outcome is not None
+    sheet = result.outcome.sheet
+    assert sheet is not None
+    assert {*sheet[sheet["status"] != "matched"]["explained_by"]} == {"another unit"}
+
+
+def test_one_metric_in_another_unit_and_a_further_error_are_told_apart(make: Make) -> None:
+    events = [replace(row, quantity=row.quantity * 7) for row in uneven() if row.customer_id == JUNE]
+    totals = counted(events)[["day", "metric", "quantity"]]
+    is_bytes = totals["metric"] == "bytes"
+    totals.loc[is_bytes, "quantity"] = [str(Decimal(number) * 1024) for number in totals[is_bytes]["quantity"]]
+    wrong = (totals["day"] == "2026-09-05") & (totals["metric"] == "calls")
+    totals.loc[wrong, "quantity"] = "100000"
+    unit, other = sorted(findings(examine(make(events), NAME, september(), control=totals)), key=lambda one: one.kind)
+    assert "control totals of quantity of bytes" in unit.sentence
+    assert "are each 1,024 times the usage" in unit.sentence
+    assert (other.metric_key, days(other)) == ("calls", (date(2026, 9, 5), date(2026, 9, 5)))
+
+
+def test_a_common_share_that_is_no_unit_is_none(make: Make) -> None:
+    """Half of the events of each day were lost: a like share, in one finding of each customer."""
+    events = usage()
+    totals = counted(events)[["day", "metric", "events"]]
+    totals["events"] *= 2
+    (finding,) = findings(examine(make(events), NAME, september(), control=totals))
+    assert finding.kind == "missing events"
 
 
 def renamed(events: list[Row], number: int, *measures: str, seats: bool = True) -> pd.DataFrame:

@@ -269,6 +269,57 @@ def test_without_prices_another_period_is_the_cause_of_quantities_alone(make: Ma
     assert other.kind == "unit price"
 
 
+@pytest.mark.parametrize(
+    ("days", "words", "aggregation"),
+    [(-31, "1–30 Sep 2026", None), (-31, "1–30 Sep 2026", "max"), (30, "1–30 Nov 2026", "sum")],
+)
+def test_an_invoice_of_another_month_is_one_finding(make: Make, days: int, words: str, aggregation: str | None) -> None:
+    """Each of several customers was findings of its own, too much and too little. One has usage in one month alone."""
+    rows = events(5, customers=5)
+    rows += [replace(row, timestamp=row.timestamp + timedelta(days=days), quantity=Decimal(2 + number % 997))
+             for number, row in enumerate(rows) if row.customer_id != CUSTOMERS[1] and row.timestamp.month == 10
+             if number % 5]  # fmt: skip
+    take = max if aggregation == "max" else sum
+    billed: dict[tuple[str, str], list[Decimal]] = {}
+    for row in rows:
+        if row.timestamp.astimezone(BERLIN).month == (11 if days > 0 else 9):
+            billed.setdefault((str(row.customer_id), row.metric_key), []).append(row.quantity)
+    invoice = [{"customer_id": who, "metric_key": metric, "quantity": take(quantities)}
+               for (who, metric), quantities in billed.items()]  # fmt: skip
+    prices = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": aggregation} for m in METRICS]
+    period = OCTOBER.replace(as_of=utc(2027, 1, 1))
+    frame = pd.DataFrame([{**line, "quantity": str(line["quantity"])} for line in invoice], dtype="str")
+    book = prices if aggregation else None
+    (found,) = make(rows).validate(period, checks=["reconciliation"], invoices=frame, prices=book).findings
+    assert (found.severity, found.kind) == ("high", "another period")
+    assert f"{4 if aggregation == 'max' else 5} customers" in found.sentence  # one has the same largest quantity
+    assert f"each is the usage of {words}." in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("customers", "prices", "words"),
+    [
+        (1, False, "the amounts of these lines cannot be checked without a price book."),
+        (2, False, ""),
+        (1, True, "the amounts of lines 1 and 2 cannot be checked without a price for it."),
+    ],
+)
+def test_amounts_of_another_period_that_nothing_judges_are_named(
+    make: Make, customers: int, prices: bool, words: str
+) -> None:
+    """One line of a price has no other to be compared with: a thousandfold amount was named nowhere."""
+    rows = events(1, customers=customers)
+    invoice = [{**line, "amount": line["quantity"] * 2, "currency": "USD"} for line in lines(rows, UTC)]
+    if not prices:
+        invoice[1]["amount"] *= 1000 if customers == 1 else 1
+    frame = pd.DataFrame(invoice).astype({"quantity": "str", "amount": "str"})
+    book = [{"metric_key": METRICS[2], "unit_amount": 2, "currency": "USD"}] if prices else None
+    (found,) = make(rows).validate(OCTOBER, checks=["reconciliation"], invoices=frame, prices=book).findings
+    assert found.kind == "another period"
+    assert "each quantity is the usage of 1 Oct 2026 02:00" in found.sentence
+    assert found.sentence.endswith(words or "the period in UTC.")
+
+
 BOOK = [{"metric_key": m, "unit_amount": 1, "currency": "USD", "aggregation": a} for m, a in AGGREGATIONS.items()]
 
 

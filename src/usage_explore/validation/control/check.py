@@ -34,7 +34,7 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
-from usage_explore.validation.control import compare, swapped, zones
+from usage_explore.validation.control import compare, factors, swapped, zones
 from usage_explore.validation.control.compare import (
     LIKE_RATIO,
     MAX_SINGLE_CUSTOMERS,
@@ -170,6 +170,9 @@ def _unknown(examination: Examination, compared: Compared) -> Unknown:
 def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unknown: Unknown) -> list[Finding]:
     """The findings of rows; `explained` gets the causes of rows by their `id`."""
     examination = by_days.examination
+    multiplied = factors.multiples(rows)
+    explained |= {id(row): factors.FACTOR for one in multiplied for row in one.run.rows}
+    rows = [row for row in rows if id(row) not in explained]
     exchanged = swaps(rows, by_days.usage)
     in_swaps = {id(row) for swap in exchanged for row in swap.rows}
     waves = both_ways(row for row in rows if id(row) not in in_swaps)
@@ -189,6 +192,9 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
     explained |= {id(row): cause for run in found if (cause := causes.get(id(run))) for row in run.rows}
     explained |= {id(row): SWAPPED for swap in exchanged for row in swap.rows if row.status != "matched"}
     findings = [_finding(examination, run, causes.get(id(run), ""), unknown) for run in found]
+    for one in multiplied:
+        span, severity = _span(examination, one.run.days), _severity_of(one.run.share)
+        findings.append(factors.factor_finding(examination, one, span, severity))
     for swap in exchanged:
         span = _span(examination, Run(swap.rows).days)
         findings.append(swap_finding(examination, swap, span, _severity_of(swap_share(swap))))
@@ -493,6 +499,6 @@ CHECK = Check(
     statement=statement,
     examine=examine,
     needs="control",
-    bounds=(*compare.BOUNDS, *zones.BOUNDS, *swapped.BOUNDS, *BOUNDS),
+    bounds=(*compare.BOUNDS, *zones.BOUNDS, *factors.BOUNDS, *swapped.BOUNDS, *BOUNDS),
 )
 """Control totals against the usage of their day, in exact numbers."""

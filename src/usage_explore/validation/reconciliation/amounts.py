@@ -49,7 +49,6 @@ from usage_explore.validation.reconciliation.differences import (
     MAX_SINGLE_CUSTOMERS,
     NAME,
     Differences,
-    explained,
     worth,
 )
 from usage_explore.validation.reconciliation.expected import Expected, compared_amounts, invoiced_amounts, of_part
@@ -359,7 +358,7 @@ def common_finding(differences: Differences, rows: list[Row]) -> Finding:
         check=NAME,
         kind=cause.name,
         severity=differences.severity(rows[0]),
-        sentence=f"{totals} {what}: {explained(rows)} is {words}.",
+        sentence=f"{totals} {what}: {differences.explained(rows, words)}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),

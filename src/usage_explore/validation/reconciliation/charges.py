@@ -100,13 +100,27 @@ def unit_price_deviations(lines: Iterable[InvoiceLine], tolerance: Decimal = Dec
     The quantity of a line may be off by `tolerance`. Lines without a price key are compared with the others of their
     metric that have none. Lines without an amount or a quantity are ignored.
     """
+    by_price = _by_price(lines)
+    judged = (_deviation(*price, members, tolerance) for price, members in by_price.items() if len(members) > 1)
+    deviations = [deviation for deviation in judged if deviation is not None]
+    return sorted(deviations, key=lambda one: (-len(one.deviating), one.column, one.key, one.currency or ""))
+
+
+def without_usual_price(lines: list[InvoiceLine], tolerance: Decimal) -> frozenset[int]:
+    """The numbers of the lines with an amount that no other line judges: no two lines of their price have one."""
+    judged: set[int] = set()
+    for members in _by_price(lines).values():
+        if sum(_compared(members, tolerance)[-1]) > 1:
+            judged.update(line.line for line in members)
+    return frozenset(line.line for line in lines if line.amount is not None and line.line not in judged)
+
+
+def _by_price(lines: Iterable[InvoiceLine]) -> dict[_PriceOfLine, list[InvoiceLine]]:
     by_price: dict[_PriceOfLine, list[InvoiceLine]] = {}
     for line in lines:
         if price := _price_of(line):
             by_price.setdefault(price, []).append(line)
-    judged = (_deviation(*price, members, tolerance) for price, members in by_price.items() if len(members) > 1)
-    deviations = [deviation for deviation in judged if deviation is not None]
-    return sorted(deviations, key=lambda one: (-len(one.deviating), one.column, one.key, one.currency or ""))
+    return by_price
 
 
 def _price_of(line: InvoiceLine) -> _PriceOfLine | None:
@@ -204,11 +218,7 @@ class _Bounds(NamedTuple):
 def _deviation(
     column: PriceColumn, key: str, currency: str | None, lines: list[InvoiceLine], tolerance: Decimal
 ) -> UnitPriceDeviation | None:
-    is_whole = not any(decimals_of(line.amount or Decimal(0)) for line in lines)
-    units = [_last_decimal(line, is_whole) for line in lines]
-    bounds = [_bounds(line, unit, tolerance) for line, unit in zip(lines, units, strict=True)]
-    usual, *tied = _most_fitting(bounds)
-    fits = [low <= bounds[usual].low <= high for low, high in bounds]
+    is_whole, bounds, (usual, *tied), fits = _compared(lines, tolerance)
     if all(fits) or sum(fits) < 2:  # where all differ, such as taxes or fees, no unit price is the usual one
         return None
     deviating = [index for index, fit in enumerate(fits) if not fit]
@@ -221,7 +231,7 @@ def _deviation(
         sign = _sign([lines[index] for index in agreeing])
         for index in deviating:
             # an amount that is rounded by one unit and then multiplied is off by `DOUBLED_FACTOR` units or more
-            unit = _EXACT.multiply(units[index], DOUBLED_FACTOR())
+            unit = _EXACT.multiply(_last_decimal(lines[index], is_whole), DOUBLED_FACTOR())
             if _may_be_doubled(bounds[index], _bounds(lines[index], unit, tolerance), price, sign):
                 doubled.append(index)
     return UnitPriceDeviation(
@@ -257,6 +267,14 @@ def _may_be_doubled(line: _Bounds, multiplied: _Bounds, price: _Bounds, sign: in
     if line.high < 0:
         return True
     return line.low > price.low and multiplied.high >= _FINE.multiply(DOUBLED_FACTOR(), max(price.low, Decimal(0)))
+
+
+def _compared(lines: list[InvoiceLine], tolerance: Decimal) -> tuple[bool, list[_Bounds], list[int], list[bool]]:
+    """Whether no amount has decimals; the lines' bounds, those that most fit, and which fit the first of these."""
+    is_whole = not any(decimals_of(line.amount or Decimal(0)) for line in lines)
+    bounds = [_bounds(line, _last_decimal(line, is_whole), tolerance) for line in lines]
+    usual = _most_fitting(bounds)
+    return is_whole, bounds, usual, [low <= bounds[usual[0]].low <= high for low, high in bounds]
 
 
 def _bounds(line: InvoiceLine, unit: Decimal, tolerance: Decimal) -> _Bounds:

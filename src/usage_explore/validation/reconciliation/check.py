@@ -67,6 +67,7 @@ from usage_explore.validation.reconciliation.charges import (
     set_fitting_quantities,
     unit_price_deviations,
     unit_price_finding,
+    without_usual_price,
 )
 from usage_explore.validation.reconciliation.compare import (
     BOTH,
@@ -177,7 +178,8 @@ def examine(examination: Examination) -> Outcome:
                 set_cause(row, Cause(AFTER_SIGN_OFF, "medium", words))
     given, used = {row.key[0] for row in rows if row.lines}, {row.key[0] for row in rows if row.usage is not None}
     unknown = unknown_customers(examination, given, used)
-    every = Differences(examination, columns, rows, tolerance, beyond=beyond, unknown=unknown)
+    unjudged = without_usual_price([line for row in rows if not row.amount_fits for line in row.lines], tolerance)
+    every = Differences(examination, columns, rows, tolerance, beyond=beyond, unknown=unknown, unjudged=unjudged)
     common_groups = common_causes([*rows, *beyond])
     groups = [group for group in common_groups if not is_of_repeated_lines(group) or every.is_shown_exactly(group)]
     reported = frozenset(id(row) for group in groups for row in group)
@@ -403,9 +405,10 @@ CHECK = Check(
         "causes": "a wrong line is recognized as a repeated one (equal to another in everything), swapped customers,"
         f" another unit ({_FACTORS} times or the reciprocal),"
         f" a period moved by up to {shift_hours()} hours (at least {MIN_MOVED_EVENTS()} events between; of maxima,"
-        " latest and different values by days, or in UTC), amounts rounded for each event, a former, later or other"
-        " price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor: one that"
-        f" {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one finding",
+        " latest and different values by days, or in UTC) or a month, amounts rounded for each event, a former, later"
+        " or other price, volume instead of staircase, one tier for all, no included quantity or minimum, or a factor:"
+        f" one that {MIN_COMMON_AMOUNTS()} amounts and {percent(MIN_COMMON_SHARE())} of the wrong ones share is one"
+        " finding",
         "open period": "no difference is high in a period that is not over",
         "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS()} customers without any line are one finding if they are"
         f" {percent(MIN_UNINVOICED_SHARE())} or more of those with usage; so is a metric or price that is on no line,"

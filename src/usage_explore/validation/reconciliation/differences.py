@@ -20,7 +20,16 @@ from usage_explore.pricing.rating import tier_text
 from usage_explore.pricing.usage import Line
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, added_amounts, limited
+from usage_explore.validation.check import (
+    AFTER_SIGN_OFF,
+    EARLIER_SIGN_OFF,
+    SEVERITIES,
+    Examination,
+    Finding,
+    Severity,
+    added_amounts,
+    limited,
+)
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING, PERIOD
 from usage_explore.validation.reconciliation.compare import (
@@ -82,6 +91,10 @@ _SEVERAL_TOTALS: dict[Status, str] = {
 }
 
 
+_QUANTITY_CAUSES = (PERIOD, AFTER_SIGN_OFF, EARLIER_SIGN_OFF)
+"""Causes whose words do not say that they are of a quantity."""
+
+
 class _Filters(NamedTuple):
     """The parameters of a query for some totals, and whether it shows their events and no others."""
 
@@ -94,6 +107,7 @@ class Differences:
     """Rows compared by the `columns` of the invoices; those in `reported`, by `id()`, are findings elsewhere.
 
     `beyond` are rows of their own for what some of them charge beyond another period, see `beyond_periods`.
+    `unjudged` are the lines whose amount nothing judges where their price is not known, see `without_usual_price`.
     `unknown` are the customers of whom nothing is known, with the customer whose id is near, if there is one.
     """
 
@@ -104,6 +118,7 @@ class Differences:
     reported: frozenset[int] = frozenset()
     beyond: Sequence[Row] = ()
     unknown: Mapping[UUID, UUID | None] = field(default_factory=dict)
+    unjudged: frozenset[int] = frozenset()
 
     def findings(self) -> tuple[list[Finding], list[list[Row]], str]:
         """The gravest; the rows of the others, and a note, see `limited`.
@@ -331,7 +346,7 @@ class Differences:
     def _explanation(self, rows: list[Row]) -> str:
         row = rows[0]
         if row.cause is not None:
-            return f": {explained(rows)} is {row.cause.words}"
+            return f": {self.explained(rows, row.cause.words)}"
         if row.status == "not comparable" or row.usage is None:
             return ""
         if not row.explained_by:
@@ -352,6 +367,26 @@ class Differences:
             causes.append(f"{counted(duplicates, 'event')} that repeated an idempotency key")
         exactly = "within the tolerance" if self.tolerance else "exactly"
         return f"; the difference is {exactly} the quantity of {' and '.join(causes)}"
+
+    def explained(self, rows: list[Row], words: str) -> str:
+        """What a cause says of rows: `each is the usage of …`.
+
+        Another period, or time of arrival, explains quantities alone where prices are not known; whose amounts nothing
+        judges then is said.
+        """
+        cause = rows[0].cause
+        unpriced = [row for row in rows if row.expected is None or not row.expected.is_priced]
+        charged = [line for row in unpriced for line in row.lines if line.amount is not None]
+        is_of_quantity = cause is not None and cause.name in _QUANTITY_CAUSES and bool(charged)
+        each = f"{'each' if len(rows) > 1 else 'that'}{' quantity' if is_of_quantity else ''}"
+        left = sorted(line.line for line in charged if line.line in self.unjudged) if is_of_quantity else []
+        if not left:
+            return f"{each} is {words}"
+        every = sum(len(row.lines) for row in rows)
+        lines = "these lines" if len(left) == every > 1 else "this line" if every == 1 else _line_numbers(left)
+        amounts = "amount" if len(left) == 1 else "amounts"
+        without = "a price book" if self.examination.inputs.prices is None else "a price for it"
+        return f"{each} is {words}; the {amounts} of {lines} cannot be checked without {without}"
 
     def _rounding(self, row: Row) -> str:
         """For an unexplained difference: that rounded quantities would explain it and all others."""
@@ -420,18 +455,14 @@ def money(rows: list[Row]) -> list[str]:
     return [words] if words else [joined(sides)] if (sides := too_much_and_too_little(rows)) else []
 
 
-def explained(rows: list[Row]) -> str:
-    """What a cause explains of rows: `each`, `that`; `each quantity` of another period without known prices."""
-    is_priced = all(row.expected is not None and row.expected.is_priced for row in rows)
-    has_amounts = any(line.amount is not None for row in rows for line in row.lines)
-    is_of_quantity = rows[0].cause is not None and rows[0].cause.name == PERIOD and has_amounts and not is_priced
-    return f"{'each' if len(rows) > 1 else 'that'}{' quantity' if is_of_quantity else ''}"
-
-
 def worth(groups: Iterable[list[Row]]) -> str:
     """The events of differences, and their amounts by currency: `840 events, 12.50 EUR too much`."""
     rows = [row for group in groups for row in group]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *too_much_and_too_little(rows)))
+
+
+def _line_numbers(numbers: list[int]) -> str:
+    return f"line{'' if len(numbers) == 1 else 's'} {listed([f'{number:,}' for number in numbers], most=5)}"
 
 
 def _can_filter(name: str, values: set[Any]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 from functools import partial
@@ -38,9 +39,11 @@ from usage_explore.validation.reconciliation.compare import (
     Key,
     Row,
     at_ends_by_key,
+    known_at,
     largest_by_key,
+    usage_by_key,
 )
-from usage_explore.validation.reconciliation.expected import Expected, PricedUsage
+from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
 from usage_explore.validation.reconciliation.moved_periods import (
     Recognized,
@@ -48,7 +51,7 @@ from usage_explore.validation.reconciliation.moved_periods import (
     period_causes,
     period_echoes,
 )
-from usage_explore.validation.reconciliation.rated_periods import rated_period_causes
+from usage_explore.validation.reconciliation.rated_periods import adjacent_period_causes, rated_period_causes
 
 UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
 """Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
@@ -285,6 +288,22 @@ def quantity_causes(
     differing = [row for row in rows if row.status in QUANTITY_STATUSES and not row.explained_by]
     if not differing:
         return []
+
+    def known(since: datetime, until: datetime, customers: set[UUID]) -> Mapping[Key, Expected]:
+        if priced is not None:
+            return by_key(priced.moved(since, until, customers), columns)
+        there = examination.period.replace(
+            since=since, until=until, finalized_at=None, as_of=known_at(examination.period)
+        )
+        used = usage_by_key(replace(examination, period=there), columns)
+        return {key: Expected(of_key.quantity, of_key.quantity) for key, of_key in used.items()}
+
+    def has_quantity(row: Row, expected: Expected) -> bool:
+        off = (Decimal(difference(row.invoiced or Decimal(0), quantity)) for quantity in expected.quantities)
+        return any(number.copy_abs() <= tolerance for number in off if number.is_finite())
+
+    adjacent = adjacent_period_causes(examination, known, rows, has_quantity)
+    differing = [row for row in differing if row.cause is None]
     repeated_causes(differing, tolerance)
     swapped_causes([row for row in differing if row.cause is None])
     largest = partial(largest_by_key, examination, columns)
@@ -293,7 +312,7 @@ def quantity_causes(
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
     if not left:
-        return []
+        return adjacent
 
     # a line without usage has no price of its own: what it counts is what other customers' totals of its key do
     counted_keys = {row.key[1:]: row.expected.counts_events for row in rows if row.expected is not None}
@@ -310,12 +329,7 @@ def quantity_causes(
     members = [row for row in rows if row.key[0] in customers and row.key not in others_than_sums]
     recognized = period_causes(members, at_ends, added, tolerance, span, zone)
     if priced is not None:
-
-        def has_quantity(row: Row, expected: Expected) -> bool:
-            off = (Decimal(difference(row.invoiced or Decimal(0), quantity)) for quantity in expected.quantities)
-            return any(number.copy_abs() <= tolerance for number in off if number.is_finite())
-
-        recognized = rated_period_causes(examination, priced, columns, no_sums, has_quantity, recognized)
+        recognized = rated_period_causes(examination, known, no_sums, has_quantity, recognized)
     if recognized:
         others = {row.key[0] for row in rows if row.status in QUANTITY_STATUSES} - customers
         at_ends |= at_ends_by_key(examination, columns, others, shift_hours()) if others else {}
@@ -327,4 +341,4 @@ def quantity_causes(
         arrived = replace(examination, period=examination.period.replace(finalized_at=None))
         every = at_ends_by_key(arrived, columns, {row.key[0] for row in late}, shift_hours())
         late_echoes(late, at_ends, every, recognized, span, zone)
-    return recognized
+    return [*adjacent, *recognized]

@@ -8,6 +8,9 @@ Such numbers are often small and alike: that 18 users instead of 17 are those of
 differences that one period explains, each in units of its last decimal, are multiplied, and must come to
 `MIN_EVIDENCE`; and it must explain most wrong lines, or most of a customer.
 
+An invoice that is wholly of the period before, or of the month after, is recognized first, with a price book or without
+(`adjacent_period_causes`).
+
 In an invoice of another time zone's month prices change at the midnights of that zone, too: amounts of a right quantity
 are rated anew by these (`price_zone_causes`).
 """
@@ -27,6 +30,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from usage_explore.decimals import exact_product
 from usage_explore.formatting import date_and_time, listed
 from usage_explore.pricing.book import PriceBook
+from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.validation.check import Examination
@@ -42,7 +46,7 @@ from usage_explore.validation.reconciliation.causes import (
     set_cause,
     shifts,
 )
-from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, QUANTITY_STATUSES, Key, Row
+from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, QUANTITY_STATUSES, QUARTER, Key, Row
 from usage_explore.validation.reconciliation.expected import Expected, PricedUsage, by_key, of_part
 from usage_explore.validation.reconciliation.moved_periods import Recognized, in_utc, may_be_of_period, period_cause
 from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE, off_by
@@ -57,10 +61,33 @@ _MAX_ALIKE = 8
 """Periods that explain the same sums, of which the one with the most of the other quantities is taken."""
 
 
+KnownUsage = Callable[[datetime, datetime, set[UUID]], Mapping[Key, Expected]]
+"""What some customers, or all, would be billed in another period, by key."""
+
+
+def adjacent_period_causes(
+    examination: Examination, known: KnownUsage, rows: Sequence[Row], matches: Callable[[Row, Expected], bool]
+) -> list[Recognized]:
+    """Set the cause of rows of an invoice that is wholly of the period before, or of the month after.
+
+    Such a period is tried if most lines are wrong, and must explain most of these, beyond `MIN_EVIDENCE`.
+    """
+    wrong = [row for row in rows if row.status in QUANTITY_STATUSES and may_be_of_period(row)]
+    billed = [row for row in wrong if row.lines]
+    if 2 * len(billed) <= sum(bool(row.lines) for row in rows):
+        return []
+    rated = _Rated(examination, known, wrong, matches)
+    for shift in _adjacent(examination.period):
+        members = rated.fitting(shift, billed)
+        if 2 * len(members) > len(billed) and exact_product(map(_evidence, members)) >= MIN_EVIDENCE():
+            rated.set_causes(shift, members)
+            return [rated.fitted(Recognized(shift, None, members), rows)]
+    return []
+
+
 def rated_period_causes(
     examination: Examination,
-    priced: PricedUsage,
-    columns: tuple[str, ...],
+    known: KnownUsage,
     rows: Sequence[Row],
     matches: Callable[[Row, Expected], bool],
     recognized: Sequence[Recognized],
@@ -70,7 +97,7 @@ def rated_period_causes(
     `rows` are those whose quantity is no sum, exact ones too; `recognized` are the periods of the others.
     """
     wrong = [row for row in rows if row.status in QUANTITY_STATUSES and may_be_of_period(row)]
-    rated = _Rated(examination, priced, columns, wrong, matches)
+    rated = _Rated(examination, known, wrong, matches)
     found = [rated.fitted(one, rows) for one in recognized] if wrong else list(recognized)
     tried = _periods(examination.period) if wrong else []
     while tried and (left := [row for row in wrong if row.cause is None and row.lines]):
@@ -91,11 +118,10 @@ class _Rated:
     """What the customers of wrong rows would be billed in other periods, each rated once."""
 
     examination: Examination
-    priced: PricedUsage
-    columns: tuple[str, ...]
+    known: KnownUsage
     wrong: list[Row]
     matches: Callable[[Row, Expected], bool]
-    known: dict[Shift, Mapping[Key, Expected] | None] = field(default_factory=dict)
+    rated: dict[Shift, Mapping[Key, Expected] | None] = field(default_factory=dict)
 
     def fitted(self, one: Recognized, rows: Sequence[Row]) -> Recognized:
         """A period, or the one of those alike, that most rows have; set as the cause of all rows that have it.
@@ -149,12 +175,11 @@ class _Rated:
 
     def _keys(self, shift: Shift) -> Mapping[Key, Expected] | None:
         """The expected quantities of a moved period; None where it is none."""
-        if shift not in self.known:
+        if shift not in self.rated:
             since, until = shift.moved(self.examination.period.span)
             is_period = EARLIEST <= since < until <= LATEST
-            rated = self.priced.moved(since, until, self._customers) if is_period else None
-            self.known[shift] = None if rated is None else by_key(rated, self.columns)
-        return self.known[shift]
+            self.rated[shift] = self.known(since, until, self._customers) if is_period else None
+        return self.rated[shift]
 
 
 def _periods(period: Period) -> list[Shift]:
@@ -162,6 +187,17 @@ def _periods(period: Period) -> list[Shift]:
     days = [shift for shift in shifts() if shift.is_of_days]
     utc = in_utc(period.span, period.zone)
     return list(dict.fromkeys([*([utc] if utc else []), *days]))
+
+
+def _adjacent(period: Period) -> list[Shift]:
+    """The shifts to the period before, and to the month after a month; of whole hours."""
+    span, zone = period.span, period.zone
+    spans = [buckets.previous(*span, zone)]
+    if buckets.whole_month(*span, zone):
+        spans.append(buckets.calendar_window(f"{span[1].astimezone(zone):%Y-%m}", span[1], zone))
+    moved = ([edge - own for edge, own in zip(other, span, strict=True)] for other in spans)
+    whole = (offsets for offsets in moved if not any(offset % QUARTER for offset in offsets))
+    return [Shift(start // QUARTER, end // QUARTER) for start, end in whole]
 
 
 def _evidence(row: Row) -> Decimal:

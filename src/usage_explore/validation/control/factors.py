@@ -1,0 +1,134 @@
+"""Control totals that are all the same multiple of the usage: thousands, seconds or cents for units.
+
+A factor is that of all totals of a metric, or of all but a few. Totals are rounded, and small ones are those by many a
+factor: all of them together, each in units of its last decimal, must be no coincidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from usage_explore.decimals import exact_product
+from usage_explore.formatting import counted, data_value, listed, span_in
+from usage_explore.validation.bounds import CheckBounds
+from usage_explore.validation.check import Examination, Finding, Severity
+from usage_explore.validation.control.compare import NAME, Measure, Row, Run, Subject
+from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS
+from usage_explore.validation.usage_sums import events_share, metric_filter
+
+BOUNDS = CheckBounds(NAME)
+
+# fmt: off
+MIN_FACTOR_SHARE = BOUNDS.add("min_factor_share", Decimal("0.9"), "share", 0, 1,
+    "Share of a metric's control totals that are one multiple of the usage, from which the unit differs.")
+
+MIN_FACTOR_EVIDENCE = BOUNDS.add("min_factor_evidence", 1000, "factor", 1, 10**12,
+    "Product of control totals that are a multiple of the usage, each in units of its last decimal, from which "
+    "they are.")
+# fmt: on
+
+FACTOR = "another unit"
+"""The cause of the rows, in the sheet."""
+
+_FACTORS = (*UNIT_FACTORS, 10, 100, 10_000)
+
+_MIN_TOTALS = 2
+
+
+class Multiple(NamedTuple):
+    """Totals that are a factor times the usage, by one measure; `is_every`: all totals of the measure are."""
+
+    factor: Fraction
+    measure: Measure
+    run: Run
+    is_every: bool
+
+    @property
+    def words(self) -> str:
+        """What the totals are: `1,000 times the usage`."""
+        by, of = self.factor.numerator, self.factor.denominator
+        return f"{by:,} times the usage" if of == 1 else f"the usage divided by {of:,}"
+
+
+def multiples(rows: Iterable[Row]) -> list[Multiple]:
+    """The totals that are a multiple of the usage, of all metrics that have the same factor together."""
+    groups: dict[Subject, list[Row]] = {}
+    numbers: dict[bool, int] = {}
+    for row in rows:
+        if row.control is not None and row.status != "not comparable":
+            groups.setdefault(row.subject._replace(customer_id=None), []).append(row)
+            is_cost = row.measure == "cost"
+            numbers[is_cost] = numbers.get(is_cost, 0) + 1
+    found: dict[tuple[Fraction, Measure], list[Row]] = {}
+    for members in groups.values():
+        wrong = [row for row in members if row.status != "matched"]
+        fitting = {
+            factor: [row for row in wrong if _is_multiple(row, factor)]
+            for whole in (_FACTORS if 2 * len(wrong) > len(members) else ())
+            for factor in (Fraction(whole), Fraction(1, whole))
+        }
+        factor = max(fitting, key=lambda one: len(fitting[one]), default=Fraction(1))
+        multiplied = fitting.get(factor, [])
+        measures = [*{row.measure for row in wrong}]
+        is_common = len(multiplied) >= max(Decimal(_MIN_TOTALS), MIN_FACTOR_SHARE() * len(members))
+        if is_common and len(measures) == 1 and exact_product(map(_units, multiplied)) >= MIN_FACTOR_EVIDENCE():
+            found.setdefault((factor, measures[0]), []).extend(multiplied)
+    return [Multiple(*key, Run(members), len(members) == numbers[key[1] == "cost"]) for key, members in found.items()]
+
+
+def _is_multiple(row: Row, factor: Fraction) -> bool:
+    """Whether a total is this multiple of the usage, as it is rounded to its last decimal."""
+    total, used = _numbers(row)
+    exponent = total.as_tuple().exponent
+    half = Fraction(row.control.lines if row.control else 1, 2) * Fraction(10) ** int(exponent)
+    return abs(Fraction(total) - Fraction(used) * factor) <= (half if factor < 1 or row.measure == "cost" else 0)
+
+
+def _numbers(row: Row) -> tuple[Decimal, Decimal]:
+    return Decimal(getattr(row.control, row.measure) or 0), Decimal(getattr(row.used, row.measure) or 0)
+
+
+def _units(row: Row) -> Decimal:
+    """A total in units of its last decimal; 1 for 0."""
+    total, _ = _numbers(row)
+    exponent = total.as_tuple().exponent
+    return max(Decimal(1), total.copy_abs().scaleb(-int(exponent)))
+
+
+def factor_finding(
+    examination: Examination, multiple: Multiple, span: tuple[datetime, datetime], severity: Severity
+) -> Finding:
+    """One finding on control totals that are a multiple of the usage, between the times of `span`."""
+    run, measure = multiple.run, multiple.measure
+    currencies = {row.subject.currency for row in run.rows if row.subject.currency is not None}
+    (currency,) = currencies if len(currencies) == 1 else (None,)
+    of_what = listed(filter(None, (listed(run.metrics), data_value(currency) if currency else "")))
+    subject = f" of {'costs' if measure == 'cost' else measure}{f' of {of_what}' if of_what else ''}"
+    which = "Every control total" if multiple.is_every else f"{counted(len(run.rows), 'control total')}"
+    are = "is" if multiple.is_every else "are each"
+    affected = sum(row.used.events or 0 for row in run.rows)
+    since, until = span
+    return Finding(
+        check=NAME,
+        kind=f"{FACTOR}, {measure}",
+        severity=severity,
+        sentence=f"{which}{subject}, {span_in(since, until, examination.period.zone)}, {are} {multiple.words}: the unit"
+        " differs.",
+        since=since,
+        until=until,
+        events=affected,
+        metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
+        question=examination.aggregate_question(
+            since=since,
+            until=until,
+            bucket="day",
+            metric={"events": "count", "quantity": "sum_quantity", "cost": "sum_cost"}[measure],
+            **(metric_filter(run.metrics) if run.metrics else {}),
+        ),
+        facts=(("cause", FACTOR), ("control totals", f"{len(run.rows):,}")),
+        **events_share(examination, affected),
+    )
