@@ -121,6 +121,27 @@ def test_a_comparison_takes_removed_weeks_for_unknown(
         assert store.first_event() == utc(2026, 3, 6, 7, 13)
 
 
+def test_a_validation_says_that_the_beginning_of_its_period_was_removed(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """19 days of a month were gone, and every check said nothing or "agrees"."""
+    period = Period(since=FIRST, until=LAST, as_of=utc(2026, 4, 1))
+    with store:
+        found = store.validate(period, checks=["silence"]).findings
+        assert "removed events" not in [finding.kind for finding in found]
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+        events_connection.commit()
+        extracts.build(events_database_url, tmp_path)
+        first, *_ = store.validate(period, checks=["silence"]).findings
+    assert (first.kind, first.severity, first.since, first.until) == (
+        "removed events",
+        "high",
+        FIRST,
+        utc(2026, 3, 6, 7, 13),
+    )
+    assert first.sentence.startswith("Events before 6 Mar 2026 07:13 have been removed from the table")
+
+
 @pytest.mark.parametrize("kept", [2, 3, 5])
 def test_a_history_that_is_loaded_again_is_no_longer_removed(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, kept: int

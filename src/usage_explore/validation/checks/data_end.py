@@ -1,4 +1,6 @@
-"""The end of the data: an organization without any event for longer than usual before the end of the period."""
+"""The ends of the data: an organization without any event for longer than usual before the end of the period, or whose
+events of the period's beginning were removed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Interval, Select, Table, func, literal, select
 
-from usage_explore.formatting import duration
+from usage_explore.formatting import date_and_time, duration, without_fractions
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.bounds import CheckBounds
@@ -68,6 +70,32 @@ def last_event(examination: Examination, since: datetime, until: datetime) -> da
         if len(batches) > HISTORY_DAYS():  # no batches every few months
             break
     return last
+
+
+def removed(examination: Examination) -> Finding | None:
+    """That events of the period's beginning were removed from the table; None where it is not known that any were."""
+    period = examination.period
+    since, end = period.span
+    begins = examination.paths.exists_since(organization_period(period))
+    if begins is None:
+        return None
+    until = min(begins, end)
+    at = without_fractions(date_and_time(begins.astimezone(period.zone)))
+    return Finding(
+        check=NAME,
+        kind="removed events",
+        severity="high",
+        sentence=f"Events before {at} have been removed from the table, {duration(begins - since)} after the period"
+        " begins: usage of that time is missing in all numbers here, and no check says anything about it.",
+        since=since,
+        until=until,
+        events=0,
+        question=examination.aggregate_question(since=since, until=end),
+        share=part((until - since) // INSTANT, (end - since) // INSTANT),
+        share_of="the period's time",
+        facts=(("events exist since", begins.astimezone(period.zone).isoformat()),),
+        is_general=True,
+    )
 
 
 def _pauses(days: Sequence[Any]) -> list[timedelta]:

@@ -234,9 +234,10 @@ def examine(examination: Examination) -> Outcome:
         missing = tuple(missing_batches.findings(examination, until, ended=is_ended))
         own, more = limited(_own_batches(examination, judged, missing), "missing batches", _expected_in)
         missing += tuple(own)
-    ended: tuple[Finding, ...] = ()
+    removed = data_end.removed(examination)
+    ended: tuple[Finding, ...] = () if removed is None else (removed,)
     if judged.last:
-        ended = (data_end.finding(examination, judged.last, closed(examination.period)),)
+        ended += (data_end.finding(examination, judged.last, closed(examination.period)),)
     findings = tuple(_finding(in_data, silence) for silence in shown)
     for each in gone_on:
         severity = min((_severity(in_data, one) for one in each.silences), key=list(SEVERITIES).index)
@@ -439,6 +440,8 @@ CHECK = Check(
         "end": f"the organization has no event for {MIN_SILENCE().days} days before the end of what is examined, and"
         f" {MIN_PAUSE_RATIO()} times as long as ever in the {HISTORY_DAYS()} days before, unless such pauses are most"
         " of the months before, as between batches: one finding, high; silences are judged up to there",
+        "removed": "events of the period's beginning were removed, by a retention policy or by DELETE, so far as the"
+        " catalog or an extract knows: one finding, high",
         "quiet": f"no events for {MIN_SILENCE().days} days at least, so much of it within the period; no event of any"
         f" metric of a customer for {duration(MIN_OUTAGE())}, if {MIN_OUTAGE_EVENTS()} would have come in that time",
         "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE())} of the {HISTORY_DAYS()} days before (of"
