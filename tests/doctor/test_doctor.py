@@ -16,8 +16,9 @@ from support import extracts
 from support.database_servers import drop_role
 from support.timescale_layouts import without_columnstore
 from usage_explore import EventQuery, connect
-from usage_explore.db import ddl
-from usage_explore.doctor import Finding, examine
+from usage_explore.db import ddl, timeouts
+from usage_explore.db.catalog import Relation
+from usage_explore.doctor import Finding, examination, examine
 from usage_explore.errors import DatabaseError
 
 TIMEOUT = timedelta(seconds=30)
@@ -402,3 +403,17 @@ def test_a_directory_of_names_that_cannot_be_used_is_a_warning(
     events_connection.commit()
     findings = [finding for finding in examine(filled, "usage_events", TIMEOUT, named) if finding.name == "names"]
     assert [finding.message.split(", so ids")[0] for finding in findings] == [said] * bool(said)
+
+
+def test_a_style_that_a_pooler_left_is_named(events_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a pooler that drops the connection options, of a hypertable, it was a traceback."""
+    monkeypatch.setitem(timeouts.SESSION, "IntervalStyle", "sql_standard")
+
+    def read(connection: ddl.Connection, examined: Relation) -> list[Finding]:
+        connection.execute("SELECT interval '7 days'").fetchone()
+        return []
+
+    monkeypatch.setattr(examination, "_CHECKS", (examination._Check("storage", read),))
+    found = examine(events_database_url, "usage_events", TIMEOUT)
+    (storage,) = (finding for finding in found if finding.name == "storage")
+    assert "ALTER ROLE … SET IntervalStyle = 'postgres'" in storage.message

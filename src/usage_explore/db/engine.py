@@ -253,16 +253,21 @@ def transaction(
         raise translated(error.orig, broken=error.connection_invalidated or connecting) from error
     except psycopg.Error as error:  # from direct use of the driver
         raise translated(error, broken=error.sqlstate is None) from error
-    except NotImplementedError as error:  # by psycopg, for a style that it does not parse
-        style = "IntervalStyle" if "interval" in str(error).casefold() else "DateStyle"
-        variable = "If the environment variable PGDATESTYLE is set, unset it: it goes before every other setting. Else"
-        raise SettingsMismatch(
-            f"The session's {style} is one in which values cannot be parsed: {error}."
-            f" {variable if style == 'DateStyle' else 'Here'} a pooler has dropped the connection options: let it pass"
-            f" them on, or run ALTER ROLE … SET {style} = '{_PARSED_STYLES[style]}'."
-        ) from error
+    except NotImplementedError as error:
+        raise unparsed_style(error) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"The database could not be queried: {error}") from error
+
+
+def unparsed_style(error: NotImplementedError) -> SettingsMismatch:
+    """The error in words where psycopg raises this for a style of times or intervals that it does not parse."""
+    style = "IntervalStyle" if "interval" in str(error).casefold() else "DateStyle"
+    variable = "If the environment variable PGDATESTYLE is set, unset it: it goes before every other setting. Else"
+    return SettingsMismatch(
+        f"The session's {style} is one in which values cannot be parsed: {error}."
+        f" {variable if style == 'DateStyle' else 'Here'} a pooler has dropped the connection options: let it pass"
+        f" them on, or run ALTER ROLE … SET {style} = '{_PARSED_STYLES[style]}'."
+    )
 
 
 def _allow(connection: Connection, statement_timeout: timedelta) -> None:

@@ -18,7 +18,7 @@ from usage_explore import config
 from usage_explore.db import timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.ddl import Connection
-from usage_explore.db.engine import translated
+from usage_explore.db.engine import translated, unparsed_style
 from usage_explore.db.names import add_units, is_readable, lacks_units
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
@@ -174,6 +174,8 @@ def _run(check: _Check, connection: Connection, examined: Relation) -> list[Find
         ]
     except psycopg.Error as error:
         return [Finding(check.name, "fault", " ".join((error.diag.message_primary or str(error)).split()))]
+    except NotImplementedError as error:
+        return [Finding(check.name, "fault", str(unparsed_style(error)))]
 
 
 def _unreachable(error: psycopg.Error) -> Finding:
