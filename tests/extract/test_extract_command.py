@@ -163,3 +163,11 @@ def test_every_goes_on_until_it_is_ended(filled: Extract, tmp_path: Path) -> Non
     assert process.returncode == 0, output
     assert "Stopped." in output
     filled.check()
+
+
+def test_a_role_that_sees_no_organization_is_told(events_database_url: str, tmp_path: Path) -> None:
+    """Nothing was printed, and nothing was made."""
+    options = ["--database-url", events_database_url, "--home", str(tmp_path)]
+    result = CliRunner().invoke(main, ["extract", *options])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("No organization with events is visible to this role")

@@ -110,7 +110,10 @@ def refresh_extract(connection: Connection, settings: Settings, loaded: Collecti
 
 
 def _refresh(connection: Connection, settings: Settings) -> None:
-    for target in _targets(connection, settings):
+    targets = _targets(connection, settings)
+    if not targets:
+        say("No organization with events is visible to this role, so there is nothing to extract.", err=True)
+    for target in targets:
         report = _refreshed(connection, settings, target, again=True)
         say(_state(target, report))
         _say(report)

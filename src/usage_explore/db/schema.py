@@ -129,7 +129,8 @@ def split_name(name: str, parameter: str = "table") -> tuple[str | None, str]:
     schema, dot, table = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not _is_name(table) or (dot and not _is_name(schema)):
         raise ConfigurationError(
-            f"{parameter}: {validators.shorten(name)} is not a table name; write name or schema.name"
+            f"{parameter}: {validators.shorten(name)} is not a table name; write name or schema.name, without quotes;"
+            " of a table whose name has other characters make a view"
         )
     return schema or None, table
 
