@@ -27,7 +27,7 @@ from support.database_servers import forgo_durability, fresh_database, kind, rem
 from support.demo_database import demo_database
 from support.query_oracle import Row
 from support.reused_databases import ReusedDatabases
-from support.thoroughness import THOROUGH, cases
+from support.thoroughness import THOROUGH, cases, repetitions
 from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect, open_store
 from usage_explore.db import ddl, embedded
@@ -84,12 +84,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Set the markers by fixture and by folder; a test sets one itself where neither says it. Order the files.
 
-    Tests marked `thorough` are left out unless USAGE_EXPLORE_TEST_THOROUGH=1.
+    Repetitions of the claim of other tests are left out unless USAGE_EXPLORE_TEST_THOROUGH=1.
     """
     root = Path(__file__).parent
-    if not THOROUGH and (left_out := [item for item in items if item.get_closest_marker("thorough")]):
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    if not THOROUGH and (left_out := repetitions(items)):
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(root).as_posix()

@@ -228,6 +228,7 @@ def test_no_costs_are_said_to_be_none() -> None:
     assert "No event here has a cost" in json.dumps(charts.chart(found).to_dict()["title"])
 
 
+@pytest.mark.each_value
 @pytest.mark.usefixtures("validated_charts")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
@@ -241,6 +242,7 @@ def test_every_chart_compiles(case: str, kind: charts.SeriesKind) -> None:
     assert "Infinity" not in drawing
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_pages_specification_is_the_charts(case: str, kind: charts.SeriesKind) -> None:
@@ -471,6 +473,7 @@ def test_an_hour_that_comes_twice_says_which() -> None:
     assert "Sun 25 Oct 2026, 03:00–04:00, Europe/Berlin" in texts
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("bucket", ["hour", "day", "week", "month"])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Pacific/Apia"])
 def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
@@ -886,6 +889,7 @@ def test_a_label_beside_the_marks_of_a_picture_has_room_in_a_wider_font() -> Non
     assert right(width=400, interactive=False) == right(), "the legend is below"
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("width", [300, 400, 499])
 @pytest.mark.parametrize("keys", [EVERY, MANY[:2], [("value", "Harborview Analytics of the North"), ("value", "b")]])
 def test_columns_of_a_legend_below_the_marks_fit_also_in_a_wider_font(
@@ -969,7 +973,7 @@ def test_a_layer_with_times_is_refused_and_a_level_is_not() -> None:
 
 
 @pytest.mark.usefixtures("validated_charts")
-@pytest.mark.parametrize("interactive", [True, False])
+@pytest.mark.parametrize("interactive", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
     one = answer(EVERY)
     two = answer(MANY[:3], "2026-09-01T00:00:00Z", "2026-09-08T00:00:00Z", value=lambda rank, _: rank + 1)
@@ -1084,6 +1088,7 @@ def test_no_character_ends_the_process_that_draws(kind: charts.SeriesKind) -> No
     assert charts.image(charts.chart(answer, kind=kind, interactive=False), "png").startswith(b"\x89PNG")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("value", ["1E+290", "-1E+290", "1E-290", "3E-289"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_very_large_and_very_small_values_are_drawn(value: str, kind: charts.SeriesKind) -> None:
@@ -1104,6 +1109,7 @@ def test_a_count_can_always_be_drawn() -> None:
     assert charts.undrawable(answer(ALL, metric="count", value=lambda *_: 2**62)) is None
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("index", [0, 4, 7])
 def test_a_selected_bar_has_its_outline_where_it_is_drawn(kind: charts.Kind, index: int) -> None:

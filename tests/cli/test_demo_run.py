@@ -127,16 +127,16 @@ def test_a_killed_app_ends_its_demo_run(settings: Settings) -> None:
 
 def test_demo_data_made_beside_is_that_of_the_command(settings: Settings) -> None:
     url = config.database_url(settings)
-    with demo_run.beside(settings, url, wanted=True, days=2):
+    with demo_run.beside(settings, url, wanted=True, days=1):
         eventually(lambda: exists(url, "usage_events") and rows(url, fill.SESSIONS) == [])
     ((reach,),) = rows(url, "SELECT max(loaded_until) FROM usage_explore_demo")
     with ddl.connect(url) as connection:
         other = config.settings(home=settings.home, table="other_events")
-        demo_run.run(connection, other, days=2, until=reach)
+        demo_run.run(connection, other, days=1, until=reach)
     columns = "SELECT * FROM usage_events EXCEPT ALL SELECT * FROM other_events"
     assert rows(url, columns) == []
     ((one, two),) = rows(url, "SELECT (SELECT count(*) FROM usage_events), (SELECT count(*) FROM other_events)")
-    assert one == two > 10_000
+    assert one == two > 5_000
 
 
 def test_without_demo_data_an_empty_table_is_created_and_stays_empty(settings: Settings) -> None:

@@ -250,7 +250,12 @@ def app(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 # by kill, by a service manager, and by Ctrl-C
 @pytest.mark.parametrize(
-    ("number", "whom"), [(signal.SIGTERM, "the command"), (signal.SIGTERM, "its group"), (signal.SIGINT, "its group")]
+    ("number", "whom"),
+    [
+        (signal.SIGTERM, "the command"),
+        pytest.param(signal.SIGTERM, "its group", marks=pytest.mark.thorough),
+        (signal.SIGINT, "its group"),
+    ],
 )
 def test_app_answers_and_ends_in_order(
     app: subprocess.Popen[str], home: Path, number: signal.Signals, whom: str

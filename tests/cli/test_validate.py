@@ -326,7 +326,7 @@ def sleeping(connection: psycopg.Connection[tuple[int]]) -> int:
     return found[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.thorough), signal.SIGTERM])
 def test_it_ends_when_asked_to(
     slow: subprocess.Popen[str], events_database_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -89,6 +89,7 @@ def test_no_answer_changes_for_rows_that_no_question_reaches(
         assert (doors(own, tmp_path), over_http(client)) == expected
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", ["timestamp", "ingested_at"])
 @pytest.mark.parametrize("time", OUTSIDE)
 def test_the_doctor_counts_and_names_them(

@@ -51,6 +51,7 @@ def test_a_constant_series_yields_nothing(level: float) -> None:
     assert list(detect(np.full((3, 120), level), 7)) == []
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("days", [28, 30, 31, 35])
 @pytest.mark.parametrize(("times", "kind"), [(10.0, "spike"), (0.1, "drop")])
 def test_every_day_of_a_month_without_history_is_judged(days: int, times: float, kind: str) -> None:

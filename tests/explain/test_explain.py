@@ -340,6 +340,7 @@ def changes_by_value(explanation: Explanation, held: list[Row]) -> dict[tuple[st
     return result
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("sample", "times"), [(1_000, 5), (100_000, 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_value_outside_the_parts_moved_more_than_a_part(

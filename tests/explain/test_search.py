@@ -29,6 +29,7 @@ def changed(elements: dict[Element, float], seed: int, noise: float = 0.05) -> t
     return found, before, after
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
     "causes",

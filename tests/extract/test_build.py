@@ -108,6 +108,7 @@ def test_decimals_are_as_wide_as_they_need(extract: Extract, amounts: list[str],
     extract.check()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("amount", ["NaN", "Infinity", "-Infinity", "9" * 38 + ".5", "1E-39", "1E+38"])
 @pytest.mark.parametrize("column", ["quantity", "external_cost_amount"])
 def test_what_no_column_holds_leaves_the_organization_out(extract: Extract, column: str, amount: str) -> None:

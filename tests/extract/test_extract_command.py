@@ -74,7 +74,16 @@ def test_it_creates_shows_verifies_repairs_and_drops(filled: Extract) -> None:
     assert run(filled, "--drop").output.count("there was no extract") == 2
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "empty manifest", "cut manifest"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "flip",
+        pytest.param("cut", marks=pytest.mark.thorough),
+        "remove",
+        pytest.param("empty manifest", marks=pytest.mark.thorough),
+        "cut manifest",
+    ],
+)
 def test_a_damaged_extract_is_called_damaged(filled: Extract, harm: str) -> None:
     """By --show, --verify, answers and `doctor`; a refresh and --verify --repair make it good."""
     for repairing in ([], ["--verify", "--repair"]):

@@ -60,7 +60,7 @@ def many(extract: Extract, number: int = 4_000) -> None:
     )
 
 
-@pytest.mark.parametrize("after_steps", [0, 1, 4])
+@pytest.mark.parametrize("after_steps", [0, pytest.param(1, marks=pytest.mark.thorough), 4])
 def test_a_build_that_is_killed_goes_on(extract: Extract, after_steps: int) -> None:
     many(extract)
     command = [sys.executable, "-c", BUILD, extract.url, str(extract.folder), str(ORGANIZATION)]

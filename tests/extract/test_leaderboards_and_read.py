@@ -322,6 +322,7 @@ def test_a_leaderboard_query_is_a_value() -> None:
         LeaderboardQuery.from_params("bucket=day")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("layout", [None, (18, 18), (38, 38)], ids=["as it is chosen", "of 0.1.0", "38 decimals"])
 @pytest.mark.parametrize("steps", [1, 2], ids=["one segment", "merged ones"])
 def test_numbers_below_one_keep_their_zero_in_csv(

@@ -257,6 +257,7 @@ def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
         assert [day.day for day in changes.days] == [10]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("since", [FIRST - 5 * DAY, utc(2026, 3, 3), utc(2026, 3, 5), utc(2026, 3, 8)])
 @pytest.mark.parametrize("has_hashes", [True, False])
 def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(

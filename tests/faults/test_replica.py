@@ -78,6 +78,7 @@ def test_the_app_reads_a_replica_and_continues_when_it_returns(
     st.cache_resource.clear()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("command", ["init", "demo", "load"])
 @pytest.mark.parametrize("why", ["a replica", "its default"])
 def test_what_writes_says_that_it_is_read_only(

@@ -98,6 +98,7 @@ FORMATS: dict[str, tuple[str | bytes, str]] = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("container", ["", "gzip", "ZIP", "gzip in ZIP"])
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_gives_the_same_records(tmp_path: Path, format: str, container: str) -> None:
@@ -113,6 +114,7 @@ def test_every_format_gives_the_same_records(tmp_path: Path, format: str, contai
     assert described == description + (inside if description.split(",")[0] not in ("Parquet", "Excel") else "")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", ["u.csv", "u.xlsx", "u.parquet", "u.csv.gz", "u.json", "u.jsonl"])
 @pytest.mark.parametrize("format", ["commas", "JSON Lines", "pretty array", "Parquet", "Excel"])
 def test_the_content_decides_not_the_name(tmp_path: Path, name: str, format: str) -> None:

@@ -25,9 +25,9 @@ from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 QUESTIONS: list[tuple[str, type[Query]]] = [(EVENTS, EventQuery), (AGGREGATE, AggregateQuery)]
 PICTURE = f"{AGGREGATE}.svg"
-OTHERS: list[tuple[str, type[Query], tuple[str, ...]]] = [
+OTHERS = [
     (PICTURE, AggregateQuery, tuple(View.model_fields)),
-    (f"{AGGREGATE}.png", AggregateQuery, tuple(View.model_fields)),
+    pytest.param(f"{AGGREGATE}.png", AggregateQuery, tuple(View.model_fields), marks=pytest.mark.thorough),
     (EXPORT, EventQuery, ()),
 ]
 WINDOW = [

@@ -49,6 +49,12 @@ class Loader:
 
 
 @pytest.fixture
+def database_url(events_database_url: str) -> str:
+    """A database with the empty events table, for less than a fresh one without."""
+    return events_database_url
+
+
+@pytest.fixture
 def load(connection: ddl.Connection, tmp_path: Path) -> Loader:
     return Loader(connection, tmp_path)
 

@@ -45,6 +45,7 @@ def rounded(grid: timedelta) -> Time:
     return lambda at: cut(grid)(at + grid / 2)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("rate", [0.05, 20])
 @pytest.mark.parametrize(
     ("first", "second"),
@@ -66,6 +67,7 @@ def test_a_file_that_is_loaded_again_with_its_times_cut_is_warned_of(load_again,
     assert "has its times cut or rounded, such as to seconds" in str(report)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("quantities", [1, 500])
 @pytest.mark.parametrize(
     ("first", "second"),
@@ -100,6 +102,7 @@ def test_an_export_of_a_later_time_is_warned_of(load_again):
     assert load_again.csv(text(rows[200:], cut(SECOND))).cut_times > 190
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("rate", [0.05, 1, 1000])
 @pytest.mark.parametrize("time", [cut(SECOND), cut(MINUTE), rounded(MILLISECOND)])
 def test_other_usage_whose_times_fall_in_the_same_seconds_is_not_warned_of(load_again, rate, time):

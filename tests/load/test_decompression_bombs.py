@@ -17,7 +17,7 @@ import pytest
 
 from support.waiting import PATIENCE
 from usage_explore.errors import LoadError, QueryError
-from usage_explore.files import containers, parquet_source, sources, tables
+from usage_explore.files import containers, csv_source, parquet_source, sources, tables, xlsx_decoder
 from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import loads
 from usage_explore.files.open import open_source
@@ -231,11 +231,12 @@ def test_a_decoder_ends_with_its_source(tmp_path: Path, monkeypatch: pytest.Monk
     assert started[0].poll() is not None
 
 
-def test_a_csv_row_without_end_is_refused(tmp_path: Path) -> None:
+def test_a_csv_row_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_source, "MAX_ROW_BYTES", 1_000_000)
     path = tmp_path / "a.csv.gz"
     with gzip.open(path, "wb") as file:
         file.write(b"a,b\n")
-        file.write(b'"\n",' * (sources.MAX_ROW_BYTES // 4 + 10))
+        file.write(b'"\n",' * 250_010)
     assert path.stat().st_size < 1_000_000
     with CsvSource(path) as source, pytest.raises(LoadError, match="the row is longer than 16 MiB"):
         list(source)
@@ -253,11 +254,14 @@ def test_a_csv_row_without_end_is_refused(tmp_path: Path) -> None:
         ("a.jsonl.gz", b"{}\n"),
     ],
 )
-def test_blank_lines_without_end_are_refused(tmp_path: Path, name: str, blank: bytes) -> None:
+def test_blank_lines_without_end_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, blank: bytes
+) -> None:
     """No row among them would reach the bound of rows; half a gigabyte of them took over a minute."""
-    content = (b"" if "json" in name else b"a,b\n") + blank * 100_000 + b'{"a": 1}\n'
+    monkeypatch.setattr(sources, "MAX_BLANK_ROWS", 1_000)
+    content = (b"" if "json" in name else b"a,b\n") + blank * 1_000 + b'{"a": 1}\n'
     path = tmp_path / name
-    for more, refusal in ((b"", ""), (blank, "more than 100,000 blank lines follow each other; delete them")):
+    for more, refusal in ((b"", ""), (blank, "more than 1,000 blank lines follow each other; delete them")):
         data = more + content if "json" in name else content[:4] + more + content[4:]
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
         if refusal:
@@ -269,10 +273,11 @@ def test_blank_lines_without_end_are_refused(tmp_path: Path, name: str, blank: b
             assert sum(values is None or not all(map(is_blank, values.values())) for values in records) == 1
 
 
-def test_a_table_has_a_bound_of_lines_blank_ones_included(tmp_path: Path) -> None:
+def test_a_table_has_a_bound_of_lines_blank_ones_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MAX_ROWS", 10_000)
     path = tmp_path / "invoices.csv.gz"
-    path.write_bytes(gzip.compress(b"customer_id,metric_key,quantity\n" + (b",,\n" * 99_999 + b"c,m,1\n") * 11))
-    with pytest.raises(QueryError, match="has more than 1,000,000 lines, the most that can be read"):
+    path.write_bytes(gzip.compress(b"customer_id,metric_key,quantity\n" + (b",,\n" * 999 + b"c,m,1\n") * 11))
+    with pytest.raises(QueryError, match="has more than 10,000 lines, the most that can be read"):
         read_invoices(path)
 
 
@@ -281,19 +286,20 @@ def test_a_table_has_a_bound_of_lines_blank_ones_included(tmp_path: Path) -> Non
     [
         (
             "a.csv.gz",
-            b"timestamp,customer_id,metric_key,quantity\n" + b"# c\n" * 100_001,
+            b"timestamp,customer_id,metric_key,quantity\n" + b"# c\n" * 1_001,
             "or cannot be read follow each other; delete them",
         ),
         (
             "a.jsonl.gz",
-            b'{"timestamp": null, "quantity": null}\n' * 100_001,
+            b'{"timestamp": null, "quantity": null}\n' * 1_001,
             "or cannot be read follow each other; delete them",
         ),
     ],
 )
 def test_the_order_of_days_and_months_is_not_looked_for_in_rows_without_end(
-    tmp_path: Path, name: str, content: bytes, refusal: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, refusal: str
 ) -> None:
+    monkeypatch.setattr(sources, "MAX_BLANK_ROWS", 1_000)
     path = tmp_path / name
     path.write_bytes(gzip.compress(content))
     with pytest.raises(LoadError, match=refusal):
@@ -309,6 +315,10 @@ def test_names_have_a_bound_of_rows_blank_ones_included(tmp_path: Path, monkeypa
 
 
 def test_a_sheet_of_empty_rows_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = tmp_path / "decoder.py"
+    text = Path(xlsx_decoder.__file__).read_text()
+    decoder.write_text(text.replace("MAX_ROWS = 1_048_576", "MAX_ROWS = 10_000"))
+    monkeypatch.setattr(xlsx_decoder, "__file__", str(decoder))
     path = tmp_path / "a.xlsx"
     book = openpyxl.Workbook()
     book.active.append(["a", "b"])
@@ -317,9 +327,9 @@ def test_a_sheet_of_empty_rows_has_a_bound(tmp_path: Path, monkeypatch: pytest.M
         for member in plain.namelist():
             data = plain.read(member)
             if member.endswith("sheet1.xml"):
-                data = data.replace(b"</sheetData>", b'<row r="2"/>' * 1_048_576 + b"</sheetData>")
+                data = data.replace(b"</sheetData>", b'<row r="2"/>' * 10_000 + b"</sheetData>")
             archive.writestr(member, data)
-    with pytest.raises(LoadError, match="a sheet has at most 1,048,576 rows"), open_source(path) as source:
+    with pytest.raises(LoadError, match="a sheet has at most 10,000 rows"), open_source(path) as source:
         list(source)
 
 

@@ -26,7 +26,7 @@ from usage_explore.cli.main import main
 from usage_explore.config import Settings
 from usage_explore.demo import files as demo_files
 from usage_explore.records import places
-from usage_explore.validation import Check
+from usage_explore.validation import Check, Validation
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -82,6 +82,13 @@ def store(demo_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     monkeypatch.setattr(places, "_STATE", places._STATE.replace(may_create, "false"))
     with connect() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def validation(demo_url: str) -> Iterator[Validation]:
+    """A month of the demo, validated once for all examples."""
+    with connect(demo_url, organization_id=ACME) as opened:
+        yield opened.validate(Period(since="2026-09-01", until="2026-10-01"))
 
 
 @documents(having="```python")
@@ -215,7 +222,11 @@ def test_the_documented_layers_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize(("module", "examples"), EXAMPLES)
 def test_the_examples_of_a_docstring_run(
-    module: str, examples: list[doctest.Example], store: Store, monkeypatch: pytest.MonkeyPatch
+    module: str,
+    examples: list[doctest.Example],
+    store: Store,
+    validation: Validation,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those that doctest skips, as they need a database, too."""
     answer = store.aggregate(AggregateQuery(since="2026-09-01", until="2026-09-08"))
@@ -224,11 +235,9 @@ def test_the_examples_of_a_docstring_run(
     Path("gateway.csv").write_text("day,metric_key,events\n2026-09-01,tokens_in,1\n")
     Path("prices.toml").write_text('[[prices]]\nmetric_key = "tokens_in"\nunit_amount = "0.1"\ncurrency = "USD"\n')
     names = {**vars(importlib.import_module(module)), **vars(usage_explore)}
-    names |= {"store": store, "answer": answer, "charts": charts, "Decimal": Decimal}
-    if any("validation" in example.source for example in examples):
-        names["validation"] = store.validate(Period(since="2026-09-01", until="2026-10-01"))
+    names |= {"store": store, "answer": answer, "charts": charts, "Decimal": Decimal, "validation": validation}
     if any("signoffs()" in example.source for example in examples):
-        store.sign_off(store.validate(Period(since="2026-09-01", until="2026-10-01")), by="ana")
+        store.sign_off(validation, by="ana")
     shown: list[object] = []
     monkeypatch.setattr("sys.displayhook", shown.append)
     for example in examples:

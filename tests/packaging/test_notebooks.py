@@ -145,6 +145,7 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
     assert "<dt>By</dt><dd>notebook</dd>" in (folder.parent / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_both_notebooks_run_on_an_address_and_a_key(
     events_connection: ddl.Connection, events_database_url: str, run: Run, tmp_path: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_both_notebooks_run_on_an_address_and_a_key(
     assert 'href="http://127.0.0.1:8501/validate?' in outputs(validated, "report")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 @pytest.mark.parametrize(
     ("dimensions", "age", "said"),
@@ -286,7 +288,7 @@ def test_notebooks_run_on_events_of_the_future_alone(
     assert "50 events" in outputs(validated, "rows")
 
 
-@pytest.mark.parametrize(("events", "minutes"), [(8, 0), (1, 10), (8, 10)])
+@pytest.mark.parametrize(("events", "minutes"), [(8, 0), (1, 10), pytest.param(8, 10, marks=pytest.mark.thorough)])
 def test_notebooks_say_what_a_load_a_moment_ago_leaves_unknown(
     events_connection: ddl.Connection, events_database_url: str, run: Run, events: int, minutes: int
 ) -> None:

@@ -81,6 +81,7 @@ def test_a_damaged_value_is_an_error_in_words(store: Store, tmp_path: Path, tabl
         reading(store, validation)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("store", ["table"], indirect=True)
 @pytest.mark.parametrize("table", [one.name for one in RECORD_TABLES])
 @pytest.mark.parametrize("value", ["infinity", "0044-03-15 BC", "20000-01-01"])

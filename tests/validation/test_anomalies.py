@@ -252,6 +252,7 @@ def test_hours_of_a_new_customer_have_its_own_numbers(events_database_url: str) 
     assert facts["reason"] == "above 1, the most of any hour of the customer before"
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("first", "last"), [(12, 22), (8, 16), (5, 19)])
 @pytest.mark.parametrize("times", [0.3, 0.6, 1.6, 2, 3])
 def test_usage_that_returns_to_what_was_usual_is_no_deviation(first: int, last: int, times: float) -> None:

@@ -56,6 +56,7 @@ def test_so_is_that_of_a_small_file(make: Make, rows: list[Row]) -> None:
     assert make(rows).validate(september(), checks=JUDGING).findings == ()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("first", [history(LOADED), history(SINCE + 20 * DAY, last=20), []])
 @pytest.mark.parametrize("lag", [5 * DAY, 60 * DAY])

@@ -71,6 +71,7 @@ def test_a_fault_on_the_cut_first_day_of_a_period_is(events_database_url: str) -
     )
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
 @pytest.mark.parametrize(
     ("since", "until"),
@@ -88,6 +89,7 @@ def test_an_outage_over_a_clock_change_is_one_with_all_its_events(
     assert abs(stayed_away(finding) - len(gone)) <= 0.1 * len(gone)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize("moved", [0, 1, 3])
 def test_a_nightly_job_by_another_clock_or_at_another_hour_lost_nothing(

@@ -33,12 +33,14 @@ def found(values: np.ndarray) -> dict[int, tuple[int, int, float]]:
     return {int(row): change for row, change in judged if change}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("shape", ["", "week", "grows", "week grows", "week varies"])
 @pytest.mark.parametrize("mean", [5, 60, 3000])
 def test_usage_that_varies_has_none(mean: float, shape: str) -> None:
     assert found(days(mean, 100, shape)) == {}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("factor", "length"), [(0.3, 10), (0.3, 7), (3.0, 10), (2.0, 21)])
 @pytest.mark.parametrize("shape", ["", "week"])
 def test_weeks_of_less_or_more_are_found_where_they_are(factor: float, length: int, shape: str) -> None:

@@ -107,6 +107,7 @@ def test_a_multiple_that_is_no_unit_is_outsized(events_database_url: str) -> Non
         assert "times the median of the customer's weeks before" in finding.sentence
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 1.8])
 @pytest.mark.parametrize("per_day", [0.5, 3])
 def test_a_few_events_that_differ_as_ever_are_clean(events_database_url: str, sigma: float, per_day: float) -> None:

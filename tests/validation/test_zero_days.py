@@ -77,6 +77,7 @@ def test_a_complete_outage_is_one_high_finding(events_database_url: str, first: 
     assert finding.sentence.startswith("No customer has an event on ")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("start", "end"), [(13.5, 15.5), (13.9, 15.1), (13.25, 15)])
 @pytest.mark.parametrize("customers", [1, 3])
 def test_the_hours_beside_days_without_events_count_too(

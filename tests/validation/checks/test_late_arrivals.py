@@ -139,6 +139,7 @@ def test_what_always_takes_a_day_is_not_late(events_connection: ddl.Connection, 
     store.close()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("late_customers", [1, 4, 12, 18])
 @pytest.mark.parametrize("history_days", [20, 0])
 def test_lateness_is_found_however_many_events_are_late(

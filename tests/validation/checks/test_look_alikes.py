@@ -95,6 +95,7 @@ def small(number: int, grain: timedelta, quantities: list[int] | None = None, fi
 MICROSECOND, MILLISECOND, SECOND = (timedelta(**{unit: 1}) for unit in ("microseconds", "milliseconds", "seconds"))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("others", [0, 500])
 @pytest.mark.parametrize(
     ("number", "grain"),
@@ -165,6 +166,7 @@ def test_equal_events_as_in_the_few_before_the_period_are_not_high(
     assert {finding.severity for finding in findings} == {"medium"}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("grain", [MILLISECOND, SECOND, HOUR])
 @pytest.mark.parametrize("number", [1, 2, 9])
 def test_equal_quantities_at_times_that_chance_repeats_are_never_high(
@@ -303,6 +305,7 @@ def test_a_few_random_times_of_one_customer_are_no_tenth_of_its_usage_sent_twice
     assert [(finding.severity, finding.sentence) for finding in findings] == []
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("sources", "quantities"), [(1, [1, 2, 5]), (2, [1, 2, 5]), (1, list(range(1, 500)))])
 @pytest.mark.parametrize("days", [2, 30])
 def test_copies_on_a_grid_are_found(
@@ -349,6 +352,7 @@ def resent(rows: list[Row], after: timedelta) -> list[Row]:
     ]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("hours", [range(24), range(9, 12)])
 @pytest.mark.parametrize(
     ("first_day", "after"), [(-28, timedelta(0)), (-28, HOUR / 2), (0, HOUR / 2)], ids=["before", "both", "apart"]
@@ -561,6 +565,7 @@ def test_a_few_days_of_many_equal_events_sent_again_are_found(
     )
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("quantities", [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8]])
 @pytest.mark.parametrize(("usual", "grown"), [(3, 6), (2, 4), (1, 2)])
 def test_more_sources_for_some_days_are_no_copies(

@@ -27,6 +27,7 @@ def found(used: list[int], *, ended: bool = False, length: int = LENGTH) -> list
     return [one.days for one in missing(counts, ended=ended)]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize(("every", "jitter"), [(7, 0), (7, 1), (14, 0), (14, 2), (10, 1), (15, 3)])
 def test_batches_that_came_are_none(every: int, jitter: int, width: int) -> None:

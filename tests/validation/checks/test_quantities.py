@@ -240,6 +240,7 @@ def test_quantities_too_large_by_a_factor_are_found_among_few_events(
     store.close()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sigma", [0.2, 1, 1.5])
 def test_quantities_that_differ_as_they_always_did_are_nothing_to_say(

@@ -228,6 +228,7 @@ def request(number: int, **fields: object) -> Row:
     return replace(line(number, quantity=Decimal(1), dimensions={"Team": "ops"}), timestamp=time, **fields)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("grid", [timedelta(milliseconds=1), timedelta(seconds=1), timedelta(minutes=1)])
 @pytest.mark.parametrize("is_cut_first", [False, True])
 @pytest.mark.parametrize(

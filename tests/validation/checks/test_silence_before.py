@@ -39,7 +39,9 @@ def examined(store: Store, period: Period = OCTOBER) -> tuple[tuple[Finding, ...
     return outcome.findings, outcome.note, outcome.is_partial
 
 
-@pytest.mark.parametrize("days", [1, 4, 11, 14, 16, 20, 28, 40, 60, 91])
+@pytest.mark.parametrize(
+    "days", [1, 11, 20, 40, 91, *(pytest.param(days, marks=pytest.mark.thorough) for days in (4, 14, 16, 28, 60))]
+)
 def test_usage_that_comes_back_was_missing_however_long_before_the_period_it_stopped(
     events_database_url: str, days: int
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_monthly_meter_is_no_silence(events_database_url: str) -> None:
         assert examined(store) == ((), "", False)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("minutes", [0, 40])
 @pytest.mark.parametrize(("gone", "back"), [((9, 28), (10, 3)), ((9, 29), (10, 4)), ((10, 12), (10, 16))])
 def test_of_a_daily_batch_those_that_came_before_and_after_a_silence_are_not_missing(

@@ -49,6 +49,7 @@ def drawn(
     return rows
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("shape", ["heavy-tailed", "narrow", "ones"])
 @pytest.mark.parametrize("factor", [*map(Fraction, FACTORS), *(Fraction(1, factor) for factor in FACTORS)])
 def test_a_slip_is_one_finding_of_its_very_days(

@@ -697,6 +697,7 @@ def renamed(events: list[Row], number: int, *measures: str, seats: bool = True) 
     return frame
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("measures", [("events",), ("quantity",), ("events", "quantity")])
 @pytest.mark.parametrize("number", [2, 3, 4])
 def test_customers_that_are_swapped_are_one_finding(make: Make, number: int, measures: tuple[str, ...]) -> None:

@@ -357,6 +357,7 @@ def billed(rows: list[Row], zone: ZoneInfo, metrics: Collection[str] = AGGREGATI
     ]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     ("zone", "days", "words", "per_day"),
