@@ -486,6 +486,19 @@ def test_a_finding_of_an_earlier_id_is_still_opened_by_its_link(page: Open, stor
     assert "History, 1 decision" in [each.label for each in app.expander]
 
 
+def test_a_period_is_not_clean_without_the_files_of_its_last_run(page: Open) -> None:
+    """The page said "Clean" in green beside a warning of open findings that only the file can show."""
+    link = {**LINK, "since": "2026-09-11T00:00:00Z", "as_of": "2026-10-05T00:00:00Z"}
+    lines = f"customer_id,metric_key,quantity\n{JUNE},tokens,7000\n".encode()
+    app = ran(page(**link))
+    assert "Clean" in said(app)
+    app.session_state[dropped_key("invoices", Period(**link))] = File("inv.csv", lines)
+    app.run()
+    without = page(**link)
+    assert "Clean" not in said(without)
+    assert "Without the files of the last run: " in said(without)
+
+
 def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_not_given(
     page: Open, store: Store
 ) -> None:

@@ -60,8 +60,7 @@ _AMOUNTS: Mapping[str, Callable[[Similar], Mapping[str, Decimal]]] = {
 }
 """The columns of money, each for every currency that it has; what is invoiced too much and too little is apart."""
 
-_MAX_FULL_HEIGHT_ROWS = 12
-_MAX_GONE = 50
+_MAX_FULL_HEIGHT_ROWS, _MAX_GONE = 12, 50
 _SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 728, 860
 """Pixels of a longer list, alone and beside an open finding: half a row more than whole ones."""
 
@@ -77,7 +76,9 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         )
         return
     if not all_findings:
-        st.success(markdown.plain(f"{clean(validation)}."), icon=":material/check_circle:")
+        unseen = "Without the files of the last run: " if review.unseen_sentence(validation.period.zone) else ""
+        icon = ":material/info:" if unseen else ":material/check_circle:"
+        (st.info if unseen else st.success)(markdown.plain(f"{unseen}{clean(validation)}."), icon=icon)
         _gone(validation, review)
         return
     _filters(view, validation, review)
@@ -307,11 +308,10 @@ def _select(view: ValidateView, review: Review, listed: Sequence[Similar], row: 
 
 def clean(validation: Validation) -> str:
     """The result without findings: `12 checks over 1.1 M events found nothing`."""
-    ran = sum(result.is_clean for result in validation.results)
-    events = formatting.short(validation.totals.events)
+    ran = formatting.counted(sum(result.is_clean for result in validation.results), "check")
     partial = ", ".join(result.check.title for result in validation.results if result.is_partial)
     left = f"; some usage could not be judged by {partial}" if partial else ""
-    return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
+    return f"{ran} over {formatting.short(validation.totals.events)} events found nothing{left}"
 
 
 def _beside(view: ValidateView, review: Review, listed: Sequence[Finding], one: Finding) -> list[Step]:

@@ -235,6 +235,8 @@ def _headline(validation: Validation, review: Review, now: datetime) -> None:
                 headline_number(f":{color}[{number:,}]", f"{severity} open", f"{SEVERITIES[severity].capitalize()}.")
         elif validation.failed:
             headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
+        elif unseen := review.unseen_sentence(validation.period.zone):
+            headline_number("Nothing found", "without the files of the last run", unseen)
         elif validation.totals.events:
             headline_number(
                 ":green[Clean]", clean(validation), "Every check that ran found nothing; the Checks tab lists them."
