@@ -104,8 +104,8 @@ class SignOff:
     by a version that did not keep it. `days` are the events and hashes of each day, `slots`
     those of each quarter of an hour, empty in sign-offs of versions that kept none; `hash_probe` is the database's
     hash of a constant, by which a server that hashes otherwise is recognized, None in sign-offs without hashes.
-    `open` are the findings of high severity that were neither acknowledged nor muted. `report_hash` and `run_id` name
-    the report and its run.
+    `open` are the findings of high severity that were neither acknowledged nor muted, also those of the last run with
+    files that the signed one lacks. `report_hash` and `run_id` name the report and its run.
     """
 
     id: UUID

@@ -221,7 +221,9 @@ class Decisions(SavedViews, Rates):
         if faults := _unsignable(validation, by, rating):
             raise QueryError(faults)
         run = self.keep_run(validation, by=by)
-        left_open = tuple(item.recorded() for item in self.review(validation).open("high"))
+        review = self.review(validation)
+        left_open = tuple(item.recorded() for item in review.open("high"))
+        left_open += tuple(finding for _, finding in review.unseen if finding.severity == "high")
         period = validation.period
         as_of = period.as_of or validation.now
         timeout = self.long_statement_timeout

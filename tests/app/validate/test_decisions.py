@@ -486,7 +486,7 @@ def test_a_finding_of_an_earlier_id_is_still_opened_by_its_link(page: Open, stor
     assert "History, 1 decision" in [each.label for each in app.expander]
 
 
-def test_a_period_is_not_clean_without_the_files_of_its_last_run(page: Open) -> None:
+def test_a_period_is_not_clean_without_the_files_of_its_last_run(page: Open, store: Store) -> None:
     """The page said "Clean" in green beside a warning of open findings that only the file can show."""
     link = {**LINK, "since": "2026-09-11T00:00:00Z", "as_of": "2026-10-05T00:00:00Z"}
     lines = f"customer_id,metric_key,quantity\n{JUNE},tokens,7000\n".encode()
@@ -497,6 +497,8 @@ def test_a_period_is_not_clean_without_the_files_of_its_last_run(page: Open) -> 
     without = page(**link)
     assert "Clean" not in said(without)
     assert "Without the files of the last run: " in said(without)
+    signed = store.sign_off(store.validate(Period(**link)), by="ana")
+    assert [finding.identity.check for finding in signed.open] == ["reconciliation"]
 
 
 def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_not_given(
