@@ -6,8 +6,17 @@ USAGE_EXPLORE_TEST_THOROUGH=1 (`make test-thorough`) tries all cases and all tes
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 THOROUGH = os.environ.get("USAGE_EXPLORE_TEST_THOROUGH") == "1"
+
+
+T = TypeVar("T")
+
+
+def further(*values: T) -> tuple[T, ...]:
+    """The values if this run is thorough, else none: repetitions inside of a test, such as more widths."""
+    return values if THOROUGH else ()
 
 
 def cases(thorough: int) -> int:
