@@ -128,6 +128,7 @@ def test_what_others_were_shown_is_never_shown_to_who_may_not_see_it(ask: Ask) -
     assert "Birch" not in said(after)
 
 
+@pytest.mark.usefixtures("brief_checks")
 def test_an_examination_is_never_shown_to_who_may_not_see_it(ask: Ask, table: Path) -> None:
     link = {"organization_id": ACME, **WINDOW}
     before = ask("bob@example.com", validate=True, **link)
@@ -153,6 +154,7 @@ def test_an_examination_is_never_shown_to_who_may_not_see_it(ask: Ask, table: Pa
     assert "No organization here is shown to you" in said(mine)
 
 
+@pytest.mark.usefixtures("brief_checks")
 def test_a_session_s_examination_stays_with_its_organization(ask: Ask) -> None:
     app = examined(ask("audit@example.com", validate=True, organization_id=ACME, **WINDOW))
     app.query_params["organization_id"] = BIRCH

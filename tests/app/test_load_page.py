@@ -107,7 +107,14 @@ def stored(url: str, columns: str = "metric_key, quantity, timestamp") -> list[t
 
 @pytest.mark.parametrize(
     "name",
-    ["aws-cur_2.csv", "cursor_team.csv", "litellm.json", "openai-usage_completions.json", "stripe-meter-events.jsonl"],
+    [
+        "aws-cur_2.csv",
+        "stripe-meter-events.jsonl",
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)  # tests/load recognizes and loads each of them
+            for name in ("cursor_team.csv", "litellm.json", "openai-usage_completions.json")
+        ),
+    ],
 )
 def test_a_recognized_file_is_loaded_with_one_click(load: OpenLoad, events_database_url: str, name: str) -> None:
     app = drop(load(), (SAMPLES / name).read_bytes(), name)

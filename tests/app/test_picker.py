@@ -42,7 +42,10 @@ def test_every_field_of_a_filter_is_offered(request: pytest.FixtureRequest, stor
     assert len({row["name"] for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("field", ["metric_key", "customer_id", "dim:region", "external_cost_currency"])
+@pytest.mark.parametrize(
+    "field",
+    ["metric_key", "customer_id", "dim:region", pytest.param("external_cost_currency", marks=pytest.mark.thorough)],
+)
 def test_values_have_the_events_that_match_the_other_filters(explore: Open, store: Store, field: str) -> None:
     others = {"dim:model": "atlas-large"}
     picked = {"metric_key": "images"} if field == "metric_key" else {}

@@ -1,18 +1,33 @@
 """What axe-core, WCAG 2.2 AA's checker, says of every page in its states, light and dark.
 
-A page is opened once and seen in both colour schemes: it is the same document in other colours.
+Each state is seen in one colour scheme, and in the other one in a thorough run.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import ALERT, SCHEMES, address, at_rest, examined, in_scheme, settled, violations
+from support.browser_pages import (
+    ALERT,
+    EITHER_WAY,
+    SCHEMES,
+    Scheme,
+    address,
+    at_rest,
+    examined,
+    in_scheme,
+    in_turns,
+    settled,
+    violations,
+)
 from support.check_results import identity
 from support.demo_database import ACME, WINDOW
+from support.thoroughness import further
 from usage_explore import EventQuery, Store
 from usage_explore.decimals import rfc3339
 from usage_explore.query.queries import Period
@@ -24,9 +39,10 @@ Visit = Callable[..., Page]
 TABS = ("Events behind this", "Who", "Why", "Data", "Code", "Download")
 
 
-def test_explore(visit: Visit) -> None:
-    page = settled(visit(address("", **LINK, group_by="metric_key")))
-    for scheme, tabs in (("light", TABS), ("dark", TABS[::-1])):
+@EITHER_WAY
+def test_explore(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
+    page = settled(visit(address("", **LINK, group_by="metric_key"), color_scheme=schemes[0]))
+    for scheme, tabs in zip(schemes, (TABS[:3], TABS[3:]), strict=True):
         in_scheme(page, scheme)
         for tab in tabs:
             page.get_by_role("tab", name=tab).click()
@@ -34,14 +50,13 @@ def test_explore(visit: Visit) -> None:
             assert violations(page) == []
 
 
-@pytest.mark.parametrize("more", [{"group_by": "dim:model", "chart": "lines"}, {"chart": "area"}])
-def test_the_other_charts(visit: Visit, more: dict[str, str]) -> None:
-    page = settled(visit(address("", **LINK, **more)))
-    assert violations(page) == []
-    assert violations(in_scheme(page, "dark")) == []
+@pytest.mark.parametrize(("more", "scheme"), in_turns([{"group_by": "dim:model", "chart": "lines"}, {"chart": "area"}]))
+def test_the_other_charts(visit: Visit, more: dict[str, str], scheme: Scheme) -> None:
+    assert violations(settled(visit(address("", **LINK, **more), color_scheme=scheme))) == []
 
 
-def test_explore_with_filters_and_a_selection(visit: Visit) -> None:
+@EITHER_WAY
+def test_explore_with_filters_and_a_selection(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
     link = address(
         "",
         **LINK,
@@ -51,78 +66,84 @@ def test_explore_with_filters_and_a_selection(visit: Visit) -> None:
         series="value:images",
         span="2026-09-08T00:00:00Z/2026-09-09T00:00:00Z",
     )
-    page = settled(visit(link))
-    for scheme in SCHEMES:
-        assert violations(in_scheme(page, scheme)) == []
-        for name in ("Filter", "Share"):
-            page.get_by_role("button", name=name, exact=True).click()
-            settled(page)
-            assert violations(page) == []
-            page.keyboard.press("Escape")
+    page = settled(visit(link, color_scheme=schemes[0]))
+    for scheme, name in zip(schemes, ("Filter", "Share"), strict=True):
+        in_scheme(page, scheme)
+        page.get_by_role("button", name=name, exact=True).click()
+        settled(page)
+        assert violations(page) == []
+        page.keyboard.press("Escape")
 
 
-def test_events(visit: Visit, store: Store) -> None:
+@EITHER_WAY
+def test_events(visit: Visit, store: Store, schemes: tuple[Scheme, Scheme]) -> None:
     event = store.events(EventQuery(organization_id=ACME)).events[3]
     opened = {"event": f"{rfc3339(event.timestamp)}/{event.id}"}
     page = visit("about:blank")
-    for more in ({}, opened):
+    for scheme, more in zip(schemes, ({}, opened), strict=True):
+        page.emulate_media(color_scheme=scheme)
         page.goto(address("events", organization_id=ACME, **more))
-        settled(page)
-        for scheme in SCHEMES:
-            assert violations(in_scheme(page, scheme)) == []
+        assert violations(settled(page)) == []
     expect(page.get_by_text("Event in full")).to_be_visible()
 
 
-def test_validate(visit: Visit, store: Store) -> None:
-    page = visit(address("validate", **LINK))
+@EITHER_WAY
+def test_validate(visit: Visit, store: Store, schemes: tuple[Scheme, Scheme]) -> None:
+    page = visit(address("validate", **LINK), color_scheme=schemes[0])
     page.locator(".st-key-run_checks button").wait_for()
-    for scheme in SCHEMES[::-1]:
-        assert violations(in_scheme(page, scheme)) == []
-    examined(page)
-    for scheme in SCHEMES:
+    assert violations(at_rest(page)) == []
+    tabs = examined(page).get_by_role("tab").all()
+    for scheme, some in zip(schemes, (tabs[::2], tabs[1::2]), strict=True):
         in_scheme(page, scheme)
-        for tab in page.get_by_role("tab").all():
+        for tab in some:
             tab.click()
             at_rest(page)
             assert violations(page) == []
     finding = identity(store.validate(Period(**LINK)).findings[0])
     page.goto(address("validate", **LINK, finding=finding))
     expect(examined(page).get_by_role("button", name="Close")).to_be_visible()
-    for scheme in SCHEMES[::-1]:
-        assert violations(in_scheme(page, scheme)) == []
+    assert violations(page) == []
 
 
-def test_load(visit: Visit) -> None:
-    page = visit("/load")
+@EITHER_WAY
+def test_load(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
+    page = visit("/load", color_scheme=schemes[0])
     expect(page.get_by_role("heading", name="Load a file")).to_be_visible()
-    for scheme in SCHEMES[::-1]:
-        assert violations(in_scheme(page, scheme)) == []
+    assert violations(at_rest(page)) == []
     text = "when;user;in;out\n2026-10-01 10:00;a;1,5;n/a\n2026-10-02 11:00;b;x;4\n"
     file = {"name": "a <b> file.csv", "mimeType": "text/csv", "buffer": text.encode()}
     page.locator('input[type="file"]').set_input_files([file])
     page.locator(".st-key-load_file button").wait_for()
     for name in ("More columns", "The same in a terminal"):
         page.get_by_text(name).click()
-        assert violations(at_rest(page)) == []
+        at_rest(page)
+    assert violations(page) == []
     page.set_viewport_size({"width": 390, "height": 1200})
-    for scheme in SCHEMES:
-        assert violations(in_scheme(page, scheme)) == []
+    assert violations(in_scheme(page, schemes[1])) == []
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {},
-        {"organization_id": ACME, "buckt": "week"},
-        {"organization_id": "00000000-0000-4000-8000-000000000000"},
-        {**LINK, "metric_key": "no such metric"},
-        {"organization_id": ACME, "since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z"},
-    ],
-)
-@pytest.mark.parametrize("name", ["", "events", "validate"])
-def test_pages_without_numbers(visit: Visit, name: str, parameters: dict[str, str]) -> None:
-    page = visit(address(name, **parameters))
+WITHOUT_NUMBERS = [
+    {},
+    {"organization_id": ACME, "buckt": "week"},
+    {"organization_id": "00000000-0000-4000-8000-000000000000"},
+    {**LINK, "metric_key": "no such metric"},
+    {"organization_id": ACME, "since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z"},
+]
+PAGES = ("", "events", "validate")
+
+
+def _without_numbers() -> list[Any]:
+    """Each state on one page and each page in some state; the others are thorough."""
+    made = []
+    for place, (name, parameters) in enumerate(itertools.product(PAGES, WITHOUT_NUMBERS)):
+        marks = [] if place % 3 == 0 else [pytest.mark.thorough]
+        made.append(pytest.param(name, parameters, SCHEMES[place % 2], marks=marks))
+    return made
+
+
+@pytest.mark.parametrize(("name", "parameters", "first"), _without_numbers())
+def test_pages_without_numbers(visit: Visit, name: str, parameters: dict[str, str], first: Scheme) -> None:
+    page = visit(address(name, **parameters), color_scheme=first)
     expect(page.locator(f'{ALERT}, [data-testid="stHeading"]').first).to_be_visible()
-    at_rest(page)
-    for scheme in SCHEMES:
+    for scheme in (first, *further(*SCHEMES)):
         assert violations(in_scheme(page, scheme)) == []

@@ -8,7 +8,19 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from support.browser_pages import SCHEMES, address, at_rest, choice, in_scheme, parameters, resized, settled, violations
+from support.browser_pages import (
+    EITHER_WAY,
+    Scheme,
+    address,
+    at_rest,
+    choice,
+    in_scheme,
+    in_turns,
+    parameters,
+    resized,
+    settled,
+    violations,
+)
 from support.demo_database import ACME, WINDOW
 from usage_explore import AggregateQuery, Store
 from usage_explore.formatting import exact
@@ -41,6 +53,7 @@ def test_a_bucket_under_the_pointer_shows_its_exact_value(visit: Visit, store: S
         assert abs(float(bar.removesuffix("%")) - float(100 * point.number / top)) < 0.1
 
 
+@pytest.mark.thorough  # app/customer/test_page follows the links, the next test goes back
 def test_a_metric_opens_explore_and_back_returns(visit: Visit, largest: str) -> None:
     page = settled(visit(address("customer", **LINK, customer_id=largest)))
     before = page.url
@@ -69,6 +82,7 @@ def test_each_change_opens_its_chart(visit: Visit, largest: str) -> None:
         expect(page.locator(".st-key-metrics")).to_be_visible()
 
 
+@pytest.mark.thorough  # app/customer/test_page follows this link
 def test_explore_filtered_to_a_customer_leads_to_its_page(visit: Visit, largest: str) -> None:
     page = settled(visit(address("", **LINK, customer_id=largest)))
     page.get_by_role("link", name="Customer", exact=True).click()
@@ -124,7 +138,8 @@ def test_the_pinned_link_shows_the_same_numbers(visit: Visit, largest: str) -> N
     pinned = page.locator('[data-testid="stPopoverBody"] code').inner_text()
     assert "/customer?" in pinned
     assert "as_of=" in pinned
-    assert numbers(settled(visit(pinned))) == shown
+    page.goto(pinned)
+    assert numbers(settled(page)) == shown
 
 
 def test_the_button_beside_the_id_copies_all_of_it(visit: Visit, largest: str) -> None:
@@ -136,6 +151,7 @@ def test_the_button_beside_the_id_copies_all_of_it(visit: Visit, largest: str) -
     assert page.evaluate("navigator.clipboard.readText()") == largest
 
 
+@pytest.mark.thorough  # app/customer/test_page chooses them, Explore goes back
 def test_back_undoes_a_choice_of_currency_and_window(visit: Visit, largest: str) -> None:
     page = settled(visit(address("customer", **LINK, customer_id=largest)))
     names = page.locator(".st-key-customer_currency").get_by_role("radio").all_inner_texts()
@@ -148,28 +164,28 @@ def test_back_undoes_a_choice_of_currency_and_window(visit: Visit, largest: str)
     expect(choice(page, names[0])).to_be_checked()
 
 
-def test_the_page_is_accessible(visit: Visit, largest: str) -> None:
-    page = visit(address("customer", **LINK, customer_id=largest))
-    for scheme, widths in (("light", (1400, 390)), ("dark", (390, 1400))):
-        in_scheme(settled(page), scheme)
-        for width in widths:
-            resized(page, width, 1200)
-            assert violations(at_rest(page)) == []
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+@EITHER_WAY
+def test_the_page_is_accessible(visit: Visit, largest: str, schemes: tuple[Scheme, Scheme]) -> None:
+    page = settled(visit(address("customer", **LINK, customer_id=largest), color_scheme=schemes[0]))
+    for scheme, width in zip(schemes, (1400, 390), strict=True):
+        in_scheme(page, scheme)
+        resized(page, width, 1200)
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [
-        {"customer_id": "00000000-0000-4000-8000-00000000c057"},
-        {"bucket": "day"},
-        {"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z"},
-        {},
-    ],
+    ("parameters", "scheme"),
+    in_turns(
+        [
+            {"customer_id": "00000000-0000-4000-8000-00000000c057"},
+            {"bucket": "day"},
+            {"since": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z"},
+            {},
+        ]
+    ),
 )
-def test_the_page_without_numbers_is_accessible(visit: Visit, parameters: dict[str, str]) -> None:
-    page = visit(address("customer", **{**LINK, **parameters}))
+def test_the_page_without_numbers_is_accessible(visit: Visit, parameters: dict[str, str], scheme: Scheme) -> None:
+    page = visit(address("customer", **{**LINK, **parameters}), color_scheme=scheme)
     expect(page.locator('[data-testid="stAlert"], [data-testid="stHeading"]').first).to_be_visible()
-    at_rest(page)
-    for scheme in SCHEMES:
-        assert violations(in_scheme(page, scheme)) == []
+    assert violations(at_rest(page)) == []

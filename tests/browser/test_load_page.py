@@ -67,7 +67,7 @@ def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, em
     assert rows == [("licences", "1241.75")]
 
 
-@pytest.mark.parametrize("path", ["/", "/load"])
+@pytest.mark.parametrize("path", ["/load", pytest.param("/", marks=pytest.mark.thorough)])
 def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[..., Page], path: str) -> None:
     page = at_rest(visit(f"{path}?organization_id={ACME}"))
     resized(page, 390, 900)
@@ -88,7 +88,9 @@ def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[...
         assert lefts[0] == lefts[1]
 
 
-def test_a_recognized_file_takes_two_clicks(new_page: NewPage, empty_site: Site) -> None:
+def test_a_recognized_file_takes_two_clicks_and_a_bare_address_opens_explore(
+    new_page: NewPage, empty_site: Site
+) -> None:
     page = new_page(base_url=empty_site.url)
     page.goto("/load")
     drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
@@ -103,3 +105,10 @@ def test_a_recognized_file_takes_two_clicks(new_page: NewPage, empty_site: Site)
     page.get_by_role("button", name=re.compile("^Validate [A-Z]")).click()
     page.wait_for_url(re.compile(f"/validate\\?organization_id={LOCAL_ORGANIZATION}&since="))
     page.locator(".st-key-run_checks button").wait_for()
+    page.goto("/")  # a bare address opens Explore
+    settled(page)
+    assert parameters(page) == {
+        "organization_id": [str(LOCAL_ORGANIZATION)],
+        "since": ["-29d/d"],
+        "group_by": ["metric_key"],
+    }

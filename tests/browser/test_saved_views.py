@@ -11,9 +11,10 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import SCHEMES, Site, address, at_rest, in_scheme, parameters, settled, violations
-from support.generated_events import ORGANIZATION, insert
+from support.browser_pages import Site, address, at_rest, in_scheme, parameters, settled, violations
+from support.generated_events import insert
 from support.plain_events import event
+from support.thoroughness import further
 from usage_explore import connect
 from usage_explore.db import ddl
 
@@ -113,23 +114,11 @@ def test_home_is_accessible_and_lists_the_links_opened_last(
     expect(page.locator(".st-key-opened_view")).to_contain_text(SAME)
     page.get_by_role("link", name="Home").click()
     expect(page.get_by_role("link", name="Explore Events per day by model")).to_be_visible()
-    for scheme in SCHEMES:
+    for scheme in (*further("light"), "dark"):
         assert violations(in_scheme(page, scheme)) == []
     page.get_by_role("link", name="Explore Events per day by model").click()
     settled(page)
     assert parameters(page)["chart"] == ["lines"]
-
-
-def test_a_bare_address_still_opens_explore(empty_site: Site, new_page: Callable[..., Page]) -> None:
-    write(empty_site, ORGANIZATION)
-    page = new_page(base_url=empty_site.url)
-    page.goto("/")
-    settled(page)
-    assert parameters(page) == {
-        "organization_id": [str(ORGANIZATION)],
-        "since": ["-29d/d"],
-        "group_by": ["metric_key"],
-    }
 
 
 def test_names_notes_and_values_are_shown_as_they_are(

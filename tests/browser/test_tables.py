@@ -14,6 +14,7 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from support.browser_pages import Site, address, copied, examined, parameters, resized, settled, table_csv
 from support.demo_database import ACME, WINDOW
+from support.thoroughness import further
 from support.waiting import eventually
 from usage_explore import formatting
 from usage_explore.app import grid
@@ -114,7 +115,11 @@ def test_copied_cells_are_values(visit: Visit) -> None:
 
 @pytest.mark.parametrize(
     ("metric_key", "group", "column", "expected"),
-    [("long", "dim:apiKeyID", -2, {LONG[2]}), ("short", "dim:total", 2, {"-60"}), ("short", "none", -2, {"-60"})],
+    [
+        ("long", "dim:apiKeyID", -2, {LONG[2]}),
+        ("short", "dim:total", 2, {"-60"}),
+        pytest.param("short", "none", -2, {"-60"}, marks=pytest.mark.thorough),
+    ],
 )
 def test_copied_cells_of_text_are_values(
     visit: Visit, metric_key: str, group: str, column: int, expected: set[str]
@@ -150,7 +155,13 @@ def test_a_copied_id_is_whole(visit: Visit) -> None:
     assert str(UUID(copied(page, table, place, place)))
 
 
-@pytest.mark.parametrize("group", ["dim:total", "dim:apiKeyID", "metric_key", "customer_id"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        *("dim:total", "customer_id"),
+        *(pytest.param(group, marks=pytest.mark.thorough) for group in ("dim:apiKeyID", "metric_key")),
+    ],
+)
 def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group: str) -> None:
     page = settled(visit(address("", **LINK, metric="sum_quantity", metric_key="short", group_by=group, top="100")))
     table = saved(page, frames(page).first)
@@ -193,7 +204,7 @@ def downloaded(page: Page, escaped: bool, *buttons: str) -> pd.DataFrame:
 def test_the_whole_ranking_is_on_the_page(visit: Visit) -> None:
     link = address("", **{**LINK, "since": "2026-08-12T00:00:00Z"}, metric="sum_quantity", group_by="dim:apiKeyID")
     page = visit("about:blank")
-    for width in (1440, 1024, 768):
+    for width in (*further(1440, 1024), 768):
         page.set_viewport_size({"width": width, "height": 1000})
         page.goto(link)
         scroller = element(frames(settled(page)).first).locator(".dvn-scroller")
@@ -219,7 +230,7 @@ def test_a_column_of_digits_is_as_wide_as_they_are(visit: Visit) -> None:
 def test_the_ranking_fits_where_a_narrow_screen_leaves_columns_out(visit: Visit) -> None:
     link = {**WINDOW, "since": "2026-09-16T00:00:00Z", "organization_id": ACME, "group_by": "metric_key"}
     page = visit(address("", **link))
-    for width in (390, 768, 1024, 1440):
+    for width in (390, *further(768), 1024, *further(1440)):
         resized(page, width, 1000)
         frame = frames(settled(page)).first
         box = frame.bounding_box()
@@ -245,7 +256,15 @@ def test_a_table_says_at_its_edge_that_there_is_more(visit: Visit) -> None:
     eventually(lambda: scroller.evaluate(look) == clear)
 
 
-@pytest.mark.parametrize(("name", "width"), [("", 1440), ("", 390), ("events", 390), ("validate", 1440)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("", 390),
+        ("events", 390),
+        ("validate", 1440),
+        pytest.param("", 1440, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_table_s_toolbar_covers_nothing(visit: Visit, name: str, width: int) -> None:
     page = visit(address(name, **{"organization_id": ACME, **(WINDOW if name != "events" else {})}))
     resized(page, width, 1000)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from support.browser_pages import CHART, address, at_rest, examined, parameters, picture, resized, settled
 from support.check_results import identity
 from support.demo_database import ACME, WINDOW
+from support.thoroughness import further
 from usage_explore import Store
 from usage_explore.app.validate import findings
 from usage_explore.query.queries import Period
@@ -76,7 +78,7 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
     found = store.validate(Period(**LINK)).findings
     page = examined(visit(address("validate", **LINK, finding=identity(found[0]))))
     table, opened = page.locator('[data-testid="stDataFrame"]').first, page.get_by_role("button", name="Close")
-    for width, is_beside in ((1440, True), (1280, True), (1024, False), (768, False)):
+    for width, is_beside in (*further((1440, True)), (1280, True), (1024, False), *further((768, False))):
         resized(page, width, 1200)
         settled(page)
         listed, close = table.bounding_box(), opened.bounding_box()
@@ -152,12 +154,13 @@ def test_a_picked_check_stays_when_its_findings_are_gone(visit: Visit, store: St
     expect(page.get_by_text("This link cannot be shown")).to_have_count(0)
 
 
+@pytest.mark.thorough  # as in Explore, which draws times in the same way
 def test_two_browsers_in_two_zones_show_the_same(visit: Visit, store: Store) -> None:
     found = store.validate(Period(**LINK, timezone="America/Havana")).findings
     link = address("validate", **LINK, timezone="America/Havana", finding=identity(found[0]))
     seen = []
-    for zone in ("America/New_York", "Asia/Tokyo"):
-        page = examined(visit(link, timezone_id=zone, locale="en-US"))
+    for own in ({}, {"timezone_id": "America/New_York"}):
+        page = examined(visit(link, **own))
         expect(page.get_by_role("button", name="Close")).to_be_visible()
         page.locator('[data-testid="stTable"]').wait_for()
         settled(page)
@@ -168,6 +171,7 @@ def test_two_browsers_in_two_zones_show_the_same(visit: Visit, store: Store) -> 
     assert seen[0] == seen[1]
 
 
+@pytest.mark.thorough  # other tests open each page by its name
 def test_a_page_answers_at_its_own_name(visit: Visit) -> None:
     page = visit("about:blank")
     for name in ("explore", "events", "validate"):

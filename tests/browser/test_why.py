@@ -15,7 +15,7 @@ WEEK = {"since": "2026-09-15T00:00:00Z", "until": "2026-09-22T00:00:00Z"}
 """The week of a planted incident."""
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, pytest.param(1440, marks=pytest.mark.thorough)])
 def test_the_conditions_of_a_part_are_wide_enough_to_read(visit: Callable[..., Page], width: int) -> None:
     page = visit(address("", **WEEK, organization_id=ACME, tab="why"))
     page.set_viewport_size({"width": width, "height": 1000})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
 
+import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -239,10 +242,22 @@ def copied(page: Page, table: Locator, first: tuple[float, float], last: tuple[f
     return found[-1]
 
 
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+Scheme = Literal["light", "dark"]
+
+SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
+
+EITHER_WAY = pytest.mark.parametrize("schemes", [SCHEMES, pytest.param(SCHEMES[::-1], marks=pytest.mark.thorough)])
+"""For a test that sees its first states in one colour scheme and the others in the other: the reverse is thorough."""
 
 
-def in_scheme(page: Page, scheme: Literal["light", "dark"]) -> Page:
+def in_turns(values: Iterable[Any]) -> list[Any]:
+    """Parameters: each value with one colour scheme, in turns; with the other one it is thorough."""
+    made = [*zip(values, itertools.cycle(SCHEMES), strict=False)]
+    others = [pytest.param(each, SCHEMES[scheme == "light"], marks=pytest.mark.thorough) for each, scheme in made]
+    return [*made, *others]
+
+
+def in_scheme(page: Page, scheme: Scheme) -> Page:
     """The page at rest as it is in a colour scheme; the app's charts and own colours follow when it runs again."""
     if not page.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches"):
         page.emulate_media(color_scheme=scheme)

@@ -8,10 +8,18 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 
 THOROUGH = os.environ.get("USAGE_EXPLORE_TEST_THOROUGH") == "1"
+
+T = TypeVar("T")
+
+
+def further(*values: T) -> tuple[T, ...]:
+    """The values if this run is thorough, else none: repetitions inside of a test, such as more widths."""
+    return values if THOROUGH else ()
 
 
 def cases(thorough: int) -> int:

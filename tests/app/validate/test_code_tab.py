@@ -16,6 +16,8 @@ from usage_explore.app.validate.code_tab import validation_code
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.query.queries import Period
 
+pytestmark = pytest.mark.usefixtures("brief_checks")
+
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 PERIOD = Period.from_params(LINK)
 LINES = f"customer_id,metric_key,quantity,amount,currency\n{uuid4()},tokens_out,5,1,USD\n".encode()

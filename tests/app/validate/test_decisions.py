@@ -30,6 +30,8 @@ from usage_explore.errors import RecordError
 from usage_explore.names import Names
 from usage_explore.validation import Finding, report
 
+pytestmark = pytest.mark.usefixtures("brief_checks")
+
 WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z"}
 LINK = {"organization_id": str(ORGANIZATION), **WINDOW}
 DAY = datetime(2026, 9, 10, 12, tzinfo=UTC)
