@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Store
+from usage_explore.results import arrow
 
 WINDOW = {"since": datetime(2026, 3, 1, tzinfo=UTC), "until": datetime(2026, 11, 10, tzinfo=UTC)}
 
@@ -51,7 +52,7 @@ def test_pages_and_events_have_the_same_table(store: Store) -> None:
     for name in table.column_names:
         if name != "dimensions":
             assert table[name].to_pylist() == whole[name].to_pylist()
-    assert pa.table(events).equals(events.table)
+    assert pa.table(events).equals(arrow.plain(events.table).read_all())
     with duckdb.connect() as connection:
         total = connection.sql("SELECT sum(quantity) FROM page").fetchall()[0][0]  # by its name in this function
     assert total == sum((event.quantity for event in page.events), Decimal(0))
@@ -84,3 +85,71 @@ def test_polars_reads_answers_exactly(store: Store, metric: str) -> None:
     assert pl.DataFrame(whole)["quantity"].to_list() == whole.table["quantity"].to_pylist()
     boards = store.leaderboards(LeaderboardQuery(**WINDOW, metric="sum_quantity", quantity_max=200))
     assert pl.DataFrame(boards)["total"].to_list() == boards.frame["total"].tolist()
+
+
+def test_text_that_repeats_its_values_is_a_dictionary(store: Store) -> None:
+    """The types follow from the columns' names alone, and frames of other libraries have text as text."""
+    events = store.read(EventQuery(quantity_max=200))
+    none = store.read(EventQuery(metric_key="nothing"))
+    assert len(none) == 0
+    assert none.table.schema.remove_metadata().names == events.table.schema.names
+    for name, kind in zip(events.table.schema.names, events.table.schema.types, strict=True):
+        if name in ("id", "idempotency_key", "dimensions"):
+            assert kind == pa.string()
+        elif name not in (*arrow.DECIMALS, *arrow.TIMES):
+            assert kind == pa.dictionary(pa.int32(), pa.string()), name
+            assert none.table.schema.field(name).type == kind
+            (chunk,) = events.table[name].chunks
+            assert chunk.dictionary.to_pylist() == list(dict.fromkeys(filter(None, chunk.to_pylist())))
+    assert pl.DataFrame(events)["customer_id"].dtype == pl.String
+    with duckdb.connect() as connection:
+        found = connection.sql("SELECT customer_id, count(*) AS n FROM events GROUP BY 1 ORDER BY 1").fetchall()
+    expected: dict[str, int] = {}
+    for id_ in events.table["customer_id"].to_pylist():
+        expected[id_] = expected.get(id_, 0) + 1
+    assert found == sorted(expected.items())
+
+
+def test_tables_are_collected_as_they_come() -> None:
+    """More values than two bytes number, NULLs, empty tables and decimals that are text, however they are cut."""
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            ("metric_key", pa.string()),
+            pa.field("quantity", pa.string(), metadata={"usage-explore": "decimal kept as text: more than 38 digits"}),
+            ("timestamp", pa.timestamp("us", tz="UTC")),
+            ("customer_name", pa.string()),
+        ]
+    )
+    size = 100_000
+    keys = [None if row % 7 == 0 else f"metric {row % 70_001}" for row in range(size)]
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    columns = [[str(row) for row in range(size)], keys, ["1.5", None] * (size // 2), [at] * size, [None] * size]
+    whole = pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema
+    )
+    once = arrow.collected(schema.empty_table(), [whole])
+    cut = [whole.slice(0, 0), whole.slice(0, 1), whole.slice(1, 39_999), whole.slice(40_000)]
+    for tables in (cut, [pa.concat_tables(cut)]):
+        assert arrow.collected(schema.empty_table(), tables).equals(once, check_metadata=True)
+    assert once["metric_key"].to_pylist() == keys
+    assert len(once["metric_key"].chunk(0).dictionary) > 2**15
+    assert arrow.plain(once).read_all().equals(whole, check_metadata=True)
+    none = arrow.collected(schema.empty_table(), [])
+    assert none.num_rows == 0
+    assert none.schema.equals(once.schema, check_metadata=True)
+    assert [str(kind) for kind in none.schema.types[:3]] == [
+        "string",
+        "dictionary<values=string, indices=int32, ordered=0>",
+        "string",
+    ]
+    frame = arrow.to_pandas(once.slice(0, 3), str)
+    assert [str(kind) for kind in frame.dtypes] == ["str", "str", "object", "datetime64[us, UTC]", "str"]
+
+
+def test_a_collected_table_keeps_no_other_memory() -> None:
+    """Columns of an imported batch are freed together, so none of them may stay."""
+    rows = pa.table({"id": [str(row) for row in range(1000)], "metric_key": ["tokens"] * 1000})
+    kept = arrow.collected(rows.schema.empty_table(), [rows])
+    given = {buffer.address for buffer in rows["id"].chunk(0).buffers() if buffer}
+    assert not given & {buffer.address for chunk in kept["id"].chunks for buffer in chunk.buffers() if buffer}

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 from uuid import UUID
 
 import duckdb
-import pyarrow as pa
 
 from usage_explore import config
 from usage_explore.answers import Aggregate, Leaderboards
@@ -51,6 +50,7 @@ from usage_explore.remote.operations import (
     WithinQuery,
 )
 from usage_explore.remote.reading import Stream, opened_stream
+from usage_explore.results import arrow
 from usage_explore.results.currencies import CurrencyCost
 from usage_explore.results.named import filtered_ids
 from usage_explore.results.types import Choice, Comparison, Hit, Served
@@ -380,7 +380,7 @@ class RemoteStore(Store):
         began = time.perf_counter()
         with self._streamed(requested) as stream:
             check_memory(stream.total)
-            table = pa.Table.from_batches(list(stream.batches()), stream.schema)
+            table = arrow.collected(stream.schema.empty_table(), stream.tables(stream.schema))
         self._warned(stream)
         took = timedelta(seconds=time.perf_counter() - began)
         return Events(query=stream.query, table=table, served=Served(stream.because, took, stream.exists_since))

@@ -1,6 +1,7 @@
 """Events as Arrow tables with the columns of an export, typed or as the text of CSV.
 
-Typed: ids and dimensions string, decimals decimal128(38, s) or string, times timestamp[us, UTC]. CSV: all string.
+Typed: ids and dimensions string, decimals decimal128(38, s) or string, times timestamp[us, UTC]. CSV: all string. In
+memory, text columns that repeat their values are dictionaries; `in_memory` says which.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from io import BytesIO
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
 DECIMALS = ("quantity", "external_cost_amount")
 TIMES = ("timestamp", "ingested_at")
+
+_DISTINCT = ("id", "idempotency_key", "dimensions")
+"""Text columns whose values are nearly all different."""
+
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+_PLAIN_ROWS = 65_536
+"""Rows that are decoded at once."""
 
 _FACTS = b"usage_explore"
 """Key of the facts in a schema's metadata."""
@@ -39,6 +48,45 @@ def schema(columns: Iterable[str], spans: Mapping[str, DecimalSpan] | None) -> p
         return pa.field(name, pa.timestamp("us", tz="UTC") if spans is not None and name in TIMES else pa.string())
 
     return pa.schema([field(name) for name in columns])
+
+
+def in_memory(schema: pa.Schema) -> pa.Schema:
+    """The schema with all text columns as dictionaries, except `_DISTINCT` and decimals that are text."""
+    for number, field in enumerate(schema):
+        if pa.types.is_string(field.type) and field.name not in (*_DISTINCT, *DECIMALS):
+            schema = schema.set(number, field.with_type(_ENCODED))
+    return schema
+
+
+def collected(empty: pa.Table, tables: Iterable[pa.Table]) -> pa.Table:
+    """All rows of tables of the schema of `empty`, with the types of `in_memory`.
+
+    Each table is encoded and copied when it comes: a column that was kept as it is would keep the whole table in
+    memory, as the columns of a result of DuckDB or of a batch of a stream are freed together. A dictionary has the
+    values in the order in which they first occur, so that equal rows are equal tables.
+    """
+    schema = in_memory(empty.schema)
+    parts: list[list[pa.Array[Any]]] = [[] for _ in schema]
+    for table in chain([empty], tables):
+        for field, chunks, column in zip(schema, parts, table.columns, strict=True):
+            if field.type == _ENCODED:
+                chunks += column.dictionary_encode().chunks
+            elif column.num_chunks:
+                chunks.append(pa.concat_arrays([*column.chunks, pa.array([], field.type)]))
+    columns = []
+    for field in schema:
+        column = pa.chunked_array(parts.pop(0), field.type)
+        columns.append(column.combine_chunks() if field.type == _ENCODED else column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def plain(table: pa.Table) -> pa.RecordBatchReader:
+    """The rows of a table of `collected` with text in place of dictionaries, decoded while they are read."""
+    schema = table.schema
+    for number, field in enumerate(schema):
+        if field.type == _ENCODED:
+            schema = schema.set(number, field.with_type(pa.string()))
+    return table.to_reader(_PLAIN_ROWS).cast(schema)
 
 
 def from_rows(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pa.Table:
@@ -74,7 +122,7 @@ def without_formulas(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def c_stream(table: pa.Table, requested_schema: object | None) -> object:
+def c_stream(table: pa.Table | pa.RecordBatchReader, requested_schema: object | None) -> object:
     """The table's Arrow stream, for `__arrow_c_stream__`.
 
     https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
@@ -115,7 +163,7 @@ def to_pandas(table: pa.Table, parsed: Callable[[str], Any]) -> pd.DataFrame:
 
     columns: dict[str, Any] = {}
     for name in table.column_names:
-        column = table[name]
+        column = plain(table.select([name])).read_all()[name]
         if name == "dimensions":
             values = [None if text is None else parsed(text) for text in column.to_pylist()]
             columns[name] = pd.Series(values, dtype="object")

@@ -10,7 +10,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow as pa
 from sqlalchemy import Connection
 
 from usage_explore.console import progress_bar
@@ -34,7 +33,7 @@ from usage_explore.results.workbook import About, query_facts
 from usage_explore.store.base import StoreBase, current_time, position_of
 
 _MAX_READ_EVENTS = 10_000_000
-"""Events that `Store.read` keeps in memory, about 500 bytes each."""
+"""Events that `Store.read` keeps in memory, about 300 bytes each."""
 
 
 class Files(StoreBase):
@@ -43,7 +42,7 @@ class Files(StoreBase):
     def read(self, query: EventQuery | None = None) -> Events:
         """All events of the query as an Arrow table, newest first, from its cursor on if it has one.
 
-        They are held in memory, about 500 bytes each: more than 10,000,000 are an error, `export` writes any number.
+        They are held in memory, about 300 bytes each: more than 10,000,000 are an error, `export` writes any number.
         Raises `QueryError`, `ScopeError`, `DatabaseError`.
 
         >>> store.read(EventQuery(metric_key="tokens_in")).to_pandas()  # doctest: +SKIP
@@ -56,8 +55,8 @@ class Files(StoreBase):
             check_memory(total)
             schema = arrow.schema(reader.columns, spans)
             names_of = self._directory(connection, scoped).reader()
-            tables = [arrow.with_names(table, names_of) for table in reader.tables(schema)]
-            table = pa.concat_tables(tables or [arrow.with_names(schema.empty_table(), names_of)])
+            empty = arrow.with_names(schema.empty_table(), names_of)
+            table = arrow.collected(empty, (arrow.with_names(table, names_of) for table in reader.tables(schema)))
             took = timedelta(seconds=time.perf_counter() - began)
             since = reader.paths.exists_since(scoped)
             self._hint(connection, scoped, empty=not total, exists_since=since)
@@ -125,7 +124,7 @@ class Files(StoreBase):
             yield from csv_pages(self._reader(connection, scoped, as_csv=True), escape_formulas, names_of)
 
     def export_arrow(self, query: EventQuery) -> Generator[bytes]:
-        """The table of `read` as an Arrow stream in chunks, of any size; its schema says what `arrow.facts` reads.
+        """The rows of `read`, text as strings, as an Arrow stream in chunks of any size; see `arrow.facts`.
 
         Holds a connection until the generator ends or is closed. Raises as `export_csv`.
         """
