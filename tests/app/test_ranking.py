@@ -105,7 +105,9 @@ def test_the_ranking_of_a_selected_time_has_the_chart_s_series_and_the_chart_s_o
     assert False in own_largest  # on some day others are larger than the chart's
 
 
-@pytest.mark.parametrize(("quantities", "said"), [((-9, -1), True), ((9, -1), True), ((9, 5, -1), True), ((9, 1), False)])
+@pytest.mark.parametrize(
+    ("quantities", "said"), [((-9, -1), True), ((9, -1), True), ((9, 5, -1), True), ((9, 1), False)]
+)
 def test_that_the_most_negative_are_in_other_is_said(
     use: Callable[..., None],
     events_database_url: str,
