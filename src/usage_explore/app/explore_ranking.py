@@ -124,11 +124,9 @@ def ranked_series(
         *(Row(key, totals.by_key.get(key, zero) if totals else zero, changes[key]) for key in movers),
     ]
     known = [series.total for series in answer.series]
-    of_window = now
-    if now is None and OTHER in shown and answer.query.metric != "count":
-        of_window = source.totals(basis.query)
-    if of_window is not None and basis is answer:
-        known += [total for key, total in of_window.by_key.items() if key not in kept]
+    if basis is answer and OTHER in shown and answer.query.metric != "count":
+        of_window = now or source.totals(basis.query)
+        known += [total for key, total in of_window.by_key.items() if key not in kept] if of_window else []
     folds_negative = answer.adds_up and OTHER in shown and any((total or 0) < 0 for total in known)
     return Ranked(basis, tuple(ranked(rows, order)), names_of, frozenset(movers), folds_negative)
 

@@ -36,6 +36,7 @@ from usage_explore.validation.check import (
 )
 from usage_explore.validation.control import compare, factors, swapped, zones
 from usage_explore.validation.control.compare import (
+    AGGREGATED,
     LIKE_RATIO,
     MAX_SINGLE_CUSTOMERS,
     MIN_SHIFTED_DAYS,
@@ -269,7 +270,7 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
             since=since,
             until=until,
             bucket="day",
-            metric={"events": "count", "quantity": "sum_quantity", "cost": "sum_cost"}[first.measure],
+            metric=AGGREGATED[first.measure],
             **metric_filter(run.metrics) if run.metrics and not examination.period.metric_key else {},
             **valid_filters(customer_id=customer),
             **_currency_filter(examination, first.subject.currency),

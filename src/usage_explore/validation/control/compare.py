@@ -54,6 +54,13 @@ _DEVIATIONS = 3
 chance, if none of them is expected with a probability of 5 % (exp(-3))."""
 
 Measure = Literal["events", "quantity", "cost"]
+
+AGGREGATED: Mapping[Measure, Literal["count", "sum_quantity", "sum_cost"]] = {
+    "events": "count",
+    "quantity": "sum_quantity",
+    "cost": "sum_cost",
+}
+"""The metric of an aggregate that adds up each measure."""
 Status = Literal["missing", "surplus", "no control total", "not comparable", "matched"]
 
 STATUSES: tuple[Status, ...] = ("missing", "surplus", "no control total", "not comparable", "matched")

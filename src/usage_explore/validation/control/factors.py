@@ -16,7 +16,7 @@ from usage_explore.decimals import exact_product
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
-from usage_explore.validation.control.compare import NAME, Measure, Row, Run, Subject
+from usage_explore.validation.control.compare import AGGREGATED, NAME, Measure, Row, Run, Subject
 from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS
 from usage_explore.validation.usage_sums import events_share, metric_filter
 
@@ -126,7 +126,7 @@ def factor_finding(
             since=since,
             until=until,
             bucket="day",
-            metric={"events": "count", "quantity": "sum_quantity", "cost": "sum_cost"}[measure],
+            metric=AGGREGATED[measure],
             **(metric_filter(run.metrics) if run.metrics else {}),
         ),
         facts=(("cause", FACTOR), ("control totals", f"{len(run.rows):,}")),
