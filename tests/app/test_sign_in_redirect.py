@@ -31,7 +31,7 @@ async def callback(request: Request) -> Response:
     if request.query_params["code"] == "refused":
         answer.delete_cookie("_streamlit_user")
     else:
-        answer.set_cookie("_streamlit_user", "somebody")
+        answer.set_cookie("_streamlit_user", "ana@example.com")
     return answer
 
 

@@ -25,6 +25,12 @@ def days(start: datetime, number: int) -> list[datetime]:
     return [start + index * DAY + timedelta(hours=7, minutes=13) for index in range(number)]
 
 
+def remove(connection: ddl.Connection) -> None:
+    """Delete the events of the first five days."""
+    connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+    connection.commit()
+
+
 @pytest.fixture
 def store(events_database_url: str, events_connection: ddl.Connection, tmp_path: Path) -> Store:
     extracts.add(events_connection, *days(FIRST, 20), number=3)
@@ -63,8 +69,7 @@ def test_nothing_is_said_where_nothing_was_removed(store: Store) -> None:
 def test_deleted_events_are_counted_nowhere(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshed: bool
 ) -> None:
-    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-    events_connection.commit()
+    remove(events_connection)
     if refreshed:
         extracts.build(events_database_url, tmp_path)
     check(store, 45, utc(2026, 3, 6, 7, 13))
@@ -86,8 +91,7 @@ def test_an_event_that_comes_late_does_not_move_the_boundary(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshes: int
 ) -> None:
     """It moved it once a refresh had read the event, and the empty days after it were complete."""
-    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-    events_connection.commit()
+    remove(events_connection)
     extracts.build(events_database_url, tmp_path)
     extracts.add(events_connection, utc(2026, 3, 2, 1), ingested_at=datetime.now(UTC))
     events_connection.commit()
@@ -101,8 +105,7 @@ def test_a_comparison_takes_removed_weeks_for_unknown(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, late: bool
 ) -> None:
     """One event that came late made the days after it measured zeros, and the period before whole: +6,250."""
-    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-    events_connection.commit()
+    remove(events_connection)
     extracts.build(events_database_url, tmp_path)
     if late:
         extracts.add(events_connection, utc(2026, 3, 2, 1), ingested_at=datetime.now(UTC))
@@ -129,8 +132,7 @@ def test_a_validation_says_that_the_beginning_of_its_period_was_removed(
     with store:
         found = store.validate(period, checks=["silence"]).findings
         assert "removed events" not in [finding.kind for finding in found]
-        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-        events_connection.commit()
+        remove(events_connection)
         extracts.build(events_database_url, tmp_path)
         first, *_ = store.validate(period, checks=["silence"]).findings
     assert (first.kind, first.severity, first.since, first.until) == (
@@ -146,8 +148,7 @@ def test_a_validation_says_that_the_beginning_of_its_period_was_removed(
 def test_a_history_that_is_loaded_again_is_no_longer_removed(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, kept: int
 ) -> None:
-    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-    events_connection.commit()
+    remove(events_connection)
     extracts.build(events_database_url, tmp_path)
     extracts.add(events_connection, *days(FIRST, 5)[:kept], number=3)
     events_connection.commit()
@@ -242,8 +243,7 @@ def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(
     march = Period(since=FIRST, until=LAST)
     with store:
         signed = store.sign_off(store.validate(march), by="ana")
-        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-        events_connection.commit()
+        remove(events_connection)
         changes = store.changes_since(signed)
         assert changes.removed_before == utc(2026, 3, 6, 7, 13)
         assert {row.reason for row in changes.rows} == {"removed by retention"}
@@ -269,8 +269,7 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         later = store.sign_off(store.validate(Period(since=since, until=LAST + DAY)), by="ana")
         if not has_hashes:
             month = dataclasses.replace(month, hash_probe=None, days=(), slots=())
-        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
-        events_connection.commit()
+        remove(events_connection)
         changes = store.changes_since(month)
         assert changes.sentence == (
             "-15 events before 2026-03-06 07:13:00 +00:00, removed by retention or the deletion of all older events"

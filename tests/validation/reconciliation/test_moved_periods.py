@@ -78,7 +78,7 @@ def causes(
     ],
 )
 def test_a_period_is_recognized_by_parts_of_an_hour(make: Make, invoiced: str, billed: str, usage: str) -> None:
-    """India's month in UTC: each customer had another cause, and some a period that nobody billed."""
+    """India's month in UTC: each customer had another cause, and some a period that is not the invoice's."""
     rows = events(1, customers=4)
     until = pd.Timestamp(2026, 11, 1, tz=billed).to_pydatetime()
     period = Period(since=utc(2026, 10, 1).replace(tzinfo=ZoneInfo(billed)), until=until, timezone=billed)
