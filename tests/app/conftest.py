@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import streamlit as st
+from psycopg import sql
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest, local_script_runner
 
 from support.app_pages import MAIN, Open, opened, validate_page
 from support.waiting import PATIENCE
 from usage_explore import Store, connect
+from usage_explore.db import ddl
+from usage_explore.records.tables import DECISIONS, LINKS, RUNS, SIGNOFFS, VIEWS
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,6 +40,15 @@ def _waits_at_rest() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_script_runner, "require_widgets_deltas", ended)
         yield
+
+
+@pytest.fixture
+def demo_url(demo_url: str) -> str:
+    """The demo database without records: what a test before found with files would be open in this one."""
+    with ddl.connect(demo_url) as connection:
+        for kind in (VIEWS, DECISIONS, RUNS, SIGNOFFS, LINKS):
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(kind.name)))
+    return demo_url
 
 
 @pytest.fixture

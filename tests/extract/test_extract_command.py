@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -162,10 +163,8 @@ def test_every_goes_on_until_it_is_ended(filled: Extract, tmp_path: Path) -> Non
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         eventually(lambda: process.poll() is not None or (filled.folder / "manifest.json").exists())
         eventually(lambda: process.poll() is not None or filled.manifest.rows == 50)
-        filled.add(event(NOON - 100 * DAY))  # behind the watermark: the comparison of the next refresh is about days
-        filled.execute(
-            "UPDATE usage_events SET ingested_at = now() - interval '1 hour' WHERE timestamp = %s", NOON - 100 * DAY
-        )
+        # behind the watermark: the comparison of the next refresh is about days
+        filled.add(event(NOON - 100 * DAY, ingested_at=datetime.now(UTC) - timedelta(hours=1)))
         eventually(lambda: process.poll() is not None or filled.manifest.rows == 51)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate()
