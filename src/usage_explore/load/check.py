@@ -189,11 +189,9 @@ def _checked(path: Path | StandardInput, look: _Look, show: ShowProgress) -> Fil
     file = prepare(path, options)
     mapper = look.mapper(file)
     has_no_row = file.missing(mapper) != mapper.missing()
-    proposal = (
-        _proposal(file, mapper, look.zone)
-        if look.proposals and not has_no_row
-        else Proposal(options=options, reasons={})
-    )
+    proposal = Proposal(options=options, reasons={})
+    if look.proposals and not has_no_row:
+        proposal = _proposal(file, mapper, look.zone)
     proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(path, proposal.options)
@@ -386,12 +384,10 @@ class _Count:
             self._sum("cost", row[_PLACES["external_cost_currency"]], row[_PLACES["external_cost_amount"]])
 
     def _add_absent(self, row: Row) -> None:
-        for column in self._absent:
-            if column in _PLACES:
-                value = row[_PLACES[column]]
-            else:
-                value = loads_object(row[_PLACES["dimensions"]] or "{}").get(column)
-            self._absent[column] += value is None
+        if self._absent:
+            values = {**loads_object(row[_PLACES["dimensions"]] or "{}"), **dict(zip(COLUMNS, row, strict=True))}
+            for column in self._absent:
+                self._absent[column] += values.get(column) is None
 
     def _sum(self, kind: str, name: str | None, text: str | None) -> None:
         if text is not None:

@@ -18,19 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    and_,
-    case,
-    false,
-    func,
-    or_,
-    select,
-    true,
-)
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, case, false, func, or_, select, true
 
 from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, rfc3339, total

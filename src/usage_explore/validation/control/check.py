@@ -130,9 +130,8 @@ def examine(examination: Examination) -> Outcome:
             " compared once it is over"
         )
     if not own.placed.controls:
-        return _nothing_compared(
-            examination, " ".join(left_out(examination, own.placed)) or "the filters exclude all lines"
-        )
+        reason = " ".join(left_out(examination, own.placed))
+        return _nothing_compared(examination, reason or "the filters exclude all lines")
     examination.progress(0.5)
     other, metrics = by_days_of_zone(own, lines)
     own_rows = [row for row in own.compared.rows if row.subject.metric_key not in metrics]
@@ -204,9 +203,7 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
 
 def _explain(found: Iterable[Run], status: str, usage: Usage, cause: str, explained: dict[int, str]) -> None:
     """Note the cause of the runs whose whole difference these events make up."""
-    for run in found:
-        if run.first.status != status:
-            continue
+    for run in (run for run in found if run.first.status == status):
         measure = run.first.measure
         sums = [usage.get((row.day, row.subject)) for row in run.rows]
         made_up = total(Decimal(getattr(amounts, measure) or 0) for amounts in sums if amounts is not None)
@@ -237,20 +234,17 @@ def _compared_notes(compared: Compared) -> Iterator[str]:
 
 
 def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -> Finding:
-    first = run.first
+    first, currency = run.first, run.first.subject.currency
     since, until = _span(examination, run.days)
     events, quantity = _size(run)
     (customer,) = run.customers if len(run.customers) == 1 else (None,)
     metric = run.metrics[0] if len(run.metrics) == 1 else None
     amounts: tuple[tuple[str, Decimal], ...] = ()
     share: dict[str, Any] = events_share(examination, events, metric)
-    if first.measure == "cost" and first.subject.currency is not None:
+    if first.measure == "cost" and currency is not None:
         lacking = total(row.lacking for row in run.rows).copy_abs()
-        amounts = ((first.subject.currency, lacking),)
-        share = {
-            "share": examination.cost_share(first.subject.currency, lacking),
-            "share_of": f"cost in {data_value(first.subject.currency)}",
-        }
+        amounts = ((currency, lacking),)
+        share = {"share": examination.cost_share(currency, lacking), "share_of": f"cost in {data_value(currency)}"}
     elif first.measure == "quantity" and metric is not None and quantity is not None:
         share = quantity_share(examination, {metric: quantity})
     sentence = f"{_sentence(examination, run)}{_EXPLAINED.get(cause, '')}{unknown_words(customer, unknown)}"
@@ -273,7 +267,7 @@ def _finding(examination: Examination, run: Run, cause: str, unknown: Unknown) -
             metric=AGGREGATED[first.measure],
             **metric_filter(run.metrics) if run.metrics and not examination.period.metric_key else {},
             **valid_filters(customer_id=customer),
-            **_currency_filter(examination, first.subject.currency),
+            **_currency_filter(examination, currency),
         ),
         facts=((EXPLAINED_BY, cause), *_facts(run)) if cause else tuple(_facts(run)),
         **share,
@@ -429,7 +423,7 @@ def _both_ways_finding(examination: Examination, rows: list[Row]) -> Finding:
             since=since,
             until=until,
             bucket="day",
-            metric="count" if measure == "events" else "sum_quantity",
+            metric=AGGREGATED[measure],
             **metric_filter(run.metrics),
             **valid_filters(customer_id=customer),
         ),

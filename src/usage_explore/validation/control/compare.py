@@ -61,6 +61,7 @@ AGGREGATED: Mapping[Measure, Literal["count", "sum_quantity", "sum_cost"]] = {
     "cost": "sum_cost",
 }
 """The metric of an aggregate that adds up each measure."""
+
 Status = Literal["missing", "surplus", "no control total", "not comparable", "matched"]
 
 STATUSES: tuple[Status, ...] = ("missing", "surplus", "no control total", "not comparable", "matched")
@@ -215,9 +216,7 @@ class Run:
         last = self.first
         if (row.status, row.measure) != (last.status, last.measure):
             return False
-        if row.status == "no control total":
-            return True
-        return is_like(self, Run([row]))
+        return row.status == "no control total" or is_like(self, Run([row]))
 
 
 def is_like(run: Run, other: Run) -> bool:
@@ -392,8 +391,8 @@ def compare(placed: Placed, usage: Usage) -> Compared:
     """Each control total, and each usage of a day and subject that the file has, though not together."""
     subjects = {subject for _, subject in placed.controls}
     days = {(day, subject.grain) for day, subject in placed.controls}
-    rows = [Row(day, subject, control, usage.get((day, subject), Amounts(0))) for (day, subject), control in
-            placed.controls.items()]  # fmt: skip
+    controls = placed.controls.items()
+    rows = [Row(*at, control, usage.get(at, Amounts(0))) for at, control in controls]
     uncounted: dict[Subject, int] = {}
     unlisted: set[date] = set()
     for (day, subject), used in usage.items():
@@ -452,9 +451,8 @@ def _across_customers(found: list[Run]) -> list[Run]:
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in found:
         first = run.first
-        groups.setdefault((first.status, first.measure, first.subject.metric_key, first.subject.currency), []).append(
-            run
-        )
+        subject = first.subject.metric_key, first.subject.currency
+        groups.setdefault((first.status, first.measure, *subject), []).append(run)
     result: list[Run] = []
     for members in groups.values():
         whole = [run for run in members if not run.customers]
