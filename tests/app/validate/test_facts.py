@@ -33,6 +33,14 @@ def test_the_number_of_one_line_does_not_read_as_a_count(text: str, title: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "title"), [("excess", "more than expected, about"), ("high", "usual to about"), ("actual", "actual")]
+)
+def test_an_estimate_says_that_it_is_one(name: str, title: str) -> None:
+    """Of one usage the sentence said +308,143.98, and a fact beside it 308,100."""
+    assert fact_title(name, "308100") == title
+
+
+@pytest.mark.parametrize(
     ("amounts", "shown"),
     [
         ([("6", "USD"), ("-0.2", "USD"), ("1.234", "JPY"), (None, None)], ["6.00", "−0.20", "1.234"]),

@@ -293,7 +293,7 @@ def _statement(
         if sign_in.current_user() is None:
             name_field("sign")
         st.text_area("Note", key=_NOTE, max_chars=MAX_NOTE_CHARACTERS, height=70)
-        label = f"Sign off with {formatting.counted(len(left_open), 'finding')} open" if left_open else "Sign off"
+        label = f"Sign off with {formatting.counted(len(left_open), 'high finding')} open" if left_open else "Sign off"
         st.button(
             label,
             key="sign_off",

@@ -42,14 +42,25 @@ MAX_SENTENCE_CHARACTERS = 2_000
 """Characters of a sentence or an error."""
 
 
+_ESTIMATED = {
+    "expected": "expected, about",
+    "low": "usual from about",
+    "high": "usual to about",
+    "excess": "more than expected, about",
+    "bucket": "farthest out",
+    "step": "counted by",
+}
+"""Titles of facts of unusual usage; the estimates have four digits."""
+
+
 def fact_title(name: str, text: str) -> str:
     """The name of a fact: `line` with the number of one line of a file, which would read as a count of `lines`; that of
-    a folded finding has the title of its check.
+    a folded finding has the title of its check. Estimates say that they are.
     """
     check, space, number = name.removeprefix(f"{ALSO_SEEN_BY} ").partition(" ")
     if name.startswith(f"{ALSO_SEEN_BY} ") and check in CHECKS:
         return f"{ALSO_SEEN_BY} {CHECKS[check].title}{space}{number}"
-    return "line" if name == "lines" and text.replace(",", "").isdecimal() else name
+    return "line" if name == "lines" and text.replace(",", "").isdecimal() else _ESTIMATED.get(name, name)
 
 
 SPLITTING_CHECKS = ("wallets",)
