@@ -295,9 +295,8 @@ class Review:
             return ""
         runs = {run.id: run for run, _ in self.unseen}.values()
         files = {file["sha256"]: file["name"] for run in runs for file in _lacking(run, self.validation)}
-        who = [
-            f"{formatting.data_value(run.author)}, {formatting.minute(run.made_at.astimezone(zone))}" for run in runs
-        ]
+        minutes = ((run.author, formatting.minute(run.made_at.astimezone(zone))) for run in runs)
+        who = [f"{formatting.data_value(author)}, {minute}" for author, minute in dict.fromkeys(minutes)]
         found = ", ".join(f"{numbers[severity]:,} {severity}" for severity in SEVERITIES if numbers[severity])
         noun, them = ("finding", "it") if len(self.unseen) == 1 else ("findings", "them")
         without = joined([formatting.data_value(name) for name in files.values()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -439,6 +440,17 @@ def test_a_dropped_price_book_rates_the_usage_and_is_signed(
         assert f"Signed with expected amounts of nothing, {number} without a price." in said(app)
 
 
+def test_prices_that_come_after_a_sign_off_without_any_say_what_they_make_of_it(page: Open, store: Store) -> None:
+    """The page went on to say that nothing had changed, while amounts were expected that nobody signed."""
+    store.sign_off(store.validate(Period(**LINK)), by="ana")
+    app = page(**LINK)
+    assert "not compared" not in said(app)
+    app.session_state[dropped_key("prices", Period(**LINK))] = File("p.csv", PRICES)
+    app = in_tab(ran(app), "Sign-off")
+    words = re.findall(r"none were signed, [0-9.,]+ USD would be expected now", said(app))
+    assert len(words) == 2, "the page's line, and the tab"
+
+
 def test_checks_that_run_again_rate_reconcile_and_sign_what_was_edited_since(
     page: Open, store: Store, events_connection: ddl.Connection
 ) -> None:
@@ -525,7 +537,9 @@ def test_open_findings_of_the_last_run_with_files_are_named_where_the_files_are_
     sentence = store.review(again).unseen_sentence(again.period.zone)
     assert "1 high open finding cannot be shown without inv.csv" in sentence
     assert sentence in " ".join(report.lines(again, (), 2_000, store.review(again)))
-    (finding,) = [item for _, item in store.review(again).unseen]
+    ((run, finding),) = store.review(again).unseen
+    twice = replace(store.review(again), unseen=((run, finding), (replace(run, id=uuid4()), finding)))
+    assert twice.unseen_sentence(again.period.zone).count(run.author) == 1, "of two runs within a minute"
     with_file = store.validate(Period(**link), invoices=_frame(lines))
     (item,) = [one for one in store.review(with_file).items if one.id == finding.identity.id]
     assert store.review(with_file).unseen == ()

@@ -81,6 +81,8 @@ def signed_line(source: Source, period: Period) -> None:
     else:
         is_same = not changed.rows and not changed.taken_over
         words = f"unchanged at {until}" if is_same else formatting.typographic(changed.sentence)
+        if changed.amounts_note:
+            words += f"; expected amounts are not compared: {changed.amounts_note}"
         st.caption(f":material/verified: {markdown.plain(f'{who}; {words}')}.")
 
 
@@ -407,8 +409,13 @@ def changed_since(source: Source, signed: SignOff) -> Changes:
     """
     period = signed_period(signed)
     kinds: tuple[FileKind, ...] = ("prices", "wallets")
-    book, wallets = (dropped_file(kind, period) if signed.amounts or signed.basis else None for kind in kinds)
+    book, wallets = (dropped_file(kind, period) for kind in kinds)
     wallets = wallets if signed.basis is None else None
+    if book and not signed.amounts and signed.basis is None:
+        try:
+            run.price_book(book)
+        except UsageExploreError:  # said beside the file; what was signed without any book does not need it
+            book = None
     digests = tuple(file.digest if file else "" for file in (book, wallets))
     return _changes(source.store, source.store.organization_id, signed, source.now, digests, book, wallets)
 
