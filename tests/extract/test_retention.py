@@ -158,6 +158,20 @@ def test_a_comparison_takes_removed_weeks_for_unknown(
         assert store.first_event() == utc(2026, 3, 6, 7, 13)
 
 
+@pytest.mark.parametrize("as_of", [None, utc(2026, 3, 5)], ids=["now", "when only removed events were known"])
+def test_an_explanation_says_which_window_reaches_before_the_boundary(
+    store: Store, events_connection: ddl.Connection, as_of: datetime | None
+) -> None:
+    """Nothing was said of a window explained, nor where every event known at `as_of` was removed: 0 against 0."""
+    remove(events_connection)
+    with store:
+        for first, earlier, later in (("before", 0, 2), ("explained", 8, 0)):
+            query = WINDOW.replace(since=FIRST + later * DAY, until=FIRST + (later + 1) * DAY, as_of=as_of)
+            (note,) = store.explain(query, baseline=(FIRST + earlier * DAY, FIRST + (earlier + 1) * DAY)).notes
+            begin = "events begin on 6 Mar 2026 08:13, Europe/Berlin"
+            assert note == f"The window {first} is not wholly covered: {begin}"
+
+
 def test_a_validation_says_that_the_beginning_of_its_period_was_removed(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
