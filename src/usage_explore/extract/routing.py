@@ -34,10 +34,10 @@ from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import DAY, Manifest, Segment, instant, micros
 from usage_explore.extract.ranking import Row
-from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, unit_of
+from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, span_of, unit_of
 from usage_explore.extract.statement import Measure, Tail
 from usage_explore.extract.visibility import fingerprint, state
-from usage_explore.query.base import EventFilters, Query, Windowed
+from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
 from usage_explore.results.currencies import Currencies, CurrencyCost, check_currencies, check_folded, in_order
@@ -484,17 +484,3 @@ def _as_float(text: str) -> float:
     """The float64 nearest to a decimal, 0 for one that is too small to matter to a float."""
     value = float(text)
     return value if abs(value) >= _MIN_FLOAT else 0.0
-
-
-def span_of(query: Query) -> Span:
-    """The window of a resolved query, open where it has none."""
-    since: datetime | None
-    until: datetime | None
-    match query:
-        case Windowed():
-            since, until = query.span
-        case EventQuery():
-            since, until = query.occurred_after, query.occurred_before
-        case _:
-            since, until = None, None
-    return Span(None if since is None else micros(since), None if until is None else micros(until))
