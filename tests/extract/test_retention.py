@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from support.extracts import ORGANIZATION
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.db import ddl
-from usage_explore.extract import manifest, refresh
+from usage_explore.extract import changes, manifest, refresh
 from usage_explore.sql.hints import HintWarning
 
 DAY = timedelta(days=1)
@@ -107,6 +108,31 @@ def test_a_history_that_was_moved_to_later_times_is_not_removed(
     events_connection.commit()
     extracts.build(events_database_url, tmp_path)
     check(connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path), 54, None)
+
+
+@pytest.mark.parametrize("reason", ["a load is pending", "a file is damaged", "a sum has too many digits"])
+def test_the_boundary_stays_while_the_extract_cannot_answer(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, reason: str
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    target = extracts.target(events_connection, events_database_url, tmp_path)
+    if reason == "a load is pending":
+        announced = {ORGANIZATION: (FIRST, FIRST + DAY)}
+        changes.announce(events_connection, target.table, tmp_path, announced)
+        events_connection.commit()
+    elif reason == "a file is damaged":
+        held = manifest.read(target.folder)
+        assert held is not None
+        (target.folder / held.segments[0].rows.name).write_bytes(b"damaged")
+    else:
+        lately = datetime.now(UTC) - DAY
+        extracts.add(events_connection, FIRST + 30 * DAY, quantity=Decimal("1e50"), ingested_at=lately)
+        extracts.build(events_database_url, tmp_path)
+    with store, pytest.warns(HintWarning):
+        answer = store.aggregate(WINDOW)
+    assert (answer.served.path, answer.total) == ("events", 45)
+    assert answer.served.exists_since == utc(2026, 3, 6, 7, 13)
 
 
 @pytest.mark.parametrize("day", [1, 3], ids=["before all events", "among the deleted ones"])
@@ -212,7 +238,8 @@ def test_of_an_extract_whose_events_were_all_deleted_nothing_is_counted(
     events_connection.commit()
     with store:
         assert (store.aggregate(WINDOW).total, len(store.read(EventQuery()))) == (1, 1)
-        assert store.aggregate(WINDOW).served.because == "the extract's events were all removed from the table"
+        answer = store.aggregate(WINDOW)
+        assert answer.served.exists_since == max(days(FIRST, 20)) + timedelta(microseconds=1)
 
 
 def test_a_retention_policy_is_a_boundary_without_an_extract(

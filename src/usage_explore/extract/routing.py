@@ -20,14 +20,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import (
-    Connection,
-    FromClause,
-    Select,
-    Table,
-    select,
-    true,
-)
+from sqlalchemy import Connection, FromClause, Select, Table, select, true
 
 from usage_explore.extract import changes, folder, ranking, retention, statement
 from usage_explore.extract import manifest as manifests
@@ -175,9 +168,20 @@ class Paths:
         try:
             held = self.held(query)
         except ExtractUnusable:
-            return retention.exists_since(self.connection, self.table, query, self.now, None)
+            return retention.exists_since(self.connection, self.table, query, self.now, self._unusable(query))
         first = None if held.first is None else instant(held.first)
         return retention.exists_since(self.connection, self.table, query, self.now, held.manifest, first)
+
+    def _unusable(self, query: Query) -> Manifest | None:
+        """What an extract that cannot answer says of removed events; its own may be others than those of the table."""
+        if self.extracts is None or query.organization_id is None:
+            return None
+        row = self.state or self.connection.execute(state(self.table)).one()
+        manifest = self.extracts.manifest(self._source(row.role).folder(self.extracts.home, query.organization_id))
+        if manifest is None or manifest.relation != row.relation:
+            return None
+        put_back = row.transaction is not None and row.transaction < manifest.transaction
+        return None if put_back else replace(manifest, segments=())
 
     def times(self, query: EventQuery) -> list[datetime] | None:
         """The times of the events of a few ids or idempotency keys; None if there are many, or no extract."""
@@ -302,8 +306,8 @@ class Paths:
         assert manifest.watermark is not None  # noqa: S101 - checked before
         kept = _first(self.table, organization_id).where(self.table.c.ingested_at < instant(manifest.watermark))
         earliest = self.connection.execute(kept).scalar_one()
-        if earliest is None:
-            raise ExtractUnusable("the extract's events were all removed from the table")
+        if earliest is None:  # all were removed
+            return max(first, *(segment.last + 1 for segment in manifest.segments))
         return micros(earliest)
 
     def _source(self, role: str) -> folder.Source:
