@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from support.extracts import ORGANIZATION
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.db import ddl
+from usage_explore.extract import changes, manifest, refresh
 from usage_explore.sql.hints import HintWarning
 
 DAY = timedelta(days=1)
@@ -75,6 +77,64 @@ def test_deleted_events_are_counted_nowhere(
     check(store, 45, utc(2026, 3, 6, 7, 13))
 
 
+@pytest.mark.parametrize("read_again", ["by a refresh", "by two", "by a repair", "anew"])
+def test_the_boundary_of_a_history_that_was_loaded_lately_stays(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, read_again: str
+) -> None:
+    """All of it was ingested within the hours that are compared: read again, the extract had no older events."""
+    extracts.add(events_connection, *days(FIRST, 20), number=3, ingested_at=datetime.now(UTC) - DAY)
+    extracts.build(events_database_url, tmp_path)
+    remove(events_connection)
+    target = extracts.target(events_connection, events_database_url, tmp_path)
+    if read_again == "by a repair":
+        refresh.verify(events_connection, target, timeout=timedelta(minutes=1), fix=True)
+    else:
+        extracts.build(events_database_url, tmp_path)
+    if read_again == "anew":
+        held = manifest.read(target.folder)
+        assert held is not None
+        (target.folder / held.segments[0].rows.name).write_bytes(b"damaged")
+    if read_again in ("by two", "anew"):
+        extracts.build(events_database_url, tmp_path)
+    check(connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path), 45, utc(2026, 3, 6, 7, 13))
+
+
+def test_a_history_that_was_moved_to_later_times_is_not_removed(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    extracts.add(events_connection, *days(FIRST, 18), number=3, ingested_at=datetime.now(UTC) - DAY)
+    extracts.build(events_database_url, tmp_path)
+    events_connection.execute("UPDATE usage_events SET timestamp = timestamp + interval '2 hours', quantity = 2")
+    events_connection.commit()
+    extracts.build(events_database_url, tmp_path)
+    check(connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path), 54, None)
+
+
+@pytest.mark.parametrize("reason", ["a load is pending", "a file is damaged", "a sum has too many digits"])
+def test_the_boundary_stays_while_the_extract_cannot_answer(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, reason: str
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    target = extracts.target(events_connection, events_database_url, tmp_path)
+    if reason == "a load is pending":
+        announced = {ORGANIZATION: (FIRST, FIRST + DAY)}
+        changes.announce(events_connection, target.table, tmp_path, announced)
+        events_connection.commit()
+    elif reason == "a file is damaged":
+        held = manifest.read(target.folder)
+        assert held is not None
+        (target.folder / held.segments[0].rows.name).write_bytes(b"damaged")
+    else:
+        lately = datetime.now(UTC) - DAY
+        extracts.add(events_connection, FIRST + 30 * DAY, quantity=Decimal("1e50"), ingested_at=lately)
+        extracts.build(events_database_url, tmp_path)
+    with store, pytest.warns(HintWarning):
+        answer = store.aggregate(WINDOW)
+    assert (answer.served.path, answer.total) == ("events", 45)
+    assert answer.served.exists_since == utc(2026, 3, 6, 7, 13)
+
+
 @pytest.mark.parametrize("day", [1, 3], ids=["before all events", "among the deleted ones"])
 def test_an_event_that_comes_late_brings_no_deleted_ones_back(
     store: Store, events_connection: ddl.Connection, day: int
@@ -124,6 +184,20 @@ def test_a_comparison_takes_removed_weeks_for_unknown(
         assert store.first_event() == utc(2026, 3, 6, 7, 13)
 
 
+@pytest.mark.parametrize("as_of", [None, utc(2026, 3, 5)], ids=["now", "when only removed events were known"])
+def test_an_explanation_says_which_window_reaches_before_the_boundary(
+    store: Store, events_connection: ddl.Connection, as_of: datetime | None
+) -> None:
+    """Nothing was said of a window explained, nor where every event known at `as_of` was removed: 0 against 0."""
+    remove(events_connection)
+    with store:
+        for first, earlier, later in (("before", 0, 2), ("explained", 8, 0)):
+            query = WINDOW.replace(since=FIRST + later * DAY, until=FIRST + (later + 1) * DAY, as_of=as_of)
+            (note,) = store.explain(query, baseline=(FIRST + earlier * DAY, FIRST + (earlier + 1) * DAY)).notes
+            begin = "events begin on 6 Mar 2026 08:13, Europe/Berlin"
+            assert note == f"The window {first} is not wholly covered: {begin}"
+
+
 def test_a_validation_says_that_the_beginning_of_its_period_was_removed(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
@@ -166,7 +240,8 @@ def test_of_an_extract_whose_events_were_all_deleted_nothing_is_counted(
     events_connection.commit()
     with store:
         assert (store.aggregate(WINDOW).total, len(store.read(EventQuery()))) == (1, 1)
-        assert store.aggregate(WINDOW).served.because == "the extract's events were all removed from the table"
+        answer = store.aggregate(WINDOW)
+        assert answer.served.exists_since == max(days(FIRST, 20)) + timedelta(microseconds=1)
 
 
 def test_a_retention_policy_is_a_boundary_without_an_extract(
@@ -237,6 +312,29 @@ def test_an_old_event_that_arrives_after_the_policy_ran_hides_nothing(
         changes = store.changes_since(signed)
         assert (changes.removed_before,) == first
         assert not changes.corrections
+
+
+def test_a_policy_and_a_deletion_beyond_it_are_one_boundary(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    """The boundary was the event that came late for windows older than the policy's age, and only for these."""
+    if kind(events_database_url) != "timescaledb":
+        pytest.skip("no TimescaleDB here; USAGE_EXPLORE_TEST_DATABASE_URL may name one")
+    now = datetime.now(UTC)
+    extracts.add(events_connection, *days(now - 100 * DAY, 99))
+    extracts.build(events_database_url, tmp_path)
+    events_connection.execute("SELECT add_retention_policy('usage_events', INTERVAL '60 days')")
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < %s", [now - 40 * DAY])
+    (first,) = events_connection.execute("SELECT min(timestamp) FROM usage_events").fetchone() or (None,)
+    events_connection.commit()
+    extracts.build(events_database_url, tmp_path)
+    extracts.add(events_connection, now - 45 * DAY, ingested_at=now)
+    extracts.build(events_database_url, tmp_path)
+    with connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path) as store:
+        for since in ("-90d", "-50d"):
+            with pytest.warns(HintWarning, match="have been removed"):
+                answer = store.aggregate(AggregateQuery(since=since, until=now))
+            assert answer.served.exists_since == first, since
 
 
 def test_what_was_removed_of_a_signed_period_is_retention_and_no_credit(

@@ -19,8 +19,8 @@ from usage_explore.explain.model import Codes
 from usage_explore.explain.result import Where
 from usage_explore.extract import leaderboards, statement
 from usage_explore.extract.manifest import DAY, IDS
-from usage_explore.extract.routing import Held, Paths, span_of
-from usage_explore.extract.scans import Scan, named_groups
+from usage_explore.extract.routing import Held, Paths
+from usage_explore.extract.scans import Scan, named_groups, span_of
 from usage_explore.extract.statement import Statement
 from usage_explore.query.filters import GROUPS
 from usage_explore.query.queries import SUMS, AggregateQuery

@@ -127,9 +127,12 @@ def _explained(
         length = duration(windows.after.until - windows.after.since)
         notes.append(f"Both windows are cut to {length}, as the later one is incomplete")
     first = retention.events_begin(paths.connection, paths.table, query, paths.exists_since)
-    if first is not None and windows.before.since < first:
-        begin = date_and_time(first.astimezone(query.zone))
-        notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
+    for name, side in zip(("before", "explained"), sides, strict=True):
+        begins = first or paths.exists_since(side)  # of the events known at as_of, all may have been removed
+        if begins is not None and side.span[0] < begins:
+            begin = date_and_time(begins.astimezone(query.zone))
+            notes.append(f"The window {name} is not wholly covered: events begin on {begin}, {query.timezone}")
+            break
     found, even = _regions(values, share, expected)
     zero: Number = 0 if query.metric == "count" else Decimal(0)
     whole = None

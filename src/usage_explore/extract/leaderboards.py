@@ -19,8 +19,8 @@ from usage_explore.errors import NotExact
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import DAY, Segment, micros
-from usage_explore.extract.routing import Held, Paths, scale_of, span_of
-from usage_explore.extract.scans import Scan, fitting_summaries, named_groups
+from usage_explore.extract.routing import Held, Paths, scale_of
+from usage_explore.extract.scans import Scan, fitting_summaries, named_groups, span_of
 from usage_explore.extract.statement import Measure, Statement
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, GROUPS

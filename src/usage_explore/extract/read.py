@@ -20,8 +20,8 @@ import pyarrow as pa
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
 from usage_explore.extract.manifest import IDS, SLOT, micros
-from usage_explore.extract.routing import Held, Paths, span_of
-from usage_explore.extract.scans import Scan, Span, named_groups
+from usage_explore.extract.routing import Held, Paths
+from usage_explore.extract.scans import Scan, Span, named_groups, span_of
 from usage_explore.extract.segments import decimal_text
 from usage_explore.extract.statement import Statement
 from usage_explore.query.queries import EventQuery, Position

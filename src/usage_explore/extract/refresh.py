@@ -208,7 +208,7 @@ class _Writer:
             hours = sorted({*_differing(there, here), *_differing(self.events.contents(before), contents)})
             if fix and hours:
                 try:
-                    self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
+                    self.reread(self.with_removal(held), "ing", _spans(hours, HOUR, held.watermark))
                 except Unfit as error:
                     self.leave_out(held, error, held.refreshed)
         return Verified(
@@ -239,12 +239,19 @@ class _Writer:
         return held, ""
 
     def empty(self, relation: int, fingerprint: str, now: int) -> Manifest:
+        """A manifest without events, which still says what was removed from the same table."""
+        before = files.read(self.folder)
+        removed_before, removed_rows = None, 0
+        if before is not None and before.relation == relation:
+            removed_before, removed_rows = before.removed_before, before.removed_rows
         return Manifest(
             organization_id=self.target.organization_id,
             table=self.target.table.fullname,
             relation=relation,
             watermark=None,
             refreshed=now,
+            removed_before=removed_before,
+            removed_rows=removed_rows,
             fingerprint=fingerprint,
         )
 
@@ -344,6 +351,7 @@ class _Writer:
             spans = _joined((change.first, min(change.last + 1, held.watermark)) for change in announced)
             if spans:
                 held = self.reread(held, "ing", spans)
+            held = self.with_removal(held)
             there = self.events.totals("ingested_at", within("ingested_at", since, held.watermark))
             recent = [segment for segment in held.segments if segment.last_ingested >= since]
             hours = _differing(there, self.totals(recent, f"ing // {HOUR}", f"ing >= {since}"))
@@ -367,13 +375,23 @@ class _Writer:
             return held, []
         there = self.events.totals("timestamp", before)
         days = _differing(there, self.totals(held.segments, f"ts // {DAY}"))
-        first = self.events.first(held.watermark)
-        last = max(segment.last for segment in held.segments)
-        if first is None or first > oldest:
-            since = max(held.removed_before or 0, first or last + 1)
-            removed = held.removed_rows + self.number_before(held, since)
-            held = dataclasses.replace(held, removed_before=since, removed_rows=removed)
         return self.reread(held, "ts", _spans(days, DAY, None)), days
+
+    def with_removal(self, held: Manifest) -> Manifest:
+        """Note that the table has lost its oldest events, while the extract still has them to tell by.
+
+        Events that were moved to later times are as many as before: they are not removed.
+        """
+        assert held.watermark is not None  # noqa: S101 - called with a watermark only
+        first = self.events.first(held.watermark)
+        if not held.segments or (first is not None and first <= min(segment.first for segment in held.segments)):
+            return held
+        since = max(held.removed_before or 0, first or max(segment.last for segment in held.segments) + 1)
+        removed = self.number_before(held, since)
+        there = self.events.totals("timestamp", within("ingested_at", None, held.watermark))
+        if 2 * (held.rows - sum(day.events for day in there.values())) < removed:
+            return held
+        return dataclasses.replace(held, removed_before=since, removed_rows=held.removed_rows + removed)
 
     def with_restored(self, held: Manifest) -> Manifest:
         """Forget that events were removed where half as many came back: a loaded history, not a few late events."""

@@ -68,11 +68,10 @@ def exists_since(
         first = connection.execute(filters.first(table, everything)).scalar_one()
     if first is None:
         return now if by_policy else None
-    if not by_policy:
-        if extract is None or not _had_older(extract, first):
-            return None
-        if extract.removed_before is not None:  # an event before then came after the others were removed
-            first = max(first, instant(extract.removed_before))
+    if not by_policy and (extract is None or not _had_older(extract, first)):
+        return None
+    if extract is not None and extract.removed_before is not None:
+        first = max(first, instant(extract.removed_before))  # an event before then came after the others were removed
     return first if since < first else None
 
 

@@ -20,24 +20,17 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import (
-    Connection,
-    FromClause,
-    Select,
-    Table,
-    select,
-    true,
-)
+from sqlalchemy import Connection, FromClause, Select, Table, select, true
 
 from usage_explore.extract import changes, folder, ranking, retention, statement
 from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import DAY, Manifest, Segment, instant, micros
 from usage_explore.extract.ranking import Row
-from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, unit_of
+from usage_explore.extract.scans import Scan, Span, named_groups, overlaps, planned_scans, span_of, unit_of
 from usage_explore.extract.statement import Measure, Tail
 from usage_explore.extract.visibility import fingerprint, state
-from usage_explore.query.base import EventFilters, Query, Windowed
+from usage_explore.query.base import EventFilters, Query
 from usage_explore.query.filters import CURRENCY
 from usage_explore.query.queries import COST_METRICS, SUMS, AggregateQuery, EventQuery
 from usage_explore.results.currencies import Currencies, CurrencyCost, check_currencies, check_folded, in_order
@@ -175,9 +168,20 @@ class Paths:
         try:
             held = self.held(query)
         except ExtractUnusable:
-            return retention.exists_since(self.connection, self.table, query, self.now, None)
+            return retention.exists_since(self.connection, self.table, query, self.now, self._unusable(query))
         first = None if held.first is None else instant(held.first)
         return retention.exists_since(self.connection, self.table, query, self.now, held.manifest, first)
+
+    def _unusable(self, query: Query) -> Manifest | None:
+        """What an extract that cannot answer says of removed events; its own may be others than those of the table."""
+        if self.extracts is None or query.organization_id is None:
+            return None
+        row = self.state or self.connection.execute(state(self.table)).one()
+        manifest = self.extracts.manifest(self._source(row.role).folder(self.extracts.home, query.organization_id))
+        if manifest is None or manifest.relation != row.relation:
+            return None
+        put_back = row.transaction is not None and row.transaction < manifest.transaction
+        return None if put_back else replace(manifest, segments=())
 
     def times(self, query: EventQuery) -> list[datetime] | None:
         """The times of the events of a few ids or idempotency keys; None if there are many, or no extract."""
@@ -302,8 +306,8 @@ class Paths:
         assert manifest.watermark is not None  # noqa: S101 - checked before
         kept = _first(self.table, organization_id).where(self.table.c.ingested_at < instant(manifest.watermark))
         earliest = self.connection.execute(kept).scalar_one()
-        if earliest is None:
-            raise ExtractUnusable("the extract's events were all removed from the table")
+        if earliest is None:  # all were removed
+            return max(first, *(segment.last + 1 for segment in manifest.segments))
         return micros(earliest)
 
     def _source(self, role: str) -> folder.Source:
@@ -484,17 +488,3 @@ def _as_float(text: str) -> float:
     """The float64 nearest to a decimal, 0 for one that is too small to matter to a float."""
     value = float(text)
     return value if abs(value) >= _MIN_FLOAT else 0.0
-
-
-def span_of(query: Query) -> Span:
-    """The window of a resolved query, open where it has none."""
-    since: datetime | None
-    until: datetime | None
-    match query:
-        case Windowed():
-            since, until = query.span
-        case EventQuery():
-            since, until = query.occurred_after, query.occurred_before
-        case _:
-            since, until = None, None
-    return Span(None if since is None else micros(since), None if until is None else micros(until))

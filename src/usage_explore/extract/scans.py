@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from usage_explore.extract.manifest import DAY, HOUR, SLOT, Layout, Segment, Summary, micros
-from usage_explore.query.base import EventFilters, Query
+from usage_explore.query.base import EventFilters, Query, Windowed
 from usage_explore.query.filters import ID_COLUMNS, LOOKED_UP, TEXT_COLUMNS, dimension_group
+from usage_explore.query.queries import EventQuery
 
 _FEW_ROWS = 20_000
 """Rows of a summary that take about as long to read as planning another scan takes."""
@@ -255,3 +256,17 @@ def arrival(query: EventFilters) -> Span:
     """The span of `ingested_at` that a query filters by."""
     after, before = query.ingested_after, query.ingested_before
     return Span(None if after is None else micros(after), None if before is None else micros(before))
+
+
+def span_of(query: Query) -> Span:
+    """The window of a resolved query, open where it has none."""
+    since: datetime | None
+    until: datetime | None
+    match query:
+        case Windowed():
+            since, until = query.span
+        case EventQuery():
+            since, until = query.occurred_after, query.occurred_before
+        case _:
+            since, until = None, None
+    return Span(None if since is None else micros(since), None if until is None else micros(until))
