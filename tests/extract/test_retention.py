@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from support import extracts
@@ -218,6 +219,42 @@ def test_a_validation_says_that_the_beginning_of_its_period_was_removed(
         utc(2026, 3, 6, 7, 13),
     )
     assert first.sentence.startswith("Events before 6 Mar 2026 07:13 have been removed from the table")
+
+
+def test_amounts_and_lines_of_a_period_with_removed_events_are_not_taken_for_whole(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """`rate` said nothing, and a right invoice was "too much", with causes ruled out."""
+    period = Period(since=FIRST, until=LAST, as_of=utc(2026, 4, 1))
+    usage = store.events(EventQuery(occurred_after=FIRST, occurred_before=LAST)).events
+    event = usage[0]
+    prices = [{"metric_key": event.metric_key, "model": "per_unit", "unit_amount": "0.10", "currency": "USD"}]
+    whole = sum(one.quantity for one in usage)
+    lines = [{"customer_id": event.customer_id, "metric_key": event.metric_key, "quantity": whole}]
+    totals = [{"day": FIRST.date() + DAY * day, "metric_key": event.metric_key, "events": 3} for day in range(20)]
+    with store:
+        for after in (False, True):
+            if after:
+                remove(events_connection)
+                extracts.build(events_database_url, tmp_path)
+            with pytest.warns(HintWarning, match="have been removed") if after else pytest.MonkeyPatch.context():
+                rated = store.rate(period, prices=prices)
+            boundary = utc(2026, 3, 6, 7, 13) if after else None
+            assert rated.exists_since == boundary
+            assert rated.to_dict()["exists_since"] == ("2026-03-06T07:13:00Z" if after else None)
+            assert ("without removed events" in repr(rated)) == after
+            result = store.validate(
+                period,
+                checks=["reconciliation", "control_totals"],
+                invoices=pd.DataFrame(lines),
+                control=pd.DataFrame(totals),
+            )
+            said = {finding.check: finding.sentence for finding in result.findings}
+            assert said.pop("reconciliation", "").startswith("No invoice line was compared" if after else "")
+            assert "control_totals" not in said
+            (note,) = [one.outcome.note for one in result.results if one.check.name == "control_totals" and one.outcome]
+            assert f"{14 if after else 20} of {14 if after else 20} control totals match" in note
+            assert ("or of removed events" in note) == after
 
 
 @pytest.mark.parametrize("kept", [2, 3, 5])

@@ -9,6 +9,7 @@ from usage_explore.api.jobs import State
 from usage_explore.api.parameters import (
     COUNT,
     DECIMAL,
+    EXISTS_SINCE,
     INSTANT,
     NAME_OF_ID,
     STORED_DECIMAL,
@@ -146,6 +147,7 @@ def rating() -> Schema:
         as_of=nullable(INSTANT),
         prices={**text, "description": "The price book."},
         events=COUNT,
+        exists_since=EXISTS_SINCE,
         unexamined=_unexamined(),
         totals=list_of(currency=text, amount=DECIMAL),
         lines=lines,

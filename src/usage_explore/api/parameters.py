@@ -148,6 +148,13 @@ def _schema(name: str, field: FieldInfo, declared: Schema) -> Schema:
 
 INSTANT: Schema = {"type": "string", "format": "date-time", "examples": ["2026-09-01T00:00:00Z"]}
 
+EXISTS_SINCE: Schema = {
+    **INSTANT,
+    "type": ["string", "null"],
+    "description": "Time of the first event, if older ones were removed and the window begins before: what began"
+    " before it is not complete.",
+}
+
 _PLAIN = r"-?[0-9]+(\.[0-9]+)?"
 DECIMAL: Schema = {
     "type": "string",

@@ -13,6 +13,7 @@ from usage_explore.api import job_schemas
 from usage_explore.api.parameters import (
     COUNT,
     DECIMAL,
+    EXISTS_SINCE,
     INSTANT,
     NAME,
     NAME_OF_ID,
@@ -210,12 +211,7 @@ def _event() -> Schema:
 
 
 _ECHO: dict[str, Schema] = {
-    "exists_since": {
-        **INSTANT,
-        "type": ["string", "null"],
-        "description": "Time of the first event, if older ones were removed and the window begins before: what began"
-        " before it is not complete.",
-    },
+    "exists_since": EXISTS_SINCE,
     "hints": _HINTS,
     "timezone": {"type": "string"},
     "as_of": {**INSTANT, "type": ["string", "null"]},

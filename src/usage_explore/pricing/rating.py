@@ -14,7 +14,7 @@ from uuid import UUID
 
 from usage_explore.decimals import difference, plain, ratio, rfc3339, total
 from usage_explore.errors import NotExact
-from usage_explore.formatting import counted
+from usage_explore.formatting import counted, zoned
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.pricing.amounts import Amount, TierAmount, rate
 from usage_explore.pricing.book import Price
@@ -108,7 +108,8 @@ class Rating:
     `margins` compare revenue with external cost. `source` names the price book, `prices_hash` is the hash of its
     prices, and `wallets` are the preferred currencies by customer, of None the organization's default. Events and
     quantities of `lines` and `unpriced` add up to the period's, metric by metric. `unexamined` counts the events
-    of the period that arrived after `as_of` and are in neither, None where there are none.
+    of the period that arrived after `as_of` and are in neither, None where there are none. `exists_since` is the time
+    of the first event if older ones were removed and the period begins before: amounts lack what was removed.
     """
 
     period: Period
@@ -121,6 +122,7 @@ class Rating:
     margins: tuple[Margin, ...]
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     unexamined: Unexamined | None = field(default=None, compare=False)
+    exists_since: datetime | None = field(default=None, compare=False)
 
     @cached_property
     def totals(self) -> Mapping[str, Decimal]:
@@ -224,6 +226,7 @@ class Rating:
             **period_document(self.period, self.names.name("organization", self.period.organization_id)),
             "prices": self.source,
             "events": self.events,
+            "exists_since": rfc3339(self.exists_since) if self.exists_since else None,
             "unexamined": self.unexamined.to_dict() if self.unexamined else None,
             "totals": [{"currency": currency, "amount": plain(amount)} for currency, amount in self.totals.items()],
             "lines": [
@@ -248,6 +251,9 @@ class Rating:
         amounts = ", ".join(exact_money(amount, currency) for currency, amount in self.totals.items())
         without = f"; {counted(self.unpriced_events, 'event')} without a price" if self.unpriced else ""
         without += f"; {self.unexamined.events:,} more not rated" if self.unexamined else ""
+        without += (
+            f"; without removed events before {zoned(self.exists_since, self.period.zone)}" if self.exists_since else ""
+        )
         period = self.names.in_text(describe(self.period))
         return f"<Rating: {amounts or 'no amount'} on {counted(len(self.lines), 'line')}{without}; {period}>"
 

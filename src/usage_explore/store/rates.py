@@ -70,7 +70,7 @@ class Rates(StoreBase):
         `usage_prices`; `wallets` are the customers' preferred currencies, as for `validate`, by default those of the
         directory of names. Usage without a price is in `unpriced`, never an amount of 0. As `validate`, it counts the
         events ingested until the period's `as_of`, by default the settle time ago; later arrivals are counted in
-        `unexamined`.
+        `unexamined`. Of a period whose first events were removed it warns, and `exists_since` has the time.
 
         Raises `QueryError` for faults of the book, all together, and for usage that two prices cover equally,
         `NoPriceBook`, which is one, without a book, `NotExact` for NaN or infinite quantities or costs, `ScopeError`,
@@ -104,8 +104,9 @@ class Rates(StoreBase):
             for usage in (*result.lines, *result.unpriced):
                 ids |= {(name, str(id_)) for name in ("customer_id", "product_id") if (id_ := getattr(usage, name))}
             later = unexamined(connection, self.table, settled, settle)
-            self._hint(connection, settled, empty=not (result.events or later))
-            return dataclasses.replace(result, names=directory.names(ids), unexamined=later)
+            since = self._paths(connection).exists_since(settled)
+            self._hint(connection, settled, empty=not (result.events or later), exists_since=since)
+            return dataclasses.replace(result, names=directory.names(ids), unexamined=later, exists_since=since)
 
     def _with_directory_ids(self, directory: Directory, inputs: Inputs) -> tuple[Inputs, Names]:
         """The inputs with the ids that the directory has for texts, and the texts as the names of these ids.

@@ -386,6 +386,16 @@ class Examination:
         """The ways to an aggregate: the extract where there is one, else the events."""
         return Paths(self.connection, self.table, self.now, self.extracts)
 
+    @cached_property
+    def exists_since(self) -> datetime | None:
+        """The time of the organization's first event, if older ones were removed and the period begins before it."""
+        return self.paths.exists_since(organization_period(self.period, *self.period.span))
+
+    @property
+    def begins(self) -> datetime:
+        """Since when usage can be complete: the period's begin, or the first event after removed ones."""
+        return self.exists_since or self.period.span[0]
+
     @property
     def earlier_signoffs(self) -> tuple[SignOff, ...]:
         """The sign-offs before the last one, newest first."""

@@ -76,7 +76,7 @@ def removed(examination: Examination) -> Finding | None:
     """That events of the period's beginning were removed from the table; None where it is not known that any were."""
     period = examination.period
     since, end = period.span
-    begins = examination.paths.exists_since(organization_period(period, *period.span))
+    begins = examination.exists_since
     if begins is None:
         return None
     until = min(begins, end)

@@ -303,13 +303,13 @@ def usage_of(rows: Iterable[Any], days: Sequence[date], grains: Iterable[tuple[b
     return usage
 
 
-def place(lines: Iterable[ControlLine], period: Period, closed_until: datetime) -> Placed:
+def place(lines: Iterable[ControlLine], period: Period, since: datetime, closed_until: datetime) -> Placed:
     """The lines that can be compared, by day and subject, and the others counted.
 
-    A day is compared if all of it lies in the resolved period and is over at `closed_until`.
+    A day is compared if all of it lies in the resolved period, it begins at `since` or later, and is over at
+    `closed_until`.
     """
-    edges = day_edges(period)
-    zone, since = period.zone, period.span[0]
+    edges, zone = day_edges(period), period.zone
     touched = {buckets.local_date(start, zone): (start, end) for start, end in pairwise(edges)}
     placed = Placed()
     placed.days = {day for day, (start, end) in touched.items() if start >= since and end <= closed_until}

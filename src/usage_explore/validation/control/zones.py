@@ -95,7 +95,7 @@ class ByDays:
 def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> ByDays:
     """The lines compared by the days of the examination's period."""
     period = examination.period
-    placed = place(lines, period, examination.closed_until)
+    placed = place(lines, period, examination.begins, examination.closed_until)
     days = [buckets.local_date(start, period.zone) for start in day_edges(period)[:-1]]
     grains = {subject.grain for _, subject in placed.controls}
     by_customer = any(has_customer for _, has_customer, _ in grains)
@@ -189,7 +189,8 @@ def left_out(examination: Examination, placed: Placed) -> Iterator[str]:
         yield f"{counted(placed.outside, 'line')} of days outside the period {were(placed.outside)} not compared."
     if placed.partial:
         verb = were(len(placed.partial))
-        yield f"{days_words(placed.partial)} {verb} not compared: partly outside the period, or not over."
+        gone = "" if examination.exists_since is None else ", or of removed events"
+        yield f"{days_words(placed.partial)} {verb} not compared: partly outside the period, or not over{gone}."
     if placed.unplaceable:
         yield (
             f"{counted(placed.unplaceable, 'line')} {were(placed.unplaceable)} not compared: the time is not within"
@@ -217,7 +218,8 @@ def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspect
     own = [line for line in lines if (line.metric_key, line.customer_id) == subject[:2]]
     best: tuple[int, ZoneInfo] | None = None
     for zone in _zones(examination.period):
-        placed = place(own, examination.period.replace(timezone=zone.key), examination.closed_until)
+        in_zone = examination.period.replace(timezone=zone.key)
+        placed = place(own, in_zone, examination.begins, examination.closed_until)
         matched = 0
         for (day, placed_subject), control in placed.controls.items():
             if placed_subject == subject and getattr(control, measure) is not None:

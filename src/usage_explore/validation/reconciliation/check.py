@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, in_sentence, listed, percent
+from usage_explore.formatting import counted, in_sentence, listed, percent, zoned
 from usage_explore.pricing.book import PriceBook
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import Period
@@ -160,6 +160,9 @@ def examine(examination: Examination) -> Outcome:
     lines = _sorted(invoices.lines, period)
     if not lines.compared and (lines.outside or lines.across):
         reason = f"all {counted(len(invoices.lines), 'line')} are of other periods"
+        return nothing_compared(examination, NAME, "invoice line", reason)
+    if examination.exists_since is not None:
+        reason = f"events before {zoned(examination.exists_since, period.zone)} were removed, and the lines bill them"
         return nothing_compared(examination, NAME, "invoice line", reason)
     columns, tolerance = invoices.columns, invoices.tolerance
     has_prices = examination.inputs.prices is not None
