@@ -120,7 +120,7 @@ def test_the_events_csv_and_copied_ids_are_whole_and_the_table_is_seen_at_every_
     eventually(lambda: scroller.evaluate(look) == clear)
 
 
-def test_the_data_csv_and_copied_cells_hold_every_digit(visit: Visit) -> None:
+def test_the_data_csv_holds_every_digit(visit: Visit) -> None:
     link = address("", **LINK, metric="sum_quantity", group_by="dim:apiKeyID", metric_key="long")
     page = settled(visit(link))
     page.get_by_role("tab", name="Data").click()
@@ -129,10 +129,6 @@ def test_the_data_csv_and_copied_cells_hold_every_digit(visit: Visit) -> None:
     table = saved(page, frames(page).last, dtype="str")
     totals = {name: {*group["Quantity"]} for name, group in table.groupby("Series")}
     assert totals == {f"Ab{place}": {value} for place, value in enumerate(LONG)}
-    box = frames(page).last.bounding_box()
-    assert box
-    rows = copied(page, frames(page).last, (20, 52), (box["width"] - 30, 52 + 4 * 34)).splitlines()
-    assert [row.split("\t")[-2] for row in rows] == table["Quantity"].tolist()[:5]
 
 
 def test_copied_cells_are_values(visit: Visit) -> None:
@@ -147,8 +143,8 @@ def test_copied_cells_are_values(visit: Visit) -> None:
 @pytest.mark.parametrize(
     ("metric_key", "group", "column", "expected"),
     [
+        ("long", "dim:apiKeyID", -2, {LONG[2]}),
         ("short", "dim:total", 2, {"-60"}),
-        pytest.param("long", "dim:apiKeyID", -2, {LONG[2]}, marks=pytest.mark.thorough),
         pytest.param("short", "none", -2, {"-60"}, marks=pytest.mark.thorough),
     ],
 )
