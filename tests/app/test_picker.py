@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from support.app_pages import Open
 from support.demo_database import ACME, WINDOW
-from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app import query_edits
 from usage_explore.errors import QueryError
 
@@ -161,3 +161,28 @@ def test_keys_one_a_line_are_excluded_and_their_chip_opens_them_again(events: Op
     assert app.dataframe[0].value["Id"].tolist()[0] == str(second.id)
     app.button(key="chip id is not").click().run()
     assert app.dataframe[0].value["Id"].tolist()[0] == str(first.id)
+
+
+def test_quantities_are_bounded_exactly_and_a_wrong_one_is_explained(explore: Open, store: Store) -> None:
+    app = explore(**LINK)
+    app.session_state["add_filter 0"], app.session_state["filter_field"] = True, "quantity"
+    app.run()
+
+    def applied(**bounds: str) -> None:
+        for label, value in bounds.items():
+            next(each for each in app.text_input if each.label == label.replace("_", " ")).set_value(value)
+        next(button for button in app.button if button.label == "Apply").click().run()
+        assert not app.exception
+
+    applied(at_least="1,5")
+    assert any("is not a decimal such as 2.5" in each.value.replace("\\", "") for each in app.warning)
+    assert "quantity_min" not in app.query_params
+    applied(at_least="0.000000000000000001", at_most="12")
+    bounds = {"quantity_min": "0.000000000000000001", "quantity_max": "12"}
+    assert {name: app.query_params[name] for name in bounds} == bounds
+    total = store.aggregate(AggregateQuery(**LINK, **bounds)).total
+    assert any(formatting.counted(total, "event") in each.value for each in (*app.markdown, *app.caption))
+    app.button(key="edit quantity_min is").click().run()
+    applied(at_most="")
+    assert "quantity_max" not in app.query_params
+    assert app.query_params["quantity_min"] == bounds["quantity_min"]

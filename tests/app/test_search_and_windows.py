@@ -127,6 +127,19 @@ def test_the_calendar_offers_the_months_with_events_and_writes_the_link(explore:
     assert app.query_params["bucket"] == "month"
 
 
+def test_presets_stay_relative_in_the_link(explore: Open) -> None:
+    app = explore(**LINK)
+    app.button_group(key="preset").select("7d").run()
+    assert app.query_params["since"] == "-6d/d"
+    for bucket in ("hour", "week"):
+        app.button_group(key="bucket").select(bucket).run()
+        assert app.query_params["bucket"] == bucket
+        assert app.query_params["since"] == "-6d/d", "a control of the buckets does not change the amount"
+    app.selectbox(key="calendar").select("last_month").run()
+    assert app.query_params["window"] == "last_month"
+    assert "since" not in app.query_params
+
+
 def test_filters_on_own_values_are_chips_that_a_click_removes(explore: Open, store: Store) -> None:
     own = {"quantity_min": "0.50", "ingested_after": "2026-09-02T00:00:00Z"}
     app = explore(**LINK, **own, timezone="Europe/Berlin")

@@ -157,6 +157,22 @@ def test_a_series_is_selected_in_a_list_which_the_keyboard_reaches(explore: Open
     assert not [each for each in explore(**{**LINK, "group_by": "none"}).selectbox if each.label == "Selected series"]
 
 
+@pytest.mark.parametrize("series", ["value:tokens_in", "other"])
+def test_a_series_becomes_a_filter_in_another_grouping(explore: Open, store: Store, series: str) -> None:
+    link = {"organization_id": ACME, "since": NINTH, "until": NINTH + DAY, "group_by": "metric_key"}
+    kept = store.aggregate(AggregateQuery(**LINK, top=3)).series[:3]
+    named = {"metric_key": "tokens_in"} if series != "other" else {"not:metric_key": [each.key for each in kept]}
+    expected = store.aggregate(AggregateQuery.from_params({**link, **named})).total
+    app = explore(**LINK, top=3, series=series, span=SPAN)
+    for group in (None, "dim:region"):
+        if group:
+            app.selectbox(key="group_by").select(group).run()
+        said = "\n".join(each.value.replace("\\", "") for each in (*app.markdown, *app.subheader, *app.caption))
+        assert f"**{formatting.counted(expected, 'event')}** ·" in said
+    assert "series" not in app.query_params
+    assert app.query_params["span"] == SPAN
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"), [({"span": SPAN}, "9 Sep 2026"), ({"series": "value:tokens_in"}, "metric tokens_in")]
 )

@@ -21,42 +21,24 @@ from support.browser_pages import (
     at_rest,
     examined,
     in_scheme,
-    in_turns,
     settled,
     violations,
 )
-from support.check_results import identity
 from support.demo_database import ACME, WINDOW
 from support.thoroughness import further
 from usage_explore import EventQuery, Store
 from usage_explore.decimals import rfc3339
-from usage_explore.query.queries import Period
 
 LINK = {"organization_id": ACME, **WINDOW}
 
 Visit = Callable[..., Page]
 
 TABS = ("Events behind this", "Who", "Why", "Data", "Code", "Download")
+PANEL, MENU = '[role="tabpanel"]', '[data-testid="stPopoverBody"]'
 
 
 @EITHER_WAY
 def test_explore(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
-    page = settled(visit(address("", **LINK, group_by="metric_key"), color_scheme=schemes[0]))
-    for scheme, tabs in zip(schemes, (TABS[:3], TABS[3:]), strict=True):
-        in_scheme(page, scheme)
-        for tab in tabs:
-            page.get_by_role("tab", name=tab).click()
-            settled(page)
-            assert violations(page) == []
-
-
-@pytest.mark.parametrize(("more", "scheme"), in_turns([{"group_by": "dim:model", "chart": "lines"}, {"chart": "area"}]))
-def test_the_other_charts(visit: Visit, more: dict[str, str], scheme: Scheme) -> None:
-    assert violations(settled(visit(address("", **LINK, **more), color_scheme=scheme))) == []
-
-
-@EITHER_WAY
-def test_explore_with_filters_and_a_selection(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
     link = address(
         "",
         **LINK,
@@ -67,12 +49,29 @@ def test_explore_with_filters_and_a_selection(visit: Visit, schemes: tuple[Schem
         span="2026-09-08T00:00:00Z/2026-09-09T00:00:00Z",
     )
     page = settled(visit(link, color_scheme=schemes[0]))
-    for scheme, name in zip(schemes, ("Filter", "Share"), strict=True):
+    parts = zip(schemes, (TABS[:3], TABS[3:]), ("Filter", "Share"), strict=True)
+    for scheme, (first, *others), menu in parts:
         in_scheme(page, scheme)
-        page.get_by_role("button", name=name, exact=True).click()
-        settled(page)
-        assert violations(page) == []
+        page.get_by_role("tab", name=first).click()
+        assert violations(settled(page)) == []
+        for tab in others:
+            page.get_by_role("tab", name=tab).click()
+            assert violations(settled(page), PANEL) == []
+        page.get_by_role("button", name=menu, exact=True).click()
+        assert violations(settled(page), MENU) == []
         page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize(
+    ("more", "scheme"),
+    [
+        ({"group_by": "dim:model", "chart": "lines"}, "light"),
+        *(pytest.param(*more, marks=pytest.mark.thorough) for more in itertools.product([{"chart": "area"}], SCHEMES)),
+        pytest.param({"group_by": "dim:model", "chart": "lines"}, "dark", marks=pytest.mark.thorough),
+    ],
+)
+def test_the_other_charts(visit: Visit, more: dict[str, str], scheme: Scheme) -> None:
+    assert violations(settled(visit(address("", **LINK, **more), color_scheme=scheme))) == []
 
 
 @EITHER_WAY
@@ -88,21 +87,25 @@ def test_events(visit: Visit, store: Store, schemes: tuple[Scheme, Scheme]) -> N
 
 
 @EITHER_WAY
-def test_validate(visit: Visit, store: Store, schemes: tuple[Scheme, Scheme]) -> None:
+def test_validate(visit: Visit, schemes: tuple[Scheme, Scheme]) -> None:
     page = visit(address("validate", **LINK), color_scheme=schemes[0])
     page.locator(".st-key-run_checks button").wait_for()
     assert violations(at_rest(page)) == []
-    tabs = examined(page).get_by_role("tab").all()
-    for scheme, some in zip(schemes, (tabs[::2], tabs[1::2]), strict=True):
+    box = examined(page).locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 300, box["y"] + 50)
+    expect(page.get_by_role("button", name="Close")).to_be_visible()
+    assert violations(settled(page)) == []
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Close")).to_have_count(0)
+    tabs = settled(page).get_by_role("tab").all()
+    for scheme, (first, *others) in zip(schemes, (tabs[::2], tabs[1::2]), strict=True):
         in_scheme(page, scheme)
-        for tab in some:
+        first.click()
+        assert violations(at_rest(page)) == []
+        for tab in others:
             tab.click()
-            at_rest(page)
-            assert violations(page) == []
-    finding = identity(store.validate(Period(**LINK)).findings[0])
-    page.goto(address("validate", **LINK, finding=finding))
-    expect(examined(page).get_by_role("button", name="Close")).to_be_visible()
-    assert violations(page) == []
+            assert violations(at_rest(page), PANEL) == []
 
 
 @EITHER_WAY

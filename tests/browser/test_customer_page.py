@@ -22,6 +22,7 @@ from support.browser_pages import (
     violations,
 )
 from support.demo_database import ACME, WINDOW
+from support.thoroughness import further
 from usage_explore import AggregateQuery, Store
 from usage_explore.formatting import exact
 
@@ -35,7 +36,9 @@ def largest(store: Store) -> str:
     return store.customers(AggregateQuery(**LINK))[0].value
 
 
-def test_a_bucket_under_the_pointer_shows_its_exact_value(visit: Visit, store: Store, largest: str) -> None:
+def test_a_bucket_shows_its_exact_value_the_id_is_copied_whole_and_the_pinned_link_shows_the_same(
+    visit: Visit, store: Store, largest: str
+) -> None:
     page = settled(visit(address("customer", **LINK, customer_id=largest)))
     query = AggregateQuery(**LINK, customer_id=largest, group_by="metric_key", metric="sum_quantity", top=0)
     by_key = {series.key: series for series in store.aggregate(query).series}
@@ -51,6 +54,23 @@ def test_a_bucket_under_the_pointer_shows_its_exact_value(visit: Visit, store: S
     top = max(point.number for point in first.points)
     for point, bar in zip(first.points, bars, strict=True):
         assert abs(float(bar.removesuffix("%")) - float(100 * point.number / top)) < 0.1
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])  # taken back when the page is released
+    code = page.locator(".st-key-customer_id code")
+    assert code.evaluate("code => code.scrollWidth > code.clientWidth")
+    page.locator(".st-key-customer_id").get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()") == largest
+    shown = numbers(page)
+    assert shown
+    page.get_by_role("button", name="Share").click()
+    pinned = page.locator('[data-testid="stPopoverBody"] code').inner_text()
+    assert "/customer?" in pinned
+    assert "as_of=" in pinned
+    page.goto(pinned)
+    assert numbers(settled(page)) == shown
+
+
+def numbers(page: Page) -> list[str]:
+    return [*page.locator(".multiples .figure").all_inner_texts(), *page.locator(".boards td").all_inner_texts()]
 
 
 @pytest.mark.thorough  # app/customer/test_page follows the links, the next test goes back
@@ -71,10 +91,12 @@ def test_a_metric_opens_explore_and_back_returns(visit: Visit, largest: str) -> 
 def test_each_change_opens_its_chart(visit: Visit, largest: str) -> None:
     later = {"organization_id": ACME, "since": "2026-09-16T00:00:00Z", "until": WINDOW["until"]}
     page = visit(address("customer", **later, customer_id=largest))
-    for key in ("movers", "metric_changes"):
+    settled(page)
+    lists = ("movers", "metric_changes")
+    for link in (link for key in lists for link in page.locator(f".st-key-{key} a").all()):
+        link.click(trial=True)  # none lies over another
+    for key in (lists[0], *further(lists[1])):
         settled(page)
-        for link in page.locator(f".st-key-{key} a").all():  # none lies over another
-            link.click(trial=True)
         page.locator(f".st-key-{key} a").nth(1).click()
         expect(page.locator('[data-testid="stVegaLiteChart"]')).to_be_visible()
         assert parameters(page)["customer_id"] == [largest]
@@ -100,7 +122,7 @@ def test_one_click_opens_the_page_from_a_leaderboard_the_ranking_and_an_event(vi
     settled(page)
     click_last_button(page, page.locator('[data-testid="stDataFrame"]').first)
     opened(page, largest)
-    for path in ("", "events"):
+    for path in further("", "events"):
         page.goto(address(path, organization_id=ACME, customer_id=largest, **({} if path else WINDOW)))
         settled(page)
         click_last_button(page, page.locator('[data-testid="stDataFrame"]').last)
@@ -125,30 +147,6 @@ def click_last_button(page: Page, table: Locator) -> None:
             page.mouse.click(box["x"] + box["width"] - right, box["y"] + 52)
             return
     raise AssertionError("no button in the first row")
-
-
-def test_the_pinned_link_shows_the_same_numbers(visit: Visit, largest: str) -> None:
-    def numbers(page: Page) -> list[str]:
-        return [*page.locator(".multiples .figure").all_inner_texts(), *page.locator(".boards td").all_inner_texts()]
-
-    page = settled(visit(address("customer", **LINK, customer_id=largest, timezone="Asia/Kolkata")))
-    shown = numbers(page)
-    assert shown
-    page.get_by_role("button", name="Share").click()
-    pinned = page.locator('[data-testid="stPopoverBody"] code').inner_text()
-    assert "/customer?" in pinned
-    assert "as_of=" in pinned
-    page.goto(pinned)
-    assert numbers(settled(page)) == shown
-
-
-def test_the_button_beside_the_id_copies_all_of_it(visit: Visit, largest: str) -> None:
-    page = settled(visit(address("customer", **LINK, customer_id=largest)))
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])  # taken back when the page is released
-    code = page.locator(".st-key-customer_id code")
-    assert code.evaluate("code => code.scrollWidth > code.clientWidth")
-    page.locator(".st-key-customer_id").get_by_role("button", name="Copy").click()
-    assert page.evaluate("navigator.clipboard.readText()") == largest
 
 
 @pytest.mark.thorough  # app/customer/test_page chooses them, Explore goes back

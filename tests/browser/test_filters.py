@@ -106,6 +106,7 @@ def test_several_values_at_once_and_a_chip_edits_them(visit: Visit, width: int, 
     page.wait_for_url(lambda url: not {"metric_key", "not:metric_key"} & parse_qs(urlsplit(url).query).keys())
 
 
+@pytest.mark.thorough  # the last test ticks in the list, app/test_picker makes the filters
 def test_missing_is_a_row_like_the_others_but_is_chosen_alone(visit: Visit) -> None:
     page = settled(visit(address("", **LINK)))
     pick(page, "region")
@@ -127,6 +128,7 @@ def test_missing_is_a_row_like_the_others_but_is_chosen_alone(visit: Visit) -> N
     expect(page.get_by_role("checkbox", name="Choose (missing)")).to_be_checked()
 
 
+@pytest.mark.thorough  # other tests tick several values at once, count them, and go back from each
 def test_two_regions_without_one_model_take_six_clicks_and_back_undoes_each(visit: Visit, store: Store) -> None:
     clicks = 0
 
@@ -178,21 +180,9 @@ def test_one_customer_at_a_time_is_ticked_but_several_are_excluded(visit: Visit,
     expect(page.get_by_role("button", name="Only ticked")).to_be_disabled()
 
 
-def test_a_customer_is_found_by_a_part_of_its_name_or_id(visit: Visit, store: Store) -> None:
+def test_a_typed_text_is_a_value_a_part_of_a_name_or_id_or_said_to_be_none(visit: Visit, store: Store) -> None:
     customer = store.scoped(ACME).customers(AggregateQuery(**LINK))[1]
     assert customer.name
-    page = settled(visit(address("", **LINK)))
-    pick(page, "customer")
-    search = page.get_by_role("searchbox", name="Values of customer")
-    for part in (customer.value[9:18], customer.name[1:-1].upper()):  # of the id, then of the name in another case
-        search.fill(part)
-        expect(page.get_by_role("checkbox", name=f"Choose {customer.name}", exact=True)).to_be_visible()
-    page.get_by_role("checkbox", name=f"Choose {customer.name}", exact=True).click()
-    sees(page, f"customer is {customer.name}")
-    assert parameters(page)["customer_id"] == [customer.value]
-
-
-def test_a_typed_text_is_a_value_a_name_or_said_to_be_none(visit: Visit, store: Store) -> None:
     page = settled(visit(address("", **LINK)))
     pick(page, "metric")
     page.get_by_role("searchbox", name="Values of").fill("no such metric")
@@ -207,8 +197,16 @@ def test_a_typed_text_is_a_value_a_name_or_said_to_be_none(visit: Visit, store: 
         page.get_by_role("button", name=f"Only “{typed}”").click()
         sees(page, said)
         assert "customer_id" not in parameters(page)
+    search = page.get_by_role("searchbox", name="Values of customer")
+    for part in (customer.value[9:18], customer.name[1:-1].upper()):  # of the id, then of the name in another case
+        search.fill(part)
+        expect(page.get_by_role("checkbox", name=f"Choose {customer.name}", exact=True)).to_be_visible()
+    page.get_by_role("checkbox", name=f"Choose {customer.name}", exact=True).click()
+    sees(page, f"customer is {customer.name}")
+    assert parameters(page)["customer_id"] == [customer.value]
 
 
+@pytest.mark.thorough  # app/test_picker types the same bounds
 def test_quantities_are_bounded_exactly_and_a_wrong_one_is_explained(visit: Visit, store: Store) -> None:
     page = settled(visit(address("", **LINK)))
     pick(page, "quantity")
@@ -261,11 +259,14 @@ def test_an_open_event_narrows_in_two_clicks_and_stays_open(visit: Visit, store:
     assert "event" in parameters(page)
 
 
-def test_enter_ticks_the_value_that_is_the_text_before_one_that_contains_it(new_page: Callable[..., Page]) -> None:
+def test_enter_ticks_the_value_that_is_the_text_and_missing_is_ticked_alone(
+    new_page: Callable[..., Page],
+) -> None:
     rows = [
         {"id": f"={name}", "name": name, "title": name, "find": name, "count": "", "alone": False}
         for name in ("1.50", "a+b", "(missing)", "0", "A", "a", "missing")
     ]
+    rows.append({**rows[0], "id": "missing", "name": "no value", "find": "", "alone": True})
     data = {"epoch": "x", "rows": rows, "label": "Values", "placeholder": "", "none": "", "field": "dim:x"}
     data |= {"typable": True, "searched": False, "ticked": [], "action": "only", "refused": False, "current": None}
     folder = files("usage_explore.app")
@@ -284,3 +285,11 @@ def test_enter_ticks_the_value_that_is_the_text_before_one_that_contains_it(new_
         values.press("Enter")
         assert page.evaluate("sent.pop()") == [f"={chosen}"]
         page.get_by_role("button", name="Untick 1").click()
+    values.fill("")
+    page.get_by_role("checkbox", name="Choose a+b").check()
+    page.get_by_role("checkbox", name="Choose no value").check()
+    assert page.evaluate("sent.pop()") == ["missing"]  # no filter means "a+b or missing"
+    page.get_by_role("button", name="Not ticked").click()
+    page.get_by_role("checkbox", name="Choose a+b").check()
+    assert page.evaluate("sent.pop()") == ["=a+b", "missing"]  # "neither" is one
+    expect(page.get_by_role("button", name="Only ticked")).to_be_disabled()

@@ -38,7 +38,9 @@ def pick(page: Page, label: str, text: str, option: str | None = None) -> None:
     at_rest(page)
 
 
-def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, empty_site: Site) -> None:
+def test_a_file_is_mapped_with_pickers_another_recognized_and_both_are_seen_in_explore(
+    new_page: NewPage, empty_site: Site
+) -> None:
     page = new_page(base_url=empty_site.url)
     page.goto("/")
     page.get_by_role("button", name="Load a file").click()
@@ -65,6 +67,26 @@ def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, em
     with psycopg.connect(empty_site.database_url) as connection:
         rows = connection.execute("SELECT metric_key, sum(quantity)::text FROM usage_events GROUP BY 1").fetchall()
     assert rows == [("licences", "1241.75")]
+    page.get_by_role("link", name="Load", exact=True).click()
+    drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
+    page.get_by_role("button", name="Load 5 events").click()
+    page.get_by_role("button", name="Open in Explore").click()
+    expect(page.locator(CHART)).to_be_visible()
+    expect(page.get_by_text("7 events").first).to_be_visible()  # with the 2 of the other file, of the same days
+    page.get_by_role("link", name="Load", exact=True).click()
+    drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
+    page.get_by_role("button", name="Load 5 events").click()
+    expect(page.get_by_text("nothing was added")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Validate [A-Z]")).click()
+    page.wait_for_url(re.compile(f"/validate\\?organization_id={LOCAL_ORGANIZATION}&since="))
+    page.locator(".st-key-run_checks button").wait_for()
+    page.goto("/")  # a bare address opens Explore
+    settled(page)
+    assert parameters(page) == {
+        "organization_id": [str(LOCAL_ORGANIZATION)],
+        "since": ["-29d/d"],
+        "group_by": ["metric_key"],
+    }
 
 
 @pytest.mark.parametrize("path", ["/load", pytest.param("/", marks=pytest.mark.thorough)])
@@ -86,29 +108,3 @@ def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[...
         expect(upload.get_by_role("button").locator("p")).not_to_have_css("font-size", "0px")
         lefts = [box["x"] for part in (upload, heading) if (box := part.bounding_box())]
         assert lefts[0] == lefts[1]
-
-
-def test_a_recognized_file_takes_two_clicks_and_a_bare_address_opens_explore(
-    new_page: NewPage, empty_site: Site
-) -> None:
-    page = new_page(base_url=empty_site.url)
-    page.goto("/load")
-    drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
-    page.get_by_role("button", name="Load 5 events").click()
-    page.get_by_role("button", name="Open in Explore").click()
-    expect(page.locator(CHART)).to_be_visible()
-    expect(page.get_by_text("5 events").first).to_be_visible()
-    page.get_by_role("link", name="Load", exact=True).click()
-    drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
-    page.get_by_role("button", name="Load 5 events").click()
-    expect(page.get_by_text("nothing was added")).to_be_visible()
-    page.get_by_role("button", name=re.compile("^Validate [A-Z]")).click()
-    page.wait_for_url(re.compile(f"/validate\\?organization_id={LOCAL_ORGANIZATION}&since="))
-    page.locator(".st-key-run_checks button").wait_for()
-    page.goto("/")  # a bare address opens Explore
-    settled(page)
-    assert parameters(page) == {
-        "organization_id": [str(LOCAL_ORGANIZATION)],
-        "since": ["-29d/d"],
-        "group_by": ["metric_key"],
-    }

@@ -45,28 +45,47 @@ def save(page: Page, name: str, note: str) -> None:
     page.get_by_role("button", name="Save view").click()
 
 
-def test_save_open_in_a_fresh_browser_rename_and_delete(
+def test_save_open_in_a_fresh_browser_rename_and_delete_with_names_shown_as_they_are(
     written_site: Site, organization: UUID, link: str, new_page: Callable[..., Page]
 ) -> None:
+    """Streamlit resolves entities, and draws marks such as -> as others, after all escapes."""
+    texts = ["R&amp;D", "x >= 1", "tier -- two", "y ~= z", "&lt;img&gt; -> <- b", "<->", "3 <= 4 <br>"]
+    name, note = " and ".join(texts), "; ".join(texts)
     page = new_page(base_url=written_site.url)
-    page.goto(link)
+    page.goto(link + "&" + urlencode([("not:dim:model", text) for text in texts[:2]]))
     settled(page)
-    save(page, "By model <b>", "For Mondays")
+    save(page, name, note)
     expect(page.locator(".st-key-opened_view")).to_contain_text(SAME)
+    told = shown(page)
+    assert "model is not R&amp;D, x >= 1" in told
+    assert note in told
 
     fresh = new_page(base_url=written_site.url)
     fresh.goto(address("events", organization_id=str(organization)))
     settled(fresh)
     fresh.get_by_role("button", name="Views").click()
-    fresh.get_by_role("link", name="By model <b>").click()
+    listed = fresh.get_by_role("link", name="R&amp;D and x")
+    expect(listed).to_be_visible()
+    assert name in shown(fresh)
+    listed.click()
     expect(fresh.locator(".st-key-opened_view")).to_contain_text(SAME)
-    expect(fresh.locator(".st-key-opened_view")).to_contain_text("For Mondays")
+    assert note in shown(fresh)
     assert parameters(fresh)["chart"] == ["lines"]
     fresh.get_by_role("button", name="As saved").click()
     expect(fresh.get_by_role("button", name="Now", exact=True)).to_be_visible()
     assert "as_of" in parameters(fresh)
 
     fresh.get_by_role("link", name="Home").click()
+    expect(fresh.get_by_text("Newest event")).to_be_visible()
+    for scheme in (*further("light"), "dark"):
+        assert violations(in_scheme(fresh, scheme)) == []
+    # the links opened last, of which one is opened again
+    recent = fresh.get_by_role("link", name="Explore Events per day by model").first
+    expect(recent).to_be_visible()
+    recent.click()
+    settled(fresh)
+    assert parameters(fresh)["chart"] == ["lines"]
+    fresh.go_back()
     expect(fresh.get_by_text("Newest event")).to_be_visible()
     at_rest(fresh)
     fresh.get_by_role("button", name="Edit").click()
@@ -81,6 +100,12 @@ def test_save_open_in_a_fresh_browser_rename_and_delete(
     expect(fresh.get_by_role("link", name="Renamed")).to_be_visible()
 
 
+def shown(page: Page) -> str:
+    """The text of the page at rest, without the marks that keep Streamlit from drawing it as another one."""
+    return at_rest(page).locator("body").inner_text().replace("\u2060", "")
+
+
+@pytest.mark.thorough  # records/test_views saves and opens one; the test above clicks
 def test_the_view_of_a_customer_is_saved_and_opened_again(
     written_site: Site, organization: UUID, new_page: Callable[..., Page]
 ) -> None:
@@ -102,41 +127,3 @@ def test_the_view_of_a_customer_is_saved_and_opened_again(
         "customer_id": [customer],
         "since": ["-6d/d"],
     }
-
-
-def test_home_is_accessible_and_lists_the_links_opened_last(
-    written_site: Site, link: str, new_page: Callable[..., Page]
-) -> None:
-    page = new_page(base_url=written_site.url)
-    page.goto(link)
-    settled(page)
-    save(page, "By model", "")
-    expect(page.locator(".st-key-opened_view")).to_contain_text(SAME)
-    page.get_by_role("link", name="Home").click()
-    expect(page.get_by_role("link", name="Explore Events per day by model")).to_be_visible()
-    for scheme in (*further("light"), "dark"):
-        assert violations(in_scheme(page, scheme)) == []
-    page.get_by_role("link", name="Explore Events per day by model").click()
-    settled(page)
-    assert parameters(page)["chart"] == ["lines"]
-
-
-def test_names_notes_and_values_are_shown_as_they_are(
-    written_site: Site, organization: UUID, link: str, new_page: Callable[..., Page]
-) -> None:
-    """Streamlit resolves entities, and draws marks such as -> as others, after all escapes."""
-    texts = ["R&amp;D", "x >= 1", "tier -- two", "y ~= z", "&lt;img&gt; -> <- b", "<->", "3 <= 4 <br>"]
-    page = new_page(base_url=written_site.url)
-    page.goto(link + "&" + urlencode([("not:dim:model", text) for text in texts[:2]]))
-    settled(page)
-    save(page, " and ".join(texts), "; ".join(texts))
-    page.locator(".st-key-opened_view").wait_for()
-    shown = at_rest(page).locator("body").inner_text().replace("\u2060", "")
-    assert "model is not R&amp;D, x >= 1" in shown
-    assert "; ".join(texts) in shown
-    page.goto(link)
-    settled(page)
-    page.get_by_role("button", name="Views").click()
-    page.get_by_text("R&amp;D and x").first.wait_for(timeout=9_000)
-    shown = at_rest(page).locator("body").inner_text().replace("\u2060", "")
-    assert " and ".join(texts) in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from uuid import UUID
@@ -82,7 +83,7 @@ def saved(page: Page, frame: Locator, **options: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(table_csv(page, element(frame))), lineterminator="\n", **options)  # type: ignore[call-overload, no-any-return]
 
 
-def test_the_events_csv_adds_up_and_holds_no_formula_and_every_row(visit: Visit) -> None:
+def test_the_events_csv_and_copied_ids_are_whole_and_the_table_is_seen_at_every_width(visit: Visit) -> None:
     page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="short", limit="100")))
     table = saved(page, frames(page).first)
     assert len(table) == 10 * len(QUANTITIES)
@@ -91,6 +92,32 @@ def test_the_events_csv_adds_up_and_holds_no_formula_and_every_row(visit: Visit)
     assert table["Price"].isna().all()
     first = table.iloc[: len(KEYS)]["Idempotency key"].tolist()
     assert first == ["'=1+1short10", "'+cmdshort10", "'-60short10", "a\\rbshort10", "'\ttabshort10", "''tisshort10"]
+    box = frames(page).first.bounding_box()
+    assert box
+    place = box["width"] - 30, 52.0
+    assert str(UUID(copied(page, frames(page).first, place, place)))
+    exact = [formatting.exact(Decimal(each)) for each in (*QUANTITIES, *LONG)]
+    needed = page.evaluate(
+        """texts => {
+            const font = getComputedStyle(document.querySelector('[data-testid="stDataFrame"]')).fontFamily;
+            const ink = document.createElement('canvas').getContext('2d');
+            ink.font = `14px ${font}`;
+            return texts.map(text => ink.measureText(text).width + 16);
+        }""",
+        exact,
+    )
+    for text, pixels in zip(exact, needed, strict=True):
+        assert grid.width("", [text]) >= pixels, text
+    resized(page, 390, 1000)
+    assert not covered(page)
+    resized(page, 768, 1000)
+    scroller = element(frames(settled(page)).first).locator(".dvn-scroller")
+    page.evaluate("document.adoptedStyleSheets = []")  # of the tests, without animations
+    clear = "rgba(0, 0, 0, 0)"
+    look = "each => getComputedStyle(each).getPropertyValue('--more-right')"
+    eventually(lambda: scroller.evaluate(look) != clear)  # its animation begins with the next frame
+    scroller.evaluate("each => each.scrollTo(9999, 0)")
+    eventually(lambda: scroller.evaluate(look) == clear)
 
 
 def test_the_data_csv_holds_every_digit(visit: Visit) -> None:
@@ -132,6 +159,7 @@ def test_copied_cells_of_text_are_values(
     assert {row.split("\t")[column] for row in rows} == expected
 
 
+@pytest.mark.thorough  # app/test_grid has such texts
 def test_a_series_that_reads_as_a_list_is_one_button(visit: Visit) -> None:
     link = address("", **LINK, metric_key="long", group_by="dim:list", **{"dim:apiKeyID": "Ab1"})
     page = settled(visit(link))
@@ -146,20 +174,11 @@ def test_a_series_that_reads_as_a_list_is_one_button(visit: Visit) -> None:
     eventually(filtered)
 
 
-def test_a_copied_id_is_whole(visit: Visit) -> None:
-    page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="short", limit="10")))
-    table = frames(page).first
-    box = table.bounding_box()
-    assert box
-    place = box["width"] - 30, 52.0
-    assert str(UUID(copied(page, table, place, place)))
-
-
 @pytest.mark.parametrize(
     "group",
     [
-        *("dim:total", "customer_id"),
-        *(pytest.param(group, marks=pytest.mark.thorough) for group in ("dim:apiKeyID", "metric_key")),
+        "dim:total",
+        *(pytest.param(group, marks=pytest.mark.thorough) for group in ("customer_id", "dim:apiKeyID", "metric_key")),
     ],
 )
 def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group: str) -> None:
@@ -175,20 +194,23 @@ def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group:
         assert all(UUID(each) for each in table["series"])
 
 
-def test_the_downloads_escape_formulas_unless_they_are_to_be_exact(visit: Visit) -> None:
+def test_the_downloads_hold_every_event_and_escape_formulas_unless_they_are_to_be_exact(visit: Visit) -> None:
     page = settled(visit(address("", **LINK, metric_key="short", group_by="dim:total")))
     page.get_by_role("tab", name="Download").click()
     for escaped in (True, False):
         expected = [formulas.escaped(each) if escaped else each for each in KEYS]
-        assert {*downloaded(page, escaped, "Data, CSV")["label"]} == {*expected}
+        assert {*read(downloaded(page, escaped, "Data, CSV"))["label"]} == {*expected}
     page.goto(address("events", organization_id=ORGANIZATION, metric_key="short"))
     for escaped in (True, False):
-        table = downloaded(page, escaped, "Prepare CSV", "Download CSV")
+        content = downloaded(page, escaped, "Prepare CSV", f"Download CSV: {10 * len(KEYS)} events")
+        assert content.count(b"\n") == 10 * len(KEYS) + 1
+        assert content.startswith(BOM_UTF8 + b'"id"')
+        table = read(content)
         expected = [f"{each}short10" for each in KEYS]
         assert [*table["idempotency_key"][:6]] == [formulas.escaped(each) if escaped else each for each in expected]
 
 
-def downloaded(page: Page, escaped: bool, *buttons: str) -> pd.DataFrame:
+def downloaded(page: Page, escaped: bool, *buttons: str) -> bytes:
     """The CSV that the last of the buttons gives."""
     box = page.get_by_text("Escape formulas in CSV")
     box.wait_for()
@@ -198,7 +220,11 @@ def downloaded(page: Page, escaped: bool, *buttons: str) -> pd.DataFrame:
         settled(page).get_by_role("button", name=name).click()
     with settled(page).expect_download() as download:
         page.get_by_role("button", name=buttons[-1]).click()
-    return pd.read_csv(download.value.path(), dtype="str", lineterminator="\n")
+    return download.value.path().read_bytes()
+
+
+def read(content: bytes) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(content), dtype="str", lineterminator="\n")
 
 
 def test_the_whole_ranking_is_on_the_page(visit: Visit) -> None:
@@ -209,22 +235,6 @@ def test_the_whole_ranking_is_on_the_page(visit: Visit) -> None:
         page.goto(link)
         scroller = element(frames(settled(page)).first).locator(".dvn-scroller")
         assert scroller.evaluate("each => each.scrollWidth - each.clientWidth") <= 0, width
-
-
-def test_a_column_of_digits_is_as_wide_as_they_are(visit: Visit) -> None:
-    page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="long")))
-    exact = [formatting.exact(Decimal(each)) for each in (*QUANTITIES, *LONG)]
-    needed = page.evaluate(
-        """texts => {
-            const font = getComputedStyle(document.querySelector('[data-testid="stDataFrame"]')).fontFamily;
-            const ink = document.createElement('canvas').getContext('2d');
-            ink.font = `14px ${font}`;
-            return texts.map(text => ink.measureText(text).width + 16);
-        }""",
-        exact,
-    )
-    for text, pixels in zip(exact, needed, strict=True):
-        assert grid.width("", [text]) >= pixels, text
 
 
 def test_the_ranking_fits_where_a_narrow_screen_leaves_columns_out(visit: Visit) -> None:
@@ -242,46 +252,33 @@ def test_the_ranking_fits_where_a_narrow_screen_leaves_columns_out(visit: Visit)
         if width > 390:
             headings[3:3], headings[5:5] = ["Share"], ["Shape"]
         assert [text.split()[0] for text in frame.locator("canvas th").all_inner_texts()][: len(headings)] == headings
+        if width == 390:
+            assert not covered(page)
 
 
-def test_a_table_says_at_its_edge_that_there_is_more(visit: Visit) -> None:
-    page = settled(visit(address("events", organization_id=ACME)))
-    resized(page, 768, 1000)
-    scroller = element(frames(settled(page)).first).locator(".dvn-scroller")
-    page.evaluate("document.adoptedStyleSheets = []")  # of the tests, without animations
-    clear = "rgba(0, 0, 0, 0)"
-    look = "each => getComputedStyle(each).getPropertyValue('--more-right')"
-    eventually(lambda: scroller.evaluate(look) != clear)  # its animation begins with the next frame
-    scroller.evaluate("each => each.scrollTo(9999, 0)")
-    eventually(lambda: scroller.evaluate(look) == clear)
-
-
-@pytest.mark.parametrize(
-    ("name", "width"),
-    [
-        ("", 390),
-        ("events", 390),
-        ("validate", 1440),
-        pytest.param("", 1440, marks=pytest.mark.thorough),
-    ],
-)
-def test_a_table_s_toolbar_covers_nothing(visit: Visit, name: str, width: int) -> None:
-    page = visit(address(name, **{"organization_id": ACME, **(WINDOW if name != "events" else {})}))
-    resized(page, width, 1000)
+@pytest.mark.thorough  # other tests look under the toolbars at 390 pixels, of Validate's list at all widths
+@pytest.mark.parametrize("name", ["", "validate"])
+def test_a_table_s_toolbar_covers_nothing(visit: Visit, name: str) -> None:
+    page = visit(address(name, organization_id=ACME, **WINDOW))
+    resized(page, 1440, 1000)
     if name == "validate":
         examined(page)
         box = frames(page).first.bounding_box()
         assert box
         page.mouse.click(box["x"] + 150, box["y"] + 50)
         page.get_by_role("button", name="Close").wait_for()
-    settled(page)
-    covered = []
-    for frame in frames(page).all():
+    assert not covered(page)
+
+
+def covered(page: Page) -> list[str]:
+    """What lies under the toolbars of the page's tables."""
+    found: list[str] = []
+    for frame in frames(settled(page)).all():
         frame.hover()
         toolbar = element(frame).locator('[data-testid="stElementToolbar"]')
         expect(toolbar).to_have_css("opacity", "1")  # until then it is on its way up
-        covered += page.evaluate(_COVERED, [toolbar.element_handle(), element(frame).element_handle()])
-    assert not covered
+        found += page.evaluate(_COVERED, [toolbar.element_handle(), element(frame).element_handle()])
+    return found
 
 
 _COVERED = """([toolbar, frame]) => {

@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import CHART, address, at_rest, examined, parameters, picture, resized, settled
+from support.browser_pages import CHART, Site, address, at_rest, examined, parameters, picture, resized, settled
 from support.check_results import identity
 from support.demo_database import ACME, WINDOW
 from support.thoroughness import further
-from usage_explore import Store
+from usage_explore import Store, connect
 from usage_explore.app.validate import findings
 from usage_explore.query.queries import Period
+from usage_explore.validation.check import Finding
 
 Visit = Callable[..., Page]
 
 LINK = {"organization_id": ACME, **WINDOW}
 
 
-def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_link(visit: Visit, store: Store) -> None:
+@pytest.fixture(scope="module")
+def found(site: Site) -> Sequence[Finding]:
+    """The findings of the demo month, which does not change."""
+    with connect(site.database_url) as store:
+        return store.validate(Period(**LINK)).findings
+
+
+def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_row_its_link_and_the_keyboard(
+    visit: Visit, found: Sequence[Finding]
+) -> None:
     page = settled(visit(address("", **LINK, group_by="metric_key")))
     page.get_by_role("link", name="Validate").click()
     page.wait_for_url(lambda url: "/validate?" in url and "group_by" not in url)
     expect(page.get_by_text("1–28 Sep 2026").first).to_be_visible()
     assert parameters(page).keys() == {"organization_id", "since", "until"}
     examined(page)
-    found = store.validate(Period(**LINK)).findings
     for severity in {finding.severity for finding in found}:
         number = sum(finding.severity == severity for finding in found)
         expect(page.get_by_text(f"{severity.capitalize()} {number:,}", exact=True)).to_be_visible()
-    box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
-    assert box
-    page.mouse.click(box["x"] + 300, box["y"] + 50)
-    page.get_by_role("button", name="Close").wait_for()
-    settled(page)
-    assert parameters(page)["finding"] == [identity(found[0])]
-    assert page.locator(CHART).count() >= 1
-    page.go_back()
-    expect(page.get_by_role("button", name="Close")).to_have_count(0)
-    page.go_forward()
-    expect(page.get_by_role("button", name="Close")).to_be_visible()
-    fresh = settled(visit(page.url))
-    expect(fresh.get_by_role("button", name="Close")).to_be_visible()
-
-
-def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: Visit, store: Store) -> None:
-    found = [identity(each) for each in store.validate(Period(**LINK)).findings]
-    page = examined(visit(address("validate", **LINK)))
-    box_column, severity, sentence = 15, 110, 400
+    ids = [identity(each) for each in found]
+    box_column, severity_column, sentence = 15, 110, 400
 
     def click(x: int, row: int, *opened: str) -> None:
         box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
@@ -61,8 +53,19 @@ def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: V
         settled(page)
         assert parameters(page).get("finding", []) == [*opened]
 
-    for x, row in ((severity, 0), (sentence, 2), (box_column, 1), (sentence, 1)):
-        click(x, row, found[row])
+    click(severity_column, 0, ids[0])
+    expect(page.get_by_role("button", name="Close")).to_be_visible()
+    assert page.locator(CHART).count() >= 1
+    page.go_back()
+    expect(page.get_by_role("button", name="Close")).to_have_count(0)
+    page.go_forward()
+    expect(page.get_by_role("button", name="Close")).to_be_visible()
+    settled(page)
+    fresh = settled(visit(page.url))
+    expect(fresh.get_by_role("button", name="Close")).to_be_visible()
+    shows_its_sentences_whole(fresh, found)
+    for x, row in ((sentence, 2), (box_column, 1), (sentence, 1)):
+        click(x, row, ids[row])
     click(box_column, 1)
     page.get_by_role("button", name="Fullscreen").focus()
     for key in ("Tab", "ArrowDown", "ArrowDown"):
@@ -71,12 +74,11 @@ def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: V
     assert "finding" not in parameters(page)
     page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="Close").wait_for()
-    assert parameters(page)["finding"] == [found[2]]
+    assert parameters(page)["finding"] == [ids[2]]
 
 
-def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit, store: Store) -> None:
-    found = store.validate(Period(**LINK)).findings
-    page = examined(visit(address("validate", **LINK, finding=identity(found[0]))))
+def shows_its_sentences_whole(page: Page, found: Sequence[Finding]) -> None:
+    """The list beside the first finding, which is open, shows its sentences whole at every width."""
     table, opened = page.locator('[data-testid="stDataFrame"]').first, page.get_by_role("button", name="Close")
     for width, is_beside in (*further((1440, True)), (1280, True), (1024, False), *further((768, False))):
         resized(page, width, 1200)
@@ -105,7 +107,8 @@ def test_the_list_beside_an_open_finding_shows_its_sentences_whole(visit: Visit,
     page.wait_for_url(lambda url: parse_qs(urlsplit(url).query)["finding"] == [identity(found[1])])
 
 
-def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
+def test_files_are_dropped_once_for_all_tabs_and_a_picked_check_stays_without_its_findings(visit: Visit) -> None:
+    """The browser sends the label that it drew, with the number of findings of then, with the next click."""
     page = examined(visit(address("validate", **LINK)))
     chosen = page.locator('input[type="file"]')
     bad = {"name": "bad.csv", "mimeType": "text/csv", "buffer": b"customer_id,metric_key,amount\nx,y,1\n"}
@@ -127,18 +130,6 @@ def test_files_are_dropped_once_for_all_tabs(visit: Visit) -> None:
     page.wait_for_url(lambda url: "/validate" not in url)
     page.go_back()
     expect(page.get_by_text("1 line · ")).to_be_visible()  # nothing is lost on the way
-    page.get_by_role("tab", name="Reconciliation").click()
-    page.get_by_role("button", name="Show in Findings").click()
-    page.wait_for_url(lambda url: "check=reconciliation" in url)
-
-
-def test_a_picked_check_stays_when_its_findings_are_gone(visit: Visit, store: Store) -> None:
-    """The browser sends the label that it drew, with the number of findings of then, with the next click."""
-    page = examined(visit(address("validate", **LINK)))
-    chosen = page.locator('input[type="file"]')
-    lines = b"customer_id,metric_key,quantity\n" + f"{uuid4()},tokens_in,1.50\n".encode()
-    chosen.set_input_files({"name": "lines.csv", "mimeType": "text/csv", "buffer": lines})
-    expect(page.get_by_text("1 line · ")).to_be_visible()
     page.get_by_role("tab", name="Reconciliation").click()
     page.get_by_role("button", name="Show in Findings").click()
     page.wait_for_url(lambda url: "check=reconciliation" in url)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from support.browser_pages import CHART, Site, address, parameters, sees, settled
@@ -112,6 +113,7 @@ def test_a_selection_rules_headline_and_rows_and_is_cleared_or_zoomed(visit: Vis
     page.wait_for_url(lambda url: "span=" not in url)
 
 
+@pytest.mark.thorough  # app/test_selection groups both anew
 def test_a_series_becomes_a_filter_in_another_grouping(visit: Visit, store: Store) -> None:
     span = "2026-09-09T00:00:00Z/2026-09-10T00:00:00Z"
     for series in ("value:tokens_in", "other"):

@@ -5,37 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Page
 
 from support.browser_pages import address, sees, settled
 from support.demo_database import ACME
+from support.thoroughness import further
 
 WEEK = {"since": "2026-09-15T00:00:00Z", "until": "2026-09-22T00:00:00Z"}
 """The week of a planted incident."""
 
 
-@pytest.mark.parametrize("width", [390, pytest.param(1440, marks=pytest.mark.thorough)])
-def test_the_conditions_of_a_part_are_wide_enough_to_read(visit: Callable[..., Page], width: int) -> None:
-    page = visit(address("", **WEEK, organization_id=ACME, tab="why"))
-    page.set_viewport_size({"width": width, "height": 1000})
-    table = page.get_by_role("table", name="What changed")
-    table.wait_for()
-    assert table.get_by_role("row").count() > 1
-    whole = table.bounding_box()
-    assert whole
-    assert whole["x"] + whole["width"] <= width
-    for row in table.get_by_role("rowheader").all():
-        box = row.bounding_box()
-        assert box
-        assert box["width"] >= 250
-    cut = table.evaluate(_CUT)
-    assert cut == []
-
-
-def test_a_part_leads_to_its_events(visit: Callable[..., Page]) -> None:
+def test_the_conditions_of_a_part_are_wide_enough_to_read_and_lead_to_its_events(visit: Callable[..., Page]) -> None:
     page = visit(address("", **WEEK, organization_id=ACME, tab="why"))
     table = page.get_by_role("table", name="What changed")
+    for width in (*further(1440), 390):
+        page.set_viewport_size({"width": width, "height": 1000})
+        table.wait_for()
+        assert table.get_by_role("row").count() > 1
+        whole = table.bounding_box()
+        assert whole
+        assert whole["x"] + whole["width"] <= width
+        for row in table.get_by_role("rowheader").all():
+            box = row.bounding_box()
+            assert box
+            assert box["width"] >= 250
+        cut = table.evaluate(_CUT)
+        assert cut == []
+    page.set_viewport_size({"width": 1400, "height": 1200})
+    settled(page)
     links = table.get_by_role("link", name="Rows of")
     links.first.wait_for()
     for place in range(min(links.count(), 2)):  # the first one may have days of its own
@@ -43,13 +40,13 @@ def test_a_part_leads_to_its_events(visit: Callable[..., Page]) -> None:
         row = link.locator("xpath=ancestor::tr")
         numbers = re.search(r"([\d,]+) events before, ([\d,]+) after", row.get_attribute("title") or "")
         assert numbers
-        whole, before = numbers[2] if numbers[2] != "0" else numbers[1], page.url
+        number, before = numbers[2] if numbers[2] != "0" else numbers[1], page.url
         days = (link.get_attribute("title") or "").removeprefix("Its events ")
         link.click()
         page.wait_for_url(re.compile("/events"))
         settled(page)
         if days == "in 15–21 Sep 2026" or numbers[2] == "0":
-            sees(page, f"{whole} events")
+            sees(page, f"{number} events")
             page.go_back()
             page.wait_for_url(before)
         else:

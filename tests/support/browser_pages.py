@@ -281,15 +281,15 @@ EXCLUDED = {
 """What axe-core leaves out, by selector, and why: each is drawn by a library and cannot be changed from here."""
 
 
-_VIOLATIONS = "exclude => axe.run({exclude}, {resultTypes: ['violations']}).then(results => results.violations)"
+_VIOLATIONS = "context => axe.run(context, {resultTypes: ['violations']}).then(results => results.violations)"
 
 
-def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong on the page: the rule, the part of the page, and why."""
+def violations(page: Page, within: str | None = None) -> list[str]:
+    """What axe-core finds wrong on the page, or within a part of it: the rule, the part of the page, and why."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
-    exclude = [[selector] for selector in EXCLUDED]
-    found = page.evaluate(_VIOLATIONS, exclude)  # without what passed, which is most of a result
+    context = {"exclude": [[selector] for selector in EXCLUDED], **({"include": [[within]]} if within else {})}
+    found = page.evaluate(_VIOLATIONS, context)  # without what passed, which is most of a result
     return [
         f"{violation['id']}: {' '.join(node['target'])}: {node['html'][:200]}: {node['failureSummary']}"
         for violation in found
