@@ -181,7 +181,7 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     to_check = formatting.counted(len(changed.to_check), "row") if changed.to_check else ""
     number = "" if to_check else "Nothing to bill"
     if changed.removals and changed.removals.boundary_words() and not to_check:
-        number = "Nothing to bill is known"
+        number = "No correction is known"
     if corrections:
         number = f"{formatting.counted(corrections, 'correction')} to hand to billing"
     if to_check:
