@@ -121,6 +121,11 @@ def signed(value: Number) -> str:
     return f"+{exact(value)}" if value > 0 else exact(value)
 
 
+def signed_events(number: int) -> str:
+    """A number of events more, or with a minus fewer: `-1 event`, `+1,200 events`."""
+    return f"{signed(number)} {'event' if abs(number) == 1 else 'events'}"
+
+
 def signed_short(value: Number | None) -> str:
     """`short` with its sign: `+84.2 k`; `0` without."""
     return f"+{short(value)}" if value is not None and value > 0 else short(value)

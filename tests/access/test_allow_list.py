@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -91,10 +92,19 @@ def test_without_a_table_nobody_is_asked_and_nobody_is_granted(tmp_path: Path) -
         '"a@b.c" = "all"',
         'email_verified = "no"',
         "email_verified = false",
+        "a = " + "[" * 200_000,
     ],
 )
 def test_a_broken_table_lets_nobody_in(people: People, text: str) -> None:
     people.path.write_text(text)
     assert people.required
     with pytest.raises(ConfigurationError, match="people: "):
+        people.grant("ana@example.com")
+
+
+def test_a_pipe_in_place_of_the_table_lets_nobody_in(people: People) -> None:
+    """Reading it would wait for its writer, and every request with it."""
+    people.path.unlink()
+    os.mkfifo(people.path)
+    with pytest.raises(ConfigurationError, match="is no regular file"):
         people.grant("ana@example.com")

@@ -102,7 +102,7 @@ def test_nothing_else_opens_anything(ring: Keyring, text: str) -> None:
     assert ring.find(f"ue_{ring.listed()[0].id}_{text}") is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"keys": [{"id": 1}]}', '{"keys": 3}', "\0"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"keys": [{"id": 1}]}', '{"keys": 3}', "\0", "[" * 200_000])
 def test_a_damaged_file_lets_nobody_in(ring: Keyring, content: str) -> None:
     text = ring.create(ACME, "a")
     ring.path.write_text(content)
@@ -111,6 +111,15 @@ def test_a_damaged_file_lets_nobody_in(ring: Keyring, content: str) -> None:
     with pytest.raises(ConfigurationError, match="is damaged"):
         ring.create(ACME, "b")
     assert ring.path.read_text() == content
+
+
+def test_a_pipe_in_place_of_the_keys_lets_nobody_in(ring: Keyring) -> None:
+    """Reading it would wait for its writer, and every request with it."""
+    text = ring.create(ACME, "a")
+    ring.path.unlink()
+    os.mkfifo(ring.path)
+    with pytest.raises(ConfigurationError, match="is no regular file"):
+        ring.find(text)
 
 
 def test_two_writers_lose_no_key(ring: Keyring) -> None:

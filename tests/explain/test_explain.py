@@ -210,6 +210,18 @@ def test_one_huge_event_is_named(explained: Any) -> None:
     assert explanation.cells[0].contribution == Decimal("1e9")
 
 
+@pytest.mark.parametrize("quantity", ["1E+310", "-1E+900"])
+def test_an_event_of_more_digits_than_a_float_has_is_named(explained: Any, quantity: str) -> None:
+    amount = Decimal(quantity)
+    more = [event(utc(2026, 6, 2, 9), customer_id=generated_events.CUSTOMERS[2], quantity=amount, metric_key="huge")]
+    query = AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), metric="sum_quantity")
+    explanation = explained(more, query)
+    (cell,) = explanation.cells
+    assert cell.where[0] in {("metric_key", "huge"), ("customer_id", str(generated_events.CUSTOMERS[2]))}
+    assert EXACT.subtract(cell.after, cell.before) == cell.contribution == amount
+    assert explanation.total.contribution == amount
+
+
 def test_a_credit_is_a_change_like_any_other(explained: Any) -> None:
     more = [event(utc(2026, 6, 2, 9, number), price_key="credit", quantity=Decimal(-100)) for number in range(9)]
     query = AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), metric="sum_quantity")

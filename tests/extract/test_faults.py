@@ -119,6 +119,15 @@ def test_a_damaged_manifest_is_replaced(extract: Extract, content: bytes | None)
     extract.check()
 
 
+def test_a_manifest_of_gigabytes_is_not_read(extract: Extract) -> None:
+    extract.add(event())
+    extract.refresh(LATER)
+    with (extract.folder / manifest.NAME).open("r+b") as file:
+        file.truncate(2**40)  # sparse; reading it would need more memory than there is
+    assert manifest.read(extract.folder) is None
+    assert manifest.is_unreadable(extract.folder)
+
+
 @pytest.mark.parametrize("name", ["watermark", "refreshed", "first", "bytes"])
 def test_no_changed_digit_of_a_manifest_is_believed(extract: Extract, name: str) -> None:
     extract.add(event(), event(NOON + HOUR))

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -422,3 +423,84 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         both = [store.changes_since(one) for one in (month, later)]
         assert any(both), "a removal of newer events is said"
         assert all("removed by retention" not in row.reason or row.events < 0 for one in both for row in one.rows)
+
+
+LATER = "timestamp BETWEEN '2026-03-10Z' AND '2026-03-11Z'"
+
+
+@pytest.mark.parametrize("has_slots", [True, False], ids=["by quarter of an hour", "by day"])
+def test_what_is_gone_after_the_boundary_is_not_counted_as_retention(
+    store: Store, events_connection: ddl.Connection, has_slots: bool
+) -> None:
+    """Of the customer with events before it, too, billing has to look; the other's are a credit."""
+    other = UUID(int=7)
+    extracts.add(events_connection, utc(2026, 3, 10, 9), utc(2026, 3, 12, 9), customer_id=other)
+    extracts.add(events_connection, *days(FIRST, 20), metric_key="calls")
+    with store:
+        signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
+        signed = signed if has_slots else dataclasses.replace(signed, slots=())
+        remove(events_connection)
+        assert not store.changes_since(signed)
+        events_connection.execute(f"DELETE FROM usage_events WHERE {LATER} AND customer_id = %s".encode(), [other])
+        events_connection.commit()
+        changes = store.changes_since(signed)
+        assert [(line.correction, line.customer_id, line.events) for line in changes.lines] == [
+            ("credit", str(other), -1),
+            ("none", str(ORGANIZATION), -5),
+            ("none", str(ORGANIZATION), -15),
+        ]
+        assert "-20 events before 2026-03-06 07:13:00 +00:00, removed by retention" in changes.sentence
+        assert "-1 event, changed or removed" in changes.sentence
+        events_connection.execute(f"DELETE FROM usage_events WHERE {LATER} AND metric_key = 'tokens'".encode())
+        events_connection.commit()
+        changes = store.changes_since(signed)
+        assert changes.sentence == (
+            "-20 events before 2026-03-06 07:13:00 +00:00, removed by retention or the deletion of all older events,"
+            " and -4 events after that time, changed or removed: whose they are is not known, so billing has to check"
+            " 3 totals by customer and metric; changed on 10 Mar 2026"
+        )
+        assert changes
+        assert not changes.corrections
+        assert [line.events for line in changes.to_check] == [-1, -5, -18]
+        assert {*changes.frame["correction"]} == {"check"}
+        assert {row["correction"] for row in changes.to_dict()["rows"]} == {"check"}
+        uncomparable = store.changes_since(dataclasses.replace(signed, hash_probe=1))
+        assert "-20 events before" in uncomparable.sentence, "numbers tell it without hashes"
+        assert "-4 events after that time" in uncomparable.sentence
+
+
+def test_events_gone_in_the_quarter_of_an_hour_of_the_boundary_may_be_later_removals(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    extracts.add(events_connection, utc(2026, 3, 6, 7, 14))
+    with store:
+        signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
+        events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06 07:14Z'")
+        events_connection.commit()
+        changes = store.changes_since(signed)
+    assert changes.sentence == (
+        "-18 events before 2026-03-06 07:14:00 +00:00, removed by retention or the deletion of all older events;"
+        " -3 events of these, in the quarter of an hour of that time, may be later removals"
+    )
+    assert not changes
+
+
+def test_what_was_removed_between_two_sign_offs_is_told_from_what_retention_removed_later(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    march = Period(since=FIRST, until=LAST)
+    with store:
+        first = store.sign_off(store.validate(march), by="ana")
+        events_connection.execute(f"DELETE FROM usage_events WHERE {LATER}".encode())
+        events_connection.commit()
+        second = store.sign_off(store.validate(march), by="ben")
+        remove(events_connection)
+        third = store.sign_off(store.validate(march), by="eva")
+        between = store.changes_since(first, until=second)
+        assert [(line.correction, line.events) for line in between.lines] == [("credit", -3)]
+        removed = store.changes_since(second, until=third)
+        assert [(line.correction, line.events) for line in removed.lines] == [("none", -15)]
+        both = store.changes_since(first, until=third)
+        assert [(line.correction, line.events) for line in both.lines] == [("check", -18)]
+        assert "-15 events before" in both.sentence
+        assert "-3 events after that time" in both.sentence

@@ -762,8 +762,9 @@ def test_other_preferences_and_prices_are_named_before_a_period_is_signed_again(
 def test_what_retention_removed_before_signing_again_is_no_credit(
     store: Store, events_connection: ddl.Connection
 ) -> None:
+    """Of a version that kept no numbers by time; tests of the extract have sign-offs with these."""
     first = store.sign_off(full(store), by="ana")
-    second = replace(first, signed_at=first.signed_at + timedelta(days=1), usage=first.usage[:1])
+    second = replace(first, signed_at=first.signed_at + timedelta(days=1), usage=first.usage[:1], days=(), slots=())
     assert changes_until(first, second).corrections
     removed = changes_until(first, second, first.since + timedelta(days=3))
     assert not removed.corrections

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from usage_explore.access.api_keys import is_closed
+from usage_explore.access.api_keys import is_closed, regular_text
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import path_text
 
@@ -80,12 +80,12 @@ class People:
     def _read(self) -> tuple[bool, dict[str, Grant]]:
         """Whether an address without an `email_verified` claim is accepted, and the grants by address."""
         try:
-            entries = tomllib.loads(self.path.read_text(encoding="utf-8"))
+            entries = tomllib.loads(regular_text(self.path))
         except FileNotFoundError:
             return False, {}
         except OSError as error:
             raise ConfigurationError(f"people: {path_text(self.path)} cannot be read ({error.strerror})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"people: {path_text(self.path)} is not TOML: {error}") from error
         needed = entries.pop("email_verified", "required")
         if needed not in ("required", "optional"):

@@ -9,11 +9,13 @@ The file of keys and the allow list close a server (`is_closed`): one that vanis
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -65,13 +67,13 @@ class Keyring:
         Raises `ConfigurationError` if the file cannot be read: a damaged file grants no access.
         """
         try:
-            entries = json.loads(self.path.read_text())["keys"]
+            entries = json.loads(regular_text(self.path))["keys"]
             return tuple(Key(**{**entry, "organization_id": UUID(entry["organization_id"])}) for entry in entries)
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise ConfigurationError(f"keys: {path_text(self.path)} cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ConfigurationError(
                 f"keys: {path_text(self.path)} is damaged; restore it, or remove it and make new keys"
             ) from error
@@ -150,6 +152,14 @@ def _entry(key: Key) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def regular_text(path: Path) -> str:
+    """The UTF-8 text of a file. Raises `OSError` also for a pipe, of which reading would wait for a writer."""
+    with open(path, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read()
 
 
 _SEEN: set[Path] = set()

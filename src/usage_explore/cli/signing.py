@@ -61,10 +61,10 @@ class Signing:
         if left := left_unsigned(self.validation):
             say(f"Warning: {left}. Sign again when the rest is there.", err=True)
         say(f"Signed off by {self.signed.author}: {'; '.join(self._parts(self.signed))}.")
-        if self.superseded and self.superseded.corrections:
+        if self.superseded and (lines := (*self.superseded.corrections, *self.superseded.to_check)):
             id_ = str(self.superseded.signoff.id)[:8]
             say(
-                f"It includes {counted(len(self.superseded.corrections), 'correction')} of the sign-off {id_} before"
+                f"It includes {counted(len(lines), 'correction')} of the sign-off {id_} before"
                 f" it: {self.superseded.sentence}. If billing does not have them yet, `usage-explore signoffs {id_}"
                 " --csv FILE.csv` writes them."
             )

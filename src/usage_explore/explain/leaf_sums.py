@@ -24,6 +24,9 @@ MAX_LEAVES = 300_000
 _BITS = 31
 """Bits of each part of an amount, of which floats add up 2**22 exactly; the sums of two parts fit an int64."""
 
+_MAX_FLOAT_BITS = 400
+"""Bits of the largest amount as a float, so that squares and quotients have bounds: the last bits are left out."""
+
 
 class Texts(NamedTuple):
     """The values of a group, each text or None once, and the index of each leaf's."""
@@ -148,10 +151,12 @@ class LeafSums:
         before, after = _sums(place, self.events, 2 * cells).reshape(2, cells).tolist()
         totals = [self._number(total) for total in _sums(place, self.amounts, 2 * cells).tolist()]
         scale = scale_before(expected, totals[:cells])
+        unit = 1 << max(0, _BITS * len(self.amounts) - _MAX_FLOAT_BITS)
         volumes, changes, counts = [], [], []
         for codes, size in zip(self.codes.T, self.sizes, strict=True):
             shape, places = (2, cells, size), place * size + codes
-            amounts = _sums(places, self.amounts, 2 * cells * size).reshape(shape).astype(float)
+            amounts = _sums(places, self.amounts, 2 * cells * size).reshape(shape)
+            amounts = np.trunc((amounts / unit).astype(float))
             volumes.append(amounts[0] * scale)
             changes.append(amounts[1] - volumes[-1])
             counts.append(_sums(places, self.events, 2 * cells * size).reshape(shape).sum(axis=0).astype(float))

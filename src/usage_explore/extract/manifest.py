@@ -38,6 +38,9 @@ from uuid import UUID
 VERSION = 2
 NAME = "manifest.json"
 
+_MAX_BYTES = 256_000_000
+"""Bytes of a manifest up to which it is read, many times what a large extract has; a larger one is damaged."""
+
 GRACE = timedelta(minutes=15)
 """Time that a file stays after the manifest no longer names it, for readers of the manifest before."""
 
@@ -197,6 +200,8 @@ def read(folder: Path) -> Manifest | None:
     """The manifest of the folder; None if there is none, it is damaged, of another version or of another folder."""
     try:
         if not (folder / NAME).is_file():  # reading a pipe would wait for its writer
+            return None
+        if (folder / NAME).stat().st_size > _MAX_BYTES:
             return None
         document = checked((folder / NAME).read_bytes())
         if document.pop("version") != VERSION or document["organization_id"] != folder.name:

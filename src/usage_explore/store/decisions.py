@@ -345,7 +345,7 @@ class Decisions(SavedViews, Rates):
             found = signed_again.changes_until(signoff, until, exists_since)
             ids = (("customer_id", row.key[0]) for row in found.rows)
             names = self._directory(connection, scoped).names(ids)
-        note = signed_overlaps.common_note(period, self.signoffs()) if found.corrections else ""
+        note = signed_overlaps.common_note(period, self.signoffs()) if found.corrections or found.to_check else ""
         return dataclasses.replace(found, names=names, overlap_note=note)
 
     def _recorded_findings(self, ids: Sequence[str]) -> dict[str, RecordedFinding]:

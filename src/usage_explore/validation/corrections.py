@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _Group = tuple[str, str, str | None]
 """Customer, metric and the wallet that its usage goes to."""
 
-_NOT_BILLED = {"edited", "removed by retention"}
+_NOT_BILLED = {"edited", "removed by retention", "removed by retention or in a later sign-off"}
 """Reasons of changes that are no correction by themselves."""
 
 
@@ -55,12 +55,14 @@ class Correction:
         return "; ".join(filter(None, (" and ".join(self.reasons), self.note)))
 
     @property
-    def correction(self) -> Literal["supplement", "credit", "none"]:
+    def correction(self) -> Literal["supplement", "credit", "check", "none"]:
         """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events.
 
         "none" for events that were edited with the same sums and amount, and for removed ones that were used and
-        billed.
+        billed; "check" where such events cannot be told from others that are gone.
         """
+        if "removed by retention or otherwise" in self.reasons:
+            return "check"
         if self.amount is None and set(self.reasons) <= _NOT_BILLED:
             return "none"
         for number in (self.amount, self.quantity, self.cost, Decimal(self.events)):
@@ -108,7 +110,7 @@ class TakenOver:
             costs = ((line.cost_currency, line.cost) for line in self.corrections if line.cost is not None)
             numbers = [f"external cost {text}" for text in money_words(costs)]
         events = sum(line.events for line in self.corrections)
-        numbers = numbers or [f"{formatting.signed(events)} {'event' if abs(events) == 1 else 'events'}"]
+        numbers = numbers or [formatting.signed_events(events)]
         names = [
             f"{str(one.id)[:8]} ({period_words(one)}, signed by {formatting.data_value(one.author)})"
             for one in self.signoffs

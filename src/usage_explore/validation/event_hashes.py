@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Interval, Table, Text, cast, func, literal, select
@@ -12,8 +12,10 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Interval, Table, T
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.query.validators import EARLIEST
-from usage_explore.records.signoffs import SLOT, DayLine, SlotLine
+from usage_explore.records.signoffs import SLOT, DayLine, SignOff, SlotLine
 from usage_explore.sql.filters import conditions
+
+_At = TypeVar("_At", bound=date)
 
 
 def event_hash(table: Table) -> ColumnElement[int]:
@@ -58,3 +60,30 @@ def days(lines: Iterable[SlotLine], zone: ZoneInfo) -> tuple[DayLine, ...]:
         events, digest = sums.get(day, (0, 0))
         sums[day] = events + line.events, digest + line.digest
     return tuple(DayLine(day, *sums[day]) for day in sorted(sums))
+
+
+def changed_times(
+    signoff: SignOff, now: Sequence[SlotLine], period: Period, first: datetime | None
+) -> tuple[tuple[date, ...], dict[datetime, int] | None]:
+    """The days, and the slots with the change of their digest, whose events are no longer those that were signed.
+
+    Slots are None if none were signed. `first` is the first event if older ones were removed: none before it are given.
+    """
+    zone = period.zone
+    by_day = ({line.day: line for line in lines} for lines in (signoff.days, days(now, zone)))
+    changed_days = _differing(*by_day)
+    if not signoff.slots:
+        return tuple(day for day in changed_days if not first or buckets.day_start(day, zone) >= first), None
+    before, after = ({line.start: line for line in lines} for lines in (signoff.slots, now))
+    none = SlotLine(signoff.since, 0, 0)
+    changed = {
+        start: after.get(start, none).digest - before.get(start, none).digest
+        for start in _differing(before, after)
+        if not first or start >= first
+    }
+    return tuple(sorted({buckets.local_date(start, zone) for start in changed})) if first else changed_days, changed
+
+
+def _differing(before: Mapping[_At, object], after: Mapping[_At, object]) -> tuple[_At, ...]:
+    """The days or slots whose events are no longer those that were signed, in order."""
+    return tuple(at for at in sorted({*before, *after}) if before.get(at) != after.get(at))

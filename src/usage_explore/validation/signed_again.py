@@ -16,7 +16,8 @@ from usage_explore.pricing.currencies import rounded_sums
 from usage_explore.records.signoffs import SignOff, UsageLine
 from usage_explore.validation.signed_amounts import amount_changes, amount_lines, rated_keys
 from usage_explore.validation.signed_overlaps import last_signoff
-from usage_explore.validation.signed_usage import Changes, changed, key_order, retained, signed_period
+from usage_explore.validation.signed_removals import Lines, Removals, by_cause, removals
+from usage_explore.validation.signed_usage import Change, Changes, changed, key_order, signed_period
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -34,18 +35,23 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
     """What changed from a sign-off to the next one of its period, by the numbers that both froze.
 
     The next one includes it, so that it is among no later corrections. `exists_since` is the time before which all
-    events were removed: fewer events are then retention's. Amounts are compared if both sign-offs have some, by the
-    same prices and preferred currencies.
+    events were removed: fewer events before it are then retention's. Amounts are compared if both sign-offs have
+    some, by the same prices and preferred currencies.
     """
     before, after = ({line.key: line for line in one.usage} for one in (signoff, following))
     has_hashes = signoff.hash_probe is not None and signoff.hash_probe == following.hash_probe
-    rows = []
+    rows: list[Change] = []
     for key in sorted({*before, *after}, key=key_order):
         none = UsageLine(key, 0, Decimal(0), Decimal(0))
-        for row in changed(before.get(key, none), after.get(key, none), has_hashes):
-            kept = row if exists_since is None else retained(row)
-            is_net = kept.reason == "changed or removed"
-            rows.append(replace(kept, reason="until signed again") if is_net else kept)
+        rows += changed(before.get(key, none), after.get(key, none), has_hashes)
+    found: Removals | None = None
+    if exists_since is not None:
+        by_time: tuple[Lines, Lines] = (
+            (signoff.slots, following.slots) if signoff.slots and following.slots else (signoff.days, following.days)
+        )
+        found = removals(*by_time, exists_since, signed_period(signoff), has_hashes) if all(by_time) else None
+        rows = by_cause(rows, found)
+    rows = [replace(row, reason="until signed again") if row.reason == "changed or removed" else row for row in rows]
     note = _not_comparable(signoff, following)
     basis = following.basis
     unpriced = None if basis is None else frozenset() if not basis.unpriced_events else basis.unpriced
@@ -56,6 +62,7 @@ def changes_until(signoff: SignOff, following: SignOff, exists_since: datetime |
         now=following.as_of,
         rows=(*rows, *(() if note else amount_changes(signoff.amounts, following.amounts))),
         removed_before=exists_since,
+        removals=found,
         amounts_note=note,
         wallets={} if basis is None else basis.wallets,
         rated=frozenset() if note or unpriced is None else rated_keys(following.amounts, unpriced),

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from usage_explore.records.signoffs import SLOT, Key, SignOff
 from usage_explore.validation.corrections import TakenOver, corrections
 from usage_explore.validation.review import period_key
 from usage_explore.validation.signed_amounts import amount_without
+from usage_explore.validation.signed_removals import with_digest
 from usage_explore.validation.signed_usage import Change, Changes, period_words, signed_period
 from usage_explore.validation.usage_sums import joined
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 _EXACT_COLUMNS = (*ID_COLUMNS, "metric_key", "price_key")
 """Columns whose filters have no event in common if their values have none."""
-
-MAX_TRIED_ROWS = 12
-"""Rows with edits in both parts of a period up to which those of each part are looked for: 4,096 combinations."""
 
 _NOT_FILTERS = {"since", "until", "window", "timezone", "as_of", "finalized_at", "organization_id"}
 
@@ -132,7 +129,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
     usage that changed it, and is counted in a later sign-off only if that has amounts. Late events in both parts divide
     it by `rating`, if each unit has the same price; else their row says that it cannot be divided. `uncompared` counts
     what cannot be separated, such as a customer's metric with edits in both parts. What retention removed is nothing to
-    bill, and stays among the changes of each sign-off that has it.
+    bill, and stays among the changes of each sign-off that has it, as does what cannot be told from it.
     """
     if not later:
         return changes
@@ -158,13 +155,16 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
                 rest = Decimal(difference(row.amount, own))
                 amounts += [replace(row, amount=rest)] if rest else []
                 continue
-        is_removed = row.reason == "removed by retention"  # to bill in no sign-off, and said in each
+        is_in_doubt = row.reason == "removed by retention or otherwise"
+        is_removed = is_in_doubt or row.reason == "removed by retention"  # said in each sign-off
+        if is_in_doubt and whose == "later":
+            row = replace(row, reason="removed by retention or in a later sign-off")
         if whose == "own" or is_removed:
             rows.append(row)
         if whose == "own":
             days = days or not is_amount
         elif is_removed:
-            left["edits"] += whose == "unknown" and bool(changes.days or changes.slots)
+            left["edits"] += is_in_doubt and whose == "unknown"
         elif whose == "unknown":
             left["amounts" if is_amount else "edits"] += 1
             undivided |= {row.key[:2]} if is_amount else set()
@@ -228,7 +228,7 @@ def _edit_of(changes: Changes, row: Change, period: Period, later: Sequence[Peri
         return "later" if shared else "own"
     if len(others) < len(later):
         return "unknown"  # other rows are of other sign-offs
-    found = _with_digest(changes.rows, sum(changes.slots[start] for start in own))
+    found = with_digest(changes.rows, sum(changes.slots[start] for start in own))
     return "unknown" if found is None else "own" if row in found else "later"
 
 
@@ -265,22 +265,6 @@ def _holders(changes: Changes, row: Change, later: Sequence[SignOff]) -> tuple[S
         if within or not shared:
             break
     return tuple(other for other, _ in having)
-
-
-def _with_digest(rows: Sequence[Change], digest: int) -> tuple[Change, ...] | None:
-    """The rows whose changes of hashes add up to this one; None if there are none, or too many rows to try.
-
-    Hashes have 64 bits: other rows do not add up to it by chance. A customer's metric that changed in both parts has no
-    such rows, nor have the others then.
-    """
-    changed = [row for row in rows if row.digest]
-    if len(changed) > MAX_TRIED_ROWS:
-        return None
-    for number in range(len(changed) + 1):
-        for chosen in combinations(changed, number):
-            if sum(row.digest for row in chosen) == digest:
-                return chosen
-    return None
 
 
 def _amount_of(changes: Changes, row: Change, period: Period, later: Sequence[Period]) -> Whose:

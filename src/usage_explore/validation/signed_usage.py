@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,15 +24,15 @@ from usage_explore import formatting
 from usage_explore.decimals import decimal_context, difference, rfc3339, total
 from usage_explore.errors import RecordError
 from usage_explore.names import NO_NAMES, Names
-from usage_explore.query import buckets
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import Period
-from usage_explore.records.signoffs import Key, SignOff, SlotLine, UsageLine
+from usage_explore.records.signoffs import Key, SignOff, UsageLine
 from usage_explore.results import frames
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.corrections import Correction, TakenOver, corrections, decimal_text, money_words
-from usage_explore.validation.event_hashes import days, event_hash, hash_probe, slots
+from usage_explore.validation.event_hashes import changed_times, days, event_hash, hash_probe, slots
 from usage_explore.validation.periods import currency_codes
+from usage_explore.validation.signed_removals import IN_DOUBT, REMOVED, RETENTION, Lines, Removals, by_cause, removals
 from usage_explore.validation.usage_sums import joined
 
 if TYPE_CHECKING:
@@ -40,16 +40,21 @@ if TYPE_CHECKING:
 
 
 Reason = Literal[
-    "arrived late", "changed or removed", "edited", "removed by retention", "until signed again", "expected amount"
+    "arrived late",
+    "changed or removed",
+    "edited",
+    "removed by retention",
+    "removed by retention or otherwise",
+    "removed by retention or in a later sign-off",
+    "until signed again",
+    "expected amount",
 ]
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 """Why the usage differs from the signed one: events ingested after the signed `as_of`; other events, or other numbers;
-other events with the same sums; older events removed, as by a retention policy; all that a next sign-off includes;
-last, what the price book makes of it.
+other events with the same sums; older events removed, as by a retention policy; such or newer ones, of which a later
+sign-off may have the newer ones; all that a next sign-off includes; last, what the price book makes of it.
 """
-
-_At = TypeVar("_At", bound=date)
 
 _NOTHING = UsageLine(("", "", None, None), 0, Decimal(0), Decimal(0))
 
@@ -60,7 +65,7 @@ _WORDS: dict[Reason, str] = {
     "arrived late": "{}, arrived late",
     "changed or removed": "{}, changed or removed after the sign-off",
     "edited": "events edited or exchanged with the same sums in {}",
-    "removed by retention": "{} before {}, removed by retention or the deletion of all older events",
+    "removed by retention": f"{{}} {RETENTION}",
     "until signed again": "{}, included when it was signed again",
     "expected amount": "expected amounts {}",
 }
@@ -91,8 +96,9 @@ class Changes:
 
     It is true if anything but retention changed the usage. `days` are the days of the period on which events were
     changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
-    events are gone: changes before then cannot be told from retention, and amounts are not compared. Expected amounts
-    are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal sums may hide
+    events are gone: changes before then cannot be told from retention, and amounts are not compared; `removals` are the
+    numbers of events that are gone before and after it, None if the sign-off has none by time. Expected amounts are
+    compared if they were signed; `amounts_note` says why they were not, `content_note` why equal sums may hide
     other events. What the period has in common with later sign-offs of other periods is counted there: `taken_over` has
     these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes that may be theirs.
     None of these are among the rows. `unpriced_events` are the events without a price, now minus when signed: their
@@ -111,6 +117,7 @@ class Changes:
     shared: tuple[tuple[int, Change], ...] = ()
     has_other_prices: bool = False
     removed_before: datetime | None = None
+    removals: Removals | None = None
     amounts_note: str = ""
     content_note: str = ""
     unpriced_events: int = 0
@@ -122,7 +129,8 @@ class Changes:
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.days or self.uncompared) or any(row.reason != "removed by retention" for row in self.rows)
+        is_counted = any(row.reason not in REMOVED for row in self.rows)
+        return is_counted or bool(self.days or self.uncompared)
 
     @cached_property
     def lines(self) -> tuple[Correction, ...]:
@@ -132,7 +140,12 @@ class Changes:
     @property
     def corrections(self) -> tuple[Correction, ...]:
         """The lines that billing adds or takes off."""
-        return tuple(line for line in self.lines if line.correction != "none")
+        return tuple(line for line in self.lines if line.correction in ("supplement", "credit"))
+
+    @property
+    def to_check(self) -> tuple[Correction, ...]:
+        """The lines of which may be some to bill, and billing has to find out how much."""
+        return tuple(line for line in self.lines if line.correction == "check")
 
     def events(self, reason: Reason) -> int:
         """The events more, or with a minus fewer, for a reason."""
@@ -160,10 +173,15 @@ class Changes:
 
         The changed days follow. None without any change. What is added and what is taken off are said apart.
         """
-        parts = []
+        parts: list[str] = []
+        removed: list[str] = []
         for reason in REASONS:
             rows = [row for row in self.rows if row.reason == reason]
             if not rows:
+                continue
+            if self.removals and reason in IN_DOUBT:
+                if not removed:
+                    removed.append(self.removals.words(reason, self._boundary(), len(rows)))
                 continue
             numbers = money_words((row.key[3], row.cost if row.amount is None else row.amount) for row in rows)
             if reason != "expected amount":
@@ -173,8 +191,11 @@ class Changes:
             if reason == "edited":
                 text = f"{formatting.counted(len(rows), 'total')} by customer and metric"
             parts.append(_WORDS[reason].format(text, self._boundary()))
+        parts += removed
+        if self.removals and any(row.reason in REMOVED | IN_DOUBT for row in self.rows):
+            parts += filter(None, [self.removals.boundary_words()])
         if self.unpriced_events:
-            parts.append(f"{_events(self.unpriced_events)} without a price, with an unknown amount")
+            parts.append(f"{formatting.signed_events(self.unpriced_events)} without a price, with an unknown amount")
         if self.uncompared:
             parts.append(f"{formatting.counted(self.uncompared, 'other change')} that may be a later sign-off's")
         if self.days:
@@ -202,7 +223,7 @@ class Changes:
         ]
         if len(words) > _MAX_LISTED_METRICS:
             words = [f"quantities of {formatting.counted(len(words), 'metric')}"]
-        return [_events(number), *words] if number else words
+        return [formatting.signed_events(number), *words] if number else words
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -211,11 +232,11 @@ class Changes:
         Usage and the expected amount that changed with it are one row; without one, each reason has a row. Where only
         the amount changed, the reason is "expected amount", and there is no quantity and no cost.
 
-        Columns: `correction` ("supplement", "credit"; "none" where nothing is to be billed), `reason` (several with
-        "and" between them), `customer_id`, `metric_key`, `wallet_currency` (str),
-        `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or None),
-        `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]), `sign_off` (str,
-        its id). If an id has a name, `customer_name` follows.
+        Columns: `correction` ("supplement", "credit"; "check" where it is unknown how much is to be billed, "none"
+        where nothing is), `reason` (several with "and" between them), `customer_id`, `metric_key`, `wallet_currency`
+        (str), `events` (int64), `quantity`, `cost` (`Decimal` or None), `cost_currency` (str), `amount` (`Decimal` or
+        None), `amount_currency` (str), `period_since`, `period_until`, `signed_as_of` (datetime64[us, zone]),
+        `sign_off` (str, its id). If an id has a name, `customer_name` follows.
         """
         import pandas as pd
 
@@ -393,22 +414,19 @@ def changes(
         shared = tuple(sorted(late, key=lambda item: (item[0], _order(item[1]))))
     changed_days: tuple[date, ...] = ()
     changed_slots: dict[datetime, int] | None = None
-    if has_hashes and any(row.reason != "arrived late" for row in rows):
-        after = slots(connection, table, period, signoff.as_of)
-        by_day = ({line.day: line for line in lines} for lines in (signoff.days, days(after, period.zone)))
-        changed_days = _differing(*by_day)
-        if signoff.slots:
-            before, now_there = ({line.start: line for line in lines} for lines in (signoff.slots, after))
-            none = SlotLine(signoff.since, 0, 0)
-            changed_slots = {
-                start: now_there.get(start, none).digest - before.get(start, none).digest
-                for start in _differing(before, now_there)
-            }
+    found_removals: Removals | None = None
+    has_times = bool(signoff.days or signoff.slots)
+    if (has_hashes or (exists_since and has_times)) and any(row.reason != "arrived late" for row in rows):
+        now_by_slot = slots(connection, table, period, signoff.as_of)
+        if has_hashes:
+            changed_days, changed_slots = changed_times(signoff, now_by_slot, period, exists_since)
+        if exists_since is not None:
+            by_time: tuple[Lines, Lines] = (
+                (signoff.slots, now_by_slot) if signoff.slots else (signoff.days, days(now_by_slot, period.zone))
+            )
+            found_removals = removals(*by_time, exists_since, period, has_hashes)
     if exists_since is not None:
-        changed_days = tuple(day for day in changed_days if _starts(day, period) >= exists_since)
-        if changed_slots is not None:
-            changed_slots = {start: digest for start, digest in changed_slots.items() if start >= exists_since}
-        rows = [retained(row) for row in rows]
+        rows = by_cause(rows, found_removals)
     content_note = ""
     if not has_hashes:
         content_note = (
@@ -416,7 +434,7 @@ def changes(
             if signoff.hash_probe is None
             else "the database hashes otherwise than when the period was signed"
         )
-        if exists_since is not None and exists_since < period.span[1]:
+        if exists_since is not None and exists_since < period.span[1] and not has_times:
             content_note += (
                 f", so events removed after {formatting.zoned(exists_since, period.zone)} cannot be told from those"
                 " that retention removed"
@@ -432,25 +450,10 @@ def changes(
         slots=changed_slots,
         shared=shared,
         removed_before=exists_since,
+        removals=found_removals,
         amounts_note=amounts_note,
         content_note=content_note,
     )
-
-
-def _differing(before: Mapping[_At, object], after: Mapping[_At, object]) -> tuple[_At, ...]:
-    """The days or slots whose events are no longer those that were signed, in order."""
-    return tuple(at for at in sorted({*before, *after}) if before.get(at) != after.get(at))
-
-
-def _starts(day: date, period: Period) -> datetime:
-    return buckets.day_start(day, period.zone)
-
-
-def retained(row: Change) -> Change:
-    """A change where older events were removed: fewer events are among these."""
-    if row.reason != "changed or removed" or row.events >= 0:
-        return row
-    return replace(row, reason="removed by retention")
 
 
 def changed(before: UsageLine, after: UsageLine, has_hashes: bool) -> Sequence[Change]:
@@ -482,10 +485,6 @@ def _order(line: UsageLine | Change) -> tuple[str, ...]:
 def key_order(key: Key) -> tuple[str, ...]:
     """The order of rows: by customer, metric, wallet and currency."""
     return tuple(part or "" for part in key)
-
-
-def _events(number: int) -> str:
-    return f"{formatting.signed(number)} {'event' if abs(number) == 1 else 'events'}"
 
 
 def _quantity(number: Decimal) -> str:

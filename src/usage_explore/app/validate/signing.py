@@ -55,7 +55,7 @@ _MAX_SENTENCE = 160  # characters of an open finding
 _STATEMENT_WIDTH = 760  # pixels
 _MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 12, 440
 _MINUTE = 60
-_CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "none": None}
+_CORRECTIONS = {"supplement": "Supplement", "credit": "Credit", "check": "Check", "none": None}
 
 
 def signed_line(source: Source, period: Period) -> None:
@@ -132,7 +132,7 @@ def _superseded(source: Source, one: SignOff, following: SignOff, zone: ZoneInfo
     if changed.overlap_note:
         words += f". {changed.overlap_note[0].upper()}{changed.overlap_note[1:]}"
     st.caption(markdown.plain(f"{words}."))
-    if changed.corrections:
+    if changed.corrections or changed.to_check:
         _download(
             source, changed, "The later sign-off includes them. Hand them to billing, if it does not have them yet."
         )
@@ -178,7 +178,14 @@ def _signed(source: Source, one: SignOff, zone: ZoneInfo) -> bool:
     if left:
         st.caption(left)
     corrections = len(changed.corrections)
-    number = f"{formatting.counted(corrections, 'correction')} to hand to billing" if corrections else "Nothing to bill"
+    to_check = formatting.counted(len(changed.to_check), "row") if changed.to_check else ""
+    number = "" if to_check else "Nothing to bill"
+    if changed.removals and changed.removals.boundary_words() and not to_check:
+        number = "No correction is known"
+    if corrections:
+        number = f"{formatting.counted(corrections, 'correction')} to hand to billing"
+    if to_check:
+        number = ", ".join(filter(None, [number, f"{to_check} for billing to check"]))
     if changed.taken_over:
         number += " here"
         taken = formatting.typographic("; ".join(one.sentence(period_words) for one in changed.taken_over))
@@ -324,7 +331,8 @@ def _rating(source: Source, with_files: ValidationWithFiles) -> Rating | str:
 def _replaced_words(source: Source, last: SignOff, as_of: str) -> str:
     """The sign-off that the next one replaces, and what becomes of its corrections."""
     words = f"sign-off {str(last.id)[:8]} by {formatting.data_value(last.author)}"
-    number = len(changed_since(source, last).corrections)
+    changed = changed_since(source, last)
+    number = len(changed.corrections) + len(changed.to_check)
     if not number:
         return f"{words}, which has no corrections"
     own = formatting.counted(number, "correction")

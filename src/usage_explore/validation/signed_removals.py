@@ -1,0 +1,164 @@
+"""What is gone of a signed period where older events were removed: by that removal, or otherwise.
+
+Numbers and hashes of events are signed by quarter of an hour (in older sign-offs by day), customers and metrics only
+for the whole period. So the events that are gone after the first event that exists are known by number and time. Whose
+they are is known where hashes tell it: if the changed hashes of some customers' metrics add up to those of the later
+quarters of an hour, these changed only there, and the others only before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from itertools import chain, combinations, islice
+from typing import TYPE_CHECKING
+
+from usage_explore import formatting
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
+from usage_explore.query.validators import EARLIEST
+from usage_explore.records.signoffs import SLOT, DayLine, SlotLine
+
+if TYPE_CHECKING:
+    from usage_explore.validation.signed_usage import Change, Reason
+
+RETENTION = "before {}, removed by retention or the deletion of all older events"
+
+MAX_TRIED_COMBINATIONS = 4096
+"""Combinations of rows whose hashes are added up to find those of some quarters of an hour: all of 12 rows."""
+
+REMOVED = {"removed by retention", "removed by retention or in a later sign-off"}
+"""Reasons of which nothing is to be billed, nor signed again."""
+
+IN_DOUBT = {"removed by retention or otherwise", "removed by retention or in a later sign-off"}
+"""Reasons of rows of which some events may be gone otherwise than by retention."""
+
+Lines = Sequence[SlotLine] | Sequence[DayLine]
+
+_NOTHING = 0, 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removals:
+    """What changed among the signed events before and after the first event that exists: numbers now minus signed.
+
+    `at_boundary` are those of `before` in the quarter of an hour, or day, in which that event is: some may be of later
+    removals. `has_less_before`: some quarter of an hour before has fewer events. `is_changed_after`: events after it
+    changed; `digest_after` is by how much the sum of their hashes did, None if hashes cannot be compared.
+    """
+
+    before: int
+    after: int
+    at_boundary: int
+    unit: str
+    has_less_before: bool
+    is_changed_after: bool
+    digest_after: int | None
+
+    def words(self, reason: Reason, boundary: str, rows: int) -> str:
+        """What is gone before the boundary, and after it, for a reason in doubt, of which there are some rows."""
+        text = f"{formatting.signed_events(self.before)} {RETENTION.format(boundary)}"
+        if reason == "removed by retention or in a later sign-off":
+            return f"{text}; what changed after that time is counted in a later sign-off"
+        later = formatting.signed_events(self.after) if self.after else "events"
+        totals = f"{formatting.counted(rows, 'total')} by customer and metric"
+        return (
+            f"{text}, and {later} after that time, changed or removed: whose they are is not known, so billing has to"
+            f" check {totals}"
+        )
+
+    def boundary_words(self) -> str:
+        """Which events before the boundary may be later removals; "" if none."""
+        if self.at_boundary >= 0:
+            return ""
+        events = formatting.signed_events(self.at_boundary)
+        return f"{events} of these, in the {self.unit} of that time, may be later removals"
+
+
+def removals(
+    signed: Lines,
+    now: Lines,
+    first: datetime,
+    period: Period,
+    has_hashes: bool,
+) -> Removals | None:
+    """The removals by the lines that were signed, and the same of now; None without lines."""
+    if not signed:
+        return None
+    lines = [{_at(line): (line.events, line.digest) for line in each} for each in (signed, now)]
+    by_slot = isinstance(signed[0], SlotLine)
+    unit_of_first: date = first - (first - EARLIEST) % SLOT if by_slot else buckets.local_date(first, period.zone)
+    is_inside = unit_of_first != first if by_slot else buckets.day_start(unit_of_first, period.zone) != first
+    before = after = at_boundary = digest_after = 0
+    has_less_before = is_changed_after = False
+    for at in {*lines[0], *lines[1]}:
+        (events, digest), (events_now, digest_now) = (each.get(at, _NOTHING) for each in lines)
+        more = events_now - events
+        if at > unit_of_first or (at == unit_of_first and not is_inside):
+            after += more
+            digest_after += digest_now - digest
+            is_changed_after |= bool(more) or (has_hashes and digest_now != digest)
+        else:
+            before += more
+            has_less_before |= more < 0
+            at_boundary += more if at == unit_of_first else 0
+    return Removals(
+        before=before,
+        after=after,
+        at_boundary=at_boundary,
+        unit="quarter of an hour" if by_slot else "day",
+        has_less_before=has_less_before,
+        is_changed_after=is_changed_after,
+        digest_after=digest_after if has_hashes else None,
+    )
+
+
+def _at(line: SlotLine | DayLine) -> date:
+    return line.start if isinstance(line, SlotLine) else line.day
+
+
+def by_cause(rows: Sequence[Change], found: Removals | None) -> list[Change]:
+    """The changes where older events were removed: each by that, otherwise, or by one of both, unknown which.
+
+    Of sign-offs without numbers by time, fewer events are taken for removed ones.
+    """
+    if found is not None and not found.has_less_before:
+        return list(rows)
+    if found is None or not found.is_changed_after:
+        return [_retained(row) for row in rows]
+    later = None if found.digest_after is None else with_digest(rows, found.digest_after)
+    if later is None:
+        return [_in_doubt(row) for row in rows]
+    keys = {row.key for row in later}
+    return [row if row.key in keys else _retained(row) for row in rows]
+
+
+def _retained(row: Change) -> Change:
+    if row.reason != "changed or removed" or row.events >= 0:
+        return row
+    return replace(row, reason="removed by retention")
+
+
+def _in_doubt(row: Change) -> Change:
+    return replace(row, reason="removed by retention or otherwise") if row.reason == "changed or removed" else row
+
+
+def with_digest(rows: Sequence[Change], digest: int) -> tuple[Change, ...] | None:
+    """The rows whose changes of hashes add up to this one; None if there are none, or too many to try.
+
+    Hashes have 64 bits: other rows do not add up to it by chance. A customer's metric that changed in both parts has no
+    such rows, nor have the others then. Tried are the rows without fewer events, then few rows, and all but few.
+    """
+    changed = [row for row in rows if row.digest]
+    whole = sum(row.digest for row in changed)
+    few = chain.from_iterable(combinations(changed, number) for number in range(len(changed) + 1))
+    kept = tuple(row for row in changed if row.events >= 0)
+    for chosen in chain([kept], islice(few, MAX_TRIED_COMBINATIONS)):
+        added = sum(row.digest for row in chosen)
+        if added == digest:
+            return tuple(chosen)
+        if added == whole - digest:
+            others = {row.key for row in chosen}
+            return tuple(row for row in changed if row.key not in others)
+    return None
