@@ -5,7 +5,7 @@ the sum of its lines. With a price book the quantity is the billable one, by the
 amounts and currencies are compared with the expected ones, too (see `expected`, `amounts`). Without one amounts are not
 checked, and the result says so: external costs are what usage costs us, not its price. A difference is then valued at
 its own lines' amount by quantity. Different unit prices within one price key without a known price, and unexpected
-currencies, are findings of their own (see `charges`). `causes` recognizes what makes a line wrong.
+currencies, are findings of their own (`charges`, `charged_currencies`). `causes` recognizes what makes a line wrong.
 
 If the lines name wallets, usage without one is counted in the wallet that the customer's preferences send it to.
 """
@@ -33,7 +33,15 @@ from usage_explore.validation.check import (
     signed_words,
 )
 from usage_explore.validation.given_lines import filters_without_column, nothing_compared, passes_filters
-from usage_explore.validation.reconciliation import amounts, causes, charges, differences, recomputed_causes, uninvoiced
+from usage_explore.validation.reconciliation import (
+    amounts,
+    causes,
+    charged_currencies,
+    charges,
+    differences,
+    recomputed_causes,
+    uninvoiced,
+)
 from usage_explore.validation.reconciliation.amounts import (
     ROUNDED_DECIMALS,
     amount_note,
@@ -59,11 +67,13 @@ from usage_explore.validation.reconciliation.causes import (
     shift_hours,
     swapped_amount_causes,
 )
-from usage_explore.validation.reconciliation.charges import (
-    DOUBLED_FACTOR,
+from usage_explore.validation.reconciliation.charged_currencies import (
     MIN_PRICE_CURRENCY_SHARE,
     MIN_PRICE_LINES,
     currency_findings,
+)
+from usage_explore.validation.reconciliation.charges import (
+    DOUBLED_FACTOR,
     set_fitting_quantities,
     unit_price_deviations,
     unit_price_finding,
@@ -436,7 +446,7 @@ CHECK = Check(
     unit="totals of usage or lines",
     one="total of usage or lines",
     bounds=(
-        *(*charges.BOUNDS, *differences.BOUNDS, *uninvoiced.BOUNDS),
+        *(*charges.BOUNDS, *charged_currencies.BOUNDS, *differences.BOUNDS, *uninvoiced.BOUNDS),
         *(*amounts.BOUNDS, *causes.BOUNDS, *recomputed_causes.BOUNDS),
     ),
     statement=statement,
