@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,8 +13,11 @@ import pytest
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
 from support.check_results import examine, shown
 from support.database_servers import fresh_database
+from support.query_oracle import Row
 from usage_explore import Store
 from usage_explore.validation import Finding
+
+Make = Callable[[list[Row]], Store]
 
 PEOPLE, METRICS = 12, ("calls", "seats")
 
@@ -152,3 +155,50 @@ def test_lines_without_a_currency_are_not_compared_and_counted(store: Store) -> 
     assert result.is_clean
     assert result.outcome is not None
     assert "currency of 24 lines with an amount not checked: none is given" in result.outcome.unchecked
+
+
+def priced(**wrong: str) -> pd.DataFrame:
+    """A line of each of six metrics for each of seven customers, in the metric's currency but for `wrong`: `x3_gb`."""
+    lines = [(who, metric, wrong.get(f"x{who}_{metric}", code)) for who in range(7) for metric, code in SIX.items()]
+    columns = ["customer_id", "metric_key", "currency"]
+    frame = pd.DataFrame([(str(CUSTOMERS[who]), *rest) for who, *rest in lines], columns=columns, dtype="str")
+    return frame.assign(quantity="1", amount=[str(200 + number) for number in range(len(frame))])
+
+
+SIX = {"cnt": "EUR", "gb": "USD", "mn": "KWD", "req": "USD", "tok": "EUR", "vol": "JPY"}
+"""The currency of each metric's price."""
+
+
+def told_of(make: Make, lines: pd.DataFrame) -> list[Finding]:
+    store = make([event(who, SINCE, metric) for who in range(7) for metric in SIX])
+    return [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+
+
+def test_metrics_that_all_customers_are_charged_for_in_a_currency_of_their_own_are_no_finding(make: Make) -> None:
+    """Each line in JPY and KWD was high: "most other lines of the customer are in EUR", which were two of five."""
+    assert told_of(make, priced()) == []
+
+
+@pytest.mark.parametrize("charged", ["EUR", "CHF"])
+def test_a_line_in_another_currency_than_all_others_of_its_metric_stays_high(make: Make, charged: str) -> None:
+    """Most lines of the customer in EUR are no reason to charge in EUR what all others are charged in KWD."""
+    (finding,) = told_of(make, priced(x4_mn=charged))
+    assert facts(finding) == ("high", "27", charged, "KWD")
+    assert "most other lines of the price are in KWD" in finding.sentence
+
+
+def test_a_metric_in_another_currency_than_nearly_all_lines_is_one_medium_finding(make: Make) -> None:
+    """Is it the price's own currency, or wrong for all? Nothing here says that."""
+    lines = priced().replace({"currency": {"USD": "EUR", "KWD": "EUR"}})
+    (finding,) = told_of(make, lines)
+    assert facts(finding) == ("medium", "6, 12, 18, 24, 30, 36, 42", "JPY", "EUR")
+    assert "7 lines of 7 customers" in finding.sentence
+    words = "but most other lines of these customers are in EUR; others' lines of the price are charged alike: line 6"
+    assert words in finding.sentence
+
+
+def test_the_currency_of_other_customers_excuses_no_line_where_customers_have_their_own(make: Make) -> None:
+    """All lines of two customers are in dollars, those of the others in euros: one of gb in euros is wrong for each."""
+    lines = priced().assign(currency=["EUR"] * 30 + ["USD"] * 12)
+    lines.loc[[31, 37], "currency"] = "EUR"
+    assert sorted(map(facts, told_of(make, lines))) == [("high", "32", "EUR", "USD"), ("high", "38", "EUR", "USD")]

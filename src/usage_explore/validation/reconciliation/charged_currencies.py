@@ -1,16 +1,17 @@
 """Findings of invoice lines in unexpected currencies.
 
-A line should charge in the currency of the wallet that its usage goes to, pinned or by the
-preferred-currency cascade. The customer's usage without a known wallet all goes to one, so that lines of it in two
-currencies are wrong: most of these lines say which is usual. Where they are all in one, nearly all lines that others
-have of the price say it, unless further customers are charged in the same: then customers have their own currencies.
-Upper and lower case are one currency.
+A line should charge in the currency of the wallet that its usage goes to, pinned or by the preferred-currency cascade.
+The customer's usage without a known wallet all goes to one, so that lines of it in two currencies are wrong: most of
+these lines say which is usual. But where nearly all of these lines are in the currency that others are charged the
+price in, prices have their own currencies, and a line in that of its price is right, or a question.
+Where they are all in one, nearly all lines that others have of the price say it, unless further customers are charged
+in the same: then customers have their own currencies. Upper and lower case are one currency.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -44,7 +45,7 @@ MIN_PRICE_LINES = BOUNDS.add("min_price_lines", 4, "lines", 1, 100000,
     "Lines of a price in one currency from which it may be the usual one of the price.")
 # fmt: on
 
-Reason = Literal["book", "pinned", "preference", "default", "customer", "price"]
+Reason = Literal["book", "pinned", "preference", "default", "customer", "some", "others", "alike", "price"]
 
 _REASONS: dict[Reason, tuple[Severity, str]] = {
     "book": ("high", "the price book charges {usual}"),
@@ -52,9 +53,32 @@ _REASONS: dict[Reason, tuple[Severity, str]] = {
     "preference": ("high", "the preferred currency is {usual}"),
     "default": ("high", "the organization's default currency is {usual}"),
     "customer": ("high", "most other lines of the customer are in {usual}"),
+    "some": ("high", "other lines of the customer are in {usual}"),
+    "others": ("high", "most other lines of the price are in {usual}"),
+    "alike": (
+        "medium",
+        "most other lines of these customers are in {usual}; others' lines of the price are charged alike",
+    ),
     "price": ("medium", "most other lines of the price are in {usual}"),
 }
 """Severity and wording of each reason to expect another currency, the strongest first."""
+
+
+@dataclass(slots=True)
+class _PriceLines:
+    """The lines of a price in each currency, and those of each customer."""
+
+    lines: Counter[str] = field(default_factory=Counter)
+    customers: dict[str, Counter[UUID]] = field(default_factory=dict)
+
+    def add(self, line: InvoiceLine) -> None:
+        """Count a line."""
+        self.lines[_code(line)] += 1
+        self.customers.setdefault(_code(line), Counter())[line.customer_id] += 1
+
+    def of_others(self, customer: UUID) -> Counter[str]:
+        """The lines of all customers but this one, in each currency."""
+        return Counter({code: number - self.customers[code][customer] for code, number in self.lines.items()})
 
 
 @dataclass(slots=True)
@@ -97,21 +121,26 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     used = (row for row in differences.rows if row.usage is not None)  # a line without usage is wrong in any currency
     charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(used)]
     by_customer: dict[UUID, Counter[str]] = {}
-    by_price: dict[str | None, Counter[str]] = {}
-    customers: dict[tuple[str | None, str], Counter[UUID]] = {}
+    by_price: dict[str | None, _PriceLines] = {}
     for row, line, known in charged:
-        price = price_or_metric(columns, row.key)
         if known is None:
             by_customer.setdefault(line.customer_id, Counter())[_code(line)] += 1
-        by_price.setdefault(price, Counter())[_code(line)] += 1
-        customers.setdefault((price, _code(line)), Counter())[line.customer_id] += 1
+        by_price.setdefault(price_or_metric(columns, row.key), _PriceLines()).add(line)
+    as_priced: dict[UUID, Counter[str]] = {}
+    for row, line, known in charged:
+        if known is None and len(by_customer[line.customer_id]) > 1:
+            others = by_price[price_or_metric(columns, row.key)].of_others(line.customer_id)
+            code = _code(line) if _usual(others) == _code(line) else ""
+            as_priced.setdefault(line.customer_id, Counter())[code] += any(others.values())
     groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
     for row, line, known in charged:
         expected = _booked(row, known) or known
         if expected is None:
-            price = price_or_metric(columns, row.key)
-            of_price = {code: lines for (key, code), lines in customers.items() if key == price}
-            expected = _most_common(by_customer[line.customer_id], by_price[price], of_price, _code(line))
+            of_price, of_customer = by_price[price_or_metric(columns, row.key)], by_customer[line.customer_id]
+            if len(of_customer) > 1:
+                expected = _of_several(line, of_customer, of_price, as_priced[line.customer_id])
+            else:
+                expected = _of_price(of_customer, of_price, _code(line))
         if expected and _code(line) not in map(str.upper, expected[0]):
             key = (_code(line), *expected)
             wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
@@ -120,7 +149,7 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
                 wrong.rows.append(row)
     for key, group in groups.items():
         members = list(group.values())
-        if len(members) <= MAX_SINGLE_CUSTOMERS():
+        if len(members) <= MAX_SINGLE_CUSTOMERS() and key[-1] != "alike":
             yield from members
         else:
             yield _WrongCurrency(
@@ -186,23 +215,45 @@ def _wallets(row: Row, preferences: Preferences) -> tuple[tuple[str, ...], Reaso
     return (tuple(sorted(wallets)), next(reason for reason in _REASONS if reason in reasons)) if wallets else None
 
 
-def _most_common(
-    customer: Counter[str], price: Counter[str], customers: Mapping[str, Counter[UUID]], charged: str
+def _usual(lines: Counter[str]) -> str | None:
+    """The currency of nearly all lines; None if there is none."""
+    usual, number = lines.most_common(1)[0]
+    return usual if number and part(number, lines.total()) >= MIN_PRICE_CURRENCY_SHARE() else None
+
+
+def _of_several(
+    line: InvoiceLine, customer: Counter[str], price: _PriceLines, as_priced: Counter[str]
 ) -> tuple[tuple[str, ...], Reason] | None:
     """The most common currency of a customer's lines, of equals the more common one of the price's lines.
 
-    Where all of the customer's lines are in one currency, that of the price's lines of others. If the customer has
-    several lines, it must be the only one with that currency, and others as many as `MIN_PRICE_LINES`. `customers`
-    counts the price's lines in each currency by customer.
+    `as_priced` counts the lines in the currency of others' lines of their price, and as "" those in another one. Where
+    nearly all further ones are in it, that one of this line's price is right; most of them may be in one other.
     """
-    if len(customer) > 1:
-        return (min(customer, key=lambda code: (-customer[code], -price[code], code)),), "customer"
-    usual, lines = price.most_common(1)[0]
-    alike, several = customers[charged], customer.total() > 1
-    if several and (len(alike) > 1 or len(customers[usual]) < MIN_PRICE_LINES()):
+    charged, others = _code(line), price.of_others(line.customer_id)
+    usual = min(customer, key=lambda code: (-customer[code], -price.lines[code], code))
+    of_price, further = _usual(others), as_priced.total() - any(others.values())
+    priced = further - as_priced[""] + (of_price != charged and any(others.values()))
+    is_most = 2 * customer[usual] > customer.total() - 1  # of the other lines
+    if of_price is not None and further and part(priced, further) >= MIN_PRICE_CURRENCY_SHARE():
+        if of_price == charged:
+            return ((usual,), "alike") if 2 * as_priced[usual] > further else None
+        if others[of_price] >= MIN_PRICE_LINES() and (of_price != usual or not is_most):
+            return (of_price,), "others"
+    return (usual,), "customer" if is_most else "some"
+
+
+def _of_price(customer: Counter[str], price: _PriceLines, charged: str) -> tuple[tuple[str, ...], Reason] | None:
+    """The most common currency of the price's lines of others, for a customer whose lines are all in one currency.
+
+    If the customer has several lines, it must be the only one with that currency, and others as many as
+    `MIN_PRICE_LINES`.
+    """
+    usual, lines = price.lines.most_common(1)[0]
+    alike, several = price.customers[charged], customer.total() > 1
+    if several and (len(alike) > 1 or len(price.customers[usual]) < MIN_PRICE_LINES()):
         return None
     own = alike.total() if len(alike) == 1 else 1
-    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.total() - own) >= MIN_PRICE_CURRENCY_SHARE()
+    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.lines.total() - own) >= MIN_PRICE_CURRENCY_SHARE()
     return ((usual,), "price") if is_usual else None
 
 
