@@ -953,6 +953,53 @@ def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
     assert "another aggregation" not in sheet(found, "explained_by")
 
 
+def counted_lines(**more: Any) -> list[dict[str, Any]]:
+    """The numbers of events of `few_events` at a price each."""
+    return [line(who, 12 + who, Decimal(12 + who) * 2, **more) for who in range(5)]
+
+
+def few_events() -> list[Row]:
+    """12 to 16 calls of 3.5 of five customers, and a seat each."""
+    rows = [event(who, SINCE, quantity=Decimal("3.5")) for who in range(5) for _ in range(12 + who)]
+    return [*rows, *(event(who, SINCE, "seats") for who in range(5))]
+
+
+@pytest.mark.parametrize("prices", [(), ({**PER_UNIT, "metric_key": "seats"},)])
+def test_numbers_of_events_in_place_of_the_sums_are_one_medium_finding(
+    make: Make, prices: tuple[dict[str, Any], ...]
+) -> None:
+    """Each customer's was high: "30 too little", with an amount that nobody owes."""
+    seats = [line(who, 1, "0.10", "seats") for who in range(5)]
+    store = make(few_events())
+    finding = only(validated(store, [*counted_lines(), *seats], *prices))
+    assert (finding.kind, finding.severity, finding.amounts) == ("another aggregation", "medium", ())
+    assert "5 totals of 5 customers" in finding.sentence
+    words = "each is the number of events rather than the sum, and no price book says which of them is billed."
+    assert finding.sentence.endswith(words)
+    # a wrong number beside them stays high, and its difference from the sum has no value
+    wrong = [line(0, 16, 32), *counted_lines()[1:], *seats]
+    found = {each.severity: each for each in validated(store, wrong, *prices).findings}
+    assert "4 totals of 4 customers" in found["medium"].sentence
+    assert (found["high"].customer_id, found["high"].amounts) == (CUSTOMERS[0], ())
+    assert found["high"].sentence.endswith("that is 4 more than the number of events, 12, which other lines have.")
+
+
+def test_numbers_of_events_of_one_customer_or_beside_sums_stay_high(make: Make) -> None:
+    more = [event(who + 5, SINCE, quantity=Decimal("3.5")) for who in range(3) for _ in range(10)]
+    store = make([*few_events(), *more])
+    sums = [line(who, Decimal("3.5") * (12 + who), Decimal(7) * (12 + who)) for who in range(5)]
+    others = [
+        *(line(who + 5, 35, 70) for who in range(3)),
+        *(line(who, 1, "0.10", "seats") for who in range(5)),
+    ]
+    found = [each for each in validated(store, [counted_lines()[0], *sums[1:], *others]).findings if each.amounts]
+    assert {(each.severity, each.customer_id) for each in found} == {("high", CUSTOMERS[0])}
+    found = validated(store, [*counted_lines()[:3], *sums[3:], *others]).findings
+    finding = next(each for each in found if each.kind == "another aggregation")
+    assert finding.severity == "high"
+    assert "each is the number of events rather than the sum, which other lines have" in finding.sentence
+
+
 def test_the_largest_quantity_in_another_wallet_is_part_of_the_finding(make: Make) -> None:
     """The last of four customers alone pays in yen."""
     prices = [{**PER_UNIT, "aggregation": "latest", **more} for more in ({}, {"currency": "JPY", "unit_amount": 15})]

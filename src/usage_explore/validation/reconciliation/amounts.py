@@ -25,6 +25,7 @@ from usage_explore.validation.check import (
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
+    BEYOND_AGGREGATION,
     EVENT_ROUNDING,
     FACTOR,
     MIN_COMMON_AMOUNTS,
@@ -148,6 +149,8 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             continue
         if amount is not None:
             row.currency = row.lines[0].currency
+        if row.cause is not None and row.cause.name == BEYOND_AGGREGATION:
+            continue  # the sum, from which it differs, is not what is billed
         if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
             continue  # no price says that another quantity is to be billed
         if row.amount_fits == "used":

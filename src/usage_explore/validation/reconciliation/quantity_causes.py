@@ -14,10 +14,11 @@ from functools import partial
 from uuid import UUID
 
 from usage_explore.decimals import difference, exact_product, plain, total
-from usage_explore.formatting import listed, short
+from usage_explore.formatting import in_sentence, listed, short
 from usage_explore.validation.check import Examination
 from usage_explore.validation.reconciliation.causes import (
     AGGREGATION,
+    BEYOND_AGGREGATION,
     FACTOR,
     MAX_FACTOR_DIGITS,
     MAX_SHIFTED_ROWS,
@@ -52,6 +53,7 @@ from usage_explore.validation.reconciliation.moved_periods import (
     period_echoes,
 )
 from usage_explore.validation.reconciliation.rated_periods import adjacent_period_causes, rated_period_causes
+from usage_explore.validation.reconciliation.recomputed_causes import MIN_EVIDENCE
 
 UNIT_FACTORS = (1000, 1024, 60, 3600, 24, 86_400, 1_000_000, 1_048_576, 1_000_000_000, 1_073_741_824)
 """Factors between units of one quantity: thousands, binary thousands, minutes, hours, days."""
@@ -69,11 +71,8 @@ _MIN_MOVED_DIGITS = 4
 _MIN_ADDED = 10
 """A sum or number of events from which it is recognized: a smaller one is easily a coincidence."""
 
-_LARGEST = Cause(
-    AGGREGATION,
-    "medium",
-    "the largest quantity of an event rather than the sum, and no price book says which of them is billed",
-)
+_OTHERS = {"max": "the largest quantity of an event", "count": "the number of events"}
+"""What many lines may have in place of the sum, in words."""
 
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
@@ -116,14 +115,18 @@ def unit_causes(rows: Iterable[Row], tolerance: Decimal) -> None:
 
 
 def aggregation_causes(
-    rows: Sequence[Row], tolerance: Decimal, largest: Callable[[set[UUID]], Mapping[Key, Decimal]]
+    rows: Sequence[Row],
+    matched: Iterable[Row],
+    tolerance: Decimal,
+    largest: Callable[[set[UUID]], Mapping[Key, Decimal]],
 ) -> None:
     """Set the cause of rows whose invoiced quantity is a sum, a number of events or the largest quantity of an event,
     where their price takes something else.
 
     A small number, and the largest quantity, is easily a coincidence: it must be one for many customers alike, the
-    largest quantity in whatever wallets.
-    `largest` reads the largest quantities of customers.
+    largest quantity in whatever wallets. Without a price the lines may be right, unless as many have the sum: then the
+    severity is medium, and a further line of the price is compared with the same. `matched` are rows without a
+    difference; `largest` reads the largest quantities of customers.
     """
     found: dict[tuple[Key, Cause], int] = Counter()
     small: list[tuple[Row, Cause]] = []
@@ -138,31 +141,72 @@ def aggregation_causes(
                 else:
                     set_cause(row, cause)
                 break
-        if row.cause is None and row.lines and row.usage is not None and row.usage.events > 1:
-            billed.setdefault((row.lines[0].metric_key, row.lines[0].price_key), []).append(row)
+        if row.cause is None and row.lines and row.usage is not None:
+            billed.setdefault(_price_of(row), []).append(row)
     for row, cause in small:
         if found[row.key[1:], cause] >= MIN_COMMON_AMOUNTS():
             set_cause(row, cause)
     many = [members for members in billed.values() if len(members) >= MIN_COMMON_AMOUNTS()]
     quantities = largest({row.key[0] for members in many for row in members}) if many else {}
+    sums = Counter(_price_of(row) for row in matched if row.lines and row.recomputed != row.events > 1)
     for members in many:
-        fitting = [row for row in members if row.cause is None and _is_largest(row, quantities, tolerance)]
-        if len(fitting) >= MIN_COMMON_AMOUNTS() and 2 * len(fitting) > len(members):
-            for row in fitting:
-                words = f"by the max, while the price takes the {_taken(row)}"
-                set_cause(row, _LARGEST if row.expected is None else Cause(AGGREGATION, "high", words))
+        for name, words in _OTHERS.items():
+            left = {id(row): row for row in members if row.cause is None}
+            tried = {key: other for key, row in left.items() if (other := _other(row, name, quantities)) is not None}
+            off = {key: Decimal(difference(left[key].invoiced or 0, other)) for key, other in tried.items()}
+            fitting = [left[key] for key, number in off.items() if number.copy_abs() <= tolerance]
+            if len(fitting) < MIN_COMMON_AMOUNTS() or 2 * len(fitting) <= len(tried) or not _is_certain(name, fitting):
+                continue
+            are_sums = sums[_price_of(members[0])] >= len(fitting)
+            for key, number in off.items():
+                row = left[key]
+                if row in fitting:
+                    set_cause(row, _aggregation_cause(row, name, words, are_sums=are_sums))
+                elif not are_sums and not _is_priced(row):
+                    side = f"{in_sentence(number.copy_abs())} {'more' if number > 0 else 'less'} than"
+                    set_cause(
+                        row,
+                        Cause(
+                            BEYOND_AGGREGATION,
+                            "high",
+                            f"{side} {words}, {in_sentence(tried[key])}, which other lines have",
+                        ),
+                    )
 
 
-def _is_largest(row: Row, largest: Mapping[Key, Decimal], tolerance: Decimal) -> bool:
-    quantity = largest.get(row.key)
-    if quantity is None or not quantity.is_finite() or _taken(row) in ("max", None):
-        return False
-    return abs(Decimal(difference(row.invoiced or Decimal(0), quantity))) <= tolerance
+def _price_of(row: Row) -> tuple[str | None, str | None]:
+    return row.lines[0].metric_key, row.lines[0].price_key
+
+
+def _other(row: Row, name: str, largest: Mapping[Key, Decimal]) -> Decimal | None:
+    """What a row's line would have by another aggregation than that of its price; None where that is not tried."""
+    if name == "count":  # of rows with a price each is tried by itself
+        return None if _is_priced(row) or row.usage is None else Decimal(row.events - row.usage.late_events)
+    quantity = largest.get(row.key) if row.events > 1 and _taken(row) not in ("max", None) else None
+    return quantity if quantity is not None and quantity.is_finite() else None
+
+
+def _is_certain(name: str, rows: Iterable[Row]) -> bool:
+    """Whether numbers of events are no coincidence, nor sums that are rounded to whole units."""
+    beyond = (abs(row.invoiced or Decimal(0)) for row in rows if row.difference.copy_abs() >= 1)
+    return name != "count" or exact_product(beyond) >= MIN_EVIDENCE()
+
+
+def _aggregation_cause(row: Row, name: str, words: str, *, are_sums: bool) -> Cause:
+    if _is_priced(row):
+        return Cause(AGGREGATION, "high", f"by the {name}, while the price takes the {_taken(row)}")
+    if are_sums:
+        return Cause(AGGREGATION, "high", f"{words} rather than the sum, which other lines have")
+    return Cause(AGGREGATION, "medium", f"{words} rather than the sum, and no price book says which of them is billed")
+
+
+def _is_priced(row: Row) -> bool:
+    return row.expected is not None and bool(row.expected.lines)
 
 
 def _taken(row: Row) -> str | None:
     """What the prices of a row take of its quantities, None where they differ; without a price the sum."""
-    return taken(row.expected.lines) if row.expected else "sum"
+    return taken(row.expected.lines) if row.expected is not None and _is_priced(row) else "sum"
 
 
 def _quantity_factor_causes(rows: list[Row]) -> None:
@@ -307,7 +351,8 @@ def quantity_causes(
     repeated_causes(differing, tolerance)
     swapped_causes([row for row in differing if row.cause is None])
     largest = partial(largest_by_key, examination, columns)
-    aggregation_causes([row for row in differing if row.cause is None], tolerance, largest)
+    matched = [row for row in rows if row.status == "matched"]
+    aggregation_causes([row for row in differing if row.cause is None], matched, tolerance, largest)
     unit_causes([row for row in differing if row.cause is None], tolerance)
     left = [row for row in differing if row.cause is None and row.lines and row.usage is not None]
     left = sorted(left, key=lambda row: row.difference.copy_abs(), reverse=True)[: MAX_SHIFTED_ROWS()]
