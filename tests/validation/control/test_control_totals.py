@@ -584,6 +584,27 @@ def test_another_zone_s_days_and_a_loss_are_two_findings(make: Make, zone: str) 
     assert loss.metric_key == "calls"
 
 
+@pytest.mark.parametrize(("moved", "words"), [(1, "late: 60 of 60"), (-1, "early: 60 of 60")])
+def test_totals_that_are_dated_a_day_off_are_one_finding(make: Make, moved: int, words: str) -> None:
+    """Each metric was high, as one that differs both ways; what else differs is said by its own day."""
+    events, totals = of_october()
+    store = make(events)
+
+    def dated(totals: pd.DataFrame) -> pd.DataFrame:
+        days = [(date.fromisoformat(day) + timedelta(days=moved)).isoformat() for day in totals["day"]]
+        within = totals.assign(day=days)
+        return within[within["day"].between("2026-10-01", "2026-10-31")]
+
+    (finding,) = findings(examine(store, NAME, OCTOBER, control=dated(totals)))
+    assert (finding.kind, finding.severity) == ("other days", "medium")
+    side = "before" if moved > 0 else "after"
+    assert f"are dated a day {words} totals of bytes and calls match the usage of the day {side}" in finding.sentence
+    loss, other = findings(examine(store, NAME, OCTOBER, control=dated(add_calls(totals, lambda day: 3 * (day == 14)))))
+    assert "are dated a day" in other.sentence
+    assert (loss.severity, loss.metric_key, loss.events) == ("high", "calls", 3)
+    assert " is missing, 14 Oct 2026: 3 events missing" in loss.sentence
+
+
 def test_one_metric_may_be_counted_by_the_days_of_another_zone(make: Make) -> None:
     events, totals = of_october()
     _, utc_totals = of_october("UTC")

@@ -63,6 +63,7 @@ from usage_explore.validation.control.zones import (
     compared_by_days,
     days_words,
     left_out,
+    other_days_words,
     unfinished_days,
     were,
 )
@@ -136,7 +137,8 @@ def examine(examination: Examination) -> Outcome:
     other, metrics = by_days_of_zone(own, lines)
     own_rows = [row for row in own.compared.rows if row.subject.metric_key not in metrics]
     other_rows = [row for row in other.compared.rows if row.subject.metric_key in metrics] if other else []
-    compared = replace(own.compared, rows=[*own_rows, *other_rows])
+    base = other if other is not None and other.late and not own_rows else own
+    compared = replace(base.compared, rows=[*own_rows, *other_rows])
     explained: dict[int, str] = {}
     unknown = _unknown(examination, own.compared)
     findings = _findings(own, own_rows, explained, unknown)
@@ -150,7 +152,7 @@ def examine(examination: Examination) -> Outcome:
         note=" ".join(
             (
                 *_compared_notes(compared),
-                *left_out(examination, own.placed),
+                *left_out(examination, base.placed),
                 *([f"{more}."] if more else []),
                 *([f"Ignored columns: {listed(control.ignored, most=20)}."] if control.ignored else []),
             )
@@ -361,28 +363,25 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) -> Finding:
-    """One finding on metrics whose totals are of another time zone's days."""
+    """One finding on metrics whose totals are of another time zone's days, or have other dates."""
     examination, zone = own.examination, other.examination.period.timezone
     rows = [row for row in other.compared.rows if row.subject.metric_key in metrics and row.control is not None]
     before = [row for row in own.compared.rows if row.subject.metric_key in metrics and row.control is not None]
     run = Run([row for row in before if row.status != "matched"])
     since, until = _span(examination, run.days)
-    matched, matched_before = (sum(row.status == "matched" for row in members) for members in (rows, before))
     affected = sum(row.used.events or 0 for row in run.rows)
-    begin = "begin" if matched - matched_before >= MIN_SHIFTED_DAYS() else "seem to begin"
+    late = f"{other.late.days:+d} day"
     return Finding(
         check=NAME,
         kind="other days",
         severity="medium",
-        sentence=f"The days of the control totals {begin} at another time than those of {examination.period.timezone}:"
-        f" by the days of {zone} {matched:,} of {counted(len(rows), 'total')} of {_named(run.metrics)} match, by these"
-        f" {matched_before:,} of {len(before):,}. Validate in the time zone of the totals.",
+        sentence=other_days_words(own, other, _named(run.metrics), rows, before),
         since=since,
         until=until,
         events=affected,
         metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
         question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
-        facts=(("time zone with the same days", zone),),
+        facts=(("dated", late) if other.late else ("time zone with the same days", zone),),
         **events_share(examination, affected),
     )
 
@@ -483,7 +482,8 @@ CHECK = Check(
         " else low; medium if late events, duplicates or what arrived after finalization make up all of it, and for"
         " usage without a control total on a day that has others",
         "other days": f"metrics of which {percent(MIN_ZONE_SHARE())} of the totals match exactly by the days of another"
-        f" time zone, {MIN_SHIFTED_DAYS()} more than by the period's, are compared by these; one finding says so",
+        f" time zone, {MIN_SHIFTED_DAYS()} more than by the period's, or by those of the day before or after, are"
+        " compared by these; one finding says so",
         "both ways": f"a metric of which half of the totals differ, at least {MIN_SHIFTED_DAYS()}, some too high and"
         " some too low, and that no time zone's days explain, is one finding",
         "swapped": "customers of whom each has exactly the totals of another one are one finding",

@@ -3,14 +3,15 @@
 Totals that differ both ways may be anything: a gateway that counts wrong, or days with other edges. So every time zone
 is tried with the usage of the total that differs most, by quarters of an hour, and the one that makes most of its days
 match is applied to the whole file. A metric has days of that zone if nearly all of its totals then match, and hardly
-any that did no longer does. With a few events many zones do: of these UTC alone is tried, and must explain all.
+any that did no longer does. With a few events many zones do: of these UTC alone is tried, and must explain all. Where
+no zone's days match, the totals may have the date of the day after, or before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import MAXYEAR, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ MAX_ZONE_LOST = BOUNDS.add("max_zone_lost", Decimal("0.1"), "share", 0, 1,
     "of the other one alone, up to which they are of that zone.")
 # fmt: on
 
-_QUARTER = timedelta(minutes=15)
+_QUARTER, _DAY = timedelta(minutes=15), timedelta(days=1)
 
 
 class _Change(NamedTuple):
@@ -83,13 +84,17 @@ class _Change(NamedTuple):
 
 @dataclass(frozen=True)
 class ByDays:
-    """Control totals compared by the days of one time zone, that of the examination's period."""
+    """Control totals compared by the days of one time zone, that of the examination's period.
+
+    `late` is by how much later than their day the totals are dated, where that is recognized.
+    """
 
     examination: Examination
     placed: Placed
     compared: Compared
     usage: Usage
     summed: Callable[[Any], Usage]
+    late: timedelta = timedelta(0)
 
 
 def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> ByDays:
@@ -109,22 +114,55 @@ def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> 
 
 
 def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | None, frozenset[str | None]]:
-    """The totals by the days of another time zone, and the metrics that are of that zone; None and none if there are
-    none.
+    """The totals by the days of another time zone, or with other dates, and the metrics that are of these; None and
+    none if there are none.
     """
-    zone = _likely_zone(own.examination, lines, both_ways(own.compared.rows))
-    if zone is None:
-        return _few_by_utc(own, lines)
-    other = _by_zone(own, lines, zone.key)
-    of_metrics = _changes(own.compared.rows, other.compared.rows)
+    suspects = both_ways(own.compared.rows)
+    zone = _likely_zone(own.examination, lines, suspects)
+    others = [_by_zone(own, lines, zone.key)] if zone is not None else []
+    for other in (*others, *(_dated(own, lines, late) for late in (_DAY, -_DAY) if suspects)):
+        if metrics := _metrics_of(own, other):
+            return other, metrics
+    return (None, frozenset()) if zone is not None else _few_by_utc(own, lines)
+
+
+def _metrics_of(own: ByDays, other: ByDays) -> frozenset[str | None]:
+    """The metrics whose totals are of the other days; none if those of none are certainly."""
+    of_metrics = _changes(own.compared.rows, other)
     metrics = frozenset(metric for metric, change in of_metrics.items() if change.is_certain)
     if not metrics:
-        return None, metrics
+        return metrics
     # fewer than `min_shifted_days` totals of a metric decide nothing: they are by the days of the others' zone
     metrics |= {metric for metric, change in of_metrics.items() if change.may_be and not change.is_alike}
     # metrics that match alike by both, such as those of noon, are of that zone too
     alike = (metric for metric, change in of_metrics.items() if change.is_alike)
-    return other, metrics if len(metrics | {*alike}) < len(of_metrics) else frozenset(of_metrics)
+    return metrics if len(metrics | {*alike}) < len(of_metrics) else frozenset(of_metrics)
+
+
+def _dated(own: ByDays, lines: Sequence[ControlLine], late: timedelta) -> ByDays:
+    """The totals, each as of so much before its date."""
+    inner = [line for line in lines if 1 < line.day.year and (line.until or line.day).year < MAXYEAR]
+    moved = [line._replace(day=line.day - late, until=line.until and line.until - late) for line in inner]
+    return replace(compared_by_days(own.examination, moved), late=late)
+
+
+def other_days_words(own: ByDays, other: ByDays, metrics: str, rows: Sequence[Row], before: Sequence[Row]) -> str:
+    """The sentence that totals are of other days, by the rows of these and by those of the period's days."""
+    matched, matched_before = (sum(row.status == "matched" for row in members) for members in (rows, before))
+    of = f"{matched:,} of {counted(len(rows), 'total')} of {metrics}"
+    these = f"{matched_before:,} of {len(before):,}"
+    if other.late:
+        when, side = ("late", "before") if other.late > timedelta(0) else ("early", "after")
+        return (
+            f"The control totals are dated a day {when}: {of} match the usage of the day {side}, by their dates"
+            f" {these} do. Each is compared with that day here; give it the date of its day."
+        )
+    begin = "begin" if matched - matched_before >= MIN_SHIFTED_DAYS() else "seem to begin"
+    return (
+        f"The days of the control totals {begin} at another time than those of {own.examination.period.timezone}:"
+        f" by the days of {other.examination.period.timezone} {of} match, by these {these}. Validate in the time zone"
+        " of the totals."
+    )
 
 
 def _by_zone(own: ByDays, lines: Sequence[ControlLine], zone: str) -> ByDays:
@@ -141,7 +179,7 @@ def _few_by_utc(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays | Non
     if not differing or _edges(own.examination.period, ZoneInfo("UTC")) == day_edges(own.examination.period):
         return None, frozenset()
     other = _by_zone(own, lines, "UTC")
-    changes = _changes(own.compared.rows, other.compared.rows)
+    changes = _changes(own.compared.rows, other)
     metrics = frozenset(metric for metric in differing - _deviations(other).keys() if metric in changes)
     if not metrics or any(change.lost for change in changes.values()):
         return None, frozenset()
@@ -230,9 +268,9 @@ def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspect
     return None if best is None else best[1]
 
 
-def _changes(own: Iterable[Row], other: Iterable[Row]) -> dict[str | None, _Change]:
+def _changes(own: Iterable[Row], other: ByDays) -> dict[str | None, _Change]:
     """By metric, how its control totals match by the days of the period's and of another zone."""
-    before, after = _matches(own), _matches(other)
+    before, after = _matches(own), _matches(other.compared.rows, other.late)
     counts: dict[str | None, list[int]] = {}
     for key in before.keys() & after.keys():
         count = counts.setdefault(key[1].metric_key, [0, 0, 0, 0])
@@ -242,9 +280,10 @@ def _changes(own: Iterable[Row], other: Iterable[Row]) -> dict[str | None, _Chan
     return {metric: _Change(*count) for metric, count in counts.items()}
 
 
-def _matches(rows: Iterable[Row]) -> dict[tuple[object, Subject], bool]:
+def _matches(rows: Iterable[Row], late: timedelta = timedelta(0)) -> dict[tuple[object, Subject], bool]:
+    """Whether each total matches, by its date and subject."""
     return {
-        (row.day, row.subject): row.status == "matched"
+        (row.day + late, row.subject): row.status == "matched"
         for row in rows
         if row.control is not None and row.subject.currency is None
     }
