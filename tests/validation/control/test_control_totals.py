@@ -707,6 +707,31 @@ def test_a_common_share_that_is_no_unit_is_none(make: Make) -> None:
     assert finding.kind == "missing events"
 
 
+def test_swapped_columns_of_events_and_quantity_are_one_finding(make: Make) -> None:
+    """It was high: "99 % is missing", hundreds of thousands of events that nobody counted."""
+    events = [replace(row, quantity=row.quantity * 7) for row in uneven() if row.customer_id == JUNE]
+    totals = counted(events)
+    lost = (totals["day"] == "2026-09-05") & (totals["metric"] == "calls")
+    further = totals.assign(events=totals["events"] + 3 * lost)
+    quantities = zip(totals["quantity"], lost, strict=True)
+    more = totals.assign(quantity=[str(Decimal(quantity) + 50 * is_lost) for quantity, is_lost in quantities])
+    right, wrong, off = (
+        frame.assign(events=[int(Decimal(q)) for q in frame["quantity"]], quantity=frame["events"].astype(str))
+        for frame in (totals, further, more)
+    )
+    store = make(events)
+    (finding,) = findings(examine(store, NAME, september(), control=right))
+    assert (finding.kind, finding.severity, finding.events) == ("swapped columns", "medium", len(events))
+    assert "of bytes, calls and seats are swapped" in finding.sentence
+    assert "of 90 of 90 totals the quantity is exactly the number of events" in finding.sentence
+    loss, other = findings(examine(store, NAME, september(), control=wrong))
+    assert (loss.severity, loss.metric_key, loss.events) == ("high", "calls", 3)
+    assert "89 of 90 totals" in other.sentence
+    differing, _ = findings(examine(store, NAME, september(), control=off))
+    assert (differing.kind, differing.metric_key) == ("missing quantity", "calls")
+    assert days(differing) == days(loss) == (date(2026, 9, 5), date(2026, 9, 5))
+
+
 def renamed(events: list[Row], number: int, *measures: str, seats: bool = True) -> pd.DataFrame:
     """Totals by customer, in which those of the first ones go round."""
     frame = counted(events, by_customer=True)[["day", "metric", "customer", *measures]]

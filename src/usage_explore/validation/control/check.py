@@ -63,7 +63,6 @@ from usage_explore.validation.control.zones import (
     compared_by_days,
     days_words,
     left_out,
-    other_days_words,
     unfinished_days,
     were,
 )
@@ -134,7 +133,9 @@ def examine(examination: Examination) -> Outcome:
         reason = " ".join(left_out(examination, own.placed))
         return _nothing_compared(examination, reason or "the filters exclude all lines")
     examination.progress(0.5)
-    other, metrics = by_days_of_zone(own, lines)
+    exact, exchanged = swapped.exchanged_columns(own.compared.rows)
+    own = replace(own, compared=replace(own.compared, rows=exact))
+    other, metrics = (None, frozenset()) if exchanged else by_days_of_zone(own, lines)
     own_rows = [row for row in own.compared.rows if row.subject.metric_key not in metrics]
     other_rows = [row for row in other.compared.rows if row.subject.metric_key in metrics] if other else []
     base = other if other is not None and other.late and not own_rows else own
@@ -142,6 +143,7 @@ def examine(examination: Examination) -> Outcome:
     explained: dict[int, str] = {}
     unknown = _unknown(examination, own.compared)
     findings = _findings(own, own_rows, explained, unknown)
+    findings += [swapped.columns_finding(examination, Run(exchanged), _span)] if exchanged else []
     if other is not None:
         findings += [_zone_finding(own, other, metrics), *_findings(other, other_rows, explained, unknown)]
     shown, more = limited_findings(findings, "differences, see the sheet")
@@ -370,18 +372,17 @@ def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) ->
     run = Run([row for row in before if row.status != "matched"])
     since, until = _span(examination, run.days)
     affected = sum(row.used.events or 0 for row in run.rows)
-    late = f"{other.late.days:+d} day"
     return Finding(
         check=NAME,
         kind="other days",
         severity="medium",
-        sentence=other_days_words(own, other, _named(run.metrics), rows, before),
+        sentence=zones.other_days_words(own, other, _named(run.metrics), rows, before),
         since=since,
         until=until,
         events=affected,
         metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
         question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
-        facts=(("dated", late) if other.late else ("time zone with the same days", zone),),
+        facts=(("dated", f"{other.late.days:+d} day") if other.late else ("time zone with the same days", zone),),
         **events_share(examination, affected),
     )
 

@@ -1,4 +1,5 @@
-"""Control totals under the name of another customer: those of A on the lines of B, those of B on A's, or in a circle.
+"""Control totals in the place of others: those of customer A on the lines of B, those of B on A's, or in a circle; or
+events in the column of quantities, and these, as whole numbers, in that of events.
 
 Customers are swapped where each one's totals of a metric are, on every day and to the last digit, what exactly one
 other of those that differ used, and so on back to the first. Small differences are easily alike: all of them together,
@@ -7,18 +8,20 @@ each in units of its last decimal, must be no coincidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
-from usage_explore.decimals import exact_product, total
+from usage_explore.decimals import difference, exact_product, total
 from usage_explore.formatting import counted, listed, span_in
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
-from usage_explore.validation.control.compare import NAME, Amounts, Row, Run, Subject, Usage
+from usage_explore.validation.control.compare import NAME, Amounts, Control, Row, Run, Subject, Usage
+from usage_explore.validation.control.factors import MIN_FACTOR_SHARE
 from usage_explore.validation.periods import part
 from usage_explore.validation.usage_sums import events_share, metric_filter
 
@@ -35,6 +38,8 @@ MAX_TRIED_CUSTOMERS = BOUNDS.add("max_tried_customers", 500, "customers", 0, 100
 
 SWAPPED = "swapped customers"
 """The cause of the rows, in the sheet."""
+
+COLUMNS = "swapped columns"
 
 _MAX_NAMED = 3
 """Swapped customers that a sentence names."""
@@ -129,6 +134,71 @@ def _evidence(rows: Iterable[Row]) -> Decimal:
             places = max(0, -exponent) if isinstance(exponent, int) else 0
             factors.append(row.lacking.copy_abs().scaleb(places) + 1)
     return exact_product(factors)
+
+
+def exchanged_columns(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows, in which the columns of metrics whose `events` are quantities and the other way round are exchanged;
+    and these rows.
+
+    A quantity that is the usage's but for its decimals is left out: the number of events alone is then compared.
+    """
+    found, exchanged = [], []
+    groups: dict[str | None, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.subject.metric_key, []).append(row)
+    for members in groups.values():
+        both = [row for row in members if row.control and None not in (row.control.events, row.control.quantity)]
+        wrong = [row for row in both if row.status in ("missing", "surplus")]
+        fitting = [row for row in wrong if _is_exchanged(row)]
+        is_common = len(fitting) >= MIN_FACTOR_SHARE() * len(both) and len(both) == sum(
+            row.control is not None for row in members
+        )
+        if len(fitting) > 1 and is_common and _evidence(fitting) >= MIN_SWAPPED_EVIDENCE():
+            members = [_exchanged(row) for row in members]
+            exchanged += members
+        found += members
+    return found, [row for row in exchanged if row.control is not None]
+
+
+def _is_exchanged(row: Row) -> bool:
+    return row.control is not None and row.control.quantity == row.used.events and _is_cut(row)
+
+
+def _is_cut(row: Row) -> bool:
+    """Whether the events of a total are the quantity of the usage, as whole numbers of each line."""
+    control = cast("Control", row.control)
+    off = Decimal(difference(control.events or 0, row.used.quantity or 0))
+    return off.copy_abs() < control.lines
+
+
+def _exchanged(row: Row) -> Row:
+    control = row.control
+    if control is None or control.quantity is None or control.quantity != control.quantity.to_integral_value():
+        return row
+    quantity = None if _is_cut(row) else Decimal(control.events or 0)
+    return replace(row, control=replace(control, events=int(control.quantity), quantity=quantity))
+
+
+def columns_finding(examination: Examination, run: Run, span: Callable[..., tuple[datetime, datetime]]) -> Finding:
+    """One finding on totals whose columns of events and quantity are exchanged; `span` gives the times of days."""
+    rows = run.rows
+    matched, events = sum(row.status == "matched" for row in rows), sum(row.used.events or 0 for row in rows)
+    since, until = span(examination, run.days)
+    return Finding(
+        check=NAME,
+        kind=COLUMNS,
+        severity="medium",
+        sentence=f"The columns events and quantity of the control totals of {listed(run.metrics)} are swapped,"
+        f" {span_in(since, until, examination.period.zone)}: of {matched:,} of {counted(len(rows), 'total')} the"
+        " quantity is exactly the number of events. They are compared the other way round here.",
+        since=since,
+        until=until,
+        events=events,
+        metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
+        question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
+        facts=(("cause", COLUMNS), ("control totals", f"{len(rows):,}")),
+        **events_share(examination, events),
+    )
 
 
 def swap_share(swap: Swap) -> Decimal:
