@@ -953,6 +953,20 @@ def test_the_largest_quantities_in_place_of_the_sums_are_one_finding(
     assert "another aggregation" not in sheet(found, "explained_by")
 
 
+@pytest.mark.parametrize(("amount", "label"), [("150.00", "metric calls"), ("225.00", "product")])
+def test_the_whole_quantity_at_one_of_two_prices_of_one_time_is_no_price_change(
+    make: Make, amount: str, label: str
+) -> None:
+    """Both prices are always valid: "the price that is valid always" named a change that there is not."""
+    other = UUID(int=0xD7)
+    prices = PER_UNIT, {**PER_UNIT, "product_id": str(other), "unit_amount": "0.15"}
+    events = [*usage(1000), *usage(500, product_id=other)]
+    finding = only(validated(make(events), [line(0, 1500, amount)], *prices))
+    assert finding.kind == "wrong amount, another price"
+    assert "that is the amount at another price: price" in finding.sentence
+    assert label in finding.sentence.split("at another price: ")[1]
+
+
 def counted_lines(**more: Any) -> list[dict[str, Any]]:
     """The numbers of events of `few_events` at a price each."""
     return [line(who, 12 + who, Decimal(12 + who) * 2, **more) for who in range(5)]

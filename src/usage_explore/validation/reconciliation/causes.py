@@ -374,11 +374,10 @@ def _wrong_prices(
 ) -> Iterator[tuple[Cause, Price]]:
     """Prices that a biller may have applied instead, and what that says."""
     since, until = price.span(zone)
-    for other in book.by_key[price.key]:
-        if other.currency != currency:
-            continue
+    is_one = len({one.key for one in applied.values()}) == 1  # several are no change, as that of a product
+    for other in (one for one in book.by_key[price.key] if one.currency == currency):
         begins, ends = other.span(zone)
-        if other.place in applied:
+        if other.place in applied and is_one:
             words = f"the whole quantity at the price that is valid {_validity(other, zone)}"
         elif begins >= until:
             words = f"the quantity at the later price, valid from {_moment(begins, zone)}"
