@@ -698,6 +698,21 @@ def test_one_metric_in_another_unit_and_a_further_error_are_told_apart(make: Mak
     assert (other.metric_key, days(other)) == ("calls", (date(2026, 9, 5), date(2026, 9, 5)))
 
 
+@pytest.mark.parametrize("factor", [Decimal(1000), 1 / Decimal(1024)])
+def test_what_is_missing_beside_another_unit_is_said_in_the_unit_of_the_usage(make: Make, factor: Decimal) -> None:
+    """The metric with a further error had no factor: "99.9 % of the quantity is missing", in three findings."""
+    events = [replace(row, quantity=row.quantity * 1024) for row in uneven() if row.customer_id == JUNE]
+    totals = counted(events)
+    lost = (totals["day"] == "2026-09-05") & (totals["metric"] == "calls")
+    quantities = zip(totals["quantity"], lost, strict=True)
+    numbers = [str((Decimal(number) + Decimal("51.2") * is_lost) * factor) for number, is_lost in quantities]
+    control = totals.assign(quantity=numbers, events=totals["events"] + 3 * lost)
+    unit, loss = sorted(findings(examine(make(events), NAME, september(), control=control)), key=lambda one: one.kind)
+    assert (loss.kind, loss.metric_key, loss.events, loss.quantity) == ("missing events", "calls", 3, Decimal("51.2"))
+    assert days(loss) == (date(2026, 9, 5), date(2026, 9, 5))
+    assert unit.sentence.startswith("89 control totals of quantity of bytes, calls and seats, ")
+
+
 def test_a_common_share_that_is_no_unit_is_none(make: Make) -> None:
     """Half of the events of each day were lost: a like share, in one finding of each customer."""
     events = usage()

@@ -176,7 +176,7 @@ def _findings(by_days: ByDays, rows: list[Row], explained: dict[int, str], unkno
     examination = by_days.examination
     multiplied = factors.multiples(rows)
     explained |= {id(row): factors.FACTOR for one in multiplied for row in one.run.rows}
-    rows = [row for row in rows if id(row) not in explained]
+    rows = factors.left_over(rows, multiplied)
     exchanged = swaps(rows, by_days.usage)
     in_swaps = {id(row) for swap in exchanged for row in swap.rows}
     waves = both_ways(row for row in rows if id(row) not in in_swaps)

@@ -1,22 +1,26 @@
 """Control totals that are all the same multiple of the usage: thousands, seconds or cents for units.
 
-A factor is that of all totals of a metric, or of all but a few. Totals are rounded, and small ones are those by many a
-factor: all of them together, each in units of its last decimal, must be no coincidence.
+A factor is that of all totals of a metric, or of all but a few, which are compared in the unit of the usage. Totals are
+rounded, and small ones are those by many a factor: all of them together, each in units of its last decimal, must be no
+coincidence.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from usage_explore.decimals import exact_product
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination, Finding, Severity
-from usage_explore.validation.control.compare import AGGREGATED, NAME, Measure, Row, Run, Subject
+from usage_explore.validation.control.compare import AGGREGATED, NAME, Control, Measure, Row, Run, Subject
+from usage_explore.validation.reconciliation.amounts import decimal
 from usage_explore.validation.reconciliation.quantity_causes import UNIT_FACTORS
 from usage_explore.validation.usage_sums import events_share, metric_filter
 
@@ -66,18 +70,40 @@ def multiples(rows: Iterable[Row]) -> list[Multiple]:
     found: dict[tuple[Fraction, Measure], list[Row]] = {}
     for members in groups.values():
         wrong = [row for row in members if row.status != "matched"]
+        measures = Counter(row.measure for row in wrong).most_common(1)
         fitting = {
-            factor: [row for row in wrong if _is_multiple(row, factor)]
+            factor: [row for row in wrong if row.measure == measures[0][0] and _is_multiple(row, factor)]
             for whole in (_FACTORS if 2 * len(wrong) > len(members) else ())
             for factor in (Fraction(whole), Fraction(1, whole))
         }
         factor = max(fitting, key=lambda one: len(fitting[one]), default=Fraction(1))
         multiplied = fitting.get(factor, [])
-        measures = [*{row.measure for row in wrong}]
         is_common = len(multiplied) >= max(Decimal(_MIN_TOTALS), MIN_FACTOR_SHARE() * len(members))
-        if is_common and len(measures) == 1 and exact_product(map(_units, multiplied)) >= MIN_FACTOR_EVIDENCE():
-            found.setdefault((factor, measures[0]), []).extend(multiplied)
+        if is_common and exact_product(map(_units, multiplied)) >= MIN_FACTOR_EVIDENCE():
+            found.setdefault((factor, measures[0][0]), []).extend(multiplied)
     return [Multiple(*key, Run(members), len(members) == numbers[key[1] == "cost"]) for key, members in found.items()]
+
+
+def left_over(rows: Iterable[Row], multiplied: Iterable[Multiple]) -> list[Row]:
+    """The rows that are none of the multiples; further wrong totals of their metrics, in the unit of the usage."""
+    of_metric = {row.subject._replace(customer_id=None): one for one in multiplied for row in one.run.rows}
+    done = {id(row) for one in multiplied for row in one.run.rows}
+    left = [(row, of_metric.get(row.subject._replace(customer_id=None))) for row in rows if id(row) not in done]
+    return [row if one is None else _in_unit(row, one) for row, one in left]
+
+
+def _in_unit(row: Row, multiple: Multiple) -> Row:
+    """A total divided by the factor, where that is nearer to the usage."""
+    measure = multiple.measure
+    number = None if row.control is None else getattr(row.control, measure)
+    if number is None or row.status not in ("missing", "surplus"):
+        return row
+    value: Decimal | int = decimal(Fraction(number) / multiple.factor)
+    if measure == "events" and Decimal(value) != (value := int(value)):
+        return row
+    in_unit: dict[str, Any] = {measure: value}
+    other = replace(row, control=replace(cast("Control", row.control), **in_unit))
+    return other if other.lacking_of(measure).copy_abs() < row.lacking_of(measure).copy_abs() else row
 
 
 def _is_multiple(row: Row, factor: Fraction) -> bool:
