@@ -967,6 +967,25 @@ def test_the_whole_quantity_at_one_of_two_prices_of_one_time_is_no_price_change(
     assert label in finding.sentence.split("at another price: ")[1]
 
 
+@pytest.mark.parametrize("prices", [(), (PER_UNIT, {**PER_UNIT, "currency": "EUR"})])
+def test_swapped_quantities_of_a_customer_s_two_wallets_are_one_finding(
+    make: Make, prices: tuple[dict[str, Any], ...]
+) -> None:
+    """Each was high, "duplicates do not account for it"; another line that is wrong stays a finding of its own."""
+    events = [*usage(1000, 77, wallet_currency="USD"), *usage(600, wallet_currency="EUR")]
+    lines = [
+        line(0, 600, "100.00", wallet_currency="USD"),
+        line(0, 1000, "60.00", wallet_currency="EUR", currency="EUR"),
+        line(1, 85, "7.70", wallet_currency="USD"),
+    ]
+    found = {each.kind: each for each in validated(make(events), lines, *prices).findings if each.kind != "unit price"}
+    swapped = found.pop("swapped totals")
+    assert (swapped.severity, swapped.customer_id) == ("high", CUSTOMERS[0])
+    assert "2 totals of customer" in swapped.sentence
+    assert "each is what another one of them used" in swapped.sentence
+    assert [(each.severity, each.customer_id) for each in found.values()] == [("high", CUSTOMERS[1])]
+
+
 def counted_lines(**more: Any) -> list[dict[str, Any]]:
     """The numbers of events of `few_events` at a price each."""
     return [line(who, 12 + who, Decimal(12 + who) * 2, **more) for who in range(5)]

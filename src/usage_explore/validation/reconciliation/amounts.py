@@ -32,6 +32,7 @@ from usage_explore.validation.reconciliation.causes import (
     PERIOD,
     REPEATED,
     SWAPPED,
+    SWAPPED_TOTALS,
     UNIT,
     Cause,
     Charge,
@@ -319,7 +320,7 @@ def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
     if cause is not None and cause.name in (AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
         return 1
-    if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED):
+    if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED, SWAPPED_TOTALS):
         return 2
     if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
         return inf

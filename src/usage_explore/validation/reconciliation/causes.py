@@ -28,7 +28,7 @@ from usage_explore.validation.reconciliation.compare import QUARTER, Key, Row
 ROUNDING = "rounding"
 EVENT_ROUNDING = "rounding per event"
 SAME_DIFFERENCE = "same difference"
-SWAPPED = "swapped customers"
+SWAPPED, SWAPPED_TOTALS = "swapped customers", "swapped totals"
 REPEATED = "repeated line"
 UNIT = "another unit"
 AGGREGATION = "another aggregation"

@@ -26,6 +26,7 @@ from usage_explore.validation.reconciliation.causes import (
     MIN_COMMON_SHARE,
     REPEATED,
     SWAPPED,
+    SWAPPED_TOTALS,
     UNIT,
     Cause,
     Moved,
@@ -248,7 +249,8 @@ def _resolution(row: Row, factor: Decimal) -> Decimal:
 
 
 def swapped_causes(rows: Iterable[Row]) -> None:
-    """Set the cause of rows of customers of which each is invoiced what another one used: of two, or in a circle.
+    """Set the cause of rows of customers of which each is invoiced what another one used: of two, or in a circle;
+    and of two totals of one customer.
 
     A circle is one if each is invoiced what exactly one other one used, of the same metric, price, wallet and
     subscription.
@@ -274,7 +276,23 @@ def swapped_causes(rows: Iterable[Row]) -> None:
                 f"what customer {other.key[0]} used; each of {len(circle):,} customers is billed what another one used"
             )
             set_cause(one, Cause(SWAPPED, "high", words, frozenset(each.key[0] for each in circle)))
+    _own_totals_causes([row for row in open_rows if row.cause is None])
     _other_customers_causes([row for row in open_rows if row.cause is None])
+
+
+def _own_totals_causes(rows: list[Row]) -> None:
+    """Set the cause of two totals of a customer, such as of two wallets, each of which has what the other one used."""
+    pairs: dict[tuple[UUID, Decimal, Decimal], list[Row]] = {}
+    for row in rows:
+        if row.invoiced and row.recomputed and row.recomputed.is_finite():
+            pairs.setdefault((row.key[0], row.invoiced, row.recomputed), []).append(row)
+    for (customer, invoiced, used), members in pairs.items():
+        others = pairs.get((customer, used, invoiced), [])
+        if len(members) == len(others) == 1:
+            row, other = members[0], others[0]
+            values = (str(value) for value, own in zip(other.key, row.key, strict=True) if value != own)
+            words = f"what the customer used of {listed(values)}, which is billed what was used of this one"
+            set_cause(row, Cause(SWAPPED_TOTALS, "high", words, frozenset({customer})))
 
 
 def _other_customers_causes(rows: list[Row]) -> None:
