@@ -986,6 +986,17 @@ def test_swapped_quantities_of_a_customer_s_two_wallets_are_one_finding(
     assert [(each.severity, each.customer_id) for each in found.values()] == [("high", CUSTOMERS[1])]
 
 
+@pytest.mark.parametrize(
+    ("amount", "words"), [("500.00", "but 376.60 USD too much"), ("50", "and 73.40 USD too little")]
+)
+def test_too_little_of_a_quantity_at_too_much_money_says_that_they_are_opposites(
+    make: Make, amount: str, words: str
+) -> None:
+    """It was "758.473 too little, and 416.53 EUR too much", below the title under-billed."""
+    finding = only(validated(make(usage(1234)), [line(0, 1201, amount)], PER_UNIT))
+    assert f": 33 too little, {words}" in finding.sentence
+
+
 def counted_lines(**more: Any) -> list[dict[str, Any]]:
     """The numbers of events of `few_events` at a price each."""
     return [line(who, 12 + who, Decimal(12 + who) * 2, **more) for who in range(5)]

@@ -324,7 +324,8 @@ class Differences:
                 off = Decimal(difference(row.amount_difference, row.beyond.get(row.currency or "", Decimal(0))))
                 much = "much" if off > 0 else "little"
                 about = "about " if row.is_estimate else ""
-                sentence += f", and {about}{exact_money(off.copy_abs(), row.currency)} too {much}"
+                joint = "and" if (off > 0) == (row.difference > 0) else "but"
+                sentence += f", {joint} {about}{exact_money(off.copy_abs(), row.currency)} too {much}"
             elif is_billed and row.amount_difference == 0 and row.amount_differences:
                 sentence += ", at the amount that is expected"
             elif row.status in ("missing", "extra"):
