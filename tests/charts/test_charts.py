@@ -1095,6 +1095,9 @@ def test_very_large_and_very_small_values_are_drawn(value: str, kind: charts.Ser
     drawn = charts.image(charts.chart(answer(EVERY, value=lambda *_: value), kind=kind), "svg").decode()
     assert "NaN" not in drawn
     assert "Infinity" not in drawn
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert any(re.fullmatch(r"[−-]?(\d+… \(29\d digits\)|0\.0…0\d+ \(\d+ decimals\))", text) for text in texts), texts
+    assert not [text for text in texts if re.search(r"\de[+−-]?\d", text)]
 
 
 @pytest.mark.parametrize("value", ["1E+291", "-1E+5000", "1E-291", "1E-16383"])
