@@ -7,10 +7,11 @@ a copy or a download. The minus is the ASCII one, which every terminal has; `typ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from os.path import commonprefix
 from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
@@ -46,6 +47,7 @@ _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX
 _MIN_PERCENT, _MIN_CHANGE_PERCENT, _MAX_PERCENT = Decimal("0.000001"), Decimal("0.01"), Decimal(999_999)
 _THOUSAND = Decimal("999.95")  # 1,000 with one decimal
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
+_WORD_END = re.compile(r"[,;:]?\s")
 _MINUTE = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -292,6 +294,46 @@ def printable(text: str) -> str:
 def cut(text: str, max_characters: int) -> str:
     """The text, or its first `max_characters - 1` characters and "…"."""
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+
+
+def cut_at_word(text: str, max_characters: int) -> str:
+    """The text, or its first words and "…": `cut` without a part of a word, if it has more than one.
+
+    >>> cut_at_word("their keys had arrived", 18), cut_at_word("their keys", 9), cut_at_word("keys", 3)
+    ('their keys had…', 'their…', 'ke…')
+    """
+    if len(text) <= max_characters:
+        return text
+    ends = [end.start() for end in _WORD_END.finditer(text, 0, max_characters + 1) if end.start() < max_characters]
+    return f"{text[: ends[-1]]}…" if ends else cut(text, max_characters)
+
+
+def cut_apart(texts: Sequence[str], max_characters: int) -> list[str]:
+    """The texts, cut in the middle where several are too long and begin alike, so that they differ in what is left.
+
+    >>> cut_apart(["usage-of-model-07-of-40", "usage-of-model-08-of-40", "a text that is long"], 14)
+    ['usag…-07-of-40', 'usag…-08-of-40', 'a text that is long']
+    >>> cut_apart(["some-model-1-" + "x" * 30, "some-model-2-" + "x" * 30], 10)
+    ['som…1-xxx…', 'som…2-xxx…']
+    """
+    alike: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        if len(text) > max_characters:
+            alike.setdefault(text[:max_characters], []).append(text)
+    shown: dict[str, str] = {}
+    room = max_characters - 1
+    for members in alike.values():
+        if len(members) == 1:
+            continue
+        ends = (
+            tail for tail in range(room * 3 // 4, room - 2) if len({text[-tail:] for text in members}) == len(members)
+        )
+        if tail := next(ends, 0):
+            shown.update((text, f"{text[: room - tail]}…{text[-tail:]}") for text in members)
+        else:
+            differ = len(commonprefix(members))  # noqa: RUF071 - of texts
+            shown.update((text, f"{text[:3]}…{cut(text[differ:], room - 3)}") for text in members)
+    return [shown.get(text, text) for text in texts]
 
 
 def on_one_line(text: str) -> str:
