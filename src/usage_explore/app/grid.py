@@ -241,6 +241,11 @@ def width(label: str, texts: Sequence[str | None]) -> int:
     )
 
 
+def characters(pixels: int) -> int:
+    """How many letters a column of this `width` shows."""
+    return int((pixels - _PADDING_PIXELS) / _LETTER_PIXELS)
+
+
 def events_table(
     events: Sequence[Event],
     timezone: str,
