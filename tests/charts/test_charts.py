@@ -344,8 +344,11 @@ def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
             assert point.start >= NOW
             assert not any(column)
             continue
-        assert row["total"] == formatting.exact(whole([series.points[index] for series in asked.series], asked))
-        assert [row[f"v{place}"] for place in range(len(shown))] == [formatting.exact(x.values[index]) for x in shown]
+        texts = [row["total"], *(row[f"v{place}"] for place in range(len(shown)))]
+        assert not [text for text in texts if text.startswith("-")], "the minus is that of the page"
+        total, *values = (text.replace("−", "-") for text in texts)
+        assert total == formatting.exact(whole([series.points[index] for series in asked.series], asked))
+        assert values == [formatting.exact(line.values[index]) for line in shown]
         points = [line.points[index] for line in shown + hidden]
         assert whole(points, asked) == whole([series.points[index] for series in asked.series], asked)
         assert (row["state"] == "complete") is point.complete
