@@ -63,6 +63,20 @@ def test_no_share_reads_as_nothing(part: Decimal) -> None:
     assert formatting.percent(part) != "0 %"
 
 
+def test_names_that_begin_alike_are_cut_in_the_middle() -> None:
+    models = [f"anthropic.claude-opus-4-5-eu-central-1-variant-{number:02d}-of-forty" for number in range(40)]
+    shown = formatting.cut_apart([*models, "short", "x" * 50, models[7]], 20)
+    assert shown[7] == shown[-1] == "anthr…nt-07-of-forty"
+    assert shown[40:42] == ["short", "x" * 50]
+    assert len({*shown[:40]}) == 40
+    assert {len(text) for text in shown[:40]} == {20}
+
+
+def test_names_that_end_alike_too_show_where_they_differ() -> None:
+    models = [f"anthropic.claude-{number}-{'long' * 20}" for number in (1, 2)]
+    assert formatting.cut_apart(models, 12) == ["ant…1-longl…", "ant…2-longl…"]
+
+
 @pytest.mark.parametrize(
     ("length", "words"),
     [

@@ -7,10 +7,11 @@ a copy or a download. The minus is the ASCII one, which every terminal has; `typ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from os.path import commonprefix
 from pathlib import Path, PurePath
 from zoneinfo import ZoneInfo
 
@@ -28,21 +29,25 @@ MAX_PATH_CHARACTERS = 200
 _FIRST_DIGITS = 12
 """Digits of a longer number that a sentence shows."""
 
+_SHORT_DIGITS = 4
+"""Digits that `short` shows of a number beyond its named units."""
+
 MAX_NUMBER_CHARACTERS = 40
 """Characters of an exact number that a sentence shows."""
 
 MAX_LISTED = 3
 """Values that a sentence names before it counts the others."""
 
-_MIN_EXPONENT, _MAX_EXPONENT = -12, 18
-"""Powers of ten between which `short` writes a number without an exponent."""
+_MIN_POWER, _MAX_POWER = -12, 18
+"""Powers of ten between which `short` writes a number with a unit or all its decimals."""
 
 _UNITS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
 _SIZES = ((9, "GB"), (6, "MB"), (3, "kB"))
 _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
-_MIN_PERCENT, _MIN_CHANGE_PERCENT = Decimal("0.000001"), Decimal("0.01")
+_MIN_PERCENT, _MIN_CHANGE_PERCENT, _MAX_PERCENT = Decimal("0.000001"), Decimal("0.01"), Decimal(999_999)
 _THOUSAND = Decimal("999.95")  # 1,000 with one decimal
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
+_WORD_END = re.compile(r"[,;:]?\s")
 _MINUTE = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -73,16 +78,7 @@ def in_sentence(value: Number) -> str:
     text = plain(value)
     if len(text) <= MAX_NUMBER_CHARACTERS or not Decimal(value).is_finite():
         return exact(value)
-    sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
-    whole, _, fraction = digits.partition(".")
-    if len(whole) > _FIRST_DIGITS:
-        return f"{sign}{whole[:_FIRST_DIGITS]}… ({len(whole):,} digits{' and decimals' if fraction else ''})"
-    decimals = f"({len(fraction):,} decimals)"
-    if whole.strip("0") or fraction[:_FIRST_DIGITS].strip("0"):
-        return f"{sign}{whole}.{fraction[:_FIRST_DIGITS]}… {decimals}"
-    significant = fraction.lstrip("0")
-    cut = "…" if len(significant) > _FIRST_DIGITS else ""
-    return f"{sign}0.0…0{significant[:_FIRST_DIGITS]}{cut} {decimals}"
+    return _first_digits(text, _FIRST_DIGITS)
 
 
 def cents(amount: Decimal, places: int = 2) -> str:
@@ -132,13 +128,13 @@ def signed_short(value: Number | None) -> str:
 
 
 def short(value: Number | None) -> str:
-    """About four digits: `12.48 M`, `84.2 k`, `9,871`, `0.0312`; `1.234E+21` beyond the named units; `–` for None."""
+    """About four digits: `12.48 M`, `84.2 k`, `9,871`, `0.0312`; `1234… (22 digits)` beyond the units; `–` for None."""
     if value is None:
         return NO_VALUE
     number = Decimal(value)
     size = _FOUR_DIGITS.plus(number).adjusted() if number else 0  # 999,960 is 1 M: rounding decides the unit
-    if not _MIN_EXPONENT < size < _MAX_EXPONENT:
-        return f"{number:.3E}"
+    if not _MIN_POWER < size < _MAX_POWER:
+        return _first_digits(plain(number), _SHORT_DIGITS)
     for power, unit in _UNITS:
         if size >= max(power, 4):
             return f"{_four_digits(number.scaleb(-power), size - power)} {unit}"
@@ -149,10 +145,11 @@ def short(value: Number | None) -> str:
 def percent(part: Number, whole: Number = 1) -> str:
     """A part of a whole in per cent; `–` where the whole is not positive.
 
-    One decimal from 1 % on, two significant digits below; only nothing is `0 %`, only the whole `100 %`.
+    One decimal from 1 % on, two significant digits below; only nothing is `0 %`, only the whole `100 %`. Beyond
+    999,999 % only that it is.
 
-    >>> percent(Decimal("0.4")), percent(Decimal("0.000042")), percent(9999, 10000), percent(1, 0)
-    ('40.0 %', '0.0042 %', '> 99.9 %', '–')
+    >>> percent(Decimal("0.4")), percent(Decimal("0.000042")), percent(9999, 10000), percent(1, 0), percent(10**22)
+    ('40.0 %', '0.0042 %', '> 99.9 %', '–', '> 999,999 %')
     """
     if whole <= 0:
         return NO_VALUE
@@ -168,17 +165,21 @@ def percent(part: Number, whole: Number = 1) -> str:
 def change(ratio: Decimal | None) -> str:
     """A relative change in per cent with its sign: `+3.2 %`, `-0.042 %`, `0 %`; `new` for a change from nothing.
 
-    Below 0.01 % only that it is, and its direction.
+    Below 0.01 %, and beyond 999,999 %, only that it is, and its direction.
 
     >>> change(Decimal("-0.00042")), change(Decimal("-0.00000000042")), change(Decimal("0.000099"))
     ('-0.042 %', '-<0.01 %', '+<0.01 %')
+    >>> change(Decimal("2.9E+20")), change(Decimal("-2.9E+20"))
+    ('> +999,999 %', '< -999,999 %')
     """
     if ratio is None:
         return "new"
     if ratio and ratio.copy_abs() * 100 < _MIN_CHANGE_PERCENT:
         return f"{'+' if ratio > 0 else '-'}<{_MIN_CHANGE_PERCENT} %"
     text = _percent(ratio * 100)
-    return f"+{text}" if ratio > 0 and text[0].isdigit() else text
+    if ratio <= 0:
+        return text
+    return f"+{text}" if text[0].isdigit() else text.replace("> ", "> +")
 
 
 _MINUS = re.compile(r"(?<![\w-])-(?=<?[\d.])")
@@ -300,6 +301,46 @@ def cut(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
+def cut_at_word(text: str, max_characters: int) -> str:
+    """The text, or its first words and "…": `cut` without a part of a word, if it has more than one.
+
+    >>> cut_at_word("their keys had arrived", 18), cut_at_word("their keys", 9), cut_at_word("keys", 3)
+    ('their keys had…', 'their…', 'ke…')
+    """
+    if len(text) <= max_characters:
+        return text
+    ends = [end.start() for end in _WORD_END.finditer(text, 0, max_characters + 1) if end.start() < max_characters]
+    return f"{text[: ends[-1]]}…" if ends else cut(text, max_characters)
+
+
+def cut_apart(texts: Sequence[str], max_characters: int) -> list[str]:
+    """The texts, cut in the middle where several are too long and begin alike, so that they differ in what is left.
+
+    >>> cut_apart(["usage-of-model-07-of-40", "usage-of-model-08-of-40", "a text that is long"], 14)
+    ['usag…-07-of-40', 'usag…-08-of-40', 'a text that is long']
+    >>> cut_apart(["some-model-1-" + "x" * 30, "some-model-2-" + "x" * 30], 10)
+    ['som…1-xxx…', 'som…2-xxx…']
+    """
+    alike: dict[str, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        if len(text) > max_characters:
+            alike.setdefault(text[:max_characters], []).append(text)
+    shown: dict[str, str] = {}
+    room = max_characters - 1
+    for members in alike.values():
+        if len(members) == 1:
+            continue
+        ends = (
+            tail for tail in range(room * 3 // 4, room - 2) if len({text[-tail:] for text in members}) == len(members)
+        )
+        if tail := next(ends, 0):
+            shown.update((text, f"{text[: room - tail]}…{text[-tail:]}") for text in members)
+        else:
+            differ = len(commonprefix(members))  # noqa: RUF071 - of texts
+            shown.update((text, f"{text[:3]}…{cut(text[differ:], room - 3)}") for text in members)
+    return [shown.get(text, text) for text in texts]
+
+
 def on_one_line(text: str) -> str:
     """The text printable, with line breaks escaped."""
     return printable(text).replace("\n", "\\n")
@@ -353,11 +394,26 @@ def _percent(percent: Decimal) -> str:
         return "0 %"
     if size < _MIN_PERCENT:
         return f"< {plain(_MIN_PERCENT)} %" if percent > 0 else f"> -{plain(_MIN_PERCENT)} %"
+    if size > _MAX_PERCENT:
+        return f"> {exact(_MAX_PERCENT)} %" if percent > 0 else f"< -{exact(_MAX_PERCENT)} %"
     if size >= _THOUSAND:
         return f"{short(percent)} %"
     places = 1 if size >= Decimal("0.995") else 1 - size.adjusted()
     text = format(percent, f".{places}f")
     return f"{text if places == 1 else plain(Decimal(text))} %"
+
+
+def _first_digits(text: str, most: int) -> str:
+    """The first significant digits of a `plain` number, at `most` so many, and how many digits or decimals it has."""
+    sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
+    whole, _, fraction = digits.partition(".")
+    if len(whole) > most:
+        return f"{sign}{whole[:most]}… ({len(whole):,} digits{' and decimals' if fraction else ''})"
+    decimals = f"({len(fraction):,} decimals)"
+    if whole.strip("0") or fraction[:most].strip("0"):
+        return f"{sign}{whole}.{fraction[:most]}… {decimals}"
+    significant = fraction.lstrip("0")
+    return f"{sign}0.0…0{significant[:most]}{'…' if len(significant) > most else ''} {decimals}"
 
 
 def _four_digits(number: Decimal, size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from decimal import Decimal
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,14 @@ def test_many_rows_are_text_to_the_last_digit() -> None:
     values = [Decimal(109), Decimal("-13451.144"), None, 1234567] * 1_251
     assert [*grid.numbers("Quantity", values).values] == ["109", "-13451.144", None, "1234567"] * 1_251
     assert [*grid.ratios("Share", [0.1, None] * 2_501, str).values] == ["0.1", None] * 2_501
+
+
+def test_a_ratio_beyond_the_integers_of_doubles_is_text_without_an_exponent() -> None:
+    """Streamlit draws such a number as it is, not in its format."""
+    column = grid.ratios("Change", [2.5e22, inf, -0.5, None], repr)
+    assert [*column.values] == ["25000000000000000000000", "Infinity", "-0.5", None]
+    assert column.shown
+    assert list(map(column.shown, column.values[:3])) == ["2.5e+22", "inf", "-0.5"]
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "[]", ' ["a"] '])

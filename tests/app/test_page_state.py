@@ -191,11 +191,13 @@ def test_all_faults_of_a_link_are_told_at_once() -> None:
         (Decimal("9999.6"), "10 k", "9,999.6"),
         (Decimal("12349.9"), "12.35 k", "12,349.9"),
         (-84213, "-84.21 k", "-84,213"),
-        (Decimal("0.000000000000001"), "1.000E-15", "0.000000000000001"),
+        (Decimal("0.000000000000001"), "0.0…01 (15 decimals)", "0.000000000000001"),
+        (Decimal("-1.23456E-13"), "-0.0…01234… (18 decimals)", "-0.000000000000123456"),
+        (10**18, "1000… (19 digits)", "1,000,000,000,000,000,000"),
         (Decimal("1734502117.123456789"), "1.73 B", "1,734,502,117.123456789"),
         (
             Decimal("12345678901234567890123456789.5"),
-            "1.235E+28",
+            "1234… (29 digits and decimals)",
             "12,345,678,901,234,567,890,123,456,789.5",
         ),
     ],
@@ -211,6 +213,20 @@ def test_a_unit_is_chosen_after_rounding() -> None:
     ]
     assert formatting.percent(9_999_600, 1_000_000) == "1,000 %"
     assert formatting.change(Decimal("9.9996")) == "+1,000 %"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "change", "share"),
+    [
+        ("9999.99", "+1 M %", "1 M %"),
+        ("9999.991", "> +999,999 %", "> 999,999 %"),
+        ("2.9394473574357E+20", "> +999,999 %", "> 999,999 %"),
+        ("-2.9394473574357E+20", "< -999,999 %", "< -999,999 %"),
+    ],
+)
+def test_a_ratio_has_no_exponent(ratio: str, change: str, share: str) -> None:
+    assert formatting.change(Decimal(ratio)) == change
+    assert formatting.percent(Decimal(ratio)) == share
 
 
 @pytest.mark.parametrize(

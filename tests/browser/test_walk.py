@@ -109,8 +109,11 @@ def test_a_selection_rules_headline_and_rows_and_is_cleared_or_zoomed(visit: Vis
     sees(page, formatting.counted(int(total), "event") + " ·")
     page.go_back()
     page.wait_for_url(re.compile("span="))
-    page.get_by_role("button", name="Clear", exact=True).click()
+    settled(page).get_by_role("button", name="Clear", exact=True).focus()
+    page.keyboard.press("Enter")
     page.wait_for_url(lambda url: "span=" not in url)
+    # the focus of the button, which is gone, is beside it
+    expect(page.get_by_role("combobox", name="Selected series")).to_be_focused()
 
 
 @pytest.mark.thorough  # app/test_selection groups both anew

@@ -344,8 +344,11 @@ def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
             assert point.start >= NOW
             assert not any(column)
             continue
-        assert row["total"] == formatting.exact(whole([series.points[index] for series in asked.series], asked))
-        assert [row[f"v{place}"] for place in range(len(shown))] == [formatting.exact(x.values[index]) for x in shown]
+        texts = [row["total"], *(row[f"v{place}"] for place in range(len(shown)))]
+        assert not [text for text in texts if text.startswith("-")], "the minus is that of the page"
+        total, *values = (text.replace("−", "-") for text in texts)
+        assert total == formatting.exact(whole([series.points[index] for series in asked.series], asked))
+        assert values == [formatting.exact(line.values[index]) for line in shown]
         points = [line.points[index] for line in shown + hidden]
         assert whole(points, asked) == whole([series.points[index] for series in asked.series], asked)
         assert (row["state"] == "complete") is point.complete
@@ -1095,6 +1098,9 @@ def test_very_large_and_very_small_values_are_drawn(value: str, kind: charts.Ser
     drawn = charts.image(charts.chart(answer(EVERY, value=lambda *_: value), kind=kind), "svg").decode()
     assert "NaN" not in drawn
     assert "Infinity" not in drawn
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert any(re.fullmatch(r"[−-]?(\d+… \(29\d digits\)|0\.0…0\d+ \(\d+ decimals\))", text) for text in texts), texts
+    assert not [text for text in texts if re.search(r"\de[+−-]?\d", text)]
 
 
 @pytest.mark.parametrize("value", ["1E+291", "-1E+5000", "1E-291", "1E-16383"])

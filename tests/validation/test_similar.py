@@ -136,12 +136,37 @@ SPIKE = (
             "596 events of customer A; b: c, 1,012 metrics, 1 Oct 2026 08:00–20:00: their idempotency keys had arrived "
             "before with the same content.",
         ),
+        (
+            DUPLICATES,
+            130,
+            "596 events of customer A; b: c, 1,012 metrics, 1 Oct 2026: their idempotency keys had arrived before with "
+            "the same content.",
+        ),
+        (
+            DUPLICATES,
+            110,
+            "596 events of customer A; b: c, 1 Oct 2026: their idempotency keys had arrived before with the same "
+            "content.",
+        ),
         # what is left before the colon says nothing of them: it is cut, and looks so
         (
             DUPLICATES,
             100,
-            "596 events of customer A; b: c, 1,012 metrics, 1 Oct 2026 08:00–20:00: their idempotency keys had a…",
+            "596 events of customer A; b: c, 1 Oct 2026: their idempotency keys had arrived before with the same…",
         ),
+        (
+            "1 event of audio, 25 Oct 2026: the quantity is negative, where fewer than 0.1 such events are usual; they "
+            "take 5 off, so that nothing is left to bill.",
+            80,
+            "1 event of audio, 25 Oct 2026: the quantity is negative.",
+        ),
+        (
+            "9 events, 6 Oct 2026, arrived up to 3 days late, 10 Oct 2026 02:00 to 11 Oct 2026 02:14; 5.5 % of all "
+            "events.",
+            60,
+            "9 events, 6 Oct 2026, arrived up to 3 days late.",
+        ),
+        ("These cost 5 EUR, 3 USD and 2 GBP more than before.", 30, "These cost 5 EUR, 3 USD and 2…"),
         (
             SPIKE,
             170,

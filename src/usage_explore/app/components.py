@@ -8,6 +8,8 @@ Boards are a grid of small tables, whose names are buttons, without a canvas. Re
 keyboard and read by screen readers; all boards are one element of the page. The component holds no state:
 `draw_boards` gives it texts, and calls `act`, `search` or `group` for a click.
 
+The focus stays near a control that the page removes, such as a button that was pressed.
+
 The width of the page's content is known where it is little: tables have fixed widths, so there they leave columns out.
 """
 
@@ -42,14 +44,22 @@ def focus(selector: str, key: str) -> None:
     component("focus")(key=key, data={"selector": selector})
 
 
-def popover_form(label: str, icon: str, key: str, width: int = 320) -> Any | None:
+def keep_focus() -> None:
+    """Give the focus of a control that the page removes to the nearest one that is left."""
+    with st.container(key="kept_focus"):  # takes no room
+        component("keep_focus")(key="kept focus")
+
+
+def popover_form(
+    label: str, icon: str, key: str, width: int = 320, type: Literal["secondary", "tertiary"] = "secondary"
+) -> Any | None:
     """The form in a popover, which the keyboard's focus enters when it opens; None while it is closed."""
-    popover = st.popover(label, icon=icon, key=key, on_change="rerun")
+    popover = st.popover(label, icon=icon, key=key, on_change="rerun", type=type)
     if not popover.open:
         return None
     form = popover.container(width=width, gap="small", key=f"{key}_form")
     with popover:
-        focus(f".st-key-{key}_form", f"{key}_focus")
+        focus(f".st-key-{key.replace(' ', '-')}_form", f"{key}_focus")
     return form
 
 

@@ -235,7 +235,7 @@ def ranking(
                 else None
                 for row in rows
             ],
-            lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
+            lambda ratio: formatting.typographic(formatting.percent(Decimal(repr(ratio)), 1)),
             help="Copied as a ratio",
         ),
         "change": _change_column(rows, compared, "total" if answer.comparison else view.order),
@@ -267,6 +267,7 @@ def ranking(
         total_column.config["help"] = "Cost divided by quantity, of the whole window; the rows are ranked by cost"
     others += total_column.width
     name_width = max(_MIN_NAME_PIXELS, whole_name)
+    cut = formatting.cut_apart(labels, grid.characters(name_width))  # the column cuts the others at its edge
 
     def button(
         name: str, heading: str, then: Callable[[Key], None], tooltip: str, pixels: int = grid.BUTTON_PIXELS
@@ -294,7 +295,7 @@ def ranking(
         # a heading without a text fails WCAG
         "series": grid.texts("■", spellings, square, width=_SQUARE_PIXELS),
         "name": grid.Column(
-            pd.Series(list(map(grid.on_button, labels)), dtype="object"),
+            pd.Series(list(map(grid.on_button, cut)), dtype="object"),
             button("only", name, lambda key: act(result.basis, key, "only"), tooltip, name_width),
         ),
         "total": total_column,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
-from math import ceil
+from math import ceil, inf
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -128,9 +128,10 @@ def percents(label: str, shares: Sequence[Decimal | None]) -> Column:
 
 
 def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], str], **options: Any) -> Column:
-    """Numbers rounded to doubles."""
-    if len(values) > _MAX_STYLED:
-        return _digits(label, [None if value is None else repr(value) for value in values], **options)
+    """Numbers rounded to doubles; text if one is beyond `MAX_SAFE_INTEGER`, which Streamlit draws unformatted."""
+    if len(values) > _MAX_STYLED or any(MAX_SAFE_INTEGER < abs(value or 0) < inf for value in values):
+        digits = [None if value is None else plain(Decimal(repr(value))) for value in values]
+        return _digits(label, digits, None if len(values) > _MAX_STYLED else lambda text: shown(float(text)), **options)
     pixels = width(label, [None if value is None else shown(value) for value in values])
     config = st.column_config.NumberColumn(label, width=pixels, **options)
     return Column(pd.Series(values, dtype="float64"), config, shown, pixels)
@@ -238,6 +239,11 @@ def width(label: str, texts: Sequence[str | None]) -> int:
         _MAX_WIDTH_PIXELS,
         _PADDING_PIXELS + ceil(_LETTER_PIXELS * max(len(text) for text in (label, *texts) if text is not None)),
     )
+
+
+def characters(pixels: int) -> int:
+    """How many letters a column of this `width` shows."""
+    return int((pixels - _PADDING_PIXELS) / _LETTER_PIXELS)
 
 
 def events_table(

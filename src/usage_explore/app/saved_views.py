@@ -18,7 +18,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.components import popover_form
+from usage_explore.app.components import focus, popover_form
 from usage_explore.app.navigation import Pages, View, fits, write_url
 from usage_explore.app.page_state import CustomerView, EventsView, HomeView, Pairs
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
@@ -44,6 +44,9 @@ _MENU, _NAME, _NOTE = "views", "view_name", "view_note"
 
 _LAST, _DELETED, _ERROR = "view_last", "view_deleted", "view_error"
 """Session state: the view that was open last, the one that was deleted last, and the error of the last change."""
+
+_OFFER_UNDO = "view_offer_undo"
+"""Session state: whether "Undo" takes the focus, because the button "Delete" that had it is gone."""
 
 _SavedQuery = AggregateQuery | EventQuery | Period
 
@@ -120,15 +123,17 @@ def undo(source: Source) -> None:
         st.caption(f"The view **{markdown.plain(deleted.name)}** was deleted.", width="content")
         st.button("Undo", key="view_undo", type="tertiary", on_click=lambda: _restore(deleted))
         st.button("Close", key="view_undo_close", type="tertiary", on_click=_close)
+        if st.session_state.pop(_OFFER_UNDO, False):
+            focus(".st-key-view_undo button", f"undo {deleted.id} {deleted.changed_at}")
 
 
 def edit(saved: SavedView, key: str) -> None:
     """Draw the button that opens a view's name and note, to change or to delete it."""
-    popover = st.popover("Edit", icon=":material/edit:", key=f"view_edit {key}", on_change="rerun", type="tertiary")
-    if not popover.open:
+    form = popover_form("Edit", ":material/edit:", f"view_edit {key}", 360, "tertiary")
+    if form is None:
         return
     name, note = f"view_edit_name {key} {saved.changed_at}", f"view_edit_note {key} {saved.changed_at}"
-    with popover, st.container(width=360, gap="small"):
+    with form:
         _error()
         st.text_input("Name", saved.name, key=name, max_chars=MAX_VIEW_NAME_CHARACTERS)
         st.text_area("Note", saved.note, key=note, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=100)
@@ -413,6 +418,7 @@ def _edit(saved: SavedView, popover: str, name: str, note: str) -> None:
 def _delete(saved: SavedView, popover: str) -> None:
     def act() -> None:  # the view as it was, which may be newer than the page
         st.session_state[_DELETED] = _store(saved).delete_view(saved)
+        st.session_state[_OFFER_UNDO] = True
 
     _changed(popover, act)
 

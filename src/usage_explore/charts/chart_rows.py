@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.charts import labels
 from usage_explore.charts.style import millis
 from usage_explore.decimals import Number
-from usage_explore.formatting import exact
+from usage_explore.formatting import exact, typographic
 from usage_explore.results.types import Point, merged
 
 if TYPE_CHECKING:
@@ -143,11 +143,11 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
             "position": -1,
             "when": labels.bucket_label(answer, point),
             "state": labels.state(answer, point),
-            "total": exact(total),
-            **{f"v{place}": exact(line.values[index]) for place, line in enumerate(shown)},
+            "total": typographic(exact(total)),
+            **{f"v{place}": typographic(exact(line.values[index])) for place, line in enumerate(shown)},
         }
         if hidden:
-            row["hidden"] = exact(answer.add(line.points[index] for line in hidden))
+            row["hidden"] = typographic(exact(answer.add(line.points[index] for line in hidden)))
         result.append(row)
     return result
 

@@ -12,7 +12,7 @@ from usage_explore.charts.chart_rows import Line, Row, split_tooltip
 from usage_explore.charts.layers import Canvas, inline
 from usage_explore.charts.style import millis
 from usage_explore.decimals import Number, exact_sum
-from usage_explore.formatting import NO_VALUE, exact
+from usage_explore.formatting import NO_VALUE, exact, typographic
 from usage_explore.results.types import Change
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def _texts(answer: AggregateData, compared: Comparison, index: int, shown: tuple
         whole = Change(_added(answer, [point.now for point in points]), _added(answer, [p.before for p in points]))
     return {
         "before_when": labels.bucket_label(answer, points[0]),
-        "change": labels.change_words(whole),
+        "change": typographic(labels.change_words(whole)),
         **{
-            f"v{place}": f"{exact(line.values[index])} ({labels.change_words(point)})"
+            f"v{place}": typographic(f"{exact(line.values[index])} ({labels.change_words(point)})")
             for place, line in enumerate(shown)
             if len(shown) > 1 and line.position >= 0 and (point := counterparts[line.position]) is not None
         },

@@ -19,7 +19,7 @@ from usage_explore.charts import labels, layers, style
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.style import Palette, millis, theme
 from usage_explore.errors import Fault, QueryError
-from usage_explore.formatting import exact, short
+from usage_explore.formatting import exact, short, typographic
 from usage_explore.query.describe import describe
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Exp
             "end": millis(end),
             "value": float(total),
             "zero": 0,
-            "exact": exact(total),
+            "exact": typographic(exact(total)),
             "when": labels.bucket_label(answer, point),
             "state": labels.state(answer, point),
             "complete": point.complete,
@@ -114,7 +114,7 @@ def _expectation(expected: Expected, place: int) -> dict[str, Any]:
         "expected": value,
         "low": low,
         "high": high,
-        "usual": f"{short(Decimal(value))}, {short(Decimal(low))} to {short(Decimal(high))}",
+        "usual": typographic(f"{short(Decimal(value))}, {short(Decimal(low))} to {short(Decimal(high))}"),
     }
 
 

@@ -33,8 +33,13 @@ MAX_TICKS = 9
 _TITLE_CHARACTERS, _PIXELS_PER_CHARACTER = 80, 9
 """Characters of a line of the title if the chart fills its container, else the pixels for each."""
 
+_DIGITS = "format(abs(datum.value), '.4~r')"
+
 SHORT_NUMBER = (
-    "abs(datum.value) >= 9.9995e17 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
+    "abs(datum.value) >= 9.9995e17 ? (datum.value < 0 ? '−' : '') + "
+    f"slice({_DIGITS}, 0, 4) + '… (' + length({_DIGITS}) + ' digits)' : "
+    "datum.value && abs(datum.value) < 1e-12 ? (datum.value < 0 ? '−' : '') + "
+    f"'0.0…0' + replace({_DIGITS}, regexp('^0[.]0*'), '') + ' (' + (length({_DIGITS}) - 2) + ' decimals)' : "
     "abs(datum.value) >= 9.999995e11 ? format(datum.value / 1e12, ',.6~r') + ' T' : "
     "abs(datum.value) >= 9.999995e8 ? format(datum.value / 1e9, '.6~r') + ' B' : "
     "abs(datum.value) >= 9.999995e5 ? format(datum.value / 1e6, '.6~r') + ' M' : "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from usage_explore.decimals import total
-from usage_explore.formatting import MAX_LISTED, counted, cut, listed, short, short_ids
+from usage_explore.formatting import MAX_LISTED, counted, cut_at_word, listed, short, short_ids
 from usage_explore.names import Names
 from usage_explore.pricing.currencies import rounded_in_sentence
 from usage_explore.validation.check import Finding, Severity, added_amounts
@@ -31,6 +31,11 @@ _VERB = re.compile(
 """Words by one of which a clause is a sentence of its own."""
 
 _BAND = re.compile(r", in a band from [^;:]*(?=\.$)")
+_ADDED = re.compile(r", (?=(?:where|though|while|so that)\b|\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d to )")
+"""Before the reason of a clause, or the span of what it says."""
+
+_HOURS = re.compile(r"(?<=\b\d{4}) \d\d:\d\d–\d\d:\d\d")
+_NUMBER_OF_METRICS = re.compile(r", \d[\d,]* metrics(?=, )")
 _SAME_DAY = re.compile(r"\b(\d{1,2} [A-Z][a-z]{2} \d{4}) (\d\d:\d\d) to \1 (\d\d:\d\d)")
 
 
@@ -137,17 +142,17 @@ def _rounded(match: re.Match[str]) -> str:
 
 
 def fitting(sentence: str, max_characters: int, names: Names, metrics: Collection[str] = ()) -> str:
-    """`brief` with names; if that is too long, shorter but still a whole sentence, if one fits.
+    """`brief` with names; if that is too long, shorter but still a whole sentence, if one fits, else cut at a word.
 
-    Lists of `metrics` become their number, then the last clauses are left out: before names are put in, so that none is
-    cut. The opened finding has the whole text.
+    Lists of `metrics` become their number, then the last clauses are left out, then hours and that number: before names
+    are put in, so that none is cut. The opened finding has the whole text.
     """
     shown = ""
     for text in _shorter(brief(sentence), metrics):
         shown = short_ids(names.in_text(text))
         if len(shown) <= max_characters:
             return shown
-    return cut(shown, max_characters)
+    return cut_at_word(shown, max_characters)
 
 
 def _shorter(text: str, metrics: Collection[str]) -> Iterator[str]:
@@ -163,11 +168,19 @@ def _shorter(text: str, metrics: Collection[str]) -> Iterator[str]:
     text = _METRICS.sub(number, text)
     yield text
     for end in ("; ", ": "):
-        while (place := text.rfind(end)) > 0:
-            if not _VERB.search(text, 0, place):
-                return  # "596 events of customer A, 1 Oct 2026: ..." says nothing without the rest
+        while (place := text.rfind(end)) > 0 and _VERB.search(text, 0, place):
             text = f"{text[:place]}."
             yield _BAND.sub("", text)
+    # "596 events of customer A, 1 Oct 2026: ..." says nothing without the rest
+    while added := [*_ADDED.finditer(text)]:
+        place = added[-1].start()
+        if not _VERB.search(text, max(text.rfind(": ", 0, place), 0), place):
+            break
+        text = f"{text[:place]}."
+        yield text
+    for detail in (_HOURS, _NUMBER_OF_METRICS):
+        text = detail.sub("", text)
+        yield text
 
 
 def _more(labels: Sequence[str]) -> str:

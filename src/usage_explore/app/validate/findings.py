@@ -230,7 +230,7 @@ def _columns(listed: Sequence[Similar], review: Review, beside: bool) -> dict[st
         "Affected": grid.ratios(
             "Affected",
             [float(item.first.share) if item.is_one else None for item in listed],
-            lambda share: formatting.percent(Decimal(repr(share)), 1),
+            lambda share: formatting.typographic(formatting.percent(Decimal(repr(share)), 1)),
             help="The affected part of what the column Affected of names, in the period.",
         ),
     }
@@ -282,7 +282,7 @@ def _sentences(
         short = (
             fitting(item.first.sentence, most - len(before), names, metrics)
             if item.is_one
-            else formatting.cut(item.sentence(_title(item), names), most)
+            else formatting.cut_at_word(item.sentence(_title(item), names), most)
         )
         copied.append(item.sentence(_title(item), names, ids=True))
         shown[copied[-1]] = before + short
