@@ -136,7 +136,7 @@ def random_events(seed: int) -> list[Row]:
     return [*found, *again]
 
 
-@pytest.fixture(params=range(3), ids=lambda seed: f"seed{seed}")
+@pytest.fixture(params=[0, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 2))], ids=lambda n: f"seed{n}")
 def store(
     request: pytest.FixtureRequest, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> Iterator[Store]:
