@@ -40,7 +40,8 @@ class Unexamined:
     def sentence(self, period: Period, now: datetime, done: str = "examined", option: str = "as_of=") -> str:
         """How many they are, and how to have them `done` with, "examined" or "rated".
 
-        `period` has the `as_of`. `option` is the parameter as the reader writes it, such as `--as-of `.
+        `period` has the `as_of`. `option` is the parameter as the reader writes it, such as `--as-of `; "" where
+        none can be given, as on the page.
         """
         zone, as_of = period.zone, period.as_of or now
         events = f"{counted(self.events, 'event')} of the period"
@@ -53,9 +54,10 @@ class Unexamined:
                 f" {zoned(self.latest, zone)}, and {are} not {done};"
                 f" correct ingested_at where it lies in the future."
             )
+        given = f" or pass {option}{rfc3339(self.latest)}" if option else ""
         return (
             f"{events} arrived in the last {duration(self.settled_at - self.latest)} and {are} not {done}; wait until"
-            f" {zoned(self.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(self.latest)}."
+            f" {zoned(self.settled_at.replace(microsecond=0) + _SECOND, zone)}{given}."
         )
 
 

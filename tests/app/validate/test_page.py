@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
@@ -26,6 +27,7 @@ from usage_explore.app.validate.files import dropped_key
 from usage_explore.errors import DatabaseUnavailable, NotExact
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
+from usage_explore.sql.later_arrivals import Unexamined
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.file_kinds import FILES_OF_CHECKS, FileKind
@@ -276,6 +278,17 @@ def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
     assert "Nothing was checked: " in said(app)
     assert "events of the period arrived after 2026-08-01 00:00:00 +00:00 and are not examined." in said(app)
     assert "not checked yet" not in said(ran(page(**LINK)))
+
+
+def test_the_page_asks_to_wait_and_not_for_a_parameter_that_it_has_not() -> None:
+    """After a load the page offered this step, and then asked its reader to "pass as_of=2026-11-29T21:32:24Z"."""
+    arrived = datetime(2026, 10, 1, tzinfo=UTC)
+    minutes = timedelta(minutes=5)
+    left = Unexamined(events=2, latest=arrived, settled_at=arrived + minutes)
+    period = Period(window="2026-09", as_of=arrived - minutes)
+    said = "2 events of the period arrived in the last 5 minutes and are not examined; wait until 2026-10-01 00:05:01"
+    assert left.sentence(period, arrived, option="").removesuffix(" +00:00.") == said
+    assert left.sentence(period, arrived) == f"{said} +00:00 or pass as_of=2026-10-01T00:00:00Z."
 
 
 def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: Callable[..., None]) -> None:

@@ -147,7 +147,7 @@ def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Valid
     """Say that there was nothing to check, which is not clean, and when the organization has events."""
     text = f"No events match, so nothing was checked: {validation.names.in_text(describe(validation.period))}."
     if validation.unexamined:
-        text = f"Nothing was checked: {unexamined(validation)}"
+        text = "Nothing was checked: " + unexamined(validation, "")
     extent, zone = source.extent(), view.query.zone
     if extent is None:
         no_events(pages.load, f"{text} This organization has no events.")
@@ -265,7 +265,7 @@ def _headline(validation: Validation, review: Review, now: datetime) -> None:
             headline_number(
                 f":orange[{formatting.short(validation.unexamined.events)}]",
                 "not checked yet",
-                unexamined(validation),
+                unexamined(validation, ""),
             )
         _checked(validation, now)
         _run_button("Run checks again", type="tertiary", icon=":material/refresh:")

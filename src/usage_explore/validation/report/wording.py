@@ -216,7 +216,7 @@ def outcome(result: Result) -> str:
 def unexamined(validation: Validation, option: str = "as_of=") -> str:
     """How many events of the period arrived after `as_of`, and how to have them examined; "" without any.
 
-    `option` is the parameter as the reader writes it, such as `--as-of `.
+    `option` is the parameter as the reader writes it, such as `--as-of `; "" where none can be given.
     """
     left = validation.unexamined
     return left.sentence(validation.period, validation.now, option=option) if left else ""
