@@ -376,6 +376,9 @@ class Examination:
     """The sign-offs of the period since it was over, newest first, without those after `as_of`; none where a time of
     finalization was given."""
 
+    exists_since: datetime | None = None
+    """The time of the organization's first event, if older ones were removed and the period begins before it."""
+
     @property
     def closed_until(self) -> datetime:
         """Until when usage can be complete: what lies after is not judged."""
@@ -385,11 +388,6 @@ class Examination:
     def paths(self) -> Paths:
         """The ways to an aggregate: the extract where there is one, else the events."""
         return Paths(self.connection, self.table, self.now, self.extracts)
-
-    @cached_property
-    def exists_since(self) -> datetime | None:
-        """The time of the organization's first event, if older ones were removed and the period begins before it."""
-        return self.paths.exists_since(organization_period(self.period, *self.period.span))
 
     @property
     def begins(self) -> datetime:

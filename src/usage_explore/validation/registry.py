@@ -46,7 +46,7 @@ from usage_explore.validation.checks import (
 from usage_explore.validation.control import check as control_totals
 from usage_explore.validation.folding import folded
 from usage_explore.validation.inputs import Inputs, Preferences
-from usage_explore.validation.periods import Totals, totals, totals_statement
+from usage_explore.validation.periods import Totals, organization_period, totals, totals_statement
 from usage_explore.validation.plug_ins import PlugInError, plug_ins
 from usage_explore.validation.reconciliation import check as reconciliation
 from usage_explore.validation.result import Result, Validation
@@ -272,6 +272,8 @@ class Plan:
         )
         statement = totals_statement(table, period)
         rows = list(examination.rows(statement))
+        every = organization_period(period, *period.span)
+        examination = replace(examination, exists_since=examination.paths.exists_since(every))
         if not examination.is_extracted(statement, rows):
             _log.warning(_EXTRACT_DIFFERS, period.organization_id)
             examination = replace(examination, extracts=None, shared={})
