@@ -1028,6 +1028,16 @@ def test_numbers_of_events_in_place_of_the_sums_are_one_medium_finding(
     assert found["high"].sentence.endswith("that is 4 more than the number of events, 12, which other lines have.")
 
 
+def test_the_sum_of_one_customer_beside_numbers_of_events_of_the_others_is_named(make: Make) -> None:
+    """Four times as much as the others pay, and nothing said so: the others were medium, and this line right."""
+    seats = [line(who, 1, "0.10", "seats") for who in range(5)]
+    finding = only(validated(make(few_events()), [line(0, 42, 84), *counted_lines()[1:], *seats]))
+    assert (finding.kind, finding.severity, finding.amounts) == ("mixed aggregations", "high", ())
+    assert "4 totals of 4 customers" in finding.sentence
+    words = f"is the number of events, but the sum on the lines of {CUSTOMERS[0]}: one is wrong."
+    assert finding.sentence.endswith(words)
+
+
 def test_numbers_of_events_of_one_customer_or_beside_sums_stay_high(make: Make) -> None:
     more = [event(who + 5, SINCE, quantity=Decimal("3.5")) for who in range(3) for _ in range(10)]
     store = make([*few_events(), *more])

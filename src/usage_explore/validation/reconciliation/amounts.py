@@ -29,6 +29,7 @@ from usage_explore.validation.reconciliation.causes import (
     EVENT_ROUNDING,
     FACTOR,
     MIN_COMMON_AMOUNTS,
+    MIXED_AGGREGATIONS,
     PERIOD,
     REPEATED,
     SWAPPED,
@@ -150,7 +151,7 @@ def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
             continue
         if amount is not None:
             row.currency = row.lines[0].currency
-        if row.cause is not None and row.cause.name == BEYOND_AGGREGATION:
+        if row.cause is not None and row.cause.name in (BEYOND_AGGREGATION, MIXED_AGGREGATIONS):
             continue  # the sum, from which it differs, is not what is billed
         if row.cause is not None and row.cause.severity != "high" and row.cause.name != EARLIER_SIGN_OFF:
             continue  # no price says that another quantity is to be billed
@@ -322,7 +323,7 @@ def _least(cause: Cause | None) -> float:
         return 1
     if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED, SWAPPED_TOTALS):
         return 2
-    if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
+    if cause is None or not (cause.name in (AGGREGATION, MIXED_AGGREGATIONS, UNIT) or cause.name.startswith(FACTOR)):
         return inf
     return MIN_COMMON_AMOUNTS()
 

@@ -24,6 +24,7 @@ from usage_explore.validation.reconciliation.causes import (
     MAX_SHIFTED_ROWS,
     MIN_COMMON_AMOUNTS,
     MIN_COMMON_SHARE,
+    MIXED_AGGREGATIONS,
     REPEATED,
     SWAPPED,
     SWAPPED_TOTALS,
@@ -71,6 +72,9 @@ _MIN_MOVED_DIGITS = 4
 
 _MIN_ADDED = 10
 """A sum or number of events from which it is recognized: a smaller one is easily a coincidence."""
+
+_MAX_NAMED_CUSTOMERS = 3
+"""Customers in the words of a cause; more are counted."""
 
 _OTHERS = {"max": "the largest quantity of an event", "count": "the number of events"}
 """What many lines may have in place of the sum, in words."""
@@ -149,7 +153,10 @@ def aggregation_causes(
             set_cause(row, cause)
     many = [members for members in billed.values() if len(members) >= MIN_COMMON_AMOUNTS()]
     quantities = largest({row.key[0] for members in many for row in members}) if many else {}
-    sums = Counter(_price_of(row) for row in matched if row.lines and row.recomputed != row.events > 1)
+    summed: dict[tuple[str | None, str | None], list[Row]] = {}
+    for row in matched:
+        if row.lines and row.recomputed != row.events > 1:
+            summed.setdefault(_price_of(row), []).append(row)
     for members in many:
         for name, words in _OTHERS.items():
             left = {id(row): row for row in members if row.cause is None}
@@ -158,11 +165,12 @@ def aggregation_causes(
             fitting = [left[key] for key, number in off.items() if number.copy_abs() <= tolerance]
             if len(fitting) < MIN_COMMON_AMOUNTS() or 2 * len(fitting) <= len(tried) or not _is_certain(name, fitting):
                 continue
-            are_sums = sums[_price_of(members[0])] >= len(fitting)
+            sums = summed.get(_price_of(members[0]), [])
+            are_sums = len(sums) >= len(fitting)
             for key, number in off.items():
                 row = left[key]
                 if row in fitting:
-                    set_cause(row, _aggregation_cause(row, name, words, are_sums=are_sums))
+                    set_cause(row, _aggregation_cause(row, name, words, sums, are_sums=are_sums))
                 elif not are_sums and not _is_priced(row):
                     side = f"{in_sentence(number.copy_abs())} {'more' if number > 0 else 'less'} than"
                     set_cause(
@@ -193,11 +201,15 @@ def _is_certain(name: str, rows: Iterable[Row]) -> bool:
     return name != "count" or exact_product(beyond) >= MIN_EVIDENCE()
 
 
-def _aggregation_cause(row: Row, name: str, words: str, *, are_sums: bool) -> Cause:
+def _aggregation_cause(row: Row, name: str, words: str, sums: Sequence[Row], *, are_sums: bool) -> Cause:
+    """Why a row has another quantity than the sum; `sums` are the lines of its price that have it, of most or few."""
     if _is_priced(row):
         return Cause(AGGREGATION, "high", f"by the {name}, while the price takes the {_taken(row)}")
     if are_sums:
         return Cause(AGGREGATION, "high", f"{words} rather than the sum, which other lines have")
+    if sums:
+        customers = listed((str(row.key[0]) for row in sums), most=_MAX_NAMED_CUSTOMERS)
+        return Cause(MIXED_AGGREGATIONS, "high", f"{words}, but the sum on the lines of {customers}: one is wrong")
     return Cause(AGGREGATION, "medium", f"{words} rather than the sum, and no price book says which of them is billed")
 
 
