@@ -1026,6 +1026,8 @@ def test_numbers_of_events_in_place_of_the_sums_are_one_medium_finding(
     assert "4 totals of 4 customers" in found["medium"].sentence
     assert (found["high"].customer_id, found["high"].amounts) == (CUSTOMERS[0], ())
     assert found["high"].sentence.endswith("that is 4 more than the number of events, 12, which other lines have.")
+    assert found["high"].kind == "beyond another aggregation"
+    assert "too little" not in found["high"].sentence, "it is above what the others have, though below the sum"
 
 
 def test_the_sum_of_one_customer_beside_numbers_of_events_of_the_others_is_named(make: Make) -> None:

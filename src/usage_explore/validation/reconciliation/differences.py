@@ -31,7 +31,7 @@ from usage_explore.validation.check import (
     limited,
 )
 from usage_explore.validation.periods import part
-from usage_explore.validation.reconciliation.causes import EVENT_ROUNDING, PERIOD
+from usage_explore.validation.reconciliation.causes import BEYOND_AGGREGATION, EVENT_ROUNDING, PERIOD
 from usage_explore.validation.reconciliation.compare import (
     BOTH,
     DUPLICATES,
@@ -81,6 +81,9 @@ _NOT_COMPARABLE_WITHOUT_LINE = (
     "Customer {customer} has no invoice line for {total}, {period}, and its usage in {events} has NaN or infinite"
     " quantities and so no exact sum"
 )
+_BEYOND_AGGREGATION = (
+    "Customer {customer} is invoiced {invoiced} of {total}, {period}, and used {recomputed} in {events}"
+)
 _SEVERAL_TOTALS: dict[Status, str] = {
     "missing": "have no invoice line",
     "extra": "are invoiced without any usage",
@@ -89,6 +92,11 @@ _SEVERAL_TOTALS: dict[Status, str] = {
     "wrong amount": "are charged other amounts than expected",
     "not comparable": "cannot be compared: their usage has NaN or infinite quantities",
 }
+
+
+def _is_beyond(row: Row) -> bool:
+    """Whether a row is compared with what other lines have, not with the sum: it says nothing of too much or little."""
+    return row.cause is not None and row.cause.name == BEYOND_AGGREGATION
 
 
 _QUANTITY_CAUSES = (PERIOD, AFTER_SIGN_OFF, EARLIER_SIGN_OFF)
@@ -281,7 +289,7 @@ class Differences:
         share, share_of = self.share_of(rows)
         return Finding(
             check=NAME,
-            kind=", ".join(filter(None, (first.status, first.explained_by))),
+            kind=", ".join(filter(None, (None if _is_beyond(first) else first.status, first.explained_by))),
             severity=self.severity(first),
             sentence=self._sentence(rows),
             since=since,
@@ -307,8 +315,10 @@ class Differences:
             named = listed([self._total(other) for other in rows])
             sentence = f"{', '.join((totals, _SEVERAL_TOTALS[row.status], *money(rows)))}: {named}"
         else:
-            without_line = row.status == "not comparable" and not row.lines
-            sentence = (_NOT_COMPARABLE_WITHOUT_LINE if without_line else _ONE_TOTAL[row.status]).format(
+            template = _BEYOND_AGGREGATION if _is_beyond(row) else _ONE_TOTAL[row.status]
+            if row.status == "not comparable" and not row.lines:
+                template = _NOT_COMPARABLE_WITHOUT_LINE
+            sentence = template.format(
                 customer=row.key[0],
                 total=self._total(row),
                 period=span,
