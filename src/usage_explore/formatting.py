@@ -404,7 +404,7 @@ def _percent(percent: Decimal) -> str:
 
 
 def _first_digits(text: str, most: int) -> str:
-    """The first significant digits of a `plain` number, at `most` so many, and how many digits or decimals it has."""
+    """The first `most` significant digits of a `plain` number, and its number of digits or decimals."""
     sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
     whole, _, fraction = digits.partition(".")
     if len(whole) > most:

@@ -45,7 +45,7 @@ def focus(selector: str, key: str) -> None:
 
 
 def keep_focus() -> None:
-    """Give the focus of a control that the page removes to the nearest one that is left."""
+    """Keep the keyboard's focus beside a control that the page removes, or on the button of its popover."""
     with st.container(key="kept_focus"):  # takes no room
         component("keep_focus")(key="kept focus")
 

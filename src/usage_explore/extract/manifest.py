@@ -199,11 +199,10 @@ def _checksum(document: dict[str, Any]) -> int:
 def read(folder: Path) -> Manifest | None:
     """The manifest of the folder; None if there is none, it is damaged, of another version or of another folder."""
     try:
-        if not (folder / NAME).is_file():  # reading a pipe would wait for its writer
+        file = folder / NAME
+        if not file.is_file() or file.stat().st_size > _MAX_BYTES:  # reading a pipe would wait for its writer
             return None
-        if (folder / NAME).stat().st_size > _MAX_BYTES:
-            return None
-        document = checked((folder / NAME).read_bytes())
+        document = checked(file.read_bytes())
         if document.pop("version") != VERSION or document["organization_id"] != folder.name:
             return None
         if document.pop("source", folder.parent.name) != folder.parent.name:

@@ -378,7 +378,7 @@ class _Writer:
         return self.reread(held, "ts", _spans(days, DAY, None)), days
 
     def with_removal(self, held: Manifest) -> Manifest:
-        """Note that the table has lost its oldest events, while the extract still has them to tell by.
+        """The manifest with the time before which the table's events were removed, while the extract still has them.
 
         Events that were moved to later times are as many as before: they are not removed.
         """

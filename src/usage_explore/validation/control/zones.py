@@ -140,7 +140,7 @@ def _metrics_of(own: ByDays, other: ByDays) -> frozenset[str | None]:
 
 
 def _dated(own: ByDays, lines: Sequence[ControlLine], late: timedelta) -> ByDays:
-    """The totals, each as of so much before its date."""
+    """The totals compared by the dates that are `late` before their own."""
     inner = [line for line in lines if line.day.year > 1 and (line.until or line.day).year < MAXYEAR]
     moved = [line._replace(day=line.day - late, until=line.until and line.until - late) for line in inner]
     return replace(compared_by_days(own.examination, moved), late=late)
