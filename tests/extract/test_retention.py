@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.extracts import ORGANIZATION
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.db import ddl
+from usage_explore.explain.spans import Span, words
 from usage_explore.extract import changes, manifest, refresh
 from usage_explore.sql.hints import HintWarning
 
@@ -182,7 +184,7 @@ def test_a_comparison_takes_removed_weeks_for_unknown(
         points = comparison.series[0].points
         assert [point is None for point in points] == [True] * 5 + [False] * 2
         explanation = store.explain(week.replace(compare=None), baseline=(comparison.since, comparison.until))
-        assert "events begin on 6 Mar 2026 07:13" in "".join(explanation.notes)
+        assert "Events before 6 Mar 2026 07:13, UTC were removed" in "".join(explanation.notes)
         assert store.first_event() == utc(2026, 3, 6, 7, 13)
 
 
@@ -196,8 +198,33 @@ def test_an_explanation_says_which_window_reaches_before_the_boundary(
         for first, earlier, later in (("before", 0, 2), ("explained", 8, 0)):
             query = WINDOW.replace(since=FIRST + later * DAY, until=FIRST + (later + 1) * DAY, as_of=as_of)
             (note,) = store.explain(query, baseline=(FIRST + earlier * DAY, FIRST + (earlier + 1) * DAY)).notes
-            begin = "events begin on 6 Mar 2026 08:13, Europe/Berlin"
-            assert note == f"The window {first} is not wholly covered: {begin}"
+            assert note == (
+                "Events before 6 Mar 2026 08:13, Europe/Berlin were removed: the numbers of the window"
+                f" {'before and explained' if later == 2 else first} are too small or 0,"
+                " and what is new or gone is unknown"
+            )
+
+
+@pytest.mark.parametrize("earlier", [0, 4], ids=["removed", "cut by the boundary"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_explanation_calls_nothing_new_or_gone_where_events_were_removed(
+    store: Store, events_connection: ddl.Connection, earlier: int, swapped: bool
+) -> None:
+    """A metric of both windows was "new", as its events before the boundary were removed."""
+    times = [*days(FIRST, 5), *days(FIRST + 10 * DAY, 3)]
+    extracts.add(events_connection, *times, number=10, metric_key="api_calls", ingested_at=datetime.now(UTC))
+    remove(events_connection)
+    windows = (FIRST + earlier * DAY, FIRST + (earlier + 4) * DAY), (FIRST + 10 * DAY, FIRST + 14 * DAY)
+    before, after = windows[::-1] if swapped else windows
+    with store:
+        found = store.explain(WINDOW.replace(since=after[0], until=after[1], timezone="UTC"), baseline=before)
+    assert ("metric is api_calls" in [cell.label for cell in found.cells]) == bool(earlier or not swapped)
+    assert not any(cell.is_new or cell.is_gone for cell in found.cells)
+    assert not {"new", "gone"} & {*re.findall(r"\w+", found.sentence)}
+    assert (found.peak, found.is_even) == (None, False)
+    cut = words(Span(*windows[0]), found.query)
+    assert f"{cut} (events before 6 Mar 2026 07:13 were removed)" in found.sentence
+    assert found.to_dict()["exists_since"] == "2026-03-06T07:13:00Z"
 
 
 def test_a_validation_says_that_the_beginning_of_its_period_was_removed(

@@ -365,8 +365,8 @@ def _explanation() -> Schema:
         without={**pairs, "description": "They have none of these."},
         always={**pairs, "description": "Further values that all of them have."},
         **numbers,
-        is_new={"type": "boolean", "description": "No events before."},
-        is_gone={"type": "boolean", "description": "No events after."},
+        is_new={"type": "boolean", "description": "No events before, and none were removed."},
+        is_gone={"type": "boolean", "description": "No events after, and none were removed."},
     )
     return strict_object(
         query=_ECHO["filters"] | {"description": "The parameters of the aggregate, as they took effect."},
@@ -385,6 +385,7 @@ def _explanation() -> Schema:
             "anyOf": [strict_object(since=INSTANT, until=INSTANT, contribution=number), {"type": "null"}],
             "description": "The days in which most of the change happened, if there are such.",
         },
+        exists_since=EXISTS_SINCE,
         sentence={"type": "string"},
     )
 

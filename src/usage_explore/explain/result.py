@@ -268,8 +268,7 @@ def _divided(values: list[Number], expected: Decimal | None, zero: Number) -> li
 
 
 def _exponent(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    return exponent if isinstance(exponent, int) else 0
+    return int(value.as_tuple().exponent)
 
 
 def _length(value: Decimal) -> int:
@@ -281,10 +280,8 @@ def _part(before: Number, after: Number, change: Number | None) -> Part:
 
 
 def _share(contribution: Number, change: Number) -> Decimal | None:
-    if not change:
-        return None
-    share = _SHARE_CONTEXT.divide(Decimal(contribution), Decimal(change))
-    return _SHARE_CONTEXT.add(share, 0)  # 0 divided by a decrease is -0
+    # 0 is added, as 0 divided by a decrease is -0
+    return _SHARE_CONTEXT.add(_SHARE_CONTEXT.divide(Decimal(contribution), Decimal(change)), 0) if change else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,6 +297,8 @@ class Explanation:
     the run of days with at least four fifths of the first cell's change, or without a cell of the total's; None if it
     is spread over more than a third of the window's days, for windows under three days, and against an expected number.
     `common` are the values of all events beside those of the filters, where one window has no events or none differs.
+    `exists_since` is the time of the first event if older ones were removed and a window begins before: its amounts are
+    too small, no cell is new or gone, and there is no peak and no even spread.
     """
 
     query: AggregateQuery
@@ -316,6 +315,7 @@ class Explanation:
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
     currency: str | None = None
     peak: Peak | None = None
+    exists_since: datetime | None = None
 
     @property
     def change(self) -> Number:
@@ -347,8 +347,8 @@ class Explanation:
     ) -> str:
         unit = self.currency or measure_name(self.query.metric, self.total.after)
         now, then = exact(self.total.after), exact(self.total.before)
-        against = f"{then} expected" if self.expected is not None else f"{then} {words(windows[0], self.query)}"
-        change = f"{now} {unit} {words(windows[1], self.query)} against {against}"
+        earlier, later = (words(window, self.query, self.exists_since) for window in windows)
+        change = f"{now} {unit} {later} against {then} {earlier if self.expected is None else 'expected'}"
         if not self.change:
             change += ", no change in all"
         else:
@@ -456,6 +456,7 @@ class Explanation:
             "is_even": self.is_even,
             "common": pairs_list(self.common),
             "peak": self.peak and {**_span(self.peak.span), "contribution": json_value(self.peak.contribution)},
+            "exists_since": self.exists_since and rfc3339(self.exists_since),
             "sentence": self.sentence,
         }
 
@@ -472,8 +473,7 @@ def _some(values: Sequence[str]) -> str:
     """The first values: `a or b`, `a, b and 12 more`."""
     if len(values) <= _MAX_EXCLUDED_IN_LABEL:
         return " or ".join(values)
-    first = values[:_MAX_EXCLUDED_IN_LABEL]
-    return f"{', '.join(first)} and {len(values) - len(first):,} more"
+    return f"{', '.join(values[:_MAX_EXCLUDED_IN_LABEL])} and {len(values) - _MAX_EXCLUDED_IN_LABEL:,} more"
 
 
 def _to_the_minute(span: Span) -> Span:

@@ -126,13 +126,9 @@ def _explained(
     if windows.cut:
         length = duration(windows.after.until - windows.after.since)
         notes.append(f"Both windows are cut to {length}, as the later one is incomplete")
-    first = retention.events_begin(paths.connection, paths.table, query, paths.exists_since)
-    for name, side in zip(("before", "explained"), sides, strict=True):
-        begins = first or paths.exists_since(side)  # of the events known at as_of, all may have been removed
-        if begins is not None and side.span[0] < begins:
-            begin = date_and_time(begins.astimezone(query.zone))
-            notes.append(f"The window {name} is not wholly covered: events begin on {begin}, {query.timezone}")
-            break
+    exists_since = next(filter(None, map(paths.exists_since, sides)), None)
+    begins = exists_since or retention.events_begin(paths.connection, paths.table, query, paths.exists_since)
+    notes += _not_covered(sides, begins, are_removed=exists_since is not None)
     found, even = _regions(values, share, expected)
     zero: Number = 0 if query.metric == "count" else Decimal(0)
     whole = None
@@ -146,10 +142,13 @@ def _explained(
     )
     regions = _shortened(reader, values, found, whole)
     parts = build_parts(sums, query, regions, _always(values, found, sums), expected)
+    if exists_since is not None:
+        known = tuple(dataclasses.replace(cell, is_new=False, is_gone=False) for cell in parts.cells)
+        parts = parts._replace(cells=known)
     are_all, filtered = share == 1, {*query.to_params()}
     is_alone = not (values.groups and all(map(any, sums.events)))
     peak = None
-    if expected is None:
+    if expected is None and exists_since is None:
         first_cell = (parts.cells[0].where, parts.cells[0].without) if parts.cells else ((), ())
         peak = _peak(paths, sides, *first_cell)
     return Explanation(
@@ -163,10 +162,29 @@ def _explained(
         groups=values.groups,
         notes=tuple(notes),
         currency=currency,
-        is_even=even and not parts.cells,
+        is_even=even and not parts.cells and exists_since is None,
         common=tuple(pair for pair in common if pair not in filtered) if are_all and is_alone else (),
         peak=peak,
+        exists_since=exists_since,
     )
+
+
+def _not_covered(sides: Sequence[AggregateQuery], begins: datetime | None, *, are_removed: bool) -> list[str]:
+    """What is said of the windows, before and explained, that start before `begins`, the time of the first event."""
+    names = [
+        name
+        for name, side in zip(("before", "explained"), sides, strict=True)
+        if begins is not None and side.span[0] < begins
+    ]
+    if begins is None or not names:
+        return []
+    begin = f"{date_and_time(begins.astimezone(sides[0].zone))}, {sides[0].timezone}"
+    if are_removed:
+        return [
+            f"Events before {begin} were removed: the numbers of the window {' and '.join(names)} are too small or 0,"
+            " and what is new or gone is unknown"
+        ]
+    return [f"The window {names[0]} is not wholly covered: events begin on {begin}"]
 
 
 def _currency(paths: Paths, sides: Sequence[AggregateQuery]) -> str | None:

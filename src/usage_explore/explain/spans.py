@@ -73,11 +73,14 @@ def spans(
     return Spans(after, before, cut)
 
 
-def words(span: Span, query: AggregateQuery) -> str:
+def words(span: Span, query: AggregateQuery, exists_since: datetime | None = None) -> str:
     """The window in the query's time zone: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"; with times "from … to …".
 
-    Fractions of seconds are left out.
+    Fractions of seconds are left out. If it begins before `exists_since`, it says that earlier events were removed.
     """
+    if exists_since is not None and span.since < exists_since:
+        begin = formatting.date_and_time(exists_since.astimezone(query.zone))
+        return f"{words(span, query)} (events before {begin} were removed)"
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
     text = formatting.without_fractions(formatting.span(since, until))
     if (until - _MICROSECOND).date() == since.date():
