@@ -13,7 +13,7 @@ from support.demo_database import ACME, WINDOW
 from support.waiting import PATIENCE
 from usage_explore.app.demo_fill import described
 from usage_explore.db import ddl, embedded
-from usage_explore.demo.fill import FillProgress
+from usage_explore.db.demo_fill import FillProgress
 
 Visit = Callable[[], AppTest]
 

@@ -25,7 +25,7 @@ from usage_explore.cli.main import main
 from usage_explore.config import Settings
 from usage_explore.console import progress_bar
 from usage_explore.db import ddl, embedded
-from usage_explore.demo import fill
+from usage_explore.db import demo_fill as fill
 
 pytestmark = pytest.mark.database
 

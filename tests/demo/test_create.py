@@ -13,8 +13,9 @@ from demo.test_append import TABLE, UNTIL, append, assert_same_demo, column, cou
 from usage_explore import demo
 from usage_explore.cli.main import main
 from usage_explore.db import catalog, ddl
-from usage_explore.demo import fill, loading
-from usage_explore.demo.fill import FillProgress
+from usage_explore.db import demo_fill as fill
+from usage_explore.db.demo_fill import FillProgress
+from usage_explore.demo import loading
 from usage_explore.errors import ConfigurationError
 
 

@@ -9,9 +9,9 @@ from streamlit.navigation.page import Page
 from usage_explore import config
 from usage_explore.app import cache
 from usage_explore.app.problems import no_events
+from usage_explore.db import demo_fill as fill
+from usage_explore.db.demo_fill import FillProgress
 from usage_explore.db.engine import transaction
-from usage_explore.demo import fill
-from usage_explore.demo.fill import FillProgress
 from usage_explore.sql.identifiers import identifier
 
 _POLL_SECONDS = 2.0

@@ -48,8 +48,8 @@ def run(
 ) -> DemoReport:
     """Create the events table with the demo, or append what is missing, and refresh the extract; progress on stderr."""
     from usage_explore import demo
+    from usage_explore.db import demo_fill as fill
     from usage_explore.db import schema
-    from usage_explore.demo import fill
 
     def waiting() -> None:
         click.echo("Another process is making demo data; waiting for it.", err=True)
@@ -144,7 +144,7 @@ def _start(settings: Settings, days: int) -> subprocess.Popen[bytes]:
 def _wait_until_begun(process: subprocess.Popen[bytes], url: str) -> None:
     """Wait until sessions of the database see the run, so that a page that is opened at once shows it."""
     from usage_explore.db import ddl
-    from usage_explore.demo import fill
+    from usage_explore.db import demo_fill as fill
 
     deadline = time.monotonic() + _MAX_START_SECONDS
     with closing(ddl.connect(url)) as connection:

@@ -22,10 +22,10 @@ from sqlalchemy import Table
 
 from usage_explore.console import progress_bar
 from usage_explore.db import catalog, ddl
+from usage_explore.db import demo_fill as fill
 from usage_explore.db.ddl import Connection
 from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS, names_table
-from usage_explore.demo import fill
 from usage_explore.demo.business import ORGANIZATIONS, TENANTS, metric_units, name_entries
 from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
 from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
