@@ -174,6 +174,18 @@ def test_a_missing_table(database_url: str) -> None:
             assert "usage-explore doctor" in problem(answer, 503, "mismatch")["detail"]
 
 
+def test_tables_that_are_being_made(database_url: str) -> None:
+    """In the first seconds of the demo: "A table does not fit", and to ask `doctor`."""
+    with connect(database_url) as empty, asking(empty) as client, ddl.connect(database_url) as session:
+        session.execute("SELECT set_config('application_name', 'usage-explore demo first 12/93', false)")
+        session.commit()
+        for path in [*QUESTIONS, "/readyz"]:
+            answer = client.get(path)
+            detail = problem(answer, 503, "unavailable")["detail"]
+            assert detail == "The tables are being made, with demo data (12 of 93 days); wait, then try again."
+            assert int(answer.headers["retry-after"]) > 0
+
+
 def test_a_table_of_another_shape_is_not_ready(events_database_url: str, events_connection: ddl.Connection) -> None:
     with connect(events_database_url) as misfit, asking(misfit) as client:
         assert client.get("/readyz").json() == {"state": "ok"}

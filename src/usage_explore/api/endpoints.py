@@ -240,6 +240,9 @@ class Endpoints:
                 first = await chunks.next(disconnected)
             except ScopeError:
                 raise self.service.scope_problem(request, query) from None
+            except TableMismatch:
+                await to_thread.run_sync(service.check_being_made, store, limiter=service.thread_limiter())
+                raise
             return _ExportResponse(media_type, first, chunks, disconnected, resources.pop_all(), self.service, owner)
         raise AssertionError  # no resource suppresses an exception
 
@@ -355,12 +358,13 @@ def _next_page_headers(query: EventQuery, options: Csv, cursor: str | None) -> d
 def _check_table(store: Store) -> None:
     """Check in the catalog that the table exists, is readable and fits.
 
-    Raises `DatabaseUnavailable` or `TableMismatch`.
+    Raises `DatabaseUnavailable`, `TableMismatch`, or `Problem` (503) while it is being made.
     """
     with engine.transaction(store.engine) as connection:
         driver = cast("Connection", connection.connection.driver_connection)
         relation = catalog.relation(driver, store.table.fullname)
     if relation is None:
+        service.check_being_made(store)
         raise TableMismatch("The table is missing; `usage-explore init` makes one.")
     misfits = [] if relation.readable else ["it may not be read"]
     misfits += catalog.misfits(relation)

@@ -13,12 +13,13 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
 from anyio import to_thread
+from sqlalchemy import text
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
@@ -27,9 +28,9 @@ from usage_explore.api import problems
 from usage_explore.api.auth import Access
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.request_metrics import RequestMetrics
-from usage_explore.db import timeouts
+from usage_explore.db import catalog, ddl, demo_fill, engine, timeouts
 from usage_explore.db.timeouts import HeldConnections, cancellable
-from usage_explore.errors import Fault, QueryError, ScopeError
+from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
 from usage_explore.query import url_params
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
@@ -192,7 +193,7 @@ class Service:
         request.state.query = query
         async with self.queries.slot(request.state.organization_id or query.organization_id):
             try:
-                return await run_in_thread(request, lambda: work(self.store_for(request)))
+                return await run_in_thread(request, lambda: _answered(self.store_for(request), work))
             except ScopeError:
                 raise self.scope_problem(request, query) from None
 
@@ -210,6 +211,27 @@ class Service:
             if self._store is not None and not isinstance(self._source, Store):
                 self._store.close()
                 self._store = None
+
+
+def _answered(store: Store, work: Callable[[Store], _T]) -> _T:
+    try:
+        return work(store)
+    except TableMismatch:
+        check_being_made(store)
+        raise
+
+
+def check_being_made(store: Store) -> None:
+    """Raises `Problem` (503) if there is no table yet because demo data is being made."""
+    with engine.transaction(store.engine) as connection:
+        driver = cast("ddl.Connection", connection.connection.driver_connection)
+        if catalog.relation(driver, store.table.fullname) is not None:
+            return
+        run = demo_fill.progress(connection.execute(text(demo_fill.SESSIONS)).scalars())
+    if run is not None:
+        days = f" ({run.done:,} of {run.total:,} days)" if run.total else ""
+        detail = f"The tables are being made, with demo data{days}; wait, then try again."
+        raise Problem(ProblemType.UNAVAILABLE, detail)
 
 
 async def run_in_thread(request: Request, work: Callable[[], _T], timeout_seconds: float | None = None) -> _T:
