@@ -150,6 +150,28 @@ def test_an_event_that_comes_late_brings_no_deleted_ones_back(
     check(store, 46, utc(2026, 3, 6, 7, 13))
 
 
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("late", [FIRST - DAY, FIRST + DAY], ids=["before all events", "among the deleted ones"])
+def test_old_events_loaded_between_a_removal_and_its_refresh_do_not_move_the_boundary(
+    store: Store,
+    events_connection: ddl.Connection,
+    events_database_url: str,
+    tmp_path: Path,
+    late: datetime,
+    announced: bool,
+) -> None:
+    """The first of them was the boundary, or there was none: removed days were complete zeros."""
+    remove(events_connection)
+    if announced:
+        target = extracts.target(events_connection, events_database_url, tmp_path)
+        changes.announce(events_connection, target.table, tmp_path, {ORGANIZATION: (late, late + DAY)})
+    extracts.add(events_connection, *[late + timedelta(minutes=minute) for minute in range(4)], ingested_at=late)
+    events_connection.commit()
+    for _ in range(2):
+        extracts.build(events_database_url, tmp_path)
+        check(store, 45 + 4 * (late > FIRST), utc(2026, 3, 6, 7, 13))
+
+
 @pytest.mark.parametrize("refreshes", [0, 1, 2])
 def test_an_event_that_comes_late_does_not_move_the_boundary(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshes: int

@@ -39,6 +39,8 @@ BEGINNING, END = micros(EARLIEST), micros(LATEST)
 _SAMPLE_ROWS = 10_000
 _BLOCK_BYTES = 8_000_000
 
+_IDS_PER_READ = 20_000
+
 _TIMES = {"timestamp": "ts", "ingested_at": "ing"}
 _VARYING = {"id", "idempotency_key", "quantity", "external_cost_amount", "rare", "dimensions"}
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -86,6 +88,16 @@ class Events:
         """The time of the first event ingested before `until`."""
         (found,) = self._rows(sql.SQL("SELECT min(timestamp) FROM {} WHERE {}"), within("ingested_at", None, until))[0]
         return None if found is None else micros(found)
+
+    def in_order(self, until: int) -> Generator[dict[str, int]]:
+        """The ids of the events ingested before `until` with their times, earliest first, `_IDS_PER_READ` at a time."""
+        statement = sql.SQL("SELECT id::text, timestamp FROM {} WHERE {} ORDER BY timestamp").format(
+            identifier(self.table), self._all(within("ingested_at", None, until))
+        )
+        with self.connection.cursor("in_order") as cursor:
+            cursor.execute(statement)
+            while rows := cursor.fetchmany(_IDS_PER_READ):
+                yield {name: micros(moment) for name, moment in rows}
 
     def sample_keys(self, since: int, until: int) -> list[str]:
         """Keys of dimensions that are frequent among some events ingested in a span, the most frequent first."""

@@ -223,10 +223,7 @@ class _Writer:
         held = files.read(self.folder)
         if held is None:
             unreadable = files.is_unreadable(self.folder)
-            return (
-                None,
-                "its manifest was damaged, or of another folder or version" if unreadable else "",
-            )
+            return None, "its manifest was damaged, or of another folder or version" if unreadable else ""
         if held.relation != relation:
             return None, "the table was made anew"
         if held.fingerprint != fingerprint:
@@ -349,29 +346,28 @@ class _Writer:
         since = max((held.watermark - LOOKED_BACK) // HOUR * HOUR, BEGINNING)
         with self.snapshot():
             spans = _joined((change.first, min(change.last + 1, held.watermark)) for change in announced)
+            known = held.removed_rows
+            held = self.with_removal(held)  # before late events are among those that the extract has
             if spans:
                 held = self.reread(held, "ing", spans)
-            held = self.with_removal(held)
             there = self.events.totals("ingested_at", within("ingested_at", since, held.watermark))
             recent = [segment for segment in held.segments if segment.last_ingested >= since]
             hours = _differing(there, self.totals(recent, f"ing // {HOUR}", f"ing >= {since}"))
             if hours:
                 held = self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
-            held, days = self.follow_removal(held)
+            held, days = self.follow_removal(held, has_removal=held.removed_rows > known)
         self.corrected += len(hours) + len(days)
         return held
 
-    def follow_removal(self, held: Manifest) -> tuple[Manifest, list[int]]:
-        """Compare the oldest day with the table, and if it differs all days: old events may have been removed."""
+    def follow_removal(self, held: Manifest, *, has_removal: bool) -> tuple[Manifest, list[int]]:
+        """Compare the oldest day with the table, and if it differs, or old events were removed, all days."""
         if not held.segments or held.watermark is None:
             return held, []
-        oldest = min(segment.first for segment in held.segments)
-        day = oldest // DAY
-        until = (day + 1) * DAY
+        until = (min(segment.first for segment in held.segments) // DAY + 1) * DAY
         before = within("ingested_at", None, held.watermark)
         there = self.events.totals("timestamp", sql.SQL("{} AND {}").format(within("timestamp", None, until), before))
         old = [segment for segment in held.segments if segment.first < until]
-        if there == self.totals(old, f"ts // {DAY}", f"ts < {until}"):
+        if not has_removal and there == self.totals(old, f"ts // {DAY}", f"ts < {until}"):
             return held, []
         there = self.events.totals("timestamp", before)
         days = _differing(there, self.totals(held.segments, f"ts // {DAY}"))
@@ -383,8 +379,11 @@ class _Writer:
         Events that were moved to later times are as many as before: they are not removed.
         """
         assert held.watermark is not None  # noqa: S101 - called with a watermark only
-        first = self.events.first(held.watermark)
-        if not held.segments or (first is not None and first <= min(segment.first for segment in held.segments)):
+        first, oldest = self.events.first(held.watermark), min((segment.first for segment in held.segments), default=0)
+        if held.segments and first not in (None, oldest):  # the extract has no event that came late
+            with closing(self.events.in_order(held.watermark)) as events:
+                first = segments.first_of(self.engine, self.folder, held.segments, events)
+        if not held.segments or first == oldest:
             return held
         since = max(held.removed_before or 0, first or max(segment.last for segment in held.segments) + 1)
         removed = self.number_before(held, since)

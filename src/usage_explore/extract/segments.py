@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
@@ -281,6 +281,29 @@ def contents(
         ).fetchall():
             found[number] += int(content)
     return dict(found)
+
+
+def first_of(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    segments: Sequence[Segment],
+    events: Iterable[Mapping[str, int]],
+) -> int | None:
+    """The time of the first of the events that segments have, else None; `events` are times by id, in their order."""
+    for times in events:
+        since, until = min(times.values()), max(times.values())
+        chosen = [segment for segment in segments if segment.first <= until and since <= segment.last]
+        found: list[int] = []
+        for relation in _by_layout(folder, chosen).values():
+            rows = connection.execute(
+                f"SELECT id::VARCHAR, ts FROM {relation} WHERE ts BETWEEN ? AND ?"
+                " AND id::VARCHAR IN (SELECT unnest(?))",
+                [since, until, list(times)],
+            ).fetchall()
+            found += [time for name, time in rows if times[name] == time]
+        if found:
+            return min(found)
+    return None
 
 
 def _by_layout(folder: Path, segments: Sequence[Segment]) -> dict[Layout, str]:
