@@ -117,10 +117,13 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(
     page.keyboard.press("Tab")
     expect(button).to_be_enabled()
     expect(button.locator("p")).to_have_text("Sign off")
-    button.click()
+    button.focus()
+    page.keyboard.press("Enter")
     expect(page.get_by_text("Signed off by Ana Lindqvist").first).to_be_visible()
     expect(page.get_by_text("; unchanged at ").first).to_be_visible()
     at_rest(page)
+    page.keyboard.press("Tab")  # not to the first control of the page, though all here is drawn anew
+    expect(page.get_by_role("tab", name="Sign-off")).to_be_focused()
 
     with connect(written_site.database_url, organization) as store:
         (signed,) = store.signoffs()
@@ -128,10 +131,13 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(
         late = {"organization_id": organization, "customer_id": LARGE, "quantity": Decimal("2"), **COST}
         late["ingested_at"] = signed.as_of + timedelta(milliseconds=1)
         write(written_site, [event(DAY + timedelta(days=day), **late) for day in range(3)])
-        page.get_by_role("button", name="Run checks again").click()
+        page.get_by_role("button", name="Run checks again").focus()
+        page.keyboard.press("Enter")
         expect(page.get_by_text("+3 events, external cost +0.42 USD, arrived late").first).to_be_visible()
         expect(page.get_by_text("Since the run of").first).to_be_visible()
         at_rest(page)
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Run checks again")).to_be_focused()
         with page.expect_download() as download:
             page.get_by_role("button", name="Supplements and credits, CSV").click()
         (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig")))

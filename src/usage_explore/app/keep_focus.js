@@ -2,15 +2,38 @@ const MAX_WAIT_MILLISECONDS = 5000
 
 const CONTROLS = "a[href], button, input, select, textarea, [role=button], [tabindex='0']"
 
-const controls = (root) => [...root.querySelectorAll("*")].flatMap((each) => [
-  ...(each.matches(CONTROLS) && !each.matches(":disabled, [type=hidden], [tabindex='-1']") ? [each] : []),
-  ...(each.shadowRoot ? controls(each.shadowRoot) : []),
-])
+const NEAREST = 20  // controls before and after
+
+const isControl = (each) => each.matches(CONTROLS) && !each.matches(":disabled, [type=hidden], [tabindex='-1']")
+
+const label = (control) => control.getAttribute("aria-label") || control.textContent.trim()
+
+const containerOf = (control) => {
+  const key = [...(control.closest('[class*="st-key-"]')?.classList ?? [])].find((each) => each.startsWith("st-key-"))
+  return key && `.${CSS.escape(key)}`
+}
+
+const nearest = (place, step) => {
+  const filter = (each) => (isControl(each) ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_SKIP)
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT, filter), found = []
+  walker.currentNode = place
+  while (found.length < NEAREST && walker[step]()) found.push(walker.currentNode)
+  return found
+}
+
+const isUsable = (control) => control.isConnected && control.checkVisibility() && !control.matches(":disabled")
+
+// the control, or where the page has drawn it anew the one with its label in the container of the same key
+const drawn = ({ control, name, container }) => {
+  if (isUsable(control)) return control
+  const others = name && container ? [...document.querySelectorAll(`${container} ${control.localName}`)] : []
+  return others.find((each) => label(each) === name && isUsable(each))
+}
 
 // When the page removes the control that has the focus, the browser leaves the focus nowhere, and the next Tab starts at
-// the top of the page. After a key, give it to what surrounds the nearest control before, else after, as far as the page
-// itself gives it to none: Tab goes on from there, and a second Enter presses nothing. From a popover, also after a
-// click, it goes back to the button that opened it.
+// the top of the page. After a key, give it to what surrounds the control, if it is drawn anew, else the nearest one
+// before, else after, as far as the page itself gives it to none: Tab goes on from there, and a second Enter presses
+// nothing. From a popover, also after a click, it goes back to the button that opened it.
 export default function () {
   let last = null, opener = null, beside = [], timer
   const remember = (event) => {
@@ -18,9 +41,11 @@ export default function () {
     if (!last) return
     const popover = last.closest('[data-testid="stPopoverBody"]')
     opener = popover && document.querySelector('[data-testid="stPopoverButton"][aria-expanded="true"]')
-    const all = controls(document.body)
-    const place = all.indexOf(opener ?? last)
-    beside = [...all.slice(0, place + 1).reverse(), ...all.slice(place + 1)]
+    const path = event.composedPath()
+    const place = opener ?? path.find((each, index) => index >= path.indexOf(last) && each.getRootNode() === document)
+    beside = [place, ...nearest(place, "previousNode"), ...nearest(place, "nextNode")].map((control) => ({
+      control, name: label(control), container: containerOf(control),
+    }))
   }
   const forget = (event) => {
     if (event.target.closest('[data-testid="stPopoverBody"]')) return remember(event)
@@ -34,8 +59,9 @@ export default function () {
       timer = setTimeout(look, 50, until)
       return
     }
-    const next = beside.find((each) => each.isConnected && each.checkVisibility() && !each.matches(":disabled"))
-    const place = next?.closest('[data-testid="stElementContainer"]')
+    let next
+    for (const each of beside) if ((next = drawn(each))) break
+    const place = next?.closest('[data-testid="stElementContainer"], [class*="st-key-"]')
     last = null
     if (opener?.isConnected) return opener.focus({ preventScroll: true })
     if (!place) return
