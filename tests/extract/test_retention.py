@@ -469,7 +469,7 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         assert not changes.corrections
         assert bool(changes.content_note) == (not has_hashes)
         if not has_hashes:
-            assert "removed after 2026-03-06 07:13:00 +00:00 cannot be told from" in changes.content_note
+            assert "removed after 2026-03-06 07:13:00 +00:00 cannot be distinguished from" in changes.content_note
         assert not store.changes_since(later).corrections
         events_connection.execute("DELETE FROM usage_events WHERE timestamp BETWEEN '2026-03-10Z' AND '2026-03-11Z'")
         events_connection.commit()

@@ -326,7 +326,8 @@ def holds(table: Table, organization_id: UUID) -> Select[bool]:
 def is_empty(table: Table) -> Select[bool]:
     """Whether a table has no events of any organization.
 
-    Never true for a view, nor under row-level security: rows that they hide cannot be told from rows that do not exist.
+    Never true for a view, nor under row-level security: rows that they hide cannot be distinguished
+    from rows that do not exist.
     """
     catalog = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
     return select(

@@ -59,7 +59,7 @@ class Correction:
         """Whether billing adds it or takes it off: by the sign of amount, else quantity, else cost, else events.
 
         "none" for events that were edited with the same sums and amount, and for removed ones that were used and
-        billed; "check" where such events cannot be told from others that are gone.
+        billed; "check" where such events cannot be distinguished from others that are gone.
         """
         if "removed by retention or otherwise" in self.reasons:
             return "check"

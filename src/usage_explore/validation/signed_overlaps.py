@@ -129,7 +129,7 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
     usage that changed it, and is counted in a later sign-off only if that has amounts. Late events in both parts divide
     it by `rating`, if each unit has the same price; else their row says that it cannot be divided. `uncompared` counts
     what cannot be separated, such as a customer's metric with edits in both parts. What retention removed is nothing to
-    bill, and stays among the changes of each sign-off that has it, as does what cannot be told from it.
+    bill, and stays among the changes of each sign-off that has it, as does what cannot be distinguished from it.
     """
     if not later:
         return changes
@@ -178,9 +178,11 @@ def without_later(changes: Changes, later: Sequence[SignOff], rating: Rating | N
         holders = tuple(other for other in with_amounts if other.id in of_usage and _has(signed_period(other), row.key))
         moved.append((holders or _holders(changes, row, with_amounts), row))
     if left["edits"]:
-        note += f"; {formatting.counted(left['edits'], 'other change')} of usage cannot be told from those there"
+        edits = formatting.counted(left["edits"], "other change")
+        note += f"; {edits} of usage cannot be distinguished from those there"
     if left["amounts"]:
-        note += f"; {formatting.counted(left['amounts'], 'changed expected amount')} cannot be told from those there"
+        changed = formatting.counted(left["amounts"], "changed expected amount")
+        note += f"; {changed} cannot be distinguished from those there"
     if any(left.values()):
         note += "; sign this period again to count them"
     where = joined([str(other.id)[:8] for other in with_amounts])

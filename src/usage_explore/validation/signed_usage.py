@@ -96,17 +96,18 @@ class Changes:
 
     It is true if anything but retention changed the usage. `days` are the days of the period on which events were
     changed, edited or removed, where hashes by day were signed. Of a period that begins before `removed_before`, older
-    events are gone: changes before then cannot be told from retention, and amounts are not compared; `removals` are the
-    numbers of events that are gone before and after it, None if the sign-off has none by time. Expected amounts are
-    compared if they were signed; `amounts_note` says why they were not, `content_note` why equal sums may hide
-    other events. What the period has in common with later sign-offs of other periods is counted there: `taken_over` has
-    these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes that may be theirs.
-    None of these are among the rows. `unpriced_events` are the events without a price, now minus when signed: their
-    amount is unknown. `slots` are the quarters of an hour with events that were changed, edited or removed, with the
-    change of their digest, None if unknown; `shared` are the late events that later sign-offs count, each with the
-    position of the sign-off. `has_other_prices`: the amounts were compared by other prices than were signed. `wallets`
-    are the preferred currencies by customer, of None the organization's, `rated` the keys of amounts all of whose usage
-    has a price. `rows` have each reason apart, and amounts of their own; `lines` are what billing needs.
+    events are gone: changes before then cannot be distinguished from retention, and amounts are not compared;
+    `removals` are the numbers of events that are gone before and after it, None if the sign-off has none by time.
+    Expected amounts are compared if they were signed; `amounts_note` says why they were not, `content_note` why equal
+    sums may hide other events. What the period has in common with later sign-offs of other periods is counted there:
+    `taken_over` has these corrections, `overlap_note` names the sign-offs, and `uncompared` is the number of changes
+    that may be theirs. None of these are among the rows. `unpriced_events` are the events without a price, now minus
+    when signed: their amount is unknown. `slots` are the quarters of an hour with events that were changed, edited or
+    removed, with the change of their digest, None if unknown; `shared` are the late events that later sign-offs count,
+    each with the position of the sign-off. `has_other_prices`: the amounts were compared by other prices than were
+    signed. `wallets` are the preferred currencies by customer, of None the organization's, `rated` the keys of amounts
+    all of whose usage has a price. `rows` have each reason apart, and amounts of their own; `lines` are what billing
+    needs.
     """
 
     signoff: SignOff
@@ -436,8 +437,8 @@ def changes(
         )
         if exists_since is not None and exists_since < period.span[1] and not has_times:
             content_note += (
-                f", so events removed after {formatting.zoned(exists_since, period.zone)} cannot be told from those"
-                " that retention removed"
+                f", so events removed after {formatting.zoned(exists_since, period.zone)} cannot be distinguished"
+                " from those that retention removed"
             )
     amounts_note = ""
     if exists_since is not None and signoff.amounts:

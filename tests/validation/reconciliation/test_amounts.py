@@ -1012,7 +1012,7 @@ def few_events() -> list[Row]:
 def test_numbers_of_events_in_place_of_the_sums_are_one_medium_finding(
     make: Make, prices: tuple[dict[str, Any], ...]
 ) -> None:
-    """Each customer's was high: "30 too little", with an amount that nobody owes."""
+    """Each customer's was high: "30 too little", with an amount that is not owed."""
     seats = [line(who, 1, "0.10", "seats") for who in range(5)]
     store = make(few_events())
     finding = only(validated(store, [*counted_lines(), *seats], *prices))

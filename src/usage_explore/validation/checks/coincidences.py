@@ -1,7 +1,7 @@
 """Whether events of one customer and metric that agree in time and content are copies, or agree by chance.
 
 Meters that report on a grid of times, with few different quantities, send equal events at one time without any being a
-copy. Copies are told apart by how often events of one time are equal: as often as events of neighbouring times where
+copy. Copies are distinguished by how often events of one time are equal: as often as events of neighbouring times where
 they are not copies, far more often where they are. The bound is a chance of 1 in 1,000,000 by the Chernoff bound on the
 binomial distribution. Where all quantities are equal, content says nothing: then times off the minute decide, which
 independent events rarely share, and else nothing does: then they are undecided if there are more of them than before
