@@ -17,7 +17,6 @@ the claim. An address that it calls unverified is refused.
 from __future__ import annotations
 
 import string
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,11 @@ from uuid import UUID
 
 from usage_explore.access.api_keys import is_closed, regular_text
 from usage_explore.errors import ConfigurationError
+from usage_explore.files.toml import parsed_toml
+from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import path_text
+
+_MAX_PEOPLE = 1_000_000
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -80,13 +83,15 @@ class People:
     def _read(self) -> tuple[bool, dict[str, Grant]]:
         """Whether an address without an `email_verified` claim is accepted, and the grants by address."""
         try:
-            entries = tomllib.loads(regular_text(self.path))
+            entries = parsed_toml(regular_text(self.path), max_tables=_MAX_PEOPLE)
         except FileNotFoundError:
             return False, {}
         except OSError as error:
             raise ConfigurationError(f"people: {path_text(self.path)} cannot be read ({error.strerror})") from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"people: {path_text(self.path)} is not TOML: {error}") from error
+        except InvalidValue as error:
+            raise ConfigurationError(f"people: {path_text(self.path)} {error}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"people: {path_text(self.path)} is not UTF-8; save it so") from error
         needed = entries.pop("email_verified", "required")
         if needed not in ("required", "optional"):
             raise ConfigurationError(f'people: {path_text(self.path)}: email_verified is "required" or "optional"')

@@ -17,6 +17,9 @@ from usage_explore.files.sources import MAX_COLUMNS, MAX_LOOKED_AT_ROWS, MAX_ROW
 from usage_explore.files.text_sources import BLOCK_BYTES, TextSource
 from usage_explore.formatting import path_text
 
+MAX_ROW_LINES = 100_000
+"""Lines of a row, which are in quotes: bounds of rows do not end the reading of one."""
+
 _QUOTED_EMPTY_MARK = "\ufdd0\ufdd1\ufdd0"
 """Noncharacters that stand for a quoted empty field: Python's csv reader returns "" for it and for an absent value."""
 
@@ -54,7 +57,7 @@ class CsvSource(TextSource):
         named = None if delimiter is None else delimiter_named(delimiter)
         self._is_delimiter_named = named is not None
         super().__init__(file, encoding=encoding)
-        self._row_quotes = self._row_characters = 0
+        self._row_quotes = self._row_characters = self._row_lines = 0
         self._row_errors: list[tuple[int, str]] = []
         self._unnamed = 0
         is_cut = len(self.content.start) == START_BYTES
@@ -124,7 +127,8 @@ class CsvSource(TextSource):
         before = self._patterns.before_quoted_empty
         before_and_after = before + self._delimiter
         self._row_characters += len(line)
-        if self._row_characters > MAX_ROW_BYTES:
+        self._row_lines += 1
+        if self._row_characters > MAX_ROW_BYTES or self._row_lines > MAX_ROW_LINES:
             raise self._too_long()
         if line.count(self._delimiter) >= MAX_COLUMNS and self._has_too_many_fields(line):
             raise LoadError(
@@ -145,9 +149,11 @@ class CsvSource(TextSource):
         return line
 
     def _too_long(self) -> LoadError:
+        bound = (
+            "is longer than 16 MiB" if self._row_lines <= MAX_ROW_LINES else f"has more than {MAX_ROW_LINES:,} lines"
+        )
         return LoadError(
-            f"{path_text(self.path)}, line {self.line_number:,}: the row is longer than 16 MiB; is a quote"
-            " never closed?"
+            f"{path_text(self.path)}, line {self.line_number:,}: the row {bound}; is a quote never closed?"
         )
 
     def _has_too_many_fields(self, line: str) -> bool:
@@ -198,7 +204,7 @@ class CsvSource(TextSource):
             if is_read_in_blocks and not self._lines:
                 yield from self._rows_of_blocks(width)
             start = self.line_number + 1
-            self._row_quotes = self._row_characters = 0
+            self._row_quotes = self._row_characters = self._row_lines = 0
             errors.clear()
             try:
                 values = next(reader, None)

@@ -41,13 +41,13 @@ def read_toml(path: Path, max_bytes: int, advice: str = "") -> dict[str, Any]:
     return parsed_toml(content)
 
 
-def parsed_toml(content: bytes | str) -> dict[str, Any]:
+def parsed_toml(content: bytes | str, max_tables: int = MAX_NESTED_TABLES) -> dict[str, Any]:
     """The content of a TOML file, its decimals digit for digit. Raises `InvalidValue` with the reason."""
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.removeprefix("\ufeff")
     except UnicodeDecodeError:
         raise InvalidValue("is not UTF-8; save it so") from None
-    _check_keys(text)
+    _check_keys(text, max_tables)
     try:
         return tomllib.loads(text, parse_float=Decimal)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -58,7 +58,7 @@ def parsed_toml(content: bytes | str) -> dict[str, Any]:
         raise InvalidValue("has a number whose exponent no number here may have; correct it") from None
 
 
-def _check_keys(text: str) -> None:
+def _check_keys(text: str, max_tables: int) -> None:
     tables: set[str] = set()
     deep = 0
     for match in _TOKENS.finditer(text):
@@ -71,5 +71,5 @@ def _check_keys(text: str) -> None:
             raise InvalidValue(f"has a key of more than {MAX_KEY_PARTS} parts; shorten it")
         if _END_OF_DOTTED.match(text, match.end()) if parts > 1 else _END_OF_HEADER.match(text, match.end()):
             tables.add(key)
-        if deep + len(tables) > MAX_NESTED_TABLES:
-            raise InvalidValue(f"has more than {MAX_NESTED_TABLES:,} tables within tables; use lists of tables")
+        if deep + len(tables) > max_tables:
+            raise InvalidValue(f"has more than {max_tables:,} tables within tables; use lists of tables")
