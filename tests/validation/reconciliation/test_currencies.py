@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -66,7 +67,7 @@ def told(store: Store, lines: pd.DataFrame, **given: Any) -> list[Finding]:
 
 def facts(finding: Finding) -> tuple[str, str, str, str]:
     given = dict(finding.facts)
-    return finding.severity, given["lines"], given["charged in"], given["usual currency"]
+    return finding.severity, given["lines"], given["charged in"], given.get("usual currency", "")
 
 
 EUROS: dict[tuple[int, str], str | None] = {(PEOPLE - 1, metric): "EUR" for metric in METRICS}
@@ -202,3 +203,135 @@ def test_the_currency_of_other_customers_excuses_no_line_where_customers_have_th
     lines = priced().assign(currency=["EUR"] * 30 + ["USD"] * 12)
     lines.loc[[31, 37], "currency"] = "EUR"
     assert sorted(map(facts, told_of(make, lines))) == [("high", "32", "EUR", "USD"), ("high", "38", "EUR", "USD")]
+
+
+@pytest.fixture(scope="module")
+def of_metrics(server_url: str, _template: str) -> Iterator[Store]:
+    """An event of each of six metrics for each of seven customers."""
+    events = [event(who, SINCE, metric) for who in range(7) for metric in SIX]
+    with fresh_database(server_url, _template) as url, store_of(url, events) as opened:
+        yield opened
+
+
+ALL = range(7)
+EURUSD = {**dict.fromkeys(SIX, "EUR"), "gb": "USD", "req": "USD"}
+
+CASES: dict[str, tuple[dict[str, str], dict[int, str], dict[str, str | None], list[tuple[str, ...]]]] = {
+    "right, two own": (SIX, dict.fromkeys((5, 6), "INR"), {}, []),
+    "right, three own": (SIX, dict.fromkeys((0, 3, 6), "INR"), {}, []),
+    "right, most own": (SIX, dict.fromkeys(range(2, 7), "INR"), {}, []),
+    "right, own in a metric's": (SIX, dict.fromkeys((5, 6), "EUR"), {}, []),
+    "right, own of two kinds": (SIX, {3: "GBP", 4: "GBP", 5: "INR", 6: "INR"}, {}, []),
+    "right, two metrics": ({"cnt": "USD", "gb": "EUR"}, dict.fromkeys((3, 4), "GBP"), {}, []),
+    "right, two metrics, most own": (
+        {"cnt": "USD", "gb": "EUR"},
+        dict.fromkeys(range(2, 7), "GBP"),
+        {},
+        [("medium", "1, 2, 3, 4", "EUR (2) and USD (2)", "")],
+    ),
+    "right, three metrics, most own": (
+        {"cnt": "USD", "gb": "EUR", "mn": "EUR"},
+        dict.fromkeys(range(2, 7), "GBP"),
+        {},
+        [("medium", "1, 4", "USD", "")],
+    ),
+    "right, nearly all in one": (
+        EURUSD,
+        dict.fromkeys((5, 6), "INR"),
+        {},
+        [("medium", "2, 4, 8, 10, 14, 16, 20, 22, 26, 28", "USD", "EUR")],
+    ),
+    "one alone": (
+        SIX,
+        {6: "INR"},
+        {},
+        [("medium", "37, 38, 39, 40, 41, 42", "INR", "EUR, JPY, KWD and USD")],
+    ),
+    "wrong, a metric's": (
+        SIX,
+        dict.fromkeys((5, 6), "INR"),
+        {"x2_mn": "EUR"},
+        [("high", "15", "EUR", "KWD")],
+    ),
+    "wrong, in that of the own": (
+        SIX,
+        dict.fromkeys((5, 6), "INR"),
+        {"x2_mn": "INR"},
+        [("high", "15", "INR", "KWD")],
+    ),
+    "wrong, own in its metric's": (
+        SIX,
+        dict.fromkeys((5, 6), "INR"),
+        {"x5_req": "USD"},
+        [("high", "34", "USD", "INR")],
+    ),
+    "wrong, own in another": (
+        SIX,
+        dict.fromkeys((5, 6), "INR"),
+        {"x5_req": "CHF"},
+        [("high", "34", "CHF", "INR")],
+    ),
+    "wrong, a small customer's": (
+        SIX,
+        dict.fromkeys((5, 6), "INR"),
+        {"x4_cnt": None, "x4_gb": None, "x4_req": None, "x4_tok": None, "x4_mn": "EUR"},
+        [("high", "25", "EUR", "KWD")],
+    ),
+    "right, a small customer's": (
+        SIX,
+        dict.fromkeys((5, 6), "INR"),
+        {"x6_cnt": None, "x6_gb": None, "x6_req": None, "x6_tok": None},
+        [],
+    ),
+    "wrong, nearly all in one": (
+        EURUSD,
+        dict.fromkeys((5, 6), "INR"),
+        {"x0_req": "EUR"},
+        [("high", "4", "EUR", "USD"), ("medium", "2, 8, 10, 14, 16, 20, 22, 26, 28", "USD", "EUR")],
+    ),
+    "wrong, two metrics": (
+        {"cnt": "USD", "gb": "EUR"},
+        dict.fromkeys((3, 4), "GBP"),
+        {"x3_gb": "EUR"},
+        [("medium", "7, 8", "EUR (1) and GBP (1)", "")],
+    ),
+    "two customers alone": (
+        SIX,
+        {},
+        {f"x{who}_{metric}": None for who in range(2, 7) for metric in SIX} | {"x1_mn": "EUR"},
+        [("medium", "3, 9", "EUR (1) and KWD (1)", "")],
+    ),
+}
+
+"""The currencies of metrics, those of customers with their own, lines that differ (None: no line), what is found."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_prices_and_customers_may_both_have_currencies_of_their_own(of_metrics: Store, case: str) -> None:
+    """A line is in the currency of its customer, if that one has its own, else of its price."""
+    metrics, own, wrong, expected = CASES[case]
+    assert sorted(map(facts, of_own(of_metrics, metrics, own, wrong))) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_prices_and_customers_of_any_currency_the_one_wrong_line_alone_is_high(of_metrics: Store, seed: int) -> None:
+    random = Random(seed)
+    metrics = {metric: random.choice(["EUR", "JPY", "USD"]) for metric in SIX}
+    own = dict.fromkeys(random.sample(ALL, random.choice([0, 2, 3])), "GBP")
+    assert {each.severity for each in of_own(of_metrics, metrics, own, {})} <= {"medium"}
+    who, number = random.choice(ALL), random.randrange(len(SIX))
+    found = of_own(of_metrics, metrics, own, {f"x{who}_{[*SIX][number]}": "CHF"})
+    (high,) = (facts(each) for each in found if each.severity == "high")
+    assert high[1:3] == (str(who * len(SIX) + number + 1), "CHF")
+
+
+def of_own(store: Store, metrics: dict[str, str], own: dict[int, str], wrong: dict[str, str | None]) -> list[Finding]:
+    lines = [
+        (str(CUSTOMERS[who]), metric, wrong.get(f"x{who}_{metric}", own.get(who, code)))
+        for who in ALL
+        for metric, code in metrics.items()
+    ]
+    columns = ["customer_id", "metric_key", "currency"]
+    frame = pd.DataFrame([line for line in lines if line[2]], columns=columns, dtype="str")
+    frame = frame.assign(quantity="1", amount=[str(200 + number) for number in range(len(frame))])
+    return [each for each in told(store, frame) if "charged in" in dict(each.facts)]

@@ -1,28 +1,26 @@
 """Findings of invoice lines in unexpected currencies.
 
 A line should charge in the currency of the wallet that its usage goes to, pinned or by the preferred-currency cascade.
-The customer's usage without a known wallet all goes to one, so that lines of it in two currencies are wrong: most of
-these lines say which is usual. But where nearly all of these lines are in the currency that others are charged the
-price in, prices have their own currencies, and a line in that of its price is right, or a question.
-Where they are all in one, nearly all lines that others have of the price say it, unless further customers are charged
-in the same: then customers have their own currencies. Upper and lower case are one currency.
+Where no wallet is known, a line is in the currency of its customer, if that one has its own, else in that of its price:
+whichever of both leaves the fewest lines in another one (see `_fit`). A line in neither is wrong, if nearly all
+comparable lines are in the expected one; else it is a question, and so are lines of a customer who alone is charged in
+a currency. Upper and lower case are one currency.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from usage_explore.decimals import total
-from usage_explore.formatting import counted, data_value, listed, span_in
+from usage_explore.formatting import counted, listed, span_in
 from usage_explore.pricing.currencies import exact_money
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.bounds import CheckBounds
-from usage_explore.validation.check import SEVERITIES, Finding, Severity
+from usage_explore.validation.check import SEVERITIES, Finding, Severity, added_amounts
 from usage_explore.validation.inputs import NO_PREFERENCES, Preferences
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import Row, price_or_metric
@@ -45,7 +43,7 @@ MIN_PRICE_LINES = BOUNDS.add("min_price_lines", 4, "lines", 1, 100000,
     "Lines of a price in one currency from which it may be the usual one of the price.")
 # fmt: on
 
-Reason = Literal["book", "pinned", "preference", "default", "customer", "some", "others", "alike", "price"]
+Reason = Literal["book", "pinned", "preference", "default", "customer", "others", "priced", "alike", "price", "unclear"]
 
 _REASONS: dict[Reason, tuple[Severity, str]] = {
     "book": ("high", "the price book charges {usual}"),
@@ -53,41 +51,50 @@ _REASONS: dict[Reason, tuple[Severity, str]] = {
     "preference": ("high", "the preferred currency is {usual}"),
     "default": ("high", "the organization's default currency is {usual}"),
     "customer": ("high", "most other lines of the customer are in {usual}"),
-    "some": ("high", "other lines of the customer are in {usual}"),
     "others": ("high", "most other lines of the price are in {usual}"),
+    "priced": ("high", "most other lines of the price, of customers without a currency of their own, are in {usual}"),
     "alike": (
         "medium",
         "most other lines of these customers are in {usual}; others' lines of the price are charged alike",
     ),
     "price": ("medium", "most other lines of the price are in {usual}"),
+    "unclear": ("medium", "the other lines of the customer and of the price do not tell whether that is right"),
 }
 """Severity and wording of each reason to expect another currency, the strongest first."""
 
 
-@dataclass(slots=True)
-class _PriceLines:
-    """The lines of a price in each currency, and those of each customer."""
+_Account = tuple[int, bool]
+"""A customer's usage with known wallets, or without."""
 
-    lines: Counter[str] = field(default_factory=Counter)
-    customers: dict[str, Counter[UUID]] = field(default_factory=dict)
+_MAX_ROUNDS = 5
 
-    def add(self, line: InvoiceLine) -> None:
-        """Count a line."""
-        self.lines[_code(line)] += 1
-        self.customers.setdefault(_code(line), Counter())[line.customer_id] += 1
 
-    def of_others(self, customer: UUID) -> Counter[str]:
-        """The lines of all customers but this one, in each currency."""
-        return Counter({code: number - self.customers[code][customer] for code, number in self.lines.items()})
+class _Charge(NamedTuple):
+    """The currency of a line, in upper case."""
+
+    account: _Account
+    price: str | None
+    code: str
+
+
+class _Fit(NamedTuple):
+    """The currency of each price, None if unknown, and of each account that has its own, or as well may have."""
+
+    prices: dict[str | None, str | None]
+    own: dict[_Account, str]
+    either: dict[_Account, str]
+
+    def expected(self, charge: _Charge) -> str | None:
+        """The currency of a line's account, else of its price."""
+        return self.own.get(charge.account, self.prices.get(charge.price))
 
 
 @dataclass(slots=True)
 class _WrongCurrency:
     """Lines charged in a currency, where one of the `usual` ones was expected, and the rows of these lines."""
 
-    charged: str
-    usual: tuple[str, ...]
     reason: Reason
+    usual: set[str] = field(default_factory=set)
     lines: list[InvoiceLine] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
@@ -120,40 +127,30 @@ def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     preferences = differences.examination.inputs.preferences or NO_PREFERENCES
     used = (row for row in differences.rows if row.usage is not None)  # a line without usage is wrong in any currency
     charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(used)]
-    by_customer: dict[UUID, Counter[str]] = {}
-    by_price: dict[str | None, _PriceLines] = {}
-    for row, line, known in charged:
-        if known is None:
-            by_customer.setdefault(line.customer_id, Counter())[_code(line)] += 1
-        by_price.setdefault(price_or_metric(columns, row.key), _PriceLines()).add(line)
-    as_priced: dict[UUID, Counter[str]] = {}
-    for row, line, known in charged:
-        if known is None and len(by_customer[line.customer_id]) > 1:
-            others = by_price[price_or_metric(columns, row.key)].of_others(line.customer_id)
-            code = _code(line) if _usual(others) == _code(line) else ""
-            as_priced.setdefault(line.customer_id, Counter())[code] += any(others.values())
+    charges = [
+        _Charge((line.customer_id.int, known is not None), price_or_metric(columns, row.key), _code(line))
+        for row, line, known in charged
+    ]
+    expectation = _expectations(charges)
     groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
-    for row, line, known in charged:
-        expected = _booked(row, known) or known
-        if expected is None:
-            of_price, of_customer = by_price[price_or_metric(columns, row.key)], by_customer[line.customer_id]
-            if len(of_customer) > 1:
-                expected = _of_several(line, of_customer, of_price, as_priced[line.customer_id])
-            else:
-                expected = _of_price(of_customer, of_price, _code(line))
-        if expected and _code(line) not in map(str.upper, expected[0]):
-            key = (_code(line), *expected)
-            wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
+    for (row, line, known), charge in zip(charged, charges, strict=True):
+        expected = _booked(row, known) or known or expectation[charge]
+        if expected and charge.code not in map(str.upper, expected[0]):
+            usual, reason = expected
+            key = ("" if reason == "unclear" else charge.code, () if reason == "price" else usual, reason)
+            wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(reason))
+            wrong.usual.update(usual)
             wrong.lines.append(line)
             if row not in wrong.rows[-1:]:
                 wrong.rows.append(row)
     for key, group in groups.items():
         members = list(group.values())
-        if len(members) <= MAX_SINGLE_CUSTOMERS() and key[-1] != "alike":
+        if len(members) <= MAX_SINGLE_CUSTOMERS() and key[-1] not in ("alike", "unclear"):
             yield from members
         else:
             yield _WrongCurrency(
-                *key,
+                key[-1],
+                set().union(*(member.usual for member in members)),
                 [line for member in members for line in member.lines],
                 [row for member in members for row in member.rows],
             )
@@ -221,40 +218,101 @@ def _usual(lines: Counter[str]) -> str | None:
     return usual if number and part(number, lines.total()) >= MIN_PRICE_CURRENCY_SHARE() else None
 
 
-def _of_several(
-    line: InvoiceLine, customer: Counter[str], price: _PriceLines, as_priced: Counter[str]
-) -> tuple[tuple[str, ...], Reason] | None:
-    """The most common currency of a customer's lines, of equals the more common one of the price's lines.
+def _counted(pairs: Iterable[tuple[Any, Any]]) -> defaultdict[Any, Counter[Any]]:
+    found: defaultdict[Any, Counter[Any]] = defaultdict(Counter)
+    for key, value in pairs:
+        found[key][value] += 1
+    return found
 
-    `as_priced` counts the lines in the currency of others' lines of their price, and as "" those in another one. Where
-    nearly all further ones are in it, that one of this line's price is right; most of them may be in one other.
+
+def _fit(charges: list[_Charge]) -> _Fit:
+    """The currencies of prices and accounts by which the fewest lines are in another.
+
+    An own currency that no other customer has counts as a line. Tried from the lines of all accounts, and from those of
+    accounts in several currencies.
     """
-    charged, others = _code(line), price.of_others(line.customer_id)
-    usual = min(customer, key=lambda code: (-customer[code], -price.lines[code], code))
-    of_price, further = _usual(others), as_priced.total() - any(others.values())
-    priced = further - as_priced[""] + (of_price != charged and any(others.values()))
-    is_most = 2 * customer[usual] > customer.total() - 1  # of the other lines
-    if of_price is not None and further and part(priced, further) >= MIN_PRICE_CURRENCY_SHARE():
-        if of_price == charged:
-            return ((usual,), "alike") if 2 * as_priced[usual] > further else None
-        if others[of_price] >= MIN_PRICE_LINES() and (of_price != usual or not is_most):
-            return (of_price,), "others"
-    return (usual,), "customer" if is_most else "some"
+    accounts = _counted((charge.account, charge.code) for charge in charges)
+    fits: list[tuple[int, int, _Fit]] = []
+    for lines in (charges, [charge for charge in charges if len(accounts[charge.account]) > 1]):
+        fit = _Fit({}, {}, {})
+        for _ in range(_MAX_ROUNDS):
+            owners = Counter(code for account, code in fit.own.items() if not account[1])
+            before, fit = fit, _Fit(_of_prices(lines), {}, {})
+            unlike = _counted((each.account, each.code) for each in charges if fit.expected(each) != each.code)
+            for account, wrong in unlike.items():
+                for code in sorted(wrong):
+                    number, every = accounts[account][code], accounts[account].total()
+                    cost = every - number + (owners[code] <= (before.own.get(account) == code))
+                    if cost == wrong.total():
+                        fit.either[account] = code
+                    elif 2 * number > every and cost < wrong.total():
+                        fit.own[account] = code
+            if fit.own == before.own:
+                break
+            lines = [charge for charge in charges if charge.account not in fit.own]
+        others = sum(fit.expected(charge) != charge.code for charge in charges)
+        fits.append((others + len(fit.own), others, fit))
+    return min(fits, key=lambda one: one[:2])[-1]
 
 
-def _of_price(customer: Counter[str], price: _PriceLines, charged: str) -> tuple[tuple[str, ...], Reason] | None:
-    """The most common currency of the price's lines of others, for a customer whose lines are all in one currency.
+def _of_prices(charges: list[_Charge]) -> dict[str | None, str | None]:
+    """The most common currency of each price's lines; of one line, or of equals, that of most lines of all, if any."""
+    every = Counter(charge.code for charge in charges)
+    main = next((code for code, number in every.items() if 2 * number > len(charges)), None)
+    found = {}
+    for price, codes in _counted((charge.price, charge.code) for charge in charges).items():
+        (code, number), (_, second) = [*codes.most_common(2), ("", 0)][:2]
+        found[price] = code if number > max(1, second) else main
+    return found
 
-    If the customer has several lines, it must be the only one with that currency, and others as many as
-    `MIN_PRICE_LINES`.
-    """
-    usual, lines = price.lines.most_common(1)[0]
-    alike, several = price.customers[charged], customer.total() > 1
-    if several and (len(alike) > 1 or len(price.customers[usual]) < MIN_PRICE_LINES()):
-        return None
-    own = alike.total() if len(alike) == 1 else 1
-    is_usual = lines >= MIN_PRICE_LINES() and part(lines, price.lines.total() - own) >= MIN_PRICE_CURRENCY_SHARE()
-    return ((usual,), "price") if is_usual else None
+
+def _expectations(charges: list[_Charge]) -> dict[_Charge, tuple[tuple[str, ...], Reason] | None]:
+    """The currency that each line should be in, of what is known of the others; None if it may be right."""
+    fit = _fit(charges)
+    accounts = _counted((charge.account, charge.code) for charge in charges)
+    right = _counted((charge.account, charge.code) for charge in charges if fit.expected(charge) == charge.code)
+    prices = _counted((charge.price, charge.code) for charge in charges)
+    alike = _counted(((charge.price, fit.own.get(charge.account)), charge.code) for charge in charges)
+    of_both = _counted(((charge.account, charge.price), charge.code) for charge in charges)
+    payers = _counted(((charge.price, charge.code), charge.account[0]) for charge in charges)
+    owners = _counted((code, account[0]) for account, code in (*fit.own.items(), *fit.either.items()))
+
+    def of_mixed(charge: _Charge) -> tuple[tuple[str, ...], Reason] | None:
+        """The currency of a customer, else of a price, for a customer whose lines are in several."""
+        account, price, charged = charge
+        own, expected, codes = fit.own.get(account), fit.expected(charge), accounts[account]
+        usual = min(codes, key=lambda code: (-codes[code], code != expected, code))
+        further = codes.total() - 1
+        if own is None and account in fit.either:
+            return (), "unclear"
+        if expected == charged:
+            is_alike = alike[price, own][charged] > of_both[account, price][charged]
+            return ((usual,), "alike") if own is None and is_alike and 2 * right[account][usual] > further else None
+        others, comparable = (each - of_both[account, price] for each in (prices[price], alike[price, own]))
+        if comparable:
+            is_clear = _usual(comparable) == expected or (own is not None and fit.prices.get(price) == charged)
+        else:  # no price may have another currency than that of all
+            is_clear = own is not None or {*fit.prices.values()} == {expected}
+        is_most = usual == expected and 2 * codes[usual] > further
+        is_told = is_clear and right[account] and (is_most or comparable[expected] > 1)
+        if expected is None or not is_told:
+            return (), "unclear"
+        is_main = 2 * others[expected] > others.total()
+        return (expected,), "customer" if is_most else "others" if is_main else "priced"
+
+    def of_price(charge: _Charge) -> tuple[tuple[str, ...], Reason] | None:
+        """The most common currency of the price's lines, for the only customer who is charged in a single other one."""
+        account, price, charged = charge
+        usual, lines = prices[price].most_common(1)[0]
+        customers = payers[price, charged]
+        is_shared = len(customers) > 1 or len(owners[charged]) > (account[0] in owners[charged])
+        if accounts[account].total() > 1 and (is_shared or len(payers[price, usual]) < MIN_PRICE_LINES()):
+            return None
+        own = customers.total() if len(customers) == 1 else 1
+        is_usual = part(lines, prices[price].total() - own) >= MIN_PRICE_CURRENCY_SHARE()
+        return ((usual,), "price") if lines >= MIN_PRICE_LINES() and is_usual else None
+
+    return {one: of_mixed(one) if len(accounts[one.account]) > 1 else of_price(one) for one in {*charges}}
 
 
 def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: Decimal) -> Finding:
@@ -262,9 +320,11 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     lines = sorted(wrong.lines, key=lambda line: line.line)  # the database returns usage in any order
     since, until = examination.period.span
     severity, reason = _REASONS[wrong.reason]
-    first, amounts = lines[0], [line.amount for line in lines if line.amount is not None]
+    first, codes = lines[0], Counter(map(_code, lines))
+    amounts = added_amounts(((_code(line), line.amount),) for line in lines if line.amount is not None)
+    charged = listed(codes if len(codes) == 1 else (f"{code} ({number:,})" for code, number in codes.items()))
     whose = customers_words(customers)
-    charges = f" charges {exact_money(first.amount, wrong.charged)}" if first.amount is not None else ""
+    charges = f" charges {exact_money(first.amount, _code(first))}" if first.amount is not None else ""
     query: AggregateQuery | EventQuery = (
         differences.query(wrong.rows)
         if len(customers) == 1
@@ -272,23 +332,23 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     )
     return Finding(
         check=NAME,
-        kind=f"charged in {wrong.charged}",
+        kind=f"charged in {next(iter(codes))}" if wrong.reason != "unclear" else "charged in unclear currencies",
         severity=severity,
         sentence=f"{counted(len(lines), 'line')} of {whose}, {span_in(since, until, examination.period.zone)},"
-        f" {'is' if len(lines) == 1 else 'are'} charged in {data_value(wrong.charged)}, but"
+        f" {'is' if len(lines) == 1 else 'are'} charged in {charged}, but"
         f" {reason.format(usual=listed(wrong.usual))}: line {first.line:,}{charges}"
         f"{'' if len(lines) == 1 else ' and others'}.",
         since=since,
         until=until,
         events=sum(row.events for row in wrong.rows),
         question=query,
-        amounts=((wrong.charged, total(amounts)),) if amounts else (),
+        amounts=tuple(sorted(amounts.items())),
         share=share,
         share_of="invoice lines",
         customer_id=first.customer_id if len(customers) == 1 else None,
         facts=(
             ("lines", ", ".join(f"{line.line:,}" for line in lines[:MAX_LISTED_LINES])),
-            ("charged in", data_value(wrong.charged)),
-            ("usual currency", listed(wrong.usual)),
+            ("charged in", charged),
+            *([("usual currency", listed(wrong.usual, most=20))] if wrong.usual else []),
         ),
     )

@@ -436,10 +436,10 @@ CHECK = Check(
         f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR()} times their price or more,"
         " or with the other sign; else medium; where no two lines agree, none is the usual one",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
-        " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
-        " go to one wallet, unless these lines are each in the currency that others have for the price: then a line in"
-        " another is high, and one in it, but not in that of most lines, is medium; where all such lines of a customer,"
-        " and of no other, are in one currency, or a customer's only one is, a line in another than"
+        " cascade, is high; one without a known wallet is in its customer's own currency or in its price's, whichever"
+        f" leaves the fewest lines in another: one in neither is high if {percent(MIN_PRICE_CURRENCY_SHARE())} of the"
+        " comparable lines are in the expected one; lines that do not tell are one medium finding; where all such lines"
+        " of a customer, and of no other, are in one currency, or a customer's only one is, a line in another than"
         f" {percent(MIN_PRICE_CURRENCY_SHARE())} of the price's other lines, at"
         f" least {MIN_PRICE_LINES()}, is medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of differences, of currencies and of unit prices; the sheet has"
