@@ -83,10 +83,12 @@ print(drawer.pid, flush=True)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        pid = int(process.stdout.readline())
-        assert psutil.pid_exists(pid)
-        process.kill()
+        try:
+            assert process.stdout is not None
+            pid = int(process.stdout.readline())
+            assert psutil.pid_exists(pid)
+        finally:
+            process.kill()
     eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 

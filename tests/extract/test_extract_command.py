@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from extract.small_extract import DAY, HOUR, NOON, ORGANIZATION, Extract, event
 from support import generated_events
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 from usage_explore import AggregateQuery
 from usage_explore.cli.main import main
 from usage_explore.config import Settings
@@ -161,13 +161,16 @@ def test_every_goes_on_until_it_is_ended(filled: Extract, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "usage_explore", "extract", "--every", "1s", "--database-url", filled.url]
     command += ["--home", str(filled.home), "--organization-id", str(ORGANIZATION)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        eventually(lambda: process.poll() is not None or (filled.folder / "manifest.json").exists())
-        eventually(lambda: process.poll() is not None or filled.manifest.rows == 50)
-        # behind the watermark: the comparison of the next refresh is about days
-        filled.add(event(NOON - 100 * DAY, ingested_at=datetime.now(UTC) - timedelta(hours=1)))
-        eventually(lambda: process.poll() is not None or filled.manifest.rows == 51)
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate()
+        try:
+            eventually(lambda: process.poll() is not None or (filled.folder / "manifest.json").exists())
+            eventually(lambda: process.poll() is not None or filled.manifest.rows == 50)
+            # behind the watermark: the comparison of the next refresh is about days
+            filled.add(event(NOON - 100 * DAY, ingested_at=datetime.now(UTC) - timedelta(hours=1)))
+            eventually(lambda: process.poll() is not None or filled.manifest.rows == 51)
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert process.returncode == 0, output
     assert "Stopped." in output
     filled.check()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -65,16 +64,17 @@ def test_a_build_that_is_killed_goes_on(extract: Extract, after_steps: int) -> N
     many(extract)
     command = [sys.executable, "-c", BUILD, extract.url, str(extract.folder), str(ORGANIZATION)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout)
-        assert next(lines) == "begun\n"
-        if after_steps:
-            for _ in range(after_steps):
-                assert next(lines) == "step\n"
-        else:
-            eventually(lambda: any(extract.folder.glob("*.parquet")) or process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout)
+            assert next(lines) == "begun\n"
+            if after_steps:
+                for _ in range(after_steps):
+                    assert next(lines) == "step\n"
+            else:
+                eventually(lambda: any(extract.folder.glob("*.parquet")) or process.poll() is not None)
+        finally:
+            process.kill()
     held = manifest.read(extract.folder)
     before = held.rows if held else 0
     if held:
