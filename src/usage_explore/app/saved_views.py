@@ -135,16 +135,16 @@ def edit(saved: SavedView, key: str) -> None:
     name, note = f"view_edit_name {key} {saved.changed_at}", f"view_edit_note {key} {saved.changed_at}"
     with form:
         _error()
-        st.text_input("Name", saved.name, key=name, max_chars=MAX_VIEW_NAME_CHARACTERS)
-        st.text_area("Note", saved.note, key=note, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=100)
-        with st.container(horizontal=True, gap="small"):
-            st.button(
+        with st.form(f"view_edit_form {key}", border=False):
+            st.text_input("Name", saved.name, key=name, max_chars=MAX_VIEW_NAME_CHARACTERS)
+            st.text_area("Note", saved.note, key=note, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=100)
+            st.form_submit_button(
                 "Save changes",
                 key=f"view_change {key}",
                 type="primary",
                 on_click=lambda: _edit(saved, f"view_edit {key}", name, note),
             )
-            st.button("Delete", key=f"view_delete {key}", on_click=lambda: _delete(saved, f"view_edit {key}"))
+        st.button("Delete", key=f"view_delete {key}", on_click=lambda: _delete(saved, f"view_edit {key}"))
 
 
 def link(pages: Pages, view: View, saved: SavedView, *, pinned: bool = False, label: str = "") -> None:
@@ -341,17 +341,18 @@ def _save_form(view: View, source: Source, saved: tuple[SavedView, ...]) -> None
     )
     if _NAME not in st.session_state:
         st.session_state[_NAME] = last.name if is_changed and last else ""
-    st.text_input(
-        "Save this view as",
-        key=_NAME,
-        max_chars=MAX_VIEW_NAME_CHARACTERS,
-        placeholder="A name, such as Tokens by model",
-    )
     same = next((one for one in saved if one.name == st.session_state[_NAME].strip()), None)
-    if same is None:
-        st.text_area("Note", key=_NOTE, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=70)
-    label = f"Overwrite {markdown.plain(formatting.data_value(same.name, 30))}" if same else "Save view"
-    st.button(label, key="view_save", type="primary", on_click=lambda: _save(view, same))
+    with st.form("view_form", border=False):  # Enter in a form's line presses its button
+        st.text_input(
+            "Save this view as",
+            key=_NAME,
+            max_chars=MAX_VIEW_NAME_CHARACTERS,
+            placeholder="A name, such as Tokens by model",
+        )
+        if same is None:
+            st.text_area("Note", key=_NOTE, max_chars=MAX_VIEW_NOTE_CHARACTERS, height=70)
+        label = f"Overwrite {markdown.plain(formatting.data_value(same.name, 30))}" if same else "Save view"
+        st.form_submit_button(label, key="view_save", type="primary", on_click=lambda: _save(view, same))
     if same:
         st.caption(
             f"{_sentence_case(saved_words(same, ZoneInfo(view.timezone)))}. Its name and note stay; its link and its"

@@ -270,17 +270,17 @@ def _assign(item: Reviewed, decide: _Decide) -> None:
     form = popover_form("Assign", ":material/person_add:", "decide_assign")
     if form is None:
         return
-    with form:
+    key = f"decide_assignee {item.id} {len(item.decisions)}"
+    with form, st.form("decide_assign_form", border=False):
         st.text_input(
             "Person or team",
             value=item.assignee,
-            key=f"decide_assignee {item.id} {len(item.decisions)}",
+            key=key,
             max_chars=MAX_ASSIGNEE_CHARACTERS,
             placeholder="A name or an e-mail address",
         )
-        key = f"decide_assignee {item.id} {len(item.decisions)}"
         _who_decides("decide_assign")
-        st.button(
+        st.form_submit_button(
             "Assign",
             key="decide_assign_save",
             type="primary",
