@@ -367,8 +367,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 def _zone_finding(own: ByDays, other: ByDays, metrics: frozenset[str | None]) -> Finding:
     """One finding on metrics whose totals are of another time zone's days, or have other dates."""
     examination, zone = own.examination, other.examination.period.timezone
-    rows = [row for row in other.compared.rows if row.subject.metric_key in metrics and row.control is not None]
-    before = [row for row in own.compared.rows if row.subject.metric_key in metrics and row.control is not None]
+    rows, before = (zones.rows_since(one, metrics, other.since) for one in (other, own))
     run = Run([row for row in before if row.status != "matched"])
     since, until = _span(examination, run.days)
     affected = sum(row.used.events or 0 for row in run.rows)

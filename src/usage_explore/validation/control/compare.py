@@ -314,7 +314,7 @@ def place(lines: Iterable[ControlLine], period: Period, since: datetime, closed_
     placed = Placed()
     placed.days = {day for day, (start, end) in touched.items() if start >= since and end <= closed_until}
     for line in lines:
-        day = _day(line, zone)
+        day = day_of(line, zone)
         if day is None:
             placed.unplaceable += 1
         elif day not in touched:
@@ -326,7 +326,7 @@ def place(lines: Iterable[ControlLine], period: Period, since: datetime, closed_
     return placed
 
 
-def _day(line: ControlLine, zone: ZoneInfo) -> date | None:
+def day_of(line: ControlLine, zone: ZoneInfo) -> date | None:
     """The local day of a line; None for several days, and for a time that is no local midnight and has no end."""
     start, until = line.day, line.until
     if not isinstance(start, datetime):

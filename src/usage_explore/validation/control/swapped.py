@@ -23,7 +23,7 @@ from usage_explore.validation.check import Examination, Finding, Severity
 from usage_explore.validation.control.compare import NAME, Amounts, Control, Row, Run, Subject, Usage
 from usage_explore.validation.control.factors import MIN_FACTOR_SHARE
 from usage_explore.validation.periods import part
-from usage_explore.validation.usage_sums import events_share, metric_filter
+from usage_explore.validation.usage_sums import events_share, metric_filter, valid_filters
 
 BOUNDS = CheckBounds(NAME)
 
@@ -137,25 +137,26 @@ def _evidence(rows: Iterable[Row]) -> Decimal:
 
 
 def exchanged_columns(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows, in which the columns of metrics whose `events` are quantities and the other way round are exchanged;
-    and these rows.
+    """The rows, in which the columns of totals whose `events` are quantities and the other way round are exchanged; and
+    these rows: all of a metric, if nearly all of its totals are so, else those alone.
 
     A quantity that is the usage's but for its decimals is left out: the number of events alone is then compared.
     """
-    found, exchanged = [], []
+    found: list[Row] = []
+    exchanged: list[Row] = []
     groups: dict[str | None, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.subject.metric_key, []).append(row)
     for members in groups.values():
         both = [row for row in members if row.control and None not in (row.control.events, row.control.quantity)]
-        wrong = [row for row in both if row.status in ("missing", "surplus")]
-        fitting = [row for row in wrong if _is_exchanged(row)]
+        fitting = [row for row in both if row.status in ("missing", "surplus") and _is_exchanged(row)]
         is_common = len(fitting) >= MIN_FACTOR_SHARE() * len(both) and len(both) == sum(
             row.control is not None for row in members
         )
-        if len(fitting) > 1 and is_common and _evidence(fitting) >= MIN_SWAPPED_EVIDENCE():
-            members = [_exchanged(row) for row in members]
-            exchanged += members
+        if fitting and _evidence(fitting) >= MIN_SWAPPED_EVIDENCE():
+            swapped = {id(row): _exchanged(row) for row in (members if is_common else fitting)}
+            members = [swapped.get(id(row), row) for row in members]
+            exchanged += swapped.values()
         found += members
     return found, [row for row in exchanged if row.control is not None]
 
@@ -181,21 +182,30 @@ def _exchanged(row: Row) -> Row:
 
 def columns_finding(examination: Examination, run: Run, span: Callable[..., tuple[datetime, datetime]]) -> Finding:
     """One finding on totals whose columns of events and quantity are exchanged; `span` gives the times of days."""
-    rows = run.rows
+    rows, (customer,) = run.rows, run.customers if len(run.customers) == 1 else (None,)
+    whose = f" of customer {customer}" if customer else ""
     matched, events = sum(row.status == "matched" for row in rows), sum(row.used.events or 0 for row in rows)
     since, until = span(examination, run.days)
     return Finding(
         check=NAME,
         kind=COLUMNS,
         severity="medium",
-        sentence=f"The columns events and quantity of the control totals of {listed(run.metrics)} are swapped,"
+        sentence="The columns events and quantity of"
+        f" {counted(len(rows), 'control total')} of {listed(run.metrics)}{whose} are swapped,"
         f" {span_in(since, until, examination.period.zone)}: of {matched:,} of {counted(len(rows), 'total')} the"
         " quantity is exactly the number of events. They are compared the other way round here.",
         since=since,
         until=until,
         events=events,
         metric_key=run.metrics[0] if len(run.metrics) == 1 else None,
-        question=examination.aggregate_question(since=since, until=until, bucket="day", **metric_filter(run.metrics)),
+        customer_id=customer,
+        question=examination.aggregate_question(
+            since=since,
+            until=until,
+            bucket="day",
+            **metric_filter(run.metrics),
+            **valid_filters(customer_id=customer),
+        ),
         facts=(("cause", COLUMNS), ("control totals", f"{len(rows):,}")),
         **events_share(examination, events),
     )

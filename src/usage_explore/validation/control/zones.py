@@ -4,14 +4,15 @@ Totals that differ both ways may be anything: a gateway that counts wrong, or da
 is tried with the usage of the total that differs most, by quarters of an hour, and the one that makes most of its days
 match is applied to the whole file. A metric has days of that zone if nearly all of its totals then match, and hardly
 any that did no longer does. With a few events many zones do: of these UTC alone is tried, and must explain all. Where
-no zone's days match, the totals may have the date of the day after, or before.
+no zone's days match, the totals may have the date of the day after, or before, all or those from a day on.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import MAXYEAR, date, datetime, timedelta
+from datetime import MAXYEAR, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from sqlalchemy import Integer, func, select
 
 from usage_explore.decimals import difference, total
 from usage_explore.formatting import counted, listed
+from usage_explore.formatting import date as date_words
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -28,6 +30,7 @@ from usage_explore.validation.bounds import CheckBounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.control.compare import (
     MIN_SHIFTED_DAYS,
+    Amounts,
     Compared,
     Measure,
     Placed,
@@ -36,6 +39,7 @@ from usage_explore.validation.control.compare import (
     Usage,
     by_subject,
     compare,
+    day_of,
     place,
     statement,
     usage_of,
@@ -86,7 +90,7 @@ class _Change(NamedTuple):
 class ByDays:
     """Control totals compared by the days of one time zone, that of the examination's period.
 
-    `late` is by how much later than their day the totals are dated, where that is recognized.
+    `late` is by how much later than their day the totals are dated, where that is recognized, those dated `since` then.
     """
 
     examination: Examination
@@ -95,6 +99,11 @@ class ByDays:
     usage: Usage
     summed: Callable[[Any], Usage]
     late: timedelta = timedelta(0)
+    since: date = date.min
+
+    def dated(self, day: date) -> date:
+        """The date that the total of a day has."""
+        return day + self.late if self.late and day + self.late >= self.since else day
 
 
 def compared_by_days(examination: Examination, lines: Iterable[ControlLine]) -> ByDays:
@@ -120,7 +129,8 @@ def by_days_of_zone(own: ByDays, lines: Sequence[ControlLine]) -> tuple[ByDays |
     suspects = both_ways(own.compared.rows)
     zone = _likely_zone(own.examination, lines, suspects)
     others = [_by_zone(own, lines, zone.key)] if zone is not None else []
-    for other in (*others, *(_dated(own, lines, late) for late in (_DAY, -_DAY) if suspects)):
+    moved = ((late, since) for late in (_DAY, -_DAY) if (since := _dated_since(own, late)))
+    for other in (*others, *(_dated(own, lines, late, since) for late, since in moved)):
         if metrics := _metrics_of(own, other):
             return other, metrics
     return (None, frozenset()) if zone is not None else _few_by_utc(own, lines)
@@ -139,11 +149,37 @@ def _metrics_of(own: ByDays, other: ByDays) -> frozenset[str | None]:
     return metrics if len(metrics | {*alike}) < len(of_metrics) else frozenset(of_metrics)
 
 
-def _dated(own: ByDays, lines: Sequence[ControlLine], late: timedelta) -> ByDays:
-    """The totals compared by the dates that are `late` before their own."""
+def _dated_since(own: ByDays, late: timedelta) -> date | None:
+    """The date from which most totals match the usage of the day `late` before it, and not that of it; None of few."""
+    gained: Counter[date] = Counter()
+    for row in own.compared.rows:
+        if row.control is not None and row.subject.currency is None:
+            used = own.usage.get((row.day - late, row.subject), Amounts(0))
+            gained[row.day] += (replace(row, used=used).status == "matched") - (row.status == "matched")
+    # no total may move to the date of one that stays
+    starts = [day for day in sorted(gained) if late < timedelta(0) or day - late not in gained]
+    sums = {since: sum(gained[day] for day in gained if day >= since) for since in starts}
+    since = max(sums, key=lambda day: sums[day], default=date.min)
+    return since if sums.get(since, 0) >= MIN_SHIFTED_DAYS() else None
+
+
+def _dated(own: ByDays, lines: Sequence[ControlLine], late: timedelta, since: date) -> ByDays:
+    """The totals compared by the dates that are `late` before their own, where that is `since` or later."""
+    zone = own.examination.period.zone
     inner = [line for line in lines if line.day.year > 1 and (line.until or line.day).year < MAXYEAR]
-    moved = [line._replace(day=line.day - late, until=line.until and line.until - late) for line in inner]
-    return replace(compared_by_days(own.examination, moved), late=late)
+    moved = [
+        line._replace(day=line.day - late, until=line.until and line.until - late)
+        if (day := day_of(line, zone)) and day >= since
+        else line
+        for line in inner
+    ]
+    return replace(compared_by_days(own.examination, moved), late=late, since=since)
+
+
+def rows_since(by_days: ByDays, metrics: frozenset[str | None], since: date) -> list[Row]:
+    """The control totals of metrics that are dated `since` or later."""
+    rows = (row for row in by_days.compared.rows if row.control is not None and row.subject.metric_key in metrics)
+    return [row for row in rows if by_days.dated(row.day) >= since]
 
 
 def other_days_words(own: ByDays, other: ByDays, metrics: str, rows: Sequence[Row], before: Sequence[Row]) -> str:
@@ -153,8 +189,10 @@ def other_days_words(own: ByDays, other: ByDays, metrics: str, rows: Sequence[Ro
     these = f"{matched_before:,} of {len(before):,}"
     if other.late:
         when, side = ("late", "before") if other.late > timedelta(0) else ("early", "after")
+        is_part = any(row.day < other.since for row in own.compared.rows if row.control is not None)
+        since = f" from {date_words(datetime.combine(other.since, time.min))} on" if is_part else ""
         return (
-            f"The control totals are dated a day {when}: {of} match the usage of the day {side}, by their dates"
+            f"The control totals are dated a day {when}{since}: {of} match the usage of the day {side}, by their dates"
             f" {these} do. Each is compared with that day here; give it the date of its day."
         )
     begin = "begin" if matched - matched_before >= MIN_SHIFTED_DAYS() else "seem to begin"
@@ -270,7 +308,7 @@ def _likely_zone(examination: Examination, lines: Sequence[ControlLine], suspect
 
 def _changes(own: Iterable[Row], other: ByDays) -> dict[str | None, _Change]:
     """By metric, how its control totals match by the days of the period's and of another zone."""
-    before, after = _matches(own), _matches(other.compared.rows, other.late)
+    before, after = _matches(own), _matches(other.compared.rows, other.dated)
     counts: dict[str | None, list[int]] = {}
     for key in before.keys() & after.keys():
         count = counts.setdefault(key[1].metric_key, [0, 0, 0, 0])
@@ -280,10 +318,10 @@ def _changes(own: Iterable[Row], other: ByDays) -> dict[str | None, _Change]:
     return {metric: _Change(*count) for metric, count in counts.items()}
 
 
-def _matches(rows: Iterable[Row], late: timedelta = timedelta(0)) -> dict[tuple[object, Subject], bool]:
+def _matches(rows: Iterable[Row], dated: Callable[[date], date] | None = None) -> dict[tuple[object, Subject], bool]:
     """Whether each total matches, by its date and subject."""
     return {
-        (row.day + late, row.subject): row.status == "matched"
+        (dated(row.day) if dated else row.day, row.subject): row.status == "matched"
         for row in rows
         if row.control is not None and row.subject.currency is None
     }
