@@ -96,6 +96,7 @@ def test_validate_acknowledge_sign_off_and_see_a_late_batch(
     expect(page.get_by_label("Reason, if any")).to_be_visible()
     at_rest(page)
     expect(page.locator(".st-key-decide_acknowledge_form")).to_be_focused()
+    expect(page.get_by_role("group", name="Acknowledge")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Reason, if any")).to_be_focused()
     page.keyboard.type("A retry, credited.")

@@ -95,7 +95,7 @@ def test_save_open_in_a_fresh_browser_rename_and_delete_with_names_shown_as_they
     fresh.keyboard.press("Tab")
     expect(fresh.get_by_label("Name")).to_be_focused()
     fresh.get_by_label("Name").fill("Renamed")
-    fresh.get_by_role("button", name="Save changes").click()
+    fresh.keyboard.press("Enter")
     expect(fresh.get_by_role("link", name="Renamed")).to_be_visible()
     expect(edit).to_be_focused()
     edit.click()

@@ -115,6 +115,7 @@ def test_a_selection_rules_headline_and_rows_and_is_cleared_or_zoomed(visit: Vis
     # the focus of the button, which is gone, is beside it
     beside = '[data-testid="stElementContainer"]:focus'  # of a control, which a second Enter would press
     expect(page.locator(beside).get_by_role("combobox", name="Selected series")).to_be_visible()
+    expect(page.get_by_role("group", name="Selected series")).to_be_focused()
 
 
 @pytest.mark.thorough  # app/test_selection groups both anew

@@ -17,3 +17,21 @@ const visit = (href) => {
   history.pushState({}, "", href)
   window.dispatchEvent(new PopStateEvent("popstate", { state: {} }))
 }
+
+// without the names of icons, which are a part of the text of Streamlit's buttons
+const label = (control) =>
+  control.getAttribute("aria-label") ||
+  (control.querySelector('[data-testid="stMarkdownContainer"]') ?? control).textContent.trim()
+
+// Give the focus to what surrounds controls: the next Tab goes to its first one. While it has the focus it has a name for
+// screen readers, and after a key the browser's outline.
+const focusAround = (place, name) => {
+  place.tabIndex = -1
+  if (!place.hasAttribute("role")) {
+    place.setAttribute("role", "group")
+    place.setAttribute("aria-label", name)
+    const forget = () => ["role", "aria-label"].forEach((each) => place.removeAttribute(each))
+    place.addEventListener("blur", forget, { once: true })
+  }
+  place.focus({ preventScroll: true })
+}

@@ -9,8 +9,8 @@ export default function (component) {
   const look = () => { // the browser may still load what draws the element
     const target = document.querySelector(data.selector)
     if (target) {
-      if (!target.matches("input, button")) Object.assign(target, { tabIndex: -1 }).style.outline = "none" // a group
-      target.focus({ preventScroll: true })
+      if (target.matches("input, button")) target.focus({ preventScroll: true })
+      else focusAround(target, label(document.querySelector('[data-testid="stPopoverButton"][aria-expanded="true"]') ?? target))
     } else if (mark.isConnected && performance.now() < until) requestAnimationFrame(look)
   }
   look()

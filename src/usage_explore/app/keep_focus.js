@@ -6,8 +6,6 @@ const NEAREST = 20  // controls before and after
 
 const isControl = (each) => each.matches(CONTROLS) && !each.matches(":disabled, [type=hidden], [tabindex='-1']")
 
-const label = (control) => control.getAttribute("aria-label") || control.textContent.trim()
-
 const containerOf = (control) => {
   const key = [...(control.closest('[class*="st-key-"]')?.classList ?? [])].find((each) => each.startsWith("st-key-"))
   return key && `.${CSS.escape(key)}`
@@ -64,10 +62,7 @@ export default function () {
     const place = next?.closest('[data-testid="stElementContainer"], [class*="st-key-"]')
     last = null
     if (opener?.isConnected) return opener.focus({ preventScroll: true })
-    if (!place) return
-    place.tabIndex = -1
-    place.style.outline = "none"
-    place.focus({ preventScroll: true })
+    if (place) focusAround(place, label(next))
   }
   const observer = new MutationObserver(() => {
     if (!isLost()) return
