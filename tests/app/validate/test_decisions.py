@@ -342,6 +342,7 @@ def test_a_user_without_sign_in_gives_a_name_once(page: Open, store: Store, monk
     app.session_state["decide_note"] = True
     app.run()
     assert 'Without a name the history says "local".' in said(app)
+    app.session_state["decide_note"] = False
     acknowledge(app, name="Ana")
     app.session_state["decide_reopen"] = True
     app.run()

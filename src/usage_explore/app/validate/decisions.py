@@ -51,16 +51,16 @@ def current_author() -> str:
     return str(st.session_state.get(_NAME) or "").strip() or LOCAL_AUTHOR
 
 
-def name_field(place: str) -> None:
-    """Draw the field for the name of a user without sign-in; `place` tells apart the fields of a page."""
+def name_field(place: str, *, is_in_form: bool = False) -> None:
+    """Draw the field for the name of a user without sign-in; `place` distinguishes the fields of a page.
+
+    In a form the name is remembered when its button is pressed.
+    """
     key = f"{_NAME} {place}"
-    st.session_state[key] = st.session_state.get(_NAME, "")
-    st.text_input(
-        "Your name",
-        key=key,
-        max_chars=MAX_AUTHOR_CHARACTERS,
-        on_change=lambda: _remember_name(place),
-    )
+    if not is_in_form or key not in st.session_state:
+        st.session_state[key] = st.session_state.get(_NAME, "")
+    remember = None if is_in_form else lambda: _remember_name(place)
+    st.text_input("Your name", key=key, max_chars=MAX_AUTHOR_CHARACTERS, on_change=remember)
 
 
 def _remember_name(place: str) -> None:
@@ -69,12 +69,16 @@ def _remember_name(place: str) -> None:
         st.session_state[_NAME] = str(name).strip()
 
 
-def _who_decides(place: str) -> None:
-    """Draw the field for the name while it is not known, and what is written without one."""
-    if current_author() != LOCAL_AUTHOR:
+def _who_decides(place: str, *, is_in_form: bool = False) -> None:
+    """Draw the field for the name while it is not known, and what is written without one.
+
+    The field stays until its panel closes: the browser would close the panel with what has the focus.
+    """
+    is_drawn = f"{_NAME} {place}" in st.session_state
+    if current_author() != LOCAL_AUTHOR and (sign_in.current_user() or not is_drawn):
         st.caption(f"Decided by {markdown.plain(formatting.data_value(current_author()))}.")
         return
-    name_field(place)
+    name_field(place, is_in_form=is_in_form)
     st.caption(f'Asked for once in a browser session. Without a name the history says "{LOCAL_AUTHOR}".')
 
 
@@ -222,11 +226,13 @@ def _settle(action: str, icon: str, text: str, decide: _Decide, label: str = "")
     form = popover_form(action.capitalize(), icon, key)
     if form is None:
         return
-    with form:
+    with form, st.form(f"{key}_fields", border=False):
         st.caption(text)
         _reason(key)
-        _who_decides(key)
-        st.button(label or action.capitalize(), key=f"{key}_save", type="primary", on_click=lambda: decide(action, key))
+        _who_decides(key, is_in_form=True)
+        st.form_submit_button(
+            label or action.capitalize(), key=f"{key}_save", type="primary", on_click=lambda: decide(action, key)
+        )
 
 
 def _mute(period: Period, decide: _Decide) -> None:
@@ -271,7 +277,7 @@ def _assign(item: Reviewed, decide: _Decide) -> None:
     if form is None:
         return
     key = f"decide_assignee {item.id} {len(item.decisions)}"
-    with form, st.form("decide_assign_form", border=False):
+    with form, st.form("decide_assign_fields", border=False):
         st.text_input(
             "Person or team",
             value=item.assignee,
@@ -279,7 +285,7 @@ def _assign(item: Reviewed, decide: _Decide) -> None:
             max_chars=MAX_ASSIGNEE_CHARACTERS,
             placeholder="A name or an e-mail address",
         )
-        _who_decides("decide_assign")
+        _who_decides("decide_assign", is_in_form=True)
         st.form_submit_button(
             "Assign",
             key="decide_assign_save",
@@ -292,10 +298,12 @@ def _note(decide: _Decide) -> None:
     form = popover_form("Note", ":material/edit_note:", "decide_note")
     if form is None:
         return
-    with form:
+    with form, st.form("decide_note_fields", border=False):
         _reason("decide_note", "Note")
-        _who_decides("decide_note")
-        st.button("Save note", key="decide_note_save", type="primary", on_click=lambda: decide("note", "decide_note"))
+        _who_decides("decide_note", is_in_form=True)
+        st.form_submit_button(
+            "Save note", key="decide_note_save", type="primary", on_click=lambda: decide("note", "decide_note")
+        )
 
 
 def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
