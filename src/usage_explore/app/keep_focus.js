@@ -28,10 +28,10 @@ const drawn = ({ control, name, container }) => {
   return others.find((each) => label(each) === name && isUsable(each))
 }
 
-// When the page removes the control that has the focus, the browser leaves the focus nowhere, and the next Tab starts at
-// the top of the page. After a key, give it to what surrounds the control, if it is drawn anew, else the nearest one
-// before, else after, as far as the page itself gives it to none: Tab goes on from there, and a second Enter presses
-// nothing. From a popover, also after a click, it goes back to the button that opened it.
+// When the page removes or disables the control that has the focus, the browser leaves the focus nowhere, and the next
+// Tab starts at the top of the page. After a key, give it to what surrounds the control, if it is drawn anew or enabled
+// again, else the nearest one before, else after, as far as the page itself gives it to none: Tab goes on from there, and
+// a second Enter presses nothing. From a popover, also after a click, it goes back to the button that opened it.
 export default function () {
   let last = null, opener = null, beside = [], timer
   const remember = (event) => {
@@ -49,9 +49,10 @@ export default function () {
     if (event.target.closest('[data-testid="stPopoverBody"]')) return remember(event)
     setTimeout(() => { last = null })  // after the focus that the click gives
   }
-  const isLost = () => last && !last.isConnected && document.activeElement === document.body
+  const isGone = () => !last.isConnected || last.matches(":disabled")
+  const isLost = () => last && isGone() && document.activeElement === document.body
   const look = (until) => {
-    if (!isLost()) return
+    if (!last || document.activeElement !== document.body) return  // it may be enabled again
     const app = document.querySelector('[data-testid="stApp"]')
     if (app?.dataset.testScriptState !== "notRunning" && performance.now() < until) {
       timer = setTimeout(look, 50, until)
@@ -69,7 +70,7 @@ export default function () {
     clearTimeout(timer)
     timer = setTimeout(look, 50, performance.now() + MAX_WAIT_MILLISECONDS)
   })
-  observer.observe(document.body, { childList: true, subtree: true })
+  observer.observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled"] })
   addEventListener("focusin", remember, true)
   addEventListener("pointerdown", forget, true)
   return () => {

@@ -298,9 +298,22 @@ def _pickers(
                     accept_new_options=True,
                     help=f"{one.meaning} A column of the file, or type a value for all rows.",
                 )
+                taken[one.column] = source.meant(picked)
                 _because(base, one.column, bool(picked) and picked == source.chosen)
-            taken[one.column] = source.meant(picked)
+                if picked and picked not in source.options:
+                    st.caption(markdown.plain(_value_words(picked.strip(), base.names)))
     return taken
+
+
+def _value_words(text: str, names: Sequence[str]) -> str:
+    """What a typed value does: Enter takes the text, not the columns that the picker lists below it.
+
+    >>> _value_words("Wa", ["Kunde", "Was"])
+    'Wa in all rows; for the column Was pick it from the list'
+    """
+    like = [name for name in names if text.casefold() in name.casefold()]
+    column = f"; for the column {formatting.shortened(like[0], _MAX_LABEL_CHARACTERS)} pick it from the list"
+    return f"{formatting.shortened(text, _MAX_LABEL_CHARACTERS)} in all rows{column if like else ''}"
 
 
 def _because(base: FileCheck, name: str, is_proposed: bool) -> None:

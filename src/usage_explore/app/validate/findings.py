@@ -214,7 +214,7 @@ def _list(view: ValidateView, review: Review, listed: Sequence[Finding], one: Fi
     )
     st.caption(
         "Open findings first, by impact: severity, then the affected part. "
-        + ("" if one else "Click a row to see what is behind it.")
+        + ("" if one else "Click a row, or press Shift+Space in it, to see what is behind it.")
         + ("" if len(folded) == len(listed) else " Similar findings share a row; a click lists them.")
     )
 
