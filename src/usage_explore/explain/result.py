@@ -297,8 +297,8 @@ class Explanation:
     the run of days with at least four fifths of the first cell's change, or without a cell of the total's; None if it
     is spread over more than a third of the window's days, for windows under three days, and against an expected number.
     `common` are the values of all events beside those of the filters, where one window has no events or none differs.
-    `exists_since` is the time of the first event if older ones were removed and a window begins before: its amounts are
-    too small, no cell is new or gone, and there is no peak and no even spread.
+    `exists_since` is the start of the events that exist, if older ones were removed and a window begins before: its
+    amounts are too small, no cell is new or gone, and there is no peak and no even spread.
     """
 
     query: AggregateQuery

@@ -121,9 +121,10 @@ class Manifest:
 
     `relation` is the table's oid, so that a table made anew is noticed. `unfit` says why the organization is answered
     from the events, blank if it is not. `refreshed` is the database's clock at the last refresh; `removed_before` the
-    start of the events that the table still has, where a refresh found `removed_rows` older ones removed. `fingerprint`
-    is that of what decided which rows were read, see `visibility`, and `transaction` the database's next one then (0 on
-    a replica), of which an earlier database has not seen all.
+    start of the events that the table still has, where a refresh found `removed_rows` older ones removed: the end of
+    the last one's UTC day, or the first event that was left. `fingerprint` is that of what decided which rows were
+    read, see `visibility`, and `transaction` the database's next one then (0 on a replica), of which an earlier
+    database has not seen all.
     """
 
     organization_id: UUID

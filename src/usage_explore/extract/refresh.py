@@ -385,7 +385,8 @@ class _Writer:
                 first = segments.first_of(self.engine, self.folder, held.segments, events)
         if not held.segments or first == oldest:
             return held
-        since = max(held.removed_before or 0, first or max(segment.last for segment in held.segments) + 1)
+        end = max(segment.last for segment in held.segments) + 1 if first is None else self.end_before(held, first)
+        since = max(held.removed_before or 0, end)
         removed = self.number_before(held, since)
         there = self.events.totals("timestamp", within("ingested_at", None, held.watermark))
         if 2 * (held.rows - sum(day.events for day in there.values())) < removed:
@@ -397,6 +398,15 @@ class _Writer:
         if held.removed_before is None or 2 * self.number_before(held, held.removed_before) < held.removed_rows:
             return held
         return dataclasses.replace(held, removed_before=None, removed_rows=0)
+
+    def end_before(self, held: Manifest, first: int) -> int:
+        """The end of the last UTC day of the extract's events before `first`, or `first` if that is earlier.
+
+        Between the two there were none, so that nothing is missing there.
+        """
+        chosen = [segment for segment in held.segments if segment.first < first]
+        days = self.totals(chosen, f"ts // {DAY}", f"ts < {first}")
+        return min(first, (max(days) + 1) * DAY) if days else first
 
     def number_before(self, held: Manifest, end: int) -> int:
         """The number of the extract's events before a time."""

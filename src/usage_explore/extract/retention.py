@@ -51,9 +51,10 @@ def exists_since(
     extract: Manifest | None,
     first: datetime | None = None,
 ) -> datetime | None:
-    """The time of the first event, if older ones were removed and the query's window begins before; else None.
+    """The start of the events that exist, if older ones were removed and the query's window begins before; else None.
 
-    `first` is that time where it is known already.
+    That is what a refresh found, see `Manifest`; before it, and under a policy, the time of the first event: `first`,
+    where it is known already.
     """
     since = window_start(query)
     if since is None:
@@ -71,7 +72,9 @@ def exists_since(
     if not by_policy and (extract is None or not _had_older(extract, first)):
         return None
     if extract is not None and extract.removed_before is not None:
-        first = max(first, instant(extract.removed_before))  # an event before then came after the others were removed
+        removed_before = instant(extract.removed_before)  # an event before then came after the others were removed
+        is_known = not by_policy and not any(segment.first < micros(first) for segment in extract.segments)
+        first = removed_before if is_known else max(first, removed_before)
     return first if since < first else None
 
 

@@ -298,8 +298,8 @@ class Choice(_ValueAndEvents):
 class Served:
     """How an aggregate was read: from the extract, or from the events, and how long that `took`.
 
-    `because` is the reason to read the events, None for the extract. `exists_since` is the time of the first event, if
-    older ones were removed and the window begins before.
+    `because` is the reason to read the events, None for the extract. `exists_since` is the start of the events that
+    exist, if older ones were removed and the window begins before.
     """
 
     because: str | None
