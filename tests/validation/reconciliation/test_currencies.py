@@ -301,6 +301,18 @@ CASES: dict[str, tuple[dict[str, str], dict[int, str], dict[str, str | None], li
         {f"x{who}_{metric}": None for who in range(2, 7) for metric in SIX} | {"x1_mn": "EUR"},
         [("medium", "3, 9", "EUR (1) and KWD (1)", "")],
     ),
+    "right, a line missing, three alone in a metric's": (
+        {"cnt": "KWD", "gb": "EUR"},
+        {0: "GBP", 2: "USD"},
+        {"x3_cnt": None} | {f"x{who}_{metric}": None for who in range(4, 7) for metric in ("cnt", "gb")},
+        [("medium", "3", "KWD", "")],
+    ),
+    "right, a metric of one line": (
+        {"cnt": "EUR", "gb": "KWD"},
+        {},
+        {f"x{who}_gb": None for who in range(6)},
+        [("medium", "8", "KWD", "")],
+    ),
 }
 
 """The currencies of metrics, those of customers with their own, lines that differ (None: no line), what is found."""

@@ -293,7 +293,7 @@ def _expectations(charges: list[_Charge]) -> dict[_Charge, tuple[tuple[str, ...]
             is_clear = _usual(comparable) == expected or (own is not None and fit.prices.get(price) == charged)
         else:  # no price may have another currency than that of all
             is_clear = own is not None or {*fit.prices.values()} == {expected}
-        is_most = usual == expected and 2 * codes[usual] > further
+        is_most = usual == expected and 2 * codes[usual] > further > 1  # one other line is not most lines
         is_told = is_clear and right[account] and (is_most or comparable[expected] > 1)
         if expected is None or not is_told:
             return (), "unclear"
