@@ -1060,6 +1060,13 @@ def test_two_of_three_numbers_of_events_are_most_lines(make: Make, wrong: list[d
         assert told == ([("high", "beyond another aggregation", CUSTOMERS[2])] if wrong else [])
 
 
+def test_a_few_numbers_of_few_events_are_told_by_how_far_the_sums_are(make: Make) -> None:
+    """12, 9 and 7 events of 2,000.5 each: three were high on a right invoice, "23,994 too little"."""
+    rows = [event(who, SINCE, quantity=Decimal("2000.5")) for who in range(3) for _ in range((12, 9, 7)[who])]
+    finding = only(validated(make(rows), [line(who, number, number * 2) for who, number in enumerate((12, 9, 7))]))
+    assert (finding.kind, finding.severity, finding.amounts) == ("another aggregation", "medium", ())
+
+
 def test_numbers_of_events_of_one_customer_or_beside_sums_stay_high(make: Make) -> None:
     more = [event(who + 5, SINCE, quantity=Decimal("3.5")) for who in range(3) for _ in range(10)]
     store = make([*few_events(), *more])

@@ -202,9 +202,9 @@ def _other(row: Row, name: str, largest: Mapping[Key, Decimal]) -> Decimal | Non
 
 def _is_certain(name: str, rows: Iterable[Row]) -> bool:
     """Whether numbers of events are no coincidence, nor sums that are rounded to whole units."""
-    beyond = [abs(row.invoiced or Decimal(0)) for row in rows if row.difference.copy_abs() >= 1]
-    is_counted = sum(number >= _MIN_ADDED for number in beyond) >= _MIN_COUNTED
-    return name != "count" or is_counted or exact_product(beyond) >= MIN_EVIDENCE()
+    beyond = ((abs(row.invoiced or Decimal(0)), row.difference.copy_abs()) for row in rows)
+    evidence = (exact_product((number, off)) for number, off in beyond if number > 1 <= off)
+    return name != "count" or exact_product(evidence) >= MIN_EVIDENCE()
 
 
 def _aggregation_cause(row: Row, name: str, words: str, sums: Sequence[Row], *, are_sums: bool) -> Cause:
