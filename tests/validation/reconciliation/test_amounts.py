@@ -1040,6 +1040,33 @@ def test_the_sum_of_one_customer_beside_numbers_of_events_of_the_others_is_named
     assert finding.sentence.endswith(words)
 
 
+@pytest.mark.parametrize("wrong", [[line(2, 49, 98)], [line(2, 14, 28)] * 2, [line(2, 21, 42)], []])
+def test_two_of_three_numbers_of_events_are_most_lines(make: Make, wrong: list[dict[str, Any]]) -> None:
+    """Both were high, "30 too little", with amounts, beside the sum, a repeated line or a wrong one, or alone."""
+    rows = [row for row in few_events() if row.customer_id in CUSTOMERS[: 3 if wrong else 2]]
+    seats = [line(who, 1, "0.10", "seats") for who in range(3 if wrong else 2)]
+    found = validated(make(rows), [*counted_lines()[:2], *wrong, *seats]).findings
+    two, *others = sorted(found, key=lambda each: each.customer_id is not None)
+    assert "2 totals of 2 customers" in two.sentence
+    assert {each.amounts for each in found} == {()}
+    if wrong == [line(2, 49, 98)]:
+        assert (two.severity, two.kind, others) == ("high", "mixed aggregations", [])
+        assert two.sentence.endswith(
+            f"is the number of events, but the sum on the lines of {CUSTOMERS[2]}: one is wrong."
+        )
+    else:
+        assert (two.severity, two.kind) == ("medium", "another aggregation")
+        told = [(each.severity, each.kind, each.customer_id) for each in others]
+        assert told == ([("high", "beyond another aggregation", CUSTOMERS[2])] if wrong else [])
+
+
+def test_a_few_numbers_of_few_events_are_told_by_how_far_the_sums_are(make: Make) -> None:
+    """12, 9 and 7 events of 2,000.5 each: three were high on a right invoice, "23,994 too little"."""
+    rows = [event(who, SINCE, quantity=Decimal("2000.5")) for who in range(3) for _ in range((12, 9, 7)[who])]
+    finding = only(validated(make(rows), [line(who, number, number * 2) for who, number in enumerate((12, 9, 7))]))
+    assert (finding.kind, finding.severity, finding.amounts) == ("another aggregation", "medium", ())
+
+
 def test_numbers_of_events_of_one_customer_or_beside_sums_stay_high(make: Make) -> None:
     more = [event(who + 5, SINCE, quantity=Decimal("3.5")) for who in range(3) for _ in range(10)]
     store = make([*few_events(), *more])

@@ -301,6 +301,30 @@ CASES: dict[str, tuple[dict[str, str], dict[int, str], dict[str, str | None], li
         {f"x{who}_{metric}": None for who in range(2, 7) for metric in SIX} | {"x1_mn": "EUR"},
         [("medium", "3, 9", "EUR (1) and KWD (1)", "")],
     ),
+    "right, a line missing, three alone in a metric's": (
+        {"cnt": "KWD", "gb": "EUR"},
+        {0: "GBP", 2: "USD"},
+        {"x3_cnt": None} | {f"x{who}_{metric}": None for who in range(4, 7) for metric in ("cnt", "gb")},
+        [("medium", "3", "KWD", "")],
+    ),
+    "right, a metric of one line": (
+        {"cnt": "EUR", "gb": "KWD"},
+        {},
+        {f"x{who}_gb": None for who in range(6)},
+        [("medium", "8", "KWD", "")],
+    ),
+    "wrong, in that of an own: with it, or without, one line is left": (
+        {"cnt": "KWD", "gb": "EUR"},
+        {0: "GBP", 2: "USD"},
+        {"x1_gb": "USD"} | {f"x{who}_{metric}": None for who in range(4, 7) for metric in ("cnt", "gb")},
+        [("medium", "4, 8", "EUR (1) and USD (1)", "")],
+    ),
+    "wrong, one of a metric's two lines": (
+        {"cnt": "KWD", "gb": "USD", "mn": "KWD", "req": "USD"},
+        {1: "CHF"},
+        {"x2_gb": "KWD"} | {f"x{who}_{metric}": None for who in range(3, 7) for metric in SIX},
+        [("medium", "12", "USD", "KWD"), ("medium", "2, 10", "KWD (1) and USD (1)", "")],
+    ),
 }
 
 """The currencies of metrics, those of customers with their own, lines that differ (None: no line), what is found."""

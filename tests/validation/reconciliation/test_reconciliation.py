@@ -487,6 +487,13 @@ def test_lines_of_one_price_with_other_unit_prices_are_found(store: Store) -> No
         "high",
         (("deviating lines", "4"), ("charged twice or more, or with the other sign", "4")),
     )
+    two = reconciled(store, frame(lines[:2], ("price_key",), amount=["0.33", "7.80"], currency="EUR"))
+    assert two.outcome is not None
+    (told,) = [finding for finding in two.outcome.findings if finding.kind == "unit price"]
+    assert (told.severity, told.customer_id, told.facts) == ("medium", None, (("deviating lines", "1, 2"),))
+    words = "0.11 EUR (line 1) and 1.11428571429 EUR (line 2) a unit: which is right, the lines do not tell."
+    assert told.sentence.endswith(f"are charged at about {words}")
+    assert told.sentence.startswith("2 lines of price gone, ")
 
 
 def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(store: Store) -> None:

@@ -72,6 +72,9 @@ ROUNDED_DECIMALS = 12
 
 _MAX_EXACT_DECIMALS = 60
 
+_OF_TWO = (EVENT_ROUNDING, MIXED_AGGREGATIONS, PERIOD, REPEATED, SWAPPED, SWAPPED_TOTALS)
+"""Causes of two totals that are one finding."""
+
 _EXACT = Context(prec=MAX_PREC)
 
 BOUNDS = CheckBounds("reconciliation")
@@ -321,9 +324,9 @@ def _least(cause: Cause | None) -> float:
     """Totals from which a cause is one of the whole invoice and one finding, though it is of one customer."""
     if cause is not None and cause.name in (AFTER_SIGN_OFF, EARLIER_SIGN_OFF):
         return 1
-    if cause is not None and cause.name in (EVENT_ROUNDING, PERIOD, REPEATED, SWAPPED, SWAPPED_TOTALS):
+    if cause is not None and (cause.name in _OF_TWO or (cause.name == AGGREGATION and cause.severity == "medium")):
         return 2
-    if cause is None or not (cause.name in (AGGREGATION, MIXED_AGGREGATIONS, UNIT) or cause.name.startswith(FACTOR)):
+    if cause is None or not (cause.name in (AGGREGATION, UNIT) or cause.name.startswith(FACTOR)):
         return inf
     return MIN_COMMON_AMOUNTS()
 

@@ -229,7 +229,7 @@ def _fit(charges: list[_Charge]) -> _Fit:
     """The currencies of prices and accounts by which the fewest lines are in another.
 
     An own currency that no other customer has counts as a line. Tried from the lines of all accounts, and from those of
-    accounts in several currencies.
+    accounts in several currencies. A price of which accounts decide that as well may have an own one has no known one.
     """
     accounts = _counted((charge.account, charge.code) for charge in charges)
     fits: list[tuple[int, int, _Fit]] = []
@@ -252,17 +252,24 @@ def _fit(charges: list[_Charge]) -> _Fit:
             lines = [charge for charge in charges if charge.account not in fit.own]
         others = sum(fit.expected(charge) != charge.code for charge in charges)
         fits.append((others + len(fit.own), others, fit))
-    return min(fits, key=lambda one: one[:2])[-1]
+    best = min(fits, key=lambda one: one[:2])[-1]
+    others_say = _of_prices([charge for charge in charges if charge.account not in {*best.own, *best.either}])
+    prices = {price: code if others_say.get(price, code) == code else None for price, code in best.prices.items()}
+    return best._replace(prices=prices)
 
 
 def _of_prices(charges: list[_Charge]) -> dict[str | None, str | None]:
-    """The most common currency of each price's lines; of one line, or of equals, that of most lines of all, if any."""
+    """The most common currency of each price's lines; of one line that of most lines of all, if any.
+
+    Of equals that of most lines, if all of other prices are in it.
+    """
     every = Counter(charge.code for charge in charges)
     main = next((code for code, number in every.items() if 2 * number > len(charges)), None)
     found = {}
     for price, codes in _counted((charge.price, charge.code) for charge in charges).items():
         (code, number), (_, second) = [*codes.most_common(2), ("", 0)][:2]
-        found[price] = code if number > max(1, second) else main
+        is_main = not second or {*every - codes} <= {main}
+        found[price] = code if number > max(1, second) else main if is_main else None
     return found
 
 
@@ -293,7 +300,7 @@ def _expectations(charges: list[_Charge]) -> dict[_Charge, tuple[tuple[str, ...]
             is_clear = _usual(comparable) == expected or (own is not None and fit.prices.get(price) == charged)
         else:  # no price may have another currency than that of all
             is_clear = own is not None or {*fit.prices.values()} == {expected}
-        is_most = usual == expected and 2 * codes[usual] > further
+        is_most = usual == expected and 2 * codes[usual] > further > 1  # one other line is not most lines
         is_told = is_clear and right[account] and (is_most or comparable[expected] > 1)
         if expected is None or not is_told:
             return (), "unclear"

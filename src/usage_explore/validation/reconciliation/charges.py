@@ -6,7 +6,8 @@ may be 14.61 and 2 units 0.02804. Zeros at the end are ignored, since exports ad
 that of the last other digit, and at most the currency's smallest unit (14.5 EUR is 14.50). If no line of the price has
 decimals, all are rounded to whole units of the currency. Quantities may be rounded by up to the tolerance of the
 invoices: 26,920 units within 5 may be 26,915 to 26,925. The usual unit price is the one that fits most lines, at
-least two: where all differ, there is none. Where as many fit another one, the lowest is stated as one of them.
+least two: where all differ, there is none. Where as many fit another one, the lowest is stated as one of them. Two
+lines alone are a question, if one charges `DOUBLED_FACTOR` times the other's unit price or more, and they are no fees.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class UnitPriceDeviation:
     `column` is "price_key", or "metric_key" for lines without a price, and `key` its value. `lines` counts all lines of
     the price. `doubled` are the deviating lines at `DOUBLED_FACTOR` times the usual unit price or more, or with the
     other sign; none unless at least half of the lines agree, and more than half of those without decimals. `tied` is a
-    line whose unit price fits as many lines, though not the same ones; None if there is none.
+    line whose unit price fits as many lines, though not the same ones; None if there is none. Two lines alone that
+    differ both deviate.
     """
 
     column: PriceColumn
@@ -66,7 +68,8 @@ class UnitPriceDeviation:
 
 
 def unit_price_deviations(lines: Iterable[InvoiceLine], tolerance: Decimal = Decimal(0)) -> list[UnitPriceDeviation]:
-    """The prices of which two lines or more have one unit price and others another, those with most of these first.
+    """The prices of which two lines or more have one unit price and others another, or of which two lines alone differ
+    by a factor, those with most lines that deviate first.
 
     The quantity of a line may be off by `tolerance`. Lines without a price key are compared with the others of their
     metric that have none. Lines without an amount or a quantity are ignored.
@@ -146,21 +149,31 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     currency = deviation.currency
     tied = f"; as many fit line {deviation.tied.line:,}: nothing here says which is right" if deviation.tied else ""
     key: dict[str, Any] = {column: deviation.key}
+    span = span_in(since, until, examination.period.zone)
+    of_price = f"{column.removesuffix('_key')} {data_value(deviation.key)}"
+    words = (
+        f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {of_price}, {span},"
+        f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
+        f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and"
+        f" {alike} charge about {exact_money(_unit_price(usual), currency)}{tied}."
+    )
+    if len(deviating) == deviation.lines:
+        charged = (f"{exact_money(_unit_price(line), currency)} (line {line.line:,})" for line in deviating)
+        words = (
+            f"{deviation.lines:,} lines of {of_price}, {span}, are charged at about"
+            f" {' and '.join(charged)} a unit: which is right, the lines do not tell."
+        )
     return Finding(
         check=NAME,
         kind="unit price",
         severity="high" if deviation.doubled else "medium",
-        sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
-        f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
-        f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
-        f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and"
-        f" {alike} charge about {exact_money(_unit_price(usual), currency)}{tied}.",
+        sentence=words,
         since=since,
         until=until,
         events=sum(row.events for row in rows),
         question=examination.aggregate_question(metric="sum_quantity", customer_id=customer, **key),
         share=part(len(deviating), deviation.lines),
-        share_of=f"lines of {column.removesuffix('_key')} {data_value(deviation.key)}",
+        share_of=f"lines of {of_price}",
         customer_id=customer,
         **key,
         facts=tuple(
@@ -190,9 +203,10 @@ def _deviation(
     column: PriceColumn, key: str, currency: str | None, lines: list[InvoiceLine], tolerance: Decimal
 ) -> UnitPriceDeviation | None:
     is_whole, bounds, (usual, *tied), fits = _compared(lines, tolerance)
-    if all(fits) or sum(fits) < 2:  # where all differ, such as taxes or fees, no unit price is the usual one
+    is_pair = not all(fits) and _are_apart(lines, bounds)
+    if all(fits) or (sum(fits) < 2 and not is_pair):  # of taxes or fees, which all differ, no unit price is the usual
         return None
-    deviating = [index for index, fit in enumerate(fits) if not fit]
+    deviating = [index for index, fit in enumerate(fits) if is_pair or not fit]
     doubled: list[int] = []
     # whole units tell small amounts hardly apart: half of four lines may agree by chance
     if 2 * len(deviating) < len(lines) + (not is_whole):
@@ -215,6 +229,15 @@ def _deviation(
         doubled=tuple(lines[index] for index in doubled),
         tied=lines[tied[0]] if tied else None,
     )
+
+
+def _are_apart(lines: list[InvoiceLine], bounds: list[_Bounds]) -> bool:
+    """Whether lines are two alone, no fees for one unit each, at unit prices of other signs or a factor apart."""
+    if len(lines) != 2 or not all(line.amount for line in lines) or all(line.quantity == 1 for line in lines):
+        return False
+    ends = [end.copy_abs() for each in bounds for end in each]
+    is_other_sign = len({_unit_price(line) < 0 for line in lines}) > 1
+    return is_other_sign or max(ends) >= _FINE.multiply(DOUBLED_FACTOR(), min(ends))
 
 
 def _sign(lines: Iterable[InvoiceLine]) -> int:

@@ -73,6 +73,9 @@ _MIN_MOVED_DIGITS = 4
 _MIN_ADDED = 10
 """A sum or number of events from which it is recognized: a smaller one is easily a coincidence."""
 
+_MIN_COUNTED = 2
+"""Lines with the number of events from which most lines of a price have it."""
+
 _MAX_NAMED_CUSTOMERS = 3
 """Customers in the words of a cause; more are counted."""
 
@@ -151,8 +154,9 @@ def aggregation_causes(
     for row, cause in small:
         if found[row.key[1:], cause] >= MIN_COMMON_AMOUNTS():
             set_cause(row, cause)
-    many = [members for members in billed.values() if len(members) >= MIN_COMMON_AMOUNTS()]
-    quantities = largest({row.key[0] for members in many for row in members}) if many else {}
+    many = [members for members in billed.values() if len(members) >= _MIN_COUNTED]
+    customers = {row.key[0] for members in many if len(members) >= MIN_COMMON_AMOUNTS() for row in members}
+    quantities = largest(customers) if customers else {}
     summed: dict[tuple[str | None, str | None], list[Row]] = {}
     for row in matched:
         if row.lines and row.recomputed != row.events > 1:
@@ -163,7 +167,8 @@ def aggregation_causes(
             tried = {key: other for key, row in left.items() if (other := _other(row, name, quantities)) is not None}
             off = {key: Decimal(difference(left[key].invoiced or 0, other)) for key, other in tried.items()}
             fitting = [left[key] for key, number in off.items() if number.copy_abs() <= tolerance]
-            if len(fitting) < MIN_COMMON_AMOUNTS() or 2 * len(fitting) <= len(tried) or not _is_certain(name, fitting):
+            least = _MIN_COUNTED if name == "count" else MIN_COMMON_AMOUNTS()
+            if len(fitting) < least or 2 * len(fitting) <= len(tried) or not _is_certain(name, fitting):
                 continue
             sums = summed.get(_price_of(members[0]), [])
             are_sums = len(sums) >= len(fitting)
@@ -197,8 +202,9 @@ def _other(row: Row, name: str, largest: Mapping[Key, Decimal]) -> Decimal | Non
 
 def _is_certain(name: str, rows: Iterable[Row]) -> bool:
     """Whether numbers of events are no coincidence, nor sums that are rounded to whole units."""
-    beyond = (abs(row.invoiced or Decimal(0)) for row in rows if row.difference.copy_abs() >= 1)
-    return name != "count" or exact_product(beyond) >= MIN_EVIDENCE()
+    beyond = ((abs(row.invoiced or Decimal(0)), row.difference.copy_abs()) for row in rows)
+    evidence = (exact_product((number, off)) for number, off in beyond if number > 1 <= off)
+    return name != "count" or exact_product(evidence) >= MIN_EVIDENCE()
 
 
 def _aggregation_cause(row: Row, name: str, words: str, sums: Sequence[Row], *, are_sums: bool) -> Cause:
