@@ -338,16 +338,12 @@ class _Writer:
             self.keys = key_columns.most_frequent_keys(self.engine, self.folder, newest)
 
     def correct(self, held: Manifest, announced: Sequence[Change]) -> Manifest:
-        """Read again what changed behind the watermark.
-
-        That is what loads have announced, hours of the last days, and all days if the oldest one changed.
-        """
+        """Read again what changed: what loads announced, hours of the last days, and all days if the oldest changed."""
         assert held.watermark is not None  # noqa: S101 - called with a watermark only
         since = max((held.watermark - LOOKED_BACK) // HOUR * HOUR, BEGINNING)
         with self.snapshot():
             spans = _joined((change.first, min(change.last + 1, held.watermark)) for change in announced)
-            known = held.removed_rows
-            held = self.with_removal(held)  # before late events are among those that the extract has
+            known, held = held.removed_rows, self.with_removal(held)  # before late events are in the extract
             if spans:
                 held = self.reread(held, "ing", spans)
             there = self.events.totals("ingested_at", within("ingested_at", since, held.watermark))
@@ -400,18 +396,13 @@ class _Writer:
         return dataclasses.replace(held, removed_before=None, removed_rows=0)
 
     def end_before(self, held: Manifest, first: int) -> int:
-        """The end of the last UTC day of the extract's events before `first`, or `first` if that is earlier.
-
-        Between the two there were none, so that nothing is missing there.
-        """
-        chosen = [segment for segment in held.segments if segment.first < first]
-        days = self.totals(chosen, f"ts // {DAY}", f"ts < {first}")
+        """The end of the extract's last UTC day with events before `first`, or `first` if that is earlier."""
+        days = self.totals(held.segments, f"ts // {DAY}", f"ts < {first}")
         return min(first, (max(days) + 1) * DAY) if days else first
 
     def number_before(self, held: Manifest, end: int) -> int:
         """The number of the extract's events before a time."""
-        chosen = [segment for segment in held.segments if segment.first < end]
-        return sum(day.events for day in self.totals(chosen, f"ts // {DAY}", f"ts < {end}").values())
+        return sum(day.events for day in self.totals(held.segments, f"ts // {DAY}", f"ts < {end}").values())
 
     def reread(self, held: Manifest, column: str, spans: Sequence[tuple[int, int]]) -> Manifest:
         """Replace the rows of spans of `ing` or `ts` by what the events are now."""
