@@ -310,10 +310,14 @@ def _value_words(text: str, names: Sequence[str]) -> str:
 
     >>> _value_words("Wa", ["Kunde", "Was"])
     'Wa in all rows; for the column Was pick it from the list'
+    >>> _value_words("tokens", ["Kunde", "Was"])
+    'tokens in all rows'
     """
+    words = f"{formatting.shortened(text, _MAX_LABEL_CHARACTERS)} in all rows"
     like = [name for name in names if text.casefold() in name.casefold()]
-    column = f"; for the column {formatting.shortened(like[0], _MAX_LABEL_CHARACTERS)} pick it from the list"
-    return f"{formatting.shortened(text, _MAX_LABEL_CHARACTERS)} in all rows{column if like else ''}"
+    if not like:
+        return words
+    return f"{words}; for the column {formatting.shortened(like[0], _MAX_LABEL_CHARACTERS)} pick it from the list"
 
 
 def _because(base: FileCheck, name: str, is_proposed: bool) -> None:
