@@ -30,10 +30,10 @@ const drawn = ({ control, name, container }) => {
 
 // When the page removes or disables the control that has the focus, the browser leaves the focus nowhere, and the next
 // Tab starts at the top of the page. After a key, give it to what surrounds the control, if it is drawn anew or enabled
-// again, else the nearest one before, else after, as far as the page itself gives it to none: Tab goes on from there, and
-// a second Enter presses nothing. From a popover, also after a click, it goes back to the button that opened it.
+// again, else the nearest one before, else after, else the page, as far as that gives it to none: Tab goes on from there,
+// and a second Enter presses nothing. From a popover, also after a click, it goes back to the button that opened it.
 export default function () {
-  let last = null, opener = null, beside = [], timer
+  let last = null, isByKey = false, opener = null, beside = [], timer
   const remember = (event) => {
     last = event.composedPath().find((each) => each instanceof Element && each.matches(CONTROLS)) ?? null
     if (!last) return
@@ -45,14 +45,15 @@ export default function () {
       control, name: label(control), container: containerOf(control),
     }))
   }
-  const forget = (event) => {
-    if (event.target.closest('[data-testid="stPopoverBody"]')) return remember(event)
-    setTimeout(() => { last = null })  // after the focus that the click gives
+  const press = () => { isByKey = true }
+  const click = (event) => {
+    isByKey = false
+    if (event.target.closest('[data-testid="stPopoverBody"]')) remember(event)
   }
-  const isGone = () => !last.isConnected || last.matches(":disabled")
-  const isLost = () => last && isGone() && document.activeElement === document.body
+  const isLeft = () => last && (isByKey || opener) && document.activeElement === document.body
+  const isLost = () => isLeft() && (!last.isConnected || last.matches(":disabled"))
   const look = (until) => {
-    if (!last || document.activeElement !== document.body) return  // it may be enabled again
+    if (!isLeft()) return  // the control itself may be enabled again
     const app = document.querySelector('[data-testid="stApp"]')
     if (app?.dataset.testScriptState !== "notRunning" && performance.now() < until) {
       timer = setTimeout(look, 50, until)
@@ -61,9 +62,10 @@ export default function () {
     let next
     for (const each of beside) if ((next = drawn(each))) break
     const place = next?.closest('[data-testid="stElementContainer"], [class*="st-key-"]')
+    const main = document.querySelector('[data-testid="stMain"]')
     last = null
     if (opener?.isConnected) return opener.focus({ preventScroll: true })
-    if (place) focusAround(place, label(next))
+    if (place ?? main) focusAround(place ?? main, place ? label(next) : document.title)
   }
   const observer = new MutationObserver(() => {
     if (!isLost()) return
@@ -72,11 +74,13 @@ export default function () {
   })
   observer.observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled"] })
   addEventListener("focusin", remember, true)
-  addEventListener("pointerdown", forget, true)
+  addEventListener("keydown", press, true)
+  addEventListener("pointerdown", click, true)
   return () => {
     clearTimeout(timer)
     observer.disconnect()
     removeEventListener("focusin", remember, true)
-    removeEventListener("pointerdown", forget, true)
+    removeEventListener("keydown", press, true)
+    removeEventListener("pointerdown", click, true)
   }
 }
