@@ -73,7 +73,8 @@ def exists_since(
         return None
     if extract is not None and extract.removed_before is not None:
         removed_before = instant(extract.removed_before)  # an event before then came after the others were removed
-        is_known = not by_policy and not any(segment.first < micros(first) for segment in extract.segments)
+        is_seen = not any(segment.first < micros(first) for segment in extract.segments)
+        is_known = is_seen and (not by_policy or first < removed_before + timedelta(days=1))
         first = removed_before if is_known else max(first, removed_before)
     return first if since < first else None
 
