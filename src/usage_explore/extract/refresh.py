@@ -362,8 +362,7 @@ class _Writer:
         until = (min(segment.first for segment in held.segments) // DAY + 1) * DAY
         before = within("ingested_at", None, held.watermark)
         there = self.events.totals("timestamp", sql.SQL("{} AND {}").format(within("timestamp", None, until), before))
-        old = [segment for segment in held.segments if segment.first < until]
-        if not has_removal and there == self.totals(old, f"ts // {DAY}", f"ts < {until}"):
+        if not has_removal and there == self.days_before(held, until):
             return held, []
         there = self.events.totals("timestamp", before)
         days = _differing(there, self.totals(held.segments, f"ts // {DAY}"))
@@ -381,7 +380,9 @@ class _Writer:
                 first = segments.first_of(self.engine, self.folder, held.segments, events)
         if not held.segments or first == oldest:
             return held
-        end = max(segment.last for segment in held.segments) + 1 if first is None else self.end_before(held, first)
+        end = max(segment.last for segment in held.segments) + 1
+        if first is not None:  # the extract has it, and earlier events: the end of the last UTC day of these
+            end = min(first, (max(self.days_before(held, first)) + 1) * DAY)
         since = max(held.removed_before or 0, end)
         removed = self.number_before(held, since)
         there = self.events.totals("timestamp", within("ingested_at", None, held.watermark))
@@ -395,14 +396,14 @@ class _Writer:
             return held
         return dataclasses.replace(held, removed_before=None, removed_rows=0)
 
-    def end_before(self, held: Manifest, first: int) -> int:
-        """The end of the extract's last UTC day with events before `first`, or `first` if that is earlier."""
-        days = self.totals(held.segments, f"ts // {DAY}", f"ts < {first}")
-        return min(first, (max(days) + 1) * DAY) if days else first
-
     def number_before(self, held: Manifest, end: int) -> int:
         """The number of the extract's events before a time."""
-        return sum(day.events for day in self.totals(held.segments, f"ts // {DAY}", f"ts < {end}").values())
+        return sum(day.events for day in self.days_before(held, end).values())
+
+    def days_before(self, held: Manifest, end: int) -> dict[int, Totals]:
+        """The totals by UTC day of the extract's events before a time, from the segments that begin before it."""
+        chosen = [segment for segment in held.segments if segment.first < end]
+        return self.totals(chosen, f"ts // {DAY}", f"ts < {end}")
 
     def reread(self, held: Manifest, column: str, spans: Sequence[tuple[int, int]]) -> Manifest:
         """Replace the rows of spans of `ing` or `ts` by what the events are now."""
