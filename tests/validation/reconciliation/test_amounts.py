@@ -1056,8 +1056,8 @@ def test_two_of_three_numbers_of_events_are_most_lines(make: Make, wrong: list[d
         )
     else:
         assert (two.severity, two.kind) == ("medium", "another aggregation")
-        told = [(each.severity, each.kind, each.customer_id) for each in others]
-        assert told == ([("high", "beyond another aggregation", CUSTOMERS[2])] if wrong else [])
+        named = [(each.severity, each.kind, each.customer_id) for each in others]
+        assert named == ([("high", "beyond another aggregation", CUSTOMERS[2])] if wrong else [])
 
 
 def test_a_few_numbers_of_few_events_are_told_by_how_far_the_sums_are(make: Make) -> None:

@@ -65,6 +65,11 @@ def told(store: Store, lines: pd.DataFrame, **given: Any) -> list[Finding]:
     return list(outcome.findings)
 
 
+def in_currencies(store: Store, lines: pd.DataFrame) -> list[Finding]:
+    """The findings of currencies among those of all kinds."""
+    return [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+
+
 def facts(finding: Finding) -> tuple[str, str, str, str]:
     given = dict(finding.facts)
     return finding.severity, given["lines"], given["charged in"], given.get("usual currency", "")
@@ -104,7 +109,7 @@ def test_lines_that_tell_wallets_apart_are_compared_with_their_wallet(store: Sto
     wallets = [None] * (2 * PEOPLE - 2) + ["EUR"] * 2
     quantities = ["10"] * (2 * PEOPLE - 1) + ["5"]
     lines = billed({(PEOPLE - 1, "seats"): "EUR"}, wallet_currency=wallets, quantity=quantities)
-    found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    found = in_currencies(store, lines)
     assert list(map(facts, found)) == [("high", "23", "USD", "EUR")]
 
 
@@ -116,11 +121,11 @@ def test_without_a_known_wallet_the_other_lines_decide(store: Store) -> None:
     wrong = {**EUROS, (2, "seats"): "EUR", (5, "calls"): "GBP", (5, "seats"): "GBP"}
     lines = billed(wrong).drop(index=[2 * 7 + 1])
     lines.loc[2 * 7, "currency"] = "CHF"
-    found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    found = in_currencies(store, lines)
     euros, francs = ("high", "6", "EUR", "USD"), ("medium", "15", "CHF", "USD")
     assert list(map(facts, found)) == [euros, ("medium", "11, 12", "GBP", "USD"), francs]
     lines.loc[[2 * 3, 2 * 3 + 1], "currency"] = "GBP"
-    found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    found = in_currencies(store, lines)
     assert list(map(facts, found)) == [euros]  # 8 of the 11 other calls in dollars are not nearly all
 
 
@@ -128,7 +133,7 @@ def test_lines_of_a_known_wallet_say_nothing_of_those_without(store: Store) -> N
     """Pinned usage is in EUR; a fee, which is no usage, goes to the customer's own wallet, which may be another."""
     lines = billed(EUROS)
     lines = pd.concat([lines, lines.tail(1).assign(metric_key="fee", currency="USD", quantity="0")])
-    assert [each for each in told(store, lines) if "charged in" in dict(each.facts)] == []
+    assert in_currencies(store, lines) == []
 
 
 def test_many_customers_with_the_same_unusual_currency_are_one_finding(store: Store) -> None:
@@ -172,7 +177,7 @@ SIX = {"cnt": "EUR", "gb": "USD", "mn": "KWD", "req": "USD", "tok": "EUR", "vol"
 
 def told_of(make: Make, lines: pd.DataFrame) -> list[Finding]:
     store = make([event(who, SINCE, metric) for who in range(7) for metric in SIX])
-    return [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    return in_currencies(store, lines)
 
 
 def test_metrics_that_all_customers_are_charged_for_in_a_currency_of_their_own_are_no_finding(make: Make) -> None:
@@ -358,4 +363,4 @@ def of_own(store: Store, metrics: dict[str, str], own: dict[int, str], wrong: di
     columns = ["customer_id", "metric_key", "currency"]
     frame = pd.DataFrame([line for line in lines if line[2]], columns=columns, dtype="str")
     frame = frame.assign(quantity="1", amount=[str(200 + number) for number in range(len(frame))])
-    return [each for each in told(store, frame) if "charged in" in dict(each.facts)]
+    return in_currencies(store, frame)

@@ -151,17 +151,18 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
     key: dict[str, Any] = {column: deviation.key}
     span = span_in(since, until, examination.period.zone)
     of_price = f"{column.removesuffix('_key')} {data_value(deviation.key)}"
-    words = (
-        f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {of_price}, {span},"
-        f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
-        f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and"
-        f" {alike} charge about {exact_money(_unit_price(usual), currency)}{tied}."
-    )
     if len(deviating) == deviation.lines:
         charged = (f"{exact_money(_unit_price(line), currency)} (line {line.line:,})" for line in deviating)
         words = (
             f"{deviation.lines:,} lines of {of_price}, {span}, are charged at about"
             f" {' and '.join(charged)} a unit: which is right, the lines do not tell."
+        )
+    else:
+        words = (
+            f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {of_price}, {span},"
+            f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
+            f" {example.line:,} about {exact_money(_unit_price(example), currency)}, while line {usual.line:,} and"
+            f" {alike} charge about {exact_money(_unit_price(usual), currency)}{tied}."
         )
     return Finding(
         check=NAME,
