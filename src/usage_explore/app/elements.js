@@ -27,6 +27,7 @@ const label = (control) =>
 // screen readers, and after a key the browser's outline.
 const focusAround = (place, name) => {
   place.tabIndex = -1
+  place.style.outlineOffset = "0.4rem" // beside the text, not on it
   if (!place.hasAttribute("role")) {
     place.setAttribute("role", "group")
     place.setAttribute("aria-label", name)
