@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from support.browser_pages import (
     EITHER_WAY,
@@ -75,6 +75,44 @@ def open_first(page: Page) -> None:
     page.mouse.click(box["x"] + 110, box["y"] + 35 + 33)
     page.get_by_role("button", name="Close").wait_for()
     at_rest(page)
+
+
+class Held:
+    """A page whose messages from the server wait while `is_holding`, as during a long run."""
+
+    def __init__(self, page: Page) -> None:
+        self.is_holding = False
+        self._messages: list[str | bytes] = []
+        page.route_web_socket("**/_stcore/stream", self._pass)
+
+    def _pass(self, socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        self._send = socket.send
+        socket.on_message(server.send)
+        server.on_message(lambda message: self._messages.append(message) if self.is_holding else socket.send(message))
+
+    def release(self) -> None:
+        self.is_holding = False
+        for message in self._messages:
+            self._send(message)
+
+
+def test_the_focus_waits_beside_a_control_while_a_long_run_goes_on(
+    written_site: Site, link: str, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(base_url=written_site.url)
+    server = Held(page)
+    page.goto(link)
+    button = examined(page).get_by_role("button", name="Run checks again")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).not_to_be_visible()
+    server.is_holding = True
+    expect(page.get_by_role("group", name="Filter", exact=True)).to_be_focused()  # the nearest one before
+    server.release()
+    at_rest(page)
+    page.keyboard.press("Tab")
+    expect(button).to_be_focused()
 
 
 def actions(page: Page) -> str:

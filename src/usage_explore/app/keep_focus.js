@@ -1,4 +1,4 @@
-const MAX_WAIT_MILLISECONDS = 5000
+const PATIENCE_MILLISECONDS = 1000  // of a run, after which the focus has a place meanwhile
 
 const CONTROLS = "a[href], button, input, select, textarea, [role=button], [tabindex='0']"
 
@@ -32,9 +32,12 @@ const drawn = ({ control, name, container }) => {
 // Tab starts at the top of the page. After a key, give it to what surrounds the control, if it is drawn anew or enabled
 // again, else the nearest one before, else after, else the page, as far as that gives it to none: Tab goes on from there,
 // and a second Enter presses nothing. From a popover, also after a click, it goes back to the button that opened it.
+// While a long run goes on, and until the control is drawn, the focus waits at the nearest of them that is there.
 export default function () {
-  let last = null, isByKey = false, opener = null, beside = [], timer
+  let last = null, given = null, rank, isByKey = false, opener = null, beside = [], timer = null
   const remember = (event) => {
+    if (event.target === given) return
+    given = null
     last = event.composedPath().find((each) => each instanceof Element && each.matches(CONTROLS)) ?? null
     if (!last) return
     const popover = last.closest('[data-testid="stPopoverBody"]')
@@ -50,27 +53,24 @@ export default function () {
     isByKey = false
     if (event.target.closest('[data-testid="stPopoverBody"]')) remember(event)
   }
-  const isLeft = () => last && (isByKey || opener) && document.activeElement === document.body
-  const isLost = () => isLeft() && (!last.isConnected || last.matches(":disabled"))
+  const isNowhere = () => last && (isByKey || opener) && document.activeElement === document.body
+  const isLost = () => isNowhere() && (!(given ?? last).isConnected || (given ?? last).matches(":disabled"))
+  const isWaiting = () => given && rank > 0 && document.activeElement === given
   const look = (until) => {
-    if (!isLeft()) return  // the control itself may be enabled again
-    const app = document.querySelector('[data-testid="stApp"]')
-    if (app?.dataset.testScriptState !== "notRunning" && performance.now() < until) {
-      timer = setTimeout(look, 50, until)
-      return
-    }
-    let next
-    for (const each of beside) if ((next = drawn(each))) break
-    const place = next?.closest('[data-testid="stElementContainer"], [class*="st-key-"]')
-    const main = document.querySelector('[data-testid="stMain"]')
-    last = null
+    timer = null
+    if (!isNowhere() && !isWaiting()) return
+    const isRunning = document.querySelector('[data-testid="stApp"]')?.dataset.testScriptState !== "notRunning"
+    if (!isWaiting() && isRunning && performance.now() < until) return void (timer = setTimeout(look, 50, until))
     if (opener?.isConnected) return opener.focus({ preventScroll: true })
-    if (place ?? main) focusAround(place ?? main, place ? label(next) : document.title)
+    const controls = beside.map(drawn), found = controls.findIndex(Boolean)
+    if (isWaiting() && !(found >= 0 && found < rank)) return
+    const place = controls[found]?.closest('[data-testid="stElementContainer"], [class*="st-key-"]')
+    rank = place ? found : NEAREST * 2 + 1
+    given = place ?? document.querySelector('[data-testid="stMain"]')
+    if (given && given !== document.activeElement) focusAround(given, place ? label(controls[found]) : document.title)
   }
   const observer = new MutationObserver(() => {
-    if (!isLost()) return
-    clearTimeout(timer)
-    timer = setTimeout(look, 50, performance.now() + MAX_WAIT_MILLISECONDS)
+    if (!timer && (isLost() || isWaiting())) timer = setTimeout(look, 50, performance.now() + PATIENCE_MILLISECONDS)
   })
   observer.observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled"] })
   addEventListener("focusin", remember, true)
