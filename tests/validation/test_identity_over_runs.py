@@ -19,6 +19,7 @@ from support.demo_database import ACME, UNTIL
 from usage_explore import Period, Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
+from usage_explore.records.identities import Identity, matched, nearest
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.review import identities, recorded
 
@@ -69,6 +70,16 @@ def test_a_late_batch_makes_no_known_finding_a_new_one(two_runs: tuple[Store, Va
     assert {item.identity.check for item in review.new} == {"duplicates", "impossible_times"}
     arrived = {item.finding.since for item in review.new}
     assert arrived.isdisjoint(finding.since for finding in first.findings)
+
+
+def test_a_finding_within_the_time_of_another_is_not_taken_for_it() -> None:
+    day = timedelta(days=1)
+    times = [(SINCE, SINCE + 30 * day), (SINCE + 2 * day, SINCE + 20 * day), (SINCE + 3 * day, SINCE + 5 * day)]
+    among = [Identity(check="a", kind="", since=since, until=until) for since, until in times]
+    for index, one in enumerate(among):
+        moved = replace(one, until=one.until + timedelta(minutes=5))
+        assert nearest(moved, among) == index
+        assert matched([moved], among[::-1]) == {0: 2 - index}
 
 
 def test_a_folded_finding_is_known_and_never_gone(events_database_url: str) -> None:

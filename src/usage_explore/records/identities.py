@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -141,13 +141,20 @@ def with_ids(identities: Sequence[Identity]) -> tuple[Identity, ...]:
 def matched(identities: Sequence[Identity], earlier: Sequence[Identity]) -> dict[int, int]:
     """Which of the earlier ones each is, by index; each earlier one is taken once.
 
-    Equal subjects go before those of which one lacks a part, then the longest common time.
+    Equal subjects go before those of which one lacks a part, then the times that agree best: the longest common part
+    of both together, so that a finding whose time contains another's is not taken for it; then equal ids.
     """
     by_subject: dict[object, list[int]] = {}
     for position, other in enumerate(earlier):
         by_subject.setdefault(_subject(other), []).append(position)
     pairs = [
-        (not one.has_subjects_of(earlier[position]), -_common(one, earlier[position]), index, position)
+        (
+            not one.has_subjects_of(earlier[position]),
+            -_agreement(one, earlier[position]),
+            one.id != earlier[position].id,
+            index,
+            position,
+        )
         for index, one in enumerate(identities)
         for position in by_subject.get(_subject(one), ())
         if one.is_same_as(earlier[position])
@@ -171,10 +178,11 @@ def _subject(identity: Identity) -> object:
     return identity.check, identity.kind, *(getattr(identity, name) for name in WHO)
 
 
-def _common(one: Identity, other: Identity) -> float:
-    """The seconds that lie in both."""
-    shared = min(one.until, other.until) - max(one.since, other.since)
-    return max(shared, timedelta(0)).total_seconds()
+def _agreement(one: Identity, other: Identity) -> float:
+    """How much of the time of both, which overlap, lies in each: 1 if their times are the same."""
+    return (min(one.until, other.until) - max(one.since, other.since)) / (
+        max(one.until, other.until) - min(one.since, other.since)
+    )
 
 
 def _agree(one: str | None, other: str | None) -> bool:

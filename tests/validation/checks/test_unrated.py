@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -18,6 +18,8 @@ from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding
 from usage_explore.validation.check import Outcome
+from usage_explore.validation.decided import decided
+from usage_explore.validation.review import recorded
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 COLUMNS = {"price": "price_key", "product": "product_id", "subscription": "subscription_id"}
@@ -106,6 +108,26 @@ def test_a_customer_without_subscriptions_is_another_story(events_database_url: 
         assert "never had a subscription" in never.sentence
         assert (never.events, shown(store, never)) == (720, 720)
         assert (here.events, shown(store, here)) == ((lacking.total() - 720,) * 2)
+
+
+def test_a_decision_on_events_here_and_there_is_none_on_customers_that_never_had_it(events_database_url: str) -> None:
+    """Both are on several customers, and the time of one contains the other's: a decision on one settled the other."""
+    events = [each for who in range(6) for each in steady(who, SINCE, UNTIL, HOUR)]
+    events = [
+        dataclasses.replace(row, subscription_id=None)
+        if row.customer_id in CUSTOMERS[:2] or (at % 3 == 1 and SINCE + DAY < row.timestamp < UNTIL - DAY)
+        else row
+        for at, row in enumerate(events)
+    ]
+    with store_of(events_database_url, events) as store:
+        validation = store.validate(SEPTEMBER, checks=["unrated"])
+        never, here = sorted(validation.findings, key=lambda each: "never" not in each.sentence)
+        assert never.events < 2 * here.events, "a decision on one would count for the other"
+        store.decide_all([here], "acknowledge", by="Ana")
+        assert [item.finding for item in store.review(validation).items if item.is_open] == [never]
+        known = [finding for finding in recorded(validation.findings) if finding.identity.kind != here.kind]
+        (alone,) = decided(known, store.decisions(), datetime.now(UTC))
+        assert alone.settled is None
 
 
 def test_what_many_lack_is_told_by_metric(events_database_url: str) -> None:

@@ -237,6 +237,7 @@ def _scattered(
             question,
             usage.fields(examination),
             usage.facts(),
+            kind="scattered",
         )
     ]
 
@@ -263,6 +264,7 @@ def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UU
             question,
             usage.fields(examination),
             (("customers", joined(sorted(map(str, bare)))), *usage.facts()),
+            kind="never",
         )
     ]
 
@@ -286,10 +288,11 @@ def _finding(
     question: Any,
     fields: Mapping[str, Any],
     facts: tuple[tuple[str, str], ...],
+    kind: str = "",
 ) -> Finding:
     return Finding(
         check=NAME,
-        kind=COLUMNS[name],
+        kind=f"{COLUMNS[name]} {kind}".strip(),
         severity=severity,
         sentence=sentence,
         question=question,
