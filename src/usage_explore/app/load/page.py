@@ -179,7 +179,8 @@ def _validate_button(pages: Pages, loaded: AggregateQuery) -> None:
     """Draw the way to the checks of the newest month of what was loaded."""
     since = buckets.floor(loaded.span[1] - INSTANT, "month", loaded.zone)
     until = buckets.following(since, "month", loaded.zone)
-    if st.button(f"Validate {since:%B %Y}", key="validate_loaded", icon=":material/fact_check:"):
+    name = f"{since.astimezone(loaded.zone):%B %Y}"
+    if st.button(f"Validate {name}", key="validate_loaded", icon=":material/fact_check:"):
         month = Period(organization_id=loaded.organization_id, since=since, until=until, timezone=loaded.timezone)
         st.switch_page(pages.validate, query_params=month.to_params())
 
