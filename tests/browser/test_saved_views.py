@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import Site, address, at_rest, in_scheme, parameters, settled, violations
+from support.browser_pages import Site, address, at_rest, in_scheme, parameters, press_twice, settled, violations
 from support.generated_events import insert
 from support.plain_events import event
 from support.thoroughness import further
@@ -40,9 +40,9 @@ SAME = re.compile(r": 2 events as known at .*\d\d:\d\d, the same as of \d\d:\d\d
 
 def save(page: Page, name: str, note: str) -> None:
     page.get_by_role("button", name="Views").click()
-    page.get_by_label("Save this view as").fill(name)
     page.get_by_label("Note").fill(note)
-    page.get_by_role("button", name="Save view").click()
+    page.get_by_label("Save this view as").fill(name)
+    press_twice(page)
 
 
 def test_save_open_in_a_fresh_browser_rename_and_delete_with_names_shown_as_they_are(

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.browser_pages import CHART, Site, address, at_rest, choice, parameters, settled, violations
+from support.browser_pages import CHART, Site, address, at_rest, choice, parameters, press_twice, settled, violations
 from support.generated_events import insert
 from support.plain_events import event
 from usage_explore.db import ddl
@@ -34,7 +34,8 @@ def view(written_site: Site, organization: UUID) -> str:
 
 def make_link(page: Page) -> str:
     """Make a short link in the open menu Share; its address."""
-    page.get_by_role("button", name="Make a short link").click()
+    page.get_by_role("button", name="Make a short link").focus()
+    press_twice(page)
     shown = page.get_by_text(LINK).first  # the list of links below may have it, too
     expect(shown).to_be_visible()
     return shown.inner_text()

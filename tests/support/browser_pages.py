@@ -158,6 +158,13 @@ def examined(page: Page) -> Page:
     return settled(page)
 
 
+def press_twice(page: Page, key: str = "Enter") -> None:
+    """Press a key as somebody does who saw nothing happen: the second press is sent while the first is served."""
+    page.keyboard.press(key)
+    page.wait_for_timeout(120)
+    page.keyboard.press(key)
+
+
 def choice(page: Page, name: str) -> Locator:
     """A segment of a segmented control."""
     return page.get_by_role("radio", name=name, exact=True)

@@ -15,6 +15,7 @@ The width of the page's content is known where it is little: tables have fixed w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -50,6 +51,12 @@ def keep_focus() -> None:
         component("keep_focus")(key="kept focus")
 
 
+def one_press() -> None:
+    """Take a second press of the same button in the browser, within 0.7 seconds, for a part of the first."""
+    with st.container(key="one_press"):  # takes no room
+        component("one_press")(key="pressed once")
+
+
 def popover_form(
     label: str, icon: str, key: str, width: int = 320, type: Literal["secondary", "tertiary"] = "secondary"
 ) -> Any | None:
@@ -61,6 +68,27 @@ def popover_form(
     with popover:
         focus(f".st-key-{key.replace(' ', '-')}_form", f"{key}_focus")
     return form
+
+
+_WRITTEN = "written"
+"""Session state: the button that wrote a record last, and the time at which it was done."""
+
+_SECOND_PRESS_SECONDS = 5
+"""How long the page may take to show what a button wrote, on a busy machine."""
+
+
+def once(button: str, write: Callable[[], bool]) -> Callable[[], None]:
+    """A callback for a button that writes a record, which ignores a second press while the page follows the first.
+
+    `button` names the button and what it writes; `write` returns whether it was written, else it may be tried again.
+    """
+
+    def callback() -> None:
+        before, at = st.session_state.get(_WRITTEN, ("", 0.0))
+        if (before != button or time.monotonic() - at > _SECOND_PRESS_SECONDS) and write():
+            st.session_state[_WRITTEN] = button, time.monotonic()
+
+    return callback
 
 
 def visit(href: str, key: str) -> None:

@@ -18,6 +18,12 @@ const visit = (href) => {
   window.dispatchEvent(new PopStateEvent("popstate", { state: {} }))
 }
 
+// the selector of the innermost container that has a key
+const containerOf = (control) => {
+  const key = [...(control.closest('[class*="st-key-"]')?.classList ?? [])].find((each) => each.startsWith("st-key-"))
+  return key && `.${CSS.escape(key)}`
+}
+
 // without the names of icons, which are a part of the text of Streamlit's buttons
 const label = (control) =>
   control.getAttribute("aria-label") ||

@@ -6,11 +6,6 @@ const NEAREST = 20  // controls before and after
 
 const isControl = (each) => each.matches(CONTROLS) && !each.matches(":disabled, [type=hidden], [tabindex='-1']")
 
-const containerOf = (control) => {
-  const key = [...(control.closest('[class*="st-key-"]')?.classList ?? [])].find((each) => each.startsWith("st-key-"))
-  return key && `.${CSS.escape(key)}`
-}
-
 const nearest = (place, step) => {
   const filter = (each) => (isControl(each) ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_SKIP)
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT, filter), found = []
@@ -21,11 +16,11 @@ const nearest = (place, step) => {
 
 const isUsable = (control) => control.isConnected && control.checkVisibility() && !control.matches(":disabled")
 
-// the control, or where the page has drawn it anew the one with its label in the container of the same key
+// the control, or where the page has drawn it anew the one with its label, or the only one, in the container of its key
 const drawn = ({ control, name, container }) => {
   if (isUsable(control)) return control
   const others = name && container ? [...document.querySelectorAll(`${container} ${control.localName}`)] : []
-  return others.find((each) => label(each) === name && isUsable(each))
+  return others.find((each) => (label(each) === name || others.length === 1) && isUsable(each))
 }
 
 // When the page removes or disables the control that has the focus, the browser leaves the focus nowhere, and the next

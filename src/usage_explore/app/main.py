@@ -46,7 +46,8 @@ _STYLE = """<style>
 [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
 .st-key-sign_in_page {{ padding-top: 15vh; }}
 .st-key-show_controls,
-[data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room, .st-key-copied, .st-key-kept_focus)) {{
+[data-testid="stLayoutWrapper"]:has(> :is(.st-key-browser_storage, .st-key-room, .st-key-copied)),
+[data-testid="stLayoutWrapper"]:has(> :is(.st-key-kept_focus, .st-key-one_press)) {{
   display: none;
 }}
 @property --more-right {{ syntax: "\\3c color\\3e"; inherits: false; initial-value: transparent; }}
@@ -251,6 +252,7 @@ def run(first: str = "explore") -> None:
     components.watch_room()  # after the navigation: a run that it asks for names the page that the browser knows then
     grid.copy_values()
     components.keep_focus()
+    components.one_press()
     if current.url_path == first:
         pages = pages._replace(**{first: by_name})
     with metrics.counted_run(current.url_path or first):

@@ -18,7 +18,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.components import focus, popover_form
+from usage_explore.app.components import focus, once, popover_form
 from usage_explore.app.navigation import Pages, View, fits, write_url
 from usage_explore.app.page_state import CustomerView, EventsView, HomeView, Pairs
 from usage_explore.errors import DatabaseError, QueryError, UsageExploreError
@@ -121,7 +121,12 @@ def undo(source: Source) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="deleted_view"):
         st.caption(f"The view **{markdown.plain(deleted.name)}** was deleted.", width="content")
-        st.button("Undo", key="view_undo", type="tertiary", on_click=lambda: _restore(deleted))
+        st.button(
+            "Undo",
+            key="view_undo",
+            type="tertiary",
+            on_click=once(f"restore view {deleted.id}", lambda: _restore(deleted)),
+        )
         st.button("Close", key="view_undo_close", type="tertiary", on_click=_close)
         if st.session_state.pop(_OFFER_UNDO, False):
             focus(".st-key-view_undo button", f"undo {deleted.id} {deleted.changed_at}")
@@ -142,7 +147,7 @@ def edit(saved: SavedView, key: str) -> None:
                 "Save changes",
                 key=f"view_change {key}",
                 type="primary",
-                on_click=lambda: _edit(saved, f"view_edit {key}", name, note),
+                on_click=once(f"edit view {saved.id}", lambda: _edit(saved, f"view_edit {key}", name, note)),
             )
         st.button("Delete", key=f"view_delete {key}", on_click=lambda: _delete(saved, f"view_edit {key}"))
 
@@ -374,6 +379,8 @@ def _place(source: Source) -> str:
 
 
 def _save(view: View, same: SavedView | None) -> None:
+    if _NAME not in st.session_state:  # a second press, where the menu has closed
+        return
     name = st.session_state[_NAME].strip()
     query, display = state(view)
     page = view.path or "explore"
@@ -391,9 +398,13 @@ def _save(view: View, same: SavedView | None) -> None:
             page=page,
         )
 
-    if _changed(_MENU, act):
-        st.session_state.pop(_NAME, None)
-        st.session_state[_NOTE] = ""
+    def save() -> bool:
+        if is_saved := _changed(_MENU, act):
+            st.session_state.pop(_NAME, None)
+            st.session_state[_NOTE] = ""
+        return is_saved
+
+    once(f"save view {name}", save)()
 
 
 def state(view: View) -> tuple[_SavedQuery, Pairs]:
@@ -410,23 +421,24 @@ def _store(saved: SavedView) -> Store:
     return cache.source(saved.organization_id).store
 
 
-def _edit(saved: SavedView, popover: str, name: str, note: str) -> None:
+def _edit(saved: SavedView, popover: str, name: str, note: str) -> bool:
     """Change the name and the note to the texts of the widgets of these keys."""
-    texts = {"name": st.session_state[name], "note": st.session_state[note]}
-    _changed(popover, lambda: _store(saved).change_view(saved, **texts))
+    texts = {"name": st.session_state.get(name, saved.name), "note": st.session_state.get(note, saved.note)}
+    return _changed(popover, lambda: _store(saved).change_view(saved, **texts))
 
 
 def _delete(saved: SavedView, popover: str) -> None:
     def act() -> None:  # the view as it was, which may be newer than the page
         st.session_state[_DELETED] = _store(saved).delete_view(saved)
-        st.session_state[_OFFER_UNDO] = True
 
-    _changed(popover, act)
+    once(f"delete view {saved.id}", lambda: _changed(popover, act))()
+    st.session_state[_OFFER_UNDO] = True
 
 
-def _restore(saved: SavedView) -> None:
-    if _changed("", lambda: _store(saved).restore_view(saved)):
+def _restore(saved: SavedView) -> bool:
+    if is_restored := _changed("", lambda: _store(saved).restore_view(saved)):
         st.session_state.pop(_DELETED, None)
+    return is_restored
 
 
 def _close() -> None:

@@ -13,6 +13,7 @@ import streamlit as st
 from usage_explore import config, formatting
 from usage_explore.app import cache, markdown, saved_views, sign_in
 from usage_explore.app.cache import Source
+from usage_explore.app.components import once
 from usage_explore.app.navigation import View, page_url
 from usage_explore.app.page_state import ExploreView
 from usage_explore.errors import UsageExploreError
@@ -65,7 +66,8 @@ def menu(view: View, pinned: View, source: Source) -> None:
             help="Everyone who has the link sees the chart, the sentence, the totals and the selection of this view,"
             " and can download its data, until it expires or is revoked. Nothing else can be reached through it.",
         )
-    st.button("Make a short link", key="make_short_link", on_click=_made(pinned, source, anyone))
+    link = f"short link {st.session_state[_VIEW]} {st.session_state[_EXPIRY]} {st.session_state[_ANYONE]}"
+    st.button("Make a short link", key="make_short_link", on_click=once(link, _made(pinned, source, anyone)))
     if text := st.session_state.pop(_ERROR, None):
         st.warning(markdown.plain(text))
     made: SharedLink | None = st.session_state.get(_MADE)
@@ -105,7 +107,8 @@ def _list(source: Source, zone: ZoneInfo) -> None:
                 is_over = link.expires_at is not None and link.expires_at <= source.now
                 st.caption(markdown.plain(words[link] + (" It has expired." if is_over else "")))
                 st.space("stretch")
-                st.button("Revoke", key=f"revoke {link.token}", type="tertiary", on_click=_revoked(link, source))
+                revoke = f"revoke {link.token}"
+                st.button("Revoke", key=revoke, type="tertiary", on_click=once(revoke, _revoked(link, source)))
 
 
 def _searched(link: SharedLink, zone: ZoneInfo) -> str:
@@ -150,8 +153,8 @@ def _address(link: SharedLink, app_url: str) -> str:
     return page_url(f"{PATH.strip('/')}/{link.token}", (), app_url)
 
 
-def _made(pinned: View, source: Source, may_be_anyones: bool) -> Callable[[], None]:
-    def act() -> None:
+def _made(pinned: View, source: Source, may_be_anyones: bool) -> Callable[[], bool]:
+    def act() -> bool:
         st.session_state.pop(_MADE, None)
         anyone = may_be_anyones and bool(st.session_state.get(_ANYONE))
         query, display = saved_views.state(pinned)
@@ -169,18 +172,23 @@ def _made(pinned: View, source: Source, may_be_anyones: bool) -> Callable[[], No
             )
         except UsageExploreError as error:
             st.session_state[_ERROR] = str(error)
+            return False
+        return True
 
     return act
 
 
-def _revoked(link: SharedLink, source: Source) -> Callable[[], None]:
-    def act() -> None:
+def _revoked(link: SharedLink, source: Source) -> Callable[[], bool]:
+    def act() -> bool:
         try:
             cache.source(_organization(source)).store.revoke_link(link)
         except UsageExploreError as error:
             st.session_state[_ERROR] = str(error)
-        if st.session_state.get(_MADE) == link:
-            st.session_state.pop(_MADE)
+            return False
+        finally:
+            if st.session_state.get(_MADE) == link:
+                st.session_state.pop(_MADE)
+        return True
 
     return act
 

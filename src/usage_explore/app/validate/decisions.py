@@ -16,7 +16,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.components import focus, popover_form
+from usage_explore.app.components import focus, once, popover_form
 from usage_explore.errors import RecordError, UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.queries import Period
@@ -240,6 +240,7 @@ def _mute(period: Period, decide: _Decide) -> None:
     if form is None:
         return
     today = datetime.now(period.zone).date()
+    day: date | None = st.session_state.get("decide_mute_date")
     with form:
         st.caption("Until then it does not count as open. It stays in the list, the report and JSON, marked.")
         _reason("decide_mute")
@@ -263,13 +264,9 @@ def _mute(period: Period, decide: _Decide) -> None:
             "Mute until this day",
             key="decide_mute_until",
             type="primary",
-            disabled=st.session_state.get("decide_mute_date") is None,
-            on_click=lambda: decide("mute", "decide_mute", until=_day(st.session_state["decide_mute_date"], period)),
+            disabled=day is None,
+            on_click=lambda: decide("mute", "decide_mute", until=day and buckets.day_start(day, period.zone)),
         )
-
-
-def _day(day: date, period: Period) -> datetime:
-    return buckets.day_start(day, period.zone)
 
 
 def _assign(item: Reviewed, decide: _Decide) -> None:
@@ -290,7 +287,7 @@ def _assign(item: Reviewed, decide: _Decide) -> None:
             "Assign",
             key="decide_assign_save",
             type="primary",
-            on_click=lambda: decide("assign", "decide_assign", assignee=st.session_state[key]),
+            on_click=lambda: decide("assign", "decide_assign", assignee=st.session_state.get(key, item.assignee)),
         )
 
 
@@ -311,6 +308,11 @@ def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
     findings = [item.finding for item in items]
 
     def decide(action: str, popover: str, **given: object) -> None:
+        ids = [item.id for item in items]
+        once(f"{action} {ids} {given}", lambda: written(action, popover, given))()
+        st.session_state[_DECIDED] = _ERROR not in st.session_state
+
+    def written(action: str, popover: str, given: dict[str, object]) -> bool:
         _remember_name(popover)
         note = st.session_state.get(f"{popover}_text", "")
         try:
@@ -318,12 +320,12 @@ def _deciding(organization_id: UUID, items: Sequence[Reviewed]) -> _Decide:
             store.decide_all(findings, action, by=current_author(), note=note, **given)  # type: ignore[arg-type]
         except UsageExploreError as error:
             st.session_state[_ERROR] = str(error)
-            return
+            return False
         finally:
             forget()
         st.session_state[popover] = False
-        st.session_state[_DECIDED] = True
         if note:
             st.session_state[f"{popover}_text"] = ""
+        return True
 
     return decide

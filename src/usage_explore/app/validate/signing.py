@@ -16,6 +16,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, grid, markdown, sign_in
 from usage_explore.app.cache import Source
+from usage_explore.app.components import once
 from usage_explore.app.exports import made_at_click
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ValidateView
@@ -144,7 +145,7 @@ def _download(source: Source, changed: Changes, help_: str) -> None:
     st.download_button(
         "Supplements and credits, CSV",
         made_at_click(lambda: BOM_UTF8 + changed.to_csv(escape_formulas=True), source),
-        f"corrections-{one.since:%Y-%m-%d}-{str(one.id)[:8]}.csv",
+        f"corrections-{one.since.astimezone(ZoneInfo(one.timezone)):%Y-%m-%d}-{str(one.id)[:8]}.csv",
         "text/csv",
         key=f"signed_csv {one.id}",
         on_click="ignore",
@@ -309,7 +310,10 @@ def _statement(
             type="primary",
             icon=":material/draw:",
             disabled=current_author() == LOCAL_AUTHOR,
-            on_click=lambda: _sign(validation, None if isinstance(rating, str) else rating),
+            on_click=once(
+                f"sign_off {review.report_hash}",
+                lambda: _sign(validation, None if isinstance(rating, str) else rating),
+            ),
             help="Name who signs first." if current_author() == LOCAL_AUTHOR else None,
         )
         st.caption(
@@ -363,19 +367,20 @@ def _open(view: ValidateView, finding_id: str) -> None:
     go(view, lambda: view.replace(finding=finding_id))
 
 
-def _sign(validation: Validation, rating: Rating | None) -> None:
+def _sign(validation: Validation, rating: Rating | None) -> bool:
     try:
         store = cache.source(organization_of(validation)).store
         if reason := disagreement(statements(store, validation)):
             st.session_state[_ERROR] = f"Not signed off: {reason}."
-            return
+            return False
         store.sign_off(validation, by=current_author(), note=st.session_state.get(_NOTE, ""), rating=rating)
     except UsageExploreError as error:
         st.session_state[_ERROR] = f"Not signed off: {error}"
-        return
+        return False
     finally:
         forget_signoffs()
     st.session_state[_NOTE] = ""
+    return True
 
 
 def forget_signoffs() -> None:

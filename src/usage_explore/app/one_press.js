@@ -1,0 +1,32 @@
+const PAUSE_MILLISECONDS = 700
+
+const BUTTONS = ["primary", "secondary", "tertiary"].map((kind) => `[data-testid^="stBaseButton-${kind}"]`).join()
+
+// A second press of the same button right after the first, two Enters or an impatient double click, would be sent with
+// what the page showed before the first took effect: a period would be signed twice. It is taken for a part of the first.
+export default function () {
+  let last = null, at = -Infinity
+  const check = (event, control) => {
+    const place = containerOf(control) ?? control
+    if (place === last && event.timeStamp - at < PAUSE_MILLISECONDS) {
+      event.preventDefault()
+      event.stopImmediatePropagation()
+    } else {
+      [last, at] = [place, event.timeStamp]
+    }
+  }
+  const click = (event) => {
+    const button = event.target.closest(BUTTONS)
+    if (button) check(event, button)
+  }
+  const press = (event) => {
+    const field = event.key === "Enter" && event.target.closest('[data-testid="stForm"] input')
+    if (field) check(event, field)
+  }
+  addEventListener("click", click, true)
+  addEventListener("keydown", press, true)
+  return () => {
+    removeEventListener("click", click, true)
+    removeEventListener("keydown", press, true)
+  }
+}
