@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pandas as pd
@@ -18,8 +20,11 @@ from support.extracts import ORGANIZATION
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.db import ddl
+from usage_explore.doctor import examine
 from usage_explore.explain.spans import Span, words
 from usage_explore.extract import changes, manifest, refresh
+from usage_explore.extract import folder as folders
+from usage_explore.extract.connection import ExtractError
 from usage_explore.sql.hints import HintWarning
 
 DAY = timedelta(days=1)
@@ -140,6 +145,155 @@ def test_the_boundary_stays_while_the_extract_cannot_answer(
         answer = store.aggregate(WINDOW)
     assert (answer.served.path, answer.total) == ("events", 45)
     assert answer.served.exists_since == BOUNDARY
+
+
+LOSSES = ["dropped", "lost", "damaged"]
+
+
+def lose(folder: Path, how: str) -> None:
+    """The manifest, in one of the ways of `LOSSES`."""
+    path = folder / manifest.NAME
+    if how == "dropped":
+        assert folders.drop(folder)
+    elif how == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_the_boundary_stays_where_the_manifest_is_gone(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str
+) -> None:
+    """Removed days were complete zeros again, and those of a signed period credits."""
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    with store:
+        signed = store.sign_off(store.validate(Period(since=FIRST, until=LAST)), by="ana")
+        remove(events_connection)
+        extracts.build(events_database_url, tmp_path)
+        for _ in range(2):
+            lose(folder, how)
+            with pytest.warns(HintWarning, match="before 2026-03-06 00:00 UTC have been removed"):
+                answer = store.aggregate(WINDOW)
+            assert (answer.served.path, answer.total, answer.served.exists_since) == ("events", 45, BOUNDARY)
+            assert not store.changes_since(signed).corrections
+            extracts.build(events_database_url, tmp_path)
+        check(store, 45, BOUNDARY)
+
+
+def test_a_boundary_that_only_the_manifest_of_an_earlier_version_has_is_kept(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    (folder / manifest.REMOVED).unlink()
+    folders.drop(folder)
+    with store:
+        assert store.aggregate(WINDOW).served.exists_since == BOUNDARY
+
+
+@pytest.mark.parametrize("how", ["loaded again", "a table made anew", "forgotten on purpose"])
+def test_the_boundary_is_gone_with_the_removal(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    folders.drop(folder)
+    if how == "loaded again":
+        extracts.add(events_connection, *days(FIRST, 5), number=3)
+    elif how == "forgotten on purpose":
+        (folder / manifest.REMOVED).unlink()
+    else:
+        events_connection.execute("CREATE TABLE other (LIKE usage_events INCLUDING ALL)")
+        events_connection.execute("INSERT INTO other SELECT * FROM usage_events")
+        events_connection.execute("DROP TABLE usage_events CASCADE")
+        events_connection.execute("ALTER TABLE other RENAME TO usage_events")
+        events_connection.commit()
+    total = 60 if how == "loaded again" else 45
+    extracts.build(events_database_url, tmp_path)
+    assert not (folder / manifest.REMOVED).exists()
+    if how == "loaded again":
+        check(store, total, None)
+    else:
+        with store:
+            answer = store.aggregate(WINDOW)
+        assert (answer.total, answer.served.exists_since) == (total, None)
+
+
+@pytest.mark.parametrize("how", LOSSES)
+@pytest.mark.parametrize("harm", ["cut", "flip", "no checksum"])
+def test_where_both_files_are_damaged_all_before_the_first_event_is_taken_for_removed(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, how: str, harm: str
+) -> None:
+    """It is said, before a refresh and after it, and an event that comes late does not end it."""
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    lose(folder, how)
+    path = folder / manifest.REMOVED
+    text = path.read_text("ascii")
+    harmed = {"cut": text[:-3], "flip": text.replace('"removed_rows": 15', '"removed_rows": 17')}
+    path.write_text(harmed.get(harm, text.replace("checksum", "checksun")), "ascii")
+
+    def words() -> str:
+        return " ".join(
+            finding.message
+            for finding in examine(events_database_url, "usage_events", timedelta(seconds=30), home=tmp_path)
+            if finding.name == "extract"
+        )
+
+    left = utc(2026, 3, 6, 7, 13)
+    with store:
+        assert store.aggregate(WINDOW).served.exists_since == left
+        assert "damaged, so all events before the first one are taken for removed: removed.json" in words()
+        (report,) = extracts.build(events_database_url, tmp_path).values()
+        assert "removed: removed.json" in report.rebuilt
+        check(store, 45, left)
+        assert "07:13 UTC are taken for removed, perhaps also later ones were: removed.json was damaged" in words()
+        extracts.add(events_connection, utc(2026, 3, 2, 1), ingested_at=datetime.now(UTC))
+        for _ in range(2):
+            extracts.build(events_database_url, tmp_path)
+            assert store.aggregate(WINDOW).served.exists_since == left
+        assert "07:13 UTC are taken for removed, perhaps also later ones were: removed.json was damaged" in words()
+
+
+def test_a_damaged_file_beside_a_whole_manifest_is_written_anew(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    remove(events_connection)
+    extracts.build(events_database_url, tmp_path)
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    whole = (folder / manifest.REMOVED).read_bytes()
+    (folder / manifest.REMOVED).write_bytes(b"{}")
+    found = examine(events_database_url, "usage_events", timedelta(seconds=30), home=tmp_path)
+    assert any(finding.message.endswith("damaged: removed.json") for finding in found)
+    extracts.build(events_database_url, tmp_path)
+    assert json.loads((folder / manifest.REMOVED).read_bytes())["removed_before"] == json.loads(whole)["removed_before"]
+    check(store, 45, BOUNDARY)
+
+
+def test_the_boundary_is_on_disk_before_the_manifest(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    """A refresh that ends between the two loses it nowhere."""
+    remove(events_connection)
+    replace = manifest.replace
+
+    def failing(path: Path, document: dict[str, Any]) -> None:
+        if path.name == manifest.NAME and document["removed_before"] is not None:
+            raise OSError("no space left")
+        replace(path, document)
+
+    folder = extracts.target(events_connection, events_database_url, tmp_path).folder
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(manifest, "replace", failing)
+        with pytest.raises(ExtractError):
+            extracts.build(events_database_url, tmp_path)
+    (folder / manifest.NAME).unlink()
+    extracts.build(events_database_url, tmp_path)
+    check(store, 45, BOUNDARY)
 
 
 @pytest.mark.parametrize("day", [1, 3], ids=["before all events", "among the deleted ones"])

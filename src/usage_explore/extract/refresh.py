@@ -25,12 +25,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.extract import changes, key_columns, segments, watermark
 from usage_explore.extract import folder as folders
 from usage_explore.extract import manifest as files
-from usage_explore.extract.build import (
-    BEGINNING,
-    MAX_ROWS_PER_READ,
-    Events,
-    within,
-)
+from usage_explore.extract.build import BEGINNING, MAX_ROWS_PER_READ, Events, within
 from usage_explore.extract.changes import Change
 from usage_explore.extract.connection import ExtractError, Resources, Unfit
 from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant
@@ -222,8 +217,7 @@ class _Writer:
         """The extract, None if it has to be built; and why an existing one has to."""
         held = files.read(self.folder)
         if held is None:
-            unreadable = files.is_unreadable(self.folder)
-            return None, "its manifest was damaged, or of another folder or version" if unreadable else ""
+            return None, "; ".join(files.unreadable(self.folder))
         if held.relation != relation:
             return None, "the table was made anew"
         if held.fingerprint != fingerprint:
@@ -237,18 +231,15 @@ class _Writer:
 
     def empty(self, relation: int, fingerprint: str, now: int) -> Manifest:
         """A manifest without events, which still says what was removed from the same table."""
-        before = files.read(self.folder)
-        removed_before, removed_rows = None, 0
-        if before is not None and before.relation == relation:
-            removed_before, removed_rows = before.removed_before, before.removed_rows
+        before = files.removal(self.folder, relation)
         return Manifest(
             organization_id=self.target.organization_id,
             table=self.target.table.fullname,
             relation=relation,
             watermark=None,
             refreshed=now,
-            removed_before=removed_before,
-            removed_rows=removed_rows,
+            removed_before=before.removed_before if before else None,
+            removed_rows=before.removed_rows if before else 0,
             fingerprint=fingerprint,
         )
 
@@ -394,6 +385,9 @@ class _Writer:
         """Forget that events were removed where half as many came back: a loaded history, not a few late events."""
         if held.removed_before is None or 2 * self.number_before(held, held.removed_before) < held.removed_rows:
             return held
+        if held.removed_rows == 0:  # unknown: all before the first one
+            first = min((segment.first for segment in held.segments), default=0)
+            return dataclasses.replace(held, removed_before=max(held.removed_before, first))
         return dataclasses.replace(held, removed_before=None, removed_rows=0)
 
     def number_before(self, held: Manifest, end: int) -> int:

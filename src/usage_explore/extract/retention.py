@@ -74,7 +74,7 @@ def exists_since(
     if extract is not None and extract.removed_before is not None:
         removed_before = instant(extract.removed_before)  # an event before then came after the others were removed
         is_seen = not any(segment.first < micros(first) for segment in extract.segments)
-        is_known = is_seen and (not by_policy or first < removed_before + timedelta(days=1))
+        is_known = is_seen and extract.removed_rows and (not by_policy or first < removed_before + timedelta(days=1))
         first = removed_before if is_known else max(first, removed_before)
     return first if since < first else None
 
