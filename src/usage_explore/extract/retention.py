@@ -79,6 +79,18 @@ def exists_since(
     return first if since < first else None
 
 
+def removed_by_policy(connection: Connection, table: Table, query: Query, now: datetime) -> datetime | None:
+    """The time before which a retention policy removes events of the query's window; None if none does.
+
+    That is the start of the oldest chunk that its last run left, or where its age ends if no run is noted.
+    """
+    since, policy = window_start(query), _policy(connection, table)
+    if since is None or policy is None:
+        return None
+    until = policy.kept_since or now - policy.age
+    return until if since < until else None
+
+
 def events_begin(
     connection: Connection, table: Table, query: Query, exists_since: Callable[[Query], datetime | None]
 ) -> datetime | None:
