@@ -684,6 +684,26 @@ def test_removed_events_are_said_though_a_later_sign_off_has_hours_in_common(
         assert all("removed by retention" not in row.reason or row.events < 0 for one in both for row in one.rows)
 
 
+def test_what_a_later_sign_off_has_of_the_oldest_events_is_counted_once(
+    store: Store, events_connection: ddl.Connection
+) -> None:
+    other = UUID(int=7)
+    extracts.add(events_connection, *days(FIRST, 20), customer_id=other)
+    with store:
+        march = Period(since=FIRST, until=LAST)
+        signed = store.sign_off(store.validate(march), by="ana")
+        later = store.sign_off(store.validate(march.replace(since=FIRST - DAY, customer_id=other)), by="ana")
+        remove(events_connection)
+        changes, its = store.changes_since(signed), store.changes_since(later)
+    assert [(line.correction, line.events) for line in changes.lines] == [("none", -5), ("check", -15)]
+    assert [(line.correction, line.events) for line in its.lines] == [("check", -5)]
+    before = "before 2026-03-06 07:13:00 +00:00, removed by retention, or deleted"
+    assert changes.sentence == (
+        f"-15 events {before}, which is a credit: billing has to check;"
+        f" -5 events {before}; what is a credit is counted in a later sign-off"
+    )
+
+
 @pytest.mark.parametrize("refreshed", [False, True])
 def test_the_deletion_of_the_first_event_of_a_signed_period_is_for_billing_to_check(
     store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshed: bool

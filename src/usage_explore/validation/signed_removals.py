@@ -77,9 +77,8 @@ class Removals:
         cause = (_DELETED if self.may_be_deleted else _RETENTION).format(boundary)
         text = f"{formatting.signed_events(self.before)} {cause}"
         if reason == "removed by retention or in a later sign-off":
-            changed = {"is a credit": self.may_be_deleted, "changed after that time": self.is_changed_after}
-            which = " or ".join(words for words, is_so in changed.items() if is_so)
-            return f"{text}; what {which} is counted in a later sign-off"
+            credit = "is a credit or " if self.may_be_deleted else ""
+            return f"{text}; what {credit}changed after that time is counted in a later sign-off"
         later = formatting.signed_events(self.after) if self.after else "events"
         totals = f"{formatting.counted(rows, 'total')} by customer and metric"
         return (

@@ -177,11 +177,14 @@ class Changes:
         """
         parts: list[str] = []
         removed: list[str] = []
+        is_mixed = (
+            self.removals and self.removals.is_changed_after and not self.events("removed by retention or deleted")
+        )
         for reason in REASONS:
             rows = [row for row in self.rows if row.reason == reason]
             if not rows:
                 continue
-            if self.removals and reason in IN_DOUBT:
+            if self.removals and is_mixed and reason in IN_DOUBT:
                 if not removed:
                     removed.append(self.removals.words(reason, self._boundary(), len(rows)))
                 continue
