@@ -406,8 +406,10 @@ class _Writer:
         condition = " OR ".join(f"{column} >= {since} AND {column} < {until}" for since, until in spans)
         result: list[Segment] = []
         for segment in held.segments:
-            touched = _touches(segment, column, spans)
-            result += _filtered(self.engine, self.folder, [segment], condition) if touched else [segment]
+            rest: Segment | None = segment
+            if _touches(segment, column, spans):
+                rest = segments.without(self.engine, self.folder, segment, condition, [segment])
+            result += [rest] if rest else []
         name = {"ing": "ingested_at", "ts": "timestamp"}[column]
         for since, until in spans:
             result += self.read(
@@ -444,18 +446,6 @@ class _Writer:
                 break
             result = [*rest, *([one] if one else [])]
         return result
-
-
-def _filtered(
-    engine: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], condition: str
-) -> list[Segment]:
-    """The segments without the rows that pass the condition."""
-    kept = []
-    for segment in chosen:
-        rest = segments.without(engine, folder, segment, condition, [segment])
-        if rest is not None:
-            kept.append(rest)
-    return kept
 
 
 def _paced(step: int, rows: int) -> int:
