@@ -107,6 +107,25 @@ def test_a_dropped_extract_leaves_what_was_removed_and_says_how_to_forget_it(fil
     assert "no longer in the table" not in shown
 
 
+@pytest.mark.parametrize("harm", [None, "damaged", "missing"])
+def test_a_drop_looks_for_events_that_were_removed_since_the_last_refresh(filled: Extract, harm: str | None) -> None:
+    """No later extract could find them out."""
+    run(filled)
+    filled.execute("DELETE FROM usage_events WHERE timestamp < %s", NOON - 364 * DAY)
+    if harm:
+        path = filled.folder / filled.manifest.segments[0].rows.name
+        path.unlink() if harm == "missing" else path.write_bytes(b"PAR1")
+    said = run(filled, "--drop", "--organization-id", str(ORGANIZATION))
+    assert said.exit_code == 0, said.output
+    before = f"events before {NOON - 364 * DAY:%Y-%m-%d %H:%M} UTC are no longer in the table"
+    assert (before in said.output) == (harm is None)
+    assert ("removed since its last refresh could not be found out: it was damaged" in said.output) == (
+        harm is not None
+    )
+    run(filled)
+    assert (before in run(filled, "--show").output) == (harm is None)
+
+
 @pytest.mark.parametrize(
     "harm",
     [

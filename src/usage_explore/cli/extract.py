@@ -253,10 +253,16 @@ def _totals(totals: Totals | None) -> str:
 def _drop(connection: Connection, settings: Settings) -> None:
     from usage_explore.extract.folder import drop
     from usage_explore.extract.manifest import REMOVED, read
+    from usage_explore.extract.refresh import find_removal
 
     for target in _targets(connection, settings, gone=True):
+        is_known = find_removal(connection, target, timeout=settings.long_statement_timeout)
         there = drop(target.folder)
         say(f"Organization {target.organization_id}: {'removed' if there else 'there was no extract'}")
+        if not is_known:
+            say(
+                "  Which events were removed since its last refresh could not be found out: it was damaged, or is large"
+            )
         file = target.folder / REMOVED
         if file.exists():
             kept = read(target.folder, REMOVED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -19,6 +19,7 @@ from uuid import UUID
 import duckdb
 import pyarrow as pa
 from psycopg import sql
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
@@ -125,6 +126,20 @@ def verify(
     """
     with folders.writing(target.folder, wait), segments.engine(target.folder, target.resources) as engine:
         return _Writer(connection, target, engine, timeout, None).verify(fix)
+
+
+def find_removal(connection: Connection, target: Target, *, timeout: timedelta) -> bool:
+    """Note in the manifest what was removed since the last refresh; False if the extract cannot be compared."""
+    held = files.read(target.folder)
+    if held is None or held.watermark is None:
+        return True
+    with folders.writing(target.folder), segments.engine(target.folder, target.resources) as engine:
+        writer = _Writer(connection, target, engine, timeout, None)
+        with suppress(duckdb.Error, QueryCanceled), writer.snapshot():
+            if writer.events.relation() == held.relation:
+                writer.put(writer.with_removal(held), held.segments)
+            return True
+    return False
 
 
 class _Writer:
